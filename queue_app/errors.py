@@ -1,0 +1,47 @@
+"""The errors a user can meet. Each class carries the exit code that `holdfast` ends with."""
+
+
+class HoldfastError(Exception):
+    """Raised when a job cannot go on; what is committed stays, and the same command resumes."""
+
+    exit_code = 1
+
+
+class UsageError(HoldfastError):
+    """Raised when the command asks for something that cannot be: a bad option, path or combination."""
+
+    exit_code = 2
+
+
+class InputError(UsageError):
+    """Raised when an input file cannot be read as what it claims to be; names file and line."""
+
+
+class ModelError(UsageError):
+    """Raised when a model is unknown or its directory cannot be used."""
+
+
+class JobChanged(UsageError):
+    """Raised when an output already belongs to a job with other inputs, model or options."""
+
+
+class BrokerUnreachable(HoldfastError):
+    """Raised when no Redis-protocol server answers, or it refuses the password."""
+
+
+class JobNotFound(UsageError):
+    """Raised when neither the server nor a job directory knows the job."""
+
+
+class JobFailed(HoldfastError):
+    """Raised when shards were given up after the attempt limit."""
+
+
+class DiskFull(HoldfastError):
+    """Raised when there is no room for what must be written next."""
+
+
+class Damage(HoldfastError):
+    """Raised when stored data fails its checks."""
+
+    exit_code = 4

@@ -1,0 +1,183 @@
+"""The job: what was asked for, fixed at submit, kept in job.json. Immutable once written."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from queue_app.errors import Damage, JobNotFound
+
+Pool = Literal["mean", "cls", "max", "last"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+StoreDtype = Literal["float32", "float16"]
+LongRule = Literal["window", "truncate", "error"]
+Alphabet = Literal["protein", "dna", "text"]
+
+JOB_SCHEMA = 1
+PLANNER_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One input as it was read: `digest` is the xxh3-128 (hex) of the raw bytes, compressed or not."""
+
+    name: str
+    path: str
+    size_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What the queue needs to know of a model without loading it.
+
+    `digest` is the xxh3-128 (hex) over the model's files; `max_length` counts the tokens of one
+    sequence that fit beside the special tokens; `pool` is the model's own pooling.
+    """
+
+    name: str
+    path: str
+    family: Literal["esm2", "bert", "mock"]
+    digest: str
+    dim: int
+    max_length: int
+    num_parameters: int
+    alphabet: Alphabet
+    pool: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedOptions:
+    """Every option that can change a bit of the output."""
+
+    pool: Pool
+    dtype: Dtype
+    store_dtype: StoreDtype
+    alphabet: Alphabet
+    long: LongRule
+    max_length: int
+    window_overlap: int
+    toks_per_batch: int
+    device_class: Literal["cpu", "cuda"]
+    id_column: str | None = None
+    sequence_column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A contiguous run of the input. `num_tokens` is an estimate made without the tokenizer."""
+
+    job_id: str
+    index: int
+    num_records: int
+    num_tokens: int
+    first_ordinal: int
+    digest: str  # xxh3-128 (hex) of shards/<index>.arrow
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetCounts:
+    """What the one pass over the inputs counted."""
+
+    num_records: int
+    num_rejected: int
+    num_duplicate_ids: int
+    num_duplicate_sequences: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All of job.json."""
+
+    schema_version: int
+    planner_version: int
+    job_id: str
+    digest: str  # xxh3-128 (hex) over inputs, model and options: equal digests, equal output
+    output: str
+    inputs: tuple[InputFile, ...]
+    model: ModelCard
+    options: EmbedOptions
+    threads: int
+    num_shards_asked: int | None
+    counts: DatasetCounts
+    shards: tuple[Shard, ...]
+
+
+_JOB = TypeAdapter(Job)
+
+
+@dataclass(frozen=True, slots=True)
+class JobDir:
+    """Where everything of a job lies. Only names: nothing here touches the disk but `load` and `write`."""
+
+    path: Path
+
+    @property
+    def job_json(self) -> Path:
+        return self.path / "job.json"
+
+    @property
+    def server_json(self) -> Path:
+        return self.path / "server.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results"
+
+    @property
+    def shards(self) -> Path:
+        return self.path / "shards"
+
+    def shard(self, index: int) -> Path:
+        return self.shards / f"{index:05d}.arrow"
+
+    def result(self, index: int, token: int) -> Path:
+        return self.results / f"{index:05d}-{token}.parquet"
+
+    def done(self, index: int) -> Path:
+        return self.path / "done" / f"{index:05d}.json"
+
+    def load(self) -> Job:
+        """Read job.json.
+
+        Raises:
+            JobNotFound: there is none, so nothing was submitted here.
+            Damage: the file is not what `write` wrote.
+        """
+        try:
+            return _JOB.validate_json(self.job_json.read_bytes())
+        except FileNotFoundError:
+            raise JobNotFound(f"{self.path}: no job here (no job.json)") from None
+        except ValidationError as error:
+            raise Damage(f"{self.job_json}: not a readable job: {error.errors()[0]['msg']}") from None
+
+    def write(self, job: Job) -> None:
+        """Write job.json, durably and at once: a reader sees all of it or none."""
+        write_durably(self.job_json, _JOB.dump_json(job, indent=1))
+
+
+def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write `data` to a temporary name, fsync, rename to `path`, fsync the directory."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    rename_durably(temporary, path)
+
+
+def rename_durably(temporary: Path, path: Path) -> None:
+    """Rename a file that is already fsynced, then fsync its directory, so that the name survives."""
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
