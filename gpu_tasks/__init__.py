@@ -1,0 +1,22 @@
+"""Inference: a model, a planned set of batches, and the runner that overlaps loading, compute and copies."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpu_tasks.models import load_model
+    from gpu_tasks.runner import AsyncInferenceRunner
+
+__all__ = ["AsyncInferenceRunner", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    # The Celery parent imports this package and must never import torch: see gpu_tasks.models.
+    if name == "AsyncInferenceRunner":
+        from gpu_tasks.runner import AsyncInferenceRunner
+
+        return AsyncInferenceRunner
+    if name == "load_model":
+        from gpu_tasks.models import load_model
+
+        return load_model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,95 @@
+"""The one protocol behind which every model family stands, and the way to load one.
+
+Torch is imported by the families that need it, never here: `mock:DIM` runs without it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu_tasks.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from gpu_tasks.batching import TokenBatch
+    from gpu_tasks.device import Staged
+
+Pool = Literal["mean", "cls", "max", "last"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class EmbeddingModel(Protocol):
+    """A loaded model on its device: tokens in, one vector per segment out.
+
+    `max_length` counts the payload tokens of one segment; `prefix` and `suffix` are the special tokens
+    that the planner puts around each; `lookahead` is how many batches may be under way beside the one
+    being fetched: 0 on the host, where nothing overlaps.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def max_length(self) -> int: ...
+    @property
+    def prefix(self) -> tuple[int, ...]: ...
+    @property
+    def suffix(self) -> tuple[int, ...]: ...
+    @property
+    def pool(self) -> Pool: ...
+    @property
+    def normalize(self) -> bool: ...
+    @property
+    def lookahead(self) -> int: ...
+
+    def tokenize(self, sequences: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        """Payload ids per sequence, without special tokens, never truncated."""
+        ...
+
+    def stage(self, batch: "TokenBatch") -> "Staged":
+        """Move a batch to the device. Called in the runner's loader thread."""
+        ...
+
+
+def load_model(
+    ref: str,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    pool: str | None = None,
+    threads: int | None = None,
+) -> EmbeddingModel:
+    """Load a model.
+
+    Args:
+        ref: a directory with config.json and safetensors, or `mock:DIM[,delay_ms=N]`.
+        device: `cpu`, `cuda` or `cuda:N`.
+        dtype: of weights and activations: float32, bfloat16 or float16. Pooling sums in float32.
+        pool: mean, cls, max or last; None for the model's own.
+        threads: torch's compute threads on the CPU; None leaves them as they are.
+
+    Raises:
+        ModelLoadError: the reference is unknown, or the directory cannot be used.
+        UnsupportedModel: the model's family or configuration has no implementation here.
+        DeviceUnavailable: there is no such device.
+        ValueError: unknown dtype or pool.
+    """
+    if dtype not in get_args(Dtype):
+        raise ValueError(f"dtype={dtype!r}: not one of {', '.join(get_args(Dtype))}")
+    if pool is not None and pool not in get_args(Pool):
+        raise ValueError(f"pool={pool!r}: not one of {', '.join(get_args(Pool))}")
+    own_pool = cast("Pool | None", pool)
+    if ref.startswith("mock:"):
+        from gpu_tasks.models.mock import load_mock
+
+        return load_mock(ref, pool=own_pool)
+    if not Path(ref).is_dir():
+        raise ModelLoadError(f"{ref}: not a model directory, and not mock:DIM")
+    from gpu_tasks.models.directory import load_directory
+
+    return load_directory(
+        Path(ref), device=device, dtype=cast("Dtype", dtype), pool=own_pool, threads=threads
+    )

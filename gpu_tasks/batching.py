@@ -1,0 +1,260 @@
+"""The batch plan: which tokens go into which batch, fixed once and for all.
+
+Equal arguments give equal plans, on any machine: everything here is integer arithmetic. Numpy only.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+LongRule = Literal["window", "truncate", "error"]
+Int64s = npt.NDArray[np.int64]
+Ordinals = npt.NDArray[np.uint64]
+
+PLANNER_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenBatch:
+    """The packed tokens of n rows. A row is a segment: a whole record, or one window of a long one.
+
+    `ordinals` uint64[n] repeats for the windows of one record, in their order; `input_ids` int64[T] holds
+    the rows end to end with their special tokens; row i is `input_ids[cu_seqlens[i]:cu_seqlens[i + 1]]`
+    (int32[n + 1]); `max_seqlen` counts the tokens of the longest row.
+    """
+
+    batch_idx: int
+    ordinals: Ordinals
+    input_ids: Int64s
+    cu_seqlens: npt.NDArray[np.int32]
+    max_seqlen: int
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.ordinals)
+
+    def select(self, rows: npt.NDArray[np.bool_]) -> "TokenBatch":
+        """The same batch with only the rows where the bool[n] mask is true."""
+        lengths = np.diff(self.cu_seqlens)
+        kept = lengths[rows]
+        return TokenBatch(
+            self.batch_idx,
+            self.ordinals[rows],
+            self.input_ids[np.repeat(rows, lengths)],
+            _bounds(kept).astype(np.int32),
+            int(kept.max(initial=0)),
+        )
+
+    def without(self, ordinals: Collection[int]) -> "TokenBatch":
+        """The same batch without the rows of these records."""
+        if not ordinals:
+            return self
+        return self.select(~np.isin(self.ordinals, np.array(sorted(ordinals), dtype=np.uint64)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Segments:
+    """Columns over segments. `starts` are offsets into the payload; `lengths` leave special tokens out."""
+
+    ordinals: Ordinals
+    starts: Int64s
+    lengths: Int64s
+
+    def take(self, order: Int64s | slice) -> "_Segments":
+        return _Segments(self.ordinals[order], self.starts[order], self.lengths[order])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchPlan:
+    """All batches of one shard, longest segments first; `batch` assembles one when it is asked for.
+
+    `fingerprint` is a hex digest over everything that shapes a batch, the tokens included: results stored
+    under another fingerprint do not belong to this plan. `too_long` names the records that the rule
+    `error` left out. `num_tokens` counts special tokens too.
+    """
+
+    fingerprint: str
+    num_tokens: int
+    num_truncated: int
+    too_long: tuple[int, ...]
+    toks_per_batch: int
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    _payload: npt.NDArray[np.int32]
+    _segments: _Segments
+    _bounds: Int64s
+
+    @property
+    def num_batches(self) -> int:
+        return len(self._bounds) - 1
+
+    @property
+    def fill(self) -> float:
+        """Tokens planned over tokens that the budget has room for; above 1 only with oversize segments."""
+        return self.num_tokens / (self.num_batches * self.toks_per_batch) if self.num_batches else 0.0
+
+    def ordinals(self, batch_idx: int) -> Ordinals:
+        """The record of each row of a batch, uint64[n]."""
+        return self._segments.ordinals[self._rows(batch_idx)]
+
+    def num_completed(self, batch_idx: int) -> int:
+        """How many records have their last segment in this batch. Summed over all batches: all records."""
+        rows = self._rows(batch_idx)
+        following = self._segments.ordinals[rows.start + 1 : rows.stop + 1]
+        completed = int(np.count_nonzero(self.ordinals(batch_idx)[: len(following)] != following))
+        return completed + int(rows.stop == len(self._segments.ordinals))
+
+    def batch(self, batch_idx: int) -> TokenBatch:
+        """Assemble one batch. Raises IndexError when the plan has no such batch."""
+        segments = self._segments.take(self._rows(batch_idx))
+        bounds = _bounds(segments.lengths + len(self.prefix) + len(self.suffix))
+        input_ids = np.empty(bounds[-1], dtype=np.int64)
+        _put(input_ids, bounds[:-1], self.prefix)
+        _put(input_ids, bounds[1:] - len(self.suffix), self.suffix)
+        source = _ranges(segments.starts, segments.lengths)
+        input_ids[_ranges(bounds[:-1] + len(self.prefix), segments.lengths)] = self._payload[source]
+        longest = int(np.diff(bounds).max())
+        return TokenBatch(batch_idx, segments.ordinals, input_ids, bounds.astype(np.int32), longest)
+
+    def _rows(self, batch_idx: int) -> slice:
+        if not 0 <= batch_idx < self.num_batches:
+            raise IndexError(f"batch {batch_idx}: the plan has {self.num_batches}")
+        return slice(int(self._bounds[batch_idx]), int(self._bounds[batch_idx + 1]))
+
+
+def plan_batches(
+    tokens: Sequence[npt.NDArray[np.integer]],
+    ordinals: Sequence[int] | Ordinals,
+    *,
+    prefix: Sequence[int],
+    suffix: Sequence[int],
+    toks_per_batch: int,
+    max_length: int,
+    long: LongRule,
+    window_overlap: int,
+) -> BatchPlan:
+    """Sort segments by length (descending, ties by ordinal, then start) and fill them to the budget.
+
+    Args:
+        tokens: per record its ids without special tokens.
+        ordinals: per record its place in the dataset, without repeats.
+        prefix, suffix: the special tokens around every segment.
+        toks_per_batch: most tokens of a batch, special tokens included. A longer segment is a batch alone.
+        max_length: most tokens of a segment, special tokens left out.
+        long: what happens to longer records: `window` cuts them in equally long overlapping windows,
+            `truncate` keeps their head, `error` leaves them out and lists them in `too_long`.
+        window_overlap: least number of tokens that neighbouring windows share.
+
+    Raises:
+        ValueError: an argument is out of range, or an ordinal is given twice.
+    """
+    records = np.asarray(ordinals, dtype=np.uint64)
+    _check(len(tokens), records, toks_per_batch, max_length, long, window_overlap)
+    payload = np.concatenate([np.empty(0, np.int32), *tokens], dtype=np.int32, casting="same_kind")
+    lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
+    too_long = lengths > max_length
+
+    whole = _Segments(records, _bounds(lengths)[:-1], lengths)
+    segments = _cut(whole, max_length, long, window_overlap)
+    segments = segments.take(np.lexsort((segments.starts, segments.ordinals, -segments.lengths)))
+    costs = segments.lengths + len(prefix) + len(suffix)
+    settings = [PLANNER_VERSION, [*prefix], [*suffix], toks_per_batch, max_length, long, window_overlap]
+    return BatchPlan(
+        fingerprint=_fingerprint(settings, (records, lengths, payload)),
+        num_tokens=int(costs.sum()),
+        num_truncated=int(too_long.sum()) if long == "truncate" else 0,
+        too_long=tuple(records[too_long].tolist()) if long == "error" else (),
+        toks_per_batch=toks_per_batch,
+        prefix=tuple(prefix),
+        suffix=tuple(suffix),
+        _payload=payload,
+        _segments=segments,
+        _bounds=_fill(costs, toks_per_batch),
+    )
+
+
+def window_starts(length: int, window: int, overlap: int) -> Int64s:
+    """Starts of the fewest windows that cover `length` tokens and overlap by at least `overlap`.
+
+    All windows have exactly `window` tokens, so the mean weighted by tokens is the plain mean of the
+    windows. Starts are equally spaced, rounded half up; the last window ends at the record's end.
+    """
+    gaps = -(-(length - window) // (window - overlap))
+    return (2 * np.arange(gaps + 1, dtype=np.int64) * (length - window) + gaps) // (2 * gaps)
+
+
+def _check(
+    num_records: int, ordinals: Ordinals, budget: int, max_length: int, long: str, overlap: int
+) -> None:
+    if ordinals.shape != (num_records,):
+        raise ValueError(f"{num_records} records but {ordinals.size} ordinals")
+    if len(np.unique(ordinals)) != num_records:
+        raise ValueError("an ordinal is given twice")
+    if budget < 1 or max_length < 1:
+        raise ValueError(f"toks_per_batch={budget} and max_length={max_length} must be at least 1")
+    if long not in ("window", "truncate", "error"):
+        raise ValueError(f"long={long!r}: not window, truncate or error")
+    if long == "window" and not 0 <= overlap < max_length:
+        raise ValueError(f"window_overlap={overlap} must lie between 0 and max_length={max_length} - 1")
+
+
+def _cut(records: _Segments, max_length: int, long: LongRule, overlap: int) -> _Segments:
+    too_long = records.lengths > max_length
+    if long == "truncate":
+        return _Segments(records.ordinals, records.starts, np.minimum(records.lengths, max_length))
+    short = records.take(np.flatnonzero(~too_long))
+    if long == "error" or not too_long.any():
+        return short
+    cut = [_windows(records, int(row), max_length, overlap) for row in np.flatnonzero(too_long)]
+    return _concatenate([short, *cut])
+
+
+def _windows(records: _Segments, row: int, window: int, overlap: int) -> _Segments:
+    starts = window_starts(int(records.lengths[row]), window, overlap)
+    ordinals = np.full(len(starts), records.ordinals[row], dtype=np.uint64)
+    return _Segments(ordinals, records.starts[row] + starts, np.full(len(starts), window, dtype=np.int64))
+
+
+def _concatenate(parts: Sequence[_Segments]) -> _Segments:
+    return _Segments(
+        np.concatenate([part.ordinals for part in parts]),
+        np.concatenate([part.starts for part in parts]),
+        np.concatenate([part.lengths for part in parts]),
+    )
+
+
+def _fill(costs: Int64s, budget: int) -> Int64s:
+    """Row bounds of the batches, int64[batches + 1]: as many rows as fit, at least one."""
+    total = _bounds(costs)
+    bounds = [0]
+    while bounds[-1] < len(costs):
+        end = int(np.searchsorted(total, total[bounds[-1]] + budget, side="right")) - 1
+        bounds.append(max(end, bounds[-1] + 1))
+    return np.array(bounds, dtype=np.int64)
+
+
+def _bounds(lengths: npt.NDArray[np.integer]) -> Int64s:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def _ranges(starts: Int64s, lengths: Int64s) -> Int64s:
+    """Indices of all ranges [start, start + length), end to end."""
+    bounds = _bounds(lengths)
+    return np.arange(bounds[-1]) + np.repeat(starts - bounds[:-1], lengths)
+
+
+def _put(input_ids: Int64s, starts: Int64s, values: tuple[int, ...]) -> None:
+    for offset, value in enumerate(values):
+        input_ids[starts + offset] = value
+
+
+def _fingerprint(settings: object, columns: Iterable[npt.NDArray[np.integer]]) -> str:
+    digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
+    for column in columns:
+        digest.update(column.astype(column.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()

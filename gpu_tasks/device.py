@@ -1,0 +1,73 @@
+"""What the runner asks of a device, and the host device that needs no torch.
+
+A batch passes three stations. `stage` (loader thread) moves its tokens to the device, `launch` (the
+caller's thread) starts the computation and the copy back, `wait` ends when the vectors lie on the host.
+On CUDA all three only queue work, on streams of their own; on the host `launch` does it all.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu_tasks.windows import Vectors
+
+StoreDtype = Literal["float32", "float16"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fetched:
+    """One vector per row, [n, dim] in the store's dtype, and whether all its numbers are finite, bool[n]."""
+
+    embeddings: Vectors
+    finite: npt.NDArray[np.bool_]
+
+
+class Pending(Protocol):
+    """A computation under way."""
+
+    def wait(self) -> Fetched:
+        """Block until the copy back has ended. The arrays are the caller's to keep."""
+        ...
+
+
+class Staged(Protocol):
+    """A batch whose tokens lie on the device, or are on their way there."""
+
+    def launch(self, store_dtype: StoreDtype) -> Pending:
+        """Start computing. May be called again after it raised OutOfMemory."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostPending:
+    """A computation that was over when it began."""
+
+    fetched: Fetched
+
+    def wait(self) -> Fetched:
+        return self.fetched
+
+
+def host_pending(vectors: npt.NDArray[np.float32], store_dtype: StoreDtype) -> HostPending:
+    """Round float32[n, dim] to the store's dtype, then check: float16 overflows above 65,504."""
+    with np.errstate(over="ignore"):
+        embeddings = vectors.astype(store_dtype)
+    return HostPending(Fetched(embeddings, np.isfinite(embeddings).all(axis=1)))
+
+
+def pin_threads(threads: int) -> None:
+    """Fix the number of compute threads of the libraries that this process has yet to load.
+
+    Call it before torch or numpy's BLAS start their pools; a model loaded with `threads` sets torch's
+    own count too. The thread count changes how sums are split, and so the last bits of a vector.
+
+    Raises:
+        ValueError: `threads` is less than 1.
+    """
+    if threads < 1:
+        raise ValueError(f"threads={threads} must be at least 1")
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(threads)

@@ -1,0 +1,33 @@
+"""The errors of inference. The message says what to do next."""
+
+
+class InferenceError(Exception):
+    """Raised when vectors cannot be computed."""
+
+
+class ModelLoadError(InferenceError):
+    """Raised when a model reference is unknown, or its directory cannot be used as it is."""
+
+
+class UnsupportedModel(ModelLoadError):
+    """Raised when a model is sound, but of a family or configuration that has no implementation here."""
+
+
+class DeviceUnavailable(InferenceError):
+    """Raised when the device that was asked for is not there."""
+
+
+class OutOfMemory(InferenceError):
+    """Raised when the device's memory does not hold a batch. The batch can be tried again in halves."""
+
+
+class RecordTooLarge(OutOfMemory):
+    """Raised when a single segment does not fit in the device's memory; no split can help."""
+
+    def __init__(self, ordinal: int, num_tokens: int) -> None:
+        super().__init__(
+            f"record {ordinal}: a segment of {num_tokens} tokens does not fit in the device's memory; "
+            "set it aside, or plan with a smaller max_length"
+        )
+        self.ordinal = ordinal
+        self.num_tokens = num_tokens

@@ -1,0 +1,86 @@
+"""`mock:DIM[,delay_ms=N]`: vectors that depend on the sequence alone, without torch.
+
+Every number comes from integer arithmetic on the sequence's bytes, so it is the same on every machine
+and in whatever batch, and two different sequences have different vectors.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu_tasks.batching import TokenBatch
+from gpu_tasks.device import HostPending, StoreDtype, host_pending
+from gpu_tasks.errors import ModelLoadError
+from gpu_tasks.models import Pool
+
+_REF = re.compile(r"mock:(?P<dim>\d{1,5})(,delay_ms=(?P<delay_ms>\d{1,6}))?")
+_CLS, _EOS = 256, 257
+_HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True, slots=True)
+class MockModel:
+    """A stand-in for a model: bytes are its tokens, `delay_ms` the time that each batch takes."""
+
+    name: str
+    dim: int
+    delay_ms: int = 0
+    pool: Pool = "mean"
+    normalize: bool = False
+    max_length: int = 1022
+    prefix: tuple[int, ...] = (_CLS,)
+    suffix: tuple[int, ...] = (_EOS,)
+    lookahead: int = 0
+
+    def tokenize(self, sequences: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        return [np.frombuffer(sequence.encode(), np.uint8).astype(np.int32) for sequence in sequences]
+
+    def stage(self, batch: TokenBatch) -> "MockStaged":
+        return MockStaged(self, batch)
+
+
+@dataclass(frozen=True, slots=True)
+class MockStaged:
+    model: MockModel
+    batch: TokenBatch
+
+    def launch(self, store_dtype: StoreDtype) -> HostPending:
+        time.sleep(self.model.delay_ms / 1000)
+        return host_pending(_vectors(_hashes(self.batch), self.model.dim), store_dtype)
+
+
+def load_mock(ref: str, *, pool: Pool | None = None) -> MockModel:
+    """Raises ModelLoadError when `ref` is not `mock:DIM[,delay_ms=N]`."""
+    match = _REF.fullmatch(ref)
+    if match is None or not int(match["dim"]):
+        raise ModelLoadError(f"{ref!r}: write mock:DIM or mock:DIM,delay_ms=N, as in mock:16,delay_ms=20")
+    return MockModel(ref, int(match["dim"]), int(match["delay_ms"] or 0), pool or "mean")
+
+
+def _hashes(batch: TokenBatch) -> npt.NDArray[np.uint64]:
+    """Polynomial hash of each row modulo 2^64. Rows are never empty: they have their special tokens."""
+    if batch.num_rows == 0:
+        return np.empty(0, np.uint64)
+    starts = batch.cu_seqlens[:-1].astype(np.int64)
+    position = np.arange(len(batch.input_ids)) - np.repeat(starts, np.diff(batch.cu_seqlens))
+    powers = np.cumprod(np.full(batch.max_seqlen, _HASH_BASE, np.uint64))
+    terms = (batch.input_ids.astype(np.uint64) + np.uint64(1)) * powers[position]
+    return np.add.reduceat(terms, starts)
+
+
+def _vectors(hashes: npt.NDArray[np.uint64], dim: int) -> npt.NDArray[np.float32]:
+    """Uniform numbers in [-1, 1) with 24 random bits each, so that float32 holds them exactly."""
+    columns = (np.arange(dim, dtype=np.uint64) + np.uint64(1)) * _HASH_BASE
+    bits = _splitmix64(hashes[:, None] + columns[None, :]) >> np.uint64(40)
+    return bits.astype(np.float32) * np.float32(2**-23) - np.float32(1)
+
+
+def _splitmix64(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of https://prng.di.unimi.it/splitmix64.c."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
