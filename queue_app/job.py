@@ -88,6 +88,15 @@ class DatasetCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run, as asked for at submit; none of it changes a bit of the output."""
+
+    commit_seconds: float = 2.0
+    commit_sequences: int = 10_000
+    keep_checkpoints: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """All of job.json."""
 
@@ -100,7 +109,7 @@ class Job:
     model: ModelCard
     options: EmbedOptions
     threads: int
-    num_shards_asked: int | None
+    run: RunOptions
     counts: DatasetCounts
     shards: tuple[Shard, ...]
 
@@ -142,6 +151,11 @@ class JobDir:
 
     def done(self, index: int) -> Path:
         return self.path / "done" / f"{index:05d}.json"
+
+    def checkpoint(self, index: int, job_id: str, scratch: Path | None) -> Path:
+        """The shard's LMDB environment; under `scratch` it needs the job's id to be unique."""
+        home = self.path / "checkpoints" if scratch is None else scratch / job_id
+        return home / f"{index:05d}.lmdb"
 
     def load(self) -> Job:
         """Read job.json.

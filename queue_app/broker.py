@@ -1,0 +1,56 @@
+"""Clients of the Redis-protocol server."""
+
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from queue_app.errors import BrokerUnreachable
+
+SOCKET_TIMEOUT_SECONDS = 5.0
+
+TRANSIENT = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError)
+"""What a server that is away or starting raises; everything else is a mistake of ours."""
+
+
+def connect(url: str) -> redis.Redis:
+    """A client that never repeats a command by itself: a repeated increment would count twice.
+
+    A half-open connection is noticed by the socket timeout and the health check.
+    """
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+        health_check_interval=5,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def check(client: redis.Redis, url: str) -> None:
+    """Make sure that a server answers.
+
+    Raises:
+        BrokerUnreachable: nobody answers at `url`, or the password is wrong; says which.
+    """
+    try:
+        client.ping()
+    except redis.AuthenticationError as error:
+        raise BrokerUnreachable(
+            f"{without_password(url)}: the server refuses the password ({error})"
+        ) from None
+    except redis.RedisError as error:
+        raise BrokerUnreachable(
+            f"{without_password(url)}: no server answers ({error}); "
+            "start one, or leave out --broker to use the embedded server"
+        ) from None
+
+
+def without_password(url: str) -> str:
+    """The url as it may be shown and logged."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return url.replace(f":{parts.password}@", ":***@", 1)

@@ -1,0 +1,55 @@
+"""The Celery app, with every option in one place. Importing it touches neither network nor GPU.
+
+A message is only a wake-up call: it names a shard, and the manifest decides. What the options must
+do is keep one message in a worker's hands, give it back when the worker dies, and never store results.
+"""
+
+from typing import Any
+
+from celery import Celery
+
+from queue_app.settings import runtime_config
+
+EMBED_SHARD = "gpu_tasks.embed_shard"
+EXPORT_JOB = "gpu_tasks.export_job"
+
+VISIBILITY_TIMEOUT_SECONDS = 30 * 24 * 3600
+"""So long that it never ends a lease: the reconciler does, within seconds instead of an hour."""
+
+OPTIONS: dict[str, Any] = {
+    "imports": ("queue_app.worker", "gpu_tasks.task"),
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_ignore_result": True,
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "accept_content": ["json"],
+    "worker_pool": "prefork",
+    "worker_concurrency": 1,
+    "worker_prefetch_multiplier": 1,
+    "worker_disable_prefetch": True,
+    "worker_proc_alive_timeout": 120.0,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_hijack_root_logger": True,
+    "worker_send_task_events": True,
+    "task_send_sent_event": True,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+}
+
+TRANSPORT_OPTIONS: dict[str, Any] = {
+    "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+    "socket_timeout": 10.0,
+    "socket_connect_timeout": 5.0,
+    "health_check_interval": 5,
+}
+
+
+def make_app(broker_url: str) -> Celery:
+    """An app that talks to the server at `broker_url`."""
+    made = Celery("holdfast", broker=broker_url)
+    made.conf.update(OPTIONS, broker_transport_options=dict(TRANSPORT_OPTIONS))
+    return made
+
+
+app = make_app(runtime_config().broker_url)

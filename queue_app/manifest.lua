@@ -1,0 +1,238 @@
+-- The manifest's transitions: one call, one atomic step, checked against the fencing token.
+--
+-- KEYS[1]  holdfast:{job}:job         hash
+--            state          ingesting | running | paused | done | failed | cancelled
+--            job_dir, export_by (workers | coordinator)
+--            num_shards; pending, running, done, failed, cancelled: how many shards are in that state
+--            sequences_total, sequences_done, sequences_quarantined
+-- KEYS[2]  holdfast:{job}:shard:      prefix of the shard hashes
+--   ..:<i>   state          pending | running | done | failed | cancelled
+--            num_records, queue, sent_at, not_before (server time, seconds)
+--            owner, request, token (only ever rises), beat, attempts (without a commit between them)
+--            batches_done, sequences_done, quarantined, error
+-- KEYS[3]  holdfast:{job}:running     set of shard indices
+-- KEYS[4]  holdfast:{job}:quarantine  hash ordinal -> JSON
+-- KEYS[5]  holdfast:{job}:samples     list of "time done", newest first
+-- ARGV[1]  operation; the rest are its arguments, in the order of its function's parameters
+--
+-- Answers are arrays of strings; the first says "ok" or why not. Progress is reported in absolute
+-- numbers, and acquire carries a request id: a call replayed after a lost reply changes nothing.
+
+local job, shard_prefix, running, quarantine, samples = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+
+local SAMPLE_EVERY_SECONDS = 2
+local SAMPLES_KEPT = 30
+
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1e6
+end
+
+local function number(key, field)
+  return tonumber(redis.call('HGET', key, field) or '0') or 0
+end
+
+local function move(index, from, to)
+  redis.call('HSET', shard_prefix .. index, 'state', to)
+  redis.call('HINCRBY', job, from, -1)
+  redis.call('HINCRBY', job, to, 1)
+  if to == 'running' then redis.call('SADD', running, index) else redis.call('SREM', running, index) end
+end
+
+-- A job with nothing left to do has ended; one that got work back runs again.
+local function settle()
+  local state = redis.call('HGET', job, 'state')
+  if state == 'ingesting' or state == 'paused' or state == 'cancelled' then return end
+  local total = number(job, 'num_shards')
+  local done, failed, cancelled = number(job, 'done'), number(job, 'failed'), number(job, 'cancelled')
+  local settled = 'running'
+  if done == total then settled = 'done'
+  elseif done + failed + cancelled == total then settled = failed > 0 and 'failed' or 'cancelled' end
+  redis.call('HSET', job, 'state', settled)
+end
+
+local function holds(index, token)
+  local key = shard_prefix .. index
+  return redis.call('HGET', key, 'state') == 'running' and redis.call('HGET', key, 'token') == token
+end
+
+local function count(index, batches, sequences, quarantined)
+  local key = shard_prefix .. index
+  redis.call('HINCRBY', job, 'sequences_done', tonumber(sequences) - number(key, 'sequences_done'))
+  redis.call('HINCRBY', job, 'sequences_quarantined', tonumber(quarantined) - number(key, 'quarantined'))
+  if tonumber(batches) > number(key, 'batches_done') then redis.call('HSET', key, 'attempts', 0) end
+  redis.call('HSET', key, 'batches_done', batches, 'sequences_done', sequences, 'quarantined', quarantined)
+end
+
+local function sample()
+  local time = now()
+  local newest = redis.call('LINDEX', samples, 0)
+  local last = newest and tonumber(string.match(newest, '^%S+')) or 0
+  if math.abs(time - last) < SAMPLE_EVERY_SECONDS then return end
+  redis.call('LPUSH', samples, string.format('%.3f %d', time, number(job, 'sequences_done')))
+  redis.call('LTRIM', samples, 0, SAMPLES_KEPT - 1)
+end
+
+local function release_to_pending(index, reason, delay)
+  move(index, 'running', 'pending')
+  redis.call('HSET', shard_prefix .. index, 'owner', '', 'request', '', 'sent_at', 0,
+    'not_before', now() + tonumber(delay), 'error', reason)
+end
+
+local op = {}
+
+-- A shard that is new to the manifest; one that is known stays as it is.
+function op.add(index, num_records, queue, state, sequences, quarantined)
+  local key = shard_prefix .. index
+  if redis.call('EXISTS', key) == 1 then return { 'known' } end
+  redis.call('HSET', key, 'state', state, 'num_records', num_records, 'queue', queue, 'sent_at', 0,
+    'not_before', 0, 'owner', '', 'request', '', 'token', 0, 'beat', 0, 'attempts', 0,
+    'batches_done', 0, 'sequences_done', 0, 'quarantined', 0, 'error', '')
+  redis.call('HINCRBY', job, state, 1)
+  count(index, 0, sequences, quarantined)
+  return { 'ok' }
+end
+
+-- The end of ingest: from here on shards may be acquired.
+function op.open()
+  if redis.call('HGET', job, 'state') == 'ingesting' then redis.call('HSET', job, 'state', 'running') end
+  settle()
+  return { 'ok', redis.call('HGET', job, 'state') }
+end
+
+function op.sent(index, queue)
+  local key = shard_prefix .. index
+  if redis.call('HGET', key, 'state') ~= 'pending' then return { 'refused' } end
+  redis.call('HSET', key, 'sent_at', now(), 'queue', queue)
+  return { 'ok' }
+end
+
+function op.acquire(index, owner, floor, request, attempt_limit)
+  local key = shard_prefix .. index
+  local state, job_state = redis.call('HGET', key, 'state'), redis.call('HGET', job, 'state')
+  if not state or not job_state then return { 'unknown' } end
+  if state == 'running' then
+    local token = redis.call('HGET', key, 'token')
+    if redis.call('HGET', key, 'request') == request then return { 'ok', token } end
+    return { 'held', token, redis.call('HGET', key, 'owner') }
+  end
+  if state ~= 'pending' then return { state } end
+  if job_state ~= 'running' then return { job_state } end
+  if number(key, 'attempts') >= tonumber(attempt_limit) then
+    redis.call('HSET', key, 'error', redis.call('HGET', key, 'error') or '')
+    move(index, 'pending', 'failed')
+    settle()
+    return { 'exhausted' }
+  end
+  local token = string.format('%.0f', math.max(number(key, 'token'), tonumber(floor)) + 1)
+  move(index, 'pending', 'running')
+  redis.call('HSET', key, 'owner', owner, 'request', request, 'token', token, 'beat', 0, 'not_before', 0)
+  redis.call('HINCRBY', key, 'attempts', 1)
+  return { 'ok', token }
+end
+
+-- Still alive, and so far. The answer carries the job's state: pause and cancel reach the holder so.
+function op.beat(index, token, batches, sequences, quarantined)
+  if not holds(index, token) then return { 'lost' } end
+  redis.call('HINCRBY', shard_prefix .. index, 'beat', 1)
+  count(index, batches, sequences, quarantined)
+  sample()
+  return { 'ok', redis.call('HGET', job, 'state') }
+end
+
+-- Refuses unless every record of the shard is accounted for: embedded + quarantined = read.
+function op.complete(index, token, batches, sequences, quarantined, ...)
+  local key = shard_prefix .. index
+  local replayed = redis.call('HGET', key, 'state') == 'done' and redis.call('HGET', key, 'token') == token
+  if not replayed then
+    if not holds(index, token) then return { 'lost' } end
+    if tonumber(sequences) + tonumber(quarantined) ~= number(key, 'num_records') then
+      return { 'incomplete', redis.call('HGET', key, 'num_records') }
+    end
+    count(index, batches, sequences, quarantined)
+    sample()
+    move(index, 'running', 'done')
+    redis.call('HSET', key, 'error', '')
+    local entries = { ... }
+    for i = 1, #entries, 2 do redis.call('HSET', quarantine, entries[i], entries[i + 1]) end
+    settle()
+  end
+  return { 'ok', redis.call('HGET', job, 'state'), redis.call('HGET', job, 'export_by') or '' }
+end
+
+-- The holder gives the shard back; `spent` is 0 when the attempt should not count against it.
+function op.release(index, token, reason, delay, spent)
+  if not holds(index, token) then return { 'lost' } end
+  if spent == '0' then redis.call('HINCRBY', shard_prefix .. index, 'attempts', -1) end
+  release_to_pending(index, reason, delay)
+  return { 'ok' }
+end
+
+function op.fail(index, token, reason)
+  if not holds(index, token) then return { 'lost' } end
+  redis.call('HSET', shard_prefix .. index, 'error', reason)
+  move(index, 'running', 'failed')
+  settle()
+  return { 'ok' }
+end
+
+-- An observer takes a lease away, if it is still the one whose beat stood still.
+function op.expire(index, token, beat, reason)
+  local key = shard_prefix .. index
+  if not holds(index, token) or redis.call('HGET', key, 'beat') ~= beat then return { 'refused' } end
+  release_to_pending(index, reason, 0)
+  return { 'ok' }
+end
+
+-- The result of a finished shard was found damaged: its missing batches are computed again.
+function op.reopen(index)
+  local key = shard_prefix .. index
+  if redis.call('HGET', key, 'state') ~= 'done' then return { 'refused' } end
+  count(index, 0, 0, 0)
+  redis.call('HSET', key, 'sent_at', 0, 'attempts', 0)
+  move(index, 'done', 'pending')
+  settle()
+  return { 'ok' }
+end
+
+-- A finished shard that Redis took for unfinished (the job directory is the truth).
+function op.restore(index, sequences, quarantined)
+  local state = redis.call('HGET', shard_prefix .. index, 'state')
+  if not state or state == 'done' then return { 'refused' } end
+  count(index, number(shard_prefix .. index, 'batches_done'), sequences, quarantined)
+  move(index, state, 'done')
+  settle()
+  return { 'ok' }
+end
+
+function op.cancel()
+  for index = 0, number(job, 'num_shards') - 1 do
+    local state = redis.call('HGET', shard_prefix .. index, 'state')
+    if state == 'pending' or state == 'running' or state == 'failed' then move(index, state, 'cancelled') end
+  end
+  local state = redis.call('HGET', job, 'state')
+  if state ~= 'done' then redis.call('HSET', job, 'state', 'cancelled') end
+  return { 'ok', redis.call('HGET', job, 'state') }
+end
+
+-- Failed and cancelled shards get another chance.
+function op.revive()
+  local revived = 0
+  for index = 0, number(job, 'num_shards') - 1 do
+    local key = shard_prefix .. index
+    local state = redis.call('HGET', key, 'state')
+    if state == 'failed' or state == 'cancelled' then
+      redis.call('HSET', key, 'attempts', 0, 'sent_at', 0, 'not_before', 0, 'owner', '', 'request', '')
+      move(index, state, 'pending')
+      revived = revived + 1
+    end
+  end
+  local state = redis.call('HGET', job, 'state')
+  if state == 'failed' or state == 'cancelled' or state == 'paused' then
+    redis.call('HSET', job, 'state', 'running')
+  end
+  settle()
+  return { 'ok', tostring(revived) }
+end
+
+return op[ARGV[1]](unpack(ARGV, 2))

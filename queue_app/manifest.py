@@ -1,0 +1,324 @@
+"""CheckpointManifest: what Redis knows of one job. An index, never the truth.
+
+Every change is one call of manifest.lua. Reading is plain hash reads.
+"""
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib.resources import files
+from typing import cast
+
+import redis
+
+from checkpoint.records import QuarantineEntry
+from queue_app import keys
+from queue_app.job import Job, Shard
+
+
+class ShardState(StrEnum):
+    """Where a shard stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+LEGAL_TRANSITIONS: Mapping[ShardState, frozenset[ShardState]] = {
+    ShardState.PENDING: frozenset(
+        {ShardState.RUNNING, ShardState.FAILED, ShardState.CANCELLED, ShardState.DONE}
+    ),
+    ShardState.RUNNING: frozenset(
+        {ShardState.PENDING, ShardState.DONE, ShardState.FAILED, ShardState.CANCELLED}
+    ),
+    ShardState.DONE: frozenset({ShardState.PENDING}),
+    ShardState.FAILED: frozenset({ShardState.PENDING, ShardState.CANCELLED, ShardState.DONE}),
+    ShardState.CANCELLED: frozenset({ShardState.PENDING, ShardState.DONE}),
+}
+"""What manifest.lua allows; the tests hold the two against each other."""
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    INGESTING = "ingesting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write one shard, as long as no higher token was given out."""
+
+    shard: Shard
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a shard was not given: done, held, failed, cancelled, paused, exhausted, unknown, …"""
+
+    reason: str
+    detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What of a shard is committed, in absolute numbers: reporting it twice counts it once."""
+
+    batches_done: int = 0
+    sequences_done: int = 0
+    quarantined: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStatus:
+    """One shard's hash."""
+
+    index: int
+    state: ShardState
+    queue: str
+    owner: str
+    token: int
+    beat: int
+    attempts: int
+    batches_done: int
+    sequences_done: int
+    quarantined: int
+    sent_at: float
+    not_before: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """One job's hash: constant in size, however many shards there are."""
+
+    state: JobState
+    job_dir: str
+    export_by: str
+    num_shards: int
+    shards: Mapping[ShardState, int]
+    sequences_total: int
+    sequences_done: int
+    sequences_quarantined: int
+
+
+class CheckpointManifest:
+    """The hashes of one job. Raises redis errors as they come: the caller knows what is at stake."""
+
+    def __init__(self, client: redis.Redis, job_id: str) -> None:
+        self.client = client
+        self.job_id = job_id
+        self._script = client.register_script((files("queue_app") / "manifest.lua").read_text())
+        self._keys = [
+            keys.job(job_id),
+            keys.shard(job_id, ""),
+            keys.running(job_id),
+            keys.quarantine(job_id),
+            keys.samples(job_id),
+        ]
+
+    # ---- the producer's side
+
+    def initialize(
+        self, job: Job, job_dir: str, queues: Mapping[int, str], done: Mapping[int, Progress]
+    ) -> None:
+        """Make the job and its shards known; what is known already stays as it is."""
+        pipe = self.client.pipeline(transaction=False)
+        pipe.hset(keys.JOBS, self.job_id, job_dir)
+        pipe.hset(keys.job(self.job_id), "job_dir", job_dir)
+        for field, value in {
+            "state": str(JobState.INGESTING),
+            "num_shards": len(job.shards),
+            "sequences_total": job.counts.num_records,
+            "export_by": "workers",
+        }.items():
+            pipe.hsetnx(keys.job(self.job_id), field, str(value))
+        for shard in job.shards:
+            committed = done.get(shard.index)
+            state = ShardState.PENDING if committed is None else ShardState.DONE
+            counted = committed or Progress()
+            arguments = (
+                "add",
+                shard.index,
+                shard.num_records,
+                queues.get(shard.index, ""),
+                str(state),
+                counted.sequences_done,
+                counted.quarantined,
+            )
+            self._script(self._keys, arguments, client=pipe)
+        self._script(self._keys, ("open",), client=pipe)
+        pipe.execute()
+
+    def mark_sent(self, sent: Mapping[int, str]) -> None:
+        """Note when and where each shard's message went (shard index -> queue)."""
+        pipe = self.client.pipeline(transaction=False)
+        for index, queue in sent.items():
+            self._script(self._keys, ("sent", index, queue), client=pipe)
+        pipe.execute()
+
+    def set_exporter(self, exporter: str) -> None:
+        """Who writes the output when the last shard is done: `workers` or `coordinator`."""
+        self.client.hset(keys.job(self.job_id), "export_by", exporter)
+
+    # ---- the worker's side
+
+    def acquire(
+        self, shard: Shard, *, owner: str, floor: int, attempt_limit: int, request: str | None = None
+    ) -> Lease | Refusal:
+        """Ask for a shard. The token is above every earlier one and above `floor`, the store's own.
+
+        `request` makes a repeated call answer as the first did; by default each call is a new one.
+        """
+        request = request or uuid.uuid4().hex
+        answer = self._call("acquire", shard.index, owner, floor, request, attempt_limit)
+        if answer[0] == "ok":
+            return Lease(shard, int(answer[1]))
+        return Refusal(answer[0], tuple(answer[1:]))
+
+    def beat(self, lease: Lease, progress: Progress) -> JobState | None:
+        """Show that the holder lives and how far it is. None: the lease is lost."""
+        answer = self._call("beat", lease.shard.index, lease.token, *_counts(progress))
+        return JobState(answer[1]) if answer[0] == "ok" else None
+
+    def complete(
+        self, lease: Lease, progress: Progress, quarantine: Iterable[QuarantineEntry] = ()
+    ) -> tuple[JobState, str] | Refusal:
+        """Report a shard as published. Answers the job's state and who exports.
+
+        Refused as `lost` when the token is no longer the shard's, as `incomplete` when embedded and
+        quarantined records do not add up to the shard's.
+        """
+        view = [part for entry in quarantine for part in (str(entry.ordinal), json.dumps(asdict(entry)))]
+        answer = self._call("complete", lease.shard.index, lease.token, *_counts(progress), *view)
+        if answer[0] == "ok":
+            return JobState(answer[1]), answer[2]
+        return Refusal(answer[0], tuple(answer[1:]))
+
+    def release(self, lease: Lease, reason: str, *, delay_seconds: float = 0.0, counts: bool = True) -> bool:
+        """Give a shard back; `counts=False` when the attempt was ended from outside."""
+        answer = self._call("release", lease.shard.index, lease.token, reason, delay_seconds, int(counts))
+        return answer[0] == "ok"
+
+    def fail(self, lease: Lease, reason: str) -> bool:
+        """Give a shard up."""
+        return self._call("fail", lease.shard.index, lease.token, reason)[0] == "ok"
+
+    # ---- the observer's side
+
+    def expire(self, status: ShardStatus, reason: str) -> bool:
+        """Take a lease away, if token and beat are still those that were observed."""
+        return self._call("expire", status.index, status.token, status.beat, reason)[0] == "ok"
+
+    def reopen(self, index: int) -> bool:
+        """Put a finished shard back to pending, because its result was found damaged."""
+        return self._call("reopen", index)[0] == "ok"
+
+    def restore(self, index: int, done: Progress) -> bool:
+        """Take a shard for done that the job directory says is done."""
+        return self._call("restore", index, done.sequences_done, done.quarantined)[0] == "ok"
+
+    def cancel(self) -> JobState:
+        """Cancel every shard that is not done. A job that is done stays done."""
+        return JobState(self._call("cancel")[1])
+
+    def revive(self) -> int:
+        """Give failed and cancelled shards another chance; answers how many there were."""
+        return int(self._call("revive")[1])
+
+    # ---- reading
+
+    def job_status(self) -> JobStatus | None:
+        """None when the server does not know the job."""
+        fields = cast("dict[str, str]", self.client.hgetall(keys.job(self.job_id)))
+        return _job_status(fields) if "state" in fields else None
+
+    def shard_status(self, index: int) -> ShardStatus | None:
+        """None when the server does not know the shard."""
+        statuses = self.shard_statuses([index])
+        return statuses[0] if statuses else None
+
+    def shard_statuses(self, indices: Iterable[int]) -> list[ShardStatus]:
+        """The hashes of several shards in one round trip; unknown ones are left out."""
+        wanted = list(indices)
+        pipe = self.client.pipeline(transaction=False)
+        for index in wanted:
+            pipe.hgetall(keys.shard(self.job_id, index))
+        return [
+            _shard_status(index, fields)
+            for index, fields in zip(wanted, pipe.execute(), strict=True)
+            if "state" in fields
+        ]
+
+    def running(self) -> list[int]:
+        """The indices of the shards that are leased."""
+        return sorted(
+            int(index) for index in cast("set[str]", self.client.smembers(keys.running(self.job_id)))
+        )
+
+    def quarantine(self) -> list[QuarantineEntry]:
+        """What finished shards set aside, by ordinal."""
+        view = cast("dict[str, str]", self.client.hgetall(keys.quarantine(self.job_id)))
+        return sorted(
+            (QuarantineEntry(**json.loads(text)) for text in view.values()), key=lambda e: e.ordinal
+        )
+
+    def samples(self) -> list[tuple[float, int]]:
+        """(server time in seconds, sequences done), newest first."""
+        lines = cast("list[str]", self.client.lrange(keys.samples(self.job_id), 0, -1))
+        return [(float(time), int(done)) for time, done in (line.split() for line in lines)]
+
+    def forget(self) -> None:
+        """Remove every key of the job."""
+        num_shards = self.client.hget(keys.job(self.job_id), "num_shards")
+        shard_keys = [keys.shard(self.job_id, index) for index in range(int(cast("str", num_shards or 0)))]
+        own = [keys.job(self.job_id), keys.running(self.job_id), keys.quarantine(self.job_id)]
+        self.client.delete(*own, keys.samples(self.job_id), *shard_keys)
+        self.client.hdel(keys.JOBS, self.job_id)
+
+    def _call(self, *arguments: str | int | float) -> list[str]:
+        return cast("list[str]", self._script(self._keys, arguments))
+
+
+def _counts(progress: Progress) -> tuple[int, int, int]:
+    return progress.batches_done, progress.sequences_done, progress.quarantined
+
+
+def _job_status(fields: Mapping[str, str]) -> JobStatus:
+    return JobStatus(
+        state=JobState(fields["state"]),
+        job_dir=fields.get("job_dir", ""),
+        export_by=fields.get("export_by", ""),
+        num_shards=int(fields.get("num_shards", 0)),
+        shards={state: int(fields.get(state, 0)) for state in ShardState},
+        sequences_total=int(fields.get("sequences_total", 0)),
+        sequences_done=int(fields.get("sequences_done", 0)),
+        sequences_quarantined=int(fields.get("sequences_quarantined", 0)),
+    )
+
+
+def _shard_status(index: int, fields: Mapping[str, str]) -> ShardStatus:
+    return ShardStatus(
+        index=index,
+        state=ShardState(fields["state"]),
+        queue=fields["queue"],
+        owner=fields["owner"],
+        token=int(fields["token"]),
+        beat=int(fields["beat"]),
+        attempts=int(fields["attempts"]),
+        batches_done=int(fields["batches_done"]),
+        sequences_done=int(fields["sequences_done"]),
+        quarantined=int(fields["quarantined"]),
+        sent_at=float(fields["sent_at"]),
+        not_before=float(fields["not_before"]),
+        error=fields["error"],
+    )

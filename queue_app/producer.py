@@ -1,0 +1,282 @@
+"""The producer: from what the user asked for to a job directory, a manifest and a message per shard.
+
+Idempotent at every step: the same request on the same output finds the job that is there, and a
+producer that was killed is simply run again. job.json is written last, so a directory without one
+holds nothing but a try.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+import redis
+import xxhash
+from celery import Celery
+
+from queue_app.broker import check, connect
+from queue_app.celery_app import EMBED_SHARD, make_app
+from queue_app.dataset import Dataset, digest_inputs, looks_like_fasta
+from queue_app.errors import InputError, JobChanged, UsageError
+from queue_app.job import (
+    JOB_SCHEMA,
+    PLANNER_VERSION,
+    Alphabet,
+    EmbedOptions,
+    InputFile,
+    Job,
+    JobDir,
+    ModelCard,
+    Shard,
+)
+from queue_app.lock import FileLock
+from queue_app.manifest import CheckpointManifest, Progress, ShardState
+from queue_app.model_card import describe_model
+from queue_app.recovery import finished_shards
+from queue_app.request import DeviceClass, EmbedRequest, device_class, resolve_options
+from queue_app.shards import write_shards
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job that stands in its directory; `created` is false when it was there already."""
+
+    job: Job
+    job_dir: JobDir
+    created: bool
+
+
+def submit(request: EmbedRequest, *, broker_url: str, queues: Sequence[str], threads: int = 1) -> Prepared:
+    """Prepare the job, make it known to the server and send one message per unfinished shard.
+
+    Run twice, or by two producers at once, it makes one job.
+
+    Raises:
+        UsageError: bad input, model or option; nothing is left behind.
+        JobChanged: the output belongs to a job with other inputs, model or options.
+        JobBusy: another process is working on the job.
+        BrokerUnreachable: no server.
+    """
+    client = connect(broker_url)
+    check(client, broker_url)
+    job_dir = request.directory
+    fresh = not job_dir.path.exists()
+    job_dir.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(job_dir.path / "lock")
+    lock.acquire(wait=True)
+    try:
+        prepared = prepare(request, client=client, device_class=device_class(queues), threads=threads)
+        announce(client, make_app(broker_url), prepared, queues, resend_all=prepared.created)
+    except UsageError:
+        if fresh:
+            shutil.rmtree(job_dir.path)
+        raise
+    finally:
+        lock.release()
+    return prepared
+
+
+# ---- the job directory
+
+
+def prepare(
+    request: EmbedRequest, *, client: redis.Redis | None, device_class: DeviceClass, threads: int
+) -> Prepared:
+    """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
+    job_dir = request.directory
+    card = describe_model(request.model)
+    dataset = _dataset(request, card)
+    dataset.check()
+    options = resolve_options(request, card, device_class, dataset.alphabet)
+    inputs = digest_inputs(request.inputs)
+    if job_dir.job_json.exists():
+        job = job_dir.load()
+        if not request.overwrite:
+            refuse_changes(job, inputs, card, options, request)
+            return Prepared(job, job_dir, created=False)
+        forget(job, job_dir, client)
+    return Prepared(_ingest(request, job_dir, dataset, card, options, inputs, threads), job_dir, created=True)
+
+
+def _dataset(request: EmbedRequest, card: ModelCard) -> Dataset:
+    return Dataset(
+        request.inputs,
+        alphabet=_alphabet(request, card),
+        id_column=request.id_column,
+        sequence_column=request.sequence_column,
+    )
+
+
+def _alphabet(request: EmbedRequest, card: ModelCard) -> Alphabet:
+    if request.alphabet != "auto":
+        return request.alphabet
+    if card.family == "mock" and looks_like_fasta(request.inputs):
+        return "protein"
+    return card.alphabet
+
+
+def refuse_changes(
+    job: Job, inputs: Sequence[InputFile], card: ModelCard, options: EmbedOptions, request: EmbedRequest
+) -> None:
+    """Raises JobChanged, naming every difference, when the request is not the job that is there."""
+    changes = [*_changed_inputs(job.inputs, inputs), *_changed_model(job.model, card)]
+    changes += _changed_options(job.options, options)
+    if request.num_shards is not None and request.num_shards != len(job.shards):
+        changes.append(f"shards: {len(job.shards)} -> {request.num_shards}")
+    if changes:
+        raise JobChanged(
+            f"{job.output} belongs to another job ({'; '.join(changes)}); "
+            "use --overwrite to forget its work, or another -o"
+        )
+
+
+def _changed_inputs(old: Sequence[InputFile], new: Sequence[InputFile]) -> list[str]:
+    if len(old) != len(new):
+        return [f"inputs: {len(old)} files -> {len(new)}"]
+    return [
+        f"input {after.name}: content differs from {before.name} as first read"
+        for before, after in zip(old, new, strict=True)
+        if before.digest != after.digest
+    ]
+
+
+def _changed_model(old: ModelCard, new: ModelCard) -> list[str]:
+    return [] if old.digest == new.digest else [f"model: {old.name} -> {new.name} (other weights)"]
+
+
+def _changed_options(old: EmbedOptions, new: EmbedOptions) -> list[str]:
+    return [
+        f"{field.name}: {getattr(old, field.name)} -> {getattr(new, field.name)}"
+        for field in fields(EmbedOptions)
+        if getattr(old, field.name) != getattr(new, field.name)
+    ]
+
+
+def forget(job: Job, job_dir: JobDir, client: redis.Redis | None) -> None:
+    """Remove a job's work: job.json first, so that what is left of it is never taken for a job."""
+    job_dir.job_json.unlink()
+    if client is not None:
+        CheckpointManifest(client, job.job_id).forget()
+    for name in ("generation", "checkpoints", "results", "done", "shards"):
+        _remove(job_dir.path / name)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _ingest(
+    request: EmbedRequest,
+    job_dir: JobDir,
+    dataset: Dataset,
+    card: ModelCard,
+    options: EmbedOptions,
+    inputs: tuple[InputFile, ...],
+    threads: int,
+) -> Job:
+    for path in (job_dir.shards, job_dir.results, job_dir.path / "done"):
+        _remove(path)
+        path.mkdir()
+    digest = job_digest(inputs, card, options)
+    job_id = f"{digest[:12]}-{_generation(job_dir)}"
+    shards = write_shards(dataset, job_dir, job_id, num_shards=request.num_shards)
+    if [file.digest for file in dataset.inputs] != [file.digest for file in inputs]:
+        raise InputError("an input changed while it was read; run again when it is complete")
+    job = Job(
+        schema_version=JOB_SCHEMA,
+        planner_version=PLANNER_VERSION,
+        job_id=job_id,
+        digest=digest,
+        output=os.path.abspath(request.output),
+        inputs=dataset.inputs,
+        model=card,
+        options=options,
+        threads=threads,
+        run=request.run,
+        counts=dataset.counts,
+        shards=shards,
+    )
+    job_dir.write(job)
+    return job
+
+
+def job_digest(inputs: Iterable[InputFile], card: ModelCard, options: EmbedOptions) -> str:
+    """xxh3-128 (hex) over the content of the inputs, the model's files and every option that counts."""
+    state = xxhash.xxh3_128()
+    for part in (*(file.digest for file in inputs), card.digest, *sorted(asdict(options).items())):
+        state.update(f"{part}\n".encode())
+    return state.hexdigest()
+
+
+def _generation(job_dir: JobDir) -> str:
+    """Random, made once per job directory: two outputs of one input never share keys."""
+    path = job_dir.path / "generation"
+    try:
+        with path.open("x") as file:
+            file.write(secrets.token_hex(4))
+    except FileExistsError:
+        pass
+    generation = path.read_text().strip()
+    if generation:
+        return generation
+    path.unlink()  # a producer died between creating and writing it
+    return _generation(job_dir)
+
+
+# ---- the server
+
+
+def announce(
+    client: redis.Redis, app: Celery, prepared: Prepared, queues: Sequence[str], *, resend_all: bool
+) -> int:
+    """Fill the manifest from the job directory and wake workers for what is left.
+
+    `resend_all` sends every pending shard again, whatever was sent before (the queues may have
+    changed or be lost); otherwise only those that no message is under way for. Answers how many
+    messages were sent.
+    """
+    job, job_dir = prepared.job, prepared.job_dir
+    manifest = CheckpointManifest(client, job.job_id)
+    routes = route(job.shards, queues)
+    done = finished_shards(job, job_dir)
+    manifest.initialize(job, str(job_dir.path), routes, done)
+    correct(manifest, job, done)
+    pending = [
+        status.index
+        for status in manifest.shard_statuses(shard.index for shard in job.shards)
+        if status.state is ShardState.PENDING and (resend_all or status.sent_at == 0)
+    ]
+    send_shards(app, manifest, str(job_dir.path), {index: routes[index] for index in pending})
+    return len(pending)
+
+
+def correct(manifest: CheckpointManifest, job: Job, done: Mapping[int, Progress]) -> None:
+    """Where manifest and job directory disagree on what is done, the directory is right."""
+    for status in manifest.shard_statuses(shard.index for shard in job.shards):
+        if status.index in done and status.state is not ShardState.DONE:
+            manifest.restore(status.index, done[status.index])
+        elif status.index not in done and status.state is ShardState.DONE:
+            manifest.reopen(status.index)
+
+
+def route(shards: Sequence[Shard], queues: Sequence[str]) -> dict[int, str]:
+    """Deal the shards out in order, each to the queue with the least cost so far."""
+    load = dict.fromkeys(queues, 0)
+    routes: dict[int, str] = {}
+    for shard in shards:
+        queue = min(load, key=lambda name: load[name])
+        load[queue] += shard.num_tokens
+        routes[shard.index] = queue
+    return routes
+
+
+def send_shards(app: Celery, manifest: CheckpointManifest, job_dir: str, routes: Mapping[int, str]) -> None:
+    """Send one message per shard, then note it: a crash between the two costs a second message."""
+    with app.producer_or_acquire() as producer:
+        for index, queue in routes.items():
+            app.send_task(EMBED_SHARD, args=[manifest.job_id, job_dir, index], queue=queue, producer=producer)
+    manifest.mark_sent(routes)

@@ -1,0 +1,225 @@
+"""The reconciler: brings home shards whose holder died and whose message was lost.
+
+Runs beside the consumer in every worker's parent. All of them watch, one acts at a time, and whatever
+two of them do at once is harmless: leases are taken away by compare-and-set, and a message too many is
+refused by the manifest.
+"""
+
+import base64
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import redis
+
+from checkpoint.records import DoneRecord
+from queue_app import keys
+from queue_app.broker import TRANSIENT
+from queue_app.job import Job, JobDir
+from queue_app.manifest import CheckpointManifest, JobState, Progress, ShardState, ShardStatus
+from queue_app.owner import Owner
+from queue_app.workers import live_workers, server_time
+
+log = logging.getLogger(__name__)
+
+ACTING_MILLISECONDS = 5_000
+
+Send = Callable[[CheckpointManifest, str, Mapping[int, str]], None]
+"""Sends one message per shard: manifest, job directory, shard index -> queue."""
+
+
+# ---- what the job directory says
+
+
+def finished_shards(job: Job, job_dir: JobDir) -> dict[int, Progress]:
+    """The shards whose done file names a result that is there and whole; other done files are removed.
+
+    Removing the done file first, before anything is recomputed, keeps a damaged result from ever
+    counting as done.
+    """
+    from queue_app.results import file_digest
+
+    finished: dict[int, Progress] = {}
+    for shard in job.shards:
+        record = read_done(job_dir, shard.index)
+        if record is None:
+            continue
+        result = job_dir.results / record.file
+        if result.is_file() and file_digest(result) == record.digest:
+            finished[shard.index] = Progress(
+                sequences_done=record.num_embedded, quarantined=len(record.quarantine)
+            )
+        else:
+            log.warning("result damaged or missing job=%s shard=%d file=%s", job.job_id, shard.index, result)
+            job_dir.done(shard.index).unlink()
+    return finished
+
+
+def read_done(job_dir: JobDir, index: int) -> DoneRecord | None:
+    """The shard's done file; None when there is none or it is unreadable."""
+    try:
+        return DoneRecord.decode(job_dir.done(index).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+# ---- what the server says
+
+
+@dataclass(frozen=True, slots=True)
+class _Observation:
+    token: int
+    beat: int
+    since: float
+
+
+class Reconciler:
+    """One observer. `step` is to be called about once a second."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        name: str,
+        send: Send,
+        *,
+        lease_seconds: float,
+        resend_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.client = client
+        self.name = name
+        self.send = send
+        self.lease_seconds = lease_seconds
+        self.resend_seconds = resend_seconds
+        self.clock = clock
+        self._observed: dict[tuple[str, int], _Observation] = {}
+        self._next_scan = clock()
+
+    def step(self) -> None:
+        """Look once at every running job; observation starts anew when the server was away."""
+        try:
+            for manifest, job_dir in self._running_jobs():
+                self._release_dead_leases(manifest, job_dir)
+            if self.clock() >= self._next_scan:
+                self._next_scan = self.clock() + self.resend_seconds / 2
+                for manifest, job_dir in self._running_jobs():
+                    self._resend_lost_messages(manifest, job_dir)
+        except TRANSIENT as error:
+            self._observed.clear()
+            log.warning("reconciler: the server is away: %s", error)
+
+    def _running_jobs(self) -> Iterable[tuple[CheckpointManifest, str]]:
+        for job_id, job_dir in cast("Mapping[str, str]", self.client.hgetall(keys.JOBS)).items():
+            manifest = CheckpointManifest(self.client, job_id)
+            status = manifest.job_status()
+            if status is not None and status.state is JobState.RUNNING:
+                yield manifest, job_dir
+
+    # ---- dead leases
+
+    def _release_dead_leases(self, manifest: CheckpointManifest, job_dir: str) -> None:
+        running = manifest.running()
+        self._forget_ended(manifest.job_id, running)
+        dead = [
+            (status, reason)
+            for status in manifest.shard_statuses(running)
+            if status.state is ShardState.RUNNING and (reason := self._why_dead(manifest.job_id, status))
+        ]
+        if dead and self._may_act():
+            released = [status for status, reason in dead if self._release(manifest, status, reason)]
+            self._send(manifest, job_dir, released)
+
+    def _why_dead(self, job_id: str, status: ShardStatus) -> str | None:
+        owner = Owner.decode(status.owner)
+        if owner is not None and owner.is_provably_dead():
+            return f"its process {owner.process.pid} on this host is gone"
+        seen = self._observed.get((job_id, status.index))
+        if seen is None or (seen.token, seen.beat) != (status.token, status.beat):
+            self._observed[job_id, status.index] = _Observation(status.token, status.beat, self.clock())
+            return None
+        silent = self.clock() - seen.since
+        return f"no beat for {silent:.0f} s" if silent >= self.lease_seconds else None
+
+    def _release(self, manifest: CheckpointManifest, status: ShardStatus, reason: str) -> bool:
+        released = manifest.expire(status, reason)
+        if released:
+            log.warning(
+                "lease taken away job=%s shard=%d token=%d owner=%s: %s",
+                manifest.job_id, status.index, status.token, status.owner, reason,
+            )  # fmt: skip
+        return released
+
+    def _forget_ended(self, job_id: str, running: Sequence[int]) -> None:
+        for key in [key for key in self._observed if key[0] == job_id and key[1] not in running]:
+            del self._observed[key]
+
+    # ---- lost messages
+
+    def _resend_lost_messages(self, manifest: CheckpointManifest, job_dir: str) -> None:
+        status = manifest.job_status()
+        if status is None or not status.shards[ShardState.PENDING]:
+            return
+        now = server_time(self.client)
+        pending = [
+            shard
+            for shard in manifest.shard_statuses(range(status.num_shards))
+            if shard.state is ShardState.PENDING and self._overdue(shard, now)
+        ]
+        if pending and self._may_act():
+            self._send(manifest, job_dir, self._without_message(manifest.job_id, pending))
+
+    def _overdue(self, shard: ShardStatus, now: float) -> bool:
+        """Times from the future count as long past: the server's clock may have been set back."""
+        waits = 0 < shard.not_before - now < self.resend_seconds
+        return not waits and abs(now - shard.sent_at) > self.resend_seconds
+
+    def _without_message(self, job_id: str, pending: Sequence[ShardStatus]) -> list[ShardStatus]:
+        """Those that no live queue holds a message for."""
+        live = {worker.queue for worker in live_workers(self.client, self.lease_seconds)}
+        waiting = {queue: queued_shards(self.client, queue) for queue in {s.queue for s in pending} & live}
+        return [shard for shard in pending if (job_id, shard.index) not in waiting.get(shard.queue, ())]
+
+    # ---- sending
+
+    def _send(self, manifest: CheckpointManifest, job_dir: str, shards: Sequence[ShardStatus]) -> None:
+        """To the shard's own queue while that has a live worker, else to the one with the fewest messages."""
+        live = sorted({worker.queue for worker in live_workers(self.client, self.lease_seconds)})
+        load = {queue: cast("int", self.client.llen(queue)) for queue in live}
+        routes: dict[int, str] = {}
+        for shard in shards:
+            same_kind = [queue for queue in live if queue[:3] == shard.queue[:3]]
+            if not same_kind:
+                continue
+            queue = shard.queue if shard.queue in load else min(same_kind, key=lambda name: load[name])
+            load[queue] += 1
+            routes[shard.index] = queue
+        if routes:
+            self.send(manifest, job_dir, routes)
+            log.info("sent again job=%s shards=%s", manifest.job_id, routes)
+
+    def _may_act(self) -> bool:
+        """True for one observer at a time."""
+        taken = self.client.set(keys.RECONCILER, self.name, nx=True, px=ACTING_MILLISECONDS)
+        return bool(taken) or self.client.get(keys.RECONCILER) == self.name
+
+
+def queued_shards(client: redis.Redis, queue: str) -> set[tuple[str, int]]:
+    """(job id, shard index) of every message that waits in a queue; what is not a message is passed over."""
+    found = set()
+    for item in cast("list[str]", client.lrange(queue, 0, -1)):
+        try:
+            (job_id, _, index), *_ = json.loads(base64.b64decode(json.loads(item)["body"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+        found.add((job_id, index))
+    return found
+
+
+def job_dir_of(client: redis.Redis, job_id: str) -> JobDir | None:
+    """Where a job lies, as the server knows it."""
+    path = cast("str | None", client.hget(keys.JOBS, job_id))
+    return JobDir(Path(path)) if path else None

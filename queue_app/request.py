@@ -1,0 +1,93 @@
+"""What a user asks for, and how every `auto` in it is settled before a job is made."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from queue_app.job import (
+    Alphabet,
+    Dtype,
+    EmbedOptions,
+    JobDir,
+    LongRule,
+    ModelCard,
+    Pool,
+    RunOptions,
+    StoreDtype,
+)
+
+DeviceClass = Literal["cpu", "cuda"]
+
+CPU_TOKENS: Mapping[Dtype, int] = {"float32": 2048, "bfloat16": 4096, "float16": 4096}
+CUDA_TOKENS = ((50_000_000, 65_536), (1_000_000_000, 32_768), (5_000_000_000, 16_384))
+"""Token budget by number of parameters, up to; larger models take the smallest budget."""
+CUDA_TOKENS_LARGEST = 8_192
+WINDOW_OVERLAP_SHARE = 8
+"""Neighbouring windows of a long sequence share at least 1/8 of their length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest:
+    """What the user asked for; None and `auto` leave the choice to Holdfast."""
+
+    inputs: Sequence[Path]
+    model: str
+    output: Path
+    job_dir: Path | None = None
+    pool: Pool | None = None
+    dtype: Dtype | Literal["auto"] = "auto"
+    store_dtype: StoreDtype = "float32"
+    alphabet: Alphabet | Literal["auto"] = "auto"
+    long: LongRule = "window"
+    max_length: int | None = None
+    toks_per_batch: int | None = None
+    num_shards: int | None = None
+    id_column: str | None = None
+    sequence_column: str | None = None
+    run: RunOptions = RunOptions()
+    overwrite: bool = False
+
+    @property
+    def directory(self) -> JobDir:
+        """The job directory: asked for, or `<output>.holdfast`."""
+        chosen = self.job_dir or self.output.with_name(self.output.name + ".holdfast")
+        return JobDir(Path(os.path.abspath(chosen)))
+
+
+def device_class(queues: Iterable[str]) -> DeviceClass:
+    """Queues named cpuN run on the processor, all others on CUDA devices."""
+    return "cpu" if all(queue.startswith("cpu") for queue in queues) else "cuda"
+
+
+def resolve_options(
+    request: EmbedRequest, card: ModelCard, device_class: DeviceClass, alphabet: Alphabet
+) -> EmbedOptions:
+    """Settle every `auto`, so that the job says exactly what will be computed."""
+    dtype: Dtype = request.dtype if request.dtype != "auto" else _default_dtype(device_class)
+    max_length = min(request.max_length or card.max_length, card.max_length)
+    return EmbedOptions(
+        pool=request.pool or card.pool,
+        dtype=dtype,
+        store_dtype=request.store_dtype,
+        alphabet=alphabet,
+        long=request.long,
+        max_length=max_length,
+        window_overlap=max_length // WINDOW_OVERLAP_SHARE,
+        toks_per_batch=request.toks_per_batch or token_budget(device_class, dtype, card.num_parameters),
+        device_class=device_class,
+        id_column=request.id_column,
+        sequence_column=request.sequence_column,
+    )
+
+
+def _default_dtype(device_class: DeviceClass) -> Dtype:
+    return "bfloat16" if device_class == "cuda" else "float32"
+
+
+def token_budget(device_class: DeviceClass, dtype: Dtype, num_parameters: int) -> int:
+    """Tokens of one batch, fixed in the job: the memory of the day must not change a byte."""
+    if device_class == "cpu":
+        return CPU_TOKENS[dtype]
+    return next((tokens for limit, tokens in CUDA_TOKENS if num_parameters < limit), CUDA_TOKENS_LARGEST)

@@ -1,0 +1,64 @@
+"""RuntimeConfig: every setting of a running Holdfast, and the only reader of the environment.
+
+Nothing here changes a bit of the output: what does is fixed at submit, in job.json.
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _split_paths(value: object) -> object:
+    """HOLDFAST_ROOTS is written like PATH: directories with the platform's separator between them."""
+    return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+
+class RuntimeConfig(BaseSettings):
+    """Read from `HOLDFAST_*`; every field can be set there under its upper-case name."""
+
+    model_config = SettingsConfigDict(env_prefix="HOLDFAST_", frozen=True, extra="ignore")
+
+    broker_url: str = "redis://127.0.0.1:6379/0"
+    """Where the Redis-protocol server is; may carry a password, so it is never logged."""
+    scratch: Path | None = None
+    """A local directory for checkpoints, needed when the job directory is on a network file system."""
+    roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)] = ()
+    """Directories whose job directories may be rebuilt when the server has forgotten them."""
+
+    beat_seconds: float = Field(default=3.0, gt=0)
+    """How often a worker raises its shard's heartbeat."""
+    lease_seconds: float = Field(default=15.0, gt=0)
+    """A lease is over when one observer has seen the same beat for so long."""
+    reconcile_seconds: float = Field(default=1.0, gt=0)
+    """How often a worker's parent looks for dead leases."""
+    resend_seconds: float = Field(default=30.0, gt=0)
+    """A pending shard whose message is older than this is sent again."""
+    attempt_limit: int = Field(default=20, ge=1)
+    """So many acquisitions without one commit between them fail the shard."""
+    grace_seconds: float = Field(default=25.0, gt=0)
+    """How long a worker may take to finish its batch after SIGTERM before it is killed."""
+
+    commit_seconds: float | None = Field(default=None, gt=0)
+    """Overrides the job's own commit interval."""
+    commit_sequences: int | None = Field(default=None, ge=1)
+    """Overrides the job's own commit size."""
+    keep_checkpoints: bool | None = None
+    """Overrides the job's own choice to keep the stores of published shards."""
+    pending_bytes: int = Field(default=256 << 20, ge=1)
+    """Blocks that may wait for the commit thread before inference has to wait for the disk."""
+
+    parent_pid: int | None = None
+    """The process this worker must not outlive (set by `holdfast embed` for its own workers)."""
+    visible_devices: str | None = Field(default=None, validation_alias="CUDA_VISIBLE_DEVICES")
+    """The devices this host (or scheduler) grants; gpuN is the N-th of them."""
+    log_level: str = "INFO"
+
+
+@cache
+def runtime_config() -> RuntimeConfig:
+    """The settings of this process, read once."""
+    return RuntimeConfig()

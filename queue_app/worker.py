@@ -1,0 +1,207 @@
+"""What makes a Celery worker a Holdfast worker: one device, one name, one lock, a reconciler beside it.
+
+Everything here runs in the worker's parent, which never touches CUDA: even counting devices there would
+break the children that are forked from it.
+"""
+
+import contextlib
+import json
+import logging
+import mmap
+import os
+import re
+import socket
+import tempfile
+import threading
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+from celery import bootsteps
+from celery.signals import celeryd_init, worker_process_init, worker_shutting_down
+
+from queue_app import keys
+from queue_app.broker import TRANSIENT, connect
+from queue_app.celery_app import app
+from queue_app.launch import die_with_parent
+from queue_app.lock import FileLock, JobBusy
+from queue_app.owner import Owner
+from queue_app.producer import send_shards
+from queue_app.recovery import Reconciler
+from queue_app.settings import RuntimeConfig, runtime_config
+from queue_app.workers import WorkerEntry, register, unregister
+
+log = logging.getLogger(__name__)
+
+QUEUE_NAME = re.compile(r"(gpu|cpu)(\d+)")
+
+_draining = mmap.mmap(-1, 1)
+"""One byte shared with the children that are forked from here: set when the worker is told to stop."""
+
+
+@dataclass
+class _ThisWorker:
+    """Set once in the parent, inherited by its children."""
+
+    name: str = "no-worker"
+    queue: str = ""
+    device: str = ""
+    lock: FileLock | None = None
+
+
+_this = _ThisWorker()
+
+
+def is_draining() -> bool:
+    """True in a child once its worker was told to stop."""
+    return _draining[0] != 0
+
+
+def worker_name() -> str:
+    """The name of the worker this process belongs to, such as `gpu0@host`."""
+    return _this.name
+
+
+@celeryd_init.connect
+def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[str, Any], **_: object) -> None:
+    """Pin this worker to the device that its queue names.
+
+    Signal handlers swallow Exception, so what must not start is refused with SystemExit.
+    """
+    queue = _only_queue(options.get("queues"))
+    config = runtime_config()
+    if config.parent_pid is not None:
+        die_with_parent(config.parent_pid)
+    _take_device(queue, config)
+    if sender.startswith("celery@"):
+        # Workers that share the default name would count as one in Flower and in `inspect`.
+        instance.hostname = f"{queue}@{socket.gethostname()}"
+    device = visible_device(queue, config)
+    os.environ["CUDA_VISIBLE_DEVICES"] = device  # inherited by the children, where CUDA reads it
+    _this.name, _this.queue, _this.device = instance.hostname, queue, f"cuda:{device}" if device else "cpu"
+    book = keys.unacked(instance.hostname)
+    conf.broker_transport_options = {**conf.broker_transport_options, **book}
+    _restore_orphans(book, queue, config)
+
+
+def _only_queue(queues: str | list[str] | None) -> str:
+    names = queues.split(",") if isinstance(queues, str) else list(queues or ())
+    if len(names) != 1:
+        raise SystemExit("a Holdfast worker serves one device: give one queue, as in -Q gpu0")
+    if not QUEUE_NAME.fullmatch(names[0]):
+        raise SystemExit(f"queue {names[0]!r} names no device: use gpuN or cpuN, as in -Q gpu0")
+    return names[0]
+
+
+def _take_device(queue: str, config: RuntimeConfig) -> None:
+    """One worker per GPU on a host; one per cpuN on a host and server (processors can be shared)."""
+    scope = "" if queue.startswith("gpu") else sha256(config.broker_url.encode()).hexdigest()[:12]
+    directory = Path(tempfile.gettempdir()) / f"holdfast-{os.getuid()}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    lock = FileLock(directory / f"{queue}{scope and '-' + scope}.lock")
+    try:
+        lock.acquire()
+    except JobBusy as error:
+        raise SystemExit(f"{queue} has a worker already ({error}); one worker per device") from None
+    _this.lock = lock
+
+
+def visible_device(queue: str, config: RuntimeConfig) -> str:
+    """What CUDA_VISIBLE_DEVICES must be for this queue: the N-th of the devices granted to this host."""
+    kind, number = cast("re.Match[str]", QUEUE_NAME.fullmatch(queue)).groups()
+    if kind == "cpu":
+        return ""
+    granted = config.visible_devices
+    if not granted:
+        return number
+    devices = granted.split(",")
+    if int(number) >= len(devices):
+        raise SystemExit(f"{queue}: CUDA_VISIBLE_DEVICES grants only {len(devices)} device(s) ({granted})")
+    return devices[int(number)]
+
+
+def _restore_orphans(book: dict[str, str], queue: str, config: RuntimeConfig) -> None:
+    """Put back what an earlier worker of this name held when it was killed.
+
+    Kombu would do so too, but only after the visibility timeout.
+    """
+    client = connect(config.broker_url)
+    try:
+        for payload in cast("dict[str, str]", client.hgetall(book["unacked_key"])).values():
+            client.rpush(queue, json.dumps(json.loads(payload)[0]))
+        client.delete(*book.values())
+    except TRANSIENT as error:
+        log.warning("left-over messages not looked for: %s", error)
+
+
+@worker_process_init.connect
+def tie_child_to_parent(**_: object) -> None:
+    """A child must not go on when its parent was killed: nobody would see to its lease."""
+    die_with_parent(os.getppid())
+
+
+@worker_shutting_down.connect
+def tell_child_to_drain(**_: object) -> None:
+    """SIGTERM: the child ends its batch, commits and gives its shard back."""
+    _draining[0] = 1
+
+
+class ReconcilerStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Registers the worker and reconciles, on a thread of the parent."""
+
+    requires = {"celery.worker.components:Pool"}
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, worker: Any) -> None:
+        self._thread = threading.Thread(target=self._run, args=(worker,), name="reconciler", daemon=True)
+        self._thread.start()
+
+    def stop(self, worker: Any) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+            self._thread = None
+
+    terminate = stop
+
+    def _run(self, worker: Any) -> None:
+        config = runtime_config()
+        client = connect(config.broker_url)
+        reconciler = Reconciler(
+            client,
+            worker.hostname,
+            lambda manifest, job_dir, routes: send_shards(app, manifest, job_dir, routes),
+            lease_seconds=config.lease_seconds,
+            resend_seconds=config.resend_seconds,
+        )
+        owner = Owner.current(worker.hostname)
+        while not self._ended.is_set():
+            try:
+                register(client, _entry(worker, owner))
+                reconciler.step()
+            except TRANSIENT as error:
+                log.warning("not registered: %s", error)
+            self._ended.wait(config.reconcile_seconds)
+        with contextlib.suppress(*TRANSIENT):  # a server that is away forgets us by itself
+            unregister(client, worker.hostname)
+
+
+def _entry(worker: Any, owner: Owner) -> WorkerEntry:
+    children = getattr(getattr(worker.pool, "_pool", None), "_pool", None) or []
+    return WorkerEntry(
+        name=worker.hostname,
+        queue=_this.queue,
+        device=_this.device,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        child_pid=children[0].pid if children else 0,
+        owner=owner.encode(),
+    )
+
+
+app.steps["worker"].add(ReconcilerStep)

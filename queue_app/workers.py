@@ -1,0 +1,59 @@
+"""The register of workers: one entry each in `holdfast:workers`, renewed while the worker lives."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import cast
+
+import redis
+
+from queue_app import keys
+from queue_app.owner import Owner
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEntry:
+    """One worker. `seen` is the server's time (seconds) of its last beat; `owner` its parent process."""
+
+    name: str
+    queue: str
+    device: str
+    host: str
+    pid: int
+    child_pid: int
+    owner: str
+    error: str = ""
+    seen: float = 0.0
+
+
+def server_time(client: redis.Redis) -> float:
+    """Seconds, by the one clock that all workers share."""
+    seconds, microseconds = cast("tuple[int, int]", client.time())
+    return seconds + microseconds / 1e6
+
+
+def register(client: redis.Redis, entry: WorkerEntry) -> None:
+    """Write the entry, with the server's time on it."""
+    stamped = replace(entry, seen=server_time(client))
+    client.hset(keys.WORKERS, entry.name, json.dumps(asdict(stamped)))
+
+
+def unregister(client: redis.Redis, name: str) -> None:
+    client.hdel(keys.WORKERS, name)
+
+
+def live_workers(client: redis.Redis, lease_seconds: float) -> list[WorkerEntry]:
+    """The workers that beat within the last `lease_seconds` and are not known to be dead, by name.
+
+    A stamp from the future counts as old too: a server whose clock was set back must not keep the
+    dead alive.
+    """
+    time = server_time(client)
+    entries = cast("Mapping[str, str]", client.hgetall(keys.WORKERS))
+    known = (WorkerEntry(**json.loads(text)) for _, text in sorted(entries.items()))
+    return [entry for entry in known if abs(time - entry.seen) < lease_seconds and not _dead(entry)]
+
+
+def _dead(entry: WorkerEntry) -> bool:
+    owner = Owner.decode(entry.owner)
+    return owner is not None and owner.is_provably_dead()
