@@ -37,19 +37,19 @@ def identify(pid: int) -> ProcessId | None:
 
 
 def spawn(
-    command: Sequence[str], *, log: Path, env: Mapping[str, str], stdin: bytes | None = None
+    command: Sequence[str], *, log: Path | None, env: Mapping[str, str], stdin: bytes | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start `command` so that it dies with this process; its output is appended to `log`.
+    """Start `command` so that it dies with this process; its output is appended to `log`, or goes where ours does.
 
     It gets a session of its own: Ctrl-C at the terminal is for us, who then end it in order.
     """
     launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid())]
-    with log.open("ab") as output:
+    with log.open("ab") if log else contextlib.nullcontext() as output:
         process = subprocess.Popen(
             [*launcher, *command],
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if log else None,
             env=dict(env),
             start_new_session=True,
         )

@@ -5,11 +5,11 @@ producer that was killed is simply run again. job.json is written last, so a dir
 holds nothing but a try.
 """
 
-import os
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import redis
 import xxhash
@@ -191,7 +191,7 @@ def _ingest(
         planner_version=PLANNER_VERSION,
         job_id=job_id,
         digest=digest,
-        output=os.path.abspath(request.output),
+        output=str(request.output.absolute()),
         inputs=dataset.inputs,
         model=card,
         options=options,

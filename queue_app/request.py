@@ -1,8 +1,7 @@
 """What a user asks for, and how every `auto` in it is settled before a job is made."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -46,14 +45,14 @@ class EmbedRequest:
     num_shards: int | None = None
     id_column: str | None = None
     sequence_column: str | None = None
-    run: RunOptions = RunOptions()
+    run: RunOptions = field(default_factory=RunOptions)
     overwrite: bool = False
 
     @property
     def directory(self) -> JobDir:
         """The job directory: asked for, or `<output>.holdfast`."""
         chosen = self.job_dir or self.output.with_name(self.output.name + ".holdfast")
-        return JobDir(Path(os.path.abspath(chosen)))
+        return JobDir(chosen.absolute())
 
 
 def device_class(queues: Iterable[str]) -> DeviceClass:

@@ -18,7 +18,7 @@ import redis
 from queue_app.broker import TRANSIENT, connect
 from queue_app.errors import BrokerUnreachable
 from queue_app.job import JobDir, write_durably
-from queue_app.processes import spawn, stop
+from queue_app.processes import ProcessFile, spawn, stop
 
 START_SECONDS = 20.0
 PORT_TRIES = 5
@@ -50,8 +50,9 @@ class ServerAddress:
 class EmbeddedServer:
     """Starts and stops the server of one job directory; a restart finds the same data."""
 
-    def __init__(self, job_dir: JobDir) -> None:
+    def __init__(self, job_dir: JobDir, processes: ProcessFile) -> None:
         self.job_dir = job_dir
+        self.processes = processes
         self.data = job_dir.path / "server"
         self.process: subprocess.Popen[bytes] | None = None
         self.address: ServerAddress | None = None
@@ -90,6 +91,7 @@ class EmbeddedServer:
         self.process = spawn(
             [_server_binary(), "-"], log=self.log, env=os.environ, stdin=self._config(address).encode()
         )
+        self.processes.record("server", self.process.pid)
         client = connect(address.url)
         deadline = time.monotonic() + START_SECONDS
         while self.process.poll() is None and time.monotonic() < deadline:

@@ -51,6 +51,8 @@ class RuntimeConfig(BaseSettings):
     pending_bytes: int = Field(default=256 << 20, ge=1)
     """Blocks that may wait for the commit thread before inference has to wait for the disk."""
 
+    preload_torch: bool = True
+    """Import torch when a worker's child starts, while the producer still reads the input."""
     parent_pid: int | None = None
     """The process this worker must not outlive (set by `holdfast embed` for its own workers)."""
     visible_devices: str | None = Field(default=None, validation_alias="CUDA_VISIBLE_DEVICES")

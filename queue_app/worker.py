@@ -16,7 +16,7 @@ import threading
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from celery import bootsteps
 from celery.signals import celeryd_init, worker_process_init, worker_shutting_down
@@ -150,7 +150,7 @@ def tell_child_to_drain(**_: object) -> None:
 class ReconcilerStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """Registers the worker and reconciles, on a thread of the parent."""
 
-    requires = {"celery.worker.components:Pool"}
+    requires: ClassVar = {"celery.worker.components:Pool"}
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)

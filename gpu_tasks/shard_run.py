@@ -1,0 +1,226 @@
+"""One leased shard, from its Arrow file to its published result. Where inference meets the store.
+
+The order of the last steps is what makes a crash harmless: result file, done record in the store (fenced
+by the token), done file, manifest. Whoever comes later finds the farthest step that was reached and goes
+on from there.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from checkpoint import Block, CheckpointStore, CheckpointTrigger, CheckpointWriter
+from checkpoint.records import DoneRecord, QuarantineEntry
+from gpu_tasks.batching import BatchPlan, plan_batches
+from gpu_tasks.models import EmbeddingModel
+from gpu_tasks.runner import RESUMED, AsyncInferenceRunner, InferenceResult
+from gpu_tasks.windows import Vectors, combine_windows
+from queue_app.errors import Damage
+from queue_app.job import Job, JobDir, write_durably
+from queue_app.manifest import Lease, Progress
+from queue_app.recovery import read_done
+from queue_app.results import file_digest, write_result
+from queue_app.settings import RuntimeConfig
+from queue_app.shards import ShardRecords, read_shard
+
+log = logging.getLogger(__name__)
+
+NOT_FINITE = "the model's output is not finite"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRun:
+    """Everything that one attempt at a shard needs.
+
+    `report` is called with what is committed, from the commit thread; `should_stop` is asked before
+    each batch.
+    """
+
+    job: Job
+    job_dir: JobDir
+    lease: Lease
+    model: EmbeddingModel
+    config: RuntimeConfig
+    report: Callable[[Progress], None]
+    should_stop: Callable[[], bool]
+
+    @property
+    def label(self) -> str:
+        return f"job={self.job.job_id} shard={self.lease.shard.index} token={self.lease.token}"
+
+    @property
+    def store_path(self) -> Path:
+        return self.job_dir.checkpoint(self.lease.shard.index, self.job.job_id, self.config.scratch)
+
+    def run(self) -> DoneRecord | None:
+        """Compute what is not committed yet, and publish. None: stopped early, all of it committed.
+
+        Raises:
+            StaleToken: the lease went to somebody else; nothing was written after that.
+            Damage: the shard's file is not the one that was submitted.
+            DiskFull: no room for the next commit; what is committed stays.
+        """
+        records = read_shard(self.job_dir.shard(self.lease.shard.index), self.lease.shard)
+        plan = self._plan(records)
+        self.store_path.parent.mkdir(parents=True, exist_ok=True)
+        with CheckpointStore.open(
+            self.store_path,
+            job_digest=bytes.fromhex(self.job.digest),
+            plan=plan.fingerprint,
+            token=self.lease.token,
+        ) as store:
+            published = self._published(store)
+            if published is None:
+                self._compute(plan, records, store)
+                if len(store.committed()) < plan.num_batches:
+                    return None
+                published = self._publish(plan, records, store)
+            write_durably(self.job_dir.done(self.lease.shard.index), published.encode())
+        return published
+
+    def discard_store(self) -> None:
+        """The published result takes the place of the checkpoints, unless they are to be kept."""
+        keep = self.config.keep_checkpoints
+        if not (self.job.run.keep_checkpoints if keep is None else keep):
+            shutil.rmtree(self.store_path, ignore_errors=True)
+
+    # ---- planning
+
+    def _plan(self, records: ShardRecords) -> BatchPlan:
+        good = [row for row, problem in enumerate(records.problems) if problem is None]
+        options = self.job.options
+        return plan_batches(
+            self.model.tokenize([records.sequences[row] for row in good]),
+            [self.lease.shard.first_ordinal + row for row in good],
+            prefix=self.model.prefix,
+            suffix=self.model.suffix,
+            toks_per_batch=options.toks_per_batch,
+            max_length=options.max_length,
+            long=options.long,
+            window_overlap=options.window_overlap,
+        )
+
+    # ---- computing
+
+    def _compute(self, plan: BatchPlan, records: ShardRecords, store: CheckpointStore) -> None:
+        committed = set(store.committed())
+        quarantined = {entry.ordinal for entry in store.quarantine()}
+        rejected = len(rejected_entries(self.lease, records, plan, self.job.options.max_length))
+
+        def note_commit(batches: Sequence[int]) -> None:
+            committed.update(batches)
+            self.report(committed_progress(plan, committed, len(quarantined), rejected))
+            log.info("committed %s batches=%s", self.label, ",".join(map(str, sorted(batches))))
+
+        log.info("computing %s batches=%d resumed=%d", self.label, plan.num_batches, len(committed))
+        self.report(committed_progress(plan, committed, len(quarantined), rejected))
+        runner = AsyncInferenceRunner(self.model, store_dtype=self.job.options.store_dtype)
+        results = runner.run(
+            plan, skip=frozenset(committed), exclude=quarantined, should_stop=self.should_stop
+        )
+        with self._writer(store, note_commit) as writer:
+            for result in results:
+                if result.batch_idx == RESUMED:
+                    continue
+                bad = not_finite_entries(result, self.lease, records)
+                quarantined.update(entry.ordinal for entry in bad)
+                writer.put(as_block(result), bad)
+
+    def _writer(self, store: CheckpointStore, on_commit: Callable[[Sequence[int]], None]) -> CheckpointWriter:
+        run, config = self.job.run, self.config
+        trigger = CheckpointTrigger(
+            sequences=config.commit_sequences or run.commit_sequences,
+            seconds=config.commit_seconds or run.commit_seconds,
+        )
+        return CheckpointWriter(
+            store,
+            token=self.lease.token,
+            trigger=trigger,
+            max_pending_bytes=config.pending_bytes,
+            on_commit=on_commit,
+        )
+
+    # ---- publishing
+
+    def _published(self, store: CheckpointStore) -> DoneRecord | None:
+        """An earlier attempt's result, when its done record and its file agree."""
+        record = store.done_record() or read_done(self.job_dir, self.lease.shard.index)
+        if record is None:
+            return None
+        path = self.job_dir.results / record.file
+        if path.is_file() and file_digest(path) == record.digest:
+            return record
+        log.warning("published result damaged or missing %s file=%s", self.label, record.file)
+        store.drop((), token=self.lease.token)
+        return None
+
+    def _publish(self, plan: BatchPlan, records: ShardRecords, store: CheckpointStore) -> DoneRecord:
+        shard = self.lease.shard
+        entries = rejected_entries(self.lease, records, plan, self.job.options.max_length)
+        entries = sorted([*entries, *store.quarantine()], key=lambda entry: entry.ordinal)
+        ordinals, embeddings = self._rows(store, {entry.ordinal for entry in entries})
+        expected = set(range(shard.first_ordinal, shard.first_ordinal + shard.num_records))
+        if expected - {entry.ordinal for entry in entries} != set(ordinals.tolist()):
+            raise Damage(f"{self.label}: the committed rows are not the shard's records; verify the job")
+        path = self.job_dir.result(shard.index, self.lease.token)
+        digest = write_result(
+            path,
+            ids=[records.ids[ordinal - shard.first_ordinal] for ordinal in ordinals.tolist()],
+            ordinals=ordinals,
+            embeddings=embeddings,
+        )
+        record = DoneRecord(path.name, digest, shard.num_records, len(ordinals), tuple(entries))
+        store.set_done(record, token=self.lease.token)
+        return record
+
+    def _rows(self, store: CheckpointStore, left_out: set[int]) -> tuple[np.ndarray, Vectors]:
+        """All committed rows but those of the records that are left out, windows combined, by ordinal."""
+        blocks = list(store.blocks())
+        dtype = np.dtype(self.job.options.store_dtype)
+        ordinals = np.concatenate([np.empty(0, np.uint64), *(block.ordinals for block in blocks)])
+        rows = [np.empty((0, self.model.dim), dtype), *(block.embeddings for block in blocks)]
+        embeddings = np.concatenate(rows)
+        kept = ~np.isin(ordinals, np.array(sorted(left_out), dtype=np.uint64))
+        options = self.job.options
+        return combine_windows(ordinals[kept], embeddings[kept], options.pool, normalize=self.model.normalize)
+
+
+def as_block(result: InferenceResult) -> Block:
+    """What is stored of a batch: its rows, without those that are not finite."""
+    return Block(
+        batch_idx=result.batch_idx,
+        ordinals=result.ordinals[result.finite],
+        embeddings=result.embeddings[result.finite],
+        split=result.split,
+    )
+
+
+def committed_progress(plan: BatchPlan, committed: set[int], quarantined: int, rejected: int) -> Progress:
+    """What the manifest is told: records whose last segment is committed, and records set aside."""
+    completed = sum(plan.num_completed(index) for index in committed)
+    return Progress(len(committed), completed - quarantined, quarantined + rejected)
+
+
+def rejected_entries(
+    lease: Lease, records: ShardRecords, plan: BatchPlan, max_length: int
+) -> list[QuarantineEntry]:
+    """The records that never reach the model: bad ones, and those too long under `--long error`."""
+    first = lease.shard.first_ordinal
+    reasons = {first + row: problem for row, problem in enumerate(records.problems) if problem is not None}
+    reasons |= {ordinal: f"longer than {max_length} tokens" for ordinal in plan.too_long}
+    return [_entry(lease, records, ordinal, reason) for ordinal, reason in sorted(reasons.items())]
+
+
+def not_finite_entries(result: InferenceResult, lease: Lease, records: ShardRecords) -> list[QuarantineEntry]:
+    """The records of which a row came out as NaN or infinite."""
+    bad = np.unique(result.ordinals[~result.finite]).tolist()
+    return [_entry(lease, records, ordinal, NOT_FINITE) for ordinal in bad]
+
+
+def _entry(lease: Lease, records: ShardRecords, ordinal: int, reason: str) -> QuarantineEntry:
+    row = ordinal - lease.shard.first_ordinal
+    return QuarantineEntry(ordinal, records.ids[row], len(records.sequences[row]), reason)

@@ -1,0 +1,212 @@
+"""The Celery tasks: embed one shard, export a finished job. The one place where the packages meet.
+
+A message is a wake-up call. The task asks the manifest for the shard, and drops a delivery that is
+refused: whatever that costs, the reconciler mends.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import redis
+from celery.exceptions import Reject
+from celery.signals import worker_process_init
+
+from checkpoint import CheckpointStore
+from checkpoint.errors import StaleToken
+from checkpoint.records import DoneRecord
+from gpu_tasks.errors import ModelLoadError
+from gpu_tasks.models import EmbeddingModel, load_model
+from queue_app.broker import TRANSIENT, connect
+from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
+from queue_app.errors import HoldfastError, JobNotFound
+from queue_app.heartbeat import Heartbeat
+from queue_app.job import PLANNER_VERSION, Job, JobDir
+from queue_app.manifest import CheckpointManifest, JobState, Lease, Progress, Refusal
+from queue_app.owner import Owner
+from queue_app.settings import runtime_config
+from queue_app.worker import is_draining, worker_name
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS_MOST = 10
+"""A message that waits for a retry sits in the worker's memory: keep it short."""
+RELEASE_DELAY_SECONDS = 1.0
+INSIST_SECONDS = 60.0
+
+Answer = TypeVar("Answer")
+
+
+@worker_process_init.connect
+def warm_up(**_: object) -> None:
+    """Import torch while the producer still reads the input. Only the child does: the parent never may."""
+    if runtime_config().preload_torch:
+        import torch  # noqa: F401
+
+
+@app.task(
+    name=EMBED_SHARD,
+    bind=True,
+    autoretry_for=(*TRANSIENT, OSError, ModelLoadError),
+    retry_backoff=1,
+    retry_backoff_max=RETRY_SECONDS_MOST,
+    retry_jitter=True,
+    max_retries=None,
+)
+def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
+    """Embed one shard of a job; answers how it ended, in a word.
+
+    The model is loaded before the shard is asked for, so that a model that does not load costs the
+    shard no attempt.
+    """
+    directory = JobDir(Path(job_dir))
+    job = load_job(directory, job_id)
+    if job is None:
+        log.info("dropped: another job lies there now job=%s dir=%s", job_id, job_dir)
+        return "replaced"
+    model = load_once(
+        job.model.path, job.options.device_class, job.options.dtype, job.options.pool, job.threads
+    )
+    manifest = CheckpointManifest(client(), job_id)
+    answer = acquire(manifest, job, directory, index)
+    if isinstance(answer, Refusal):
+        log.info("dropped: %s job=%s shard=%d", answer.reason, job_id, index)
+        return answer.reason
+    return work(manifest, answer, job, directory, model)
+
+
+def load_job(directory: JobDir, job_id: str) -> Job | None:
+    """None when the directory was given to another job, or is gone."""
+    try:
+        job = directory.load()
+    except JobNotFound:
+        return None
+    if job.job_id == job_id and job.planner_version != PLANNER_VERSION:
+        raise HoldfastError(
+            f"{directory.path}: planned by another version of Holdfast; run that one, or --overwrite"
+        )
+    return job if job.job_id == job_id else None
+
+
+@cache
+def load_once(ref: str, device_class: str, dtype: str, pool: str, threads: int) -> EmbeddingModel:
+    """The model stays in the process from task to task."""
+    started = time.monotonic()
+    device = "cuda:0" if device_class == "cuda" else "cpu"
+    model = load_model(ref, device=device, dtype=dtype, pool=pool, threads=threads)
+    log.info("model loaded name=%s device=%s seconds=%.1f", model.name, device, time.monotonic() - started)
+    return model
+
+
+@cache
+def client() -> redis.Redis:
+    """One client per process; made after the fork."""
+    return connect(runtime_config().broker_url)
+
+
+def acquire(manifest: CheckpointManifest, job: Job, directory: JobDir, index: int) -> Lease | Refusal:
+    """Ask for the shard; the floor from the store keeps a flushed server from giving an old token again."""
+    config = runtime_config()
+    return manifest.acquire(
+        job.shards[index],
+        owner=Owner.current(worker_name()).encode(),
+        floor=CheckpointStore.floor(directory.checkpoint(index, job.job_id, config.scratch)),
+        attempt_limit=config.attempt_limit,
+    )
+
+
+def work(
+    manifest: CheckpointManifest, lease: Lease, job: Job, directory: JobDir, model: EmbeddingModel
+) -> str:
+    """Run the leased shard and report how it ended. The lease is given back whatever happens."""
+    from gpu_tasks.shard_run import ShardRun
+
+    config = runtime_config()
+    with Heartbeat(manifest, lease, config.beat_seconds) as heartbeat:
+        run = ShardRun(
+            job=job,
+            job_dir=directory,
+            lease=lease,
+            model=model,
+            config=config,
+            report=heartbeat.report,
+            should_stop=lambda: is_draining() or heartbeat.should_stop(),
+        )
+        try:
+            done = run.run()
+        except StaleToken:
+            log.warning("fenced %s", run.label)
+            return "fenced"
+        except Exception as error:
+            insist(lambda: manifest.release(lease, _reason(error), delay_seconds=RELEASE_DELAY_SECONDS))
+            raise
+        if done is None:
+            return give_back(manifest, lease, heartbeat)
+        batches = heartbeat.progress.batches_done
+    return finish(manifest, lease, run, done, batches)
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def give_back(manifest: CheckpointManifest, lease: Lease, heartbeat: Heartbeat) -> str:
+    """The shard was stopped at a batch boundary: by the worker's end, a pause, a cancel or a lost lease."""
+    insist(lambda: manifest.release(lease, "stopped early", counts=False))
+    if is_draining():
+        raise Reject("the worker is shutting down", requeue=True)
+    return "lost" if heartbeat.lost.is_set() else str(heartbeat.job_state)
+
+
+def finish(manifest: CheckpointManifest, lease: Lease, run: Any, done: DoneRecord, batches: int) -> str:
+    """Tell the manifest; the last shard of a job wakes the export."""
+    progress = Progress(batches, done.num_embedded, len(done.quarantine))
+    answer = insist(lambda: manifest.complete(lease, progress, done.quarantine))
+    if isinstance(answer, Refusal):
+        # The result stands in the job directory all the same; whoever holds the lease now will find it.
+        log.warning("not completed: %s %s", answer.reason, run.label)
+        return answer.reason
+    run.discard_store()
+    log.info("done %s embedded=%d quarantined=%d", run.label, done.num_embedded, len(done.quarantine))
+    state, exporter = answer
+    if state is JobState.DONE and exporter == "workers":
+        app.send_task(
+            EXPORT_JOB, args=[manifest.job_id, str(run.job_dir.path)], queue=worker_name().split("@")[0]
+        )
+    return "done"
+
+
+def insist(call: Callable[[], Answer]) -> Answer:
+    """Repeat a call while the server is away. Every call of the manifest may be made twice."""
+    deadline = time.monotonic() + INSIST_SECONDS
+    while True:
+        try:
+            return call()
+        except TRANSIENT:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+@app.task(
+    name=EXPORT_JOB,
+    bind=True,
+    autoretry_for=(*TRANSIENT, OSError, HoldfastError),
+    retry_backoff=1,
+    retry_backoff_max=RETRY_SECONDS_MOST,
+    max_retries=20,
+)
+def export_job(self: Any, job_id: str, job_dir: str) -> str:
+    """Write the job's output, once all its shards are done."""
+    from queue_app.export import export
+
+    directory = JobDir(Path(job_dir))
+    job = load_job(directory, job_id)
+    if job is None:
+        return "replaced"
+    report = export(job, directory, Path(job.output))
+    log.info("exported job=%s output=%s rows=%d", job_id, report.output, report.num_embedded)
+    return "exported"

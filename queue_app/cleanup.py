@@ -1,0 +1,48 @@
+"""What a finished job leaves behind, and how much room it takes."""
+
+import shutil
+from pathlib import Path
+
+from queue_app.errors import UsageError
+from queue_app.job import JobDir
+from queue_app.lock import FileLock
+from queue_app.recovery import finished_shards
+from queue_app.settings import runtime_config
+
+NO_LONGER_NEEDED = ("checkpoints", "shards", "server", "server.json", "processes.json", "logs")
+"""The results stay: verify, export and the same embed command still answer from them."""
+
+
+def clean(job_dir: JobDir) -> int:
+    """Remove all but job.json, the results and their done files; answers the bytes that were freed.
+
+    Raises:
+        UsageError: the job is not finished, or its output is not there: its work is still needed.
+        JobBusy: a process works on it.
+    """
+    with FileLock(job_dir.path / "lock"):
+        job = job_dir.load()
+        output = Path(job.output)
+        left = len(job.shards) - len(finished_shards(job, job_dir))
+        if left:
+            raise UsageError(
+                f"{job_dir.path}: {left} shards are not done; holdfast resume {job_dir.path} goes on"
+            )
+        if not output.exists():
+            raise UsageError(f"{output} is missing; holdfast export {job_dir.path} -o {output} writes it")
+        paths = [job_dir.path / name for name in NO_LONGER_NEEDED]
+        if scratch := runtime_config().scratch:
+            paths.append(scratch / job.job_id)
+        return sum(_remove(path) for path in paths)
+
+
+def _remove(path: Path) -> int:
+    if path.is_dir():
+        freed = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        shutil.rmtree(path)
+        return freed
+    if not path.exists():
+        return 0
+    freed = path.stat().st_size
+    path.unlink()
+    return freed

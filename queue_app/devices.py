@@ -1,0 +1,58 @@
+"""Which devices this host has, asked without torch: the parent of a worker must never touch CUDA."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from queue_app.errors import UsageError
+from queue_app.settings import RuntimeConfig
+
+
+def count_gpus(config: RuntimeConfig) -> int:
+    """The CUDA devices this process is granted."""
+    if config.visible_devices is not None:
+        return len([device for device in config.visible_devices.split(",") if device.strip()])
+    if shutil.which("nvidia-smi"):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+        return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in Path("/dev").glob("nvidia*"))
+
+
+def choose_queues(device: str, num_workers: int | None, config: RuntimeConfig) -> list[str]:
+    """One queue per device: `auto`, `cpu`, or device numbers such as `0,1`.
+
+    Raises:
+        UsageError: the device is not one of these, or `--workers` was given for GPUs.
+    """
+    gpus = range(count_gpus(config)) if device == "auto" else _numbers(device)
+    if not gpus:
+        return [f"cpu{index}" for index in range(num_workers or default_cpu_workers())]
+    if num_workers is not None and num_workers != len(gpus):
+        raise UsageError("--workers is for the CPU; a GPU has one worker, choose them with --device 0,1")
+    return [f"gpu{index}" for index in gpus]
+
+
+def _numbers(device: str) -> list[int]:
+    if device == "cpu":
+        return []
+    try:
+        return sorted({int(part) for part in device.split(",")})
+    except ValueError:
+        raise UsageError(f"--device {device}: write auto, cpu, or device numbers such as 0,1") from None
+
+
+def num_cores() -> int:
+    """The processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_cpu_workers() -> int:
+    """One worker for every four cores: each keeps a copy of the model in memory."""
+    return max(1, num_cores() // 4)
+
+
+def cpu_threads(num_workers: int) -> int:
+    """Threads of each CPU worker. Fixed in the job: another number would change the last bits."""
+    return max(1, num_cores() // num_workers)

@@ -1,0 +1,89 @@
+"""Find the job that a user means: by id, by job directory, or by the output it belongs to."""
+
+from pathlib import Path
+from typing import cast
+
+import redis
+
+from queue_app import keys
+from queue_app.broker import TRANSIENT, check, connect
+from queue_app.errors import JobNotFound
+from queue_app.job import JobDir
+from queue_app.manifest import CheckpointManifest
+from queue_app.monitor import Snapshot, snapshot, snapshot_of_directory
+from queue_app.server import ServerAddress
+from queue_app.settings import runtime_config
+
+
+def job_directory(path: Path) -> JobDir:
+    """Raises JobNotFound when neither the path nor `<path>.holdfast` holds a job."""
+    for candidate in (path, path.with_name(path.name + ".holdfast")):
+        directory = JobDir(candidate.absolute())
+        if directory.job_json.is_file():
+            return directory
+    raise JobNotFound(f"{path}: no job here (neither a job directory nor an output of one)")
+
+
+def _as_directory(job: str) -> JobDir | None:
+    try:
+        return job_directory(Path(job))
+    except JobNotFound:
+        return None
+
+
+def server_url(directory: JobDir | None, broker: str | None) -> str:
+    """The server that was asked for, else the job's own embedded one, else the default."""
+    if broker is None and directory is not None:
+        address = ServerAddress.read(directory.server_json)
+        if address is not None:
+            return address.url
+    return broker or runtime_config().broker_url
+
+
+def manifest_of(job: str, broker: str | None) -> CheckpointManifest:
+    """The manifest of a job that the server knows.
+
+    Raises:
+        BrokerUnreachable: no server answers.
+        JobNotFound: it does not know the job.
+    """
+    directory = _as_directory(job)
+    url = server_url(directory, broker)
+    client = connect(url)
+    check(client, url)
+    manifest = CheckpointManifest(client, directory.load().job_id if directory else job)
+    if manifest.job_status() is None:
+        raise JobNotFound(f"{job}: the server does not know this job")
+    return manifest
+
+
+def snapshots(job: str | None, broker: str | None) -> list[Snapshot]:
+    """One job's snapshot, or those of every job of the server.
+
+    Raises:
+        JobNotFound: nobody knows the job.
+        BrokerUnreachable: there is no server, and nothing on disk to read instead.
+    """
+    if job is None:
+        url = server_url(None, broker)
+        client = connect(url)
+        check(client, url)
+        job_ids = sorted(cast("dict[str, str]", client.hgetall(keys.JOBS)))
+        return [found for job_id in job_ids if (found := _ask(client, job_id))]
+    directory = _as_directory(job)
+    client = connect(server_url(directory, broker))
+    try:
+        found = _ask(client, directory.load().job_id if directory else job)
+    except (*TRANSIENT, redis.AuthenticationError):
+        found = None
+        if directory is None:
+            check(client, server_url(directory, broker))
+    if found is None and directory is not None:
+        found = snapshot_of_directory(directory.load(), directory, runtime_config().scratch)
+    if found is None:
+        raise JobNotFound(f"{job}: neither a job directory nor a job that the server knows")
+    return [found]
+
+
+def _ask(client: redis.Redis, job_id: str) -> Snapshot | None:
+    return snapshot(client, job_id, lease_seconds=runtime_config().lease_seconds)

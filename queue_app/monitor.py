@@ -1,0 +1,152 @@
+"""A job at a glance: one snapshot, read from the server, or from the job directory where there is none."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from queue_app.job import Job, JobDir
+from queue_app.manifest import CheckpointManifest, JobState, JobStatus, ShardState
+from queue_app.owner import Owner
+from queue_app.recovery import read_done
+from queue_app.workers import WorkerEntry, live_workers, server_time
+
+RATE_WINDOW_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One worker as `status` shows it; `shard` is None while it is idle."""
+
+    name: str
+    queue: str
+    device: str
+    host: str
+    pid: int
+    child_pid: int
+    shard: int | None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Counts of one job. `rate` is sequences a second over the last minute, `eta_seconds` None without it."""
+
+    job: str
+    state: JobState
+    total: int
+    done: int
+    quarantined: int
+    num_shards: int
+    shards: dict[str, int]
+    rate: float
+    eta_seconds: float | None
+    workers: tuple[WorkerView, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        return self.state in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+    def as_json(self) -> dict[str, Any]:
+        """The layout of `status --json`."""
+        return {
+            "job": self.job,
+            "state": str(self.state),
+            "sequences": {"total": self.total, "done": self.done, "quarantined": self.quarantined},
+            "shards": {"total": self.num_shards, **self.shards},
+            "rate": round(self.rate, 3),
+            "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
+            "workers": [
+                {name: value for name, value in asdict(worker).items() if name != "error"}
+                for worker in self.workers
+            ],
+        }
+
+
+def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> Snapshot | None:
+    """What the server knows; None when it does not know the job."""
+    manifest = CheckpointManifest(client, job_id)
+    status = manifest.job_status()
+    if status is None:
+        return None
+    rate = _rate(manifest.samples(), server_time(client))
+    left = status.sequences_total - status.sequences_done - status.sequences_quarantined
+    return Snapshot(
+        job=job_id,
+        state=status.state,
+        total=status.sequences_total,
+        done=status.sequences_done,
+        quarantined=status.sequences_quarantined,
+        num_shards=status.num_shards,
+        shards={str(state): count for state, count in status.shards.items()},
+        rate=rate,
+        eta_seconds=left / rate if rate else (0.0 if left == 0 else None),
+        workers=_workers(manifest, status, live_workers(client, lease_seconds)),
+    )
+
+
+def _rate(samples: Sequence[tuple[float, int]], now: float) -> float:
+    recent = [(time, done) for time, done in samples if abs(now - time) < RATE_WINDOW_SECONDS]
+    if len(recent) < 2:
+        return 0.0
+    (newest, done), (oldest, before) = recent[0], recent[-1]
+    return max(done - before, 0) / (newest - oldest) if newest > oldest else 0.0
+
+
+def _workers(
+    manifest: CheckpointManifest, status: JobStatus, entries: Sequence[WorkerEntry]
+) -> tuple[WorkerView, ...]:
+    running = manifest.shard_statuses(manifest.running()) if status.shards[ShardState.RUNNING] else []
+    holders = {owner.worker: shard.index for shard in running if (owner := Owner.decode(shard.owner))}
+    return tuple(
+        WorkerView(
+            name=entry.name,
+            queue=entry.queue,
+            device=entry.device,
+            host=entry.host,
+            pid=entry.pid,
+            child_pid=entry.child_pid,
+            shard=holders.get(entry.name),
+            error=entry.error,
+        )
+        for entry in entries
+    )
+
+
+def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> Snapshot:
+    """What the job directory says: published shards, and what the stores of the others hold."""
+    done = quarantined = num_done = 0
+    for shard in job.shards:
+        record = read_done(job_dir, shard.index)
+        if record is not None:
+            done, quarantined = done + record.num_embedded, quarantined + len(record.quarantine)
+            num_done += 1
+        else:
+            done += _committed(job_dir.checkpoint(shard.index, job.job_id, scratch))
+    left = len(job.shards) - num_done
+    return Snapshot(
+        job=job.job_id,
+        state=JobState.RUNNING if left else JobState.DONE,
+        total=job.counts.num_records,
+        done=done,
+        quarantined=quarantined,
+        num_shards=len(job.shards),
+        shards={str(s): {"done": num_done, "pending": left}.get(str(s), 0) for s in ShardState},
+        rate=0.0,
+        eta_seconds=None if left else 0.0,
+    )
+
+
+def _committed(store_path: Path) -> int:
+    """Records of which anything is committed; 0 where the store cannot be read."""
+    from checkpoint import CheckpointError, CheckpointStore
+
+    if not (store_path / "data.mdb").is_file():
+        return 0
+    try:
+        with CheckpointStore.open_readonly(store_path) as store:
+            return len(store.committed_ordinals())
+    except CheckpointError:
+        return 0

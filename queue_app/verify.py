@@ -1,0 +1,123 @@
+"""`holdfast verify`: check a job directory against everything that was promised about it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from checkpoint.records import DoneRecord
+from checkpoint.verify import verify_store
+from queue_app.errors import HoldfastError
+from queue_app.job import Job, JobDir, Shard
+from queue_app.recovery import read_done
+from queue_app.results import file_digest, iter_result
+from queue_app.settings import runtime_config
+from queue_app.shards import read_shard
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """What was found: counts over the shards, and one line per damage."""
+
+    job_id: str
+    num_shards: int
+    num_done: int
+    num_records: int
+    num_embedded: int
+    num_quarantined: int
+    num_blocks: int
+    damage: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not self.damage
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "job": self.job_id,
+            "sound": self.sound,
+            "finished": self.num_done == self.num_shards,
+            "shards": {"total": self.num_shards, "done": self.num_done},
+            "sequences": {
+                "total": self.num_records,
+                "done": self.num_embedded,
+                "quarantined": self.num_quarantined,
+            },
+            "blocks": self.num_blocks,
+            "damage": list(self.damage),
+        }
+
+    def lines(self) -> list[str]:
+        verdict = "sound" if self.sound else f"DAMAGED in {len(self.damage)} place(s)"
+        finished = "finished" if self.num_done == self.num_shards else "unfinished"
+        return [
+            *self.damage,
+            f"job {self.job_id}: {finished} and {verdict}: {self.num_done}/{self.num_shards} shards done, "
+            f"{self.num_embedded:,} embedded + {self.num_quarantined:,} quarantined of {self.num_records:,}, "
+            f"{self.num_blocks} checkpoint blocks checked",
+        ]
+
+
+def verify_job(job_dir: JobDir) -> JobReport:
+    """Check every shard file, result, done record and checkpoint store. Changes nothing."""
+    job = job_dir.load()
+    damage: list[str] = []
+    records = [_check_shard(job, job_dir, shard, damage) for shard in job.shards]
+    done = [record for record in records if record is not None]
+    num_blocks = sum(_check_store(job, job_dir, shard, damage) for shard in job.shards)
+    return JobReport(
+        job_id=job.job_id,
+        num_shards=len(job.shards),
+        num_done=len(done),
+        num_records=job.counts.num_records,
+        num_embedded=sum(record.num_embedded for record in done),
+        num_quarantined=sum(len(record.quarantine) for record in done),
+        num_blocks=num_blocks,
+        damage=tuple(damage),
+    )
+
+
+def _check_shard(job: Job, job_dir: JobDir, shard: Shard, damage: list[str]) -> DoneRecord | None:
+    try:
+        if job_dir.shard(shard.index).exists():
+            read_shard(job_dir.shard(shard.index), shard)
+        elif not job_dir.done(shard.index).exists():
+            damage.append(f"shard {shard.index}: {job_dir.shard(shard.index)} is missing")
+    except HoldfastError as error:
+        damage.append(str(error))
+    record = read_done(job_dir, shard.index)
+    if record is None:
+        if job_dir.done(shard.index).exists():
+            damage.append(f"shard {shard.index}: {job_dir.done(shard.index)} is unreadable")
+        return None
+    damage.extend(f"shard {shard.index}: {found}" for found in _result_damage(job_dir, shard, record))
+    return record
+
+
+def _result_damage(job_dir: JobDir, shard: Shard, record: DoneRecord) -> list[str]:
+    path = job_dir.results / record.file
+    if not path.is_file():
+        return [f"result {path} is missing"]
+    if file_digest(path) != record.digest:
+        return [f"result {path} is not the one that was published (digest differs)"]
+    accounted_for = sorted([*_ordinals(path), *(entry.ordinal for entry in record.quarantine)])
+    if accounted_for != list(range(shard.first_ordinal, shard.first_ordinal + shard.num_records)):
+        return [f"result {path} does not hold the shard's records"]
+    return []
+
+
+def _ordinals(path: Path) -> list[int]:
+    batches: list[pa.RecordBatch] = list(iter_result(path))
+    return [ordinal for batch in batches for ordinal in batch.column("ordinal").to_pylist()]
+
+
+def _check_store(job: Job, job_dir: JobDir, shard: Shard, damage: list[str]) -> int:
+    path = job_dir.checkpoint(shard.index, job.job_id, runtime_config().scratch)
+    if not path.exists():
+        return 0
+    report = verify_store(path, job_digest=bytes.fromhex(job.digest))
+    if not report.readable:
+        damage.append(f"shard {shard.index}: checkpoint store {path} cannot be read: {report.error}")
+    damage.extend(f"shard {shard.index}: checkpoint batch {index} is damaged" for index in report.damaged)
+    return report.num_blocks
