@@ -38,12 +38,14 @@ def combine_windows(
 
 def _reduce(windows: Float32s, pool: Pool) -> Float32s:
     if pool == "last":
-        return np.asarray(windows[-1])
-    if pool == "max":
-        return np.max(windows, axis=0)
-    return np.mean(windows, axis=0, dtype=np.float32)
+        reduced: Float32s = windows[-1]
+    elif pool == "max":
+        reduced = windows.max(axis=0)
+    else:
+        reduced = windows.mean(axis=0, dtype=np.float32)
+    return reduced
 
 
 def _unit(vector: Float32s) -> Float32s:
-    length = np.sqrt(np.sum(vector * vector))
-    return np.divide(vector, np.maximum(length, np.float32(1e-12)))
+    unit: Float32s = vector / np.maximum(np.sqrt(np.sum(vector * vector)), np.float32(1e-12))
+    return unit

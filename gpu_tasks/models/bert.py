@@ -1,0 +1,60 @@
+"""BERT and its like (MiniLM, BGE, E5, GTE) on packed tokens (https://arxiv.org/abs/1810.04805).
+
+Post-norm layers, absolute positions, exact GELU.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gpu_tasks.models.layers import Attention, Layer, LayerNorm, choose_attention, feed_forward
+from gpu_tasks.models.packed import Packed
+from gpu_tasks.models.weights import open_weights, require
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bert:
+    """The encoder. `positions` [max_positions, dim] holds the embedding of token type 0 as well."""
+
+    num_heads: int
+    words: Tensor
+    positions: Tensor
+    norm: LayerNorm
+    layers: tuple[Layer, ...]
+    attention: Attention
+
+    def __call__(self, packed: Packed) -> Tensor:
+        """Hidden states [T, dim] of the last layer."""
+        words = functional.embedding(packed.input_ids, self.words)
+        x = self.norm(words + functional.embedding(packed.positions, self.positions))
+        for layer in self.layers:
+            x = layer.attention_norm(x + self._attend(layer, x, packed))
+            x = layer.mlp_norm(x + feed_forward(layer, x))
+        return x
+
+    def _attend(self, layer: Layer, x: Tensor, packed: Packed) -> Tensor:
+        query, key, value = layer.qkv(x).view(len(x), 3, self.num_heads, -1).unbind(1)
+        return layer.attention_out(self.attention(query, key, value, packed))
+
+
+def load_bert(directory: Path, config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Bert:
+    """Raises ModelLoadError when weights are missing, UnsupportedModel for variants."""
+    require(config, directory, position_embedding_type="absolute", hidden_act="gelu", is_decoder=False)
+    weights = open_weights(directory, ("", "bert."), device, dtype)
+    num_heads, eps = config["num_attention_heads"], config.get("layer_norm_eps", 1e-12)
+    token_types = weights.tensor("embeddings.token_type_embeddings.weight")
+    return Bert(
+        num_heads=num_heads,
+        words=weights.tensor("embeddings.word_embeddings.weight"),
+        positions=weights.tensor("embeddings.position_embeddings.weight") + token_types[0],
+        norm=weights.norm("embeddings.LayerNorm", eps),
+        layers=tuple(
+            weights.layer(f"encoder.layer.{index}", "attention.output.LayerNorm", "output.LayerNorm", eps)
+            for index in range(config["num_hidden_layers"])
+        ),
+        attention=choose_attention(device, dtype, config["hidden_size"] // num_heads),
+    )

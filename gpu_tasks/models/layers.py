@@ -1,0 +1,84 @@
+"""The pieces that transformer encoders are made of, on packed tokens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gpu_tasks.models.packed import Packed
+
+Attention = Callable[[Tensor, Tensor, Tensor, Packed], Tensor]
+"""Query, key and value, each [T, heads, head_dim], to [T, heads * head_dim]; rows attend to themselves."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerNorm:
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """The weights of one encoder layer; pre-norm and post-norm models use them in different orders."""
+
+    qkv: Linear
+    attention_out: Linear
+    attention_norm: LayerNorm
+    up: Linear
+    down: Linear
+    mlp_norm: LayerNorm
+
+
+def choose_attention(device: torch.device, dtype: torch.dtype, head_dim: int) -> Attention:
+    """FlashAttention over the whole pack where there is a kernel for it, else one call per run."""
+    if device.type != "cuda" or dtype == torch.float32 or head_dim % 8 or head_dim > 256:
+        return attend_runs
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return attend_runs
+    # Since torch 2.10.
+    return attend_varlen if find_spec("torch.nn.attention.varlen") else attend_runs
+
+
+def attend_runs(query: Tensor, key: Tensor, value: Tensor, packed: Packed) -> Tensor:
+    """Unpadded attention without a varlen kernel: rows of equal length are neighbours and share a call."""
+    attended = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    start = 0
+    for count, length in packed.runs:
+        rows = slice(start, start + count * length)
+        shape = (count, length, *query.shape[1:])
+        q, k, v = (x[rows].view(shape).transpose(1, 2) for x in (query, key, value))
+        out = functional.scaled_dot_product_attention(q, k, v)
+        attended[rows].view(shape).copy_(out.transpose(1, 2))
+        start = rows.stop
+    return attended.flatten(1)
+
+
+def attend_varlen(query: Tensor, key: Tensor, value: Tensor, packed: Packed) -> Tensor:
+    """FlashAttention with the row bounds on the device. CUDA, bfloat16 or float16."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    bounds, longest = packed.cu_seqlens, packed.max_seqlen
+    attended = varlen_attn(query, key, value, bounds, bounds, longest, longest)
+    assert isinstance(attended, Tensor)  # a pair only when auxiliary outputs are asked for
+    return attended.flatten(1)
+
+
+def feed_forward(layer: Layer, x: Tensor) -> Tensor:
+    """The exact GELU, through erf: both BERT and ESM-2 were trained with it."""
+    return layer.down(functional.gelu(layer.up(x)))

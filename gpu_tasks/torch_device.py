@@ -1,0 +1,183 @@
+"""Torch devices: how tokens get to them, and how vectors come back.
+
+On CUDA there are three streams: copies in, compute, copies out. All computing happens on one stream, so
+that kernels run in one order and cuBLAS keeps one workspace; events tie the streams together.
+Pinned memory comes from torch's caching host allocator, which hands a block out again only after the
+copies that used it: with a bounded number of batches under way, that is a bounded ring of buffers.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gpu_tasks.device import Fetched, HostPending, Pending
+from gpu_tasks.errors import DeviceUnavailable, OutOfMemory
+
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outputs:
+    """What a computation leaves on the device: vectors [n, dim] and bool[n]."""
+
+    embeddings: Tensor
+    finite: Tensor
+
+
+Compute = Callable[[Tensor], Outputs]
+
+
+class Upload(Protocol):
+    """An int64 array on its way to the device."""
+
+    def compute(self, function: Compute) -> Pending:
+        """Start `function` on the array, and the copy of its outputs back to the host."""
+        ...
+
+
+class TorchDevice(Protocol):
+    """Where a model lives. `lookahead` as in EmbeddingModel."""
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def lookahead(self) -> int: ...
+
+    def upload(self, array: Int64s) -> Upload: ...
+
+    def settle(self) -> None:
+        """Wait until all that was copied while loading a model has arrived."""
+        ...
+
+
+def open_device(name: str, threads: int | None = None) -> TorchDevice:
+    """Open `cpu`, `cuda` or `cuda:N`; on the CPU, `threads` sets torch's compute threads.
+
+    Raises:
+        DeviceUnavailable: there is no such device.
+    """
+    if name == "cpu":
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return CpuDevice(torch.device("cpu"))
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or not (index or "0").isdecimal():
+        raise DeviceUnavailable(f"device {name!r}: write cpu, cuda or cuda:N")
+    if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
+        raise DeviceUnavailable(f"device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
+    return _open_cuda(int(index or 0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CpuDevice:
+    """The host: copies are free and nothing overlaps."""
+
+    device: torch.device
+    lookahead: int = 0
+
+    def upload(self, array: Int64s) -> "CpuUpload":
+        return CpuUpload(torch.from_numpy(array))
+
+    def settle(self) -> None:
+        """Nothing is ever under way."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CpuUpload:
+    tensor: Tensor
+
+    def compute(self, function: Compute) -> HostPending:
+        with torch.inference_mode():
+            outputs = function(self.tensor)
+        return HostPending(Fetched(outputs.embeddings.numpy(), outputs.finite.numpy()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CudaDevice:
+    """One CUDA device and its three streams."""
+
+    device: torch.device
+    copy_in: torch.cuda.Stream
+    compute: torch.cuda.Stream
+    copy_out: torch.cuda.Stream
+    lookahead: int = 1
+
+    def upload(self, array: Int64s) -> "CudaUpload":
+        with torch.cuda.stream(self.copy_in):
+            tensor = torch.from_numpy(array).pin_memory().to(self.device, non_blocking=True)
+            return CudaUpload(self, tensor, self.copy_in.record_event())
+
+    def settle(self) -> None:
+        torch.cuda.synchronize(self.device)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CudaUpload:
+    on: CudaDevice
+    tensor: Tensor
+    arrived: torch.cuda.Event
+
+    def compute(self, function: Compute) -> "CudaPending":
+        try:
+            return self._copy_out(self._compute(function))
+        except torch.OutOfMemoryError as error:
+            message = str(error)
+        # Only outside the handler: until then the traceback keeps the activations alive.
+        torch.cuda.empty_cache()
+        raise OutOfMemory(message)
+
+    def _compute(self, function: Compute) -> Outputs:
+        with torch.inference_mode(), torch.cuda.stream(self.on.compute):
+            self.on.compute.wait_event(self.arrived)
+            # The allocator must not reuse memory of one stream while another still reads it.
+            self.tensor.record_stream(self.on.compute)
+            return function(self.tensor)
+
+    def _copy_out(self, outputs: Outputs) -> "CudaPending":
+        with torch.inference_mode(), torch.cuda.stream(self.on.copy_out):
+            self.on.copy_out.wait_event(self.on.compute.record_event())
+            embeddings, finite = (_to_pinned(part) for part in (outputs.embeddings, outputs.finite))
+            # A blocking event sleeps where the default one spins: the core belongs to the writer.
+            landed = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            landed.record(self.on.copy_out)
+        outputs.embeddings.record_stream(self.on.copy_out)
+        outputs.finite.record_stream(self.on.copy_out)
+        return CudaPending(embeddings, finite, landed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CudaPending:
+    embeddings: Tensor
+    finite: Tensor
+    landed: torch.cuda.Event
+
+    def wait(self) -> Fetched:
+        self.landed.synchronize()
+        # Copied, so that the pinned blocks go back to the ring however long the caller keeps its result.
+        return Fetched(self.embeddings.numpy().copy(), self.finite.numpy().copy())
+
+
+def _open_cuda(index: int) -> CudaDevice:
+    # cuBLAS reads this at its first call; without it, its results may differ from run to run.
+    # https://docs.nvidia.com/cuda/cublas/#results-reproducibility
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    device = torch.device("cuda", index)
+    torch.cuda.set_device(device)
+    return CudaDevice(device, copy_in=_stream(device), compute=_stream(device), copy_out=_stream(device))
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _to_pinned(tensor: Tensor) -> Tensor:
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
