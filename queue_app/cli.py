@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands: `holdfast --help` must be ther
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -348,7 +349,8 @@ def _live_queues(client: "redis.Redis") -> list[str]:
 
 @contextmanager
 def _resumable() -> Iterator[None]:
-    """Ctrl-C ends a run in order; say how to go on."""
+    """Ctrl-C and SIGTERM (a spot notice) end a run in order; say how to go on."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:

@@ -188,7 +188,7 @@ class Reconciler:
     def _send(self, manifest: CheckpointManifest, job_dir: str, shards: Sequence[ShardStatus]) -> None:
         """To the shard's own queue while that has a live worker, else to the one with the fewest messages."""
         live = sorted({worker.queue for worker in live_workers(self.client, self.lease_seconds)})
-        load = {queue: cast("int", self.client.llen(queue)) for queue in live}
+        load = {queue: self.client.llen(queue) for queue in live}
         routes: dict[int, str] = {}
         for shard in shards:
             same_kind = [queue for queue in live if queue[:3] == shard.queue[:3]]

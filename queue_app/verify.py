@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+from checkpoint.verify import verify_store
 
 from checkpoint.records import DoneRecord
-from checkpoint.verify import verify_store
 from queue_app.errors import HoldfastError
 from queue_app.job import Job, JobDir, Shard
 from queue_app.recovery import read_done
@@ -51,12 +50,12 @@ class JobReport:
     def lines(self) -> list[str]:
         verdict = "sound" if self.sound else f"DAMAGED in {len(self.damage)} place(s)"
         finished = "finished" if self.num_done == self.num_shards else "unfinished"
-        return [
-            *self.damage,
+        summary = (
             f"job {self.job_id}: {finished} and {verdict}: {self.num_done}/{self.num_shards} shards done, "
             f"{self.num_embedded:,} embedded + {self.num_quarantined:,} quarantined of {self.num_records:,}, "
-            f"{self.num_blocks} checkpoint blocks checked",
-        ]
+            f"{self.num_blocks} checkpoint blocks checked"
+        )
+        return [*self.damage, summary]
 
 
 def verify_job(job_dir: JobDir) -> JobReport:
@@ -108,8 +107,7 @@ def _result_damage(job_dir: JobDir, shard: Shard, record: DoneRecord) -> list[st
 
 
 def _ordinals(path: Path) -> list[int]:
-    batches: list[pa.RecordBatch] = list(iter_result(path))
-    return [ordinal for batch in batches for ordinal in batch.column("ordinal").to_pylist()]
+    return [int(ordinal) for batch in iter_result(path) for ordinal in batch.column("ordinal").to_numpy()]
 
 
 def _check_store(job: Job, job_dir: JobDir, shard: Shard, damage: list[str]) -> int:

@@ -16,7 +16,7 @@ import threading
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from celery import bootsteps
 from celery.signals import celeryd_init, worker_process_init, worker_shutting_down
@@ -147,10 +147,10 @@ def tell_child_to_drain(**_: object) -> None:
     _draining[0] = 1
 
 
-class ReconcilerStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class ReconcilerStep(bootsteps.StartStopStep):
     """Registers the worker and reconciles, on a thread of the parent."""
 
-    requires: ClassVar = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
@@ -167,7 +167,8 @@ class ReconcilerStep(bootsteps.StartStopStep):  # type: ignore[misc]
             self._thread.join(timeout=10)
             self._thread = None
 
-    terminate = stop
+    def terminate(self, worker: Any) -> None:
+        self.stop(worker)
 
     def _run(self, worker: Any) -> None:
         config = runtime_config()

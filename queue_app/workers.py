@@ -28,7 +28,7 @@ class WorkerEntry:
 
 def server_time(client: redis.Redis) -> float:
     """Seconds, by the one clock that all workers share."""
-    seconds, microseconds = cast("tuple[int, int]", client.time())
+    seconds, microseconds = client.time()
     return seconds + microseconds / 1e6
 
 

@@ -1,0 +1,43 @@
+"""Real servers and job directories for the tests: loopback, free ports, private directories, always stopped."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from queue_app.broker import connect
+from queue_app.job import JobDir
+from queue_app.processes import ProcessFile
+from queue_app.server import EmbeddedServer
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """One Valkey for the whole session."""
+    home = tmp_path_factory.mktemp("server")
+    started = EmbeddedServer(JobDir(home), ProcessFile(home / "processes.json"))
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def server_url(server: EmbeddedServer) -> str:
+    assert server.address is not None
+    return server.address.url
+
+
+@pytest.fixture
+def client(server_url: str) -> Iterator[redis.Redis]:
+    """A client of an empty server."""
+    made = connect(server_url)
+    made.flushall()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def examples(request: pytest.FixtureRequest) -> Path:
+    """The example data of the checkout."""
+    return request.config.rootpath / "examples"

@@ -1,0 +1,66 @@
+"""Jobs and inputs for the tests."""
+
+from pathlib import Path
+
+from queue_app.job import (
+    JOB_SCHEMA,
+    PLANNER_VERSION,
+    DatasetCounts,
+    EmbedOptions,
+    InputFile,
+    Job,
+    ModelCard,
+    RunOptions,
+    Shard,
+)
+
+RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
+
+
+def make_job(*, num_shards: int, records_per_shard: int, job_id: str = "0123456789ab-cafecafe") -> Job:
+    """A job as job.json would hold it, of the mock model with 8 dimensions."""
+    num_records = num_shards * records_per_shard
+    return Job(
+        schema_version=JOB_SCHEMA,
+        planner_version=PLANNER_VERSION,
+        job_id=job_id,
+        digest="ab" * 16,
+        output="/jobs/a.npy",
+        inputs=(InputFile("a.fasta", "/data/a.fasta", 100, "cd" * 16),),
+        model=ModelCard("mock:8", "mock:8", "mock", "ef" * 16, 8, 1022, 0, "text", "mean"),
+        options=EmbedOptions(
+            pool="mean",
+            dtype="float32",
+            store_dtype="float32",
+            alphabet="protein",
+            long="window",
+            max_length=1022,
+            window_overlap=127,
+            toks_per_batch=2048,
+            device_class="cpu",
+        ),
+        threads=1,
+        run=RunOptions(),
+        counts=DatasetCounts(num_records, 0, 0, 0),
+        shards=tuple(
+            Shard(job_id, index, records_per_shard, 1000, index * records_per_shard, "00" * 16)
+            for index in range(num_shards)
+        ),
+    )
+
+
+def protein(number: int) -> str:
+    """A protein-like sequence of 20 to 120 residues, different for every number."""
+    state, letters = number * 2654435761 % 2**32 + 1, []
+    for _ in range(20 + number * 37 % 101):
+        state = state * 1103515245 + 12345 & 0x7FFFFFFF
+        letters.append(RESIDUES[(state >> 16) % len(RESIDUES)])
+    return "".join(letters)
+
+
+def write_fasta(path: Path, num_records: int) -> Path:
+    """`num_records` different proteins named p0, p1, …"""
+    path.write_text(
+        "".join(f">p{number} protein {number}\n{protein(number)}\n" for number in range(num_records))
+    )
+    return path
