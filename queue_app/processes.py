@@ -41,7 +41,8 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start `command` so that it dies with this process.
 
-    Its output is appended to `log`, or goes where ours does. It gets a session of its own: Ctrl-C at the terminal is for us, who then end it in order.
+    Its output is appended to `log`, or goes where ours does. It gets a session of its own: Ctrl-C at
+    the terminal is for us, who then end it in order.
     """
     launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid())]
     with log.open("ab") if log else contextlib.nullcontext() as output:

@@ -1,4 +1,4 @@
-"""Real servers and job directories for the tests: loopback, free ports, private directories, always stopped."""
+"""A real server for the tests: on loopback, a free port and a private directory, always stopped."""
 
 from collections.abc import Iterator
 from pathlib import Path
