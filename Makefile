@@ -1,0 +1,51 @@
+# Every target makes what it needs: a virtual environment in .venv with the versions of constraints.txt.
+# On a machine without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gets the much
+# smaller CPU build of torch.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_READY := $(VENV)/.installed-demo
+TEST_READY := $(VENV)/.installed-test
+INPUTS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean
+
+help:
+	@echo "make demo    install, embed the example data twice (once with a worker killed), compare"
+	@echo "make test    install, run all tests"
+	@echo "make check   install, run ruff, the formatter's check and mypy"
+	@echo "make bench   install, measure the end-to-end rate"
+	@echo "make clean   remove the environment, the demo's output and all caches"
+
+demo: $(DEMO_READY)
+	$(BIN)/python examples/demo.py
+
+test: $(TEST_READY)
+	$(BIN)/python -m pytest
+
+check: $(TEST_READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(TEST_READY)
+	$(BIN)/python benchmarks/end_to_end.py
+
+$(DEMO_READY): $(INPUTS) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
+	@touch $@
+
+$(TEST_READY): $(INPUTS) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Holdfast needs Python 3.11 or later with venv; $(PYTHON) is not. Try: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) demo-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find checkpoint queue_app gpu_tasks tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
