@@ -1,0 +1,63 @@
+"""How a worker takes its device. The processes themselves are tested in test_end_to_end."""
+
+import subprocess
+import sys
+
+import pytest
+
+from queue_app.settings import RuntimeConfig
+from queue_app.worker import _only_queue, visible_device
+
+
+def config(visible: str | None) -> RuntimeConfig:
+    return RuntimeConfig(CUDA_VISIBLE_DEVICES=visible)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("queue", "granted", "expected"),
+    [
+        ("gpu0", None, "0"),
+        ("gpu3", None, "3"),
+        ("gpu1", "4,6", "6"),
+        ("gpu0", "GPU-8f6d", "GPU-8f6d"),
+        ("cpu0", "4,6", ""),
+        ("cpu3", None, ""),
+    ],
+)
+def test_the_queue_name_picks_the_device_among_those_granted(
+    queue: str, granted: str | None, expected: str
+) -> None:
+    assert visible_device(queue, config(granted)) == expected
+
+
+def test_a_device_that_is_not_granted_is_refused() -> None:
+    with pytest.raises(SystemExit, match="grants only 2"):
+        visible_device("gpu2", config("4,6"))
+
+
+@pytest.mark.parametrize("queues", [None, "", "gpu0,gpu1", ["gpu0", "gpu1"], ["celery"], ["gpu"]])
+def test_a_worker_serves_exactly_one_device(queues: object) -> None:
+    with pytest.raises(SystemExit):
+        _only_queue(queues)  # type: ignore[arg-type]
+
+
+def test_importing_the_app_touches_neither_torch_nor_a_model() -> None:
+    """The parent imports the tasks; with torch in it, every fork would carry CUDA's state."""
+    check = (
+        "import sys; from queue_app import app; app.loader.import_default_modules();"
+        "assert 'gpu_tasks.embed_shard' in app.tasks; print(sorted({'torch', 'lmdb'} & set(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert "torch" not in printed
+
+
+def test_the_app_holds_one_message_and_gives_it_back() -> None:
+    from queue_app import app
+
+    assert app.conf.task_acks_late
+    assert app.conf.task_reject_on_worker_lost
+    assert app.conf.worker_prefetch_multiplier == 1
+    assert app.conf.worker_disable_prefetch
+    assert app.conf.worker_concurrency == 1
+    assert app.conf.accept_content == ["json"]
+    assert app.conf.result_backend is None
