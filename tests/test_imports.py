@@ -1,0 +1,148 @@
+"""The arrows between the packages, read from the source: who may know whom."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+KNOW_THE_STORE = {"cli", "export", "manifest", "monitor", "recovery", "verify"}
+"""Modules of queue_app that may import checkpoint."""
+MEETING_PLACES = {"task", "shard_run"}
+"""Modules of gpu_tasks where the three packages meet."""
+
+
+def modules(package: str) -> list[Path]:
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found
+    return found
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that is imported anywhere in the file, also inside functions and for typing."""
+    names: set[str] = set()
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(str(node.module))
+    return names
+
+
+def top_level(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports(path)}
+
+
+def every_module() -> list[Path]:
+    return [path for package in ("checkpoint", "queue_app", "gpu_tasks") for path in modules(package)]
+
+
+@pytest.mark.parametrize("path", modules("checkpoint"), ids=lambda path: path.stem)
+def test_checkpoint_knows_nothing_but_lmdb(path: Path) -> None:
+    outside = top_level(path) - sys.stdlib_module_names
+    assert outside <= {"checkpoint", "numpy", "lmdb", "xxhash"}
+
+
+@pytest.mark.parametrize("path", modules("queue_app"), ids=lambda path: path.stem)
+def test_the_queue_never_imports_torch_or_the_inference(path: Path) -> None:
+    assert not top_level(path) & {"torch", "gpu_tasks"}
+
+
+def test_only_these_modules_of_the_queue_know_the_store() -> None:
+    assert {path.stem for path in modules("queue_app") if "checkpoint" in top_level(path)} <= KNOW_THE_STORE
+
+
+def test_the_manifest_knows_the_stores_records_alone() -> None:
+    known = {name for name in imports(ROOT / "queue_app/manifest.py") if name.startswith("checkpoint")}
+    assert known <= {"checkpoint.records"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in modules("gpu_tasks") if path.stem not in MEETING_PLACES],
+    ids=lambda path: path.stem,
+)
+def test_inference_knows_neither_queue_nor_store(path: Path) -> None:
+    assert not top_level(path) & {"celery", "redis", "lmdb", "queue_app", "checkpoint"}
+
+
+# ---- what happens at import
+
+
+def at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node that runs when the module is imported: all but the bodies of functions."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.Lambda):
+            continue
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            for part in (*child.decorator_list, *child.args.defaults, *filter(None, child.args.kw_defaults)):
+                yield part
+                yield from at_import(part)
+            continue
+        yield child
+        yield from at_import(child)
+
+
+def calls_at_import(path: Path) -> set[str]:
+    return {ast.unparse(node.func) for node in at_import(parse(path)) if isinstance(node, ast.Call)}
+
+
+@pytest.mark.parametrize("path", every_module(), ids=lambda path: f"{path.parent.name}.{path.stem}")
+def test_no_import_touches_a_device_or_a_store(path: Path) -> None:
+    touching = {
+        call for call in calls_at_import(path) if call.startswith("torch.cuda") or call == "lmdb.open"
+    }
+    assert not touching
+
+
+def test_the_reader_of_imports_sees_calls_in_classes_decorators_and_defaults(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text(
+        "class A:\n    x = one()\n@two()\ndef f(a=three(), *, b=four()):\n    five()\ng = lambda: six()\n"
+    )
+    assert calls_at_import(source) == {"one", "two", "three", "four"}
+
+
+# ---- the environment
+
+
+def environment_reads(path: Path) -> list[str]:
+    """Reads of single variables. Handing the whole environment to a child process is no such read."""
+    reads = []
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
+            if ast.unparse(node.value).endswith("environ"):
+                reads.append(ast.unparse(node))
+        elif isinstance(node, ast.Attribute):
+            if ast.unparse(node.value).endswith("environ") or ast.unparse(node) == "os.getenv":
+                reads.append(ast.unparse(node))
+        elif isinstance(node, ast.Compare):
+            reads += [ast.unparse(node) for side in node.comparators if ast.unparse(side).endswith("environ")]
+        elif isinstance(node, ast.ImportFrom) and node.module == "os":
+            reads += [alias.name for alias in node.names if alias.name in ("environ", "getenv")]
+    return reads
+
+
+@pytest.mark.parametrize("path", every_module(), ids=lambda path: f"{path.parent.name}.{path.stem}")
+def test_nobody_but_the_settings_reads_the_environment(path: Path) -> None:
+    if path != ROOT / "queue_app/settings.py":
+        assert environment_reads(path) == []
+
+
+def test_every_way_to_read_a_variable_is_found(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text(
+        "import os\nfrom os import getenv\na = os.environ['X']\nb = os.environ.get('X')\nc = os.getenv('X')\n"
+        "d = 'X' in os.environ\nos.environ['X'] = '1'\nenv = {**os.environ}\n"
+    )
+    assert sorted(environment_reads(source)) == sorted(
+        ["getenv", "os.environ['X']", "os.environ.get", "os.getenv", "'X' in os.environ"]
+    )
