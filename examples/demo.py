@@ -86,13 +86,12 @@ def embed(name: str, num_texts: int, *, kill: bool) -> Run:
     """One `holdfast embed`; with `kill`, SIGKILL a worker as soon as half of the texts are done."""
     output = OUT / f"{name.replace(' ', '-')}.npy"
     console.print(f"[bold]{name}[/]")
-    console.print(f"$ holdfast embed {NAMES.relative_to(ROOT)} -m {MODEL.parent.name} "
-                  f"-o {output.relative_to(ROOT)} --device cpu --workers {NUM_WORKERS}", style="dim")  # fmt: skip
-    command = ["embed", NAMES, "-m", MODEL, "-o", output, "--device", "cpu", "--workers", str(NUM_WORKERS)]
+    options = ["--device", "cpu", "--workers", str(NUM_WORKERS)]
+    shown = ["holdfast embed", NAMES.relative_to(ROOT), "-m MiniLM -o", output.relative_to(ROOT), *options]
+    console.print("  $", *shown, style="dim", soft_wrap=True)
+    command = [HOLDFAST, "embed", NAMES, "-m", MODEL, "-o", output, *options, "--json"]
     started = time.monotonic()
-    process = subprocess.Popen(
-        [HOLDFAST, *command, "--json"], env=environment(), stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
     try:
         watch(process, output, num_texts, kill=kill)
         printed = process.communicate()[0]
