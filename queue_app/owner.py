@@ -6,10 +6,8 @@ namespace) says whether a pid read elsewhere means anything here.
 
 import os
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-from queue_app.processes import ProcessId, identify
+from checkpoint.owner import ProcessId, host_key, identify
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +38,3 @@ class Owner:
     def is_provably_dead(self) -> bool:
         """True only when it ran on this very host and is gone; elsewhere nothing can be proved."""
         return self.host_key == host_key() and identify(self.process.pid) != self.process
-
-
-@cache
-def host_key() -> str:
-    """Boot id and pid namespace of this host; empty parts where there is no /proc."""
-    try:
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        return f"no-proc-{os.uname().nodename}"
-    return f"{boot_id}:{namespace}"

@@ -12,28 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from checkpoint.owner import ProcessId, identify
 from queue_app import launch
 from queue_app.job import write_durably
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessId:
-    """One process for ever: the start time (clock ticks since boot) tells a reused pid apart."""
-
-    pid: int
-    start_time: int
-
-
-def identify(pid: int) -> ProcessId | None:
-    """None when there is no such process, or only its corpse."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return None
-    return None if fields[0] == "Z" else ProcessId(pid, int(fields[19]))
 
 
 def spawn(

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from waiting import wait_for
 
+from checkpoint.owner import ProcessId, host_key, identify
 from queue_app.lock import FileLock, JobBusy
-from queue_app.owner import Owner, host_key
-from queue_app.processes import ProcessFile, ProcessId, identify, spawn, stop
+from queue_app.owner import Owner
+from queue_app.processes import ProcessFile, spawn, stop
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 

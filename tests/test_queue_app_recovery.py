@@ -9,10 +9,10 @@ import pytest
 import redis
 from factories import make_job
 
+from checkpoint.owner import ProcessId, host_key
 from queue_app.job import Job
 from queue_app.manifest import CheckpointManifest, Lease, Progress, ShardState
-from queue_app.owner import Owner, host_key
-from queue_app.processes import ProcessId
+from queue_app.owner import Owner
 from queue_app.recovery import Reconciler, queued_shards
 from queue_app.workers import WorkerEntry, live_workers, register
 

@@ -11,10 +11,11 @@ import pytest
 import redis
 from waiting import wait_for
 
+from checkpoint.owner import identify
 from queue_app.broker import check, connect
 from queue_app.errors import BrokerUnreachable
 from queue_app.job import JobDir
-from queue_app.processes import ProcessFile, identify
+from queue_app.processes import ProcessFile
 from queue_app.server import EmbeddedServer, ServerAddress
 
 
@@ -109,7 +110,10 @@ time.sleep(600)
 
 def test_it_dies_with_the_process_that_started_it_even_by_sigkill(tmp_path: Path) -> None:
     starter = subprocess.Popen(
-        [sys.executable, "-c", STARTER, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+        [sys.executable, "-c", STARTER, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
     )
     assert starter.stdout is not None
     with starter.stdout:

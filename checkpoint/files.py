@@ -1,0 +1,95 @@
+"""The files of one store, looked at without LMDB: it can kill the process that maps a damaged file."""
+
+import logging
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from checkpoint.errors import StoreDamaged
+
+log = logging.getLogger(__name__)
+
+# Offsets in LMDB 0.9's meta page (mdb.c: MDB_page header, then MDB_meta).
+_MAGIC_AT, _PAGE_SIZE_AT, _LAST_PAGE_AT, _TXN_ID_AT = 16, 40, 136, 144
+_META_BYTES = 152
+_LMDB_MAGIC = 0xBEEFC0DE
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFiles:
+    """Names inside a store's directory."""
+
+    path: Path
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data.mdb"
+
+    @property
+    def owner(self) -> Path:
+        """There while the store is open: after a crash it says that it was not closed."""
+        return self.path / "owner.json"
+
+    @property
+    def started(self) -> Path:
+        """Says that a store was begun here: without it, a missing data file only means not yet."""
+        return self.path / "started"
+
+    def mark_started(self) -> None:
+        if not self.started.exists():
+            descriptor = os.open(self.started, os.O_WRONLY | os.O_CREAT, 0o644)
+            os.fsync(descriptor)
+            os.close(descriptor)
+            sync_directory(self.path)
+
+    def check(self) -> None:
+        """Raises StoreDamaged when the data file is missing, empty, cut off or no LMDB file at all."""
+        if not self.data.exists():
+            raise StoreDamaged(f"{self.data}: missing, though a store was begun here")
+        size = self.data.stat().st_size
+        needed = _bytes_in_use(self.data)
+        if size < needed:
+            raise StoreDamaged(f"{self.data}: cut off: {size} bytes of at least {needed}")
+
+    def set_aside(self) -> Path:
+        """Rename the whole store to the first free `<path>.damaged-N`."""
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        sync_directory(aside.parent)
+        log.warning("store set aside as %s", aside)
+        return aside
+
+
+def sync_directory(path: Path) -> None:
+    """Make names in a directory survive a power loss."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _bytes_in_use(data: Path) -> int:
+    """What the newer of the two meta pages says that the file must hold."""
+    with data.open("rb") as file:
+        first = file.read(_META_BYTES)
+        if len(first) < _META_BYTES or _u32(first, _MAGIC_AT) != _LMDB_MAGIC:
+            raise StoreDamaged(f"{data}: not an LMDB file")
+        page_size = _u32(first, _PAGE_SIZE_AT)
+        file.seek(page_size)
+        second = file.read(_META_BYTES)
+    if len(second) < _META_BYTES or _u32(second, _MAGIC_AT) != _LMDB_MAGIC:
+        raise StoreDamaged(f"{data}: its second meta page is missing or damaged")
+    newest = max(first, second, key=lambda meta: _u64(meta, _TXN_ID_AT))
+    return (_u64(newest, _LAST_PAGE_AT) + 1) * page_size
+
+
+def _u32(data: bytes, offset: int) -> int:
+    return int(struct.unpack_from("<I", data, offset)[0])
+
+
+def _u64(data: bytes, offset: int) -> int:
+    return int(struct.unpack_from("<Q", data, offset)[0])

@@ -1,0 +1,95 @@
+"""Look through a store from a child process, which may die of it.
+
+    python -m checkpoint.verify PATH [JOB_DIGEST_HEX]    prints one JSON object
+
+LMDB does not notice damaged values, and raises SIGABRT or SIGBUS on damaged pages. What the child sees
+before it dies does not count: a store that kills it is unreadable.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import lmdb
+
+from checkpoint.block import decode
+from checkpoint.errors import CheckpointError
+from checkpoint.files import StoreFiles
+from checkpoint.store import CheckpointStore
+
+SECONDS_AT_MOST = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport:
+    """What was found. `damaged` names batches; a store that is not `readable` says why in `error`."""
+
+    readable: bool
+    damaged: tuple[int, ...] = ()
+    num_blocks: int = 0
+    num_rows: int = 0
+    token: int = 0
+    done_file: str | None = None
+    error: str | None = None
+
+    @property
+    def sound(self) -> bool:
+        return self.readable and not self.damaged
+
+
+def verify_store(path: Path, *, job_digest: bytes | None = None) -> StoreReport:
+    """Check every block of a store in a child process. Changes nothing."""
+    try:
+        StoreFiles(path).check()
+    except CheckpointError as error:
+        return StoreReport(readable=False, error=str(error))
+    command = [
+        sys.executable,
+        "-m",
+        "checkpoint.verify",
+        str(path),
+        *([job_digest.hex()] if job_digest else []),
+    ]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_AT_MOST, check=False)
+    if child.returncode != 0:
+        died = f"signal {-child.returncode}" if child.returncode < 0 else child.stderr.strip()[-300:]
+        return StoreReport(readable=False, error=f"reading it ended the process: {died}")
+    fields = json.loads(child.stdout)
+    return StoreReport(**{**fields, "damaged": tuple(fields["damaged"])})
+
+
+def look_through(path: Path, job_digest: bytes | None) -> StoreReport:
+    """What the child does."""
+    try:
+        with CheckpointStore.open_readonly(path) as store:
+            return _look_through(store, job_digest or store.job_digest())
+    except (CheckpointError, lmdb.Error, ValueError, TypeError) as error:
+        return StoreReport(readable=False, error=f"{type(error).__name__}: {error}")
+
+
+def _look_through(store: CheckpointStore, job_digest: bytes) -> StoreReport:
+    damaged: list[int] = []
+    num_blocks = num_rows = 0
+    for index, value in store.raw_blocks():
+        num_blocks += 1
+        try:
+            num_rows += len(decode(value, job_digest=job_digest, batch_idx=index).ordinals)
+        except CheckpointError:
+            damaged.append(index)
+    store.quarantine()
+    done = store.done_record()
+    return StoreReport(
+        readable=True,
+        damaged=tuple(damaged),
+        num_blocks=num_blocks,
+        num_rows=num_rows,
+        token=store.token(),
+        done_file=done.file if done else None,
+    )
+
+
+if __name__ == "__main__":
+    digest = bytes.fromhex(sys.argv[2]) if len(sys.argv) > 2 else None
+    print(json.dumps(asdict(look_through(Path(sys.argv[1]), digest))))

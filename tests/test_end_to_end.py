@@ -1,0 +1,345 @@
+"""The main job through the real parts: command, server, workers, store, output; and what crashes do to it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from factories import protein, write_fasta
+from runs import (
+    committed_batches,
+    environment,
+    holdfast,
+    kill_tree,
+    left_over,
+    running,
+    status,
+    wait_for_progress,
+)
+from waiting import wait_for
+
+NUM_RECORDS = 600
+SLOW = ["-m", "mock:16,delay_ms=40", "--toks-per-batch", "512", "--commit-seconds", "0.2"]
+CPU = ["--device", "cpu", "--workers", "2"]
+
+
+@pytest.fixture(scope="module")
+def fasta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fasta(tmp_path_factory.mktemp("input") / "proteins.fasta", NUM_RECORDS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(fasta: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run that nothing happened to."""
+    output = tmp_path_factory.mktemp("undisturbed") / "out.npy"
+    holdfast("embed", fasta, "-o", output, *SLOW, *CPU)
+    return output
+
+
+def bytes_of(output: Path) -> tuple[bytes, bytes]:
+    return output.read_bytes(), output.with_suffix(".ids.txt").read_bytes()
+
+
+def pids_of(seen: dict[str, Any]) -> list[int]:
+    return [pid for worker in seen["workers"] for pid in (worker["pid"], worker["child_pid"])]
+
+
+def test_every_record_comes_out_in_input_order(undisturbed: Path) -> None:
+    ids = undisturbed.with_suffix(".ids.txt").read_text().splitlines()
+    assert ids == [f"p{number}" for number in range(NUM_RECORDS)]
+    assert np.load(undisturbed).shape == (NUM_RECORDS, 16)
+
+
+def test_a_vector_is_the_models_answer_for_its_own_sequence(undisturbed: Path) -> None:
+    from gpu_tasks import AsyncInferenceRunner, load_model
+    from gpu_tasks.batching import plan_batches
+
+    model = load_model("mock:16")
+    for number in (0, 7, NUM_RECORDS - 1):
+        plan = plan_batches(
+            model.tokenize([protein(number)]), [0], prefix=model.prefix, suffix=model.suffix,
+            toks_per_batch=512, max_length=1022, long="window", window_overlap=127,
+        )  # fmt: skip
+        (alone,) = AsyncInferenceRunner(model).run(plan)
+        np.testing.assert_array_equal(np.load(undisturbed)[number], alone.embeddings[0])
+
+
+def test_a_second_output_of_the_same_input_is_identical_in_bytes(
+    fasta: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    holdfast("embed", fasta, "-o", tmp_path / "out.npy", *SLOW, "--device", "cpu", "--workers", "1")
+    assert bytes_of(tmp_path / "out.npy") == bytes_of(undisturbed)
+
+
+def test_a_killed_child_costs_nothing(fasta: Path, undisturbed: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.npy"
+    with running("embed", fasta, "-o", output, *SLOW, *CPU) as job:
+        seen = wait_for_progress(tmp_path / "out.npy.holdfast", 0.2, job)
+        os.kill(seen["workers"][0]["child_pid"], signal.SIGKILL)
+        assert job.wait(timeout=120) == 0
+    assert bytes_of(output) == bytes_of(undisturbed)
+    assert max(committed_batches(tmp_path / "out.npy.holdfast").values()) == 1
+
+
+def test_a_killed_worker_tree_costs_nothing(fasta: Path, undisturbed: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.npy"
+    with running("embed", fasta, "-o", output, *SLOW, *CPU) as job:
+        seen = wait_for_progress(tmp_path / "out.npy.holdfast", 0.3, job)
+        kill_tree(seen["workers"][1]["pid"])
+        assert job.wait(timeout=120) == 0
+    assert bytes_of(output) == bytes_of(undisturbed)
+    assert max(committed_batches(tmp_path / "out.npy.holdfast").values()) == 1
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_same_command_goes_on_after_everything_was_killed(
+    fasta: Path, undisturbed: Path, tmp_path: Path, seed: int
+) -> None:
+    output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
+    command = ["embed", fasta, "-o", output, *SLOW, *CPU]
+    with running(*command) as job:
+        seen = wait_for_progress(job_dir, random.Random(seed).uniform(0.05, 0.8), job)
+        job.kill()
+        job.wait()
+        # Workers and server die with the command, so that nothing of the old run meets the new one.
+        wait_for(lambda: not left_over(pids_of(seen)), "the workers to die with the command")
+    assert not output.exists()
+    assert "resumed" in holdfast(*command).stderr
+    assert bytes_of(output) == bytes_of(undisturbed)
+    assert max(committed_batches(job_dir).values()) == 1
+
+
+def test_ctrl_c_commits_and_says_how_to_go_on(fasta: Path, undisturbed: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.npy"
+    command = ["embed", fasta, "-o", output, *SLOW, *CPU]
+    with running(*command) as job:
+        seen = wait_for_progress(tmp_path / "out.npy.holdfast", 0.2, job)
+        job.send_signal(signal.SIGINT)
+        printed, _ = job.communicate(timeout=60)
+        assert job.returncode == 130
+        assert "same command goes on" in printed
+        assert left_over(pids_of(seen)) == []
+    holdfast(*command)
+    assert bytes_of(output) == bytes_of(undisturbed)
+    assert max(committed_batches(tmp_path / "out.npy.holdfast").values()) == 1
+
+
+def test_a_finished_job_is_not_computed_again(fasta: Path, tmp_path: Path) -> None:
+    command = ["embed", fasta, "-o", tmp_path / "out.npy", "-m", "mock:4", *CPU]
+    holdfast(*command)
+    before = committed_batches(tmp_path / "out.npy.holdfast")
+    assert "done already" in holdfast(*command).stderr
+    assert committed_batches(tmp_path / "out.npy.holdfast") == before
+
+
+def test_overwrite_forgets_earlier_work(fasta: Path, tmp_path: Path) -> None:
+    command = ["embed", fasta, "-o", tmp_path / "out.npy", "-m", "mock:4", *CPU]
+    holdfast(*command)
+    first = json.loads((tmp_path / "out.npy.holdfast" / "job.json").read_text())["job_id"]
+    holdfast(*command, "--overwrite")
+    second = json.loads((tmp_path / "out.npy.holdfast" / "job.json").read_text())["job_id"]
+    assert first != second
+    assert set(committed_batches(tmp_path / "out.npy.holdfast").values()) == {2}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["--pool", "max"], "pool: mean -> max"),
+        (["-m", "mock:8"], "model"),
+        (["--store-dtype", "float16"], "store_dtype: float32 -> float16"),
+    ],
+)
+def test_a_changed_job_on_the_same_output_is_refused_by_name(
+    fasta: Path, tmp_path: Path, change: list[str], named: str
+) -> None:
+    command = ["embed", fasta, "-o", tmp_path / "out.npy", "-m", "mock:4", *CPU]
+    holdfast(*command)
+    before = bytes_of(tmp_path / "out.npy")
+    refused = holdfast(*command, *change, expect=2).stderr
+    assert named in refused
+    assert "--overwrite" in refused
+    assert bytes_of(tmp_path / "out.npy") == before
+
+
+def test_a_changed_input_on_the_same_output_is_refused_by_name(tmp_path: Path) -> None:
+    fasta = write_fasta(tmp_path / "a.fasta", 20)
+    command = ["embed", fasta, "-o", tmp_path / "out.npy", "-m", "mock:4", *CPU]
+    holdfast(*command)
+    write_fasta(fasta, 21)
+    assert "a.fasta" in holdfast(*command, expect=2).stderr
+
+
+def test_every_output_holds_the_same_rows(fasta: Path, tmp_path: Path) -> None:
+    holdfast("embed", fasta, "-o", tmp_path / "out.h5", "-m", "mock:4", *CPU)
+    for name in ("out.npy", "out.parquet", "out"):
+        holdfast("export", tmp_path / "out.h5.holdfast", "-o", tmp_path / name)
+    expected = np.load(tmp_path / "out.npy")
+    ids = (tmp_path / "out.ids.txt").read_text().splitlines()
+    with h5py.File(tmp_path / "out.h5") as file:
+        np.testing.assert_array_equal(file["embeddings"][:], expected)
+        assert list(file["ids"].asstr()[:]) == ids
+        assert file.attrs["model_name"]
+    for path in (tmp_path / "out.parquet", tmp_path / "out"):
+        table = pq.read_table(path)
+        assert table["id"].to_pylist() == ids
+        np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float32), expected)
+
+
+def test_bad_records_are_quarantined_by_name_and_the_rest_embedded(tmp_path: Path) -> None:
+    bad = ">empty\n\n>digit\nMK4V\n"
+    (tmp_path / "a.fasta").write_text(f">a\n{protein(1)}\n{bad}>b\n{protein(2)}\n")
+    output = tmp_path / "out.npy"
+    answer = holdfast("embed", tmp_path / "a.fasta", "-o", output, "-m", "mock:4", *CPU, "--json", expect=3)
+    counts = json.loads(answer.stdout)
+    assert (counts["records"], counts["embedded"], counts["quarantined"]) == (4, 2, 2)
+    assert output.with_suffix(".ids.txt").read_text().splitlines() == ["a", "b"]
+    listed = (tmp_path / "out.npy.quarantine.tsv").read_text()
+    assert "empty" in listed
+    assert "digit" in listed
+
+
+@pytest.mark.parametrize(("rule", "code"), [("window", 0), ("truncate", 0), ("error", 3)])
+def test_a_long_sequence_follows_the_rule(tmp_path: Path, rule: str, code: int) -> None:
+    (tmp_path / "a.fasta").write_text(f">short\n{protein(1)}\n>long\n{protein(3) * 60}\n")
+    command = ["embed", tmp_path / "a.fasta", "-o", tmp_path / "out.npy", "-m", "mock:4", *CPU]
+    holdfast(*command, "--long", rule, "--max-length", "200", expect=code)
+    rows = 1 if rule == "error" else 2
+    assert np.load(tmp_path / "out.npy").shape == (rows, 4)
+
+
+def test_two_producers_at_once_make_one_job(
+    fasta: Path, tmp_path: Path, server_url: str, client: Any
+) -> None:
+    command = ["enqueue", fasta, "-m", "mock:4", "-o", tmp_path / "out.npy", "--queues", "cpu0", "--json"]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "queue_app.cli", *map(str, command)],
+            stdout=subprocess.PIPE, text=True, env=environment(HOLDFAST_BROKER_URL=server_url),
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    answers = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    assert answers[0]["job"] == answers[1]["job"]
+    assert sorted(answer["created"] for answer in answers) == [False, True]
+    num_shards = len(json.loads((tmp_path / "out.npy.holdfast" / "job.json").read_text())["shards"])
+    assert client.llen("cpu0") == num_shards
+
+
+def test_enqueued_work_is_done_and_exported_by_workers_alone(
+    fasta: Path, tmp_path: Path, server_url: str, client: Any
+) -> None:
+    output = tmp_path / "out.npy"
+    holdfast(
+        "enqueue",
+        fasta,
+        "-m",
+        "mock:4",
+        "-o",
+        output,
+        "--queues",
+        "cpu0,cpu1",
+        HOLDFAST_BROKER_URL=server_url,
+    )
+    with running(
+        "worker", "cpu0", "cpu1", HOLDFAST_BROKER_URL=server_url, HOLDFAST_PRELOAD_TORCH="0"
+    ) as workers:
+        meta = tmp_path / "out.npy.meta.json"
+        wait_for(meta.exists, "the workers' export")
+        seen = status(tmp_path / "out.npy.holdfast", HOLDFAST_BROKER_URL=server_url)
+        assert seen["state"] == "done"
+        assert {worker["queue"] for worker in seen["workers"]} == {"cpu0", "cpu1"}
+        workers.send_signal(signal.SIGTERM)
+        assert workers.wait(timeout=40) == 0
+    assert np.load(output).shape == (NUM_RECORDS, 4)
+
+
+def test_an_own_server_behaves_as_the_embedded_one(
+    fasta: Path, undisturbed: Path, tmp_path: Path, server_url: str, client: Any
+) -> None:
+    output = tmp_path / "out.npy"
+    holdfast("embed", fasta, "-o", output, *SLOW, *CPU, "--broker", server_url)
+    assert bytes_of(output) == bytes_of(undisturbed)
+    assert not (tmp_path / "out.npy.holdfast" / "server.json").exists()
+
+
+def test_cancel_stops_a_job_and_resume_finishes_it(fasta: Path, undisturbed: Path, tmp_path: Path) -> None:
+    output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
+    with running("embed", fasta, "-o", output, *SLOW, *CPU) as job:
+        wait_for_progress(job_dir, 0.1, job)
+        assert "cancelled" in holdfast("cancel", job_dir).stdout
+        assert job.wait(timeout=60) == 1
+    holdfast("resume", job_dir, "--workers", "2")
+    assert bytes_of(output) == bytes_of(undisturbed)
+
+
+def test_a_damaged_result_is_found_named_and_computed_again(fasta: Path, tmp_path: Path) -> None:
+    output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
+    command = ["embed", fasta, "-o", output, "-m", "mock:4", *CPU]
+    holdfast(*command)
+    before = bytes_of(output)
+    result = sorted((job_dir / "results").iterdir())[3]
+    damaged = bytearray(result.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    result.write_bytes(damaged)
+    assert "shard 3" in holdfast("verify", job_dir, expect=4).stdout
+    output.unlink()
+    holdfast(*command)
+    assert bytes_of(output) == before
+    assert "sound" in holdfast("verify", job_dir).stdout
+
+
+def test_a_damaged_batch_is_computed_again_and_no_other(
+    fasta: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
+    command = ["embed", fasta, "-o", output, *SLOW, "--device", "cpu", "--workers", "1", "--shards", "1"]
+    with running(*command) as job:
+        wait_for_progress(job_dir, 0.5, job)
+        job.kill()
+        job.wait()
+    before = committed_batches(job_dir)
+    damage_one_block(job_dir / "checkpoints" / "00000.lmdb" / "data.mdb")
+    assert "batch" in holdfast("verify", job_dir, expect=4).stdout
+    holdfast(*command)
+    again = [batch for batch, times in committed_batches(job_dir).items() if times > 1]
+    assert len(again) == 1
+    assert again[0] in before
+    np.testing.assert_array_equal(np.load(output).shape, np.load(undisturbed).shape)
+
+
+def damage_one_block(data: Path) -> None:
+    """Flip one bit in the middle of some block's vectors."""
+    from checkpoint.block import MAGIC
+
+    content = bytearray(data.read_bytes())
+    place = content.rindex(MAGIC) + 200
+    content[place] ^= 1
+    data.write_bytes(content)
+
+
+def test_clean_frees_what_a_finished_job_no_longer_needs(fasta: Path, tmp_path: Path) -> None:
+    command = ["embed", fasta, "-o", tmp_path / "out.npy", "-m", "mock:4", *CPU, "--keep-checkpoints"]
+    holdfast(*command)
+    job_dir = tmp_path / "out.npy.holdfast"
+    assert any((job_dir / "checkpoints").iterdir())
+    assert "freed" in holdfast("clean", job_dir).stdout
+    assert not (job_dir / "checkpoints").exists()
+    assert "sound" in holdfast("verify", job_dir).stdout
+    assert "done already" in holdfast(*command).stderr
+
+
+def test_status_needs_no_server(fasta: Path, tmp_path: Path) -> None:
+    holdfast("embed", fasta, "-o", tmp_path / "out.npy", "-m", "mock:4", *CPU)
+    seen = status(tmp_path / "out.npy.holdfast")
+    assert seen["state"] == "done"
+    assert seen["sequences"] == {"total": NUM_RECORDS, "done": NUM_RECORDS, "quarantined": 0}
+    assert seen["workers"] == []
