@@ -14,6 +14,8 @@ from typing import Any
 
 from waiting import wait_for
 
+from checkpoint.owner import identify
+
 HOLDFAST = [sys.executable, "-m", "queue_app.cli"]
 QUICK = {"HOLDFAST_BEAT_SECONDS": "0.3", "HOLDFAST_LEASE_SECONDS": "2", "HOLDFAST_RECONCILE_SECONDS": "0.2"}
 """Short leases, so that a recovery takes seconds of a test."""

@@ -1,0 +1,46 @@
+"""Blocks and stores for the tests of the checkpoint package."""
+
+from pathlib import Path
+
+import numpy as np
+
+from checkpoint import Block, CheckpointStore
+
+JOB = bytes(range(16))
+PLAN = "plan-1"
+
+
+def make_block(batch_idx: int, *, count: int = 8, dim: int = 16) -> Block:
+    """A block whose numbers follow from its index."""
+    ordinals = np.arange(count, dtype=np.uint64) + np.uint64(batch_idx * count)
+    embeddings = np.random.default_rng(batch_idx).standard_normal((count, dim)).astype(np.float32)
+    return Block(batch_idx, ordinals, embeddings)
+
+
+def open_store(
+    path: Path, *, token: int = 1, job_digest: bytes = JOB, plan: str = PLAN, **more: int
+) -> CheckpointStore:
+    return CheckpointStore.open(path, job_digest=job_digest, plan=plan, token=token, **more)
+
+
+def assert_same(left: Block, right: Block) -> None:
+    assert left.batch_idx == right.batch_idx
+    assert left.split == right.split
+    np.testing.assert_array_equal(left.ordinals, right.ordinals)
+    assert left.embeddings.dtype == right.embeddings.dtype
+    assert left.embeddings.tobytes() == right.embeddings.tobytes()
+    assert left.embeddings.shape == right.embeddings.shape
+
+
+def damage_block(store_path: Path, batch_idx: int) -> None:
+    """Flip one bit in the middle of a committed block, where it lies in the data file."""
+    from checkpoint import encode
+
+    with CheckpointStore.open_readonly(store_path) as store:
+        written = encode(store.read(batch_idx), store.job_digest())
+    data = store_path / "data.mdb"
+    content = bytearray(data.read_bytes())
+    place = content.find(written)
+    assert place >= 0
+    content[place + len(written) // 2] ^= 1
+    data.write_bytes(content)
