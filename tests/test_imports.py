@@ -1,6 +1,7 @@
 """The arrows between the packages, read from the source: who may know whom."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,3 +147,26 @@ def test_every_way_to_read_a_variable_is_found(tmp_path: Path) -> None:
     assert sorted(environment_reads(source)) == sorted(
         ["getenv", "os.environ['X']", "os.environ.get", "os.getenv", "'X' in os.environ"]
     )
+
+
+# ---- the map
+
+
+def test_the_readme_names_every_module_and_no_other() -> None:
+    """The table "Where to find it": each package's rows follow the row that names the package."""
+    named: set[str] = set()
+    package = ""
+    for line in (ROOT / "README.md").read_text().splitlines():
+        if heading := re.match(r"\| \*\*`(\w+)/`\*\* \|", line):
+            package = heading[1]
+        elif package and line.startswith("| `"):
+            named.update(
+                f"{package}/{name}" for name in re.findall(r"`(\w+\.(?:py|lua))`", line.split("|")[1])
+            )
+    existing = {
+        str(path.relative_to(ROOT))
+        for package in ("checkpoint", "queue_app", "gpu_tasks")
+        for path in (ROOT / package).iterdir()
+        if path.suffix in (".py", ".lua") and path.name != "__init__.py"
+    }
+    assert named == existing
