@@ -211,7 +211,7 @@ def rejected_entries(
     """The records that never reach the model: bad ones, and those too long under `--long error`."""
     first = lease.shard.first_ordinal
     reasons = {first + row: problem for row, problem in enumerate(records.problems) if problem is not None}
-    reasons |= {ordinal: f"longer than {max_length} tokens" for ordinal in plan.too_long}
+    reasons |= dict.fromkeys(plan.too_long, f"longer than {max_length} tokens")
     return [_entry(lease, records, ordinal, reason) for ordinal, reason in sorted(reasons.items())]
 
 

@@ -141,16 +141,13 @@ def work(
             log.warning("fenced %s", run.label)
             return "fenced"
         except Exception as error:
-            insist(lambda: manifest.release(lease, _reason(error), delay_seconds=RELEASE_DELAY_SECONDS))
+            reason = f"{type(error).__name__}: {error}"
+            insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
             raise
         if done is None:
             return give_back(manifest, lease, heartbeat)
         batches = heartbeat.progress.batches_done
     return finish(manifest, lease, run, done, batches)
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def give_back(manifest: CheckpointManifest, lease: Lease, heartbeat: Heartbeat) -> str:

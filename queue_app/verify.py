@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from checkpoint.verify import verify_store
-
 from checkpoint.records import DoneRecord
+from checkpoint.verify import verify_store
 from queue_app.errors import HoldfastError
 from queue_app.job import Job, JobDir, Shard
 from queue_app.recovery import read_done

@@ -125,12 +125,13 @@ def test_a_failed_commit_reaches_the_producer(tmp_path: Path) -> None:
         assert store.committed() == set()
 
 
+def put_then_fail(writer: CheckpointWriter) -> None:
+    writer.put(make_block(0))
+    raise ZeroDivisionError
+
+
 def test_what_was_computed_is_committed_though_the_model_failed(tmp_path: Path) -> None:
     with open_store(tmp_path / "s") as store:
-        with (
-            pytest.raises(ZeroDivisionError),
-            CheckpointWriter(store, token=1, trigger=NEVER) as writer,
-        ):
-            writer.put(make_block(0))
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError), CheckpointWriter(store, token=1, trigger=NEVER) as writer:
+            put_then_fail(writer)
         assert store.committed() == {0}

@@ -10,8 +10,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-KNOW_THE_STORE = {"cli", "export", "manifest", "monitor", "recovery", "verify"}
-"""Modules of queue_app that may import checkpoint."""
+KNOWN_OF_THE_STORE = {
+    "export": {"checkpoint.records"},
+    "manifest": {"checkpoint.records"},
+    "monitor": {"checkpoint"},
+    "owner": {"checkpoint.owner"},
+    "processes": {"checkpoint.owner"},
+    "recovery": {"checkpoint.records"},
+    "verify": {"checkpoint.records", "checkpoint.verify"},
+}
+"""What each module of queue_app may import of checkpoint; all others: nothing."""
 MEETING_PLACES = {"task", "shard_run"}
 """Modules of gpu_tasks where the three packages meet."""
 
@@ -57,13 +65,10 @@ def test_the_queue_never_imports_torch_or_the_inference(path: Path) -> None:
     assert not top_level(path) & {"torch", "gpu_tasks"}
 
 
-def test_only_these_modules_of_the_queue_know_the_store() -> None:
-    assert {path.stem for path in modules("queue_app") if "checkpoint" in top_level(path)} <= KNOW_THE_STORE
-
-
-def test_the_manifest_knows_the_stores_records_alone() -> None:
-    known = {name for name in imports(ROOT / "queue_app/manifest.py") if name.startswith("checkpoint")}
-    assert known <= {"checkpoint.records"}
+@pytest.mark.parametrize("path", modules("queue_app"), ids=lambda path: path.stem)
+def test_the_queue_knows_of_the_store_what_is_listed_here(path: Path) -> None:
+    known = {name for name in imports(path) if name.partition(".")[0] == "checkpoint"}
+    assert known <= KNOWN_OF_THE_STORE.get(path.stem, set())
 
 
 @pytest.mark.parametrize(

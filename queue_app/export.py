@@ -1,0 +1,201 @@
+"""Export: the published shard results become one output, in input order.
+
+Only the files that done records name are read, each against its digest; and before anything is renamed
+into place, records read = records embedded + records quarantined must hold.
+"""
+
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import xxhash
+
+from checkpoint.records import DoneRecord, QuarantineEntry
+from queue_app.errors import Damage, HoldfastError, UsageError
+from queue_app.job import Job, JobDir, Shard, write_durably
+from queue_app.lock import FileLock
+from queue_app.outputs import OUTPUTS, Results, output_format
+from queue_app.recovery import read_done
+from queue_app.results import as_matrix, file_digest, iter_result, room_for
+
+VERSIONS_OF = ("holdfast", "torch", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written. `output_digest` (xxh3-128, hex) covers ids and vectors, and no format's wrapping."""
+
+    output: Path
+    num_records: int
+    num_embedded: int
+    num_quarantined: int
+    output_digest: str
+    seconds: float
+
+
+def check_output(output: Path) -> None:
+    """Refuse what could not be written at the end, before anything is begun.
+
+    Raises:
+        UsageError: an unknown format, a directory that is not there or not writable, or a file where a
+            directory is meant, or the other way round.
+    """
+    kind = output_format(output)
+    parent = output.absolute().parent
+    if not parent.is_dir():
+        raise UsageError(f"{output}: {parent} is no directory; make it first")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{output}: {parent} is not writable")
+    if output.exists() and output.is_dir() != (kind == "directory"):
+        what = "a directory" if output.is_dir() else "a file"
+        raise UsageError(f"{output}: {what} is there already; choose another output")
+    if output.exists() and not os.access(output, os.W_OK):
+        raise UsageError(f"{output}: is not writable")
+
+
+def export(job: Job, job_dir: JobDir, output: Path) -> ExportReport:
+    """Write a finished job's output, its meta.json and, where there is any, its quarantine.tsv.
+
+    Exporting twice gives the same bytes; two exports at once wait for each other.
+
+    Raises:
+        HoldfastError: shards are not done yet.
+        Damage: a result is not the one that was published, or records are missing.
+        DiskFull: no room; the output that was there before stays.
+    """
+    check_output(output)
+    started = time.monotonic()
+    lock = FileLock(job_dir.path / "export.lock")
+    lock.acquire(wait=True)
+    try:
+        done = _done_records(job, job_dir)
+        content = _Content(job, job_dir, done)
+        with room_for(output):
+            OUTPUTS[output_format(output)](output, content)
+            _write_companions(job, output, content, done)
+    finally:
+        lock.release()
+    quarantined = job.counts.num_records - content.num_rows
+    seconds = time.monotonic() - started
+    return ExportReport(
+        output, job.counts.num_records, content.num_rows, quarantined, content.digest, seconds
+    )
+
+
+def _done_records(job: Job, job_dir: JobDir) -> list[DoneRecord]:
+    """Every shard's done record, checked for completeness, its file for its digest."""
+    found = [read_done(job_dir, shard.index) for shard in job.shards]
+    missing = [shard.index for shard, record in zip(job.shards, found, strict=True) if record is None]
+    if missing:
+        raise HoldfastError(
+            f"{len(missing)} of {len(found)} shards are not done; holdfast resume {job_dir.path} goes on"
+        )
+    records = [record for record in found if record is not None]
+    for shard, record in zip(job.shards, records, strict=True):
+        _check(job_dir, shard, record)
+    total = sum(record.num_embedded + len(record.quarantine) for record in records)
+    if total != job.counts.num_records:
+        raise Damage(f"{job_dir.path}: {total} records accounted for, {job.counts.num_records} were read")
+    return records
+
+
+def _check(job_dir: JobDir, shard: Shard, record: DoneRecord) -> None:
+    path = job_dir.results / record.file
+    if not path.is_file() or file_digest(path) != record.digest:
+        raise Damage(
+            f"shard {shard.index}: {path} is missing or damaged; "
+            f"holdfast resume {job_dir.path} computes it again"
+        )
+    if record.num_embedded + len(record.quarantine) != shard.num_records:
+        raise Damage(
+            f"shard {shard.index}: {record.num_embedded} embedded + {len(record.quarantine)} quarantined, "
+            f"of {shard.num_records} records"
+        )
+
+
+class _Content:
+    """The rows of all shards, streamed; counted and digested as they pass. Implements `Results`."""
+
+    def __init__(self, job: Job, job_dir: JobDir, done: list[DoneRecord]) -> None:
+        self.files = [job_dir.results / record.file for record in done]
+        self.num_rows = sum(record.num_embedded for record in done)
+        self.dim = job.model.dim
+        self.dtype = job.options.store_dtype
+        self.provenance = provenance(job, self.num_rows)
+        self.digest = ""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        state, rows = xxhash.xxh3_128(), 0
+        for path in self.files:
+            for batch in iter_result(path):
+                for record_id in batch.column("id").to_pylist():
+                    state.update(f"{record_id}\n".encode())
+                state.update(as_matrix(batch.column("embedding")).tobytes())
+                rows += batch.num_rows
+                yield batch
+        if rows != self.num_rows:
+            raise Damage(f"{rows} rows in the results, {self.num_rows} were published")
+        self.digest = state.hexdigest()
+
+
+def provenance(job: Job, num_embedded: int) -> dict[str, str]:
+    """What is the same in every run of the job, as strings: it stands inside the output."""
+    return {
+        "model_name": job.model.name,
+        "model_digest": job.model.digest,
+        "job_digest": job.digest,
+        "inputs": json.dumps([{"name": file.name, "digest": file.digest} for file in job.inputs]),
+        "options": json.dumps(asdict(job.options), sort_keys=True),
+        "num_records": str(job.counts.num_records),
+        "num_embedded": str(num_embedded),
+        "num_quarantined": str(job.counts.num_records - num_embedded),
+    }
+
+
+def _write_companions(job: Job, output: Path, content: Results, done: list[DoneRecord]) -> None:
+    """quarantine.tsv, then meta.json: its being there says that everything else is."""
+    quarantine = sorted((entry for record in done for entry in record.quarantine), key=lambda e: e.ordinal)
+    listed = output.with_name(output.name + ".quarantine.tsv")
+    if quarantine:
+        write_durably(listed, "".join(_tsv_lines(quarantine)).encode())
+    else:
+        listed.unlink(missing_ok=True)
+    meta = output.with_name(output.name + ".meta.json")
+    write_durably(meta, json.dumps(_meta(job, content), indent=1).encode())
+
+
+def _tsv_lines(entries: list[QuarantineEntry]) -> Iterator[str]:
+    yield "ordinal\tid\tlength\treason\n"
+    for entry in entries:
+        fields = (str(entry.ordinal), entry.id, str(entry.length), entry.reason)
+        yield "\t".join(" ".join(field.split("\t")) for field in fields) + "\n"
+
+
+def _meta(job: Job, content: Results) -> dict[str, Any]:
+    return {
+        "job": job.job_id,
+        "content_digest": content.digest,
+        "sequences": {
+            "total": job.counts.num_records,
+            "done": content.num_rows,
+            "quarantined": job.counts.num_records - content.num_rows,
+            "duplicate_ids": job.counts.num_duplicate_ids,
+            "duplicate_sequences": job.counts.num_duplicate_sequences,
+        },
+        "dim": content.dim,
+        "model": asdict(job.model),
+        "options": asdict(job.options),
+        "inputs": [asdict(file) for file in job.inputs],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}},
+        "host": socket.gethostname(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

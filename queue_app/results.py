@@ -1,0 +1,128 @@
+"""Published shard results: one Parquet file per shard, the same bytes in every run.
+
+Columns: id (string), ordinal (int64), embedding (fixed-size list of float32 or float16), in input order.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from queue_app.errors import Damage, DiskFull
+from queue_app.job import rename_durably
+
+ROWS_PER_GROUP = 16_384
+READ_ROWS = 4_096
+_CHUNK_BYTES = 4 << 20
+
+Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+
+
+def write_result(
+    path: Path, *, ids: Sequence[str], ordinals: npt.NDArray[np.uint64], embeddings: Vectors
+) -> str:
+    """Write a shard's result, durably and at once; answers the xxh3-128 (hex) of the file.
+
+    Args:
+        path: the final name; readers see all of the file or none of it.
+        ids: n ids.
+        ordinals: [n], ascending.
+        embeddings: [n, dim].
+
+    Raises:
+        DiskFull: there is no room; nothing is left behind.
+    """
+    columns = {"id": pa.array(ids, pa.string()), "ordinal": pa.array(ordinals.astype(np.int64))}
+    table = pa.table({**columns, "embedding": as_fixed_lists(embeddings)})
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with room_for(path), removed_on_failure(temporary):
+        write_parquet(temporary, table.schema, [table])
+        digest = file_digest(temporary)
+        rename_durably(temporary, path)
+    return digest
+
+
+def as_fixed_lists(embeddings: Vectors) -> pa.FixedSizeListArray:
+    """[n, dim] as an Arrow array of n lists, without a copy of the numbers."""
+    flat = pa.array(np.ascontiguousarray(embeddings).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
+
+
+def as_matrix(column: Any) -> Vectors:
+    """The inverse of `as_fixed_lists`: [n, dim]."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    vectors: Vectors = array.flatten().to_numpy(zero_copy_only=False)
+    return vectors.reshape(len(array), array.type.list_size)
+
+
+def write_parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table] | Sequence[pa.Table]) -> None:
+    """Write and fsync. Vectors are noise to a compressor and to a dictionary: both would only cost time."""
+    writer = pq.ParquetWriter(path, schema, compression="none", use_dictionary=False, write_statistics=False)
+    with writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+    sync_file(path)
+
+
+def read_result(path: Path) -> pa.Table:
+    """The whole result. Raises Damage when it is no Parquet file."""
+    try:
+        return pq.read_table(path, partitioning=None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise Damage(f"{path}: not a readable result: {error}") from None
+
+
+def iter_result(path: Path) -> Iterator[pa.RecordBatch]:
+    """The result in input order, a few thousand rows at a time."""
+    try:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=READ_ROWS)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise Damage(f"{path}: not a readable result: {error}") from None
+
+
+def file_digest(path: Path) -> str:
+    """xxh3-128 (hex) of a file's bytes."""
+    state = xxhash.xxh3_128()
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            state.update(chunk)
+    return state.hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """fsync a file that somebody else's library has written."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Turn a full disk into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            raise DiskFull(f"{path}: no room on the disk; free some and run the same command again") from None
+        raise
+
+
+@contextlib.contextmanager
+def removed_on_failure(temporary: Path) -> Iterator[None]:
+    """Leave no temporary file behind when writing it failed."""
+    try:
+        yield
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
