@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from checkpoint import Block, CheckpointStore
+from checkpoint import Block, CheckpointStore, encode
 
 JOB = bytes(range(16))
 PLAN = "plan-1"
@@ -33,14 +33,12 @@ def assert_same(left: Block, right: Block) -> None:
 
 
 def damage_block(store_path: Path, batch_idx: int) -> None:
-    """Flip one bit in the middle of a committed block, where it lies in the data file."""
-    from checkpoint import encode
-
+    """Flip one bit in the middle of a committed block, in every copy that LMDB's pages still hold of it."""
     with CheckpointStore.open_readonly(store_path) as store:
         written = encode(store.read(batch_idx), store.job_digest())
+    damaged = bytearray(written)
+    damaged[len(damaged) // 2] ^= 1
     data = store_path / "data.mdb"
-    content = bytearray(data.read_bytes())
-    place = content.find(written)
-    assert place >= 0
-    content[place + len(written) // 2] ^= 1
-    data.write_bytes(content)
+    content = data.read_bytes()
+    assert written in content
+    data.write_bytes(content.replace(written, damaged))
