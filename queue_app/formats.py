@@ -45,7 +45,8 @@ def read_fasta(source: Source, columns: Columns) -> Pairs:
 
 
 def read_csv(source: Source, columns: Columns) -> Pairs:
-    return _read_table(source, columns, csv.reader(source.text(newline="")))
+    """Strict: a stray quotation mark would otherwise swallow every record to the end of the file."""
+    return _read_table(source, columns, csv.reader(source.text(newline=""), strict=True))
 
 
 def read_tsv(source: Source, columns: Columns) -> Pairs:

@@ -72,7 +72,10 @@ def _h5_chunks(results: Results) -> tuple[int, int] | None:
 
 
 def write_npy(output: Path, results: Results) -> None:
-    """[N, dim] as `np.load` reads it, and the ids, one a line, in <stem>.ids.txt."""
+    """[N, dim] as `np.load` reads it, and the ids in <stem>.ids.txt.
+
+    One id a line, always: a line break inside an id becomes a blank there.
+    """
     ids_path = output.with_suffix(".ids.txt")
     with _replacing(ids_path) as ids_temporary, _replacing(output) as temporary:
         with temporary.open("wb") as file, ids_temporary.open("w", encoding="utf-8", newline="\n") as ids:
@@ -80,9 +83,13 @@ def write_npy(output: Path, results: Results) -> None:
             np.lib.format.write_array_header_1_0(file, {**header, "shape": (results.num_rows, results.dim)})
             for batch in results.batches():
                 file.write(as_matrix(batch.column("embedding")).tobytes())
-                ids.writelines(f"{record_id}\n" for record_id in batch.column("id").to_pylist())
+                ids.writelines(f"{_one_line(each)}\n" for each in batch.column("id").to_pylist())
         sync_file(temporary)
         sync_file(ids_temporary)
+
+
+def _one_line(record_id: str) -> str:
+    return " ".join(record_id.splitlines())
 
 
 def write_parquet_file(output: Path, results: Results) -> None:
