@@ -6,7 +6,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from queue_app.errors import BrokerUnreachable
+from queue_app.errors import BrokerUnreachable, UsageError
 
 SOCKET_TIMEOUT_SECONDS = 5.0
 
@@ -18,15 +18,23 @@ def connect(url: str) -> redis.Redis:
     """A client that never repeats a command by itself: a repeated increment would count twice.
 
     A half-open connection is noticed by the socket timeout and the health check.
+
+    Raises:
+        UsageError: `url` is none.
     """
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=SOCKET_TIMEOUT_SECONDS,
-        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-        health_check_interval=5,
-        retry=Retry(NoBackoff(), 0),
-    )
+    try:
+        return redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+            health_check_interval=5,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as error:
+        raise UsageError(
+            f"{without_password(url)}: not a server's address ({error}); write redis://:PASSWORD@HOST:PORT/0"
+        ) from None
 
 
 def check(client: redis.Redis, url: str) -> None:

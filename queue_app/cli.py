@@ -406,6 +406,10 @@ def main() -> None:
         # The reader (head, less) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        # The machine's no, not ours: permissions, limits, a disk that went away.
+        _say(f"holdfast: {error.filename or 'system'}: {error.strerror or error}")
+        sys.exit(HoldfastError.exit_code)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ job directory as it is and goes on.
 
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from queue_app.celery_app import make_app
 from queue_app.errors import HoldfastError, JobFailed, UsageError
 from queue_app.export import ExportReport, check_output, export
 from queue_app.job import Job, JobDir, RunOptions
-from queue_app.lock import FileLock
+from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest, JobState
 from queue_app.monitor import Snapshot, snapshot
 from queue_app.processes import ProcessFile, kill_session, spawn
@@ -194,14 +193,7 @@ def embed(
         settings=_worker_settings(request.model, request.run),
         overwrite=request.overwrite,
     )
-    fresh = not job_dir.path.exists()
-    job_dir.path.mkdir(parents=True, exist_ok=True)
-    try:
-        return _run_locked(run, view)
-    except UsageError:
-        if fresh:
-            shutil.rmtree(job_dir.path)
-        raise
+    return _run_alone(run, view)
 
 
 def resume(
@@ -220,7 +212,7 @@ def resume(
         config=config,
         settings=_worker_settings(job.model.path, job.run),
     )
-    return _run_locked(run, view)
+    return _run_alone(run, view)
 
 
 def _worker_settings(model: str, options: RunOptions) -> dict[str, str]:
@@ -233,8 +225,8 @@ def _worker_settings(model: str, options: RunOptions) -> dict[str, str]:
     }
 
 
-def _run_locked(run: LocalRun, view: View) -> ExportReport:
-    with FileLock(run.job_dir.path / "lock"):
+def _run_alone(run: LocalRun, view: View) -> ExportReport:
+    with job_directory(run.job_dir):
         processes = ProcessFile(run.job_dir.path / "processes.json")
         for name in processes.end_leftovers():
             view.say(f"ended {name}, left over from an earlier run")

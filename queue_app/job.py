@@ -1,12 +1,12 @@
 """The job: what was asked for, fixed at submit, kept in job.json. Immutable once written."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from queue_app.durable import write_durably
 from queue_app.errors import Damage, JobNotFound
 
 Pool = Literal["mean", "cls", "max", "last"]
@@ -174,24 +174,3 @@ class JobDir:
     def write(self, job: Job) -> None:
         """Write job.json, durably and at once: a reader sees all of it or none."""
         write_durably(self.job_json, _JOB.dump_json(job, indent=1))
-
-
-def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write `data` to a temporary name, fsync, rename to `path`, fsync the directory."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    rename_durably(temporary, path)
-
-
-def rename_durably(temporary: Path, path: Path) -> None:
-    """Rename a file that is already fsynced, then fsync its directory, so that the name survives."""
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

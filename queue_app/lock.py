@@ -1,11 +1,15 @@
 """The file lock on a job directory: one producer or coordinator at a time, however it ends."""
 
+import contextlib
 import fcntl
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from queue_app.errors import HoldfastError
+from queue_app.job import JobDir
 
 
 class JobBusy(HoldfastError):
@@ -20,7 +24,12 @@ class FileLock:
         self._descriptor = -1
 
     def acquire(self, *, wait: bool = False) -> None:
-        """Raises JobBusy, naming the holder, when it is taken and `wait` is false."""
+        """Take it.
+
+        Raises:
+            JobBusy: it is taken, and `wait` is false; names the holder.
+            FileNotFoundError: its holder removed it, and its directory, while this one waited.
+        """
         # Python makes descriptors non-inheritable: a child that outlives us does not keep the lock.
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -29,6 +38,9 @@ class FileLock:
             holder = os.read(descriptor, 32).decode(errors="replace").strip() or "?"
             os.close(descriptor)
             raise JobBusy(f"{self.path.parent}: process {holder} is working on it") from None
+        if os.fstat(descriptor).st_nlink == 0:
+            os.close(descriptor)
+            raise FileNotFoundError(self.path)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         self._descriptor = descriptor
@@ -46,3 +58,31 @@ class FileLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+@contextlib.contextmanager
+def job_directory(job_dir: JobDir, *, wait: bool = False) -> Iterator[None]:
+    """Make the directory where it is missing, and hold its lock.
+
+    One that was made for a job that did not come to be is gone again afterwards.
+
+    Raises:
+        JobBusy: another process works on it, and `wait` is false.
+    """
+    made, lock = _make_and_lock(job_dir.path, wait=wait)
+    try:
+        yield
+    finally:
+        if made and not job_dir.job_json.exists():
+            shutil.rmtree(job_dir.path)
+        lock.release()
+
+
+def _make_and_lock(path: Path, *, wait: bool) -> tuple[bool, FileLock]:
+    while True:
+        made = not path.exists()
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / "lock")
+        with contextlib.suppress(FileNotFoundError):
+            lock.acquire(wait=wait)
+            return made, lock

@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
+from queue_app.durable import rename_durably, sync_file
 from queue_app.errors import UsageError
-from queue_app.job import rename_durably
-from queue_app.results import as_matrix, sync_file, write_parquet
+from queue_app.results import as_matrix, write_parquet
 
 Format = Literal["h5", "npy", "parquet", "directory"]
 

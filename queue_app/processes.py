@@ -17,7 +17,7 @@ from pathlib import Path
 
 from checkpoint.owner import ProcessId, identify
 from queue_app import launch
-from queue_app.job import write_durably
+from queue_app.durable import write_durably
 
 
 def spawn(

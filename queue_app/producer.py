@@ -5,11 +5,11 @@ producer that was killed is simply run again. job.json is written last, so a dir
 holds nothing but a try.
 """
 
+import contextlib
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 
 import redis
 import xxhash
@@ -18,7 +18,8 @@ from celery import Celery
 from queue_app.broker import check, connect
 from queue_app.celery_app import EMBED_SHARD, make_app
 from queue_app.dataset import Dataset, digest_inputs, looks_like_fasta
-from queue_app.errors import InputError, JobChanged, UsageError
+from queue_app.durable import removed_on_failure
+from queue_app.errors import Damage, InputError, JobChanged
 from queue_app.job import (
     JOB_SCHEMA,
     PLANNER_VERSION,
@@ -30,7 +31,7 @@ from queue_app.job import (
     ModelCard,
     Shard,
 )
-from queue_app.lock import FileLock
+from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest, Progress, ShardState
 from queue_app.model_card import describe_model
 from queue_app.recovery import finished_shards
@@ -60,20 +61,9 @@ def submit(request: EmbedRequest, *, broker_url: str, queues: Sequence[str], thr
     """
     client = connect(broker_url)
     check(client, broker_url)
-    job_dir = request.directory
-    fresh = not job_dir.path.exists()
-    job_dir.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(job_dir.path / "lock")
-    lock.acquire(wait=True)
-    try:
+    with job_directory(request.directory, wait=True):
         prepared = prepare(request, client=client, device_class=device_class(queues), threads=threads)
         announce(client, make_app(broker_url), prepared, queues, resend_all=prepared.created)
-    except UsageError:
-        if fresh:
-            shutil.rmtree(job_dir.path)
-        raise
-    finally:
-        lock.release()
     return prepared
 
 
@@ -90,13 +80,18 @@ def prepare(
     dataset.check()
     options = resolve_options(request, card, device_class, dataset.alphabet)
     inputs = digest_inputs(request.inputs)
-    if job_dir.job_json.exists():
+    if job_dir.job_json.exists() and not request.overwrite:
         job = job_dir.load()
-        if not request.overwrite:
-            refuse_changes(job, inputs, card, options, request)
-            return Prepared(job, job_dir, created=False)
-        forget(job, job_dir, client)
-    return Prepared(_ingest(request, job_dir, dataset, card, options, inputs, threads), job_dir, created=True)
+        refuse_changes(job, inputs, card, options, request)
+        return Prepared(job, job_dir, created=False)
+    incoming = JobDir(job_dir.path / "incoming")
+    shutil.rmtree(incoming.path, ignore_errors=True)
+    with removed_on_failure(incoming.path):
+        job = _ingest(request, incoming, dataset, card, options, inputs, threads)
+    if job_dir.job_json.exists():
+        forget(job_dir, client)
+    _install(job, incoming, job_dir)
+    return Prepared(job, job_dir, created=True)
 
 
 def _dataset(request: EmbedRequest, card: ModelCard) -> Dataset:
@@ -153,40 +148,45 @@ def _changed_options(old: EmbedOptions, new: EmbedOptions) -> list[str]:
     ]
 
 
-def forget(job: Job, job_dir: JobDir, client: redis.Redis | None) -> None:
+def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
     """Remove a job's work: job.json first, so that what is left of it is never taken for a job."""
+    # Of a job that cannot be read, keys that nobody looks at are left to the server.
+    with contextlib.suppress(Damage):
+        if client is not None:
+            CheckpointManifest(client, job_dir.load().job_id).forget()
     job_dir.job_json.unlink()
-    if client is not None:
-        CheckpointManifest(client, job.job_id).forget()
-    for name in ("generation", "checkpoints", "results", "done", "shards"):
-        _remove(job_dir.path / name)
+    shutil.rmtree(job_dir.path / "checkpoints", ignore_errors=True)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _install(job: Job, incoming: JobDir, job_dir: JobDir) -> None:
+    """Put what was read in its place; it is a job once job.json stands."""
+    for path in (job_dir.shards, job_dir.results, job_dir.path / "done"):
+        shutil.rmtree(path, ignore_errors=True)
+    incoming.shards.rename(job_dir.shards)
+    incoming.path.rmdir()
+    job_dir.results.mkdir()
+    (job_dir.path / "done").mkdir()
+    job_dir.write(job)
 
 
 def _ingest(
     request: EmbedRequest,
-    job_dir: JobDir,
+    incoming: JobDir,
     dataset: Dataset,
     card: ModelCard,
     options: EmbedOptions,
     inputs: tuple[InputFile, ...],
     threads: int,
 ) -> Job:
-    for path in (job_dir.shards, job_dir.results, job_dir.path / "done"):
-        _remove(path)
-        path.mkdir()
+    """Read the inputs to their end and write the shards aside: an earlier job stays until they stand."""
+    incoming.shards.mkdir(parents=True)
     digest = job_digest(inputs, card, options)
-    job_id = f"{digest[:12]}-{_generation(job_dir)}"
-    shards = write_shards(dataset, job_dir, job_id, num_shards=request.num_shards)
+    # The random generation keeps two outputs of one input apart, and a job from the one it replaces.
+    job_id = f"{digest[:12]}-{secrets.token_hex(4)}"
+    shards = write_shards(dataset, incoming, job_id, num_shards=request.num_shards)
     if [file.digest for file in dataset.inputs] != [file.digest for file in inputs]:
         raise InputError("an input changed while it was read; run again when it is complete")
-    job = Job(
+    return Job(
         schema_version=JOB_SCHEMA,
         planner_version=PLANNER_VERSION,
         job_id=job_id,
@@ -200,8 +200,6 @@ def _ingest(
         counts=dataset.counts,
         shards=shards,
     )
-    job_dir.write(job)
-    return job
 
 
 def job_digest(inputs: Iterable[InputFile], card: ModelCard, options: EmbedOptions) -> str:
@@ -210,21 +208,6 @@ def job_digest(inputs: Iterable[InputFile], card: ModelCard, options: EmbedOptio
     for part in (*(file.digest for file in inputs), card.digest, *sorted(asdict(options).items())):
         state.update(f"{part}\n".encode())
     return state.hexdigest()
-
-
-def _generation(job_dir: JobDir) -> str:
-    """Random, made once per job directory: two outputs of one input never share keys."""
-    path = job_dir.path / "generation"
-    try:
-        with path.open("x") as file:
-            file.write(secrets.token_hex(4))
-    except FileExistsError:
-        pass
-    generation = path.read_text().strip()
-    if generation:
-        return generation
-    path.unlink()  # a producer died between creating and writing it
-    return _generation(job_dir)
 
 
 # ---- the server

@@ -41,7 +41,7 @@ def finished_shards(job: Job, job_dir: JobDir) -> dict[int, Progress]:
     Removing the done file first, before anything is recomputed, keeps a damaged result from ever
     counting as done.
     """
-    from queue_app.results import file_digest
+    from queue_app.durable import file_digest
 
     finished: dict[int, Progress] = {}
     for shard in job.shards:

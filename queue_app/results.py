@@ -3,8 +3,6 @@
 Columns: id (string), ordinal (int64), embedding (fixed-size list of float32 or float16), in input order.
 """
 
-import contextlib
-import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,14 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
-from queue_app.errors import Damage, DiskFull
-from queue_app.job import rename_durably
+from queue_app.durable import file_digest, removed_on_failure, rename_durably, room_for, sync_file
+from queue_app.errors import Damage
 
 ROWS_PER_GROUP = 16_384
 READ_ROWS = 4_096
-_CHUNK_BYTES = 4 << 20
 
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
@@ -87,42 +83,3 @@ def iter_result(path: Path) -> Iterator[pa.RecordBatch]:
             yield from file.iter_batches(batch_size=READ_ROWS)
     except (pa.ArrowInvalid, OSError) as error:
         raise Damage(f"{path}: not a readable result: {error}") from None
-
-
-def file_digest(path: Path) -> str:
-    """xxh3-128 (hex) of a file's bytes."""
-    state = xxhash.xxh3_128()
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            state.update(chunk)
-    return state.hexdigest()
-
-
-def sync_file(path: Path) -> None:
-    """fsync a file that somebody else's library has written."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def room_for(path: Path) -> Iterator[None]:
-    """Turn a full disk into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            raise DiskFull(f"{path}: no room on the disk; free some and run the same command again") from None
-        raise
-
-
-@contextlib.contextmanager
-def removed_on_failure(temporary: Path) -> Iterator[None]:
-    """Leave no temporary file behind when writing it failed."""
-    try:
-        yield
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -16,8 +16,9 @@ from pathlib import Path
 import redis
 
 from queue_app.broker import TRANSIENT, connect
+from queue_app.durable import write_durably
 from queue_app.errors import BrokerUnreachable
-from queue_app.job import JobDir, write_durably
+from queue_app.job import JobDir
 from queue_app.processes import ProcessFile, spawn, stop
 
 START_SECONDS = 20.0

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from queue_app.dataset import Record
+from queue_app.durable import file_digest, removed_on_failure, rename_durably, room_for, sync_file
 from queue_app.errors import Damage, InputError
-from queue_app.job import JobDir, Shard, rename_durably
-from queue_app.results import file_digest, removed_on_failure, room_for, sync_file
+from queue_app.job import JobDir, Shard
 
 SCHEMA = pa.schema([("id", pa.string()), ("sequence", pa.string()), ("problem", pa.string())])
 """`problem` is null for a good record. A bad one keeps its place, so that ordinal = first + row always."""
