@@ -19,11 +19,12 @@ from gpu_tasks.batching import BatchPlan, plan_batches
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.runner import RESUMED, AsyncInferenceRunner, InferenceResult
 from gpu_tasks.windows import Vectors, combine_windows
+from queue_app.durable import file_digest, write_durably
 from queue_app.errors import Damage
-from queue_app.job import Job, JobDir, write_durably
+from queue_app.job import Job, JobDir
 from queue_app.manifest import Lease, Progress
 from queue_app.recovery import read_done
-from queue_app.results import file_digest, write_result
+from queue_app.results import write_result
 from queue_app.settings import RuntimeConfig
 from queue_app.shards import ShardRecords, read_shard
 

@@ -24,7 +24,7 @@ _ILLEGAL = {
 
 
 # str.upper would turn ß into SS, and so hide it.
-_ASCII_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+_UPPER_WITHOUT_BLANKS = str.maketrans(string.ascii_lowercase, string.ascii_uppercase, " \t\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,12 @@ class Dataset:
 def judge(raw: str, alphabet: Alphabet) -> tuple[str, str | None]:
     """The sequence as it will be embedded, and what is wrong with it.
 
-    Proteins: upper case; one `*` at the end (the stop) is dropped; the 20 letters and B X Z U O J. DNA:
-    upper case; the IUPAC codes. Text: as it stands, but not blank.
+    Proteins: upper case, blanks left out; one `*` at the end (the stop) is dropped; the 20 letters and
+    B X Z U O J. DNA: upper case, blanks left out; the IUPAC codes. Text: as it stands, but not blank.
     """
     if alphabet == "text":
         return raw, None if raw.strip() else EMPTY
-    sequence = raw.upper() if raw.isascii() else raw.translate(_ASCII_UPPER)
+    sequence = raw.translate(_UPPER_WITHOUT_BLANKS)
     if alphabet == "protein":
         sequence = sequence.removesuffix("*")
     if not sequence:

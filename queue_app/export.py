@@ -24,7 +24,7 @@ from queue_app.durable import file_digest, room_for, write_durably
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.job import Job, JobDir, Shard
 from queue_app.lock import FileLock
-from queue_app.outputs import OUTPUTS, Results, output_format
+from queue_app.outputs import OUTPUTS, Results, files_of, one_line, output_format
 from queue_app.recovery import read_done
 from queue_app.results import as_matrix, iter_result
 
@@ -170,21 +170,39 @@ def _write_companions(job: Job, output: Path, content: Results, done: list[DoneR
         write_durably(listed, "".join(_tsv_lines(quarantine)).encode())
     else:
         listed.unlink(missing_ok=True)
-    meta = output.with_name(output.name + ".meta.json")
-    write_durably(meta, json.dumps(_meta(job, content), indent=1).encode())
+    write_durably(meta_path(output), json.dumps(_meta(job, output, content), indent=1).encode())
 
 
 def _tsv_lines(entries: list[QuarantineEntry]) -> Iterator[str]:
     yield "ordinal\tid\tlength\treason\n"
     for entry in entries:
         fields = (str(entry.ordinal), entry.id, str(entry.length), entry.reason)
-        yield "\t".join(" ".join(field.split("\t")) for field in fields) + "\n"
+        yield "\t".join(one_line(field).replace("\t", " ") for field in fields) + "\n"
 
 
-def _meta(job: Job, content: Results) -> dict[str, Any]:
+def meta_path(output: Path) -> Path:
+    return output.with_name(output.name + ".meta.json")
+
+
+def output_damage(job: Job) -> list[str]:
+    """What is wrong with the job's output, if it was written; one that was moved away is not damage."""
+    output = Path(job.output)
+    try:
+        meta = json.loads(meta_path(output).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return []
+    if not output.exists() or meta.get("job") != job.job_id:
+        return []
+    written = {output.parent / name: digest for name, digest in meta["files"].items()}
+    damaged = [path for path, digest in written.items() if not path.is_file() or file_digest(path) != digest]
+    return [f"output {path} is not what was written; run the same embed command again" for path in damaged]
+
+
+def _meta(job: Job, output: Path, content: Results) -> dict[str, Any]:
     return {
         "job": job.job_id,
         "content_digest": content.digest,
+        "files": {str(path.relative_to(output.parent)): file_digest(path) for path in files_of(output)},
         "sequences": {
             "total": job.counts.num_records,
             "done": content.num_rows,

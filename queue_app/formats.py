@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from queue_app.sources import Source, open_source
 ID_COLUMNS = ("id", "name")
 SEQUENCE_COLUMNS = ("sequence", "seq", "text")
 FIELD_CHARACTERS_MOST = 1 << 30
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def read_json_lines(source: Source, columns: Columns) -> Pairs:
 def _json_pair(where: str, path: Path, line: str, columns: Columns) -> tuple[str, str]:
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise InputError(f"{where}: not a JSON object")
@@ -108,7 +110,14 @@ def _json_pair(where: str, path: Path, line: str, columns: Columns) -> tuple[str
     record_id, sequence = fields[names[id_at]], fields[names[sequence_at]]
     if not isinstance(sequence, str):
         raise InputError(f"{where}: {names[sequence_at]!r} is not a string")
-    return str(record_id), sequence
+    return _plain(where, str(record_id)), _plain(where, sequence)
+
+
+def _plain(where: str, text: str) -> str:
+    """JSON can spell what no text file can hold, and no output either."""
+    if _UNWRITABLE.search(text):
+        raise InputError(f"{where}: a NUL character or half of a surrogate pair in a string")
+    return text
 
 
 def read_lines(source: Source, columns: Columns) -> Pairs:

@@ -47,6 +47,13 @@ def output_format(output: Path) -> Format:
     return formats[suffix]
 
 
+def files_of(output: Path) -> list[Path]:
+    """The files that a written output consists of."""
+    if output.is_dir():
+        return sorted(output.iterdir())
+    return [output, _ids_path(output)] if output_format(output) == "npy" else [output]
+
+
 def write_h5(output: Path, results: Results) -> None:
     """Datasets `ids` (UTF-8) and `embeddings` [N, dim]; provenance in the attributes."""
     with _replacing(output) as temporary:
@@ -76,20 +83,24 @@ def write_npy(output: Path, results: Results) -> None:
 
     One id a line, always: a line break inside an id becomes a blank there.
     """
-    ids_path = output.with_suffix(".ids.txt")
-    with _replacing(ids_path) as ids_temporary, _replacing(output) as temporary:
+    with _replacing(_ids_path(output)) as ids_temporary, _replacing(output) as temporary:
         with temporary.open("wb") as file, ids_temporary.open("w", encoding="utf-8", newline="\n") as ids:
             header = {"descr": np.dtype(results.dtype).str, "fortran_order": False}
             np.lib.format.write_array_header_1_0(file, {**header, "shape": (results.num_rows, results.dim)})
             for batch in results.batches():
                 file.write(as_matrix(batch.column("embedding")).tobytes())
-                ids.writelines(f"{_one_line(each)}\n" for each in batch.column("id").to_pylist())
+                ids.writelines(f"{one_line(each)}\n" for each in batch.column("id").to_pylist())
         sync_file(temporary)
         sync_file(ids_temporary)
 
 
-def _one_line(record_id: str) -> str:
-    return " ".join(record_id.splitlines())
+def _ids_path(output: Path) -> Path:
+    return output.with_suffix(".ids.txt")
+
+
+def one_line(text: str) -> str:
+    """Every line break, of whatever kind, becomes a blank."""
+    return " ".join(text.splitlines())
 
 
 def write_parquet_file(output: Path, results: Results) -> None:

@@ -8,6 +8,7 @@ from checkpoint.records import DoneRecord
 from checkpoint.verify import verify_store
 from queue_app.durable import file_digest
 from queue_app.errors import HoldfastError
+from queue_app.export import output_damage
 from queue_app.job import Job, JobDir, Shard
 from queue_app.recovery import read_done
 from queue_app.results import iter_result
@@ -59,11 +60,12 @@ class JobReport:
 
 
 def verify_job(job_dir: JobDir) -> JobReport:
-    """Check every shard file, result, done record and checkpoint store. Changes nothing."""
+    """Check every shard file, result, done record, checkpoint store and the output. Changes nothing."""
     job = job_dir.load()
     damage: list[str] = []
     records = [_check_shard(job, job_dir, shard, damage) for shard in job.shards]
     done = [record for record in records if record is not None]
+    damage.extend(output_damage(job))
     num_blocks = sum(_check_store(job, job_dir, shard, damage) for shard in job.shards)
     return JobReport(
         job_id=job.job_id,

@@ -1,7 +1,11 @@
 """Jobs and inputs for the tests."""
 
+from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
+
+from checkpoint.records import DoneRecord, QuarantineEntry
 from queue_app.job import (
     JOB_SCHEMA,
     PLANNER_VERSION,
@@ -9,10 +13,12 @@ from queue_app.job import (
     EmbedOptions,
     InputFile,
     Job,
+    JobDir,
     ModelCard,
     RunOptions,
     Shard,
 )
+from queue_app.results import write_result
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 
@@ -47,6 +53,28 @@ def make_job(*, num_shards: int, records_per_shard: int, job_id: str = "01234567
             for index in range(num_shards)
         ),
     )
+
+
+def publish(job: Job, job_dir: JobDir, *, quarantined: Collection[int] = ()) -> None:
+    """Every shard's result and done file, as workers leave them; the vector of ordinal n is all n."""
+    job_dir.results.mkdir(parents=True)
+    (job_dir.path / "done").mkdir()
+    job_dir.write(job)
+    for shard in job.shards:
+        run = range(shard.first_ordinal, shard.first_ordinal + shard.num_records)
+        good = np.array([ordinal for ordinal in run if ordinal not in quarantined], np.uint64)
+        digest = write_result(
+            job_dir.result(shard.index, 1),
+            ids=[f"p{ordinal}" for ordinal in good],
+            ordinals=good,
+            embeddings=np.repeat(good[:, None], job.model.dim, axis=1).astype(job.options.store_dtype),
+        )
+        entries = [
+            QuarantineEntry(each, f"p{each}", 7, "empty\tsequence") for each in run if each in quarantined
+        ]
+        name = job_dir.result(shard.index, 1).name
+        done = DoneRecord(name, digest, shard.num_records, len(good), tuple(entries))
+        job_dir.done(shard.index).write_bytes(done.encode())
 
 
 def protein(number: int) -> str:

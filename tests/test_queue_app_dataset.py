@@ -1,0 +1,238 @@
+"""Reading inputs: every record, in order, judged; and one clear error for what is no input."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queue_app import sources
+from queue_app.dataset import Dataset, Record, digest_inputs, judge
+from queue_app.errors import InputError
+from queue_app.job import Alphabet
+
+Write = Callable[[str, str | bytes], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def written(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return written
+
+
+def read(*paths: Path, alphabet: Alphabet = "protein", **columns: str) -> list[Record]:
+    dataset = Dataset(paths, alphabet=alphabet, **columns)  # type: ignore[arg-type]
+    dataset.check()
+    return list(dataset)
+
+
+def pairs(*paths: Path, alphabet: Alphabet = "protein", **columns: str) -> list[tuple[str, str]]:
+    return [(record.id, record.sequence) for record in read(*paths, alphabet=alphabet, **columns)]
+
+
+# ---- formats
+
+FASTA = ">a first\nMKV\nLLA\n\n>b\nACD\n"
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_fasta_takes_the_header_up_to_the_blank_and_joins_the_lines(write: Write, newline: str) -> None:
+    path = write("a.fasta", FASTA.replace("\n", newline))
+    assert pairs(path) == [("a", "MKVLLA"), ("b", "ACD")]
+
+
+def test_fasta_is_known_by_its_first_letter_too(write: Write) -> None:
+    assert pairs(write("records", FASTA)) == [("a", "MKVLLA"), ("b", "ACD")]
+
+
+def test_gzip_is_known_by_its_content_not_its_name(write: Write) -> None:
+    packed = gzip.compress(FASTA.encode())
+    expected = [("a", "MKVLLA"), ("b", "ACD")]
+    assert pairs(write("a.fasta.gz", packed)) == expected
+    assert pairs(write("b.fasta", packed)) == expected
+
+
+def test_gzip_members_one_after_another_are_all_read(write: Write) -> None:
+    members = gzip.compress(b">a\nMKV\n") + gzip.compress(b">b\nACD\n")
+    assert pairs(write("a.fasta.gz", members)) == [("a", "MKV"), ("b", "ACD")]
+
+
+def test_csv_finds_its_columns_by_name_or_place(write: Write) -> None:
+    assert pairs(write("a.csv", "seq,name\nMKV,x\n")) == [("x", "MKV")]
+    assert pairs(write("b.csv", "foo,bar\nx,MKV\n")) == [("x", "MKV")]
+    asked = pairs(write("c.csv", "id,seq,other\nx,MKV,ACD\n"), id_column="seq", sequence_column="other")
+    assert asked == [("MKV", "ACD")]
+
+
+def test_csv_keeps_quoted_commas_and_line_breaks(write: Write) -> None:
+    path = write("a.csv", 'id,text\n1,"one, two"\n2,"three\nfour"\n')
+    assert pairs(path, alphabet="text") == [("1", "one, two"), ("2", "three\nfour")]
+
+
+def test_tsv_takes_a_quotation_mark_as_a_letter(write: Write) -> None:
+    path = write("a.tsv", 'id\ttext\n1\t5" gun\n2\tbore\n')
+    assert pairs(path, alphabet="text") == [("1", '5" gun'), ("2", "bore")]
+
+
+def test_json_lines_hold_one_object_a_line(write: Write) -> None:
+    lines = [{"name": "x", "text": "a\u2028b"}, {"name": 7, "text": "c"}]
+    content = "\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    assert pairs(write("a.jsonl", content), alphabet="text") == [("x", "a\u2028b"), ("7", "c")]
+
+
+def test_plain_lines_are_named_by_their_number(write: Write) -> None:
+    path = write("a.txt", "one\r\ntwo \x0b three\nfour")
+    assert pairs(path, alphabet="text") == [("1", "one"), ("2", "two \x0b three"), ("3", "four")]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(write: Write) -> None:
+    path = write("a.csv", b"\xef\xbb\xbfid,sequence\nx,MKV\n")
+    assert pairs(path, id_column="id") == [("x", "MKV")]
+
+
+# ---- order, identity, counts
+
+
+def test_ordinals_run_on_over_all_inputs(write: Write) -> None:
+    records = read(write("a.fasta", FASTA), write("b.csv", "id,seq\nc,MK\n"))
+    assert [(record.ordinal, record.id) for record in records] == [(0, "a"), (1, "b"), (2, "c")]
+
+
+def test_repeated_ids_and_sequences_are_kept_and_counted(write: Write) -> None:
+    dataset = Dataset([write("a.fasta", ">a\nMK\n>a\nMKV\n>b\nMK\n>c\nmk\n")], alphabet="protein")
+    assert [record.id for record in dataset] == ["a", "a", "b", "c"]
+    counts = dataset.counts
+    assert (counts.num_records, counts.num_duplicate_ids, counts.num_duplicate_sequences) == (4, 1, 2)
+
+
+def test_the_digest_of_what_was_parsed_is_that_of_the_file(write: Write) -> None:
+    paths = [write("a.fasta", FASTA), write("b.fasta.gz", gzip.compress(FASTA.encode()))]
+    dataset = Dataset(paths, alphabet="protein")
+    assert len(list(dataset)) == 4
+    assert dataset.inputs == digest_inputs(paths)
+    assert len({file.digest for file in dataset.inputs}) == 2
+
+
+# ---- records that cannot be embedded
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "raw", "sequence", "problem"),
+    [
+        ("protein", "mkv*", "MKV", None),
+        ("protein", "MKBXZUOJ", "MKBXZUOJ", None),
+        ("protein", "", "", "empty"),
+        ("protein", "*", "", "empty"),
+        ("protein", "MK*V", "MK*V", "illegal letter '*' at position 3"),
+        ("protein", "MK4", "MK4", "illegal letter '4' at position 3"),
+        ("protein", "MKß", "MKß", "illegal letter 'ß'"),
+        ("protein", " mk v\t\r", "MKV", None),
+        ("dna", "acgtnry", "ACGTNRY", None),
+        ("dna", "ACGE", "ACGE", "illegal letter 'E'"),
+        ("text", " as it stands ", " as it stands ", None),
+        ("text", " \t", " \t", "empty"),
+    ],
+)
+def test_a_record_is_judged_by_its_alphabet(
+    alphabet: Alphabet, raw: str, sequence: str, problem: str | None
+) -> None:
+    judged, found = judge(raw, alphabet)
+    assert judged == sequence
+    assert found == problem if problem is None else found is not None and problem in found
+
+
+def test_a_bad_record_keeps_its_place_and_says_why(write: Write) -> None:
+    records = read(write("a.fasta", ">a\nMK\n>b\nM4\n>c\n\n>d\nMV\n"))
+    assert [record.ordinal for record in records] == [0, 1, 2, 3]
+    assert [record.problem is None for record in records] == [True, False, False, True]
+
+
+# ---- files that are no input
+
+NOT_AN_INPUT = [
+    ("a.fasta", "hello\n", "FASTA"),
+    ("a.fasta", b">a\nMK\0V\n", "binary"),
+    ("a.fasta", bytes(range(128, 256)) * 64, "FASTA|binary"),
+    ("a.txt", b"caf\xe9\n", "UTF-8"),
+    ("a.fasta.gz", gzip.compress(FASTA.encode() * 500)[:-20], "gzip file is cut off"),
+    ("a.fasta.gz", gzip.compress(FASTA.encode())[:-8] + b"\0" * 8, "gzip file is cut off or damaged"),
+    ("a.csv", "id\nx\n", "no column of sequences"),
+    ("a.csv", "id,seq\nx,MKV\ny\n", "line 3: 1 fields"),
+    ("a.csv", 'id,seq\nx,"MKV\ny,MK\n', "line"),
+    ("a.csv", "id,seq\n", "no records"),
+    ("a.jsonl", '{"id": 1, "seq": "MK"}\n{"id": 2\n', "line 2: not JSON"),
+    ("a.jsonl", r'{"id": "a\u0000b", "seq": "MK"}', "line 1: a NUL character"),
+    ("a.jsonl", r'{"id": "a\ud800", "seq": "MK"}', "line 1: .*surrogate"),
+    ("a.jsonl", "[" * 100_000, "line 1: not JSON"),
+    ("a.jsonl", "[1]\n", "line 1: not a JSON object"),
+    ("a.jsonl", '{"id": 1, "seq": 5}\n', "line 1: 'seq' is not a string"),
+    ("a.xyz", "id seq\n", "no other format"),
+    ("a.fasta", "", "empty file"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), NOT_AN_INPUT)
+def test_a_file_that_is_no_input_is_refused_by_name(
+    write: Write, name: str, content: str | bytes, message: str
+) -> None:
+    path = write(name, content)
+    with pytest.raises(InputError, match=message) as refused:
+        read(path)
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_line_that_is_wrong_is_named(write: Write) -> None:
+    with pytest.raises(InputError, match="line 4"):
+        read(write("a.csv", "id,seq\na,MK\nb,MV\nc\n"))
+
+
+def test_a_missing_column_names_those_that_are_there(write: Write) -> None:
+    with pytest.raises(InputError, match=r"no column 'residues'; it has: id, seq"):
+        read(write("a.csv", "id,seq\na,MK\n"), sequence_column="residues")
+
+
+def test_two_inputs_of_one_name_are_refused(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(InputError, match="same name"):
+        read(write("a.fasta", FASTA), write("sub/a.fasta", FASTA))
+
+
+def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read(tmp_path / "none.fasta")
+    with pytest.raises(InputError, match="a directory"):
+        read(tmp_path)
+
+
+def test_an_absurd_line_is_refused_before_it_fills_the_memory(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "LINE_BYTES_MOST", 1 << 20)
+    bomb = gzip.compress(b">a\n" + b"A" * (8 << 20))
+    with pytest.raises(InputError, match="line 2 is longer than 1 MiB"):
+        read(write("a.fasta.gz", bomb))
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("abc123", min_size=1), st.text("ACDEFGHIKLMNPQRSTVWY", min_size=1)), min_size=1
+    )
+)
+def test_whatever_was_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, written: list[tuple[str, str]]
+) -> None:
+    home = tmp_path_factory.mktemp("round")
+    (home / "a.fasta").write_text("".join(f">{name}\n{sequence}\n" for name, sequence in written))
+    (home / "a.jsonl").write_text(
+        "".join(json.dumps({"id": name, "seq": sequence}) + "\n" for name, sequence in written)
+    )
+    assert pairs(home / "a.fasta") == written
+    assert pairs(home / "a.jsonl") == written

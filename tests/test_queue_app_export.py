@@ -1,0 +1,175 @@
+"""From published results to one output."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from factories import make_job, publish
+
+from queue_app.errors import Damage, HoldfastError, UsageError
+from queue_app.export import check_output, export, output_damage
+from queue_app.job import Job, JobDir
+from queue_app.outputs import files_of
+from queue_app.recovery import read_done
+
+FORMATS = ["out.h5", "out.npy", "out.parquet", "out"]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return dataclasses.replace(make_job(num_shards=3, records_per_shard=5), output=str(tmp_path / "out.npy"))
+
+
+@pytest.fixture
+def job_dir(tmp_path: Path) -> JobDir:
+    return JobDir(tmp_path / "job")
+
+
+def rows(output: Path) -> tuple[list[str], np.ndarray]:
+    """Ids and vectors, as a user of each format reads them."""
+    if output.suffix == ".h5":
+        with h5py.File(output) as file:
+            return list(file["ids"].asstr()[:]), file["embeddings"][:]
+    if output.suffix == ".npy":
+        return output.with_suffix(".ids.txt").read_text().splitlines(), np.load(output)
+    table = pq.read_table(output)
+    return table["id"].to_pylist(), np.array(table["embedding"].to_pylist(), np.float32)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_holds_every_row_in_input_order(
+    job: Job, job_dir: JobDir, tmp_path: Path, name: str
+) -> None:
+    publish(job, job_dir)
+    report = export(job, job_dir, tmp_path / name)
+    ids, vectors = rows(tmp_path / name)
+    assert ids == [f"p{number}" for number in range(15)]
+    np.testing.assert_array_equal(vectors, np.repeat(np.arange(15.0)[:, None], 8, axis=1))
+    assert (report.num_records, report.num_embedded, report.num_quarantined) == (15, 15, 0)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_quarantined_records_have_no_row_and_are_listed(
+    job: Job, job_dir: JobDir, tmp_path: Path, name: str
+) -> None:
+    publish(job, job_dir, quarantined={0, 7})
+    report = export(job, job_dir, tmp_path / name)
+    ids, vectors = rows(tmp_path / name)
+    assert ids == [f"p{number}" for number in range(15) if number not in {0, 7}]
+    assert len(vectors) == 13
+    assert report.num_quarantined == 2
+    listed = (tmp_path / f"{name}.quarantine.tsv").read_text().splitlines()
+    assert listed == [
+        "ordinal\tid\tlength\treason",
+        "0\tp0\t7\tempty sequence",
+        "7\tp7\t7\tempty sequence",
+    ]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_job_whose_records_are_all_quarantined_has_an_empty_output(
+    job: Job, job_dir: JobDir, tmp_path: Path, name: str
+) -> None:
+    publish(job, job_dir, quarantined=set(range(15)))
+    export(job, job_dir, tmp_path / name)
+    ids, vectors = rows(tmp_path / name)
+    assert ids == []
+    assert len(vectors) == 0
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.parquet", "out"])
+def test_exporting_twice_gives_the_same_bytes(job: Job, job_dir: JobDir, tmp_path: Path, name: str) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / name)
+    first = {path.name: path.read_bytes() for path in files_of(tmp_path / name)}
+    export(job, job_dir, tmp_path / name)
+    assert {path.name: path.read_bytes() for path in files_of(tmp_path / name)} == first
+
+
+def test_h5_says_where_its_numbers_come_from(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file.attrs["model_name"] == "mock:8"
+        assert file.attrs["model_digest"] == job.model.digest
+        assert json.loads(file.attrs["inputs"])[0]["name"] == "a.fasta"
+        assert json.loads(file.attrs["options"])["pool"] == "mean"
+
+
+def test_half_precision_stays_half_precision(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    half = dataclasses.replace(job, options=dataclasses.replace(job.options, store_dtype="float16"))
+    publish(half, job_dir)
+    export(half, job_dir, tmp_path / "out.npy")
+    export(half, job_dir, tmp_path / "out.h5")
+    assert np.load(tmp_path / "out.npy").dtype == np.float16
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["embeddings"].dtype == np.float16
+
+
+def test_an_unfinished_job_is_not_exported(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    publish(job, job_dir)
+    job_dir.done(1).unlink()
+    with pytest.raises(HoldfastError, match="1 of 3 shards are not done"):
+        export(job, job_dir, tmp_path / "out.npy")
+    assert not (tmp_path / "out.npy").exists()
+
+
+def test_a_damaged_result_is_never_exported_and_the_earlier_output_stays(
+    job: Job, job_dir: JobDir, tmp_path: Path
+) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.npy")
+    before = (tmp_path / "out.npy").read_bytes()
+    job_dir.result(2, 1).write_bytes(job_dir.result(1, 1).read_bytes())
+    with pytest.raises(Damage, match="shard 2"):
+        export(job, job_dir, tmp_path / "out.npy")
+    assert (tmp_path / "out.npy").read_bytes() == before
+
+
+def test_a_record_that_nobody_accounts_for_stops_the_export(
+    job: Job, job_dir: JobDir, tmp_path: Path
+) -> None:
+    publish(job, job_dir, quarantined={7})
+    record = read_done(job_dir, 1)
+    assert record is not None
+    job_dir.done(1).write_bytes(dataclasses.replace(record, quarantine=()).encode())
+    with pytest.raises(Damage, match="shard 1: 4 embedded"):
+        export(job, job_dir, tmp_path / "out.npy")
+
+
+def test_an_id_with_a_line_break_keeps_one_line(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    from queue_app.outputs import one_line
+
+    assert one_line("a\u2028b\r\nc") == "a b c"
+
+
+def test_a_changed_output_is_damage_and_a_moved_one_is_not(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.npy")
+    assert output_damage(job) == []
+    ids = tmp_path / "out.ids.txt"
+    ids.write_text(ids.read_text().replace("p3", "p4"))
+    (found,) = output_damage(job)
+    assert str(ids) in found
+    (tmp_path / "out.npy").rename(tmp_path / "elsewhere.npy")
+    assert output_damage(job) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("out.xyz", r"unknown format \.xyz"),
+        ("none/out.npy", "no directory"),
+        ("is_a_directory.npy", "a directory is there already"),
+        ("is_a_file", "a file is there already"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_early(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "is_a_directory.npy").mkdir()
+    (tmp_path / "is_a_file").write_text("")
+    with pytest.raises(UsageError, match=message):
+        check_output(tmp_path / name)

@@ -1,0 +1,62 @@
+"""The published result of a shard."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from queue_app.durable import file_digest
+from queue_app.errors import Damage
+from queue_app.results import as_matrix, iter_result, read_result, write_result
+
+
+def written(path: Path, dtype: type = np.float32) -> tuple[list[str], np.ndarray]:
+    ids = [f"p{number}" for number in range(10)]
+    vectors = np.random.default_rng(0).standard_normal((10, 4)).astype(dtype)
+    digest = write_result(path, ids=ids, ordinals=np.arange(5, 15, dtype=np.uint64), embeddings=vectors)
+    assert digest == file_digest(path)
+    return ids, vectors
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_what_is_published_is_read_back_bit_by_bit(tmp_path: Path, dtype: type) -> None:
+    ids, vectors = written(tmp_path / "a.parquet", dtype)
+    table = read_result(tmp_path / "a.parquet")
+    assert table["id"].to_pylist() == ids
+    assert table["ordinal"].to_pylist() == list(range(5, 15))
+    assert as_matrix(table["embedding"]).dtype == dtype
+    np.testing.assert_array_equal(as_matrix(table["embedding"]), vectors)
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
+    written(tmp_path / "a.parquet")
+    written(tmp_path / "b.parquet")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_a_shard_without_good_records_has_an_empty_result(tmp_path: Path) -> None:
+    nothing = np.empty(0, np.uint64)
+    write_result(tmp_path / "a.parquet", ids=[], ordinals=nothing, embeddings=np.empty((0, 4), np.float32))
+    assert read_result(tmp_path / "a.parquet").num_rows == 0
+    assert sum(batch.num_rows for batch in iter_result(tmp_path / "a.parquet")) == 0
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(pa.ArrowInvalid):
+        write_result(
+            tmp_path / "a.parquet", ids=["one"], ordinals=np.arange(2, dtype=np.uint64),
+            embeddings=np.zeros((2, 4), np.float32),
+        )  # fmt: skip
+    (tmp_path / "b.parquet").mkdir()
+    with pytest.raises(OSError):
+        written(tmp_path / "b.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["b.parquet"]
+
+
+def test_a_file_that_is_no_result_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(Damage, match=r"a\.parquet"):
+        read_result(tmp_path / "a.parquet")
+    with pytest.raises(Damage, match=r"a\.parquet"):
+        list(iter_result(tmp_path / "a.parquet"))

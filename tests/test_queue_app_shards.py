@@ -1,0 +1,121 @@
+"""Cutting the record stream into shards."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queue_app import shards as shards_module
+from queue_app.dataset import Record
+from queue_app.errors import Damage, InputError
+from queue_app.job import JobDir, Shard
+from queue_app.shards import RECORD_COST, read_shard, write_shards
+
+
+@pytest.fixture
+def job_dir(tmp_path: Path) -> JobDir:
+    made = JobDir(tmp_path)
+    made.shards.mkdir()
+    return made
+
+
+def records(lengths: list[int]) -> list[Record]:
+    return [Record(ordinal, f"p{ordinal}", "M" * length) for ordinal, length in enumerate(lengths)]
+
+
+def write(job_dir: JobDir, lengths: list[int], num_shards: int | None = None) -> tuple[Shard, ...]:
+    return write_shards(records(lengths), job_dir, "job", num_shards=num_shards)
+
+
+def test_concatenated_shards_are_the_input(job_dir: JobDir) -> None:
+    lengths = [number % 90 + 1 for number in range(1000)]
+    shards = write(job_dir, lengths)
+    contents = [read_shard(job_dir.shard(shard.index), shard) for shard in shards]
+    assert [name for content in contents for name in content.ids] == [f"p{n}" for n in range(1000)]
+    assert [len(s) for content in contents for s in content.sequences] == lengths
+    assert [shard.first_ordinal for shard in shards] == list(
+        np.cumsum([0, *(shard.num_records for shard in shards[:-1])])
+    )
+
+
+def test_there_are_at_least_32_shards_where_there_are_records_enough(job_dir: JobDir) -> None:
+    assert len(write(job_dir, [50] * 1000)) == 32
+
+
+def test_few_records_make_few_shards(job_dir: JobDir) -> None:
+    assert len(write(job_dir, [50])) == 1
+
+
+def test_no_shard_costs_more_than_a_few_minutes(job_dir: JobDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards_module, "SHARD_COST_MOST", 10_000)
+    shards = write(job_dir, [92] * 10_000)
+    assert len(shards) == 100
+    assert max(shard.num_tokens for shard in shards) <= 10_000
+
+
+def test_shards_cost_about_the_same(job_dir: JobDir) -> None:
+    rng = np.random.default_rng(1)
+    lengths = rng.lognormal(5.6, 0.7, 4000).astype(int) + 1
+    costs = [shard.num_tokens for shard in write(job_dir, lengths.tolist())]
+    assert max(costs) - min(costs) <= lengths.max() + RECORD_COST
+
+
+@given(
+    lengths=st.lists(st.integers(0, 2000), min_size=1, max_size=60),
+    num_shards=st.integers(1, 80),
+)
+def test_every_cut_keeps_every_record_and_no_shard_is_empty(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], num_shards: int
+) -> None:
+    job_dir = JobDir(tmp_path_factory.mktemp("job"))
+    job_dir.shards.mkdir()
+    shards = write(job_dir, lengths, num_shards)
+    assert len(shards) == min(num_shards, len(lengths))
+    assert sum(shard.num_records for shard in shards) == len(lengths)
+    assert all(shard.num_records for shard in shards)
+    assert sum(shard.num_tokens for shard in shards) == sum(lengths) + RECORD_COST * len(lengths)
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    digests = []
+    for name in ("a", "b"):
+        job_dir = JobDir(tmp_path / name)
+        job_dir.shards.mkdir(parents=True)
+        digests.append([shard.digest for shard in write(job_dir, [30] * 100, 3)])
+    assert digests[0] == digests[1]
+
+
+def test_a_bad_record_keeps_its_row_and_its_problem(job_dir: JobDir) -> None:
+    given = [Record(0, "a", "MK"), Record(1, "b", "", "empty sequence"), Record(2, "ü", "MV")]
+    (shard,) = write_shards(given, job_dir, "job", num_shards=1)
+    content = read_shard(job_dir.shard(0), shard)
+    assert content.ids == ["a", "b", "ü"]
+    assert content.problems == [None, "empty sequence", None]
+
+
+def test_no_records_is_an_error_and_leaves_no_file(job_dir: JobDir) -> None:
+    with pytest.raises(InputError):
+        write(job_dir, [])
+    assert list(job_dir.shards.iterdir()) == []
+
+
+def test_an_error_of_the_input_leaves_no_spool(job_dir: JobDir) -> None:
+    def failing() -> object:
+        yield from records([5] * 10)
+        raise InputError("a.fasta: line 11")
+
+    with pytest.raises(InputError, match="line 11"):
+        write_shards(failing(), job_dir, "job", num_shards=1)  # type: ignore[arg-type]
+    assert list(job_dir.shards.iterdir()) == []
+
+
+def test_a_shard_file_that_is_not_the_submitted_one_is_damage(job_dir: JobDir) -> None:
+    shard, *_ = write(job_dir, [30] * 100, 2)
+    path = job_dir.shard(shard.index)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Damage, match=r"00000\.arrow"):
+        read_shard(path, shard)
