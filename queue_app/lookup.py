@@ -1,5 +1,6 @@
 """Find the job that a user means: by id, by job directory, or by the output it belongs to."""
 
+import re
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +15,8 @@ from queue_app.monitor import Snapshot, snapshot, snapshot_of_directory
 from queue_app.server import ServerAddress
 from queue_app.settings import runtime_config
 
+JOB_ID = re.compile("[0-9a-f]{12}-[0-9a-f]{8}")
+
 
 def job_directory(path: Path) -> JobDir:
     """Raises JobNotFound when neither the path nor `<path>.holdfast` holds a job."""
@@ -25,10 +28,13 @@ def job_directory(path: Path) -> JobDir:
 
 
 def _as_directory(job: str) -> JobDir | None:
+    """None: it is a job's id. Raises JobNotFound when it can be neither."""
     try:
         return job_directory(Path(job))
     except JobNotFound:
-        return None
+        if JOB_ID.fullmatch(job):
+            return None
+        raise
 
 
 def server_url(directory: JobDir | None, broker: str | None) -> str:

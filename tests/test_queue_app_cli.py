@@ -1,0 +1,232 @@
+"""What the command line answers: exit codes, one line for an error, nothing half-written, nothing harmed."""
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from factories import protein, write_fasta
+from runs import HOLDFAST, environment, holdfast
+
+from queue_app.errors import HoldfastError
+from queue_app.server import EmbeddedServer
+
+CPU = ["--device", "cpu"]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A directory with one of everything that a user may name by mistake."""
+    write_fasta(tmp_path / "good.fasta", 20)
+    (tmp_path / "directory.fasta").mkdir()
+    (tmp_path / "empty.fasta").touch()
+    (tmp_path / "prose.fasta").write_text("Dear user,\nthis is no FASTA.\n")
+    (tmp_path / "late.csv").write_text("id,sequence\n" + "a,MKV\n" * 500 + "b\n")
+    (tmp_path / "binary.fasta").write_bytes(bytes(range(256)) * 20)
+    packed = gzip.compress((tmp_path / "good.fasta").read_bytes() * 50)
+    (tmp_path / "cut.fasta.gz").write_bytes(packed[: len(packed) // 2])
+    (tmp_path / "table.csv").write_text("id,sequence\na,MKV\n")
+    (tmp_path / "sub").mkdir()
+    write_fasta(tmp_path / "sub" / "good.fasta", 3)
+    (tmp_path / "file.npy.d").write_text("")
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "config.json").write_text('{"model_type": "esm"}')
+    (pickled / "pytorch_model.bin").touch()
+    return tmp_path
+
+
+def everything(home: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(home.rglob("*")) if path.is_file()}
+
+
+def refused(home: Path, code: int, *arguments: str | Path, **env: str) -> str:
+    """The one line that the command gives."""
+    command = [*HOLDFAST, *map(str, arguments)]
+    ended = subprocess.run(
+        command, cwd=home, capture_output=True, text=True, timeout=60, env=environment(**env)
+    )
+    assert ended.returncode == code, ended.stderr
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    return line.removeprefix("holdfast: ")
+
+
+BAD = {
+    "a missing file": (["none.fasta"], "none.fasta: no such file"),
+    "a directory": (["directory.fasta"], "directory.fasta: a directory"),
+    "an empty file": (["empty.fasta"], "empty.fasta: an empty file"),
+    "no FASTA": (["prose.fasta"], "prose.fasta: Error in FASTA file at line 1"),
+    "a bad line far below": (["late.csv"], "late.csv: line 502: 1 fields"),
+    "a binary file": (["binary.fasta"], "binary.fasta: near line 1: NUL bytes"),
+    "a truncated gzip": (["cut.fasta.gz"], "cut.fasta.gz: near line"),
+    "a missing column": (["table.csv", "--sequence_column", "seq"], "table.csv: no column 'seq'"),
+    "two inputs of one name": (["good.fasta", "sub/good.fasta"], "two inputs have the same name"),
+    "an unknown model": (["good.fasta", "-m", "none"], "none: no such model"),
+    "a bad mock": (["good.fasta", "-m", "mock:x"], "mock:x: write mock:DIM"),
+    "a file as model": (["good.fasta", "-m", "table.csv"], "table.csv: a file"),
+    "pickled weights": (["good.fasta", "-m", "pickled"], "only pickled weights"),
+    "an output in no directory": (["good.fasta", "-o", "none/out.npy"], "is no directory"),
+    "an output of unknown format": (["good.fasta", "-o", "out.pickle"], "out.pickle: unknown format"),
+    "an output that is a directory": (["good.fasta", "-o", "directory.npy"], "a directory is there"),
+    "no server's address": (["good.fasta", "--broker", "localhost"], "localhost: not a server's address"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD.keys())
+def test_a_wrong_command_gives_one_line_and_leaves_nothing(
+    home: Path, arguments: list[str], message: str
+) -> None:
+    (home / "directory.npy").mkdir()
+    before = everything(home)
+    command = ["embed", "-m", "mock:8", "-o", "out.npy", *CPU, *arguments]
+    assert message in refused(home, 2, *command)
+    assert everything(home) == before
+    assert not (home / "out.npy.holdfast").exists()
+
+
+@pytest.mark.parametrize("bad", ["cut.fasta.gz", "late.csv", "none.fasta"])
+def test_a_bad_input_leaves_earlier_work_untouched_even_with_overwrite(home: Path, bad: str) -> None:
+    output = home / "out.npy"
+    holdfast("embed", home / "good.fasta", "-m", "mock:8", "-o", output, *CPU)
+    before = output.read_bytes()
+    assert bad in refused(home, 2, "embed", bad, "-m", "mock:8", "-o", output, *CPU, "--overwrite", "--quiet")
+    assert output.read_bytes() == before
+    assert "finished and sound" in holdfast("verify", output).stdout
+
+
+def test_a_server_that_does_not_answer_is_named_and_nothing_is_left(home: Path) -> None:
+    url = "redis://:secret@127.0.0.1:1/0"
+    for command in ("embed", "enqueue"):
+        options = CPU if command == "embed" else ["--queues", "cpu0"]
+        line = refused(
+            home, 1, command, "good.fasta", "-m", "mock:8", "-o", "out.npy", *options, "--broker", url
+        )
+        assert "redis://:***@127.0.0.1:1/0: no server answers" in line
+        assert not (home / "out.npy.holdfast").exists()
+
+
+def test_a_wrong_password_is_said_to_be_that(home: Path, server: EmbeddedServer) -> None:
+    assert server.address is not None
+    url = f"redis://:guess@127.0.0.1:{server.address.port}/0"
+    arguments = ["embed", "good.fasta", "-m", "mock:8", "-o", "out.npy", *CPU]
+    line = refused(home, 1, *arguments, HOLDFAST_BROKER_URL=url)
+    assert "refuses the password" in line
+    assert "guess" not in line
+    assert not (home / "out.npy.holdfast").exists()
+
+
+def small_disk(home: Path, size: str, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script where `small/` is a file system of its own, seen by it alone."""
+    (home / "small").mkdir()
+    mount = f"mount -t tmpfs -o size={size} tmpfs small && exec bash -c {script!r}"
+    command = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", mount]
+    env = environment(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=150, env=env)
+
+
+def can_mount() -> bool:
+    probe = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return shutil.which("unshare") is not None and subprocess.run(probe, capture_output=True).returncode == 0
+
+
+EMBED = f"{sys.executable} -m queue_app.cli embed"
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs user namespaces to mount a small disk")
+@pytest.mark.parametrize(
+    ("size", "dim"), [("200k", 8), ("4m", 1024)], ids=["for the shards", "for the results"]
+)
+def test_a_full_disk_gives_one_line_and_the_work_goes_on_when_there_is_room(
+    home: Path, size: str, dim: int
+) -> None:
+    write_fasta(home / "many.fasta", 2000)
+    script = (
+        f"{EMBED} many.fasta -m mock:{dim} -o small/out.npy --device cpu --quiet; echo $? >&2;"
+        "mount -o remount,size=200m small;"
+        f"{EMBED} many.fasta -m mock:{dim} -o small/out.npy --device cpu --json"
+    )
+    ended = small_disk(home, size, script)
+    assert ended.returncode == 0, ended.stderr
+    line, code = ended.stderr.splitlines()[:2]
+    assert "no room on the disk" in line or "No space left" in line
+    assert code == "1"
+    assert json.loads(ended.stdout)["embedded"] == 2000
+
+
+def test_json_is_all_that_stands_on_standard_output(home: Path) -> None:
+    ended = holdfast("embed", home / "good.fasta", "-m", "mock:8", "-o", home / "out.npy", *CPU, "--json")
+    answer = json.loads(ended.stdout)
+    assert (answer["records"], answer["embedded"], answer["quarantined"]) == (20, 20, 0)
+    assert ended.stderr == ""
+
+
+def test_dashes_and_underscores_mean_the_same(home: Path) -> None:
+    common = ["embed", home / "good.fasta", "-m", "mock:8", *CPU]
+    holdfast(*common, "-o", home / "a.npy", "--store_dtype=float16", "--commit_seconds", "1")
+    holdfast(*common, "-o", home / "b.npy", "--store-dtype=float16", "--commit-seconds", "1")
+    assert (home / "a.npy").read_bytes() == (home / "b.npy").read_bytes()
+
+
+@pytest.mark.parametrize("command", ["status", "resume", "verify", "export", "clean", "cancel"])
+def test_a_job_that_is_not_there_is_a_wrong_command(home: Path, command: str) -> None:
+    more = ["-o", "out.npy"] if command == "export" else []
+    assert "none.holdfast" in refused(home, 2, command, "none.holdfast", *more)
+
+
+@pytest.mark.parametrize("command", ["clean", "export"])
+def test_an_unfinished_job_is_neither_cleaned_nor_exported(home: Path, command: str, server_url: str) -> None:
+    job = ["good.fasta", "-m", "mock:8", "-o", "out.npy", "--queues", "cpu9"]
+    subprocess.run(
+        [*HOLDFAST, "enqueue", *job], cwd=home, check=True, env=environment(HOLDFAST_BROKER_URL=server_url)
+    )
+    more = ["-o", "other.npy"] if command == "export" else []
+    code = 2 if command == "clean" else HoldfastError.exit_code
+    assert "not done" in refused(home, code, command, "out.npy.holdfast", *more)
+    assert (home / "out.npy.holdfast" / "job.json").exists()
+
+
+def test_the_documented_codes_are_those_of_the_errors() -> None:
+    from queue_app import errors
+
+    codes = {kind.__name__: kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)}
+    assert codes == {
+        "HoldfastError": 1, "UsageError": 2, "InputError": 2, "ModelError": 2, "JobChanged": 2,
+        "JobNotFound": 2, "BrokerUnreachable": 1, "JobFailed": 1, "DiskFull": 1, "Damage": 4,
+    }  # fmt: skip
+
+
+def test_help_and_status_import_no_torch() -> None:
+    for arguments in (["--help"], ["embed", "--help"], ["status", "none"]):
+        code = (
+            "import sys; from queue_app.cli import main; sys.argv = ['holdfast', *sys.argv[1:]]\n"
+            "try: main()\n"
+            "except SystemExit: pass\n"
+            "print('torch' in sys.modules, file=sys.stderr)"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+        )
+        assert ended.stderr.splitlines()[-1] == "False"
+
+
+def test_a_sequence_of_the_readme_is_embedded_from_every_format(home: Path) -> None:
+    content = {
+        "a.csv": f"id,sequence\nx,{protein(1)}\n",
+        "b.tsv": f"name\tseq\nx\t{protein(1)}\n",
+        "c.jsonl": json.dumps({"id": "x", "text": protein(1)}) + "\n",
+        "d.txt": f"{protein(1)}\n",
+        "e.faa": f">x\n{protein(1)}\n",
+    }
+    for name, text in content.items():
+        (home / name).write_text(text)
+    holdfast("embed", *(home / name for name in content), "-m", "mock:8", "-o", home / "all.npy", *CPU)
+    import numpy as np
+
+    vectors = np.load(home / "all.npy")
+    assert len(vectors) == len(content)
+    assert (vectors == vectors[0]).all()
