@@ -227,11 +227,19 @@ class CheckpointStore:
     def blocks(self) -> Iterator[Block]:
         """Every committed block in batch order, verified. Raises BlockDamaged at the first damaged one."""
         job_digest = self.job_digest()
-        for batch_idx, value in self.raw_blocks():
+        for batch_idx, value in self._values():
             yield decode(value, job_digest=job_digest, batch_idx=batch_idx)
 
-    def raw_blocks(self) -> Iterator[tuple[int, bytes]]:
-        """(batch index, bytes as they lie there) in batch order, not verified."""
+    def scan(self, job_digest: bytes | None = None) -> Iterator[tuple[int, Block | None]]:
+        """Every committed batch in order, None in the place of a block that fails its checks."""
+        expected = job_digest or self.job_digest()
+        for batch_idx, value in self._values():
+            try:
+                yield batch_idx, decode(value, job_digest=expected, batch_idx=batch_idx)
+            except CheckpointError:
+                yield batch_idx, None
+
+    def _values(self) -> Iterator[tuple[int, bytes]]:
         with self._reading() as transaction, transaction.cursor(db=self._blocks) as cursor:
             for key, value in cursor:
                 yield int.from_bytes(key, "big"), bytes(value)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import lmdb
 
-from checkpoint.block import decode
 from checkpoint.errors import CheckpointError
 from checkpoint.files import StoreFiles
 from checkpoint.store import CheckpointStore
@@ -64,20 +63,20 @@ def look_through(path: Path, job_digest: bytes | None) -> StoreReport:
     """What the child does."""
     try:
         with CheckpointStore.open_readonly(path) as store:
-            return _look_through(store, job_digest or store.job_digest())
+            return _look_through(store, job_digest)
     except (CheckpointError, lmdb.Error, ValueError, TypeError) as error:
         return StoreReport(readable=False, error=f"{type(error).__name__}: {error}")
 
 
-def _look_through(store: CheckpointStore, job_digest: bytes) -> StoreReport:
+def _look_through(store: CheckpointStore, job_digest: bytes | None) -> StoreReport:
     damaged: list[int] = []
     num_blocks = num_rows = 0
-    for index, value in store.raw_blocks():
+    for index, block in store.scan(job_digest):
         num_blocks += 1
-        try:
-            num_rows += len(decode(value, job_digest=job_digest, batch_idx=index).ordinals)
-        except CheckpointError:
+        if block is None:
             damaged.append(index)
+        else:
+            num_rows += len(block.ordinals)
     store.quarantine()
     done = store.done_record()
     return StoreReport(

@@ -66,7 +66,7 @@ class ShardRun:
             DiskFull: no room for the next commit; what is committed stays.
         """
         records = read_shard(self.job_dir.shard(self.lease.shard.index), self.lease.shard)
-        plan = self._plan(records)
+        plan = self.plan(records)
         self.store_path.parent.mkdir(parents=True, exist_ok=True)
         with CheckpointStore.open(
             self.store_path,
@@ -75,11 +75,12 @@ class ShardRun:
             token=self.lease.token,
         ) as store:
             published = self._published(store)
-            if published is None:
+            while published is None:
                 self._compute(plan, records, store)
                 if len(store.committed()) < plan.num_batches:
                     return None
-                published = self._publish(plan, records, store)
+                if not self._drop_damaged(store):
+                    published = self._publish(plan, records, store)
             write_durably(self.job_dir.done(self.lease.shard.index), published.encode())
         return published
 
@@ -91,7 +92,7 @@ class ShardRun:
 
     # ---- planning
 
-    def _plan(self, records: ShardRecords) -> BatchPlan:
+    def plan(self, records: ShardRecords) -> BatchPlan:
         good = [row for row, problem in enumerate(records.problems) if problem is None]
         options = self.job.options
         return plan_batches(
@@ -146,6 +147,14 @@ class ShardRun:
         )
 
     # ---- publishing
+
+    def _drop_damaged(self, store: CheckpointStore) -> bool:
+        """Look at every block before it is published; those that are damaged are computed again."""
+        damaged = [batch_idx for batch_idx, block in store.scan() if block is None]
+        if damaged:
+            log.warning("damaged batches dropped %s batches=%s", self.label, damaged)
+            store.drop(damaged, token=self.lease.token)
+        return bool(damaged)
 
     def _published(self, store: CheckpointStore) -> DoneRecord | None:
         """An earlier attempt's result, when its done record and its file agree."""

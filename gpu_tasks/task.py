@@ -22,9 +22,9 @@ from gpu_tasks.errors import ModelLoadError
 from gpu_tasks.models import EmbeddingModel, load_model
 from queue_app.broker import TRANSIENT, connect
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
-from queue_app.errors import HoldfastError, JobNotFound
+from queue_app.errors import Damage, HoldfastError, JobNotFound
 from queue_app.heartbeat import Heartbeat
-from queue_app.job import PLANNER_VERSION, Job, JobDir
+from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest, JobState, Lease, Progress, Refusal
 from queue_app.owner import Owner
 from queue_app.settings import runtime_config
@@ -84,10 +84,6 @@ def load_job(directory: JobDir, job_id: str) -> Job | None:
         job = directory.load()
     except JobNotFound:
         return None
-    if job.job_id == job_id and job.planner_version != PLANNER_VERSION:
-        raise HoldfastError(
-            f"{directory.path}: planned by another version of Holdfast; run that one, or --overwrite"
-        )
     return job if job.job_id == job_id else None
 
 
@@ -140,14 +136,18 @@ def work(
         except StaleToken:
             log.warning("fenced %s", run.label)
             return "fenced"
+        except Damage as error:
+            # No other attempt would find better data.
+            reason = str(error)
+            insist(lambda: manifest.fail(lease, reason))
+            raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
             raise
         if done is None:
             return give_back(manifest, lease, heartbeat)
-        batches = heartbeat.progress.batches_done
-    return finish(manifest, lease, run, done, batches)
+    return finish(manifest, lease, run, done, heartbeat.progress)
 
 
 def give_back(manifest: CheckpointManifest, lease: Lease, heartbeat: Heartbeat) -> str:
@@ -158,8 +158,11 @@ def give_back(manifest: CheckpointManifest, lease: Lease, heartbeat: Heartbeat) 
     return "lost" if heartbeat.lost.is_set() else str(heartbeat.job_state)
 
 
-def finish(manifest: CheckpointManifest, lease: Lease, run: Any, done: DoneRecord, batches: int) -> str:
+def finish(
+    manifest: CheckpointManifest, lease: Lease, run: Any, done: DoneRecord, reported: Progress | None
+) -> str:
     """Tell the manifest; the last shard of a job wakes the export."""
+    batches = reported.batches_done if reported else 0
     progress = Progress(batches, done.num_embedded, len(done.quarantine))
     answer = insist(lambda: manifest.complete(lease, progress, done.quarantine))
     if isinstance(answer, Refusal):

@@ -20,7 +20,8 @@ class Heartbeat:
         self.manifest = manifest
         self.lease = lease
         self.beat_seconds = beat_seconds
-        self.progress = Progress()
+        # Not zero: what the store holds is only known once it was opened, and is no progress then.
+        self.progress: Progress | None = None
         self.job_state = JobState.RUNNING
         self.lost = threading.Event()
         self._wake = threading.Event()

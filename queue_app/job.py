@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from queue_app.durable import write_durably
-from queue_app.errors import Damage, JobNotFound
+from queue_app.errors import Damage, JobNotFound, UsageError
 
 Pool = Literal["mean", "cls", "max", "last"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -163,13 +163,19 @@ class JobDir:
         Raises:
             JobNotFound: there is none, so nothing was submitted here.
             Damage: the file is not what `write` wrote.
+            UsageError: it was planned by another version, whose batches this one would cut differently.
         """
         try:
-            return _JOB.validate_json(self.job_json.read_bytes())
+            job = _JOB.validate_json(self.job_json.read_bytes())
         except FileNotFoundError:
             raise JobNotFound(f"{self.path}: no job here (no job.json)") from None
         except ValidationError as error:
             raise Damage(f"{self.job_json}: not a readable job: {error.errors()[0]['msg']}") from None
+        if (job.schema_version, job.planner_version) != (JOB_SCHEMA, PLANNER_VERSION):
+            raise UsageError(
+                f"{self.path}: planned by another version of Holdfast; run that one, or use --overwrite"
+            )
+        return job
 
     def write(self, job: Job) -> None:
         """Write job.json, durably and at once: a reader sees all of it or none."""

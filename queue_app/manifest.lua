@@ -131,11 +131,12 @@ function op.acquire(index, owner, floor, request, attempt_limit)
   return { 'ok', token }
 end
 
--- Still alive, and so far. The answer carries the job's state: pause and cancel reach the holder so.
+-- Still alive, and so far (without counts: not known yet). The answer carries the job's state: pause and
+-- cancel reach the holder so.
 function op.beat(index, token, batches, sequences, quarantined)
   if not holds(index, token) then return { 'lost' } end
   redis.call('HINCRBY', shard_prefix .. index, 'beat', 1)
-  count(index, batches, sequences, quarantined)
+  if batches then count(index, batches, sequences, quarantined) end
   sample()
   return { 'ok', redis.call('HGET', job, 'state') }
 end

@@ -185,9 +185,10 @@ class CheckpointManifest:
             return Lease(shard, int(answer[1]))
         return Refusal(answer[0], tuple(answer[1:]))
 
-    def beat(self, lease: Lease, progress: Progress) -> JobState | None:
-        """Show that the holder lives and how far it is. None: the lease is lost."""
-        answer = self._call("beat", lease.shard.index, lease.token, *_counts(progress))
+    def beat(self, lease: Lease, progress: Progress | None = None) -> JobState | None:
+        """Show that the holder lives and how far it is, once it knows. None: the lease is lost."""
+        counts = () if progress is None else _counts(progress)
+        answer = self._call("beat", lease.shard.index, lease.token, *counts)
         return JobState(answer[1]) if answer[0] == "ok" else None
 
     def complete(

@@ -19,7 +19,7 @@ from queue_app.broker import check, connect
 from queue_app.celery_app import EMBED_SHARD, make_app
 from queue_app.dataset import Dataset, digest_inputs, looks_like_fasta
 from queue_app.durable import removed_on_failure
-from queue_app.errors import Damage, InputError, JobChanged
+from queue_app.errors import Damage, InputError, JobChanged, UsageError
 from queue_app.job import (
     JOB_SCHEMA,
     PLANNER_VERSION,
@@ -151,7 +151,7 @@ def _changed_options(old: EmbedOptions, new: EmbedOptions) -> list[str]:
 def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
     """Remove a job's work: job.json first, so that what is left of it is never taken for a job."""
     # Of a job that cannot be read, keys that nobody looks at are left to the server.
-    with contextlib.suppress(Damage):
+    with contextlib.suppress(Damage, UsageError):
         if client is not None:
             CheckpointManifest(client, job_dir.load().job_id).forget()
     job_dir.job_json.unlink()

@@ -316,6 +316,56 @@ def test_a_damaged_batch_is_computed_again_and_no_other(
     np.testing.assert_array_equal(np.load(output).shape, np.load(undisturbed).shape)
 
 
+def block_results(job_dir: Path) -> None:
+    """Put a file in the place of the results: from now on no shard can be published."""
+    (job_dir / "results").rename(job_dir / "results.away")
+    (job_dir / "results").touch()
+
+
+def unblock_results(job_dir: Path) -> None:
+    (job_dir / "results").unlink()
+    (job_dir / "results.away").rename(job_dir / "results")
+
+
+def test_a_failure_that_passes_is_retried_until_it_has_passed(
+    fasta: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
+    with running("embed", fasta, "-o", output, *SLOW, *CPU) as job:
+        wait_for_progress(job_dir, 0.1, job)
+        block_results(job_dir)
+        wait_for(lambda: "NotADirectoryError" in logs_of(job_dir), "a failure")
+        assert status(job_dir)["state"] == "running"
+        unblock_results(job_dir)
+        assert job.wait(timeout=120) == 0
+    assert bytes_of(output) == bytes_of(undisturbed)
+    assert max(committed_batches(job_dir).values()) == 1
+
+
+def test_a_shard_is_given_up_after_the_limit_and_the_same_command_tries_again(
+    fasta: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
+    command = ["embed", fasta, "-o", output, *SLOW, *CPU]
+    impatient = {"HOLDFAST_ATTEMPT_LIMIT": "2", "HOLDFAST_RESEND_SECONDS": "1"}
+    with running(*command, **impatient) as job:
+        wait_for_progress(job_dir, 0.1, job)
+        block_results(job_dir)
+        printed, _ = job.communicate(timeout=150)
+        assert job.returncode == 1
+    assert "were given up" in printed
+    assert "Not a directory" in printed
+    assert not output.exists()
+    unblock_results(job_dir)
+    holdfast(*command)
+    assert bytes_of(output) == bytes_of(undisturbed)
+    assert max(committed_batches(job_dir).values()) == 1
+
+
+def logs_of(job_dir: Path) -> str:
+    return "".join(log.read_text() for log in (job_dir / "logs").glob("*.log"))
+
+
 def test_clean_frees_what_a_finished_job_no_longer_needs(fasta: Path, tmp_path: Path) -> None:
     command = ["embed", fasta, "-o", tmp_path / "out.npy", "-m", "mock:4", *CPU, "--keep-checkpoints"]
     holdfast(*command)

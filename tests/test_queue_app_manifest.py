@@ -165,6 +165,15 @@ def test_a_commit_starts_the_attempts_anew(manifest: CheckpointManifest, job: Jo
     assert state(manifest) is ShardState.PENDING
 
 
+def test_finding_earlier_commits_again_is_no_progress(manifest: CheckpointManifest, job: Job) -> None:
+    for _ in range(1 + LIMIT):  # the first one did commit
+        lease = lease_of(manifest, job)
+        manifest.beat(lease)
+        manifest.beat(lease, Progress(5, 5, 0))
+        manifest.release(lease, "crashed behind the last commit")
+    assert manifest.acquire(job.shards[0], owner="me", floor=0, attempt_limit=LIMIT) == Refusal("exhausted")
+
+
 def test_a_release_from_outside_costs_no_attempt(manifest: CheckpointManifest, job: Job) -> None:
     for _ in range(2 * LIMIT):
         manifest.release(lease_of(manifest, job), "drained", counts=False)
@@ -202,16 +211,16 @@ def test_a_lease_is_taken_away_only_while_the_observed_beat_stands(
     lease = lease_of(manifest, job)
     observed = manifest.shard_status(0)
     assert observed is not None
-    manifest.beat(lease, Progress())
+    manifest.beat(lease)
     assert not manifest.expire(observed, "silent")
     assert manifest.expire(replace(observed, beat=1), "silent")
-    assert manifest.beat(lease, Progress()) is None
+    assert manifest.beat(lease) is None
 
 
 def test_cancel_takes_the_lease_from_its_holder(manifest: CheckpointManifest, job: Job) -> None:
     lease = lease_of(manifest, job)
     assert manifest.cancel() is JobState.CANCELLED
-    assert manifest.beat(lease, Progress()) is None
+    assert manifest.beat(lease) is None
     assert manifest.running() == []
 
 

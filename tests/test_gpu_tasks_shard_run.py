@@ -1,0 +1,242 @@
+"""One shard from its file to its published result: real job directory, real store, mock model."""
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from blocks import damage_block
+from factories import write_fasta
+
+from checkpoint import CheckpointStore
+from checkpoint.errors import StaleToken
+from checkpoint.records import DoneRecord
+from gpu_tasks import load_model
+from gpu_tasks.batching import BatchPlan
+from gpu_tasks.runner import RESUMED, AsyncInferenceRunner
+from gpu_tasks.shard_run import ShardRun
+from queue_app.errors import Damage
+from queue_app.job import RunOptions
+from queue_app.manifest import Lease, Progress
+from queue_app.producer import Prepared, prepare
+from queue_app.recovery import read_done
+from queue_app.request import EmbedRequest
+from queue_app.results import as_matrix, read_result
+from queue_app.settings import RuntimeConfig
+from queue_app.shards import read_shard
+
+EVERY_BATCH = RunOptions(commit_seconds=3600, commit_sequences=1)
+NEVER = RunOptions(commit_seconds=3600, commit_sequences=10**9)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Prepared]:
+    """A job of one shard with about 40 batches."""
+
+    def made(run: RunOptions = EVERY_BATCH, *, extra: str = "") -> Prepared:
+        fasta = write_fasta(tmp_path / "a.fasta", 200)
+        fasta.write_text(fasta.read_text() + extra)
+        request = EmbedRequest(
+            inputs=[fasta], model="mock:8", output=tmp_path / "a.npy",
+            toks_per_batch=400, num_shards=1, run=run,
+        )  # fmt: skip
+        return prepare(request, client=None, device_class="cpu", threads=1)
+
+    return made
+
+
+@dataclass
+class Attempt:
+    """One attempt at the shard, stopped before batch number `stop_before` of those it computes."""
+
+    prepared: Prepared
+    token: int = 1
+    stop_before: int | None = None
+    reports: list[Progress] = field(default_factory=list)
+    asked: int = 0
+
+    def run(self) -> DoneRecord | None:
+        return self.shard_run.run()
+
+    @property
+    def shard_run(self) -> ShardRun:
+        job = self.prepared.job
+        return ShardRun(
+            job=job, job_dir=self.prepared.job_dir, lease=Lease(job.shards[0], self.token),
+            model=load_model("mock:8"), config=RuntimeConfig(),
+            report=self.reports.append, should_stop=self._should_stop,
+        )  # fmt: skip
+
+    def _should_stop(self) -> bool:
+        self.asked += 1
+        return self.stop_before is not None and self.asked > self.stop_before
+
+    @property
+    def store_path(self) -> Path:
+        return self.shard_run.store_path
+
+    def plan(self) -> BatchPlan:
+        shard = self.prepared.job.shards[0]
+        return self.shard_run.plan(read_shard(self.prepared.job_dir.shard(0), shard))
+
+
+def vectors_of(prepared: Prepared, done: DoneRecord | None) -> np.ndarray:
+    assert done is not None
+    return as_matrix(read_result(prepared.job_dir.results / done.file)["embedding"])
+
+
+def commits(caplog: pytest.LogCaptureFixture) -> list[int]:
+    """Every batch that was committed, as often as it was, in order."""
+    lines = re.findall(r"committed \S+ shard=0 token=\d+ batches=([\d,]+)", caplog.text)
+    return [int(batch) for line in lines for batch in line.split(",")]
+
+
+@pytest.fixture(autouse=True)
+def _log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+def test_it_checkpoints_while_it_runs(make: Callable[..., Prepared]) -> None:
+    attempt = Attempt(make())
+    attempt.run()
+    done = [report.batches_done for report in attempt.reports]
+    assert len(set(done)) > 5
+    assert done == sorted(done)
+    assert attempt.reports[-1] == Progress(attempt.plan().num_batches, 200, 0)
+
+
+def test_a_resume_skips_what_is_committed_and_computes_the_rest_once(
+    make: Callable[..., Prepared], caplog: pytest.LogCaptureFixture
+) -> None:
+    prepared = make()
+    assert Attempt(prepared, stop_before=7).run() is None
+    assert commits(caplog) == list(range(7))
+    second = Attempt(prepared, token=2)
+    assert second.run() is not None
+    assert commits(caplog) == list(range(second.plan().num_batches))
+
+
+def test_resumed_data_is_marked_and_names_the_committed_records(make: Callable[..., Prepared]) -> None:
+    attempt = Attempt(make(), stop_before=7)
+    attempt.run()
+    with CheckpointStore.open_readonly(attempt.store_path) as store:
+        committed, ordinals = store.committed(), store.committed_ordinals()
+    first, *rest = AsyncInferenceRunner(load_model("mock:8")).run(attempt.plan(), skip=committed)
+    assert first.batch_idx == RESUMED == -1
+    np.testing.assert_array_equal(first.ordinals, ordinals)
+    assert first.embeddings.shape == (0, 8)
+    assert {result.batch_idx for result in rest} == set(range(attempt.plan().num_batches)) - committed
+
+
+def test_the_last_checkpoint_captures_what_no_interval_did(make: Callable[..., Prepared]) -> None:
+    attempt = Attempt(make(NEVER), stop_before=5)
+    attempt.run()
+    with CheckpointStore.open_readonly(attempt.store_path) as store:
+        assert store.committed() == set(range(5))
+
+
+def test_a_checkpoint_holds_whole_batches_alone(make: Callable[..., Prepared]) -> None:
+    attempt = Attempt(make(), stop_before=9)
+    attempt.run()
+    with CheckpointStore.open_readonly(attempt.store_path) as store:
+        for block in store.blocks():
+            np.testing.assert_array_equal(block.ordinals, attempt.plan().ordinals(block.batch_idx))
+
+
+def test_the_output_does_not_depend_on_where_it_was_stopped(
+    make: Callable[..., Prepared], tmp_path: Path
+) -> None:
+    prepared = make()
+    token, done = 0, None
+    while done is None:
+        token += 1
+        done = Attempt(prepared, token=token, stop_before=3).run()
+    assert token > 5
+    model = load_model("mock:8")
+    plan = Attempt(prepared).plan()
+    alone = {
+        int(ordinal): vector
+        for result in AsyncInferenceRunner(model).run(plan)
+        for ordinal, vector in zip(result.ordinals, result.embeddings, strict=True)
+    }
+    expected = np.stack([alone[ordinal] for ordinal in range(200)])
+    np.testing.assert_array_equal(vectors_of(prepared, done), expected)
+
+
+def test_damage_that_nobody_knew_of_costs_its_batches_alone(
+    make: Callable[..., Prepared], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store was closed in order and the bits rotted later: nothing but publishing looks at them."""
+    prepared = make()
+    attempt = Attempt(prepared, stop_before=7)
+    attempt.run()
+    damage_block(attempt.store_path, 2)
+    damage_block(attempt.store_path, 5)
+    caplog.clear()
+    done = Attempt(prepared, token=2).run()
+    assert sorted(commits(caplog)) == sorted([2, 5, *range(7, attempt.plan().num_batches)])
+    assert vectors_of(prepared, done).shape == (200, 8)
+
+
+def test_a_damaged_result_drops_its_done_record_and_is_published_again(
+    make: Callable[..., Prepared], caplog: pytest.LogCaptureFixture
+) -> None:
+    prepared = make()
+    first = Attempt(prepared).run()
+    before = vectors_of(prepared, first)
+    assert first is not None
+    (prepared.job_dir.results / first.file).write_bytes(b"PAR1")
+    caplog.clear()
+    second = Attempt(prepared, token=2).run()
+    assert second is not None
+    assert second.file != first.file
+    assert read_done(prepared.job_dir, 0) == second
+    np.testing.assert_array_equal(vectors_of(prepared, second), before)
+    assert commits(caplog) == []  # the vectors still lay in the store
+
+
+def test_a_published_shard_is_not_computed_again(
+    make: Callable[..., Prepared], caplog: pytest.LogCaptureFixture
+) -> None:
+    prepared = make()
+    first = Attempt(prepared).run()
+    caplog.clear()
+    assert Attempt(prepared, token=2).run() == first
+    assert commits(caplog) == []
+
+
+def test_a_fenced_attempt_writes_nothing(make: Callable[..., Prepared]) -> None:
+    prepared = make()
+    Attempt(prepared, token=5, stop_before=3).run()
+    with pytest.raises(StaleToken):
+        Attempt(prepared, token=4).run()
+    assert read_done(prepared.job_dir, 0) is None
+    with CheckpointStore.open_readonly(Attempt(prepared).store_path) as store:
+        assert store.committed() == set(range(3))
+
+
+def test_bad_records_are_accounted_for_and_never_computed(make: Callable[..., Prepared]) -> None:
+    prepared = make(extra=">empty\n\n>digit\nM4\n>good\nMKV\n")
+    done = Attempt(prepared).run()
+    assert done is not None
+    assert [(entry.ordinal, entry.id) for entry in done.quarantine] == [(200, "empty"), (201, "digit")]
+    assert (done.num_records, done.num_embedded) == (203, 201)
+
+
+def test_a_shard_of_bad_records_alone_is_done_without_a_batch(tmp_path: Path) -> None:
+    (tmp_path / "a.fasta").write_text(">a\n\n>b\nM4\n")
+    request = EmbedRequest(inputs=[tmp_path / "a.fasta"], model="mock:8", output=tmp_path / "a.npy")
+    done = Attempt(prepare(request, client=None, device_class="cpu", threads=1)).run()
+    assert done is not None
+    assert (done.num_embedded, len(done.quarantine)) == (0, 2)
+
+
+def test_a_changed_shard_file_is_damage(make: Callable[..., Prepared]) -> None:
+    prepared = make()
+    path = prepared.job_dir.shard(0)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(Damage, match="not the shard that was submitted"):
+        Attempt(prepared).run()
