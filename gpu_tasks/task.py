@@ -22,10 +22,11 @@ from gpu_tasks.errors import ModelLoadError
 from gpu_tasks.models import EmbeddingModel, load_model
 from queue_app.broker import TRANSIENT, connect
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
-from queue_app.errors import Damage, HoldfastError, JobNotFound
+from queue_app.errors import Damage, HoldfastError, JobNotFound, ModelError
 from queue_app.heartbeat import Heartbeat
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest, JobState, Lease, Progress, Refusal
+from queue_app.model_card import describe_model
 from queue_app.owner import Owner
 from queue_app.settings import runtime_config
 from queue_app.worker import is_draining, worker_name
@@ -50,7 +51,7 @@ def warm_up(**_: object) -> None:
 @app.task(
     name=EMBED_SHARD,
     bind=True,
-    autoretry_for=(*TRANSIENT, OSError, ModelLoadError),
+    autoretry_for=(*TRANSIENT, OSError, ModelError),
     retry_backoff=1,
     retry_backoff_max=RETRY_SECONDS_MOST,
     retry_jitter=True,
@@ -59,18 +60,21 @@ def warm_up(**_: object) -> None:
 def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
     """Embed one shard of a job; answers how it ended, in a word.
 
-    The model is loaded before the shard is asked for, so that a model that does not load costs the
-    shard no attempt.
+    The model is loaded before the shard is asked for, so that a host without the model costs the shard
+    no attempt.
     """
     directory = JobDir(Path(job_dir))
     job = load_job(directory, job_id)
     if job is None:
         log.info("dropped: another job lies there now job=%s dir=%s", job_id, job_dir)
         return "replaced"
-    model = load_once(
-        job.model.path, job.options.device_class, job.options.dtype, job.options.pool, job.threads
-    )
+    check_model(job.model.path, job.model.digest)
     manifest = CheckpointManifest(client(), job_id)
+    options = job.options
+    try:
+        model = load_once(job.model.path, options.device_class, options.dtype, options.pool, job.threads)
+    except ModelLoadError as error:
+        return give_up(manifest, job, directory, index, str(error))
     answer = acquire(manifest, job, directory, index)
     if isinstance(answer, Refusal):
         log.info("dropped: %s job=%s shard=%d", answer.reason, job_id, index)
@@ -85,6 +89,13 @@ def load_job(directory: JobDir, job_id: str) -> Job | None:
     except JobNotFound:
         return None
     return job if job.job_id == job_id else None
+
+
+@cache
+def check_model(path: str, digest: str) -> None:
+    """Raises ModelError when this host's model is not the one that the job was submitted with."""
+    if describe_model(path).digest != digest:
+        raise ModelError(f"{path}: not the model of the job; copy that one to this host")
 
 
 @cache
@@ -112,6 +123,16 @@ def acquire(manifest: CheckpointManifest, job: Job, directory: JobDir, index: in
         floor=CheckpointStore.floor(directory.checkpoint(index, job.job_id, config.scratch)),
         attempt_limit=config.attempt_limit,
     )
+
+
+def give_up(manifest: CheckpointManifest, job: Job, directory: JobDir, index: int, reason: str) -> str:
+    """Fail a shard whose model, though the files are the job's own, cannot be loaded anywhere."""
+    log.error("model does not load job=%s: %s", job.job_id, reason)
+    answer = acquire(manifest, job, directory, index)
+    if isinstance(answer, Refusal):
+        return answer.reason
+    insist(lambda: manifest.fail(answer, reason))
+    return "failed"
 
 
 def work(

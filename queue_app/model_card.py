@@ -13,7 +13,7 @@ import xxhash
 from queue_app.errors import ModelError
 from queue_app.job import ModelCard, Pool
 
-MOCK = re.compile(r"mock:(\d{1,5})(,.*)?")
+MOCK = re.compile(r"mock:(\d{1,5})(,delay_ms=\d{1,6})?")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOCK_MAX_LENGTH = 1022
 
@@ -62,7 +62,7 @@ def describe_model(ref: str) -> ModelCard:
 def _mock(ref: str) -> ModelCard:
     match = MOCK.fullmatch(ref)
     if match is None or int(match[1]) < 1:
-        raise ModelError(f"{ref}: write mock:DIM, as in mock:16")
+        raise ModelError(f"{ref}: write mock:DIM or mock:DIM,delay_ms=N, as in mock:16")
     name = f"mock:{int(match[1])}"
     digest = xxhash.xxh3_128_hexdigest(name.encode())
     return ModelCard(name, ref, "mock", digest, int(match[1]), MOCK_MAX_LENGTH, 0, "text", "mean")

@@ -25,6 +25,7 @@ from runs import (
     status,
     wait_for_progress,
 )
+from safetensors.numpy import save_file
 from waiting import wait_for
 
 NUM_RECORDS = 600
@@ -364,6 +365,26 @@ def test_a_shard_is_given_up_after_the_limit_and_the_same_command_tries_again(
 
 def logs_of(job_dir: Path) -> str:
     return "".join(log.read_text() for log in (job_dir / "logs").glob("*.log"))
+
+
+def test_a_model_that_does_not_load_fails_the_job_with_its_reason(fasta: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    config = {"model_type": "esm", "hidden_size": 32, "max_position_embeddings": 1026}
+    (model / "config.json").write_text(json.dumps(config | {"position_embedding_type": "rotary"}))
+    save_file({"unknown": np.zeros(3, np.float32)}, model / "model.safetensors")
+    command = ["embed", fasta, "-o", tmp_path / "out.npy", "-m", model, *CPU, "--shards", "2"]
+    assert "its weights lack embeddings.word_embeddings.weight" in holdfast(*command, expect=1).stderr
+
+
+def test_a_host_with_another_model_under_the_same_name_computes_nothing(tmp_path: Path) -> None:
+    from gpu_tasks.task import check_model
+    from queue_app.errors import ModelError
+    from queue_app.model_card import describe_model
+
+    check_model("mock:16", describe_model("mock:16").digest)
+    with pytest.raises(ModelError, match="not the model of the job"):
+        check_model("mock:16", describe_model("mock:8").digest)
 
 
 def test_clean_frees_what_a_finished_job_no_longer_needs(fasta: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ BAD = {
     "a missing column": (["table.csv", "--sequence_column", "seq"], "table.csv: no column 'seq'"),
     "two inputs of one name": (["good.fasta", "sub/good.fasta"], "two inputs have the same name"),
     "an unknown model": (["good.fasta", "-m", "none"], "none: no such model"),
-    "a bad mock": (["good.fasta", "-m", "mock:x"], "mock:x: write mock:DIM"),
+    "a bad mock": (["good.fasta", "-m", "mock:x"], "mock:x: write mock:DIM or"),
     "a file as model": (["good.fasta", "-m", "table.csv"], "table.csv: a file"),
     "pickled weights": (["good.fasta", "-m", "pickled"], "only pickled weights"),
     "an output in no directory": (["good.fasta", "-o", "none/out.npy"], "is no directory"),

@@ -1,0 +1,125 @@
+"""What is known of a model without loading it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from queue_app.errors import ModelError
+from queue_app.model_card import describe_model
+
+ESM2 = {"model_type": "esm", "hidden_size": 320, "max_position_embeddings": 1026}
+BERT = {"model_type": "bert", "hidden_size": 384, "max_position_embeddings": 512}
+
+
+def model(path: Path, config: object, **files: object) -> Path:
+    """A model directory; `files` by name, with __ for a dot."""
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps(config))
+    save_file({"a": np.zeros((3, 5), np.float32), "b": np.zeros(7, np.float32)}, path / "model.safetensors")
+    for name, content in files.items():
+        file = path / name.replace("__", ".").replace("0", "/")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(content))
+    return path
+
+
+def test_an_esm2_directory_says_what_the_queue_must_know(tmp_path: Path) -> None:
+    card = describe_model(str(model(tmp_path / "esm2", ESM2)))
+    assert (card.name, card.family, card.dim, card.max_length) == ("esm2", "esm2", 320, 1022)
+    assert (card.alphabet, card.pool, card.num_parameters) == ("protein", "mean", 22)
+
+
+def test_a_sentence_transformer_keeps_its_own_limit_and_pooling(tmp_path: Path) -> None:
+    path = model(tmp_path / "minilm", BERT, sentence_bert_config__json={"max_seq_length": 256})
+    (path / "1_Pooling").mkdir()
+    (path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    card = describe_model(str(path))
+    assert (card.family, card.max_length, card.alphabet, card.pool) == ("bert", 254, "text", "cls")
+
+
+def test_a_pooling_that_is_unknown_is_refused_and_not_guessed(tmp_path: Path) -> None:
+    path = model(tmp_path / "minilm", BERT)
+    (path / "1_Pooling").mkdir()
+    (path / "1_Pooling" / "config.json").write_text('{"pooling_mode_weightedmean_tokens": true}')
+    with pytest.raises(ModelError, match="choose one with --pool"):
+        describe_model(str(path))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_the_fingerprint_changes_with_every_file_that_counts(tmp_path: Path, name: str) -> None:
+    path = model(tmp_path / "m", ESM2, tokenizer__json={"a": 1})
+    before = describe_model(str(path)).digest
+    content = bytearray((path / name).read_bytes())
+    content[-1:] = b" " if name.endswith(".json") else b"\x01"
+    (path / name).write_bytes(bytes(content) + (b"}" if name.endswith(".json") else b""))
+    assert describe_model(str(path)).digest != before
+
+
+def test_the_fingerprint_is_that_of_the_content_not_of_the_place(tmp_path: Path) -> None:
+    here, there = model(tmp_path / "a" / "m", ESM2), model(tmp_path / "b" / "n", ESM2)
+    (there / "README.md").write_text("counts for nothing")
+    assert describe_model(str(here)).digest == describe_model(str(there)).digest
+
+
+def test_mock_options_that_change_no_vector_change_no_fingerprint() -> None:
+    assert describe_model("mock:16,delay_ms=5").digest == describe_model("mock:16").digest
+    assert describe_model("mock:16").digest != describe_model("mock:17").digest
+
+
+def test_pickled_weights_alone_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = model(tmp_path / "m", ESM2)
+    (path / "model.safetensors").rename(path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"only pickled weights \(pytorch_model.bin\).*safetensors"):
+        describe_model(str(path))
+
+
+def test_pickled_weights_beside_safetensors_do_not_matter(tmp_path: Path) -> None:
+    path = model(tmp_path / "m", ESM2)
+    (path / "pytorch_model.bin").touch()
+    assert describe_model(str(path)).dim == 320
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 4, 60, -10])
+def test_weights_that_are_cut_off_are_refused(tmp_path: Path, keep_bytes: int) -> None:
+    path = model(tmp_path / "m", ESM2)
+    weights = path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep_bytes])
+    with pytest.raises(ModelError, match=r"model\.safetensors: damaged"):
+        describe_model(str(path))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "t5"}, "'t5' is not implemented"),
+        ({}, "None is not implemented"),
+        ({"model_type": "esm"}, "lacks 'hidden_size'"),
+        ([], "not a JSON object"),
+    ],
+)
+def test_a_config_that_does_not_do_is_refused(tmp_path: Path, config: object, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        describe_model(str(model(tmp_path / "m", config)))
+
+
+@pytest.mark.parametrize(
+    ("ref", "message"),
+    [
+        ("mock:", "write mock:DIM"),
+        ("mock:0", "write mock:DIM"),
+        ("mock:8,delay=3", "write mock:DIM"),
+        ("no_such_model", "no such model"),
+        ("./no/such/directory", "no such model"),
+    ],
+)
+def test_a_name_that_is_no_model_is_refused(ref: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        describe_model(ref)
+
+
+def test_a_directory_without_a_config_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        describe_model(str(tmp_path))
