@@ -69,7 +69,7 @@ SequenceColumnOption = Annotated[
 AlphabetOption = Annotated[
     Literal["auto", "protein", "dna", "text"],
     typer.Option(
-        help="protein: the 20 letters and B X Z U O J (read as X), in either case, one closing * dropped. "
+        help="protein: the 20 letters and B X Z U O J, in either case, one closing * dropped. "
         "dna: IUPAC codes. Other letters send a record to quarantine."
     ),
 ]

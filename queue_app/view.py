@@ -60,12 +60,12 @@ class LiveView:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} sequences"),
+            TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
             console=Console(stderr=True),
         )
-        self._task = self._progress.add_task("starting", total=None, rate="")
+        self._task = self._progress.add_task("starting", total=None, count="", rate="")
 
     def say(self, text: str) -> None:
         self._progress.console.print(text, highlight=False)
@@ -76,6 +76,7 @@ class LiveView:
             description=f"{now.state}",
             completed=now.done + now.quarantined,
             total=now.total,
+            count=f"{now.done + now.quarantined:,}/{now.total:,} sequences",
             rate=_rate_text(now),
         )
 

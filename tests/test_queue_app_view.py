@@ -1,0 +1,63 @@
+"""What a run shows of itself, on a terminal and elsewhere."""
+
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+
+from factories import write_fasta
+from runs import HOLDFAST, environment, holdfast
+
+JOB = ["-m", "mock:8,delay_ms=50", "--toks-per-batch", "300", "--device", "cpu"]
+
+
+def on_a_terminal(*arguments: str | Path) -> str:
+    """What the command writes to a terminal of 110 columns, without its control sequences."""
+    ours, its = pty.openpty()
+    process = subprocess.Popen(
+        [*HOLDFAST, *map(str, arguments)], stdin=its, stdout=its, stderr=its,
+        env=environment(COLUMNS="110", TERM="xterm"),
+    )  # fmt: skip
+    os.close(its)
+    shown = b""
+    try:
+        while data := _read(ours):
+            shown += data
+        assert process.wait(timeout=60) == 0, shown.decode()
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # how Linux says that the other side is closed
+        return b""
+
+
+def test_a_terminal_shows_a_bar_with_rate_and_what_was_written(tmp_path: Path) -> None:
+    shown = on_a_terminal("embed", write_fasta(tmp_path / "a.fasta", 200), "-o", tmp_path / "a.npy", *JOB)
+    counts = [int(count) for count in re.findall(r"(\d+)/200 sequences", shown)]
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 3
+    assert counts[-1] == 200
+    assert "seq/s" in shown
+    assert "200 of 200 sequences embedded" in shown
+
+
+def test_elsewhere_there_are_plain_lines_without_control_sequences(tmp_path: Path) -> None:
+    ended = holdfast("embed", write_fasta(tmp_path / "a.fasta", 20), "-o", tmp_path / "a.npy", *JOB)
+    assert "\x1b" not in ended.stderr
+    assert "\r" not in ended.stderr
+    assert "done  20/20 sequences (100%), 1/1 shards" in ended.stderr
+
+
+def test_quiet_is_quiet(tmp_path: Path) -> None:
+    ended = holdfast(
+        "embed", write_fasta(tmp_path / "a.fasta", 20), "-o", tmp_path / "a.npy", *JOB, "--quiet"
+    )
+    assert ended.stderr == ""
