@@ -117,9 +117,12 @@ def _no_weights(path: Path) -> str:
 
 
 def _max_seq_length(path: Path) -> int | None:
-    settings = path / "sentence_bert_config.json"
-    length = _read_json(settings).get("max_seq_length") if settings.exists() else None
-    return int(length) if length else None
+    """A sentence-transformers directory's own limit; version 6 leaves it to the tokenizer."""
+    if not (path / "modules.json").exists():
+        return None
+    limits = (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length"))
+    stated = [_read_json(path / name).get(key) for name, key in limits if (path / name).exists()]
+    return next((int(length) for length in stated if length), None)
 
 
 def _pool(path: Path) -> Pool:

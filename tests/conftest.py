@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 
 from queue_app.broker import connect
 from queue_app.job import JobDir
 from queue_app.processes import ProcessFile
 from queue_app.server import EmbeddedServer
+
+# A deadline would turn a busy machine into a failed promise.
+settings.register_profile("holdfast", deadline=None)
+settings.load_profile("holdfast")
 
 
 @pytest.fixture(scope="session")

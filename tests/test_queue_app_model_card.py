@@ -34,6 +34,7 @@ def test_an_esm2_directory_says_what_the_queue_must_know(tmp_path: Path) -> None
 
 def test_a_sentence_transformer_keeps_its_own_limit_and_pooling(tmp_path: Path) -> None:
     path = model(tmp_path / "minilm", BERT, sentence_bert_config__json={"max_seq_length": 256})
+    (path / "modules.json").write_text("[]")
     (path / "1_Pooling").mkdir()
     (path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
     card = describe_model(str(path))

@@ -42,19 +42,20 @@ class Bert:
 
 
 def load_bert(directory: Path, config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Bert:
-    """Raises ModelLoadError when weights are missing, UnsupportedModel for variants."""
+    """Raises ModelLoadError for missing or misshapen weights, UnsupportedModel for variants."""
     require(config, directory, position_embedding_type="absolute", hidden_act="gelu", is_decoder=False)
     weights = open_weights(directory, ("", "bert."), device, dtype)
-    num_heads, eps = config["num_attention_heads"], config.get("layer_norm_eps", 1e-12)
-    token_types = weights.tensor("embeddings.token_type_embeddings.weight")
+    dim, num_heads = config["hidden_size"], config["num_attention_heads"]
+    num_positions, num_types = config["max_position_embeddings"], config.get("type_vocab_size", 2)
+    positions = weights.tensor("embeddings.position_embeddings.weight", num_positions, dim)
     return Bert(
         num_heads=num_heads,
-        words=weights.tensor("embeddings.word_embeddings.weight"),
-        positions=weights.tensor("embeddings.position_embeddings.weight") + token_types[0],
-        norm=weights.norm("embeddings.LayerNorm", eps),
+        words=weights.tensor("embeddings.word_embeddings.weight", config["vocab_size"], dim),
+        positions=positions + weights.tensor("embeddings.token_type_embeddings.weight", num_types, dim)[0],
+        norm=weights.norm("embeddings.LayerNorm", dim, config.get("layer_norm_eps", 1e-12)),
         layers=tuple(
-            weights.layer(f"encoder.layer.{index}", "attention.output.LayerNorm", "output.LayerNorm", eps)
+            weights.layer(f"encoder.layer.{index}", "attention.output.LayerNorm", "output.LayerNorm", config)
             for index in range(config["num_hidden_layers"])
         ),
-        attention=choose_attention(device, dtype, config["hidden_size"] // num_heads),
+        attention=choose_attention(device, dtype, dim // num_heads),
     )

@@ -16,6 +16,7 @@ from gpu_tasks.models.layers import Attention, Layer, LayerNorm, choose_attentio
 from gpu_tasks.models.packed import Packed
 from gpu_tasks.models.weights import Weights, open_weights, require
 
+_ROPE_THETA = 1e4
 # Token dropout: ESM-2 trained with 15 % of the tokens selected and 80 % of those masked, and scales
 # embeddings by what was left. Without <mask> in the input that is this constant:
 # https://github.com/facebookresearch/esm/blob/main/esm/model/esm2.py
@@ -63,26 +64,27 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def load_esm2(directory: Path, config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Esm2:
-    """Raises ModelLoadError when weights are missing, UnsupportedModel for ESM-1 and variants."""
+    """Raises ModelLoadError for missing or misshapen weights, UnsupportedModel for ESM-1 and variants."""
     require(config, directory, position_embedding_type="rotary", emb_layer_norm_before=False)
-    require(config, directory, hidden_act="gelu", is_folding_model=False)
+    require(config, directory, hidden_act="gelu", is_folding_model=False, rope_theta=_ROPE_THETA)
     weights = open_weights(directory, ("", "esm."), device, dtype)
-    num_heads, eps = config["num_attention_heads"], config.get("layer_norm_eps", 1e-12)
-    head_dim = config["hidden_size"] // num_heads
+    dim, num_heads = config["hidden_size"], config["num_attention_heads"]
+    head_dim = dim // num_heads
     return Esm2(
         num_heads=num_heads,
         embedding=_embedding(weights, config),
-        inv_freq=(1e4 ** (-torch.arange(0, head_dim, 2) / head_dim)).to(device),
-        layers=tuple(_layer(weights, index, eps) for index in range(config["num_hidden_layers"])),
-        norm=weights.norm("encoder.emb_layer_norm_after", eps),
+        inv_freq=(_ROPE_THETA ** (-torch.arange(0, head_dim, 2) / head_dim)).to(device),
+        layers=tuple(_layer(weights, index, config) for index in range(config["num_hidden_layers"])),
+        norm=weights.norm("encoder.emb_layer_norm_after", dim, config.get("layer_norm_eps", 1e-12)),
         attention=choose_attention(device, dtype, head_dim),
     )
 
 
 def _embedding(weights: Weights, config: dict[str, Any]) -> Tensor:
     scale = _KEPT_IN_TRAINING if config.get("token_dropout", True) else 1.0
-    return weights.tensor("embeddings.word_embeddings.weight", scale=scale)
+    shape = config["vocab_size"], config["hidden_size"]
+    return weights.tensor("embeddings.word_embeddings.weight", *shape, scale=scale)
 
 
-def _layer(weights: Weights, index: int, eps: float) -> Layer:
-    return weights.layer(f"encoder.layer.{index}", "attention.LayerNorm", "LayerNorm", eps)
+def _layer(weights: Weights, index: int, config: dict[str, Any]) -> Layer:
+    return weights.layer(f"encoder.layer.{index}", "attention.LayerNorm", "LayerNorm", config)

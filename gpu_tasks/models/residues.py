@@ -19,7 +19,7 @@ ESM2_VOCABULARY = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResidueTokenizer:
-    """One id per letter. Lower case counts as upper case; J (I or L) and unknown letters count as X."""
+    """One id per letter. Lower case counts as upper case; J and other letters without an id are <unk>."""
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
@@ -34,15 +34,15 @@ def load_residues(directory: Path) -> ResidueTokenizer:
     """The vocabulary in vocab.txt, or the published one.
 
     Raises:
-        ModelLoadError: vocab.txt lacks <cls>, <eos> or X.
+        ModelLoadError: vocab.txt lacks <cls>, <eos> or <unk>.
     """
     path = directory / "vocab.txt"
     vocabulary = path.read_text().split() if path.exists() else ESM2_VOCABULARY
     ids = {token: index for index, token in enumerate(vocabulary)}
-    missing = [token for token in ("<cls>", "<eos>", "X") if token not in ids]
+    missing = [token for token in ("<cls>", "<eos>", "<unk>") if token not in ids]
     if missing:
         raise ModelLoadError(f"{path}: no {', '.join(missing)} in it")
-    table = np.full(256, ids["X"], dtype=np.int32)
+    table = np.full(256, ids["<unk>"], dtype=np.int32)
     for token, index in ids.items():
         if len(token) == 1 and token.isascii():
             table[[ord(token), ord(token.lower())]] = index

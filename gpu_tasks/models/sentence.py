@@ -47,13 +47,14 @@ def read_modules(directory: Path) -> SentenceModules | None:
                                "Normalize possible, no others")  # fmt: skip
     _refuse_default_prompt(directory)
     transformer = paths["Transformer"]
-    settings = transformer / "sentence_bert_config.json"
-    config = read_json(settings) if settings.exists() else {}
+    config = _read_if_there(transformer / "sentence_bert_config.json")
+    tokenizer_config = _read_if_there(transformer / "tokenizer_config.json")
     return SentenceModules(
         transformer=transformer,
         pool=_pool(paths["Pooling"] / "config.json"),
         normalize="Normalize" in paths,
-        max_seq_length=config.get("max_seq_length"),
+        # Version 6 leaves it to the tokenizer.
+        max_seq_length=config.get("max_seq_length") or tokenizer_config.get("model_max_length"),
         lower_case=bool(config.get("do_lower_case", False)),
     )
 
@@ -68,9 +69,13 @@ def _module_paths(directory: Path) -> dict[str, Path]:
 
 def _refuse_default_prompt(directory: Path) -> None:
     path = directory / "config_sentence_transformers.json"
-    prompt = read_json(path).get("default_prompt_name") if path.exists() else None
+    prompt = _read_if_there(path).get("default_prompt_name")
     if prompt:
         raise UnsupportedModel(f"{path}: puts the prompt {prompt!r} before every text; put it there yourself")
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
 
 
 def _pool(path: Path) -> Pool:

@@ -49,29 +49,36 @@ class Weights:
     device: torch.device
     dtype: torch.dtype
 
-    def tensor(self, name: str, *, scale: float = 1.0) -> Tensor:
-        """Raises ModelLoadError when there is no such tensor."""
+    def tensor(self, name: str, *shape: int, scale: float = 1.0) -> Tensor:
+        """Raises ModelLoadError when there is no such tensor, or one of another shape."""
         stored = self._read(name).float()
+        if stored.shape != shape:
+            raise ModelLoadError(
+                f"{self.directory}: {self.prefix + name} has the shape {[*stored.shape]}; "
+                f"by config.json it is {[*shape]}"
+            )
         return (stored * scale if scale != 1.0 else stored).to(self.device, self.dtype)
 
-    def linear(self, *names: str) -> Linear:
+    def linear(self, *names: str, inputs: int, outputs: int) -> Linear:
         """The layers of these names as one, their outputs side by side."""
-        weight = torch.cat([self.tensor(f"{name}.weight") for name in names])
-        return Linear(weight, torch.cat([self.tensor(f"{name}.bias") for name in names]))
+        weight = torch.cat([self.tensor(f"{name}.weight", outputs, inputs) for name in names])
+        return Linear(weight, torch.cat([self.tensor(f"{name}.bias", outputs) for name in names]))
 
-    def norm(self, name: str, eps: float) -> LayerNorm:
-        return LayerNorm(self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"), eps)
+    def norm(self, name: str, dim: int, eps: float) -> LayerNorm:
+        return LayerNorm(self.tensor(f"{name}.weight", dim), self.tensor(f"{name}.bias", dim), eps)
 
-    def layer(self, name: str, attention_norm: str, mlp_norm: str, eps: float) -> Layer:
+    def layer(self, name: str, attention_norm: str, mlp_norm: str, config: Mapping[str, Any]) -> Layer:
         """An encoder layer under the names that BERT and its descendants share."""
-        attention = f"{name}.attention"
+        dim, inner = config["hidden_size"], config["intermediate_size"]
+        eps = config.get("layer_norm_eps", 1e-12)
+        qkv = (f"{name}.attention.self.{part}" for part in ("query", "key", "value"))
         return Layer(
-            qkv=self.linear(*(f"{attention}.self.{part}" for part in ("query", "key", "value"))),
-            attention_out=self.linear(f"{attention}.output.dense"),
-            attention_norm=self.norm(f"{name}.{attention_norm}", eps),
-            up=self.linear(f"{name}.intermediate.dense"),
-            down=self.linear(f"{name}.output.dense"),
-            mlp_norm=self.norm(f"{name}.{mlp_norm}", eps),
+            qkv=self.linear(*qkv, inputs=dim, outputs=dim),
+            attention_out=self.linear(f"{name}.attention.output.dense", inputs=dim, outputs=dim),
+            attention_norm=self.norm(f"{name}.{attention_norm}", dim, eps),
+            up=self.linear(f"{name}.intermediate.dense", inputs=dim, outputs=inner),
+            down=self.linear(f"{name}.output.dense", inputs=inner, outputs=dim),
+            mlp_norm=self.norm(f"{name}.{mlp_norm}", dim, eps),
         )
 
     def _read(self, name: str) -> Tensor:

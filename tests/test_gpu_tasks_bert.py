@@ -1,0 +1,300 @@
+"""BERT against sentence-transformers and transformers: the real MiniLM, and small random models."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import (
+    MINILM,
+    TINY,
+    Tensors,
+    change_config,
+    change_weights,
+    cosines,
+    embed,
+    plan_for,
+    save_bert,
+)
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from transformers import AutoTokenizer, BertModel
+
+from gpu_tasks import load_model
+from gpu_tasks.errors import UnsupportedModel
+from queue_app.model_card import describe_model
+
+WORDS = [
+    "protein",
+    "kinase",
+    "of",
+    "the",
+    "ATP-binding",
+    "subunit,",
+    "Δ9-desaturase",
+    "β-1,4",
+    "(EC",
+    "2.7.11.1)",
+]
+
+
+def words(count: int) -> str:
+    return " ".join(random.Random(count).choices(WORDS, k=count))
+
+
+TEXTS = [
+    *(words(count) for count in range(1, 80, 3)),
+    "",
+    " ",
+    ".",
+    "  leading, trailing \t and\ninner   space ",
+    "naïve café — “quoted” … ½ ﬁ",
+    "Ünïcödé ÅÄÖ ß İstanbul",
+    "蛋白质激酶抑制剂",
+    "Протеинкиназа и её ингибитор",
+    "😀 emoji 👩‍🔬 and a ZWJ",
+    "e\u0301 combined, \u00e9 composed",
+    "null \x00 and control \x07 characters",
+    "[CLS] special [SEP] tokens [MASK] in the [PAD] text",
+    "A" * 150,
+]
+LONG = words(1000)
+
+
+def encode(directory: Path, texts: list[str]) -> np.ndarray:
+    """By sentence-transformers."""
+    vectors: np.ndarray = SentenceTransformer(str(directory), device="cpu").encode(texts)
+    return vectors
+
+
+# ---- MiniLM
+
+
+@pytest.fixture(scope="module")
+def minilm() -> SentenceTransformer:
+    return SentenceTransformer(str(MINILM), device="cpu")
+
+
+def test_minilm_has_the_vectors_of_sentence_transformers(minilm: SentenceTransformer) -> None:
+    vectors, expected = embed(load_model(str(MINILM)), TEXTS), minilm.encode(TEXTS)
+    assert cosines(vectors, expected).min() > 0.9999
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+
+
+def test_minilm_has_vectors_of_unit_length_as_its_directory_says() -> None:
+    norms = np.linalg.norm(embed(load_model(str(MINILM)), TEXTS), axis=1)
+    np.testing.assert_allclose(norms, 1, atol=1e-6)
+
+
+def test_a_truncated_text_has_the_vector_of_sentence_transformers(minilm: SentenceTransformer) -> None:
+    model = load_model(str(MINILM))
+    assert len(model.tokenize([LONG])[0]) > 256
+    np.testing.assert_allclose(embed(model, [LONG], long="truncate"), minilm.encode([LONG]), atol=1e-5)
+
+
+def test_a_windowed_text_counts_to_its_end_and_has_unit_length() -> None:
+    vectors = embed(load_model(str(MINILM)), [LONG, f"{LONG} and a rabbit"], window_overlap=50)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert 0.9 < cosines(vectors[:1], vectors[1:]) < 0.9999
+
+
+def test_texts_have_the_tokens_that_transformers_gives_them() -> None:
+    model, tokenizer = load_model(str(MINILM)), AutoTokenizer.from_pretrained(MINILM)
+    for text, payload in zip(TEXTS, model.tokenize(TEXTS), strict=True):
+        assert [*model.prefix, *payload.tolist(), *model.suffix] == tokenizer(text)["input_ids"], text
+
+
+def test_minilm_has_the_limits_that_its_directory_sets() -> None:
+    model = load_model(str(MINILM))
+    assert (model.max_length, model.dim, model.pool, model.normalize) == (254, 384, "mean", True)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_stays_close(minilm: SentenceTransformer, dtype: str) -> None:
+    texts = TEXTS[:20]
+    vectors = embed(load_model(str(MINILM), dtype=dtype), texts)
+    assert cosines(vectors, minilm.encode(texts)).min() > 0.99
+
+
+def test_a_text_alone_and_in_a_mixed_batch_has_the_same_vector() -> None:
+    model = load_model(str(MINILM))
+    alone = np.concatenate([embed(model, [text]) for text in TEXTS])
+    np.testing.assert_allclose(embed(model, TEXTS), alone, atol=1e-5)
+
+
+# ---- directories of sentence-transformers
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_bert(tmp_path_factory.mktemp("tiny"))
+
+
+def save_sentence_model(
+    tiny: Path, directory: Path, *, pool: str = "mean", normalize: bool = False, **options: Any
+) -> Path:
+    """As sentence-transformers saves it."""
+    modules = [Transformer(str(tiny), **options), Pooling(TINY["hidden_size"], pooling_mode=pool)]
+    SentenceTransformer(modules=[*modules, *([Normalize()] if normalize else [])], device="cpu").save(
+        str(directory), create_model_card=False
+    )
+    return directory
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("pool", ["cls", "mean", "max", "lasttoken"])
+def test_pooling_and_normalisation_are_those_that_the_directory_names(
+    tiny: Path, tmp_path: Path, pool: str, normalize: bool
+) -> None:
+    directory = save_sentence_model(tiny, tmp_path, pool=pool, normalize=normalize)
+    vectors = embed(load_model(str(directory)), TEXTS)
+    np.testing.assert_allclose(vectors, encode(directory, TEXTS), atol=1e-4)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1) == normalize
+
+
+def test_the_longest_text_is_that_of_the_directory(tiny: Path, tmp_path: Path) -> None:
+    """Version 6 of sentence-transformers writes it to the tokenizer's file."""
+    directory = save_sentence_model(tiny, tmp_path, max_seq_length=20)
+    assert load_model(str(directory)).max_length == describe_model(str(directory)).max_length == 18
+    np.testing.assert_allclose(
+        embed(load_model(str(directory)), [LONG], long="truncate"), encode(directory, [LONG]), atol=1e-4
+    )
+
+
+def test_a_tokenizer_without_limit_leaves_the_positions_as_the_limit(tiny: Path, tmp_path: Path) -> None:
+    directory = save_sentence_model(tiny, tmp_path)
+    change_json(directory / "tokenizer_config.json", model_max_length=10**30)
+    assert load_model(str(directory)).max_length == describe_model(str(directory)).max_length == 510
+
+
+def test_lower_casing_is_heeded(tiny: Path, tmp_path: Path) -> None:
+    directory = save_sentence_model(tiny, tmp_path)
+    change_json(directory / "sentence_bert_config.json", do_lower_case=True)
+    cased = json.loads((directory / "tokenizer.json").read_bytes())
+    cased["normalizer"]["lowercase"] = False
+    (directory / "tokenizer.json").write_text(json.dumps(cased))
+    lower, upper = load_model(str(directory)).tokenize(["kinase", "KINASE"])
+    assert lower.tolist() == upper.tolist()
+
+
+@pytest.mark.parametrize(
+    ("flags", "pool"),
+    [
+        ({"pooling_mode_cls_token": True}, "cls"),
+        ({"pooling_mode_max_tokens": True}, "max"),
+        ({"pooling_mode_lasttoken": True}, "last"),
+        ({}, "mean"),
+    ],
+    ids=str,
+)
+def test_the_flags_of_older_directories_are_read(
+    tiny: Path, tmp_path: Path, flags: dict[str, bool], pool: str
+) -> None:
+    directory = save_sentence_model(tiny, tmp_path)
+    (directory / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode_mean_tokens": False, **flags}))
+    assert load_model(str(directory)).pool == pool
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"pooling_mode": "weightedmean"},
+        {"pooling_mode": ["cls", "mean"]},
+        {"pooling_mode_mean_sqrt_len_tokens": True},
+        {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True},
+    ],
+    ids=str,
+)
+def test_a_pooling_that_is_not_implemented_is_refused(
+    tiny: Path, tmp_path: Path, flags: dict[str, Any]
+) -> None:
+    directory = save_sentence_model(tiny, tmp_path)
+    (directory / "1_Pooling/config.json").write_text(json.dumps(flags))
+    with pytest.raises(UnsupportedModel, match="pooling"):
+        load_model(str(directory))
+
+
+def test_a_module_that_is_not_implemented_is_refused(tiny: Path, tmp_path: Path) -> None:
+    path = save_sentence_model(tiny, tmp_path) / "modules.json"
+    dense = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+    path.write_text(json.dumps([*json.loads(path.read_bytes()), dense]))
+    with pytest.raises(UnsupportedModel, match="Dense"):
+        load_model(str(tmp_path))
+
+
+def test_a_default_prompt_is_refused(tiny: Path, tmp_path: Path) -> None:
+    path = save_sentence_model(tiny, tmp_path) / "config_sentence_transformers.json"
+    change_json(path, default_prompt_name="query")
+    with pytest.raises(UnsupportedModel, match="the prompt 'query'"):
+        load_model(str(tmp_path))
+
+
+def change_json(path: Path, **changed: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **changed}))
+
+
+# ---- directories of transformers
+
+
+def plain_means(directory: Path, texts: list[str]) -> np.ndarray:
+    """By transformers, over the tokens of the text."""
+    model = BertModel.from_pretrained(directory, add_pooling_layer=False).eval()
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    with torch.inference_mode():
+        hidden = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in texts]
+    return np.array([tokens[1:-1].mean(dim=0).numpy() for tokens in hidden])
+
+
+def test_without_modules_the_tokens_of_the_text_alone_are_pooled(tiny: Path) -> None:
+    texts = TEXTS[:20]
+    np.testing.assert_allclose(embed(load_model(str(tiny)), texts), plain_means(tiny, texts), atol=1e-4)
+
+
+def test_a_masked_language_model_has_the_vectors_of_its_encoder(tmp_path: Path) -> None:
+    directory = save_bert(tmp_path, masked_lm=True)
+    vectors = embed(load_model(str(directory)), TEXTS[:20])
+    np.testing.assert_allclose(vectors, plain_means(directory, TEXTS[:20]), atol=1e-4)
+
+
+def test_the_names_of_old_layer_norms_are_known(tiny: Path, tmp_path: Path) -> None:
+    def rename(tensors: Tensors) -> None:
+        for name in list(tensors):
+            old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+                "LayerNorm.bias", "LayerNorm.beta"
+            )
+            tensors[old] = tensors.pop(name)
+
+    directory = change_weights(save_bert(tmp_path), rename)
+    assert embed(load_model(str(directory)), TEXTS[:9]).tobytes() == (
+        embed(load_model(str(tiny)), TEXTS[:9]).tobytes()
+    )
+
+
+@pytest.mark.parametrize("changed", [{"layer_norm_eps": 0.1}, {"num_attention_heads": 8}], ids=str)
+def test_the_configuration_is_heeded(tmp_path: Path, changed: dict[str, Any]) -> None:
+    directory = save_bert(tmp_path, **changed)
+    vectors = embed(load_model(str(directory)), TEXTS[:9])
+    np.testing.assert_allclose(vectors, plain_means(directory, TEXTS[:9]), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"position_embedding_type": "relative_key"}, {"hidden_act": "gelu_new"}, {"is_decoder": True}],
+    ids=str,
+)
+def test_a_variant_that_would_get_wrong_vectors_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    change_config(save_bert(tmp_path), **changed)
+    with pytest.raises(UnsupportedModel, match=next(iter(changed))):
+        load_model(str(tmp_path))
+
+
+def test_a_segment_longer_than_the_positions_is_refused_before_it_reaches_the_device(tmp_path: Path) -> None:
+    model = load_model(str(save_bert(tmp_path, max_position_embeddings=16)))
+    fitting = plan_for(model, ["kinase " * 14]).batch(0)
+    assert len(model.stage(fitting).launch("float32").wait().embeddings) == 1
+    longer = plan_for(load_model(str(MINILM)), ["kinase " * 15]).batch(0)
+    with pytest.raises(ValueError, match=r"a segment of 17 tokens, but .* has 16 positions"):
+        model.stage(longer)

@@ -1,0 +1,57 @@
+"""Devices: which names they go by, threads, and the check that rides with the copy back."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from gpu_tasks.device import host_pending, pin_threads
+from gpu_tasks.errors import DeviceUnavailable
+from gpu_tasks.torch_device import open_device
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:x", "cuda:-1", "gpu0", "CPU", ""])
+def test_a_device_of_another_name_is_refused_with_the_known_ones(name: str) -> None:
+    with pytest.raises(DeviceUnavailable, match="write cpu, cuda or cuda:N"):
+        open_device(name)
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(DeviceUnavailable, match=rf"torch sees {torch.cuda.device_count()} CUDA devices"):
+        open_device("cuda:999")
+
+
+def test_threads_set_the_compute_threads_of_torch() -> None:
+    before = torch.get_num_threads()
+    try:
+        open_device("cpu", threads=3)
+        assert torch.get_num_threads() == 3
+        open_device("cpu")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_pinned_threads_are_those_that_torch_starts_with() -> None:
+    script = (
+        "from gpu_tasks import device; device.pin_threads(1); import torch; print(torch.get_num_threads())"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    printed = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.split() == ["1"]
+
+
+def test_less_than_one_thread_is_refused() -> None:
+    with pytest.raises(ValueError, match="threads=0"):
+        pin_threads(0)
+
+
+def test_a_row_that_overflows_the_stored_dtype_is_not_finite() -> None:
+    vectors = np.array([[1, 70_000], [1, 60_000], [np.nan, 0], [np.inf, 0]], np.float32)
+    assert host_pending(vectors, "float16").wait().finite.tolist() == [False, True, False, False]
+    assert host_pending(vectors, "float32").wait().finite.tolist() == [True, True, False, False]

@@ -1,0 +1,94 @@
+"""Pooling against a loop that could not be plainer."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpu_tasks.models import Pool
+from gpu_tasks.pooling import pool_rows, pooling_bounds
+
+DIM = 5
+
+row_lengths = st.lists(st.integers(1, 20), min_size=1, max_size=12)
+pools = st.sampled_from(get_args(Pool))
+HALVES = [torch.float16, torch.bfloat16]
+
+
+def cu_seqlens(lengths: list[int]) -> np.ndarray:
+    return np.cumsum([0, *lengths], dtype=np.int32)
+
+
+def hidden_states(num_tokens: int) -> torch.Tensor:
+    return torch.randn(num_tokens, DIM, generator=torch.Generator().manual_seed(num_tokens))
+
+
+def pooled(hidden: torch.Tensor, lengths: list[int], pool: Pool, special: tuple[int, int]) -> np.ndarray:
+    bounds = torch.from_numpy(pooling_bounds(cu_seqlens(lengths), *special))
+    return pool_rows(hidden, bounds, pool).numpy()
+
+
+def plainly_pooled(
+    hidden: np.ndarray, lengths: list[int], pool: Pool, special: tuple[int, int]
+) -> np.ndarray:
+    vectors = []
+    for start, length in zip(cu_seqlens(lengths), lengths, strict=False):
+        tokens = hidden[start : start + length]
+        payload = tokens[special[0] : length - special[1]]
+        vectors.append(
+            {"mean": payload.mean(axis=0), "max": payload.max(axis=0), "cls": tokens[0], "last": payload[-1]}[
+                pool
+            ]
+        )
+    return np.array(vectors)
+
+
+@given(row_lengths, pools, st.sampled_from([(0, 0), (1, 1), (1, 0), (2, 1)]))
+def test_every_pool_agrees_with_a_plain_loop(
+    lengths: list[int], pool: Pool, special: tuple[int, int]
+) -> None:
+    lengths = [length + sum(special) for length in lengths]
+    hidden = hidden_states(sum(lengths))
+    expected = plainly_pooled(hidden.numpy().astype(np.float64), lengths, pool, special)
+    np.testing.assert_allclose(pooled(hidden, lengths, pool, special), expected, rtol=1e-5, atol=1e-6)
+
+
+@given(row_lengths, pools)
+def test_a_row_does_not_depend_on_its_neighbours(lengths: list[int], pool: Pool) -> None:
+    hidden = hidden_states(sum(lengths))
+    together = pooled(hidden, lengths, pool, (0, 0))
+    for row, (start, length) in enumerate(zip(cu_seqlens(lengths), lengths, strict=False)):
+        alone = pooled(hidden[start : start + length].contiguous(), [length], pool, (0, 0))
+        assert alone.tobytes() == together[row].tobytes()
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_half_precision_is_summed_in_float32(dtype: torch.dtype) -> None:
+    """4,096 ones and one: in float16 the sum stops at 2,048, in bfloat16 at 256."""
+    hidden = torch.ones(4097, DIM, dtype=dtype)
+    assert pooled(hidden, [4097], "mean", (0, 0)).tolist() == [[1.0] * DIM]
+
+
+@pytest.mark.parametrize("pool", get_args(Pool))
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
+def test_vectors_are_float32_and_contiguous(pool: Pool, dtype: torch.dtype) -> None:
+    vectors = pooled(hidden_states(7).to(dtype), [3, 4], pool, (1, 1))
+    assert vectors.dtype == np.float32
+    assert vectors.flags.c_contiguous
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_a_row_without_a_token_to_pool_is_not_finite(pool: Pool) -> None:
+    vectors = pooled(hidden_states(6), [2, 4], pool, (1, 1))
+    assert not np.isfinite(vectors[0]).any()
+    assert np.isfinite(vectors[1]).all()
+
+
+@pytest.mark.parametrize("pool", get_args(Pool))
+def test_a_nan_stays_in_its_own_row(pool: Pool) -> None:
+    hidden = hidden_states(9)
+    hidden[3:6] = torch.nan
+    assert np.isfinite(pooled(hidden, [3, 3, 3], pool, (0, 0))).all(axis=1).tolist() == [True, False, True]

@@ -1,0 +1,83 @@
+"""How the windows of a long record become one vector again."""
+
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpu_tasks.models import Pool
+from gpu_tasks.windows import combine_windows
+
+DIM = 6
+
+ordinals_of_rows = st.lists(st.integers(0, 9), max_size=30)
+pools = st.sampled_from(get_args(Pool))
+
+
+def vectors_for(ordinals: list[int], dtype: Any = np.float32) -> np.ndarray:
+    return np.random.default_rng(len(ordinals)).standard_normal((len(ordinals), DIM)).astype(dtype)
+
+
+def combined(ordinals: list[int], vectors: np.ndarray, pool: Pool, **more: bool) -> dict[int, np.ndarray]:
+    unique, rows = combine_windows(np.array(ordinals, np.uint64), vectors, pool, **more)
+    return dict(zip(unique.tolist(), rows, strict=True))
+
+
+def plainly_combined(windows: np.ndarray, pool: Pool) -> np.ndarray:
+    by_pool = {"last": windows[-1], "max": windows.max(axis=0), "mean": windows.mean(axis=0)}
+    return np.asarray(by_pool["mean" if pool == "cls" else pool])
+
+
+@given(ordinals_of_rows, pools)
+def test_every_record_gets_what_a_plain_loop_makes_of_its_windows(ordinals: list[int], pool: Pool) -> None:
+    vectors = vectors_for(ordinals)
+    rows = combined(ordinals, vectors, pool)
+    assert rows.keys() == set(ordinals)
+    for ordinal, row in rows.items():
+        windows = vectors[np.array(ordinals) == ordinal].astype(np.float64)
+        np.testing.assert_allclose(row, plainly_combined(windows, pool), rtol=1e-5, atol=1e-6)
+
+
+@given(ordinals_of_rows)
+def test_the_ordinals_come_back_ascending_and_once(ordinals: list[int]) -> None:
+    unique, _ = combine_windows(np.array(ordinals, np.uint64), vectors_for(ordinals), "mean")
+    assert unique.tolist() == sorted(set(ordinals))
+
+
+@given(st.permutations(range(8)), pools, st.booleans())
+def test_a_record_with_one_row_keeps_its_bytes(ordinals: list[int], pool: Pool, normalize: bool) -> None:
+    vectors = vectors_for(ordinals)
+    rows = combined(ordinals, vectors, pool, normalize=normalize)
+    assert [rows[ordinal].tobytes() for ordinal in ordinals] == [vector.tobytes() for vector in vectors]
+
+
+def test_normalize_brings_only_records_of_several_windows_to_unit_length() -> None:
+    rows = combined([4, 2, 4], np.full((3, DIM), 3, np.float32), "mean", normalize=True)
+    assert np.linalg.norm(rows[4]) == pytest.approx(1)
+    assert rows[2].tolist() == [3] * DIM
+
+
+def test_windows_that_cancel_out_stay_zero_when_normalized() -> None:
+    rows = combined([0, 0], np.array([[1] * DIM, [-1] * DIM], np.float32), "mean", normalize=True)
+    assert rows[0].tolist() == [0] * DIM
+
+
+def test_float16_windows_are_summed_in_float32_and_stay_float16() -> None:
+    """60,000 + 60,000 overflows float16; their mean does not."""
+    rows = combined([0, 0], np.full((2, DIM), 60_000, np.float16), "mean")
+    assert rows[0].dtype == np.float16
+    assert rows[0].tolist() == [60_000] * DIM
+
+
+@pytest.mark.parametrize("pool", get_args(Pool))
+def test_the_length_of_float16_windows_is_computed_in_float32(pool: Pool) -> None:
+    """The square of 300 overflows float16."""
+    rows = combined([0, 0], np.full((2, DIM), 300, np.float16), pool, normalize=True)
+    assert np.linalg.norm(rows[0].astype(np.float32)) == pytest.approx(1, abs=1e-3)
+
+
+def test_no_rows_make_no_records() -> None:
+    unique, vectors = combine_windows(np.empty(0, np.uint64), np.empty((0, DIM), np.float16), "mean")
+    assert (unique.shape, vectors.shape, vectors.dtype) == ((0,), (0, DIM), np.float16)
