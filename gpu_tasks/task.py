@@ -40,6 +40,9 @@ INSIST_SECONDS = 60.0
 
 Answer = TypeVar("Answer")
 
+_loaded: dict[tuple[object, ...], EmbeddingModel] = {}
+"""At most one model."""
+
 
 @worker_process_init.connect
 def warm_up(**_: object) -> None:
@@ -70,9 +73,8 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
         return "replaced"
     check_model(job.model.path, job.model.digest)
     manifest = CheckpointManifest(client(), job_id)
-    options = job.options
     try:
-        model = load_once(job.model.path, options.device_class, options.dtype, options.pool, job.threads)
+        model = load_once(job)
     except ModelLoadError as error:
         return give_up(manifest, job, directory, index, str(error))
     answer = acquire(manifest, job, directory, index)
@@ -98,14 +100,20 @@ def check_model(path: str, digest: str) -> None:
         raise ModelError(f"{path}: not the model of the job; copy that one to this host")
 
 
-@cache
-def load_once(ref: str, device_class: str, dtype: str, pool: str, threads: int) -> EmbeddingModel:
-    """The model stays in the process from task to task."""
-    started = time.monotonic()
-    device = "cuda:0" if device_class == "cuda" else "cpu"
-    model = load_model(ref, device=device, dtype=dtype, pool=pool, threads=threads)
-    log.info("model loaded name=%s device=%s seconds=%.1f", model.name, device, time.monotonic() - started)
-    return model
+def load_once(job: Job) -> EmbeddingModel:
+    """The model stays in the process from task to task, until a job wants another one."""
+    options = job.options
+    wanted = (job.model, options.device_class, options.dtype, options.pool, job.threads)
+    if wanted not in _loaded:
+        _loaded.clear()  # first: the device's memory may not hold two
+        started = time.monotonic()
+        device = "cuda:0" if options.device_class == "cuda" else "cpu"
+        _loaded[wanted] = load_model(
+            job.model.path, device=device, dtype=options.dtype, pool=options.pool, threads=job.threads
+        )
+        seconds = time.monotonic() - started
+        log.info("model loaded name=%s device=%s seconds=%.1f", job.model.name, device, seconds)
+    return _loaded[wanted]
 
 
 @cache

@@ -27,7 +27,6 @@ class WorkerView:
     pid: int
     child_pid: int
     shard: int | None
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +57,7 @@ class Snapshot:
             "shards": {"total": self.num_shards, **self.shards},
             "rate": round(self.rate, 3),
             "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
-            "workers": [
-                {name: value for name, value in asdict(worker).items() if name != "error"}
-                for worker in self.workers
-            ],
+            "workers": [asdict(worker) for worker in self.workers],
         }
 
 
@@ -109,7 +105,6 @@ def _workers(
             pid=entry.pid,
             child_pid=entry.child_pid,
             shard=holders.get(entry.name),
-            error=entry.error,
         )
         for entry in entries
     )

@@ -124,8 +124,6 @@ def describe(now: Snapshot) -> str:
     for worker in now.workers:
         doing = "idle" if worker.shard is None else f"shard {worker.shard}"
         lines.append(f"  {worker.name} ({worker.device}, pid {worker.pid}): {doing}")
-        if worker.error:
-            lines.append(f"    {worker.error}")
     return "\n".join(lines)
 
 

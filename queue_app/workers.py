@@ -22,7 +22,6 @@ class WorkerEntry:
     pid: int
     child_pid: int
     owner: str
-    error: str = ""
     seen: float = 0.0
 
 
