@@ -5,7 +5,6 @@ caller's thread) starts the computation and the copy back, `wait` ends when the 
 On CUDA all three only queue work, on streams of their own; on the host `launch` does it all.
 """
 
-import os
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -56,18 +55,3 @@ def host_pending(vectors: npt.NDArray[np.float32], store_dtype: StoreDtype) -> H
     with np.errstate(over="ignore"):
         embeddings = vectors.astype(store_dtype)
     return HostPending(Fetched(embeddings, np.isfinite(embeddings).all(axis=1)))
-
-
-def pin_threads(threads: int) -> None:
-    """Fix the number of compute threads of the libraries that this process has yet to load.
-
-    Call it before torch or numpy's BLAS start their pools; a model loaded with `threads` sets torch's
-    own count too. The thread count changes how sums are split, and so the last bits of a vector.
-
-    Raises:
-        ValueError: `threads` is less than 1.
-    """
-    if threads < 1:
-        raise ValueError(f"threads={threads} must be at least 1")
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = str(threads)

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import redis
@@ -217,9 +216,3 @@ def queued_shards(client: redis.Redis, queue: str) -> set[tuple[str, int]]:
             continue
         found.add((job_id, index))
     return found
-
-
-def job_dir_of(client: redis.Redis, job_id: str) -> JobDir | None:
-    """Where a job lies, as the server knows it."""
-    path = cast("str | None", client.hget(keys.JOBS, job_id))
-    return JobDir(Path(path)) if path else None

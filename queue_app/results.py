@@ -68,14 +68,6 @@ def write_parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table] | Se
     sync_file(path)
 
 
-def read_result(path: Path) -> pa.Table:
-    """The whole result. Raises Damage when it is no Parquet file."""
-    try:
-        return pq.read_table(path, partitioning=None)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise Damage(f"{path}: not a readable result: {error}") from None
-
-
 def iter_result(path: Path) -> Iterator[pa.RecordBatch]:
     """The result in input order, a few thousand rows at a time."""
     try:

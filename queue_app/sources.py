@@ -45,9 +45,7 @@ class Source:
         return io.TextIOWrapper(self.binary, encoding="utf-8-sig", newline=newline)
 
     def file(self) -> InputFile:
-        """Read what is left (behind a parser's last line) and answer what the file was."""
-        while self.binary.read(BUFFER_BYTES):
-            pass
+        """What the file was; hashes what a parser left unread, too."""
         while self._raw.read(BUFFER_BYTES):
             pass
         return self._raw.file()

@@ -1,14 +1,10 @@
 """Devices: which names they go by, threads, and the check that rides with the copy back."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 
-from gpu_tasks.device import host_pending, pin_threads
+from gpu_tasks.device import host_pending
 from gpu_tasks.errors import DeviceUnavailable
 from gpu_tasks.torch_device import open_device
 
@@ -33,22 +29,6 @@ def test_threads_set_the_compute_threads_of_torch() -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-
-
-def test_pinned_threads_are_those_that_torch_starts_with() -> None:
-    script = (
-        "from gpu_tasks import device; device.pin_threads(1); import torch; print(torch.get_num_threads())"
-    )
-    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    printed = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    ).stdout
-    assert printed.split() == ["1"]
-
-
-def test_less_than_one_thread_is_refused() -> None:
-    with pytest.raises(ValueError, match="threads=0"):
-        pin_threads(0)
 
 
 def test_a_row_that_overflows_the_stored_dtype_is_not_finite() -> None:

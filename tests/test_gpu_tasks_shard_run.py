@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from blocks import damage_block
 from factories import write_fasta
@@ -24,7 +25,7 @@ from queue_app.manifest import Lease, Progress
 from queue_app.producer import Prepared, prepare
 from queue_app.recovery import read_done
 from queue_app.request import EmbedRequest
-from queue_app.results import as_matrix, read_result
+from queue_app.results import as_matrix
 from queue_app.settings import RuntimeConfig
 from queue_app.shards import read_shard
 
@@ -85,7 +86,7 @@ class Attempt:
 
 def vectors_of(prepared: Prepared, done: DoneRecord | None) -> np.ndarray:
     assert done is not None
-    return as_matrix(read_result(prepared.job_dir.results / done.file)["embedding"])
+    return as_matrix(pq.read_table(prepared.job_dir.results / done.file)["embedding"])
 
 
 def commits(caplog: pytest.LogCaptureFixture) -> list[int]:
