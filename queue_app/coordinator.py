@@ -20,7 +20,7 @@ import redis
 
 from queue_app.broker import TRANSIENT, check, connect
 from queue_app.celery_app import make_app
-from queue_app.errors import HoldfastError, JobFailed, UsageError
+from queue_app.errors import DiskFull, HoldfastError, JobFailed, UsageError
 from queue_app.export import ExportReport, check_output, export
 from queue_app.job import Job, JobDir, RunOptions
 from queue_app.lock import job_directory
@@ -251,6 +251,10 @@ def _run_with_server(
         env = {**os.environ, **run.settings, "HOLDFAST_BROKER_URL": url}
         workers = GPUProcessCoordinator(run.queues, env, run.job_dir.logs, processes)
         return _run_job(run, there, url, client, workers, server, view)
+    except redis.ResponseError as error:
+        if not str(error).startswith("MISCONF"):
+            raise
+        raise DiskFull(f"the server cannot write its data ({error}); free room, run the same again") from None
     finally:
         if server:
             server.stop()

@@ -126,11 +126,11 @@ def _restore_orphans(book: dict[str, str], queue: str, config: RuntimeConfig) ->
 
     Kombu would do so too, but only after the visibility timeout.
     """
-    client = connect(config.broker_url)
     try:
-        for payload in cast("dict[str, str]", client.hgetall(book["unacked_key"])).values():
-            client.rpush(queue, json.dumps(json.loads(payload)[0]))
-        client.delete(*book.values())
+        with connect(config.broker_url) as client:
+            for payload in cast("dict[str, str]", client.hgetall(book["unacked_key"])).values():
+                client.rpush(queue, json.dumps(json.loads(payload)[0]))
+            client.delete(*book.values())
     except TRANSIENT as error:
         log.warning("left-over messages not looked for: %s", error)
 

@@ -1,12 +1,15 @@
 """How a worker takes its device. The processes themselves are tested in test_end_to_end."""
 
+import json
 import subprocess
 import sys
 
 import pytest
+import redis
 
+from queue_app import keys
 from queue_app.settings import RuntimeConfig
-from queue_app.worker import _only_queue, visible_device
+from queue_app.worker import _only_queue, _restore_orphans, visible_device
 
 
 def config(visible: str | None) -> RuntimeConfig:
@@ -61,3 +64,16 @@ def test_the_app_holds_one_message_and_gives_it_back() -> None:
     assert app.conf.worker_concurrency == 1
     assert app.conf.accept_content == ["json"]
     assert app.conf.result_backend is None
+
+
+def test_what_a_killed_worker_held_is_back_in_its_queue_when_it_starts_again(
+    client: redis.Redis, server_url: str
+) -> None:
+    """As kombu files a delivery that was not acknowledged: its message, its exchange, its queue."""
+    book = keys.unacked("cpu0@here")
+    message = {"body": "W10=", "headers": {"task": "gpu_tasks.embed_shard"}}
+    client.hset(book["unacked_key"], "tag", json.dumps([message, "cpu0", "cpu0"]))
+    client.zadd(book["unacked_index_key"], {"tag": 1})
+    _restore_orphans(book, "cpu0", RuntimeConfig(broker_url=server_url))
+    assert [json.loads(item) for item in client.lrange("cpu0", 0, -1)] == [message]
+    assert client.exists(*book.values()) == 0
