@@ -93,16 +93,16 @@ class EmbeddedServer:
             [_server_binary(), "-"], log=self.log, env=os.environ, stdin=self._config(address).encode()
         )
         self.processes.record("server", self.process.pid)
-        client = connect(address.url)
         deadline = time.monotonic() + START_SECONDS
-        while self.process.poll() is None and time.monotonic() < deadline:
-            try:
-                # Somebody else's server on this port would refuse the password.
-                return bool(client.ping())
-            except TRANSIENT:
-                time.sleep(0.02)
-            except redis.RedisError:
-                break
+        with connect(address.url) as client:
+            while self.process.poll() is None and time.monotonic() < deadline:
+                try:
+                    # Somebody else's server on this port would refuse the password.
+                    return bool(client.ping())
+                except TRANSIENT:
+                    time.sleep(0.02)
+                except redis.RedisError:
+                    break
         self.stop()
         return False
 
