@@ -5,6 +5,8 @@ refused: whatever that costs, the reconciler mends.
 """
 
 import logging
+import os
+import signal
 import time
 from collections.abc import Callable
 from functools import cache
@@ -18,7 +20,7 @@ from celery.signals import worker_process_init
 from checkpoint import CheckpointStore
 from checkpoint.errors import StaleToken
 from checkpoint.records import DoneRecord
-from gpu_tasks.errors import ModelLoadError
+from gpu_tasks.errors import DeviceUnavailable, ModelLoadError
 from gpu_tasks.models import EmbeddingModel, load_model
 from queue_app.broker import TRANSIENT, connect
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
@@ -77,6 +79,9 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
         model = load_once(job)
     except ModelLoadError as error:
         return give_up(manifest, job, directory, index, str(error))
+    except DeviceUnavailable as error:
+        end_worker(str(error))
+        raise Reject(error, requeue=True) from None
     answer = acquire(manifest, job, directory, index)
     if isinstance(answer, Refusal):
         log.info("dropped: %s job=%s shard=%d", answer.reason, job_id, index)
@@ -131,6 +136,12 @@ def acquire(manifest: CheckpointManifest, job: Job, directory: JobDir, index: in
         floor=CheckpointStore.floor(directory.checkpoint(index, job.job_id, config.scratch)),
         attempt_limit=config.attempt_limit,
     )
+
+
+def end_worker(reason: str) -> None:
+    """Without its device a worker is of no use: its queue's shards move to other ones when it is gone."""
+    log.critical(reason)
+    os.kill(os.getppid(), signal.SIGTERM)
 
 
 def give_up(manifest: CheckpointManifest, job: Job, directory: JobDir, index: int, reason: str) -> str:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 QUICK_DEATH_SECONDS = 20.0
-QUICK_DEATHS_MOST = 5
+QUICK_DEATHS_MOST = 3
 IDLE_GRACE_SECONDS = 5.0
 
 
@@ -58,6 +58,9 @@ class _Worker:
     started: float
     quick_deaths: int = 0
 
+    def is_dead(self) -> bool:
+        return self.process.poll() is not None
+
 
 class GPUProcessCoordinator:
     """Starts one worker process per queue, restarts those that die, and ends them all."""
@@ -69,7 +72,6 @@ class GPUProcessCoordinator:
         self.env = dict(env)
         self.logs = logs
         self.processes = processes
-        self.restarts = 0
         self._workers: dict[str, _Worker] = {}
 
     def start(self) -> None:
@@ -88,26 +90,28 @@ class GPUProcessCoordinator:
         return None if self.logs is None else self.logs / f"{queue}.log"
 
     def restart_dead(self) -> list[str]:
-        """Start again what died since the last call; answers the queues.
+        """Start again what died since the last call; answers a line about each.
+
+        A worker that dies again and again right after its start is left out: its shards go to others.
 
         Raises:
-            HoldfastError: a worker dies again and again right after its start; shows its last line.
+            HoldfastError: none is left; says why the last one died.
         """
-        dead = [worker for worker in self._workers.values() if worker.process.poll() is not None]
-        for worker in dead:
-            kill_session(worker.process.pid)
-            self._count_quick_death(worker)
-            worker.process, worker.started = self._spawn(worker.queue), time.monotonic()
-            self.restarts += 1
-        return [worker.queue for worker in dead]
+        return [self._restart(worker) for worker in list(self._workers.values()) if worker.is_dead()]
 
-    def _count_quick_death(self, worker: _Worker) -> None:
+    def _restart(self, worker: _Worker) -> str:
+        kill_session(worker.process.pid)
         quick = time.monotonic() - worker.started < QUICK_DEATH_SECONDS
-        worker.quick_deaths = worker.quick_deaths + 1 if quick else 0
-        if worker.quick_deaths >= QUICK_DEATHS_MOST:
-            raise HoldfastError(
-                f"worker {worker.queue} does not stay up: {last_line(self.log_of(worker.queue))}"
-            )
+        killed = worker.process.returncode == -signal.SIGKILL  # from outside: no fault of its own
+        worker.quick_deaths = worker.quick_deaths + 1 if quick and not killed else 0
+        if worker.quick_deaths < QUICK_DEATHS_MOST:
+            worker.process, worker.started = self._spawn(worker.queue), time.monotonic()
+            return f"worker {worker.queue} died and was started again"
+        del self._workers[worker.queue]
+        why = f"worker {worker.queue} does not stay up: {last_words(self.log_of(worker.queue))}"
+        if not self._workers:
+            raise HoldfastError(why)
+        return f"{why}; it is left out"
 
     def stop(self, *, grace_seconds: float) -> None:
         """SIGTERM to all at once, so that each can commit and give back its shard; then SIGKILL."""
@@ -138,10 +142,11 @@ def _wait_until(process: subprocess.Popen[bytes], deadline: float) -> None:
         log.warning("process %d does not end in time", process.pid)
 
 
-def last_line(path: Path | None) -> str:
-    """The last line of a log, where a process that died usually says why."""
-    lines = path.read_text(errors="replace").strip().splitlines() if path and path.exists() else []
-    return lines[-1].strip() if lines else "it wrote no log"
+def last_words(log: Path | None) -> str:
+    """Why a worker died, by its own log: its last critical message, else its last line."""
+    lines = log.read_text(errors="replace").strip().splitlines() if log and log.exists() else []
+    said = [line for line in lines if "CRITICAL" in line] or lines or ["it wrote no log"]
+    return said[-1].rpartition("] ")[2].strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +295,8 @@ def run_workers(queues: Sequence[str], url: str, config: RuntimeConfig) -> None:
         try:
             workers.start()
             while True:
-                for queue in workers.restart_dead():
-                    print(f"worker {queue} died and was started again", file=sys.stderr)
+                for line in workers.restart_dead():
+                    print(line, file=sys.stderr)
                 time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             print("shutting down: each worker ends its batch and commits", file=sys.stderr)
@@ -327,8 +332,8 @@ def _watch(
         if server and not server.is_running():
             server.start()
             view.say("the embedded server died and was started again on its data")
-        for queue in workers.restart_dead():
-            view.say(f"worker {queue} died and was started again")
+        for line in workers.restart_dead():
+            view.say(line)
         now = _look(client, job.job_id, config)
         if now is not None:
             view.update(now)

@@ -13,7 +13,9 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from blocks import damage_block
+from checkpoints import save_esm2
 from factories import protein, write_fasta
 from runs import (
     committed_batches,
@@ -377,6 +379,13 @@ def test_a_model_that_does_not_load_fails_the_job_with_its_reason(fasta: Path, t
     save_file({"unknown": np.zeros(3, np.float32)}, model / "model.safetensors")
     command = ["embed", fasta, "-o", tmp_path / "out.npy", "-m", model, *CPU, "--shards", "2"]
     assert "its weights lack embeddings.word_embeddings.weight" in holdfast(*command, expect=1).stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a host without a GPU")
+def test_a_worker_without_its_device_ends_and_says_why(fasta: Path, tmp_path: Path) -> None:
+    model = save_esm2(tmp_path / "esm2")
+    command = ["embed", fasta, "-o", tmp_path / "out.npy", "-m", model, "--device", "0"]
+    assert "torch sees 0 CUDA devices" in holdfast(*command, expect=1).stderr
 
 
 def test_a_host_with_another_model_under_the_same_name_computes_nothing(tmp_path: Path) -> None:
