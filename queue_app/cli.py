@@ -244,10 +244,25 @@ def resume(
 @app.command()
 def cancel(job: JobArgument, broker: BrokerOption = None) -> None:
     """Stop a job at the next batch boundary. What is committed stays; resume goes on."""
-    from queue_app.lookup import manifest_of
+    from queue_app.control import cancel as run_cancel
 
-    manifest = manifest_of(job, broker or _environment_broker())
-    print(f"job {manifest.job_id}: {manifest.cancel()}")
+    _print_state(*run_cancel(job, broker or _environment_broker()))
+
+
+@app.command()
+def pause(job: JobArgument, broker: BrokerOption = None) -> None:
+    """Stop a job at the next batch boundary until it is unpaused."""
+    from queue_app.control import pause as run_pause
+
+    _print_state(*run_pause(job, broker or _environment_broker()))
+
+
+@app.command()
+def unpause(job: JobArgument, broker: BrokerOption = None) -> None:
+    """Let a paused job go on."""
+    from queue_app.control import unpause as run_unpause
+
+    _print_state(*run_unpause(job, broker or _environment_broker()))
 
 
 @app.command()
@@ -289,6 +304,10 @@ def clean(job_dir: JobDirArgument) -> None:
 
 
 # ---- what the commands share
+
+
+def _print_state(job_id: str, state: str) -> None:
+    print(f"job {job_id}: {state}")
 
 
 def _request(options: dict[str, Any]) -> "EmbedRequest":

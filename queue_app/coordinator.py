@@ -253,7 +253,8 @@ def _run_with_server(
         if server:
             # Messages of an earlier run may name queues that have no worker now, or a shard twice.
             client.delete("", *client.scan_iter("?pu[0-9]*", _type="list"))
-        env = {**os.environ, **run.settings, "HOLDFAST_BROKER_URL": url}
+        roots = str(run.job_dir.path)
+        env = {**os.environ, **run.settings, "HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": roots}
         workers = GPUProcessCoordinator(run.queues, env, run.job_dir.logs, processes)
         return _run_job(run, there, url, client, workers, server, view)
     except redis.ResponseError as error:
@@ -306,12 +307,8 @@ def run_workers(queues: Sequence[str], url: str, config: RuntimeConfig) -> None:
 
 def _begin(client: redis.Redis, url: str, prepared: Prepared, queues: Sequence[str], view: View) -> None:
     job = prepared.job
-    manifest = CheckpointManifest(client, job.job_id)
-    app = make_app(url)
-    sent = announce(client, app, prepared, queues, resend_all=True)
-    manifest.set_exporter("coordinator")
-    if manifest.revive():
-        sent = announce(client, app, prepared, queues, resend_all=True)
+    sent = announce(client, make_app(url), prepared, queues, resend_all=True)
+    CheckpointManifest(client, job.job_id).set_exporter("coordinator")
     what = "submitted" if prepared.created else "resumed"
     view.say(
         f"job {job.job_id} {what}: {job.counts.num_records:,} sequences in {len(job.shards)} shards, "

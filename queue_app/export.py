@@ -184,14 +184,19 @@ def meta_path(output: Path) -> Path:
     return output.with_name(output.name + ".meta.json")
 
 
+def exported(job: Job) -> dict[str, Any] | None:
+    """The meta.json of the job's output; None while it was not written, or belongs to another job."""
+    try:
+        meta = json.loads(meta_path(Path(job.output)).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return meta if isinstance(meta, dict) and meta.get("job") == job.job_id else None
+
+
 def output_damage(job: Job) -> list[str]:
     """What is wrong with the job's output, if it was written; one that was moved away is not damage."""
-    output = Path(job.output)
-    try:
-        meta = json.loads(meta_path(output).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return []
-    if not output.exists() or meta.get("job") != job.job_id:
+    output, meta = Path(job.output), exported(job)
+    if meta is None or not output.exists():
         return []
     written = {output.parent / name: digest for name, digest in meta["files"].items()}
     damaged = [path for path, digest in written.items() if not path.is_file() or file_digest(path) != digest]

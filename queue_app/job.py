@@ -119,7 +119,7 @@ _JOB = TypeAdapter(Job)
 
 @dataclass(frozen=True, slots=True)
 class JobDir:
-    """Where everything of a job lies. Only names: nothing here touches the disk but `load` and `write`."""
+    """Where everything of a job lies. Mostly names: only `load`, `write` and `hold` touch the disk."""
 
     path: Path
 
@@ -130,6 +130,11 @@ class JobDir:
     @property
     def server_json(self) -> Path:
         return self.path / "server.json"
+
+    @property
+    def held(self) -> Path:
+        """There while the job is paused or cancelled: nobody may start it again by himself."""
+        return self.path / "held"
 
     @property
     def logs(self) -> Path:
@@ -156,6 +161,11 @@ class JobDir:
         """The shard's LMDB environment; under `scratch` it needs the job's id to be unique."""
         home = self.path / "checkpoints" if scratch is None else scratch / job_id
         return home / f"{index:05d}.lmdb"
+
+    def hold(self) -> None:
+        """Note that the job is paused or cancelled, where this host can see its directory."""
+        if self.path.is_dir():
+            self.held.touch()
 
     def load(self) -> Job:
         """Read job.json.

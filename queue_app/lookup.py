@@ -46,8 +46,8 @@ def server_url(directory: JobDir | None, broker: str | None) -> str:
     return broker or runtime_config().broker_url
 
 
-def manifest_of(job: str, broker: str | None) -> CheckpointManifest:
-    """The manifest of a job that the server knows.
+def manifest_of(job: str, broker: str | None) -> tuple[CheckpointManifest, str]:
+    """The manifest of a job that the server knows, and the server's url.
 
     Raises:
         BrokerUnreachable: no server answers.
@@ -60,7 +60,7 @@ def manifest_of(job: str, broker: str | None) -> CheckpointManifest:
     manifest = CheckpointManifest(client, directory.load().job_id if directory else job)
     if manifest.job_status() is None:
         raise JobNotFound(f"{job}: the server does not know this job")
-    return manifest
+    return manifest, url
 
 
 def snapshots(job: str | None, broker: str | None) -> list[Snapshot]:

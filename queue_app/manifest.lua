@@ -42,12 +42,13 @@ end
 -- A job with nothing left to do has ended; one that got work back runs again.
 local function settle()
   local state = redis.call('HGET', job, 'state')
-  if state == 'ingesting' or state == 'paused' or state == 'cancelled' then return end
+  if state == 'ingesting' or state == 'cancelled' then return end
   local total = number(job, 'num_shards')
   local done, failed, cancelled = number(job, 'done'), number(job, 'failed'), number(job, 'cancelled')
   local settled = 'running'
   if done == total then settled = 'done'
   elseif done + failed + cancelled == total then settled = failed > 0 and 'failed' or 'cancelled' end
+  if state == 'paused' and settled == 'running' then return end
   redis.call('HSET', job, 'state', settled)
 end
 
@@ -213,6 +214,20 @@ function op.cancel()
   end
   local state = redis.call('HGET', job, 'state')
   if state ~= 'done' then redis.call('HSET', job, 'state', 'cancelled') end
+  return { 'ok', redis.call('HGET', job, 'state') }
+end
+
+-- Nothing is given out any more; holders stop at their next batch boundary and give their shards back.
+function op.pause()
+  if redis.call('HGET', job, 'state') == 'running' then redis.call('HSET', job, 'state', 'paused') end
+  return { 'ok', redis.call('HGET', job, 'state') }
+end
+
+function op.unpause()
+  if redis.call('HGET', job, 'state') == 'paused' then
+    redis.call('HSET', job, 'state', 'running')
+    settle()
+  end
   return { 'ok', redis.call('HGET', job, 'state') }
 end
 

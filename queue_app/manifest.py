@@ -232,6 +232,14 @@ class CheckpointManifest:
         """Cancel every shard that is not done. A job that is done stays done."""
         return JobState(self._call("cancel")[1])
 
+    def pause(self) -> JobState:
+        """Give out nothing any more, and have holders stop at their next batch; only a running job pauses."""
+        return JobState(self._call("pause")[1])
+
+    def unpause(self) -> JobState:
+        """End a pause. The messages that were refused meanwhile must be sent again."""
+        return JobState(self._call("unpause")[1])
+
     def revive(self) -> int:
         """Give failed and cancelled shards another chance; answers how many there were."""
         return int(self._call("revive")[1])

@@ -150,6 +150,7 @@ def _changed_options(old: EmbedOptions, new: EmbedOptions) -> list[str]:
 
 def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
     """Remove a job's work: job.json first, so that what is left of it is never taken for a job."""
+    job_dir.hold()  # or the reconciler would take what is forgotten for lost, and rebuild it
     # Of a job that cannot be read, keys that nobody looks at are left to the server.
     with contextlib.suppress(Damage, UsageError):
         if client is not None:
@@ -163,6 +164,7 @@ def _install(job: Job, incoming: JobDir, job_dir: JobDir) -> None:
     for path in (job_dir.shards, job_dir.results, job_dir.path / "done"):
         shutil.rmtree(path, ignore_errors=True)
     incoming.shards.rename(job_dir.shards)
+    job_dir.held.unlink(missing_ok=True)
     incoming.path.rmdir()
     job_dir.results.mkdir()
     (job_dir.path / "done").mkdir()
@@ -218,9 +220,9 @@ def announce(
 ) -> int:
     """Fill the manifest from the job directory and wake workers for what is left.
 
-    `resend_all` sends every pending shard again, whatever was sent before (the queues may have
-    changed or be lost); otherwise only those that no message is under way for. Answers how many
-    messages were sent.
+    A job that was cancelled, paused or given up goes on. `resend_all` sends every pending shard again,
+    whatever was sent before (the queues may have changed or be lost); otherwise only those that no message
+    is under way for. Answers how many messages were sent.
     """
     job, job_dir = prepared.job, prepared.job_dir
     manifest = CheckpointManifest(client, job.job_id)
@@ -228,6 +230,8 @@ def announce(
     done = finished_shards(job, job_dir)
     manifest.initialize(job, str(job_dir.path), routes, done)
     correct(manifest, job, done)
+    job_dir.held.unlink(missing_ok=True)
+    manifest.revive()
     pending = [
         status.index
         for status in manifest.shard_statuses(shard.index for shard in job.shards)

@@ -9,9 +9,9 @@ import base64
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import redis
 
@@ -29,6 +29,15 @@ ACTING_MILLISECONDS = 5_000
 
 Send = Callable[[CheckpointManifest, str, Mapping[int, str]], None]
 """Sends one message per shard: manifest, job directory, shard index -> queue."""
+Rebuild = Callable[[Job, JobDir, Sequence[str]], None]
+"""Makes a job known to the server again and sends its messages to these queues."""
+
+
+class Roots(Protocol):
+    """Where jobs lie that the server may have forgotten."""
+
+    def forgotten(self, known_ids: Collection[str]) -> Iterable[tuple[Job, JobDir]]:
+        """Those that want work, and whose id the server does not know."""
 
 
 # ---- what the job directory says
@@ -87,15 +96,20 @@ class Reconciler:
         *,
         lease_seconds: float,
         resend_seconds: float,
+        roots: Roots | None = None,
+        rebuild: Rebuild | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = client
         self.name = name
         self.send = send
+        self.roots = roots
+        self.rebuild = rebuild
         self.lease_seconds = lease_seconds
         self.resend_seconds = resend_seconds
         self.clock = clock
         self._observed: dict[tuple[str, int], _Observation] = {}
+        self._known_ids: frozenset[str] = frozenset()
         self._next_scan = clock()
 
     def step(self) -> None:
@@ -103,6 +117,8 @@ class Reconciler:
         try:
             for manifest, job_dir in self._running_jobs():
                 self._release_dead_leases(manifest, job_dir)
+            if self.clock() >= self._next_scan or self._has_forgotten():
+                self._rebuild_forgotten()
             if self.clock() >= self._next_scan:
                 self._next_scan = self.clock() + self.resend_seconds / 2
                 for manifest, job_dir in self._running_jobs():
@@ -117,6 +133,25 @@ class Reconciler:
             status = manifest.job_status()
             if status is not None and status.state is JobState.RUNNING:
                 yield manifest, job_dir
+
+    # ---- a server that lost its data
+
+    def _has_forgotten(self) -> bool:
+        """True when a job that the server knew a moment ago is unknown to it now."""
+        known_before, self._known_ids = self._known_ids, self._job_ids()
+        return not known_before <= self._known_ids
+
+    def _rebuild_forgotten(self) -> None:
+        if self.roots is None or self.rebuild is None:
+            return
+        for job, job_dir in self.roots.forgotten(self._job_ids()):
+            queues = live_queues(self.client, job, self.lease_seconds)
+            if queues and self._may_act():
+                self.rebuild(job, job_dir, queues)
+                log.warning("rebuilt from its directory job=%s dir=%s", job.job_id, job_dir.path)
+
+    def _job_ids(self) -> frozenset[str]:
+        return frozenset(cast("Sequence[str]", self.client.hkeys(keys.JOBS)))
 
     # ---- dead leases
 
@@ -204,6 +239,13 @@ class Reconciler:
         """True for one observer at a time."""
         taken = self.client.set(keys.RECONCILER, self.name, nx=True, px=ACTING_MILLISECONDS)
         return bool(taken) or self.client.get(keys.RECONCILER) == self.name
+
+
+def live_queues(client: redis.Redis, job: Job, lease_seconds: float) -> list[str]:
+    """The queues with a live worker of the kind of device that the job was planned for."""
+    kind = "cpu" if job.options.device_class == "cpu" else "gpu"
+    queues = {worker.queue for worker in live_workers(client, lease_seconds)}
+    return sorted(queue for queue in queues if queue.startswith(kind))
 
 
 def queued_shards(client: redis.Redis, queue: str) -> set[tuple[str, int]]:

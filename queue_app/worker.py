@@ -13,22 +13,27 @@ import re
 import socket
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
+import redis
 from celery import bootsteps
 from celery.signals import celeryd_init, worker_process_init, worker_shutting_down
 
 from queue_app import keys
 from queue_app.broker import TRANSIENT, connect
-from queue_app.celery_app import app
+from queue_app.celery_app import EXPORT_JOB, app
+from queue_app.job import Job, JobDir
 from queue_app.launch import die_with_parent
 from queue_app.lock import FileLock, JobBusy
+from queue_app.manifest import CheckpointManifest, JobState
 from queue_app.owner import Owner
-from queue_app.producer import send_shards
+from queue_app.producer import Prepared, announce, send_shards
 from queue_app.recovery import Reconciler
+from queue_app.roots import JobRoots
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.workers import WorkerEntry, register, unregister
 
@@ -179,6 +184,8 @@ class ReconcilerStep(bootsteps.StartStopStep):
             lambda manifest, job_dir, routes: send_shards(app, manifest, job_dir, routes),
             lease_seconds=config.lease_seconds,
             resend_seconds=config.resend_seconds,
+            roots=JobRoots(config.roots, config.broker_url),
+            rebuild=lambda job, job_dir, queues: rebuild(client, job, job_dir, queues),
         )
         owner = Owner.current(worker.hostname)
         while not self._ended.is_set():
@@ -190,6 +197,14 @@ class ReconcilerStep(bootsteps.StartStopStep):
             self._ended.wait(config.reconcile_seconds)
         with contextlib.suppress(*TRANSIENT):  # a server that is away forgets us by itself
             unregister(client, worker.hostname)
+
+
+def rebuild(client: redis.Redis, job: Job, job_dir: JobDir, queues: Sequence[str]) -> None:
+    """Fill the manifest of a forgotten job from its directory; export it if only that was left."""
+    announce(client, app, Prepared(job, job_dir, created=False), queues, resend_all=True)
+    status = CheckpointManifest(client, job.job_id).job_status()
+    if status is not None and status.state is JobState.DONE:
+        app.send_task(EXPORT_JOB, args=[job.job_id, str(job_dir.path)], queue=queues[0])
 
 
 def _entry(worker: Any, owner: Owner) -> WorkerEntry:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,9 @@ from runs import (
 )
 from safetensors.numpy import save_file
 from waiting import wait_for
+
+from queue_app.broker import connect
+from queue_app.server import ServerAddress
 
 NUM_RECORDS = 600
 SLOW = ["-m", "mock:16,delay_ms=40", "--toks-per-batch", "512", "--commit-seconds", "0.2"]
@@ -285,6 +289,42 @@ def test_cancel_stops_a_job_and_resume_finishes_it(fasta: Path, undisturbed: Pat
         assert job.wait(timeout=60) == 1
     holdfast("resume", job_dir, "--workers", "2")
     assert bytes_of(output) == bytes_of(undisturbed)
+
+
+def test_a_paused_job_rests_until_it_is_unpaused(fasta: Path, undisturbed: Path, tmp_path: Path) -> None:
+    output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
+    with running("embed", fasta, "-o", output, *SLOW, *CPU) as job:
+        wait_for_progress(job_dir, 0.1, job)
+        assert "paused" in holdfast("pause", job_dir).stdout
+        wait_for(lambda: status(job_dir)["shards"]["running"] == 0, "the holders to stop")
+        resting = status(job_dir)
+        assert resting["state"] == "paused"
+        assert "running" in holdfast("unpause", job_dir).stdout
+        assert job.wait(timeout=120) == 0
+    assert resting["sequences"]["done"] < NUM_RECORDS
+    assert bytes_of(output) == bytes_of(undisturbed)
+    assert max(committed_batches(job_dir).values()) == 1
+
+
+@pytest.mark.parametrize("how", ["flushed", "killed and without its data"])
+def test_a_job_that_the_server_forgot_is_rebuilt_from_its_directory(
+    fasta: Path, undisturbed: Path, tmp_path: Path, how: str
+) -> None:
+    output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
+    with running("embed", fasta, "-o", output, *SLOW, *CPU) as job:
+        wait_for_progress(job_dir, 0.2, job)
+        address = ServerAddress.read(job_dir / "server.json")
+        assert address is not None
+        if how == "flushed":
+            with connect(address.url) as client:
+                client.flushall()
+        else:
+            shutil.rmtree(job_dir / "server")
+            os.kill(json.loads((job_dir / "processes.json").read_text())["server"]["pid"], signal.SIGKILL)
+        assert job.wait(timeout=150) == 0
+    assert "rebuilt from its directory" in logs_of(job_dir)
+    assert bytes_of(output) == bytes_of(undisturbed)
+    assert max(committed_batches(job_dir).values()) == 1
 
 
 def test_a_damaged_result_is_found_named_and_computed_again(fasta: Path, tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""Cancel, pause and unpause a job: in the manifest at once, and in its directory, which outlives that."""
+
+from pathlib import Path
+
+from queue_app.celery_app import make_app
+from queue_app.job import JobDir
+from queue_app.lookup import manifest_of
+from queue_app.manifest import CheckpointManifest, JobState
+from queue_app.producer import Prepared, announce
+from queue_app.recovery import live_queues
+from queue_app.settings import runtime_config
+
+
+def cancel(job: str, broker: str | None) -> tuple[str, JobState]:
+    """Stop a job at the next batch boundary; answers its id and state. A finished one stays finished."""
+    manifest, _ = manifest_of(job, broker)
+    _directory(manifest).hold()
+    return manifest.job_id, manifest.cancel()
+
+
+def pause(job: str, broker: str | None) -> tuple[str, JobState]:
+    """Stop a running job at the next batch boundary, until it is unpaused."""
+    manifest, _ = manifest_of(job, broker)
+    _directory(manifest).hold()
+    return manifest.job_id, manifest.pause()
+
+
+def unpause(job: str, broker: str | None) -> tuple[str, JobState]:
+    """Let a paused job go on, and send the messages again that were refused meanwhile."""
+    manifest, url = manifest_of(job, broker)
+    directory = _directory(manifest)
+    directory.held.unlink(missing_ok=True)
+    state = manifest.unpause()
+    if state is JobState.RUNNING and directory.job_json.is_file():
+        known = directory.load()
+        queues = live_queues(manifest.client, known, runtime_config().lease_seconds)
+        if queues:
+            prepared = Prepared(known, directory, created=False)
+            announce(manifest.client, make_app(url), prepared, queues, resend_all=True)
+    return manifest.job_id, state
+
+
+def _directory(manifest: CheckpointManifest) -> JobDir:
+    status = manifest.job_status()
+    return JobDir(Path(status.job_dir if status else ""))
