@@ -5,6 +5,7 @@ by the token), done file, manifest. Whoever comes later finds the farthest step 
 on from there.
 """
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,10 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from checkpoint import Block, CheckpointStore, CheckpointTrigger, CheckpointWriter
+from checkpoint.flight import FlightLog
 from checkpoint.records import DoneRecord, QuarantineEntry
-from gpu_tasks.batching import BatchPlan, plan_batches
+from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
+from gpu_tasks.guarded import GuardedRun
 from gpu_tasks.models import EmbeddingModel
-from gpu_tasks.runner import RESUMED, AsyncInferenceRunner, InferenceResult
+from gpu_tasks.runner import AsyncInferenceRunner, InferenceResult
 from gpu_tasks.windows import Vectors, combine_windows
 from queue_app.durable import file_digest, write_durably
 from queue_app.errors import Damage
@@ -120,17 +123,22 @@ class ShardRun:
 
         log.info("computing %s batches=%d resumed=%d", self.label, plan.num_batches, len(committed))
         self.report(committed_progress(plan, committed, len(quarantined), rejected))
-        runner = AsyncInferenceRunner(self.model, store_dtype=self.job.options.store_dtype)
-        results = runner.run(
-            plan, skip=frozenset(committed), exclude=quarantined, should_stop=self.should_stop
+        flight = FlightLog.open(self.store_path / "flight.json")
+        run = GuardedRun(
+            runner=AsyncInferenceRunner(self.model, store_dtype=self.job.options.store_dtype),
+            plan=plan,
+            flight=flight,
+            committed=frozenset(committed),
+            excluded=frozenset(quarantined),
+            should_stop=self.should_stop,
         )
-        with self._writer(store, note_commit) as writer:
+        with self._writer(store, note_commit) as writer, contextlib.closing(run.results()) as results:
             for result in results:
-                if result.batch_idx == RESUMED:
-                    continue
-                bad = not_finite_entries(result, self.lease, records)
+                bad = [*accused_entries(flight, plan.ordinals(result.batch_idx), self.lease, records),
+                       *not_finite_entries(result, self.lease, records)]  # fmt: skip
                 quarantined.update(entry.ordinal for entry in bad)
                 writer.put(as_block(result), bad)
+        flight.rest()
 
     def _writer(self, store: CheckpointStore, on_commit: Callable[[Sequence[int]], None]) -> CheckpointWriter:
         run, config = self.job.run, self.config
@@ -229,6 +237,18 @@ def not_finite_entries(result: InferenceResult, lease: Lease, records: ShardReco
     """The records of which a row came out as NaN or infinite."""
     bad = np.unique(result.ordinals[~result.finite]).tolist()
     return [_entry(lease, records, ordinal, NOT_FINITE) for ordinal in bad]
+
+
+def accused_entries(
+    flight: FlightLog, ordinals: Ordinals, lease: Lease, records: ShardRecords
+) -> list[QuarantineEntry]:
+    """The records of a batch that it was computed without, because they kill, fail or do not fit."""
+    there = set(ordinals.tolist())
+    return [
+        _entry(lease, records, ordinal, reason)
+        for ordinal, reason in sorted(flight.accused.items())
+        if ordinal in there
+    ]
 
 
 def _entry(lease: Lease, records: ShardRecords, ordinal: int, reason: str) -> QuarantineEntry:

@@ -56,7 +56,9 @@ def warm_up(**_: object) -> None:
 @app.task(
     name=EMBED_SHARD,
     bind=True,
-    autoretry_for=(*TRANSIENT, OSError, ModelError),
+    # Whatever it was may pass; the manifest counts the attempts, and gives up at the limit.
+    autoretry_for=(Exception,),
+    dont_autoretry_for=(Reject, Damage),
     retry_backoff=1,
     retry_backoff_max=RETRY_SECONDS_MOST,
     retry_jitter=True,

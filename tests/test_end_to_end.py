@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -409,6 +410,30 @@ def test_a_shard_is_given_up_after_the_limit_and_the_same_command_tries_again(
 
 def logs_of(job_dir: Path) -> str:
     return "".join(log.read_text() for log in (job_dir / "logs").glob("*.log"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        ("kill", "computing it alone ended the process, 2 times"),
+        ("raise", "computing it alone failed (ValueError: a sequence holds WWWWW), 2 times"),
+        ("nan", "not finite"),
+    ],
+)
+def test_a_record_that_does_harm_is_set_aside_and_all_others_embedded(
+    fasta: Path, undisturbed: Path, tmp_path: Path, harm: str, reason: str
+) -> None:
+    poisoned = tmp_path / "poisoned.fasta"
+    poisoned.write_text(fasta.read_text() + f">poison\n{protein(5)}WWWWW\n")
+    output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
+    model = f"mock:16,{harm}=WWWWW"
+    holdfast("embed", poisoned, "-m", model, "-o", output, *CPU, "--toks-per-batch", "512", expect=3)
+    (line,) = (tmp_path / "out.npy.quarantine.tsv").read_text().splitlines()[1:]
+    assert line.split("\t")[:2] == [str(NUM_RECORDS), "poison"]
+    assert reason in line
+    assert bytes_of(output) == bytes_of(undisturbed)
+    deaths = len(set(re.findall(r"pid:(\d+) exited with", logs_of(job_dir))))
+    assert deaths <= (4 if harm == "kill" else 0)
 
 
 def test_a_model_that_does_not_load_fails_the_job_with_its_reason(fasta: Path, tmp_path: Path) -> None:

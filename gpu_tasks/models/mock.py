@@ -1,13 +1,18 @@
-"""`mock:DIM[,delay_ms=N]`: vectors that depend on the sequence alone, without torch.
+"""`mock:DIM[,OPTION...]`: vectors that depend on the sequence alone, without torch.
 
 Every number comes from integer arithmetic on the sequence's bytes, so it is the same on every machine
 and in whatever batch, and two different sequences have different vectors.
+
+Options are `delay_ms=N`, the time that each batch takes, and three ways to be harmed by a sequence that
+holds a motif: `kill=MOTIF` ends the process by SIGKILL, `raise=MOTIF` fails, `nan=MOTIF` gives NaN.
 """
 
+import os
 import re
+import signal
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +22,19 @@ from gpu_tasks.device import HostPending, StoreDtype, host_pending
 from gpu_tasks.errors import ModelLoadError
 from gpu_tasks.models import Pool
 
-_REF = re.compile(r"mock:(?P<dim>\d{1,5})(,delay_ms=(?P<delay_ms>\d{1,6}))?")
+_REF = re.compile(r"mock:(?P<dim>\d{1,5})(?P<options>(,delay_ms=\d{1,6}|,(kill|raise|nan)=[A-Za-z]{1,32})*)")
 _CLS, _EOS = 256, 257
 _HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True, slots=True)
 class MockModel:
-    """A stand-in for a model: bytes are its tokens, `delay_ms` the time that each batch takes."""
+    """A stand-in for a model: bytes are its tokens. `harm` maps kill, raise and nan to their motifs."""
 
     name: str
     dim: int
     delay_ms: int = 0
+    harm: Mapping[str, str] = field(default_factory=dict)
     pool: Pool = "mean"
     normalize: bool = False
     max_length: int = 1022
@@ -50,15 +56,32 @@ class MockStaged:
 
     def launch(self, store_dtype: StoreDtype) -> HostPending:
         time.sleep(self.model.delay_ms / 1000)
-        return host_pending(_vectors(_hashes(self.batch), self.model.dim), store_dtype)
+        if self._rows_with("kill").any():
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._rows_with("raise").any():
+            raise ValueError(f"a sequence holds {self.model.harm['raise']}")
+        vectors = _vectors(_hashes(self.batch), self.model.dim)
+        vectors[self._rows_with("nan")] = np.nan
+        return host_pending(vectors, store_dtype)
+
+    def _rows_with(self, harm: str) -> npt.NDArray[np.bool_]:
+        """bool[n]: the rows whose sequence holds the motif of this harm."""
+        rows = np.zeros(self.batch.num_rows, np.bool_)
+        if motif := self.model.harm.get(harm):
+            text = np.where(self.batch.input_ids < _CLS, self.batch.input_ids, 0).astype(np.uint8).tobytes()
+            found = [match.start() for match in re.finditer(motif.encode(), text)]
+            rows[np.searchsorted(self.batch.cu_seqlens, found, side="right") - 1] = True
+        return rows
 
 
 def load_mock(ref: str, *, pool: Pool | None = None) -> MockModel:
-    """Raises ModelLoadError when `ref` is not `mock:DIM[,delay_ms=N]`."""
+    """Raises ModelLoadError when `ref` is not `mock:DIM` with its options."""
     match = _REF.fullmatch(ref)
     if match is None or not int(match["dim"]):
         raise ModelLoadError(f"{ref!r}: write mock:DIM or mock:DIM,delay_ms=N, as in mock:16,delay_ms=20")
-    return MockModel(ref, int(match["dim"]), int(match["delay_ms"] or 0), pool or "mean")
+    options = dict(option.split("=") for option in match["options"].split(",")[1:])
+    delay_ms = int(options.pop("delay_ms", 0))
+    return MockModel(ref, int(match["dim"]), delay_ms, options, pool or "mean")
 
 
 def _hashes(batch: TokenBatch) -> npt.NDArray[np.uint64]:

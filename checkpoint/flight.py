@@ -1,0 +1,141 @@
+"""What was being computed when a process died, in a note that outlives it; and what follows from it.
+
+The note lies beside the shard's store and is replaced before every batch, by a rename without fsync: it
+has to outlive a process, not a power loss. A batch in which processes die is suspected; its records are
+then tried alone, and the one that ends the process again is accused. A death proves nothing by itself:
+kills come from outside too. So only a record that did it twice is accused, and only when the parent of
+the process saw it, which a kill of the whole worker does not leave alive.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from checkpoint.owner import ProcessId, identify
+
+DEATHS_BEFORE_PROBES = 2
+DEATHS_BEFORE_ACCUSATION = 2
+
+
+@dataclass(slots=True)
+class _Note:
+    """Keys of the dicts are numbers as strings, as JSON has them."""
+
+    in_flight: list[int] = field(default_factory=list)
+    probed: int | None = None
+    parent: tuple[int, int] | None = None
+    error: str = ""
+    batch_deaths: dict[str, int] = field(default_factory=dict)
+    probe_deaths: dict[str, int] = field(default_factory=dict)
+    cleared: list[int] = field(default_factory=list)
+    accused: dict[str, str] = field(default_factory=dict)
+
+
+class FlightLog:
+    """The note of one shard. `open` counts what the last process left in it."""
+
+    def __init__(self, path: Path, note: _Note) -> None:
+        self.path = path
+        self._note = note
+
+    @classmethod
+    def open(cls, path: Path) -> "FlightLog":
+        """A note that cannot be read, as after a power loss, is as good as none."""
+        try:
+            note = _Note(**json.loads(path.read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            note = _Note()
+        log = cls(path, note)
+        log._take_stock()
+        return log
+
+    @property
+    def suspects(self) -> tuple[int, ...]:
+        """Batches in which a process died, and which nobody has finished since."""
+        return tuple(sorted(int(index) for index in self._note.batch_deaths))
+
+    @property
+    def accused(self) -> Mapping[int, str]:
+        """Records that are not to be computed again, and why."""
+        return {int(ordinal): reason for ordinal, reason in self._note.accused.items()}
+
+    def must_probe(self, batch_idx: int) -> bool:
+        """True when so many died in the batch that its records are to be tried alone."""
+        return self._note.batch_deaths.get(str(batch_idx), 0) >= DEATHS_BEFORE_PROBES
+
+    def is_settled(self, ordinal: int) -> bool:
+        """True when the record was tried alone, and either passed or is accused."""
+        return ordinal in self._note.cleared or str(ordinal) in self._note.accused
+
+    # ---- noting
+
+    def begin(self, batch_idx: int) -> None:
+        """A batch is about to be computed."""
+        self._note.in_flight.append(batch_idx)
+        self._write()
+
+    def landed(self, batch_idx: int) -> None:
+        """Its vectors are there: whatever died in it before, it was not the batch."""
+        if batch_idx in self._note.in_flight:
+            self._note.in_flight.remove(batch_idx)
+        if self._note.batch_deaths.pop(str(batch_idx), None) is not None:
+            self._write()
+
+    def begin_probe(self, ordinal: int) -> None:
+        """A record is about to be tried alone."""
+        self._note.probed = ordinal
+        self._write()
+
+    def passed(self, ordinal: int) -> None:
+        """The record did no harm."""
+        self._note.probed = None
+        self._note.cleared.append(ordinal)
+        self._write()
+
+    def accuse(self, ordinal: int, reason: str) -> None:
+        self._note.accused[str(ordinal)] = reason
+        self._write()
+
+    def failed(self, error: Exception) -> None:
+        """Computing raised: what is in flight stays noted, as if the process had died of it."""
+        self._note.error = f"{type(error).__name__}: {error}"
+        self._write()
+
+    def rest(self) -> None:
+        """Nothing is being computed any more; what ends now is nobody's fault."""
+        self._note.in_flight.clear()
+        self._note.probed = None
+        self._write()
+
+    # ---- counting
+
+    def _take_stock(self) -> None:
+        note = self._note
+        for index in note.in_flight:
+            note.batch_deaths[str(index)] = note.batch_deaths.get(str(index), 0) + 1
+        if note.probed is not None and self._was_seen():
+            deaths = note.probe_deaths.get(str(note.probed), 0) + 1
+            note.probe_deaths[str(note.probed)] = deaths
+            if deaths >= DEATHS_BEFORE_ACCUSATION:
+                what = f"failed ({note.error})" if note.error else "ended the process"
+                note.accused[str(note.probed)] = f"computing it alone {what}, {deaths} times"
+        if note.in_flight or note.probed is not None:
+            note.in_flight, note.probed, note.error = [], None, ""
+            self._write()
+
+    def _was_seen(self) -> bool:
+        """True when the parent of the process that died still lives."""
+        return self._note.parent is not None and _is_alive(ProcessId(*self._note.parent))
+
+    def _write(self) -> None:
+        parent = identify(os.getppid())
+        self._note.parent = None if parent is None else (parent.pid, parent.start_time)
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        temporary.write_text(json.dumps(asdict(self._note)))
+        temporary.replace(self.path)
+
+
+def _is_alive(process: ProcessId) -> bool:
+    return identify(process.pid) == process

@@ -1,0 +1,86 @@
+"""Runs a shard's batches so that a record which kills, fails or does not fit costs itself alone."""
+
+from collections.abc import Callable, Collection, Generator, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from checkpoint.flight import FlightLog
+from gpu_tasks.batching import BatchPlan, TokenBatch
+from gpu_tasks.errors import RecordTooLarge
+from gpu_tasks.runner import RESUMED, AsyncInferenceRunner, InferenceResult
+
+
+@dataclass(slots=True)
+class GuardedRun:
+    """One attempt at a shard. `flight.accused` grows while it runs."""
+
+    runner: AsyncInferenceRunner
+    plan: BatchPlan
+    flight: FlightLog
+    committed: Collection[int]
+    excluded: Collection[int]
+    should_stop: Callable[[], bool]
+    _done: set[int] = field(default_factory=set, init=False)
+
+    def results(self) -> Generator[InferenceResult]:
+        """Suspected batches first, each by itself; then the others, overlapped.
+
+        Raises:
+            Exception: whatever computing raised; the flight log keeps what was in flight.
+        """
+        self._done = set(self.committed)
+        while True:
+            try:
+                yield from self._suspects()
+                yield from self._others()
+                return
+            except RecordTooLarge as error:
+                self.flight.rest()
+                self.flight.accuse(error.ordinal, f"{error.num_tokens} tokens do not fit in the memory")
+            except GeneratorExit:
+                self.flight.rest()
+                raise
+            except Exception as error:
+                self.flight.failed(error)
+                raise
+
+    def _suspects(self) -> Iterator[InferenceResult]:
+        for batch_idx in self.flight.suspects:
+            if batch_idx in self._done or self.should_stop():
+                continue
+            if self.flight.must_probe(batch_idx):
+                self._probe(self._batch(batch_idx))
+            self.flight.begin(batch_idx)
+            yield self._landed(self.runner.compute(self._batch(batch_idx)))
+
+    def _probe(self, batch: TokenBatch) -> None:
+        """Try each record alone. The vectors are thrown away: their last bits could differ."""
+        for ordinal in np.unique(batch.ordinals).tolist():
+            if not self.flight.is_settled(ordinal):
+                self.flight.begin_probe(ordinal)
+                self.runner.compute(batch.select(batch.ordinals == ordinal))
+                self.flight.passed(ordinal)
+
+    def _others(self) -> Iterator[InferenceResult]:
+        results = self.runner.run(
+            self.plan,
+            skip=frozenset(self._done),
+            exclude=self._excluded(),
+            should_stop=self.should_stop,
+            on_start=self.flight.begin,
+        )
+        for result in results:
+            if result.batch_idx != RESUMED:
+                yield self._landed(result)
+
+    def _landed(self, result: InferenceResult) -> InferenceResult:
+        self.flight.landed(result.batch_idx)
+        self._done.add(result.batch_idx)
+        return result
+
+    def _batch(self, batch_idx: int) -> TokenBatch:
+        return self.plan.batch(batch_idx).without(self._excluded())
+
+    def _excluded(self) -> set[int]:
+        return {*self.excluded, *self.flight.accused}
