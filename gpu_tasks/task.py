@@ -31,7 +31,7 @@ from queue_app.manifest import CheckpointManifest, JobState, Lease, Progress, Re
 from queue_app.model_card import describe_model
 from queue_app.owner import Owner
 from queue_app.settings import runtime_config
-from queue_app.worker import is_draining, worker_name
+from queue_app.worker import is_draining, pulse, worker_name
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +163,12 @@ def work(
     from gpu_tasks.shard_run import ShardRun
 
     config = runtime_config()
-    with Heartbeat(manifest, lease, config.beat_seconds) as heartbeat:
+    with Heartbeat(manifest, lease, config.beat_seconds) as heartbeat, pulse.at_work():
+
+        def should_stop() -> bool:
+            pulse.beat()  # asked before each batch
+            return is_draining() or heartbeat.should_stop()
+
         run = ShardRun(
             job=job,
             job_dir=directory,
@@ -171,7 +176,7 @@ def work(
             model=model,
             config=config,
             report=heartbeat.report,
-            should_stop=lambda: is_draining() or heartbeat.should_stop(),
+            should_stop=should_stop,
         )
         try:
             done = run.run()

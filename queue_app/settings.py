@@ -39,6 +39,8 @@ class RuntimeConfig(BaseSettings):
     """A pending shard whose message is older than this is sent again."""
     attempt_limit: int = Field(default=20, ge=1)
     """So many acquisitions without one commit between them fail the shard."""
+    stall_seconds: float = Field(default=600.0, gt=0)
+    """A worker's process that ends no batch for so long is killed, and its shard tried again."""
     grace_seconds: float = Field(default=25.0, gt=0)
     """How long a worker may take to finish its batch after SIGTERM before it is killed."""
 

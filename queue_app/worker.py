@@ -10,6 +10,7 @@ import logging
 import mmap
 import os
 import re
+import signal
 import socket
 import tempfile
 import threading
@@ -32,6 +33,7 @@ from queue_app.lock import FileLock, JobBusy
 from queue_app.manifest import CheckpointManifest, JobState
 from queue_app.owner import Owner
 from queue_app.producer import Prepared, announce, send_shards
+from queue_app.pulse import Pulse
 from queue_app.recovery import Reconciler
 from queue_app.roots import JobRoots
 from queue_app.settings import RuntimeConfig, runtime_config
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 
 QUEUE_NAME = re.compile(r"(gpu|cpu)(\d+)")
 
+pulse = Pulse()
+"""Shared with the children that are forked from here."""
 _draining = mmap.mmap(-1, 1)
 """One byte shared with the children that are forked from here: set when the worker is told to stop."""
 
@@ -190,7 +194,9 @@ class ReconcilerStep(bootsteps.StartStopStep):
         owner = Owner.current(worker.hostname)
         while not self._ended.is_set():
             try:
-                register(client, _entry(worker, owner))
+                entry = _entry(worker, owner)
+                _end_stalled(entry.child_pid, config.stall_seconds)
+                register(client, entry)
                 reconciler.step()
             except TRANSIENT as error:
                 log.warning("not registered: %s", error)
@@ -205,6 +211,15 @@ def rebuild(client: redis.Redis, job: Job, job_dir: JobDir, queues: Sequence[str
     status = CheckpointManifest(client, job.job_id).job_status()
     if status is not None and status.state is JobState.DONE:
         app.send_task(EXPORT_JOB, args=[job.job_id, str(job_dir.path)], queue=queues[0])
+
+
+def _end_stalled(child_pid: int, stall_seconds: float) -> None:
+    """A child that hangs is killed: its lease ends with it, and its batch comes under suspicion."""
+    seconds = pulse.stalled_seconds()
+    if seconds >= stall_seconds and child_pid:
+        log.error("no batch for %.0f s: process %d is killed", seconds, child_pid)
+        pulse.rest()
+        os.kill(child_pid, signal.SIGKILL)
 
 
 def _entry(worker: Any, owner: Owner) -> WorkerEntry:

@@ -417,6 +417,7 @@ def logs_of(job_dir: Path) -> str:
     [
         ("kill", "computing it alone ended the process, 2 times"),
         ("raise", "computing it alone failed (ValueError: a sequence holds WWWWW), 2 times"),
+        ("hang", "computing it alone ended the process, 2 times"),
         ("nan", "not finite"),
     ],
 )
@@ -427,13 +428,25 @@ def test_a_record_that_does_harm_is_set_aside_and_all_others_embedded(
     poisoned.write_text(fasta.read_text() + f">poison\n{protein(5)}WWWWW\n")
     output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
     model = f"mock:16,{harm}=WWWWW"
-    holdfast("embed", poisoned, "-m", model, "-o", output, *CPU, "--toks-per-batch", "512", expect=3)
+    holdfast(
+        "embed",
+        poisoned,
+        "-m",
+        model,
+        "-o",
+        output,
+        *CPU,
+        "--toks-per-batch",
+        "512",
+        expect=3,
+        HOLDFAST_STALL_SECONDS="2",
+    )
     (line,) = (tmp_path / "out.npy.quarantine.tsv").read_text().splitlines()[1:]
     assert line.split("\t")[:2] == [str(NUM_RECORDS), "poison"]
     assert reason in line
     assert bytes_of(output) == bytes_of(undisturbed)
     deaths = len(set(re.findall(r"pid:(\d+) exited with", logs_of(job_dir))))
-    assert deaths <= (4 if harm == "kill" else 0)
+    assert deaths <= (4 if harm in ("kill", "hang") else 0)
 
 
 def test_a_model_that_does_not_load_fails_the_job_with_its_reason(fasta: Path, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 Every number comes from integer arithmetic on the sequence's bytes, so it is the same on every machine
 and in whatever batch, and two different sequences have different vectors.
 
-Options are `delay_ms=N`, the time that each batch takes, and three ways to be harmed by a sequence that
-holds a motif: `kill=MOTIF` ends the process by SIGKILL, `raise=MOTIF` fails, `nan=MOTIF` gives NaN.
+Options are `delay_ms=N`, the time that each batch takes, and four ways to be harmed by a sequence that
+holds a motif: `kill=MOTIF` ends the process by SIGKILL, `hang=MOTIF` never returns, `raise=MOTIF` fails,
+`nan=MOTIF` gives NaN.
 """
 
 import os
@@ -22,14 +23,16 @@ from gpu_tasks.device import HostPending, StoreDtype, host_pending
 from gpu_tasks.errors import ModelLoadError
 from gpu_tasks.models import Pool
 
-_REF = re.compile(r"mock:(?P<dim>\d{1,5})(?P<options>(,delay_ms=\d{1,6}|,(kill|raise|nan)=[A-Za-z]{1,32})*)")
+_REF = re.compile(
+    r"mock:(?P<dim>\d{1,5})(?P<options>(,delay_ms=\d{1,6}|,(kill|hang|raise|nan)=[A-Za-z]{1,32})*)"
+)
 _CLS, _EOS = 256, 257
 _HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True, slots=True)
 class MockModel:
-    """A stand-in for a model: bytes are its tokens. `harm` maps kill, raise and nan to their motifs."""
+    """A stand-in for a model: bytes are its tokens. `harm` maps kill, hang, raise and nan to their motifs."""
 
     name: str
     dim: int
@@ -58,6 +61,8 @@ class MockStaged:
         time.sleep(self.model.delay_ms / 1000)
         if self._rows_with("kill").any():
             os.kill(os.getpid(), signal.SIGKILL)
+        while self._rows_with("hang").any():
+            time.sleep(3600)
         if self._rows_with("raise").any():
             raise ValueError(f"a sequence holds {self.model.harm['raise']}")
         vectors = _vectors(_hashes(self.batch), self.model.dim)
