@@ -281,6 +281,28 @@ def verify(job_dir: JobDirArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def quarantine(
+    job_dir: JobDirArgument,
+    retry: Annotated[bool, typer.Option("--retry", help="Try those again that did harm.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the records that were set aside, and why."""
+    from dataclasses import asdict
+
+    from queue_app.lookup import job_directory
+    from queue_app.quarantine import list_quarantine, retry_quarantine
+
+    directory = job_directory(job_dir)
+    entries = retry_quarantine(directory) if retry else list_quarantine(directory)
+    if as_json:
+        print(json.dumps([asdict(entry) for entry in entries]))
+    for entry in () if as_json else entries:
+        print(f"{entry.ordinal}\t{entry.id}\t{entry.length}\t{entry.reason}")
+    if retry:
+        _say(f"{len(entries)} to be tried again: run the same command, or holdfast resume {directory.path}")
+
+
+@app.command()
 def export(job_dir: JobDirArgument, output: Output, as_json: JsonOption = False) -> None:
     """Write a finished job's vectors to another output, in any format."""
     from queue_app.export import check_output

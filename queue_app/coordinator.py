@@ -283,6 +283,9 @@ def _run_job(
         _watch(client, prepared.job, workers, server, run.config, view)
         grace = IDLE_GRACE_SECONDS
         return export(prepared.job, prepared.job_dir, run.output)
+    except KeyboardInterrupt:
+        view.say("stopping: each worker ends its batch and commits; Ctrl-C again leaves at once")
+        raise
     finally:
         workers.stop(grace_seconds=grace)
 

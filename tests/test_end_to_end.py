@@ -449,6 +449,37 @@ def test_a_record_that_does_harm_is_set_aside_and_all_others_embedded(
     assert deaths <= (4 if harm in ("kill", "hang") else 0)
 
 
+def test_a_record_that_did_harm_gets_another_chance_and_a_bad_one_does_not(tmp_path: Path) -> None:
+    fasta, output = tmp_path / "a.fasta", tmp_path / "out.npy"
+    fasta.write_text(f">good\n{protein(1)}\n>poison\n{protein(5)}WWWWW\n>digit\nM4\n")
+    command = ["embed", fasta, "-m", "mock:4,nan=WWWWW", "-o", output, *CPU]
+    holdfast(*command, expect=3)
+    listed = holdfast("quarantine", output).stdout.splitlines()
+    assert [line.split("\t")[1] for line in listed] == ["poison", "digit"]
+    again = holdfast("quarantine", output, "--retry").stdout.splitlines()
+    assert [line.split("\t")[1] for line in again] == ["poison"]
+    holdfast(*command, expect=3)
+    assert set(committed_batches(tmp_path / "out.npy.holdfast").values()) == {2}
+    assert [entry["id"] for entry in json.loads(holdfast("quarantine", output, "--json").stdout)] == [
+        "poison",
+        "digit",
+    ]
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing_committed(fasta: Path, tmp_path: Path) -> None:
+    output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
+    endless = ["-m", "mock:16,hang=M", "--toks-per-batch", "512", "--device", "cpu", "--workers", "1"]
+    with running("embed", fasta, "-o", output, *endless, HOLDFAST_GRACE_SECONDS="600") as job:
+        wait_for(lambda: "computing" in logs_of(job_dir), "a batch that never ends")
+        job.send_signal(signal.SIGINT)
+        wait_for(lambda: "Warm shutdown" in logs_of(job_dir), "the worker to be told")
+        seen = status(job_dir)
+        job.send_signal(signal.SIGINT)
+        assert job.wait(timeout=60) == 130
+    assert left_over(pids_of(seen)) == []
+    assert "unfinished and sound" in holdfast("verify", job_dir).stdout
+
+
 def test_a_model_that_does_not_load_fails_the_job_with_its_reason(fasta: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()

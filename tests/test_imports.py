@@ -16,6 +16,7 @@ KNOWN_OF_THE_STORE = {
     "monitor": {"checkpoint"},
     "owner": {"checkpoint.owner"},
     "processes": {"checkpoint.owner"},
+    "quarantine": {"checkpoint", "checkpoint.records"},
     "recovery": {"checkpoint.records"},
     "verify": {"checkpoint.records", "checkpoint.verify"},
 }
