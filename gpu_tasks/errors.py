@@ -17,6 +17,10 @@ class DeviceUnavailable(InferenceError):
     """Raised when the device that was asked for is not there."""
 
 
+class NumericsDeviate(InferenceError):
+    """Raised when a device does not compute what the processor computes."""
+
+
 class OutOfMemory(InferenceError):
     """Raised when the device's memory does not hold a batch. The batch can be tried again in halves."""
 

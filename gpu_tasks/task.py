@@ -20,7 +20,7 @@ from celery.signals import worker_process_init
 from checkpoint import CheckpointStore
 from checkpoint.errors import StaleToken
 from checkpoint.records import DoneRecord
-from gpu_tasks.errors import DeviceUnavailable, ModelLoadError
+from gpu_tasks.errors import DeviceUnavailable, ModelLoadError, NumericsDeviate
 from gpu_tasks.models import EmbeddingModel, load_model
 from queue_app.broker import TRANSIENT, connect
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
@@ -39,6 +39,7 @@ RETRY_SECONDS_MOST = 10
 """A message that waits for a retry sits in the worker's memory: keep it short."""
 RELEASE_DELAY_SECONDS = 1.0
 INSIST_SECONDS = 60.0
+CANARY_PARAMETERS_MOST = 1_000_000_000
 
 Answer = TypeVar("Answer")
 
@@ -81,8 +82,8 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
         model = load_once(job)
     except ModelLoadError as error:
         return give_up(manifest, job, directory, index, str(error))
-    except DeviceUnavailable as error:
-        end_worker(str(error))
+    except (DeviceUnavailable, NumericsDeviate) as error:
+        end_worker(f"{worker_name()}: {error}")
         raise Reject(error, requeue=True) from None
     answer = acquire(manifest, job, directory, index)
     if isinstance(answer, Refusal):
@@ -115,12 +116,30 @@ def load_once(job: Job) -> EmbeddingModel:
         _loaded.clear()  # first: the device's memory may not hold two
         started = time.monotonic()
         device = "cuda:0" if options.device_class == "cuda" else "cpu"
-        _loaded[wanted] = load_model(
+        model = load_model(
             job.model.path, device=device, dtype=options.dtype, pool=options.pool, threads=job.threads
         )
+        watch_canary(job, model)
+        _loaded[wanted] = model
         seconds = time.monotonic() - started
         log.info("model loaded name=%s device=%s seconds=%.1f", job.model.name, device, seconds)
     return _loaded[wanted]
+
+
+def watch_canary(job: Job, model: EmbeddingModel) -> None:
+    """Hold the device against the processor. Raises NumericsDeviate.
+
+    Left out where that would compare a thing with itself, and where a second copy of the model is too
+    much for the host.
+    """
+    is_reference = job.options.device_class == "cpu" and job.options.dtype == "float32"
+    if is_reference or job.model.family == "mock" or job.model.num_parameters > CANARY_PARAMETERS_MOST:
+        return
+    from gpu_tasks.canary import check_numerics
+
+    reference = load_model(job.model.path, device="cpu", dtype="float32", pool=job.options.pool)
+    distance = check_numerics(model, reference, job.options.dtype)
+    log.info("numerics agree with the processor's: cosine distance %.2g", distance)
 
 
 @cache
