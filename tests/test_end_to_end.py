@@ -273,6 +273,24 @@ def test_enqueued_work_is_done_and_exported_by_workers_alone(
     assert np.load(output).shape == (NUM_RECORDS, 4)
 
 
+def test_a_drained_worker_gives_its_shard_back_and_another_goes_on(
+    fasta: Path, undisturbed: Path, tmp_path: Path, server_url: str, client: Any
+) -> None:
+    output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
+    broker = {"HOLDFAST_BROKER_URL": server_url, "HOLDFAST_PRELOAD_TORCH": "0"}
+    holdfast("enqueue", fasta, "-o", output, *SLOW, "--queues", "cpu0", "--shards", "2", **broker)
+    with running("worker", "cpu0", **broker) as first:
+        wait_for(lambda: status(job_dir, **broker)["sequences"]["done"] > 50, "some commits")
+        first.send_signal(signal.SIGTERM)  # a spot notice
+        assert first.wait(timeout=40) == 0
+    drained = status(job_dir, **broker)
+    assert drained["shards"]["running"] == 0
+    assert client.llen("cpu0") == drained["shards"]["pending"]
+    with running("worker", "cpu0", **broker):
+        wait_for((tmp_path / "out.npy.meta.json").exists, "the output", seconds=120)
+    assert bytes_of(output) == bytes_of(undisturbed)
+
+
 def test_an_own_server_behaves_as_the_embedded_one(
     fasta: Path, undisturbed: Path, tmp_path: Path, server_url: str, client: Any
 ) -> None:
