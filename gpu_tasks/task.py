@@ -20,7 +20,7 @@ from celery.signals import worker_process_init
 from checkpoint import CheckpointStore
 from checkpoint.errors import StaleToken
 from checkpoint.records import DoneRecord
-from gpu_tasks.errors import DeviceUnavailable, ModelLoadError, NumericsDeviate
+from gpu_tasks.errors import DeviceUnavailable, ModelLoadError, NumericsDeviate, is_device_lost
 from gpu_tasks.models import EmbeddingModel, load_model
 from queue_app.broker import TRANSIENT, connect
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
@@ -165,6 +165,12 @@ def end_worker(reason: str) -> None:
     os.kill(os.getppid(), signal.SIGTERM)
 
 
+def leave_process(reason: str) -> None:
+    """Without its CUDA context a process computes nothing any more. What was safe is committed."""
+    log.critical("this process ends, another takes its place: %s", reason)
+    os._exit(1)  # the parent gives the message back, and forks anew
+
+
 def give_up(manifest: CheckpointManifest, job: Job, directory: JobDir, index: int, reason: str) -> str:
     """Fail a shard whose model, though the files are the job's own, cannot be loaded anywhere."""
     log.error("model does not load job=%s: %s", job.job_id, reason)
@@ -210,6 +216,8 @@ def work(
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
+            if is_device_lost(error):
+                leave_process(reason)
             raise
         if done is None:
             return give_back(manifest, lease, heartbeat)

@@ -13,7 +13,7 @@ import xxhash
 from queue_app.errors import ModelError
 from queue_app.job import ModelCard, Pool
 
-MOCK = re.compile(r"mock:(\d{1,5})(,delay_ms=\d{1,6}|,(kill|hang|raise|nan)=[A-Za-z]{1,32})*")
+MOCK = re.compile(r"mock:(\d{1,5})(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)=[A-Za-z]{1,32})*")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOCK_MAX_LENGTH = 1022
 

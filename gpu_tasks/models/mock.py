@@ -3,9 +3,9 @@
 Every number comes from integer arithmetic on the sequence's bytes, so it is the same on every machine
 and in whatever batch, and two different sequences have different vectors.
 
-Options are `delay_ms=N`, the time that each batch takes, and four ways to be harmed by a sequence that
+Options are `delay_ms=N`, the time that each batch takes, and ways to be harmed by a sequence that
 holds a motif: `kill=MOTIF` ends the process by SIGKILL, `hang=MOTIF` never returns, `raise=MOTIF` fails,
-`nan=MOTIF` gives NaN.
+`lost=MOTIF` fails as CUDA does when its context is lost, `nan=MOTIF` gives NaN.
 """
 
 import os
@@ -24,7 +24,7 @@ from gpu_tasks.errors import ModelLoadError
 from gpu_tasks.models import Pool
 
 _REF = re.compile(
-    r"mock:(?P<dim>\d{1,5})(?P<options>(,delay_ms=\d{1,6}|,(kill|hang|raise|nan)=[A-Za-z]{1,32})*)"
+    r"mock:(?P<dim>\d{1,5})(?P<options>(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)=[A-Za-z]{1,32})*)"
 )
 _CLS, _EOS = 256, 257
 _HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -32,7 +32,7 @@ _HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True, slots=True)
 class MockModel:
-    """A stand-in for a model: bytes are its tokens. `harm` maps kill, hang, raise and nan to their motifs."""
+    """A stand-in for a model: bytes are its tokens. `harm` maps kill, hang, … to their motifs."""
 
     name: str
     dim: int
@@ -65,6 +65,8 @@ class MockStaged:
             time.sleep(3600)
         if self._rows_with("raise").any():
             raise ValueError(f"a sequence holds {self.model.harm['raise']}")
+        if self._rows_with("lost").any():
+            raise RuntimeError(f"CUDA error: a sequence holds {self.model.harm['lost']}")
         vectors = _vectors(_hashes(self.batch), self.model.dim)
         vectors[self._rows_with("nan")] = np.nan
         return host_pending(vectors, store_dtype)
