@@ -10,13 +10,14 @@ TEST_READY := $(VENV)/.installed-test
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench chaos clean
 
 help:
 	@echo "make demo    install, embed the example data twice (once with a worker killed), compare"
 	@echo "make test    install, run all tests"
 	@echo "make check   install, run ruff, the formatter's check and mypy"
 	@echo "make bench   install, measure the end-to-end rate"
+	@echo "make chaos   install, break everything at random for ten minutes, compare with an undisturbed run"
 	@echo "make clean   remove the environment, the demo's output and all caches"
 
 demo: $(DEMO_READY)
@@ -32,6 +33,9 @@ check: $(TEST_READY)
 
 bench: $(TEST_READY)
 	$(BIN)/python benchmarks/end_to_end.py
+
+chaos: $(TEST_READY)
+	$(BIN)/python benchmarks/chaos.py
 
 $(DEMO_READY): $(INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'

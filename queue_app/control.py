@@ -14,14 +14,14 @@ from queue_app.settings import runtime_config
 def cancel(job: str, broker: str | None) -> tuple[str, JobState]:
     """Stop a job at the next batch boundary; answers its id and state. A finished one stays finished."""
     manifest, _ = manifest_of(job, broker)
-    _directory(manifest).hold()
+    _directory(manifest).hold("cancelled")
     return manifest.job_id, manifest.cancel()
 
 
 def pause(job: str, broker: str | None) -> tuple[str, JobState]:
     """Stop a running job at the next batch boundary, until it is unpaused."""
     manifest, _ = manifest_of(job, broker)
-    _directory(manifest).hold()
+    _directory(manifest).hold("paused")
     return manifest.job_id, manifest.pause()
 
 

@@ -162,10 +162,10 @@ class JobDir:
         home = self.path / "checkpoints" if scratch is None else scratch / job_id
         return home / f"{index:05d}.lmdb"
 
-    def hold(self) -> None:
-        """Note that the job is paused or cancelled, where this host can see its directory."""
+    def hold(self, state: Literal["paused", "cancelled"]) -> None:
+        """Note that the job is to rest, where this host can see its directory."""
         if self.path.is_dir():
-            self.held.touch()
+            self.held.write_text(state)
 
     def load(self) -> Job:
         """Read job.json.

@@ -123,7 +123,7 @@ def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> Sn
     left = len(job.shards) - num_done
     return Snapshot(
         job=job.job_id,
-        state=JobState.RUNNING if left else JobState.DONE,
+        state=_resting_state(job_dir) if left else JobState.DONE,
         total=job.counts.num_records,
         done=done,
         quarantined=quarantined,
@@ -132,6 +132,14 @@ def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> Sn
         rate=0.0,
         eta_seconds=None if left else 0.0,
     )
+
+
+def _resting_state(job_dir: JobDir) -> JobState:
+    """Of an unfinished job, as its directory has it: running unless somebody held it."""
+    try:
+        return JobState(job_dir.held.read_text())
+    except (FileNotFoundError, ValueError):
+        return JobState.RUNNING
 
 
 def _committed(store_path: Path) -> int:

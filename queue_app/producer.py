@@ -150,7 +150,7 @@ def _changed_options(old: EmbedOptions, new: EmbedOptions) -> list[str]:
 
 def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
     """Remove a job's work: job.json first, so that what is left of it is never taken for a job."""
-    job_dir.hold()  # or the reconciler would take what is forgotten for lost, and rebuild it
+    job_dir.hold("cancelled")  # or the reconciler would take what is forgotten for lost, and rebuild it
     # Of a job that cannot be read, keys that nobody looks at are left to the server.
     with contextlib.suppress(Damage, UsageError):
         if client is not None:

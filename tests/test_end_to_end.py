@@ -306,6 +306,7 @@ def test_cancel_stops_a_job_and_resume_finishes_it(fasta: Path, undisturbed: Pat
         wait_for_progress(job_dir, 0.1, job)
         assert "cancelled" in holdfast("cancel", job_dir).stdout
         assert job.wait(timeout=60) == 1
+    assert status(job_dir)["state"] == "cancelled"
     holdfast("resume", job_dir, "--workers", "2")
     assert bytes_of(output) == bytes_of(undisturbed)
 

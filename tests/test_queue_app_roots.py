@@ -43,7 +43,7 @@ def test_a_job_that_the_server_knows_is_not_forgotten(job: Job, job_dir: JobDir,
 
 
 def test_a_held_job_is_left_alone(job_dir: JobDir, tmp_path: Path) -> None:
-    job_dir.hold()
+    job_dir.hold("paused")
     assert forgotten(tmp_path) == []
 
 
