@@ -1,7 +1,7 @@
 """Runs a shard's batches so that a record which kills, fails or does not fit costs itself alone."""
 
 from collections.abc import Callable, Collection, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from gpu_tasks.runner import RESUMED, AsyncInferenceRunner, InferenceResult
 
 @dataclass(slots=True)
 class GuardedRun:
-    """One attempt at a shard. `flight.accused` grows while it runs."""
+    """One attempt at a shard. `flight.accused` grows while it runs.
+
+    `exact` gives a runner in float32, for records whose vectors came out as NaN or infinite.
+    """
 
     runner: AsyncInferenceRunner
     plan: BatchPlan
@@ -21,6 +24,7 @@ class GuardedRun:
     committed: Collection[int]
     excluded: Collection[int]
     should_stop: Callable[[], bool]
+    exact: Callable[[], AsyncInferenceRunner] | None = None
     _done: set[int] = field(default_factory=set, init=False)
 
     def results(self) -> Generator[InferenceResult]:
@@ -77,7 +81,16 @@ class GuardedRun:
     def _landed(self, result: InferenceResult) -> InferenceResult:
         self.flight.landed(result.batch_idx)
         self._done.add(result.batch_idx)
-        return result
+        return result if self.exact is None or result.finite.all() else self._again(result, self.exact())
+
+    def _again(self, result: InferenceResult, exact: AsyncInferenceRunner) -> InferenceResult:
+        """The rows that are not finite, each alone and in float32."""
+        batch, rows = self._batch(result.batch_idx), np.arange(len(result.ordinals))
+        embeddings, finite = result.embeddings.copy(), result.finite.copy()
+        for row in rows[~finite]:
+            alone = exact.compute(batch.select(rows == row))
+            embeddings[row], finite[row] = alone.embeddings[0], alone.finite[0]
+        return replace(result, embeddings=embeddings, finite=finite)
 
     def _batch(self, batch_idx: int) -> TokenBatch:
         return self.plan.batch(batch_idx).without(self._excluded())

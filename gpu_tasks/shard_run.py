@@ -33,7 +33,7 @@ from queue_app.shards import ShardRecords, read_shard
 
 log = logging.getLogger(__name__)
 
-NOT_FINITE = "the model's output is not finite"
+NOT_FINITE = "the model's output is not finite, in float32 either"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class ShardRun:
     """Everything that one attempt at a shard needs.
 
     `report` is called with what is committed, from the commit thread; `should_stop` is asked before
-    each batch.
+    each batch; `load_exact` loads the same model in float32, for what is not finite otherwise.
     """
 
     job: Job
@@ -51,6 +51,7 @@ class ShardRun:
     config: RuntimeConfig
     report: Callable[[Progress], None]
     should_stop: Callable[[], bool]
+    load_exact: Callable[[], EmbeddingModel] | None = None
 
     @property
     def label(self) -> str:
@@ -131,6 +132,7 @@ class ShardRun:
             committed=frozenset(committed),
             excluded=frozenset(quarantined),
             should_stop=self.should_stop,
+            exact=self._exact_runner if self.load_exact else None,
         )
         with self._writer(store, note_commit) as writer, contextlib.closing(run.results()) as results:
             for result in results:
@@ -139,6 +141,10 @@ class ShardRun:
                 quarantined.update(entry.ordinal for entry in bad)
                 writer.put(as_block(result), bad)
         flight.rest()
+
+    def _exact_runner(self) -> AsyncInferenceRunner:
+        assert self.load_exact is not None
+        return AsyncInferenceRunner(self.load_exact(), store_dtype=self.job.options.store_dtype)
 
     def _writer(self, store: CheckpointStore, on_commit: Callable[[Sequence[int]], None]) -> CheckpointWriter:
         run, config = self.job.run, self.config

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from blocks import damage_block
-from factories import write_fasta
+from checkpoints import change_weights, embed, save_esm2
+from factories import protein, write_fasta
 
 from checkpoint import CheckpointStore
 from checkpoint.errors import StaleToken
@@ -29,6 +30,7 @@ from queue_app.results import as_matrix
 from queue_app.settings import RuntimeConfig
 from queue_app.shards import read_shard
 
+FINAL_NORM = "encoder.emb_layer_norm_after.weight"
 EVERY_BATCH = RunOptions(commit_seconds=3600, commit_sequences=1)
 NEVER = RunOptions(commit_seconds=3600, commit_sequences=10**9)
 
@@ -241,3 +243,26 @@ def test_a_changed_shard_file_is_damage(make: Callable[..., Prepared]) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(Damage, match="not the shard that was submitted"):
         Attempt(prepared).run()
+
+
+def test_a_record_that_overflows_in_half_precision_is_computed_again_alone_in_float32(tmp_path: Path) -> None:
+    path = save_esm2(tmp_path / "esm2")
+    fits_float32_alone = 3e5  # float16 ends at 65,504
+    change_weights(path, lambda weights: weights[FINAL_NORM].mul_(fits_float32_alone))
+    request = EmbedRequest(
+        inputs=[write_fasta(tmp_path / "a.fasta", 5)], model=str(path), output=tmp_path / "a.npy",
+        dtype="float16", num_shards=1,
+    )  # fmt: skip
+    prepared = prepare(request, client=None, device_class="cpu", threads=1)
+    half, exact = load_model(str(path), dtype="float16"), load_model(str(path))
+    job = prepared.job
+    run = ShardRun(
+        job=job, job_dir=prepared.job_dir, lease=Lease(job.shards[0], 1), model=half,
+        config=RuntimeConfig(), report=lambda _: None, should_stop=lambda: False, load_exact=lambda: exact,
+    )  # fmt: skip
+    done = run.run()
+    assert done is not None
+    assert done.num_embedded == 5
+    vectors = vectors_of(prepared, done)
+    assert np.abs(vectors).max() > 65_504
+    np.testing.assert_allclose(vectors, embed(exact, [protein(number) for number in range(5)]), rtol=1e-4)
