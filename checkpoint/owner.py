@@ -48,22 +48,23 @@ def host_key() -> str:
 
 @dataclass(frozen=True, slots=True)
 class StoreOwner:
-    """What owner.json holds."""
+    """What owner.json holds: who opened the store, and under which token."""
 
     host_key: str
     process: ProcessId
+    token: int
 
     @classmethod
-    def current(cls) -> "StoreOwner":
+    def current(cls, token: int) -> "StoreOwner":
         pid = os.getpid()
-        return cls(host_key(), identify(pid) or ProcessId(pid, 0))
+        return cls(host_key(), identify(pid) or ProcessId(pid, 0), token)
 
     @classmethod
     def read(cls, path: Path) -> "StoreOwner | None":
         """None when there is no owner.json, or it is unreadable."""
         try:
             fields = json.loads(path.read_text())
-            return cls(fields["host_key"], ProcessId(**fields["process"]))
+            return cls(fields["host_key"], ProcessId(**fields["process"]), int(fields["token"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -72,6 +73,9 @@ class StoreOwner:
         temporary = path.with_name(f".{path.name}.{self.process.pid}")
         temporary.write_text(json.dumps(asdict(self)))
         temporary.replace(path)
+
+    def is_this_process(self) -> bool:
+        return self.host_key == host_key() and identify(os.getpid()) == self.process
 
     def is_alive_here(self) -> bool:
         """True when it runs on this host, where alone a pid can be looked up."""

@@ -73,9 +73,9 @@ class CheckpointStore:
             OwnerAlive: the last owner runs on this host and could not be ended.
         """
         path.mkdir(parents=True, exist_ok=True)
-        damaged = _take_over(StoreFiles(path))
+        damaged = _take_over(StoreFiles(path), token)
         path.mkdir(parents=True, exist_ok=True)
-        StoreOwner.current().write(StoreFiles(path).owner)
+        StoreOwner.current(token).write(StoreFiles(path).owner)
         store = cls(path, _open_environment(path, map_size, readonly=False), writable=True)
         try:
             store._begin(job_digest, plan, token)
@@ -122,7 +122,8 @@ class CheckpointStore:
         """Close the environment; a store closed by its owner is known to be in order."""
         with self._guard:
             self._environment.close()
-            if self._writable and StoreOwner.read(self.files.owner) == StoreOwner.current():
+            owner = StoreOwner.read(self.files.owner) if self._writable else None
+            if owner is not None and owner.is_this_process():
                 self.files.owner.unlink()
 
     def __enter__(self) -> "CheckpointStore":
@@ -300,12 +301,15 @@ class _GrowingTransaction:
                 transaction.put(key, value, db=db)
 
 
-def _take_over(files: StoreFiles) -> tuple[int, ...]:
+def _take_over(files: StoreFiles, token: int) -> tuple[int, ...]:
     """End a living owner, look at what it left, and answer which batches are damaged."""
     from checkpoint.verify import verify_store
 
     owner = StoreOwner.read(files.owner)
-    if owner is not None and owner != StoreOwner.current() and owner.is_alive_here():
+    if owner is not None and owner.token > token:
+        # Before anything else: a zombie must not end the one that took its place.
+        raise StaleToken(f"{files.path}: token {token} is fenced, {owner.token} owns the store")
+    if owner is not None and not owner.is_this_process() and owner.is_alive_here():
         evict(owner)
     if not files.started.exists():
         return ()

@@ -86,8 +86,10 @@ local op = {}
 function op.add(index, num_records, queue, state, sequences, quarantined)
   local key = shard_prefix .. index
   if redis.call('EXISTS', key) == 1 then return { 'known' } end
+  -- Tokens begin at the time: a server that lost its data must not give one again that is still held.
+  local token = string.format('%.0f', now() * 1000)
   redis.call('HSET', key, 'state', state, 'num_records', num_records, 'queue', queue, 'sent_at', 0,
-    'not_before', 0, 'owner', '', 'request', '', 'token', 0, 'beat', 0, 'attempts', 0,
+    'not_before', 0, 'owner', '', 'request', '', 'token', token, 'beat', 0, 'attempts', 0,
     'batches_done', 0, 'sequences_done', 0, 'quarantined', 0, 'error', '')
   redis.call('HINCRBY', job, state, 1)
   count(index, 0, sequences, quarantined)
@@ -165,7 +167,10 @@ end
 -- The holder gives the shard back; `spent` is 0 when the attempt should not count against it.
 function op.release(index, token, reason, delay, spent)
   if not holds(index, token) then return { 'lost' } end
-  if spent == '0' then redis.call('HINCRBY', shard_prefix .. index, 'attempts', -1) end
+  if spent == '0' then
+    local key = shard_prefix .. index
+    redis.call('HSET', key, 'attempts', math.max(0, number(key, 'attempts') - 1))
+  end
   release_to_pending(index, reason, delay)
   return { 'ok' }
 end

@@ -161,6 +161,17 @@ def test_a_stopped_owner_is_ended_before_its_store_is_written(path: Path) -> Non
         assert writer.wait() == -signal.SIGKILL
 
 
+def test_a_fenced_opener_leaves_the_rightful_owner_alive(path: Path) -> None:
+    with start_writer(path, 2) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        with pytest.raises(StaleToken):
+            open_store(path, token=1)
+        assert writer.poll() is None
+        writer.stdout.readline()
+        writer.kill()
+
+
 def test_an_owner_is_never_killed_for_a_reused_pid(path: Path) -> None:
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
@@ -168,7 +179,7 @@ def test_an_owner_is_never_killed_for_a_reused_pid(path: Path) -> None:
         with open_store(path):
             pass
         other = type(known)(known.pid, known.start_time + 1)
-        StoreOwner(StoreOwner.current().host_key, other).write(path / "owner.json")
+        StoreOwner(StoreOwner.current(1).host_key, other, 1).write(path / "owner.json")
         with open_store(path, token=2):
             pass
         assert bystander.poll() is None
@@ -191,7 +202,7 @@ def test_a_damaged_batch_of_an_unclosed_store_is_dropped_and_no_other(path: Path
 
 def test_a_closed_store_leaves_no_owner(path: Path) -> None:
     with open_store(path):
-        assert StoreOwner.read(path / "owner.json") == StoreOwner.current()
+        assert StoreOwner.read(path / "owner.json") == StoreOwner.current(1)
     assert not (path / "owner.json").exists()
 
 

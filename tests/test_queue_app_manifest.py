@@ -94,7 +94,20 @@ def test_the_stores_floor_outranks_a_flushed_server(client: redis.Redis, job: Jo
     client.flushall()
     manifest = CheckpointManifest(client, job.job_id)
     manifest.initialize(job, "/jobs/a", {}, {})
-    assert lease_of(manifest, job, floor=41).token == 42
+    floor = 2**52
+    assert lease_of(manifest, job, floor=floor).token == floor + 1
+
+
+def test_a_flushed_server_gives_no_token_again_that_a_zombie_still_holds(
+    manifest: CheckpointManifest, job: Job, client: redis.Redis
+) -> None:
+    """The zombie has not opened its store yet, so the floor knows nothing of its token."""
+    zombie = lease_of(manifest, job)
+    client.flushall()
+    manifest.initialize(job, "/jobs/a", {}, {})
+    lease = lease_of(manifest, job)
+    assert lease.token > zombie.token
+    assert manifest.beat(zombie) is None
 
 
 def test_a_beat_with_an_old_token_is_told_that_the_lease_is_lost(
@@ -178,6 +191,15 @@ def test_a_release_from_outside_costs_no_attempt(manifest: CheckpointManifest, j
     for _ in range(2 * LIMIT):
         manifest.release(lease_of(manifest, job), "drained", counts=False)
     assert state(manifest) is ShardState.PENDING
+
+
+def test_a_release_from_outside_earns_no_attempt(manifest: CheckpointManifest, job: Job) -> None:
+    lease = lease_of(manifest, job)
+    manifest.beat(lease, Progress(1, 1, 0))
+    manifest.release(lease, "drained", counts=False)
+    status = manifest.shard_status(0)
+    assert status is not None
+    assert status.attempts == 0
 
 
 def test_a_job_with_given_up_shards_has_failed_when_the_rest_is_done(
