@@ -10,14 +10,15 @@ TEST_READY := $(VENV)/.installed-test
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench chaos clean
+.PHONY: help demo test check bench mutants chaos clean
 
 help:
 	@echo "make demo    install, embed the example data twice (once with a worker killed), compare"
 	@echo "make test    install, run all tests"
 	@echo "make check   install, run ruff, the formatter's check and mypy"
 	@echo "make bench   install, measure the end-to-end rate"
-	@echo "make chaos   install, break everything at random for ten minutes, compare with an undisturbed run"
+	@echo "make chaos   install, break everything at random, compare; ARGS='--kills 1000 --minutes 60' for long"
+	@echo "make mutants install, take the guards away one at a time, see that the tests notice"
 	@echo "make clean   remove the environment, the demo's output and all caches"
 
 demo: $(DEMO_READY)
@@ -34,8 +35,11 @@ check: $(TEST_READY)
 bench: $(TEST_READY)
 	$(BIN)/python benchmarks/end_to_end.py
 
+mutants: $(TEST_READY)
+	$(BIN)/python benchmarks/mutants.py
+
 chaos: $(TEST_READY)
-	$(BIN)/python benchmarks/chaos.py
+	$(BIN)/python benchmarks/chaos.py $(ARGS)
 
 $(DEMO_READY): $(INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'

@@ -1,0 +1,164 @@
+"""Take the guards away one at a time, and see that the tests notice.
+
+    python benchmarks/mutants.py
+
+Each mutant is a copy of the checkout with one guard removed; the tests named with it must fail there.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("checkpoint", "queue_app", "gpu_tasks", "tests", "examples", "pyproject.toml", "README.md")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`before` stands once in `file`; `after` takes its place."""
+
+    guard: str
+    file: str
+    before: str
+    after: str
+    tests: str
+
+
+MUTANTS = (
+    Mutant("fence", "checkpoint/store.py", "if token < floor:", "if False:", "test_checkpoint_store.py"),
+    Mutant(
+        "look before evicting",
+        "checkpoint/store.py",
+        "if owner is not None and owner.token > token:",
+        "if False:",
+        "test_checkpoint_store.py",
+    ),
+    Mutant(
+        "floor",
+        "queue_app/manifest.lua",
+        "math.max(number(key, 'token'), tonumber(floor)) + 1",
+        "number(key, 'token') + 1",
+        "test_queue_app_manifest.py",
+    ),
+    Mutant(
+        "tokens begin at the time",
+        "queue_app/manifest.lua",
+        "now() * 1000)",
+        "0)",
+        "test_queue_app_manifest.py",
+    ),
+    Mutant(
+        "checksum",
+        "checkpoint/block.py",
+        "    if not sound:\n",
+        "    if False:\n",
+        "test_checkpoint_block.py",
+    ),
+    Mutant(
+        "count check",
+        "queue_app/manifest.lua",
+        "if tonumber(sequences) + tonumber(quarantined) ~= number(key, 'num_records') then",
+        "if false then",
+        "test_queue_app_manifest.py",
+    ),
+    Mutant(
+        "attempt limit",
+        "queue_app/manifest.lua",
+        "if number(key, 'attempts') >= tonumber(attempt_limit) then",
+        "if false then",
+        "test_queue_app_manifest.py",
+    ),
+    Mutant(
+        "new commits alone are progress",
+        "queue_app/manifest.lua",
+        "if tonumber(batches) > number(key, 'batches_done') then",
+        "if true then",
+        "test_queue_app_manifest.py",
+    ),
+    Mutant(
+        "lease expiry",
+        "queue_app/recovery.py",
+        "if silent >= self.lease_seconds else None",
+        "if False else None",
+        "test_queue_app_recovery.py",
+    ),
+    Mutant(
+        "rebuild",
+        "queue_app/recovery.py",
+        "if queues and self._may_act():\n                self.rebuild",
+        "if False:\n                self.rebuild",
+        "test_end_to_end.py -k forgot",
+    ),
+    Mutant(
+        "a living witness",
+        "checkpoint/flight.py",
+        "return self._note.parent is not None and",
+        "return True or",
+        "test_checkpoint_flight.py",
+    ),
+    Mutant(
+        "damage is looked for before publishing",
+        "gpu_tasks/shard_run.py",
+        "return bool(damaged)",
+        "return False",
+        "test_gpu_tasks_shard_run.py",
+    ),
+    Mutant(
+        "results are held against their digest",
+        "queue_app/export.py",
+        "if not path.is_file() or file_digest(path) != record.digest:",
+        "if not path.is_file():",
+        "test_queue_app_export.py",
+    ),
+    Mutant(
+        "records read = embedded + quarantined",
+        "queue_app/export.py",
+        "if record.num_embedded + len(record.quarantine) != shard.num_records:",
+        "if False:",
+        "test_queue_app_export.py",
+    ),
+)
+
+
+def main() -> int:
+    table = Table("guard removed", "file", "noticed by")
+    survivors = 0
+    for mutant in MUTANTS:
+        noticed = first_failure(mutant)
+        survivors += noticed is None
+        table.add_row(mutant.guard, mutant.file, noticed or "[bold red]nobody[/]")
+    Console(highlight=False, width=140).print(table)
+    return 1 if survivors else 0
+
+
+def first_failure(mutant: Mutant) -> str | None:
+    """The name of the first test that fails without the guard; None when all pass."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-mutant-") as scratch:
+        copy = Path(scratch)
+        for name in COPIED:
+            copy_one = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy_one(ROOT / name, copy / name)
+        remove_guard(copy / mutant.file, mutant)
+        command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider tests/{mutant.tests}"
+        env = {**os.environ, "PYTHONPATH": str(copy)}
+        ended = subprocess.run(command.split(), cwd=copy, env=env, capture_output=True, text=True)
+    failed = [line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return failed[0].split("::")[-1].split(" - ")[0] if failed else None
+
+
+def remove_guard(path: Path, mutant: Mutant) -> None:
+    source = path.read_text()
+    if source.count(mutant.before) != 1:
+        raise SystemExit(f"{mutant.guard}: {mutant.file} does not hold it once: {mutant.before!r}")
+    path.write_text(source.replace(mutant.before, mutant.after))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
