@@ -1,0 +1,245 @@
+"""The run: jobs come and go, faults strike at random moments, and every job is held against the oracle."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chaos.faults import MESSAGE_FAULTS, POINTS, SERVER_FAULTS, WORKER_FAULTS, Fault, Hit, Kind
+from chaos.jobs import Jobs, Manner, Submission, make_inputs
+from chaos.oracle import judge
+from chaos.stage import Stage
+
+POLL_SECONDS = 0.03
+STUCK_SECONDS = 60.0
+"""So long after the last fault a job may take before it counts as one that never ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is to be. It goes on until it had enough jobs, kills and every fault, or time is up."""
+
+    seed: int
+    num_jobs: int
+    minutes: float
+    kills: int = 0
+    model: str = "mock:16,delay_ms=40"
+    num_workers: int = 3
+    jobs_at_once: int = 3
+    pause_seconds: float = 1.2
+    """The mean time between two faults."""
+    alone: bool = False
+    """Instead: every fault once, by itself, on a job of its own that no later fault helps to its end."""
+    without: tuple[str, ...] = ()
+    """Faults to leave out, by any part of their names."""
+
+
+@dataclass(slots=True)
+class Chaos:
+    """One run. `happened` counts what struck; `jobs` holds every job with its verdict."""
+
+    plan: Plan
+    stage: Stage
+    jobs: Jobs
+    say: Callable[[str], None]
+    happened: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    _bag: list[Fault] = field(default_factory=list)
+    _next_fault: float = 0.0
+
+    @property
+    def faults(self) -> list[Fault]:
+        """All of them; those of the producers start a job of their own."""
+        every = [*WORKER_FAULTS, *SERVER_FAULTS, *MESSAGE_FAULTS, *self._producer_faults()]
+        return [fault for fault in every if not any(part in fault.name for part in self.plan.without)]
+
+    def _producer_faults(self) -> Iterator[Fault]:
+        for manner in (Manner.KILLED, Manner.TWO_AT_ONCE):
+
+            def strike(_: Stage, manner: Manner = manner) -> Hit | None:
+                if len(self.jobs.running()) > 2 * self.plan.jobs_at_once:
+                    return None
+                self.jobs.submit(manner)
+                return ()
+
+            yield Fault(str(manner), Kind.PRODUCER, strike)
+
+    # ---- the run
+
+    def run(self) -> None:
+        started = time.monotonic()
+        if self.plan.alone:
+            self._one_by_one()
+        else:
+            self._at_random()
+        self.seconds = time.monotonic() - started
+        self._judge_again()
+
+    def _at_random(self) -> None:
+        started = time.monotonic()
+        while not self._had_enough(time.monotonic() - started):
+            self._feed()
+            if time.monotonic() >= self._next_fault:
+                self._strike(self._draw())
+                pause = self.stage.rng.expovariate(1 / self.plan.pause_seconds)
+                self._next_fault = time.monotonic() + pause
+            self._tick()
+        self._disarm()
+        self._drain()
+
+    def _one_by_one(self) -> None:
+        """Faults that come later may mend what an earlier one broke (a flush has every job rebuilt)."""
+        for fault in self.faults:
+            self.jobs.submit(Manner.PLAIN)
+            self._tick_until(self._all_computing, STUCK_SECONDS)
+            self._strike(fault)
+            self._drain()
+            self._disarm()
+
+    def _all_computing(self) -> bool:
+        return all(self.stage.journal.shard_of(queue) for queue in self.stage.queues)
+
+    def _had_enough(self, elapsed: float) -> bool:
+        if elapsed > 60 * self.plan.minutes:
+            return True
+        had_all = all(self.happened[fault.name] for fault in self.faults)
+        return had_all and len(self.jobs.all) >= self.plan.num_jobs and self.kills() >= self.plan.kills
+
+    def kills(self) -> int:
+        return self.total(Kind.KILL)
+
+    def total(self, kind: Kind) -> int:
+        return sum(self.happened[fault.name] for fault in self.faults if fault.kind is kind)
+
+    def _feed(self) -> None:
+        while len(self.jobs.running()) < self.plan.jobs_at_once:
+            self.jobs.submit(Manner.PLAIN)
+
+    def _tick(self) -> None:
+        self.stage.tick()
+        self.jobs.tick()
+        self._note_fired()
+        for job in self.jobs.running():
+            if job.has_ended():
+                self._judge(job)
+                self.say(f"{job.name} ended: {job.verdict}")
+        time.sleep(POLL_SECONDS)
+
+    # ---- faults
+
+    def _strike(self, fault: Fault) -> None:
+        at = time.time()
+        hit = fault.strike(self.stage)
+        if hit is not None:
+            self._note(fault.name, at, hit)
+
+    def _draw(self) -> Fault:
+        """From a bag that holds each fault as often as it weighs, so that every round has them all."""
+        if not self._bag:
+            self._bag = [fault for fault in self.faults for _ in range(fault.weight)]
+            self.stage.rng.shuffle(self._bag)
+        return self._bag.pop()
+
+    def _note(self, name: str, at: float, hit: Hit) -> None:
+        self.happened[name] += 1
+        self.stage.journal.note_fault(name, at, hit)
+        for job in self.jobs.running():
+            job.faults.append(name)
+        self.say(f"{name}: {', '.join(hit)}")
+
+    def _note_fired(self) -> None:
+        """Kill points strike when a worker reaches them."""
+        for fired in self.stage.kill_points.glob("*.fired"):
+            point, queue, _ = fired.name.split(".")
+            self._note(POINTS[point], fired.stat().st_ctime, (queue,))
+            fired.unlink()
+
+    def _disarm(self) -> None:
+        for point in POINTS:
+            (self.stage.kill_points / point).unlink(missing_ok=True)
+
+    # ---- verdicts
+
+    def _judge(self, job: Submission) -> None:
+        assert job.job is not None
+        self.stage.journal.read()
+        twice = self.stage.journal.committed_twice(job.job.job_id)
+        job.verdict = judge(job.output, job.input.undisturbed, committed_twice=twice)
+
+    def _judge_again(self) -> None:
+        """A zombie may have come back after its job had ended."""
+        for job in self.jobs.all:
+            if job.verdict is not None:
+                self._judge(job)
+
+    def _drain(self) -> None:
+        """No more faults: what still runs has to end by itself."""
+        self._tick_until(self._is_over, STUCK_SECONDS)
+        stuck = self.jobs.running()
+        for job in stuck:
+            # A failure already; but whether the same command again, on new workers, ends it is worth knowing.
+            self.say(f"{job.name} does not end; it is submitted again, to new workers")
+            job.trouble.append("never ended")
+            job.submitted = False
+            self.jobs.start_producer(job)
+        if stuck:
+            self.stage.renew_workers()
+            self._tick_until(self._is_over, STUCK_SECONDS / 2)
+        for job in stuck:
+            job.trouble.append(
+                "submitted again, it ended" if job.verdict else "submitted again, it did not end"
+            )
+            job.given_up = job.verdict is None
+
+    def _is_over(self) -> bool:
+        return not self.jobs.running() and self.stage.is_quiet()
+
+    def _tick_until(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition() and time.monotonic() < deadline:
+            self._tick()
+
+    # ---- the outcome
+
+    def failures(self) -> list[str]:
+        """One line for everything that must not be; empty when all promises held."""
+        found = [f"{job.name}: {trouble}" for job in self.jobs.all for trouble in job.trouble]
+        found += [
+            f"{job.name} after {dict(Counter(job.faults))}: {job.verdict}"
+            for job in self.jobs.all
+            if job.verdict is not None and not job.verdict.is_good
+        ]
+        return found
+
+    def missing(self) -> list[str]:
+        """Faults that never struck."""
+        return [fault.name for fault in self.faults if not self.happened[fault.name]]
+
+    def evidence(self) -> list[str]:
+        """The logs of what failed."""
+        bad = [job for job in self.jobs.all if job.trouble or (job.verdict and not job.verdict.is_good)]
+        return [line for job in bad if job.job for line in self.stage.journal.about(job.job.job_id)]
+
+
+def run_chaos(plan: Plan, home: Path, say: Callable[[str], None]) -> Chaos:
+    """Make the inputs, set the stage, run, and clear the stage again whatever happens."""
+    rng = random.Random(plan.seed)
+    stage = Stage(home / "stage", rng, [f"cpu{number}" for number in range(plan.num_workers)])
+    with stage.running():
+        inputs = make_inputs(home / "undisturbed", plan.model, plan.num_workers, peaceful(stage))
+        jobs = Jobs(stage, plan.model, inputs)
+        chaos = Chaos(plan, stage, jobs, say)
+        try:
+            chaos.run()
+        finally:
+            jobs.stop()
+    return chaos
+
+
+def peaceful(stage: Stage) -> dict[str, str]:
+    """The environment of the undisturbed runs: their own server, no root in common with the chaos."""
+    env = stage.environment()
+    del env["HOLDFAST_BROKER_URL"], env["HOLDFAST_ROOTS"]
+    return env

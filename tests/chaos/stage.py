@@ -1,0 +1,235 @@
+"""The stage: one real server, a proxy before it, and real workers that are started again when they die.
+
+Everything is on loopback and in one private directory, and dies with this process.
+"""
+
+import contextlib
+import heapq
+import itertools
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+
+from chaos.journal import Journal
+from chaos.proxy import TcpProxy
+from checkpoint.owner import ProcessId, identify
+from queue_app.broker import connect
+from queue_app.coordinator import last_words, worker_command
+from queue_app.job import JobDir
+from queue_app.processes import ProcessFile, kill_session, spawn
+from queue_app.server import EmbeddedServer, ServerAddress
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+KILL_POINTS = Path(__file__).resolve().parent / "killpoints"
+RESTART_SECONDS_MOST = 1.0
+QUICK = {
+    "HOLDFAST_LEASE_SECONDS": "3",
+    "HOLDFAST_BEAT_SECONDS": "0.5",
+    "HOLDFAST_RECONCILE_SECONDS": "0.2",
+    "HOLDFAST_RESEND_SECONDS": "3",
+    "HOLDFAST_PRELOAD_TORCH": "0",
+}
+"""Short leases, so that many recoveries fit into a run."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker process and its children, and what was done to it."""
+
+    queue: str
+    process: subprocess.Popen[bytes]
+    host: str
+    stopped: bool = False
+    killed: bool = False
+    """We ended it, so its end says nothing about the product."""
+    restart_at: float | None = None
+
+    @property
+    def parent(self) -> int:
+        return self.process.pid
+
+    def is_up(self) -> bool:
+        return self.process.poll() is None
+
+    def child(self) -> int | None:
+        """The process that computes; None while there is none."""
+        try:
+            children = Path(f"/proc/{self.parent}/task/{self.parent}/children").read_text().split()
+        except OSError:
+            return None
+        return int(children[0]) if children else None
+
+
+@dataclass(slots=True)
+class Stage:
+    """Start it, call `tick` often, stop it whatever happens."""
+
+    home: Path
+    rng: random.Random
+    queues: Sequence[str]
+    journal: Journal = field(init=False)
+    server: EmbeddedServer = field(init=False)
+    proxy: TcpProxy = field(init=False)
+    client: redis.Redis = field(init=False)
+    workers: dict[str, Worker] = field(default_factory=dict)
+    deaths: Counter[str] = field(default_factory=Counter)
+    """Last words of workers that ended without our doing."""
+    _later: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        for directory in (self.jobs, self.logs, self.kill_points):
+            directory.mkdir(parents=True)
+        self.journal = Journal(self.logs)
+        self.server = EmbeddedServer(JobDir(self.home / "server"), ProcessFile(self.home / "processes.json"))
+        self.proxy = TcpProxy(lambda: self._address.port)
+
+    @property
+    def jobs(self) -> Path:
+        """The root under which every job directory lies."""
+        return self.home / "jobs"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def kill_points(self) -> Path:
+        """Where a file arms a kill point."""
+        return self.home / "killpoints"
+
+    @property
+    def _address(self) -> ServerAddress:
+        assert self.server.address is not None
+        return self.server.address
+
+    @property
+    def url(self) -> str:
+        """The server itself, past the proxy."""
+        return self._address.url
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        """What workers and producers run with: the product of this checkout, and the proxy's address."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+        url = f"redis://:{self._address.password}@127.0.0.1:{self.proxy.port}/0"
+        return {
+            **kept, **QUICK, "HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": str(self.jobs),
+            "PYTHONPATH": str(ROOT), **extra,
+        }  # fmt: skip
+
+    # ---- from start to stop
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["Stage"]:
+        with contextlib.ExitStack() as afterwards:
+            afterwards.callback(self.server.stop)
+            self.start_server()
+            afterwards.callback(lambda: self.client.close())
+            self.proxy.start()
+            afterwards.callback(self.proxy.stop)
+            afterwards.callback(self._stop_workers)
+            for queue in self.queues:
+                self._start_worker(queue)
+            yield self
+
+    def _stop_workers(self) -> None:
+        for worker in self.workers.values():
+            kill_session(worker.parent)
+            worker.process.wait()
+
+    def tick(self) -> None:
+        """Do what is due, and start again what has died."""
+        while self._later and self._later[0][0] <= time.monotonic():
+            heapq.heappop(self._later)[2]()
+        for worker in self.workers.values():
+            self._look_after(worker)
+        self.journal.read()
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Have `tick` call `action` in so many seconds."""
+        heapq.heappush(self._later, (time.monotonic() + seconds, next(self._numbers), action))
+
+    def is_quiet(self) -> bool:
+        """True when nothing is left that a fault will still do or undo."""
+        return not self._later and all(worker.is_up() for worker in self.workers.values())
+
+    def renew_workers(self) -> None:
+        """Kill them all; `tick` starts others in their place."""
+        for worker in self.workers.values():
+            worker.killed = True
+            kill_session(worker.parent)
+
+    # ---- the server
+
+    def start_server(self) -> None:
+        self.server.start()
+        self.client = connect(self._address.url)
+
+    def kill_server(self, *, lose_data: bool, away_seconds: float) -> bool:
+        """SIGKILL it, and start it again after a while; False when it is away already."""
+        if not self.server.is_running():
+            return False
+        assert self.server.process is not None
+        self.client.close()
+        self.server.process.kill()
+        self.server.process.wait()
+        if lose_data:
+            shutil.rmtree(self.server.data)
+        self.later(away_seconds, self.start_server)
+        return True
+
+    # ---- the workers
+
+    def _start_worker(self, queue: str) -> None:
+        # A host of its own: nobody can prove the death of its processes or end them, so that a zombie
+        # really wakes up beside the one that took its shard. On the same host it is ended instead.
+        host = self.rng.choice(["", f"host-of-{queue}"])
+        env = self.environment(
+            PYTHONPATH=f"{KILL_POINTS}{os.pathsep}{ROOT}",
+            CHAOS_KILL_POINTS=str(self.kill_points),
+            CHAOS_WORKER=queue,
+            CHAOS_HOST=host,
+        )
+        process = spawn(worker_command(queue), log=self.logs / f"{queue}.log", env=env)
+        self.workers[queue] = Worker(queue, process, host)
+
+    def _look_after(self, worker: Worker) -> None:
+        if worker.is_up():
+            return
+        if worker.restart_at is None:
+            if not worker.killed:
+                said = last_words(self.logs / f"{worker.queue}.log")
+                self.deaths[f"exit {worker.process.returncode}: {said}"] += 1
+            worker.restart_at = time.monotonic() + self.rng.uniform(0, RESTART_SECONDS_MOST)
+        elif time.monotonic() >= worker.restart_at:
+            self._start_worker(worker.queue)
+
+    def pick_worker(self) -> Worker | None:
+        """One that is up, not stopped, and has a child; most often one that is computing."""
+        ready = [
+            worker
+            for worker in self.workers.values()
+            if worker.is_up() and not worker.stopped and not worker.killed and worker.child()
+        ]
+        busy = [worker for worker in ready if self.journal.shard_of(worker.queue)]
+        choice = busy if busy and self.rng.random() < 0.9 else ready
+        return self.rng.choice(choice) if choice else None
+
+
+def send(signal_number: signal.Signals, process: ProcessId | None) -> bool:
+    """Signal one process, if it is still the one that is meant."""
+    if process is None or identify(process.pid) != process:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal_number)
+        return True
+    return False
