@@ -71,9 +71,12 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
     The model is loaded before the shard is asked for, so that a host without the model costs the shard
     no attempt.
     """
+    if not (isinstance(job_id, str) and isinstance(job_dir, str) and isinstance(index, int)):
+        log.error("dropped: no message of ours job=%r dir=%r shard=%r", job_id, job_dir, index)
+        return "nonsense"
     directory = JobDir(Path(job_dir))
     job = load_job(directory, job_id)
-    if job is None:
+    if job is None or not 0 <= index < len(job.shards):
         log.info("dropped: another job lies there now job=%s dir=%s", job_id, job_dir)
         return "replaced"
     check_model(job.model.path, job.model.digest)

@@ -24,7 +24,7 @@ from queue_app.durable import file_digest, room_for, write_durably
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.job import Job, JobDir, Shard
 from queue_app.lock import FileLock
-from queue_app.outputs import OUTPUTS, Results, files_of, one_line, output_format
+from queue_app.outputs import OUTPUTS, Results, exported, files_of, meta_path, one_line, output_format
 from queue_app.recovery import read_done
 from queue_app.results import as_matrix, iter_result
 
@@ -178,19 +178,6 @@ def _tsv_lines(entries: list[QuarantineEntry]) -> Iterator[str]:
     for entry in entries:
         fields = (str(entry.ordinal), entry.id, str(entry.length), entry.reason)
         yield "\t".join(one_line(field).replace("\t", " ") for field in fields) + "\n"
-
-
-def meta_path(output: Path) -> Path:
-    return output.with_name(output.name + ".meta.json")
-
-
-def exported(job: Job) -> dict[str, Any] | None:
-    """The meta.json of the job's output; None while it was not written, or belongs to another job."""
-    try:
-        meta = json.loads(meta_path(Path(job.output)).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return meta if isinstance(meta, dict) and meta.get("job") == job.job_id else None
 
 
 def output_damage(job: Job) -> list[str]:

@@ -1,11 +1,12 @@
 """The output formats. Each is written under a temporary name, fsynced, and renamed into place."""
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import h5py
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from queue_app.durable import rename_durably, sync_file
 from queue_app.errors import UsageError
+from queue_app.job import Job
 from queue_app.results import as_matrix, write_parquet
 
 Format = Literal["h5", "npy", "parquet", "directory"]
@@ -52,6 +54,19 @@ def files_of(output: Path) -> list[Path]:
     if output.is_dir():
         return sorted(output.iterdir())
     return [output, _ids_path(output)] if output_format(output) == "npy" else [output]
+
+
+def meta_path(output: Path) -> Path:
+    return output.with_name(output.name + ".meta.json")
+
+
+def exported(job: Job) -> dict[str, Any] | None:
+    """The meta.json of the job's output; None while it was not written, or belongs to another job."""
+    try:
+        meta = json.loads(meta_path(Path(job.output)).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return meta if isinstance(meta, dict) and meta.get("job") == job.job_id else None
 
 
 def write_h5(output: Path, results: Results) -> None:

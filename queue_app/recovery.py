@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, cast
 
 import redis
@@ -18,19 +19,26 @@ import redis
 from checkpoint.records import DoneRecord
 from queue_app import keys
 from queue_app.broker import TRANSIENT
+from queue_app.errors import HoldfastError
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest, JobState, Progress, ShardState, ShardStatus
+from queue_app.outputs import exported
 from queue_app.owner import Owner
 from queue_app.workers import live_workers, server_time
 
 log = logging.getLogger(__name__)
 
 ACTING_MILLISECONDS = 5_000
+EXPORT_PATIENCE = 20
 
 Send = Callable[[CheckpointManifest, str, Mapping[int, str]], None]
 """Sends one message per shard: manifest, job directory, shard index -> queue."""
 Rebuild = Callable[[Job, JobDir, Sequence[str]], None]
 """Makes a job known to the server again and sends its messages to these queues."""
+
+
+SendExport = Callable[[str, JobDir, str], None]
+"""Asks for a finished job's output: job id, job directory, queue."""
 
 
 class Roots(Protocol):
@@ -98,6 +106,7 @@ class Reconciler:
         resend_seconds: float,
         roots: Roots | None = None,
         rebuild: Rebuild | None = None,
+        send_export: SendExport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = client
@@ -105,11 +114,14 @@ class Reconciler:
         self.send = send
         self.roots = roots
         self.rebuild = rebuild
+        self.send_export = send_export
         self.lease_seconds = lease_seconds
         self.resend_seconds = resend_seconds
         self.clock = clock
         self._observed: dict[tuple[str, int], _Observation] = {}
         self._known_ids: frozenset[str] = frozenset()
+        self._exported: set[str] = set()
+        self._export_due: dict[str, float] = {}
         self._next_scan = clock()
 
     def step(self) -> None:
@@ -123,6 +135,7 @@ class Reconciler:
                 self._next_scan = self.clock() + self.resend_seconds / 2
                 for manifest, job_dir in self._running_jobs():
                     self._resend_lost_messages(manifest, job_dir)
+                self._resend_lost_exports()
         except TRANSIENT as error:
             self._observed.clear()
             log.warning("reconciler: the server is away: %s", error)
@@ -206,6 +219,26 @@ class Reconciler:
         if pending and self._may_act():
             self._send(manifest, job_dir, self._without_message(manifest.job_id, pending))
 
+    def _resend_lost_exports(self) -> None:
+        """A job is done with its last shard, but its output is asked for by a message like any other."""
+        for job_id, path in cast("Mapping[str, str]", self.client.hgetall(keys.JOBS)).items():
+            if job_id in self._exported or self.send_export is None:
+                continue
+            status = CheckpointManifest(self.client, job_id).job_status()
+            if status is None or status.state is not JobState.DONE or status.export_by != "workers":
+                continue
+            job = _load(JobDir(Path(path)))
+            if job is None or job.job_id != job_id or exported(job) is not None:
+                self._exported.add(job_id)
+                continue
+            due = self._export_due.setdefault(job_id, self.clock() + self.resend_seconds)
+            queues = live_queues(self.client, job, self.lease_seconds)
+            if self.clock() >= due and queues and self._may_act():
+                # A large output takes its time: ask less and less often.
+                self._export_due[job_id] = self.clock() + EXPORT_PATIENCE * self.resend_seconds
+                self.send_export(job_id, JobDir(Path(path)), queues[0])
+                log.warning("export asked for again job=%s", job_id)
+
     def _overdue(self, shard: ShardStatus, now: float) -> bool:
         """Times from the future count as long past: the server's clock may have been set back."""
         waits = 0 < shard.not_before - now < self.resend_seconds
@@ -239,6 +272,13 @@ class Reconciler:
         """True for one observer at a time."""
         taken = self.client.set(keys.RECONCILER, self.name, nx=True, px=ACTING_MILLISECONDS)
         return bool(taken) or self.client.get(keys.RECONCILER) == self.name
+
+
+def _load(job_dir: JobDir) -> Job | None:
+    try:
+        return job_dir.load()
+    except HoldfastError:
+        return None
 
 
 def live_queues(client: redis.Redis, job: Job, lease_seconds: float) -> list[str]:

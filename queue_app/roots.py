@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from queue_app.errors import HoldfastError
-from queue_app.export import exported
 from queue_app.job import Job, JobDir
+from queue_app.outputs import exported
 from queue_app.server import ServerAddress
 
 log = logging.getLogger(__name__)

@@ -27,6 +27,7 @@ from celery.signals import celeryd_init, worker_process_init, worker_shutting_do
 from queue_app import keys
 from queue_app.broker import TRANSIENT, connect
 from queue_app.celery_app import EXPORT_JOB, app
+from queue_app.deliveries import LostDeliveries
 from queue_app.job import Job, JobDir
 from queue_app.launch import die_with_parent
 from queue_app.lock import FileLock, JobBusy
@@ -190,12 +191,15 @@ class ReconcilerStep(bootsteps.StartStopStep):
             resend_seconds=config.resend_seconds,
             roots=JobRoots(config.roots, config.broker_url),
             rebuild=lambda job, job_dir, queues: rebuild(client, job, job_dir, queues),
+            send_export=send_export,
         )
         owner = Owner.current(worker.hostname)
+        deliveries = LostDeliveries()
         while not self._ended.is_set():
             try:
                 entry = _entry(worker, owner)
                 _end_stalled(entry.child_pid, config.stall_seconds)
+                deliveries.drop(worker.consumer)
                 register(client, entry)
                 reconciler.step()
             except TRANSIENT as error:
@@ -210,7 +214,11 @@ def rebuild(client: redis.Redis, job: Job, job_dir: JobDir, queues: Sequence[str
     announce(client, app, Prepared(job, job_dir, created=False), queues, resend_all=True)
     status = CheckpointManifest(client, job.job_id).job_status()
     if status is not None and status.state is JobState.DONE:
-        app.send_task(EXPORT_JOB, args=[job.job_id, str(job_dir.path)], queue=queues[0])
+        send_export(job.job_id, job_dir, queues[0])
+
+
+def send_export(job_id: str, job_dir: JobDir, queue: str) -> None:
+    app.send_task(EXPORT_JOB, args=[job_id, str(job_dir.path)], queue=queue)
 
 
 def _end_stalled(child_pid: int, stall_seconds: float) -> None:

@@ -3,15 +3,17 @@
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 import redis
 from factories import make_job
 
 from checkpoint.owner import ProcessId, host_key
-from queue_app.job import Job
+from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest, Lease, Progress, ShardState
+from queue_app.outputs import meta_path
 from queue_app.owner import Owner
 from queue_app.recovery import Reconciler, queued_shards
 from queue_app.workers import WorkerEntry, live_workers, register
@@ -196,3 +198,26 @@ def test_a_worker_is_live_until_its_beat_is_old_or_its_process_gone(client: redi
     register(client, worker("cpu1", DEAD_HERE))
     assert [entry.queue for entry in live_workers(client, LEASE_SECONDS)] == ["cpu0"]
     assert live_workers(client, 0.0) == []
+
+
+def test_an_output_whose_message_was_lost_is_asked_for_again(client: redis.Redis, tmp_path: Path) -> None:
+    job = replace(make_job(num_shards=2, records_per_shard=3), output=str(tmp_path / "a.npy"))
+    JobDir(tmp_path).write(job)
+    register(client, worker("cpu0"))
+    manifest = CheckpointManifest(client, job.job_id)
+    manifest.initialize(job, str(tmp_path), {}, {0: Progress(1, 3, 0), 1: Progress(1, 3, 0)})
+    now, asked = 1000.0, []
+    reconciler = Reconciler(
+        client, "one", lambda *_: None, lease_seconds=LEASE_SECONDS, resend_seconds=RESEND_SECONDS,
+        send_export=lambda job_id, job_dir, queue: asked.append((job_id, job_dir.path, queue)),
+        clock=lambda: now,
+    )  # fmt: skip
+    reconciler.step()
+    assert asked == []  # the worker that was done last has asked, no doubt
+    for now in (1000 + RESEND_SECONDS, 1000 + 2 * RESEND_SECONDS):  # noqa: B007
+        reconciler.step()
+    assert asked == [(job.job_id, tmp_path, "cpu0")]
+    meta_path(Path(job.output)).write_text(json.dumps({"job": job.job_id}))
+    now = 1000 + 100 * RESEND_SECONDS
+    reconciler.step()
+    assert len(asked) == 1

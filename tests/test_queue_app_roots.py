@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from factories import make_job
 
-from queue_app.export import meta_path
 from queue_app.job import Job, JobDir
+from queue_app.outputs import meta_path
 from queue_app.roots import JobRoots
 from queue_app.server import ServerAddress
 
