@@ -30,6 +30,7 @@ from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest, JobState, Lease, Progress, Refusal
 from queue_app.model_card import describe_model
 from queue_app.owner import Owner
+from queue_app.recovery import take_away, why_gone
 from queue_app.settings import runtime_config
 from queue_app.worker import is_draining, pulse, worker_name
 
@@ -162,12 +163,29 @@ def client() -> redis.Redis:
 def acquire(manifest: CheckpointManifest, job: Job, directory: JobDir, index: int) -> Lease | Refusal:
     """Ask for the shard; the floor from the store keeps a flushed server from giving an old token again."""
     config = runtime_config()
-    return manifest.acquire(
-        job.shards[index],
-        owner=Owner.current(worker_name()).encode(),
-        floor=CheckpointStore.floor(directory.checkpoint(index, job.job_id, config.scratch)),
-        attempt_limit=config.attempt_limit,
-    )
+
+    def ask() -> Lease | Refusal:
+        return manifest.acquire(
+            job.shards[index],
+            owner=Owner.current(worker_name()).encode(),
+            floor=CheckpointStore.floor(directory.checkpoint(index, job.job_id, config.scratch)),
+            attempt_limit=config.attempt_limit,
+        )
+
+    answer = ask()
+    if isinstance(answer, Refusal) and answer.reason == "held" and outlived(manifest, index):
+        return ask()
+    return answer
+
+
+def outlived(manifest: CheckpointManifest, index: int) -> bool:
+    """True when the shard's holder had died on this host, and its lease is taken away now.
+
+    The message of a process that was killed often comes back before any observer has looked.
+    """
+    status = manifest.shard_status(index)
+    reason = why_gone(status) if status is not None else None
+    return status is not None and reason is not None and take_away(manifest, status, reason)
 
 
 def end_worker(reason: str) -> None:

@@ -1,56 +1,91 @@
-"""The pulse of a worker's child, in memory that its parent shares: does it still end batches?
+"""The pulse of a worker's child, in memory that its parent shares: does it run, does it end batches?
 
 A child that hangs in a kernel or a driver still beats its lease, from a thread of its own; only its work
-stands still.
+stands still. One that was stopped, or whose threads all wait for one that holds the interpreter, beats
+nothing: its lease goes to another, so it has to go too.
 """
 
 import contextlib
 import mmap
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 
-_LAYOUT = struct.Struct("<?xxxxxxxQ")  # at work, and how many batches were begun
+_WORK = struct.Struct("<?xxxxxxxQ")  # at work, and how many batches were begun
+_TICKS = struct.Struct("<Q")  # of a thread that never waits: apart, for it writes beside the other
+_TICK_SECONDS = 0.25
 
 
 class Pulse:
     """Make it before the fork; the child beats, the parent watches."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._memory = mmap.mmap(-1, _LAYOUT.size)
+        self._memory = mmap.mmap(-1, _WORK.size + _TICKS.size)
         self._clock = clock
         self._seen: tuple[bool, int] = (False, 0)
         self._since = clock()
+        self._ticks_seen = 0
+        self._stopped_since = clock()
+        self._looked = clock()
 
     # ---- the child's side
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
         """While a shard is computed."""
+        ended = threading.Event()
+        ticker = threading.Thread(target=self._tick_until, args=(ended,), name="pulse", daemon=True)
         self.beat()
+        ticker.start()
         try:
             yield
         finally:
+            ended.set()
+            ticker.join()
             self.rest()
 
     def beat(self) -> None:
         """A batch begins, so the one before has ended."""
-        _, count = self._read()
-        self._memory[:] = _LAYOUT.pack(True, count + 1)
+        _, count = self._work()
+        _WORK.pack_into(self._memory, 0, True, count + 1)
 
     def rest(self) -> None:
-        _, count = self._read()
-        self._memory[:] = _LAYOUT.pack(False, count)
+        _, count = self._work()
+        _WORK.pack_into(self._memory, 0, False, count)
+
+    def tick(self) -> None:
+        """The process runs."""
+        _TICKS.pack_into(self._memory, _WORK.size, self._ticks() + 1)
+
+    def _tick_until(self, ended: threading.Event) -> None:
+        while not ended.wait(_TICK_SECONDS):
+            self.tick()
 
     # ---- the parent's side
 
     def stalled_seconds(self) -> float:
         """For how long the child has been at work without ending a batch."""
-        now = self._read()
+        now = self._work()
         if now != self._seen or not now[0]:
             self._seen, self._since = now, self._clock()
         return self._clock() - self._since
 
-    def _read(self) -> tuple[bool, int]:
-        at_work, count = _LAYOUT.unpack(self._memory[:])
+    def is_stopped(self, patience: float) -> bool:
+        """True when the child, at work, has not run at all for `patience` seconds while this process has.
+
+        Who looks seldom was stopped too (with the child, most likely), and begins anew.
+        """
+        now, ticks = self._clock(), self._ticks()
+        looked_away = now - self._looked > patience / 2
+        if ticks != self._ticks_seen or looked_away or not self._work()[0]:
+            self._ticks_seen, self._stopped_since = ticks, now
+        self._looked = now
+        return now - self._stopped_since >= patience
+
+    def _work(self) -> tuple[bool, int]:
+        at_work, count = _WORK.unpack_from(self._memory, 0)
         return at_work, count
+
+    def _ticks(self) -> int:
+        return int(_TICKS.unpack_from(self._memory, _WORK.size)[0])

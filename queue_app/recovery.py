@@ -1,8 +1,8 @@
 """The reconciler: brings home shards whose holder died and whose message was lost.
 
-Runs beside the consumer in every worker's parent. All of them watch, one acts at a time, and whatever
-two of them do at once is harmless: leases are taken away by compare-and-set, and a message too many is
-refused by the manifest.
+Runs beside the consumer in every worker's parent. All of them watch, one sends lost messages again at a time,
+and whatever two of them do at once is harmless: leases are taken away by compare-and-set, and a message
+too many is refused by the manifest.
 """
 
 import base64
@@ -24,7 +24,7 @@ from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest, JobState, Progress, ShardState, ShardStatus
 from queue_app.outputs import exported
 from queue_app.owner import Owner
-from queue_app.workers import live_workers, server_time
+from queue_app.workers import WorkerEntry, live_workers, server_time
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,25 @@ def read_done(job_dir: JobDir, index: int) -> DoneRecord | None:
 
 
 # ---- what the server says
+
+
+def why_gone(status: ShardStatus) -> str | None:
+    """Says so when the holder ran on this very host and is no more: then its lease need not run out."""
+    owner = Owner.decode(status.owner)
+    if owner is None or not owner.is_provably_dead():
+        return None
+    return f"its process {owner.process.pid} on this host is gone"
+
+
+def take_away(manifest: CheckpointManifest, status: ShardStatus, reason: str) -> bool:
+    """End a lease that was seen to be dead; False when it moved meanwhile, or another was quicker."""
+    taken = manifest.expire(status, reason)
+    if taken:
+        log.warning(
+            "lease taken away job=%s shard=%d token=%d owner=%s: %s",
+            manifest.job_id, status.index, status.token, status.owner, reason,
+        )  # fmt: skip
+    return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,29 +195,19 @@ class Reconciler:
             for status in manifest.shard_statuses(running)
             if status.state is ShardState.RUNNING and (reason := self._why_dead(manifest.job_id, status))
         ]
-        if dead and self._may_act():
-            released = [status for status, reason in dead if self._release(manifest, status, reason)]
-            self._send(manifest, job_dir, released)
+        # No lock: of all observers exactly one succeeds in taking a lease away, and that one sends.
+        released = [status for status, reason in dead if take_away(manifest, status, reason)]
+        self._send(manifest, job_dir, released)
 
     def _why_dead(self, job_id: str, status: ShardStatus) -> str | None:
-        owner = Owner.decode(status.owner)
-        if owner is not None and owner.is_provably_dead():
-            return f"its process {owner.process.pid} on this host is gone"
+        if gone := why_gone(status):
+            return gone
         seen = self._observed.get((job_id, status.index))
         if seen is None or (seen.token, seen.beat) != (status.token, status.beat):
             self._observed[job_id, status.index] = _Observation(status.token, status.beat, self.clock())
             return None
         silent = self.clock() - seen.since
         return f"no beat for {silent:.0f} s" if silent >= self.lease_seconds else None
-
-    def _release(self, manifest: CheckpointManifest, status: ShardStatus, reason: str) -> bool:
-        released = manifest.expire(status, reason)
-        if released:
-            log.warning(
-                "lease taken away job=%s shard=%d token=%d owner=%s: %s",
-                manifest.job_id, status.index, status.token, status.owner, reason,
-            )  # fmt: skip
-        return released
 
     def _forget_ended(self, job_id: str, running: Sequence[int]) -> None:
         for key in [key for key in self._observed if key[0] == job_id and key[1] not in running]:
@@ -254,7 +263,9 @@ class Reconciler:
 
     def _send(self, manifest: CheckpointManifest, job_dir: str, shards: Sequence[ShardStatus]) -> None:
         """To the shard's own queue while that has a live worker, else to the one with the fewest messages."""
-        live = sorted({worker.queue for worker in live_workers(self.client, self.lease_seconds)})
+        if not shards:
+            return
+        live = sorted({worker.queue for worker in self._lively_workers()})
         load = {queue: self.client.llen(queue) for queue in live}
         routes: dict[int, str] = {}
         for shard in shards:
@@ -267,6 +278,11 @@ class Reconciler:
         if routes:
             self.send(manifest, job_dir, routes)
             log.info("sent again job=%s shards=%s", manifest.job_id, routes)
+
+    def _lively_workers(self) -> list[WorkerEntry]:
+        """Those heard of just now; a worker dies with its shard, but counts as live about as long."""
+        just_now = live_workers(self.client, self.lease_seconds / 3)
+        return just_now or live_workers(self.client, self.lease_seconds)
 
     def _may_act(self) -> bool:
         """True for one observer at a time."""

@@ -198,7 +198,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
         while not self._ended.is_set():
             try:
                 entry = _entry(worker, owner)
-                _end_stalled(entry.child_pid, config.stall_seconds)
+                _end_hung(entry.child_pid, config)
                 deliveries.drop(worker.consumer)
                 register(client, entry)
                 reconciler.step()
@@ -221,11 +221,20 @@ def send_export(job_id: str, job_dir: JobDir, queue: str) -> None:
     app.send_task(EXPORT_JOB, args=[job_id, str(job_dir.path)], queue=queue)
 
 
-def _end_stalled(child_pid: int, stall_seconds: float) -> None:
-    """A child that hangs is killed: its lease ends with it, and its batch comes under suspicion."""
+def _end_hung(child_pid: int, config: RuntimeConfig) -> None:
+    """A child that hangs is killed: its lease ends with it, and its batch comes under suspicion.
+
+    One that does not run at all has lost its lease by then, and its queue would wait for it for ever.
+    """
     seconds = pulse.stalled_seconds()
-    if seconds >= stall_seconds and child_pid:
-        log.error("no batch for %.0f s: process %d is killed", seconds, child_pid)
+    if pulse.is_stopped(config.lease_seconds):
+        reason = f"it has not run for {config.lease_seconds:.0f} s"
+    elif seconds >= config.stall_seconds:
+        reason = f"no batch for {seconds:.0f} s"
+    else:
+        return
+    if child_pid:
+        log.error("%s: process %d is killed", reason, child_pid)
         pulse.rest()
         os.kill(child_pid, signal.SIGKILL)
 

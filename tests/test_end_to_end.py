@@ -98,6 +98,18 @@ def test_a_killed_child_costs_nothing(fasta: Path, undisturbed: Path, tmp_path: 
     assert max(committed_batches(tmp_path / "out.npy.holdfast").values()) == 1
 
 
+def test_a_child_that_was_stopped_for_good_is_replaced(
+    fasta: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.npy"
+    with running("embed", fasta, "-o", output, *SLOW, "--device", "cpu", "--workers", "1") as job:
+        seen = wait_for_progress(tmp_path / "out.npy.holdfast", 0.2, job)
+        os.kill(seen["workers"][0]["child_pid"], signal.SIGSTOP)
+        assert job.wait(timeout=120) == 0
+    assert bytes_of(output) == bytes_of(undisturbed)
+    assert max(committed_batches(tmp_path / "out.npy.holdfast").values()) == 1
+
+
 def test_a_killed_worker_is_started_again_and_costs_nothing(
     fasta: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,8 @@
 
 import os
 
+from waiting import wait_for
+
 from queue_app.pulse import Pulse
 
 
@@ -43,3 +45,48 @@ def test_the_parent_feels_the_pulse_of_its_child() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     assert pulse.stalled_seconds() == 0
+
+
+def look(pulse: Pulse) -> bool:
+    return pulse.is_stopped(patience=15)
+
+
+def test_a_child_that_does_not_run_is_stopped_once_patience_is_over() -> None:
+    now = 0.0
+    pulse = Pulse(lambda: now)
+    pulse.beat()
+    answers = []
+    for now in range(0, 17, 1):  # noqa: B007
+        answers.append(look(pulse))
+    assert answers == [False] * 15 + [True, True]
+
+
+def test_a_child_that_hangs_in_a_kernel_is_not_stopped() -> None:
+    now = 0.0
+    pulse = Pulse(lambda: now)
+    pulse.beat()
+    for now in range(40):  # noqa: B007
+        pulse.tick()
+        assert not look(pulse)
+
+
+def test_an_idle_child_is_not_stopped() -> None:
+    now = 0.0
+    pulse = Pulse(lambda: now)
+    assert not any(look(pulse) for now in range(40))
+
+
+def test_a_parent_that_was_stopped_too_looks_again_before_it_judges() -> None:
+    now = 0.0
+    pulse = Pulse(lambda: now)
+    pulse.beat()
+    look(pulse)
+    now = 100.0
+    assert not look(pulse)
+
+
+def test_a_child_at_work_shows_that_it_runs() -> None:
+    pulse = Pulse()
+    with pulse.at_work():
+        before = pulse._ticks()
+        wait_for(lambda: pulse._ticks() > before, "a tick")

@@ -5,12 +5,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis
 from factories import make_job
 
 from checkpoint.owner import ProcessId, host_key
+from queue_app import keys
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest, Lease, Progress, ShardState
 from queue_app.outputs import meta_path
@@ -175,15 +177,42 @@ def test_a_server_clock_set_back_hides_no_lost_message(world: World) -> None:
     assert world.sent == [dict.fromkeys(range(3), "cpu0")]
 
 
-def test_only_one_observer_acts_at_a_time(world: World) -> None:
+def test_of_all_observers_one_sends_a_dead_shard_again(world: World) -> None:
     world.lease(DEAD_HERE)
-    second = world.observer("two")
+    world.observer("two").step()
     world.reconciler.step()
-    world.lease(DEAD_HERE, 1)
-    second.step()
-    assert world.state(1) is ShardState.RUNNING
+    assert world.sent == [{0: "cpu0"}]
+
+
+def test_a_dead_shard_waits_for_no_other_observer(world: World) -> None:
+    """The lock of who sends lost messages again may be held by a worker that died with it."""
+    world.client.set(keys.RECONCILER, "the dead")
+    world.lease(DEAD_HERE)
     world.reconciler.step()
-    assert world.state(1) is ShardState.PENDING
+    assert world.sent == [{0: "cpu0"}]
+
+
+def test_only_one_observer_sends_lost_messages_again(world: World) -> None:
+    world.client.delete("cpu0")
+    world.client.set(keys.RECONCILER, "two")
+    for _ in range(3):
+        world.wait(RESEND_SECONDS)
+    assert world.sent == []
+
+
+def test_a_shard_does_not_go_back_to_the_queue_that_fell_silent_with_it(world: World) -> None:
+    world.lease(ELSEWHERE)
+    register(world.client, worker("cpu1"))
+    silence(world.client, "cpu0", LEASE_SECONDS / 2)
+    world.wait(0)
+    world.wait(LEASE_SECONDS)
+    assert world.sent == [{0: "cpu1"}]
+
+
+def silence(client: redis.Redis, queue: str, seconds: float) -> None:
+    """Have a worker not been heard of for so long."""
+    entry = json.loads(cast("str", client.hget(keys.WORKERS, f"{queue}@host")))
+    client.hset(keys.WORKERS, f"{queue}@host", json.dumps(entry | {"seen": entry["seen"] - seconds}))
 
 
 def test_garbage_in_a_queue_hides_no_message(client: redis.Redis) -> None:
