@@ -7,12 +7,13 @@ nothing: its lease goes to another, so it has to go too.
 
 import contextlib
 import mmap
+import os
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-_WORK = struct.Struct("<?xxxxxxxQ")  # at work, and how many batches were begun
+_WORK = struct.Struct("<QQ")  # the process at work (0: none), and how many batches were begun
 _TICKS = struct.Struct("<Q")  # of a thread that never waits: apart, for it writes beside the other
 _TICK_SECONDS = 0.25
 
@@ -23,7 +24,7 @@ class Pulse:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._memory = mmap.mmap(-1, _WORK.size + _TICKS.size)
         self._clock = clock
-        self._seen: tuple[bool, int] = (False, 0)
+        self._seen = (0, 0)
         self._since = clock()
         self._ticks_seen = 0
         self._stopped_since = clock()
@@ -48,11 +49,11 @@ class Pulse:
     def beat(self) -> None:
         """A batch begins, so the one before has ended."""
         _, count = self._work()
-        _WORK.pack_into(self._memory, 0, True, count + 1)
+        _WORK.pack_into(self._memory, 0, os.getpid(), count + 1)
 
     def rest(self) -> None:
         _, count = self._work()
-        _WORK.pack_into(self._memory, 0, False, count)
+        _WORK.pack_into(self._memory, 0, 0, count)
 
     def tick(self) -> None:
         """The process runs."""
@@ -64,28 +65,30 @@ class Pulse:
 
     # ---- the parent's side
 
-    def stalled_seconds(self) -> float:
+    # Both ask about one child by its pid: what its dead predecessor left here says nothing about it.
+
+    def stalled_seconds(self, child_pid: int) -> float:
         """For how long the child has been at work without ending a batch."""
         now = self._work()
-        if now != self._seen or not now[0]:
+        if now != self._seen or now[0] != child_pid:
             self._seen, self._since = now, self._clock()
         return self._clock() - self._since
 
-    def is_stopped(self, patience: float) -> bool:
+    def is_stopped(self, child_pid: int, patience: float) -> bool:
         """True when the child, at work, has not run at all for `patience` seconds while this process has.
 
         Who looks seldom was stopped too (with the child, most likely), and begins anew.
         """
         now, ticks = self._clock(), self._ticks()
         looked_away = now - self._looked > patience / 2
-        if ticks != self._ticks_seen or looked_away or not self._work()[0]:
+        if ticks != self._ticks_seen or looked_away or self._work()[0] != child_pid:
             self._ticks_seen, self._stopped_since = ticks, now
         self._looked = now
         return now - self._stopped_since >= patience
 
-    def _work(self) -> tuple[bool, int]:
-        at_work, count = _WORK.unpack_from(self._memory, 0)
-        return at_work, count
+    def _work(self) -> tuple[int, int]:
+        pid, count = _WORK.unpack_from(self._memory, 0)
+        return pid, count
 
     def _ticks(self) -> int:
         return int(_TICKS.unpack_from(self._memory, _WORK.size)[0])

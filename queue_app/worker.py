@@ -225,17 +225,18 @@ def _end_hung(child_pid: int, config: RuntimeConfig) -> None:
     """A child that hangs is killed: its lease ends with it, and its batch comes under suspicion.
 
     One that does not run at all has lost its lease by then, and its queue would wait for it for ever.
+    Twice the lease: what only waited for a busy machine may find that out by itself.
     """
-    seconds = pulse.stalled_seconds()
-    if pulse.is_stopped(config.lease_seconds):
-        reason = f"it has not run for {config.lease_seconds:.0f} s"
+    patience = 2 * config.lease_seconds
+    seconds = pulse.stalled_seconds(child_pid)
+    if pulse.is_stopped(child_pid, patience):
+        reason = f"it has not run for {patience:.0f} s"
     elif seconds >= config.stall_seconds:
         reason = f"no batch for {seconds:.0f} s"
     else:
         return
-    if child_pid:
-        log.error("%s: process %d is killed", reason, child_pid)
-        pulse.rest()
+    log.error("%s: process %d is killed", reason, child_pid)
+    with contextlib.suppress(ProcessLookupError):
         os.kill(child_pid, signal.SIGKILL)
 
 

@@ -443,6 +443,11 @@ def logs_of(job_dir: Path) -> str:
     return "".join(log.read_text() for log in (job_dir / "logs").glob("*.log"))
 
 
+def num_deaths(job_dir: Path) -> int:
+    """Processes that ended while they computed, by their parents' logs."""
+    return len(set(re.findall(r"pid:(\d+) exited with", logs_of(job_dir))))
+
+
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
@@ -477,8 +482,22 @@ def test_a_record_that_does_harm_is_set_aside_and_all_others_embedded(
     assert line.split("\t")[:2] == [str(NUM_RECORDS), "poison"]
     assert reason in line
     assert bytes_of(output) == bytes_of(undisturbed)
-    deaths = len(set(re.findall(r"pid:(\d+) exited with", logs_of(job_dir))))
-    assert deaths <= (4 if harm in ("kill", "hang", "lost") else 0)
+    assert num_deaths(job_dir) <= (4 if harm in ("kill", "hang", "lost") else 0)
+
+
+def test_one_poison_among_2000_costs_itself_and_four_processes_at_most(tmp_path: Path) -> None:
+    clean = write_fasta(tmp_path / "clean.fasta", 1_999)
+    lines = clean.read_text().splitlines(keepends=True)
+    poisoned = tmp_path / "poisoned.fasta"
+    poisoned.write_text("".join([*lines[:2000], f">poison\n{protein(5)}WWWWW\n", *lines[2000:]]))
+    command = ["-m", "mock:16,kill=WWWWW", "--toks-per-batch", "2048", *CPU]
+    holdfast("embed", clean, "-o", tmp_path / "clean.npy", *command)
+    holdfast("embed", poisoned, "-o", tmp_path / "out.npy", *command, expect=3)
+    (line,) = (tmp_path / "out.npy.quarantine.tsv").read_text().splitlines()[1:]
+    assert line.split("\t")[:2] == ["1000", "poison"]
+    assert bytes_of(tmp_path / "out.npy") == bytes_of(tmp_path / "clean.npy")
+    assert np.load(tmp_path / "out.npy").shape == (1_999, 16)
+    assert num_deaths(tmp_path / "out.npy.holdfast") <= 4
 
 
 def test_a_record_that_did_harm_gets_another_chance_and_a_bad_one_does_not(tmp_path: Path) -> None:

@@ -12,16 +12,16 @@ def test_a_child_that_begins_batches_is_not_hung() -> None:
     pulse = Pulse(lambda: now)
     for now in (10.0, 20.0, 30.0):  # noqa: B007
         pulse.beat()
-        assert pulse.stalled_seconds() == 0
+        assert pulse.stalled_seconds(os.getpid()) == 0
 
 
 def test_a_child_at_work_that_begins_no_batch_is_hung_for_so_long() -> None:
     now = 0.0
     pulse = Pulse(lambda: now)
     pulse.beat()
-    assert pulse.stalled_seconds() == 0
+    assert pulse.stalled_seconds(os.getpid()) == 0
     now = 40.0
-    assert pulse.stalled_seconds() == 40
+    assert pulse.stalled_seconds(os.getpid()) == 40
 
 
 def test_an_idle_child_is_never_hung() -> None:
@@ -30,25 +30,34 @@ def test_an_idle_child_is_never_hung() -> None:
     with pulse.at_work():
         pass
     now = 1000.0
-    assert pulse.stalled_seconds() == 0
+    assert pulse.stalled_seconds(os.getpid()) == 0
 
 
 def test_the_parent_feels_the_pulse_of_its_child() -> None:
     now = 0.0
     pulse = Pulse(lambda: now)
-    pulse.beat()
-    pulse.stalled_seconds()
-    now = 40.0
     child = os.fork()
     if child == 0:
         pulse.beat()
         os._exit(0)
     os.waitpid(child, 0)
-    assert pulse.stalled_seconds() == 0
+    assert pulse.stalled_seconds(child) == 0
+    now = 40.0
+    assert pulse.stalled_seconds(child) == 40
+
+
+def test_what_a_dead_child_left_behind_is_not_held_against_its_successor() -> None:
+    now = 0.0
+    pulse = Pulse(lambda: now)
+    pulse.beat()
+    successor = os.getpid() + 1
+    for now in range(40):  # noqa: B007
+        assert not pulse.is_stopped(successor, patience=15)
+        assert pulse.stalled_seconds(successor) == 0
 
 
 def look(pulse: Pulse) -> bool:
-    return pulse.is_stopped(patience=15)
+    return pulse.is_stopped(os.getpid(), patience=15)
 
 
 def test_a_child_that_does_not_run_is_stopped_once_patience_is_over() -> None:
