@@ -5,25 +5,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-import protocol
 import pytest
 import redis
 from factories import make_job
-from protocol import (
-    CANCELLED,
-    DONE,
-    FAILED,
-    INVARIANTS,
-    NO_DEADLOCK,
-    NUM_BATCHES,
-    Answer,
-    Bounds,
-    Guards,
-    Manifest,
-    Report,
-    Setup,
-    explore,
-)
+from protocol import manifest
+from protocol.manifest import CANCELLED, DONE, FAILED, Answer, Manifest
+from protocol.promises import INVARIANTS, NO_DEADLOCK
+from protocol.search import Report, explore
+from protocol.setup import NUM_BATCHES, Bounds, Guards, Setup
 
 from queue_app.job import Job
 from queue_app.manifest import CheckpointManifest, Lease, Progress, Refusal
@@ -147,7 +136,7 @@ class Pair:
         self.real.initialize(
             self.job, "/jobs/a", {}, {shard: Progress(0, NUM_BATCHES, 0) for shard in finished}
         )
-        self.model = protocol.fresh(NUM_SHARDS, finished)
+        self.model = manifest.fresh(NUM_SHARDS, finished)
         # The model counts tokens from 0, the server from the time.
         self.first = [status.token for status in self.real.shard_statuses(range(NUM_SHARDS))]
         return (), ()
@@ -161,7 +150,7 @@ class Pair:
             attempt_limit=LIMIT,
             request=str(request),
         )
-        answer = self.follow(protocol.acquire(self.model, shard, floor, request, LIMIT))
+        answer = self.follow(manifest.acquire(self.model, shard, floor, request, LIMIT))
         if isinstance(given, Lease):
             return ("ok", given.token - self.first[shard]), answer
         return (given.reason, *(int(token) - self.first[shard] for token in given.detail[:1])), answer
@@ -169,49 +158,49 @@ class Pair:
     def beat(self) -> tuple[Answer, Answer]:
         lease, batches = self.lease(), self.random.randrange(NUM_BATCHES + 1)
         state = self.real.beat(self.real_lease(lease), Progress(batches, batches, 0))
-        answer = self.follow(protocol.beat(self.model, lease.shard.index, lease.token, batches, AS_BUILT))
+        answer = self.follow(manifest.beat(self.model, lease.shard.index, lease.token, batches, AS_BUILT))
         return ("lost",) if state is None else ("ok", str(state)), answer
 
     def complete(self) -> tuple[Answer, Answer]:
         lease, batches = self.lease(), self.random.choice((NUM_BATCHES, NUM_BATCHES, 1))
         ended = self.real.complete(self.real_lease(lease), Progress(batches, batches, 0))
-        answer = self.follow(protocol.complete(self.model, lease.shard.index, lease.token, batches, AS_BUILT))
+        answer = self.follow(manifest.complete(self.model, lease.shard.index, lease.token, batches, AS_BUILT))
         return (ended.reason,) if isinstance(ended, Refusal) else ("ok", str(ended[0])), answer
 
     def release(self) -> tuple[Answer, Answer]:
         lease, counts = self.lease(), self.random.random() < 0.5
         answer = self.follow(
-            protocol.release(self.model, lease.shard.index, lease.token, AS_BUILT, counts=counts)
+            manifest.release(self.model, lease.shard.index, lease.token, AS_BUILT, counts=counts)
         )
         return self.said(self.real.release(self.real_lease(lease), "test", counts=counts), "lost"), answer
 
     def fail(self) -> tuple[Answer, Answer]:
         lease = self.lease()
-        answer = self.follow(protocol.fail(self.model, lease.shard.index, lease.token, AS_BUILT))
+        answer = self.follow(manifest.fail(self.model, lease.shard.index, lease.token, AS_BUILT))
         return self.said(self.real.fail(self.real_lease(lease), "test"), "lost"), answer
 
     def expire(self) -> tuple[Answer, Answer]:
         lease = self.lease()
         (status,) = self.real.shard_statuses([lease.shard.index])
-        answer = self.follow(protocol.expire(self.model, lease.shard.index, lease.token))
+        answer = self.follow(manifest.expire(self.model, lease.shard.index, lease.token))
         return self.said(
             self.real.expire(replace(status, token=self.real_lease(lease).token), "test"), "refused"
         ), answer
 
     def reopen(self) -> tuple[Answer, Answer]:
         shard = self.shard()
-        return self.said(self.real.reopen(shard), "refused"), self.follow(protocol.reopen(self.model, shard))
+        return self.said(self.real.reopen(shard), "refused"), self.follow(manifest.reopen(self.model, shard))
 
     def restore(self) -> tuple[Answer, Answer]:
         shard = self.shard()
         restored = self.real.restore(shard, Progress(0, NUM_BATCHES, 0))
-        return self.said(restored, "refused"), self.follow(protocol.restore(self.model, shard))
+        return self.said(restored, "refused"), self.follow(manifest.restore(self.model, shard))
 
     def cancel(self) -> tuple[Answer, Answer]:
-        return (str(self.real.cancel()),), self.follow(protocol.cancel(self.model))
+        return (str(self.real.cancel()),), self.follow(manifest.cancel(self.model))
 
     def revive(self) -> tuple[Answer, Answer]:
-        return (self.real.revive(),), self.follow(protocol.revive(self.model))
+        return (self.real.revive(),), self.follow(manifest.revive(self.model))
 
     def shard(self) -> int:
         return self.random.randrange(NUM_SHARDS)

@@ -1,0 +1,138 @@
+"""The options that several commands share, as types, and what they say taken together.
+
+As cli.py, this is imported for every `holdfast --help`: everything heavy is imported inside the functions.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from queue_app.errors import UsageError
+
+if TYPE_CHECKING:
+    import redis
+
+    from queue_app.request import EmbedRequest
+
+Inputs = Annotated[
+    list[Path], typer.Argument(help="FASTA, CSV, TSV, JSON lines or plain lines; each also .gz.")
+]
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="A directory (config.json, *.safetensors), a hub id, or mock:DIM."),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="out.h5, out.npy, out.parquet, or a directory.")]
+JobDir = Annotated[Path | None, typer.Option(help="Default: <output>.holdfast")]
+Pool = Annotated[
+    Literal["mean", "cls", "max", "last"] | None, typer.Option(help="Default: the model's own pooling.")
+]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    typer.Option(help="auto: bfloat16 on a GPU, float32 on the CPU."),
+]
+StoreDtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the vectors on disk.")]
+ToksPerBatch = Annotated[int | None, typer.Option(min=1, help="Token budget of a batch. Default: by device.")]
+MaxLength = Annotated[int | None, typer.Option(min=1, help="Longest piece of a sequence, in tokens.")]
+Long = Annotated[
+    Literal["window", "truncate", "error"],
+    typer.Option(help="Sequences over --max-length: mean of overlapping windows, cut off, or quarantine."),
+]
+Shards = Annotated[int | None, typer.Option(min=1, help="Default: at least 32, by cost.")]
+CommitSeconds = Annotated[float, typer.Option(min=0.01, help="A crash repeats at most so much work.")]
+CommitSequences = Annotated[int, typer.Option(min=1, help="Commit earlier when so many are done.")]
+KeepCheckpoints = Annotated[
+    bool, typer.Option("--keep-checkpoints", help="Keep the LMDB stores of done shards.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Forget earlier work on this output.")]
+IdColumn = Annotated[str | None, typer.Option(help="CSV, TSV, JSON: default id, name, or the first.")]
+SequenceColumn = Annotated[
+    str | None, typer.Option(help="CSV, TSV, JSON: default sequence, seq, text, or the second.")
+]
+Alphabet = Annotated[
+    Literal["auto", "protein", "dna", "text"],
+    typer.Option(
+        help="protein: the 20 letters and B X Z U O J, in either case, one closing * dropped. "
+        "dna: IUPAC codes. Other letters send a record to quarantine."
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, or GPU numbers such as 0,1.")]
+Broker = Annotated[
+    str | None, typer.Option(help="redis://… of your own server. Default: HOLDFAST_BROKER_URL.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+JobArgument = Annotated[str, typer.Argument(help="Job id, job directory, or output.")]
+JobDirArgument = Annotated[Path, typer.Argument(help="The job directory, or the output it belongs to.")]
+
+
+def with_dashes(arguments: Sequence[str]) -> list[str]:
+    """`--store_dtype` means `--store-dtype`; values keep their underscores."""
+    return [_with_dashes(argument) if argument.startswith("--") else argument for argument in arguments]
+
+
+def _with_dashes(argument: str) -> str:
+    flag, equals, value = argument.partition("=")
+    return flag.replace("_", "-") + equals + value
+
+
+def request_of(options: dict[str, Any]) -> "EmbedRequest":
+    """What `embed` or `enqueue` was called with."""
+    from queue_app.job import RunOptions
+    from queue_app.request import EmbedRequest
+
+    return EmbedRequest(
+        inputs=options["inputs"],
+        model=options["model"],
+        output=options["output"],
+        job_dir=options["job_dir"],
+        pool=options["pool"],
+        dtype=options["dtype"],
+        store_dtype=options["store_dtype"],
+        alphabet=options["alphabet"],
+        long=options["long"],
+        max_length=options["max_length"],
+        toks_per_batch=options["toks_per_batch"],
+        num_shards=options["shards"],
+        id_column=options["id_column"],
+        sequence_column=options["sequence_column"],
+        run=RunOptions(
+            commit_seconds=options["commit_seconds"],
+            commit_sequences=options["commit_sequences"],
+            keep_checkpoints=options["keep_checkpoints"],
+        ),
+        overwrite=options["overwrite"],
+    )
+
+
+def named_broker(broker: str | None) -> str | None:
+    """The user's own server, where --broker or HOLDFAST_BROKER_URL names one; else None."""
+    from queue_app.settings import runtime_config
+
+    if broker:
+        return broker
+    config = runtime_config()
+    return config.broker_url if "broker_url" in config.model_fields_set else None
+
+
+def connected(broker: str | None) -> "tuple[str, redis.Redis]":
+    """The server that must be there: --broker, HOLDFAST_BROKER_URL, or the usual address."""
+    from queue_app.broker import check, connect
+    from queue_app.settings import runtime_config
+
+    url = broker or runtime_config().broker_url
+    client = connect(url)
+    check(client, url)
+    return url, client
+
+
+def live_queues(client: "redis.Redis") -> list[str]:
+    """The queues of all live workers. Raises UsageError where there are none."""
+    from queue_app.settings import runtime_config
+    from queue_app.workers import live_workers
+
+    queues = sorted({entry.queue for entry in live_workers(client, runtime_config().lease_seconds)})
+    if not queues:
+        raise UsageError("no worker is running; start one (holdfast worker gpu0), or name --queues gpu0,gpu1")
+    return queues

@@ -1,0 +1,62 @@
+"""What the commands print, and the exit codes that go with it. Results to stdout, all else to stderr."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from queue_app.export import ExportReport
+
+QUARANTINED = 3
+DAMAGED = 4
+INTERRUPTED = 130
+
+
+def say(text: str) -> None:
+    """One line for the user, beside the result."""
+    print(text, file=sys.stderr)
+
+
+def print_json(answer: Any) -> None:
+    print(json.dumps(answer))
+
+
+def print_state(job_id: str, state: str) -> None:
+    print(f"job {job_id}: {state}")
+
+
+def print_report(report: "ExportReport", as_json: bool) -> None:
+    from queue_app.view import describe_report
+
+    if as_json:
+        print_json(_as_json(report))
+    else:
+        print(describe_report(report))
+    if report.num_quarantined:
+        raise typer.Exit(QUARANTINED)
+
+
+def _as_json(report: "ExportReport") -> dict[str, Any]:
+    return {
+        "output": str(report.output),
+        "records": report.num_records,
+        "embedded": report.num_embedded,
+        "quarantined": report.num_quarantined,
+        "digest": report.output_digest,
+    }
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM (a spot notice) end a run in order; say how to go on."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted; what is done is committed. The same command goes on.")
+        raise typer.Exit(INTERRUPTED) from None

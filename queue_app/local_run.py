@@ -1,0 +1,230 @@
+"""`holdfast embed` and `resume`: one job, run to its end on this machine.
+
+It owns no state of the job: whatever it was doing when it died, the next run finds the job directory as it
+is and goes on.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from queue_app.broker import TRANSIENT, check, connect
+from queue_app.celery_app import make_app
+from queue_app.coordinator import POLL_SECONDS, GPUProcessCoordinator, View
+from queue_app.errors import DiskFull, JobFailed, UsageError
+from queue_app.export import ExportReport, check_output, export
+from queue_app.job import Job, JobDir, RunOptions
+from queue_app.lock import job_directory
+from queue_app.manifest import CheckpointManifest, JobState
+from queue_app.monitor import Snapshot, snapshot
+from queue_app.processes import ProcessFile
+from queue_app.producer import Prepared, announce, prepare
+from queue_app.recovery import finished_shards
+from queue_app.request import EmbedRequest, device_class
+from queue_app.server import EmbeddedServer
+from queue_app.settings import RuntimeConfig
+
+log = logging.getLogger(__name__)
+
+IDLE_GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRun:
+    """One job to be run on this machine.
+
+    `prepare` finds or makes the job; it gets the client once there is one. `broker_url` None means the
+    embedded server. `settings` are passed to the workers in their environment.
+    """
+
+    job_dir: JobDir
+    prepare: Callable[[redis.Redis | None], Prepared]
+    output: Path
+    queues: Sequence[str]
+    broker_url: str | None
+    config: RuntimeConfig
+    settings: Mapping[str, str]
+    view: View
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Machinery:
+    """What has to be up while the job runs. `server` is None when it is not ours to keep up."""
+
+    url: str
+    client: redis.Redis
+    server: EmbeddedServer | None
+    workers: GPUProcessCoordinator
+
+
+def embed(
+    request: EmbedRequest,
+    *,
+    queues: Sequence[str],
+    threads: int,
+    broker_url: str | None,
+    config: RuntimeConfig,
+    view: View,
+) -> ExportReport:
+    """The whole job: server, workers, producer, watching, export. Run again it goes on where it was.
+
+    `threads` is what each CPU worker of a new job gets; a job that is there keeps its own.
+
+    Raises:
+        UsageError: bad input, model or option; a job directory made for it is gone again.
+        JobFailed: shards were given up; what is done stays, and the same command tries them again.
+        KeyboardInterrupt: after the workers committed what they had.
+    """
+    check_output(request.output)
+    job_dir = request.directory
+    kind = device_class(queues)
+    run = LocalRun(
+        job_dir=job_dir,
+        prepare=lambda client: prepare(request, client=client, device_class=kind, threads=threads),
+        output=request.output,
+        queues=queues,
+        broker_url=broker_url,
+        config=config,
+        settings=_worker_settings(request.model, request.run),
+        view=view,
+        overwrite=request.overwrite,
+    )
+    return _run_alone(run)
+
+
+def resume(
+    job_dir: JobDir, *, queues: Sequence[str], broker_url: str | None, config: RuntimeConfig, view: View
+) -> ExportReport:
+    """Go on with a job from its directory alone. Raises as `embed` does."""
+    job = job_dir.load()
+    if device_class(queues) != job.options.device_class:
+        raise UsageError(f"{job_dir.path}: this job was planned for {job.options.device_class} workers")
+    run = LocalRun(
+        job_dir=job_dir,
+        prepare=lambda _: Prepared(job, job_dir, created=False),
+        output=Path(job.output),
+        queues=queues,
+        broker_url=broker_url,
+        config=config,
+        settings=_worker_settings(job.model.path, job.run),
+        view=view,
+    )
+    return _run_alone(run)
+
+
+def _worker_settings(model: str, options: RunOptions) -> dict[str, str]:
+    return {
+        "HOLDFAST_PARENT_PID": str(os.getpid()),
+        "HOLDFAST_PRELOAD_TORCH": str(int(not model.startswith("mock:"))),
+        "HOLDFAST_COMMIT_SECONDS": str(options.commit_seconds),
+        "HOLDFAST_COMMIT_SEQUENCES": str(options.commit_sequences),
+        "HOLDFAST_KEEP_CHECKPOINTS": str(int(options.keep_checkpoints)),
+    }
+
+
+def _run_alone(run: LocalRun) -> ExportReport:
+    with job_directory(run.job_dir):
+        pids = ProcessFile(run.job_dir.path / "processes.json")
+        for name in pids.end_leftovers():
+            run.view.say(f"ended {name}, left over from an earlier run")
+        there = run.prepare(None) if run.job_dir.job_json.exists() and not run.overwrite else None
+        if there and len(finished_shards(there.job, run.job_dir)) == len(there.job.shards):
+            run.view.say(f"job {there.job.job_id}: all {len(there.job.shards)} shards are done already")
+            return export(there.job, run.job_dir, run.output)
+        return _run_with_server(run, there, pids)
+
+
+def _run_with_server(run: LocalRun, there: Prepared | None, pids: ProcessFile) -> ExportReport:
+    server = EmbeddedServer(run.job_dir, pids) if run.broker_url is None else None
+    try:
+        url = server.start().url if server else str(run.broker_url)
+        client = connect(url)
+        check(client, url)
+        if server:
+            # Messages of an earlier run may name queues that have no worker now, or a shard twice.
+            client.delete("", *client.scan_iter("?pu[0-9]*", _type="list"))
+        roots = str(run.job_dir.path)
+        env = {**os.environ, **run.settings, "HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": roots}
+        workers = GPUProcessCoordinator(run.queues, env, run.job_dir.logs, pids)
+        return _run_with_workers(run, there, _Machinery(url, client, server, workers))
+    except redis.ResponseError as error:
+        if not str(error).startswith("MISCONF"):
+            raise
+        raise DiskFull(f"the server cannot write its data ({error}); free room, run the same again") from None
+    finally:
+        if server:
+            server.stop()
+
+
+def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machinery) -> ExportReport:
+    grace = run.config.grace_seconds
+    try:
+        machinery.workers.start()  # they come up while the input is read
+        prepared = there or run.prepare(machinery.client)
+        _submit(run, prepared, machinery)
+        _watch(run, prepared.job, machinery)
+        grace = IDLE_GRACE_SECONDS
+        return export(prepared.job, prepared.job_dir, run.output)
+    except KeyboardInterrupt:
+        run.view.say("stopping: each worker ends its batch and commits; Ctrl-C again leaves at once")
+        raise
+    finally:
+        machinery.workers.stop(grace_seconds=grace)
+
+
+def _submit(run: LocalRun, prepared: Prepared, machinery: _Machinery) -> None:
+    job = prepared.job
+    sent = announce(machinery.client, make_app(machinery.url), prepared, run.queues, resend_all=True)
+    CheckpointManifest(machinery.client, job.job_id).set_exporter("coordinator")
+    what = "submitted" if prepared.created else "resumed"
+    run.view.say(
+        f"job {job.job_id} {what}: {job.counts.num_records:,} sequences in {len(job.shards)} shards, "
+        f"{sent} to do, on {', '.join(run.queues)}"
+    )
+
+
+def _watch(run: LocalRun, job: Job, machinery: _Machinery) -> None:
+    """Until the job has ended: keep server and workers up, and show how far it is."""
+    while True:
+        _keep_up(machinery, run.view)
+        now = _look(machinery.client, job.job_id, run.config)
+        if now is not None:
+            run.view.update(now)
+            if now.ended:
+                return _raise_unless_done(machinery.client, job, now)
+        time.sleep(POLL_SECONDS)
+
+
+def _keep_up(machinery: _Machinery, view: View) -> None:
+    if machinery.server and not machinery.server.is_running():
+        machinery.server.start()
+        view.say("the embedded server died and was started again on its data")
+    for line in machinery.workers.restart_dead():
+        view.say(line)
+
+
+def _look(client: redis.Redis, job_id: str, config: RuntimeConfig) -> Snapshot | None:
+    try:
+        return snapshot(client, job_id, lease_seconds=config.lease_seconds)
+    except TRANSIENT as error:
+        log.warning("the server is away: %s", error)
+        return None
+
+
+def _raise_unless_done(client: redis.Redis, job: Job, now: Snapshot) -> None:
+    if now.state is JobState.CANCELLED:
+        raise JobFailed(f"job {job.job_id} was cancelled; the same command, or holdfast resume, goes on")
+    if now.state is JobState.FAILED:
+        statuses = CheckpointManifest(client, job.job_id).shard_statuses(shard.index for shard in job.shards)
+        failed = [status for status in statuses if status.state == "failed"]
+        reason = failed[0].error if failed else "unknown"
+        raise JobFailed(
+            f"job {job.job_id}: {len(failed)} shard(s) were given up, shard {failed[0].index}: {reason}; "
+            "the same command tries them again"
+        )

@@ -1,0 +1,17 @@
+"""A model of the lease and fence protocol, small enough to visit every state it can reach.
+
+It follows manifest.lua, recovery.py, producer.announce, checkpoint/store.py, gpu_tasks/task.py and
+gpu_tasks/shard_run.py call by call: what is one atomic step there (a Lua call, an LMDB transaction, a rename)
+is one step here, and everything may happen between two steps. A batch has one record. `announce` alone is
+taken as two steps, its look at the done files and all its calls to the server.
+
+    setup         what is searched: which guards stand, which faults may happen
+    manifest      the server's part: the operations of manifest.lua
+    world         everything at one moment: server, disks, the workers' memories
+    worker        what a worker does next with its shard
+    surroundings  what else may happen: broker, reconciler, producer, user, and every fault
+    promises      what must hold at every step
+    search        all of it, breadth first
+
+Each knows only those above it.
+"""
