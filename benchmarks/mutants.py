@@ -124,6 +124,48 @@ MUTANTS = (
         "if False:",
         "test_queue_app_export.py",
     ),
+    Mutant(
+        "fsync of a commit",
+        "checkpoint/store.py",
+        "        sync=True,\n        metasync=True,",
+        "        sync=False,\n        metasync=True,",
+        "test_checkpoint_power_loss.py -k acknowledged",
+    ),
+    Mutant(
+        "fsync of a commit's meta page",
+        "checkpoint/store.py",
+        "metasync=True,",
+        "metasync=False,",
+        "test_checkpoint_power_loss.py -k acknowledged",
+    ),
+    Mutant(
+        "fsync of a store's names",
+        "checkpoint/files.py",
+        "os.close(descriptor)\n            sync_directory(self.path)",
+        "os.close(descriptor)",
+        "test_checkpoint_power_loss.py -k acknowledged",
+    ),
+    Mutant(
+        "fsync of a result",
+        "queue_app/results.py",
+        "    sync_file(path)\n",
+        "",
+        "test_checkpoint_power_loss.py -k whole_one",
+    ),
+    Mutant(
+        "fsync of a published name",
+        "queue_app/durable.py",
+        "    sync_directory(path.parent)\n",
+        "",
+        "test_checkpoint_power_loss.py -k whole_one",
+    ),
+    Mutant(
+        "fsync of a done file",
+        "queue_app/durable.py",
+        "            os.fsync(file.fileno())\n",
+        "",
+        "test_checkpoint_power_loss.py -k whole_one",
+    ),
 )
 
 

@@ -43,6 +43,13 @@ class StoreFiles:
             os.close(descriptor)
             sync_directory(self.path)
 
+    def forget_unstarted(self) -> None:
+        """Remove a data file that was torn at the first opening: nothing was ever committed to it."""
+        try:
+            self.check()
+        except StoreDamaged:
+            self.data.unlink(missing_ok=True)
+
     def check(self) -> None:
         """Raises StoreDamaged when the data file is missing, empty, cut off or no LMDB file at all."""
         if not self.data.exists():
@@ -61,6 +68,14 @@ class StoreFiles:
         sync_directory(aside.parent)
         log.warning("store set aside as %s", aside)
         return aside
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it that are missing, under names that survive a power loss."""
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from checkpoint.block import Block, decode, encode
 from checkpoint.errors import CheckpointError, DiskFull, NewerFormat, StaleToken, StoreDamaged, WrongJob
-from checkpoint.files import StoreFiles
+from checkpoint.files import StoreFiles, make_directory
 from checkpoint.owner import StoreOwner, evict
 from checkpoint.records import DoneRecord, QuarantineEntry
 
@@ -72,9 +72,9 @@ class CheckpointStore:
             NewerFormat: it was written by a newer version.
             OwnerAlive: the last owner runs on this host and could not be ended.
         """
-        path.mkdir(parents=True, exist_ok=True)
+        make_directory(path)
         damaged = _take_over(StoreFiles(path), token)
-        path.mkdir(parents=True, exist_ok=True)
+        make_directory(path)
         StoreOwner.current(token).write(StoreFiles(path).owner)
         store = cls(path, _open_environment(path, map_size, readonly=False), writable=True)
         try:
@@ -312,6 +312,7 @@ def _take_over(files: StoreFiles, token: int) -> tuple[int, ...]:
     if owner is not None and not owner.is_this_process() and owner.is_alive_here():
         evict(owner)
     if not files.started.exists():
+        files.forget_unstarted()
         return ()
     try:
         files.check()

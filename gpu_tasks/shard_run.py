@@ -71,7 +71,6 @@ class ShardRun:
         """
         records = read_shard(self.job_dir.shard(self.lease.shard.index), self.lease.shard)
         plan = self.plan(records)
-        self.store_path.parent.mkdir(parents=True, exist_ok=True)
         with CheckpointStore.open(
             self.store_path,
             job_digest=bytes.fromhex(self.job.digest),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import xxhash
 
+from checkpoint.files import sync_directory
 from queue_app.errors import DiskFull
 
 _CHUNK_BYTES = 4 << 20
@@ -33,11 +34,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 def rename_durably(temporary: Path, path: Path) -> None:
     """Rename a file that is already fsynced, then fsync its directory, so that the name survives."""
     temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)
 
 
 def sync_file(path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from checkpoint.files import make_directory
 from queue_app.errors import HoldfastError
 from queue_app.job import JobDir
 
@@ -81,7 +82,7 @@ def job_directory(job_dir: JobDir, *, wait: bool = False) -> Iterator[None]:
 def _make_and_lock(path: Path, *, wait: bool) -> tuple[bool, FileLock]:
     while True:
         made = not path.exists()
-        path.mkdir(parents=True, exist_ok=True)
+        make_directory(path)
         lock = FileLock(path / "lock")
         with contextlib.suppress(FileNotFoundError):
             lock.acquire(wait=wait)

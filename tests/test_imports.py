@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 KNOWN_OF_THE_STORE = {
+    "durable": {"checkpoint.files"},
     "export": {"checkpoint.records"},
+    "lock": {"checkpoint.files"},
     "manifest": {"checkpoint.records"},
     "monitor": {"checkpoint"},
     "owner": {"checkpoint.owner"},
