@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_tasks.batching import BatchPlan, Ordinals, TokenBatch
-from gpu_tasks.device import Fetched, Pending, StoreDtype
+from gpu_tasks.device import Fetched, Pending, Staged, StoreDtype
 from gpu_tasks.errors import OutOfMemory
 from gpu_tasks.loader import Loaded, Loader
 from gpu_tasks.memory import compute_again
@@ -58,17 +58,31 @@ class _Flight:
     pending: Pending
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _NoRoom:
+    """A batch whose tokens did not fit beside what is under way: it fails when its turn has come."""
+
+    message: str
+
+    def launch(self, store_dtype: StoreDtype) -> Pending:
+        raise OutOfMemory(self.message)
+
+
 @dataclass(slots=True, eq=False)
 class AsyncInferenceRunner:
     """Runs planned batches through a model.
 
-    `depth` is how many batches the loader keeps ready. `timings` adds up over all runs.
+    `depth` is how many batches the loader keeps ready, at least one. `timings` adds up over all runs.
     """
 
     model: EmbeddingModel
     store_dtype: StoreDtype = field(default="float32", kw_only=True)
     depth: int = field(default=3, kw_only=True)
     timings: Timings = field(default_factory=Timings, init=False)
+
+    def __post_init__(self) -> None:
+        if self.depth < 1:
+            raise ValueError(f"depth={self.depth}: the loader keeps at least 1 batch ready")
 
     def run(
         self,
@@ -99,7 +113,7 @@ class AsyncInferenceRunner:
         if committed:
             yield self._resumed(plan, committed, exclude)
         todo = [index for index in range(plan.num_batches) if index not in committed]
-        with Loader(todo, lambda i: plan.batch(i).without(exclude), self.model.stage, self.depth) as loader:
+        with Loader(todo, lambda i: plan.batch(i).without(exclude), self._stage, self.depth) as loader:
             yield from self._pipeline(loader, should_stop or _never, on_start or _ignore)
 
     def compute(self, batch: TokenBatch) -> InferenceResult:
@@ -120,6 +134,12 @@ class AsyncInferenceRunner:
                 yield self.compute(loaded.batch)
             yield from self._land(flights, keep=self.model.lookahead)
         yield from self._land(flights, keep=0)
+
+    def _stage(self, batch: TokenBatch) -> Staged:
+        try:
+            return self.model.stage(batch)
+        except OutOfMemory as error:
+            return _NoRoom(str(error))
 
     def _next(self, loader: Loader) -> Loaded | None:
         started = perf_counter()

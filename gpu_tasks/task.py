@@ -4,14 +4,15 @@ A message is a wake-up call. The task asks the manifest for the shard, and drops
 refused: whatever that costs, the reconciler mends.
 """
 
+import contextlib
 import logging
 import os
 import signal
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 from celery.exceptions import Reject
@@ -26,13 +27,16 @@ from queue_app.broker import TRANSIENT, connect
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.errors import Damage, HoldfastError, JobNotFound, ModelError
 from queue_app.heartbeat import Heartbeat
-from queue_app.job import Job, JobDir
-from queue_app.manifest import CheckpointManifest, JobState, Lease, Progress, Refusal
+from queue_app.job import Job, JobDir, ModelCard, Pool
+from queue_app.manifest import CanaryDeposits, CheckpointManifest, JobState, Lease, Progress, Refusal
 from queue_app.model_card import describe_model
 from queue_app.owner import Owner
 from queue_app.recovery import take_away, why_gone
 from queue_app.settings import runtime_config
 from queue_app.worker import is_draining, pulse, worker_name
+
+if TYPE_CHECKING:
+    from gpu_tasks.canary import Canary, Vectors
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,8 @@ Answer = TypeVar("Answer")
 
 _loaded: dict[tuple[object, ...], EmbeddingModel] = {}
 """At most one model."""
+_canaries: dict[str, "Canary"] = {}
+"""What this process's device computed for the job at hand, by its id."""
 
 
 @worker_process_init.connect
@@ -84,6 +90,7 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
     manifest = CheckpointManifest(client(), job_id)
     try:
         model = load_once(job)
+        watch_canary(job, model)
     except ModelLoadError as error:
         return give_up(manifest, job, directory, index, str(error))
     except (DeviceUnavailable, NumericsDeviate) as error:
@@ -93,6 +100,7 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
     if isinstance(answer, Refusal):
         log.info("dropped: %s job=%s shard=%d", answer.reason, job_id, index)
         return answer.reason
+    note_begun(job, answer)
     return work(manifest, answer, job, directory, model)
 
 
@@ -131,17 +139,48 @@ def load_once(job: Job) -> EmbeddingModel:
 
 
 def watch_canary(job: Job, model: EmbeddingModel) -> None:
-    """Hold the device against the processor. Raises NumericsDeviate.
+    """Hold the device against the processor, or against the job's other devices. Raises NumericsDeviate.
 
-    Left out where that would compare a thing with itself, and where a second copy of the model is too
-    much for the host.
+    With the processor once per process and job; with the others before each shard, as there may be more of
+    them by then. Left out where a thing would be compared with itself.
     """
-    if is_exact(job) or job.model.num_parameters > CANARY_PARAMETERS_MOST:
+    if is_exact(job):
         return
-    from gpu_tasks.canary import check_numerics
+    from gpu_tasks.canary import Canary, embed_sequences
+    from gpu_tasks.torch_device import hardware_id
 
-    distance = check_numerics(model, load_reference(job), job.options.dtype)
-    log.info("numerics agree with the processor's: cosine distance %.2g", distance)
+    canary = _canaries.get(job.job_id)
+    if canary is None:
+        canary = Canary(hardware_id(device_name(job)), job.options.dtype, embed_sequences(model))
+        if not is_large(job):
+            distance = canary.check_against(reference_vectors(job.model, job.options.pool))
+            log.info("numerics agree with the processor's: cosine distance %.2g", distance)
+        _canaries.clear()
+        _canaries[job.job_id] = canary
+    if is_large(job):
+        canary.check_golden(canary_deposits(job))
+
+
+@lru_cache(maxsize=1)
+def reference_vectors(model: ModelCard, pool: Pool) -> "Vectors":
+    """The canary's vectors as the processor computes them in float32; kept for the model's next job."""
+    from gpu_tasks.canary import embed_sequences
+
+    return embed_sequences(load_reference(model, pool))
+
+
+def note_begun(job: Job, lease: Lease) -> None:
+    """What a device began is named when it turns out to deviate. Only the name is lost with the server."""
+    if is_large(job) and (canary := _canaries.get(job.job_id)):
+        with contextlib.suppress(*TRANSIENT):
+            canary_deposits(job).begin(canary.device, lease.shard.index)
+
+
+def canary_deposits(job: Job) -> CanaryDeposits:
+    """Where the job's devices see each other's vectors of the canary."""
+    from gpu_tasks.canary import VERSION
+
+    return CanaryDeposits(client(), job.job_id, f"{VERSION}:{job.model.digest}:{job.options.dtype}")
 
 
 def is_exact(job: Job) -> bool:
@@ -149,9 +188,18 @@ def is_exact(job: Job) -> bool:
     return job.model.family == "mock" or (job.options.device_class, job.options.dtype) == ("cpu", "float32")
 
 
-def load_reference(job: Job) -> EmbeddingModel:
-    """The job's model on the processor in float32."""
-    return load_model(job.model.path, device="cpu", dtype="float32", pool=job.options.pool)
+def is_large(job: Job) -> bool:
+    """True when a second copy of the model, to hold the device against, is too much for the host."""
+    return job.model.num_parameters > CANARY_PARAMETERS_MOST
+
+
+def load_reference(model: ModelCard, pool: Pool) -> EmbeddingModel:
+    """The model on the processor in float32."""
+    return load_model(model.path, device="cpu", dtype="float32", pool=pool)
+
+
+def device_name(job: Job) -> str:
+    return "cuda:0" if job.options.device_class == "cuda" else "cpu"
 
 
 @cache
@@ -231,7 +279,7 @@ def work(
             config=config,
             report=heartbeat.report,
             should_stop=should_stop,
-            load_exact=None if is_exact(job) else cache(lambda: load_reference(job)),
+            load_exact=None if is_exact(job) else cache(lambda: load_reference(job.model, job.options.pool)),
         )
         try:
             done = run.run()

@@ -7,8 +7,10 @@ copies that used it: with a bounded number of batches under way, that is a bound
 """
 
 import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -49,7 +51,9 @@ class TorchDevice(Protocol):
     @property
     def lookahead(self) -> int: ...
 
-    def upload(self, array: Int64s) -> Upload: ...
+    def upload(self, array: Int64s) -> Upload:
+        """Raises OutOfMemory when the device has no room for it."""
+        ...
 
     def settle(self) -> None:
         """Wait until all that was copied while loading a model has arrived."""
@@ -72,6 +76,14 @@ def open_device(name: str, threads: int | None = None) -> TorchDevice:
     if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
         raise DeviceUnavailable(f"device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
     return _open_cuda(int(index or 0))
+
+
+def hardware_id(name: str) -> str:
+    """The device behind `cpu`, `cuda` or `cuda:N`: the same for all workers on it, in whatever container."""
+    if name == "cpu":
+        boot_id = Path("/proc/sys/kernel/random/boot_id")
+        return f"cpu-{boot_id.read_text().strip() if boot_id.exists() else platform.node()}"
+    return f"GPU-{torch.cuda.get_device_properties(name).uuid}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,9 +121,14 @@ class CudaDevice:
     lookahead: int = 1
 
     def upload(self, array: Int64s) -> "CudaUpload":
-        with torch.cuda.stream(self.copy_in):
-            tensor = torch.from_numpy(array).pin_memory().to(self.device, non_blocking=True)
-            return CudaUpload(self, tensor, self.copy_in.record_event())
+        try:
+            with torch.cuda.stream(self.copy_in):
+                tensor = torch.from_numpy(array).pin_memory().to(self.device, non_blocking=True)
+                return CudaUpload(self, tensor, self.copy_in.record_event())
+        except torch.OutOfMemoryError as error:
+            message = str(error)
+        torch.cuda.empty_cache()
+        raise OutOfMemory(message)
 
     def settle(self) -> None:
         torch.cuda.synchronize(self.device)

@@ -35,6 +35,16 @@ def samples(job_id: str) -> str:
     return f"holdfast:{{{job_id}}}:samples"
 
 
+def canary(job_id: str) -> str:
+    """hash: "<subject>|<device>" and "<subject>|golden" -> the canary's vectors; expires, can be rebuilt"""
+    return f"holdfast:{{{job_id}}}:canary"
+
+
+def begun(job_id: str) -> str:
+    """set: "<shard index> <device>" of what devices without a reference began; expires with the canary"""
+    return f"holdfast:{{{job_id}}}:begun"
+
+
 def unacked(queue: str) -> dict[str, str]:
     """Kombu's transport options that give each queue its own book of delivered, unacknowledged messages.
 

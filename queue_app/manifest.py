@@ -17,6 +17,9 @@ from checkpoint.records import QuarantineEntry
 from queue_app import keys
 from queue_app.job import Job, Shard
 
+CANARY_SECONDS = 7 * 24 * 3600
+GOLDEN = "golden"
+
 
 class ShardState(StrEnum):
     """Where a shard stands."""
@@ -290,12 +293,65 @@ class CheckpointManifest:
         """Remove every key of the job."""
         num_shards = self.client.hget(keys.job(self.job_id), "num_shards")
         shard_keys = [keys.shard(self.job_id, index) for index in range(int(cast("str", num_shards or 0)))]
-        own = [keys.job(self.job_id), keys.running(self.job_id), keys.quarantine(self.job_id)]
-        self.client.delete(*own, keys.samples(self.job_id), *shard_keys)
+        own = [keys.job, keys.running, keys.quarantine, keys.samples, keys.canary, keys.begun]
+        self.client.delete(*(key(self.job_id) for key in own), *shard_keys)
         self.client.hdel(keys.JOBS, self.job_id)
 
     def _call(self, *arguments: str | int | float) -> list[str]:
         return cast("list[str]", self._script(self._keys, arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryDeposits:
+    """What the devices of a job computed of the canary's sequences. See gpu_tasks.canary.
+
+    In Redis and not in the job directory, because all workers of a job share the one, and what is lost
+    is deposited again before the next shard. `subject` names what may be compared: model, dtype and
+    sequences.
+    """
+
+    client: redis.Redis
+    job_id: str
+    subject: str
+
+    def deposit(self, device: str, vectors: str) -> str | None:
+        """Put a device's vectors in the place of its earlier ones; answers the golden ones, if any."""
+        key = keys.canary(self.job_id)
+        pipe = self.client.pipeline()  # a transaction: of two that deposit at once, one sees the other's
+        pipe.hset(key, self._field(device), vectors)
+        pipe.expire(key, CANARY_SECONDS)
+        pipe.hget(key, self._field(GOLDEN))
+        return cast("str | None", pipe.execute()[-1])
+
+    def all(self) -> dict[str, str]:
+        """What each device deposited last."""
+        fields = cast("dict[str, str]", self.client.hgetall(keys.canary(self.job_id)))
+        prefix = self._field("")
+        ours = {field[len(prefix) :]: text for field, text in fields.items() if field.startswith(prefix)}
+        return {device: text for device, text in ours.items() if device != GOLDEN}
+
+    def make_golden(self, vectors: str) -> str:
+        """Make these golden unless others are; answers those that are."""
+        pipe = self.client.pipeline()
+        pipe.hsetnx(keys.canary(self.job_id), self._field(GOLDEN), vectors)
+        pipe.hget(keys.canary(self.job_id), self._field(GOLDEN))
+        return cast("str", pipe.execute()[-1])
+
+    def begin(self, device: str, index: int) -> None:
+        """Note that a device begins a shard."""
+        pipe = self.client.pipeline()
+        pipe.sadd(keys.begun(self.job_id), f"{index} {device}")
+        pipe.expire(keys.begun(self.job_id), CANARY_SECONDS)
+        pipe.execute()
+
+    def begun(self, device: str) -> list[int]:
+        """The shards that a device has begun."""
+        members = cast("set[str]", self.client.smembers(keys.begun(self.job_id)))
+        split = (member.split(" ", 1) for member in members)
+        return sorted(int(index) for index, each in split if each == device)
+
+    def _field(self, device: str) -> str:
+        return f"{self.subject}|{device}"
 
 
 def _counts(progress: Progress) -> tuple[int, int, int]:

@@ -18,11 +18,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from queue import Empty
 from typing import Any, cast
 
 import redis
 from celery import bootsteps
 from celery.signals import celeryd_init, worker_process_init, worker_shutting_down
+from kombu.exceptions import InconsistencyError
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as kombu_redis
 
 from queue_app import keys
 from queue_app.broker import TRANSIENT, connect
@@ -43,6 +47,8 @@ from queue_app.workers import WorkerEntry, register, unregister
 log = logging.getLogger(__name__)
 
 QUEUE_NAME = re.compile(r"(gpu|cpu)(\d+)")
+NOT_THE_MESSAGE = (OSError, InconsistencyError, *TRANSIENT, redis.InvalidResponse, redis.ResponseError)
+"""What reading a queue raises of which the message is not the cause."""
 
 pulse = Pulse()
 """Shared with the children that are forked from here."""
@@ -92,6 +98,7 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
     _this.name, _this.queue, _this.device = instance.hostname, queue, f"cuda:{device}" if device else "cpu"
     book = keys.unacked(instance.hostname)
     conf.broker_transport_options = {**conf.broker_transport_options, **book}
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:TolerantTransport"))
     _restore_orphans(book, queue, config)
 
 
@@ -143,6 +150,47 @@ def _restore_orphans(book: dict[str, str], queue: str, config: RuntimeConfig) ->
             client.delete(*book.values())
     except TRANSIENT as error:
         log.warning("left-over messages not looked for: %s", error)
+
+
+class TolerantChannel(kombu_redis.Channel):
+    """Reads a queue on which anybody may have put anything."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except (Empty, KeyError, *NOT_THE_MESSAGE):  # a KeyError is kombu's way to say: connect anew
+            raise
+        except Exception as error:  # no JSON; what comes after that, the transport catches
+            _warn_dropped(_this.queue, error)
+            raise Empty from None
+
+
+class TolerantTransport(kombu_redis.Transport):
+    """Drops what is no message, where kombu would end the worker, or have it connect anew.
+
+    A message is only a wake-up call: the reconciler sends that of a shard again.
+    """
+
+    Channel = TolerantChannel
+
+    def _deliver(self, message: Any, queue: Any) -> None:
+        held = self._held()
+        try:
+            super()._deliver(message, queue)
+        except NOT_THE_MESSAGE:
+            raise
+        except Exception as error:
+            _warn_dropped(queue, error)
+            for channel, tag in self._held() - held:
+                channel.basic_reject(tag, requeue=False)  # or it stays the one message that we may hold
+
+    def _held(self) -> set[tuple[Any, str]]:
+        channels: Any = self.channels
+        return {(channel, tag) for channel in channels for tag in channel.qos._delivered}
+
+
+def _warn_dropped(queue: str, error: Exception) -> None:
+    log.warning("dropped: no message queue=%s: %r", queue, error)
 
 
 @worker_process_init.connect

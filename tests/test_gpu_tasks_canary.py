@@ -1,6 +1,5 @@
 """A device that computes nonsense is found out before anything is stored."""
 
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,14 @@ import pytest
 from checkpoints import MINILM, save_esm2
 from factories import write_fasta
 
-from gpu_tasks.canary import COSINE_DISTANCE_MOST, check_numerics
+from gpu_tasks import task
+from gpu_tasks.canary import COSINE_DISTANCE_MOST, Canary, embed_sequences
 from gpu_tasks.device import Fetched, HostPending, StoreDtype
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.models import Dtype, EmbeddingModel, load_model
+from queue_app.job import Job, ModelCard, Pool
+from queue_app.producer import prepare
+from queue_app.request import EmbedRequest
 
 
 @dataclass(frozen=True)
@@ -51,29 +54,57 @@ def esm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("family", ["esm2", "bert"])
 def test_a_sound_device_passes_in_every_dtype(esm2: Path, family: str, dtype: Dtype) -> None:
     ref = str(esm2 if family == "esm2" else MINILM)
-    distance = check_numerics(load_model(ref, dtype=dtype), load_model(ref), dtype)
-    assert distance < COSINE_DISTANCE_MOST[dtype] / 2
+    canary = Canary("GPU-0", dtype, embed_sequences(load_model(ref, dtype=dtype)))
+    assert canary.check_against(embed_sequences(load_model(ref))) < COSINE_DISTANCE_MOST[dtype] / 2
 
 
 @pytest.mark.parametrize("harm", [5.0, np.nan, np.inf])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_device_that_computes_nonsense_is_refused(esm2: Path, dtype: Dtype, harm: float) -> None:
     broken: EmbeddingModel = Broken(load_model(str(esm2), dtype=dtype), harm)  # type: ignore[assignment]
-    with pytest.raises(NumericsDeviate, match="is the device broken"):
-        check_numerics(broken, load_model(str(esm2)), dtype)
+    with pytest.raises(NumericsDeviate, match=r"GPU-0: .*is the device broken"):
+        Canary("GPU-0", dtype, embed_sequences(broken)).check_against(embed_sequences(load_model(str(esm2))))
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How often the reference is loaded in this test; nothing is remembered of tests before."""
+    loaded: list[str] = []
+    load = task.load_reference
+
+    def load_and_count(model: ModelCard, pool: Pool) -> EmbeddingModel:
+        loaded.append(model.name)
+        return load(model, pool)
+
+    monkeypatch.setattr(task, "_canaries", {})
+    monkeypatch.setattr(task, "load_reference", load_and_count)
+    task.reference_vectors.cache_clear()
+    return loaded
+
+
+def make_job(esm2: Path, directory: Path, dtype: Dtype) -> Job:
+    fasta = write_fasta(directory / "a.fasta", 3)
+    request = EmbedRequest(inputs=[fasta], model=str(esm2), output=directory / "a.npy", dtype=dtype)
+    return prepare(request, client=None, device_class="cpu", threads=1).job
 
 
 @pytest.mark.parametrize(("dtype", "watched"), [("float32", False), ("bfloat16", True)])
 def test_a_worker_watches_the_canary_where_it_can_tell_something(
-    esm2: Path, tmp_path: Path, dtype: Dtype, watched: bool, caplog: pytest.LogCaptureFixture
+    esm2: Path, tmp_path: Path, dtype: Dtype, watched: bool, loads: list[str]
 ) -> None:
-    from gpu_tasks.task import watch_canary
-    from queue_app.producer import prepare
-    from queue_app.request import EmbedRequest
+    job = make_job(esm2, tmp_path, dtype)
+    task.watch_canary(job, load_model(str(esm2), dtype=dtype))
+    assert len(loads) == int(watched)
 
-    caplog.set_level(logging.INFO)
-    fasta = write_fasta(tmp_path / "a.fasta", 3)
-    request = EmbedRequest(inputs=[fasta], model=str(esm2), output=tmp_path / "a.npy", dtype=dtype)
-    job = prepare(request, client=None, device_class="cpu", threads=1).job
-    watch_canary(job, load_model(str(esm2), dtype=dtype))
-    assert ("numerics agree" in caplog.text) == watched
+
+def test_each_job_asks_the_device_anew_and_the_processor_once(
+    esm2: Path, tmp_path: Path, loads: list[str]
+) -> None:
+    job, model = make_job(esm2, tmp_path, "bfloat16"), load_model(str(esm2), dtype="bfloat16")
+    for _ in range(3):
+        task.watch_canary(job, model)
+    broken: Any = Broken(model, 5.0)  # breaks between two jobs
+    task.watch_canary(job, broken)  # no shard of this one costs more than the first
+    with pytest.raises(NumericsDeviate, match="not those of the processor"):
+        task.watch_canary(replace(job, job_id="another"), broken)
+    assert len(loads) == 1

@@ -1,6 +1,8 @@
 """What happens to a batch that does not fit: once more whole, then in halves."""
 
+import contextlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,14 +21,20 @@ from gpu_tasks.runner import AsyncInferenceRunner, InferenceResult
 class SmallMock(MockModel):
     """A mock on a device that holds `room` tokens, and is full at the attempts of which it is told.
 
-    `launched` holds the number of tokens of every attempt.
+    `launched` holds the number of tokens of every attempt, `staged` that of every upload; `no_room_at`
+    names the uploads that already fail.
     """
 
     room: int = 10_000
     full_at: tuple[int, ...] = ()
+    no_room_at: tuple[int, ...] = ()
     launched: list[int] = field(default_factory=list)
+    staged: list[int] = field(default_factory=list)
 
     def stage(self, batch: TokenBatch) -> "SmallStaged":
+        self.staged.append(len(batch.input_ids))
+        if len(self.staged) - 1 in self.no_room_at:
+            raise OutOfMemory("full")
         return SmallStaged(self, batch)
 
 
@@ -131,3 +139,43 @@ def test_a_segment_that_does_not_fit_alone_reaches_the_caller_after_the_batches_
     assert [next(results).batch_idx, next(results).batch_idx] == [0, 1]
     with pytest.raises(RecordTooLarge):
         next(results)
+
+
+# ---- full before anything is computed
+
+
+@pytest.mark.parametrize("lookahead", [0, 2])
+def test_a_batch_that_cannot_be_uploaded_beside_others_is_tried_again_in_its_turn(lookahead: int) -> None:
+    model = SmallMock("mock:8", 8, no_room_at=(3,), lookahead=lookahead)
+    results = run(model)
+    assert not any(result.split for result in results)
+    assert len(model.launched) == len(results)
+    assert_same_rows(results)
+
+
+def test_a_batch_that_can_never_be_uploaded_whole_is_split() -> None:
+    batch = make_batch(8)
+    model = SmallMock("mock:8", 8, no_room_at=(0,))
+    fetched, split = compute_again(model, batch, "float32")
+    assert split
+    assert len(model.launched) == 2
+    assert fetched.embeddings.tobytes() == undisturbed(batch).tobytes()
+
+
+def test_a_full_device_is_the_products_own_error_already_at_upload(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from gpu_tasks.torch_device import CudaDevice
+
+    def full(tensor: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
+
+    emptied: list[bool] = []
+    stream: Any = None
+    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", full)
+    device = CudaDevice(torch.device("cuda"), copy_in=stream, compute=stream, copy_out=stream)
+    with pytest.raises(OutOfMemory, match="Tried to allocate"):
+        device.upload(np.arange(3))
+    assert emptied == [True]

@@ -80,6 +80,12 @@ def test_every_batch_of_the_plan_comes_out_once_and_in_its_order(lookahead: int,
         assert result.embeddings.tobytes() == alone.embeddings.tobytes()
 
 
+@pytest.mark.parametrize("depth", [0, -1])
+def test_a_runner_that_could_never_load_a_batch_is_refused_by_name(depth: int) -> None:
+    with pytest.raises(ValueError, match=f"depth={depth}: .*at least 1"):
+        AsyncInferenceRunner(MockModel("mock:8", 8), depth=depth)
+
+
 def test_two_runs_yield_the_same_bytes() -> None:
     assert as_bytes(run()) == as_bytes(run())
 

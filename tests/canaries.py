@@ -1,0 +1,39 @@
+"""A device that computes nonsense, and a process on one. Imports little: each process pays for it."""
+
+from pathlib import Path
+from typing import Any
+
+from gpu_tasks import task
+from gpu_tasks.errors import NumericsDeviate
+from gpu_tasks.models import EmbeddingModel, load_model
+from queue_app.broker import connect
+from queue_app.job import JobDir
+
+
+def harm(model: Any) -> EmbeddingModel:
+    """One number of one weight, as a flipped bit in its exponent leaves it."""
+    import torch
+
+    with torch.inference_mode():
+        model.encoder.layers[-1].up.weight[0, 0] = 1e4
+    return model  # type: ignore[no-any-return]
+
+
+def be_a_worker(device: str, job_dir: Path, url: str, shards: int, start: Any, ends: Any) -> None:
+    """Check the device before each shard, as `embed_shard` does; says how it ended."""
+    from gpu_tasks import torch_device
+
+    task.CANARY_PARAMETERS_MOST = 0
+    task.client = lambda: connect(url)  # type: ignore[assignment]
+    torch_device.hardware_id = lambda name: device
+    job = JobDir(job_dir).load()
+    model = load_model(job.model.path, dtype="bfloat16", threads=1)
+    if "broken" in device:
+        harm(model)
+    start.wait(60)
+    try:
+        for _ in range(shards):
+            task.watch_canary(job, model)
+        ends.put((device, ""))
+    except NumericsDeviate as error:
+        ends.put((device, str(error)))
