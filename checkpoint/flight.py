@@ -15,8 +15,13 @@ from pathlib import Path
 
 from checkpoint.owner import ProcessId, identify
 
-DEATHS_BEFORE_PROBES = 2
-DEATHS_BEFORE_ACCUSATION = 2
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many deaths of the process it takes until a batch is suspected, and a record accused."""
+
+    probe_after: int = 2
+    accuse_after: int = 2
 
 
 @dataclass(slots=True)
@@ -36,18 +41,19 @@ class _Note:
 class FlightLog:
     """The note of one shard. `open` counts what the last process left in it."""
 
-    def __init__(self, path: Path, note: _Note) -> None:
+    def __init__(self, path: Path, note: _Note, patience: Patience) -> None:
         self.path = path
+        self.patience = patience
         self._note = note
 
     @classmethod
-    def open(cls, path: Path) -> "FlightLog":
+    def open(cls, path: Path, patience: Patience = Patience()) -> "FlightLog":
         """A note that cannot be read, as after a power loss, is as good as none."""
         try:
             note = _Note(**json.loads(path.read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
             note = _Note()
-        log = cls(path, note)
+        log = cls(path, note, patience)
         log._take_stock()
         return log
 
@@ -63,7 +69,7 @@ class FlightLog:
 
     def must_probe(self, batch_idx: int) -> bool:
         """True when so many died in the batch that its records are to be tried alone."""
-        return self._note.batch_deaths.get(str(batch_idx), 0) >= DEATHS_BEFORE_PROBES
+        return self._note.batch_deaths.get(str(batch_idx), 0) >= self.patience.probe_after
 
     def is_settled(self, ordinal: int) -> bool:
         """True when the record was tried alone, and either passed or is accused."""
@@ -118,7 +124,7 @@ class FlightLog:
         if note.probed is not None and self._was_seen():
             deaths = note.probe_deaths.get(str(note.probed), 0) + 1
             note.probe_deaths[str(note.probed)] = deaths
-            if deaths >= DEATHS_BEFORE_ACCUSATION:
+            if deaths >= self.patience.accuse_after:
                 what = f"failed ({note.error})" if note.error else "ended the process"
                 note.accused[str(note.probed)] = f"computing it alone {what}, {deaths} times"
         if note.in_flight or note.probed is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from checkpoint import Block, CheckpointStore, CheckpointTrigger, CheckpointWriter
-from checkpoint.flight import FlightLog
+from checkpoint.flight import FlightLog, Patience
 from checkpoint.records import DoneRecord, QuarantineEntry
 from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
 from gpu_tasks.guarded import GuardedRun
@@ -25,11 +25,11 @@ from gpu_tasks.windows import Vectors, combine_windows
 from queue_app.durable import file_digest, write_durably
 from queue_app.errors import Damage
 from queue_app.job import Job, JobDir
-from queue_app.manifest import Lease, Progress
 from queue_app.recovery import read_done
 from queue_app.results import write_result
 from queue_app.settings import RuntimeConfig
 from queue_app.shards import ShardRecords, read_shard
+from queue_app.states import Lease, Progress
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,8 @@ class ShardRun:
 
         log.info("computing %s batches=%d resumed=%d", self.label, plan.num_batches, len(committed))
         self.report(committed_progress(plan, committed, len(quarantined), rejected))
-        flight = FlightLog.open(self.store_path / "flight.json")
+        patience = Patience(self.config.probe_after_deaths, self.config.quarantine_after_deaths)
+        flight = FlightLog.open(self.store_path / "flight.json", patience)
         run = GuardedRun(
             runner=AsyncInferenceRunner(self.model, store_dtype=self.job.options.store_dtype),
             plan=plan,

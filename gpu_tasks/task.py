@@ -4,17 +4,15 @@ A message is a wake-up call. The task asks the manifest for the shard, and drops
 refused: whatever that costs, the reconciler mends.
 """
 
-import contextlib
 import logging
 import os
 import signal
 import time
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-import redis
 from celery.exceptions import Reject
 from celery.signals import worker_process_init
 
@@ -23,35 +21,29 @@ from checkpoint.errors import StaleToken
 from checkpoint.records import DoneRecord
 from gpu_tasks.errors import DeviceUnavailable, ModelLoadError, NumericsDeviate, is_device_lost
 from gpu_tasks.models import EmbeddingModel, load_model
-from queue_app.broker import TRANSIENT, connect
+from gpu_tasks.watch import device_name, is_exact, load_reference, note_begun, watch_canary
+from queue_app.broker import TRANSIENT, client
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.errors import Damage, HoldfastError, JobNotFound, ModelError
 from queue_app.heartbeat import Heartbeat
-from queue_app.job import Job, JobDir, ModelCard, Pool
-from queue_app.manifest import CanaryDeposits, CheckpointManifest, JobState, Lease, Progress, Refusal
+from queue_app.job import Job, JobDir
+from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
 from queue_app.owner import Owner
 from queue_app.recovery import take_away, why_gone
 from queue_app.settings import runtime_config
+from queue_app.states import JobState, Lease, Progress, Refusal
 from queue_app.worker import is_draining, pulse, worker_name
-
-if TYPE_CHECKING:
-    from gpu_tasks.canary import Canary, Vectors
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS_MOST = 10
-"""A message that waits for a retry sits in the worker's memory: keep it short."""
 RELEASE_DELAY_SECONDS = 1.0
 INSIST_SECONDS = 60.0
-CANARY_PARAMETERS_MOST = 1_000_000_000
 
 Answer = TypeVar("Answer")
 
 _loaded: dict[tuple[object, ...], EmbeddingModel] = {}
 """At most one model."""
-_canaries: dict[str, "Canary"] = {}
-"""What this process's device computed for the job at hand, by its id."""
 
 
 @worker_process_init.connect
@@ -68,7 +60,7 @@ def warm_up(**_: object) -> None:
     autoretry_for=(Exception,),
     dont_autoretry_for=(Reject, Damage),
     retry_backoff=1,
-    retry_backoff_max=RETRY_SECONDS_MOST,
+    retry_backoff_max=runtime_config().retry_seconds,
     retry_jitter=True,
     max_retries=None,
 )
@@ -127,7 +119,7 @@ def load_once(job: Job) -> EmbeddingModel:
     if wanted not in _loaded:
         _loaded.clear()  # first: the device's memory may not hold two
         started = time.monotonic()
-        device = "cuda:0" if options.device_class == "cuda" else "cpu"
+        device = device_name(job)
         model = load_model(
             job.model.path, device=device, dtype=options.dtype, pool=options.pool, threads=job.threads
         )
@@ -136,76 +128,6 @@ def load_once(job: Job) -> EmbeddingModel:
         seconds = time.monotonic() - started
         log.info("model loaded name=%s device=%s seconds=%.1f", job.model.name, device, seconds)
     return _loaded[wanted]
-
-
-def watch_canary(job: Job, model: EmbeddingModel) -> None:
-    """Hold the device against the processor, or against the job's other devices. Raises NumericsDeviate.
-
-    With the processor once per process and job; with the others before each shard, as there may be more of
-    them by then. Left out where a thing would be compared with itself.
-    """
-    if is_exact(job):
-        return
-    from gpu_tasks.canary import Canary, embed_sequences
-    from gpu_tasks.torch_device import hardware_id
-
-    canary = _canaries.get(job.job_id)
-    if canary is None:
-        canary = Canary(hardware_id(device_name(job)), job.options.dtype, embed_sequences(model))
-        if not is_large(job):
-            distance = canary.check_against(reference_vectors(job.model, job.options.pool))
-            log.info("numerics agree with the processor's: cosine distance %.2g", distance)
-        _canaries.clear()
-        _canaries[job.job_id] = canary
-    if is_large(job):
-        canary.check_golden(canary_deposits(job))
-
-
-@lru_cache(maxsize=1)
-def reference_vectors(model: ModelCard, pool: Pool) -> "Vectors":
-    """The canary's vectors as the processor computes them in float32; kept for the model's next job."""
-    from gpu_tasks.canary import embed_sequences
-
-    return embed_sequences(load_reference(model, pool))
-
-
-def note_begun(job: Job, lease: Lease) -> None:
-    """What a device began is named when it turns out to deviate. Only the name is lost with the server."""
-    if is_large(job) and (canary := _canaries.get(job.job_id)):
-        with contextlib.suppress(*TRANSIENT):
-            canary_deposits(job).begin(canary.device, lease.shard.index)
-
-
-def canary_deposits(job: Job) -> CanaryDeposits:
-    """Where the job's devices see each other's vectors of the canary."""
-    from gpu_tasks.canary import VERSION
-
-    return CanaryDeposits(client(), job.job_id, f"{VERSION}:{job.model.digest}:{job.options.dtype}")
-
-
-def is_exact(job: Job) -> bool:
-    """True when the job computes on the processor in float32: there is nothing better to hold it against."""
-    return job.model.family == "mock" or (job.options.device_class, job.options.dtype) == ("cpu", "float32")
-
-
-def is_large(job: Job) -> bool:
-    """True when a second copy of the model, to hold the device against, is too much for the host."""
-    return job.model.num_parameters > CANARY_PARAMETERS_MOST
-
-
-def load_reference(model: ModelCard, pool: Pool) -> EmbeddingModel:
-    """The model on the processor in float32."""
-    return load_model(model.path, device="cpu", dtype="float32", pool=pool)
-
-
-def device_name(job: Job) -> str:
-    return "cuda:0" if job.options.device_class == "cuda" else "cpu"
-
-
-@cache
-def client() -> redis.Redis:
-    """One client per process; made after the fork."""
-    return connect(runtime_config().broker_url)
 
 
 def acquire(manifest: CheckpointManifest, job: Job, directory: JobDir, index: int) -> Lease | Refusal:
@@ -348,7 +270,7 @@ def insist(call: Callable[[], Answer]) -> Answer:
     bind=True,
     autoretry_for=(*TRANSIENT, OSError, HoldfastError),
     retry_backoff=1,
-    retry_backoff_max=RETRY_SECONDS_MOST,
+    retry_backoff_max=runtime_config().retry_seconds,
     max_retries=20,
 )
 def export_job(self: Any, job_id: str, job_dir: str) -> str:

@@ -1,5 +1,6 @@
 """Clients of the Redis-protocol server."""
 
+from functools import cache
 from urllib.parse import urlsplit
 
 import redis
@@ -7,6 +8,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from queue_app.errors import BrokerUnreachable, UsageError
+from queue_app.settings import runtime_config
 
 SOCKET_TIMEOUT_SECONDS = 5.0
 
@@ -37,14 +39,14 @@ def connect(url: str) -> redis.Redis:
         ) from None
 
 
-def check(client: redis.Redis, url: str) -> None:
+def check(server: redis.Redis, url: str) -> None:
     """Make sure that a server answers.
 
     Raises:
         BrokerUnreachable: nobody answers at `url`, or the password is wrong; says which.
     """
     try:
-        client.ping()
+        server.ping()
     except redis.AuthenticationError as error:
         raise BrokerUnreachable(
             f"{without_password(url)}: the server refuses the password ({error})"
@@ -62,3 +64,9 @@ def without_password(url: str) -> str:
     if parts.password is None:
         return url
     return url.replace(f":{parts.password}@", ":***@", 1)
+
+
+@cache
+def client() -> redis.Redis:
+    """One client per process; made after the fork."""
+    return connect(runtime_config().broker_url)

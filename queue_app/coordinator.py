@@ -14,10 +14,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from queue_app.errors import HoldfastError
-from queue_app.monitor import Snapshot
 from queue_app.processes import ProcessFile, kill_session, spawn
 from queue_app.settings import RuntimeConfig
 
@@ -26,16 +24,6 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.25
 QUICK_DEATH_SECONDS = 20.0
 QUICK_DEATHS_MOST = 3
-
-
-class View(Protocol):
-    """Where a run shows itself: a terminal's live display, or plain lines."""
-
-    def say(self, text: str) -> None:
-        """One line about a step."""
-
-    def update(self, now: Snapshot) -> None:
-        """The job as it stands; called a few times a second."""
 
 
 @dataclass(slots=True)

@@ -8,7 +8,8 @@ import threading
 from types import TracebackType
 
 from queue_app.broker import TRANSIENT
-from queue_app.manifest import CheckpointManifest, JobState, Lease, Progress
+from queue_app.manifest import CheckpointManifest
+from queue_app.states import JobState, Lease, Progress
 
 log = logging.getLogger(__name__)
 

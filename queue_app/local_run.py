@@ -15,12 +15,12 @@ import redis
 
 from queue_app.broker import TRANSIENT, check, connect
 from queue_app.celery_app import make_app
-from queue_app.coordinator import POLL_SECONDS, GPUProcessCoordinator, View
+from queue_app.coordinator import POLL_SECONDS, GPUProcessCoordinator
 from queue_app.errors import DiskFull, JobFailed, UsageError
 from queue_app.export import ExportReport, check_output, export
 from queue_app.job import Job, JobDir, RunOptions
 from queue_app.lock import job_directory
-from queue_app.manifest import CheckpointManifest, JobState
+from queue_app.manifest import CheckpointManifest
 from queue_app.monitor import Snapshot, snapshot
 from queue_app.processes import ProcessFile
 from queue_app.producer import Prepared, announce, prepare
@@ -28,6 +28,8 @@ from queue_app.recovery import finished_shards
 from queue_app.request import EmbedRequest, device_class
 from queue_app.server import EmbeddedServer
 from queue_app.settings import RuntimeConfig
+from queue_app.states import JobState
+from queue_app.view import View
 
 log = logging.getLogger(__name__)
 

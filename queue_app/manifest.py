@@ -6,8 +6,7 @@ Every change is one call of manifest.lua. Reading is plain hash reads.
 import json
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from importlib.resources import files
 from typing import cast
 
@@ -16,102 +15,7 @@ import redis
 from checkpoint.records import QuarantineEntry
 from queue_app import keys
 from queue_app.job import Job, Shard
-
-CANARY_SECONDS = 7 * 24 * 3600
-GOLDEN = "golden"
-
-
-class ShardState(StrEnum):
-    """Where a shard stands."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-LEGAL_TRANSITIONS: Mapping[ShardState, frozenset[ShardState]] = {
-    ShardState.PENDING: frozenset(
-        {ShardState.RUNNING, ShardState.FAILED, ShardState.CANCELLED, ShardState.DONE}
-    ),
-    ShardState.RUNNING: frozenset(
-        {ShardState.PENDING, ShardState.DONE, ShardState.FAILED, ShardState.CANCELLED}
-    ),
-    ShardState.DONE: frozenset({ShardState.PENDING}),
-    ShardState.FAILED: frozenset({ShardState.PENDING, ShardState.CANCELLED, ShardState.DONE}),
-    ShardState.CANCELLED: frozenset({ShardState.PENDING, ShardState.DONE}),
-}
-"""What manifest.lua allows; the tests hold the two against each other."""
-
-
-class JobState(StrEnum):
-    """Where a job stands."""
-
-    INGESTING = "ingesting"
-    RUNNING = "running"
-    PAUSED = "paused"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to write one shard, as long as no higher token was given out."""
-
-    shard: Shard
-    token: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a shard was not given: done, held, failed, cancelled, paused, exhausted, unknown, …"""
-
-    reason: str
-    detail: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What of a shard is committed, in absolute numbers: reporting it twice counts it once."""
-
-    batches_done: int = 0
-    sequences_done: int = 0
-    quarantined: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ShardStatus:
-    """One shard's hash."""
-
-    index: int
-    state: ShardState
-    queue: str
-    owner: str
-    token: int
-    beat: int
-    attempts: int
-    batches_done: int
-    sequences_done: int
-    quarantined: int
-    sent_at: float
-    not_before: float
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobStatus:
-    """One job's hash: constant in size, however many shards there are."""
-
-    state: JobState
-    job_dir: str
-    export_by: str
-    num_shards: int
-    shards: Mapping[ShardState, int]
-    sequences_total: int
-    sequences_done: int
-    sequences_quarantined: int
+from queue_app.states import JobState, JobStatus, Lease, Progress, Refusal, ShardState, ShardStatus
 
 
 class CheckpointManifest:
@@ -252,7 +156,7 @@ class CheckpointManifest:
     def job_status(self) -> JobStatus | None:
         """None when the server does not know the job."""
         fields = cast("dict[str, str]", self.client.hgetall(keys.job(self.job_id)))
-        return _job_status(fields) if "state" in fields else None
+        return JobStatus.of(fields) if "state" in fields else None
 
     def shard_status(self, index: int) -> ShardStatus | None:
         """None when the server does not know the shard."""
@@ -266,7 +170,7 @@ class CheckpointManifest:
         for index in wanted:
             pipe.hgetall(keys.shard(self.job_id, index))
         return [
-            _shard_status(index, fields)
+            ShardStatus.of(index, fields)
             for index, fields in zip(wanted, pipe.execute(), strict=True)
             if "state" in fields
         ]
@@ -301,89 +205,5 @@ class CheckpointManifest:
         return cast("list[str]", self._script(self._keys, arguments))
 
 
-@dataclass(frozen=True, slots=True)
-class CanaryDeposits:
-    """What the devices of a job computed of the canary's sequences. See gpu_tasks.canary.
-
-    In Redis and not in the job directory, because all workers of a job share the one, and what is lost
-    is deposited again before the next shard. `subject` names what may be compared: model, dtype and
-    sequences.
-    """
-
-    client: redis.Redis
-    job_id: str
-    subject: str
-
-    def deposit(self, device: str, vectors: str) -> str | None:
-        """Put a device's vectors in the place of its earlier ones; answers the golden ones, if any."""
-        key = keys.canary(self.job_id)
-        pipe = self.client.pipeline()  # a transaction: of two that deposit at once, one sees the other's
-        pipe.hset(key, self._field(device), vectors)
-        pipe.expire(key, CANARY_SECONDS)
-        pipe.hget(key, self._field(GOLDEN))
-        return cast("str | None", pipe.execute()[-1])
-
-    def all(self) -> dict[str, str]:
-        """What each device deposited last."""
-        fields = cast("dict[str, str]", self.client.hgetall(keys.canary(self.job_id)))
-        prefix = self._field("")
-        ours = {field[len(prefix) :]: text for field, text in fields.items() if field.startswith(prefix)}
-        return {device: text for device, text in ours.items() if device != GOLDEN}
-
-    def make_golden(self, vectors: str) -> str:
-        """Make these golden unless others are; answers those that are."""
-        pipe = self.client.pipeline()
-        pipe.hsetnx(keys.canary(self.job_id), self._field(GOLDEN), vectors)
-        pipe.hget(keys.canary(self.job_id), self._field(GOLDEN))
-        return cast("str", pipe.execute()[-1])
-
-    def begin(self, device: str, index: int) -> None:
-        """Note that a device begins a shard."""
-        pipe = self.client.pipeline()
-        pipe.sadd(keys.begun(self.job_id), f"{index} {device}")
-        pipe.expire(keys.begun(self.job_id), CANARY_SECONDS)
-        pipe.execute()
-
-    def begun(self, device: str) -> list[int]:
-        """The shards that a device has begun."""
-        members = cast("set[str]", self.client.smembers(keys.begun(self.job_id)))
-        split = (member.split(" ", 1) for member in members)
-        return sorted(int(index) for index, each in split if each == device)
-
-    def _field(self, device: str) -> str:
-        return f"{self.subject}|{device}"
-
-
 def _counts(progress: Progress) -> tuple[int, int, int]:
     return progress.batches_done, progress.sequences_done, progress.quarantined
-
-
-def _job_status(fields: Mapping[str, str]) -> JobStatus:
-    return JobStatus(
-        state=JobState(fields["state"]),
-        job_dir=fields.get("job_dir", ""),
-        export_by=fields.get("export_by", ""),
-        num_shards=int(fields.get("num_shards", 0)),
-        shards={state: int(fields.get(state, 0)) for state in ShardState},
-        sequences_total=int(fields.get("sequences_total", 0)),
-        sequences_done=int(fields.get("sequences_done", 0)),
-        sequences_quarantined=int(fields.get("sequences_quarantined", 0)),
-    )
-
-
-def _shard_status(index: int, fields: Mapping[str, str]) -> ShardStatus:
-    return ShardStatus(
-        index=index,
-        state=ShardState(fields["state"]),
-        queue=fields["queue"],
-        owner=fields["owner"],
-        token=int(fields["token"]),
-        beat=int(fields["beat"]),
-        attempts=int(fields["attempts"]),
-        batches_done=int(fields["batches_done"]),
-        sequences_done=int(fields["sequences_done"]),
-        quarantined=int(fields["quarantined"]),
-        sent_at=float(fields["sent_at"]),
-        not_before=float(fields["not_before"]),
-        error=fields["error"],
-    )

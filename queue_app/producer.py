@@ -32,11 +32,12 @@ from queue_app.job import (
     Shard,
 )
 from queue_app.lock import job_directory
-from queue_app.manifest import CheckpointManifest, Progress, ShardState
+from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
 from queue_app.recovery import finished_shards
 from queue_app.request import DeviceClass, EmbedRequest, device_class, resolve_options
 from queue_app.shards import write_shards
+from queue_app.states import Progress, ShardState
 
 
 @dataclass(frozen=True, slots=True)

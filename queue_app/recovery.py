@@ -21,9 +21,10 @@ from queue_app import keys
 from queue_app.broker import TRANSIENT
 from queue_app.errors import HoldfastError
 from queue_app.job import Job, JobDir
-from queue_app.manifest import CheckpointManifest, JobState, Progress, ShardState, ShardStatus
+from queue_app.manifest import CheckpointManifest
 from queue_app.outputs import exported
 from queue_app.owner import Owner
+from queue_app.states import JobState, Progress, ShardState, ShardStatus
 from queue_app.workers import WorkerEntry, live_workers, server_time
 
 log = logging.getLogger(__name__)

@@ -39,6 +39,12 @@ class RuntimeConfig(BaseSettings):
     """A pending shard whose message is older than this is sent again."""
     attempt_limit: int = Field(default=20, ge=1)
     """So many acquisitions without one commit between them fail the shard."""
+    retry_seconds: int = Field(default=10, ge=1)
+    """The longest wait before an error that may pass is tried again; the waits grow from 1 s, with jitter."""
+    probe_after_deaths: int = Field(default=2, ge=1)
+    """So many deaths of the process in one batch have its records tried alone."""
+    quarantine_after_deaths: int = Field(default=2, ge=1)
+    """A record that, alone, ended the process so often is set aside."""
     stall_seconds: float = Field(default=600.0, gt=0)
     """A worker's process that ends no batch for so long is killed, and its shard tried again."""
     grace_seconds: float = Field(default=25.0, gt=0)

@@ -4,19 +4,28 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from queue_app.monitor import Snapshot
 
 if TYPE_CHECKING:
-    from queue_app.coordinator import View
     from queue_app.export import ExportReport
 
 PLAIN_EVERY_SECONDS = 5.0
 
 
+class View(Protocol):
+    """Where a run shows itself: a terminal's live display, or plain lines."""
+
+    def say(self, text: str) -> None:
+        """One line about a step."""
+
+    def update(self, now: Snapshot) -> None:
+        """The job as it stands; called a few times a second."""
+
+
 @contextmanager
-def open_view(*, quiet: bool) -> "Iterator[View]":
+def open_view(*, quiet: bool) -> Iterator[View]:
     """The view that fits: nothing, a terminal's live display, or lines on standard error."""
     if quiet:
         yield QuietView()

@@ -18,15 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from queue import Empty
 from typing import Any, cast
 
 import redis
 from celery import bootsteps
 from celery.signals import celeryd_init, worker_process_init, worker_shutting_down
-from kombu.exceptions import InconsistencyError
-from kombu.transport import TRANSPORT_ALIASES
-from kombu.transport import redis as kombu_redis
 
 from queue_app import keys
 from queue_app.broker import TRANSIENT, connect
@@ -35,20 +31,20 @@ from queue_app.deliveries import LostDeliveries
 from queue_app.job import Job, JobDir
 from queue_app.launch import die_with_parent
 from queue_app.lock import FileLock, JobBusy
-from queue_app.manifest import CheckpointManifest, JobState
+from queue_app.manifest import CheckpointManifest
 from queue_app.owner import Owner
 from queue_app.producer import Prepared, announce, send_shards
 from queue_app.pulse import Pulse
 from queue_app.recovery import Reconciler
 from queue_app.roots import JobRoots
 from queue_app.settings import RuntimeConfig, runtime_config
+from queue_app.states import JobState
+from queue_app.transport import tolerate_garbage
 from queue_app.workers import WorkerEntry, register, unregister
 
 log = logging.getLogger(__name__)
 
 QUEUE_NAME = re.compile(r"(gpu|cpu)(\d+)")
-NOT_THE_MESSAGE = (OSError, InconsistencyError, *TRANSIENT, redis.InvalidResponse, redis.ResponseError)
-"""What reading a queue raises of which the message is not the cause."""
 
 pulse = Pulse()
 """Shared with the children that are forked from here."""
@@ -98,7 +94,7 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
     _this.name, _this.queue, _this.device = instance.hostname, queue, f"cuda:{device}" if device else "cpu"
     book = keys.unacked(instance.hostname)
     conf.broker_transport_options = {**conf.broker_transport_options, **book}
-    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:TolerantTransport"))
+    tolerate_garbage()
     _restore_orphans(book, queue, config)
 
 
@@ -150,47 +146,6 @@ def _restore_orphans(book: dict[str, str], queue: str, config: RuntimeConfig) ->
             client.delete(*book.values())
     except TRANSIENT as error:
         log.warning("left-over messages not looked for: %s", error)
-
-
-class TolerantChannel(kombu_redis.Channel):
-    """Reads a queue on which anybody may have put anything."""
-
-    def _brpop_read(self, **options: Any) -> Any:
-        try:
-            return super()._brpop_read(**options)  # type: ignore[misc]
-        except (Empty, KeyError, *NOT_THE_MESSAGE):  # a KeyError is kombu's way to say: connect anew
-            raise
-        except Exception as error:  # no JSON; what comes after that, the transport catches
-            _warn_dropped(_this.queue, error)
-            raise Empty from None
-
-
-class TolerantTransport(kombu_redis.Transport):
-    """Drops what is no message, where kombu would end the worker, or have it connect anew.
-
-    A message is only a wake-up call: the reconciler sends that of a shard again.
-    """
-
-    Channel = TolerantChannel
-
-    def _deliver(self, message: Any, queue: Any) -> None:
-        held = self._held()
-        try:
-            super()._deliver(message, queue)
-        except NOT_THE_MESSAGE:
-            raise
-        except Exception as error:
-            _warn_dropped(queue, error)
-            for channel, tag in self._held() - held:
-                channel.basic_reject(tag, requeue=False)  # or it stays the one message that we may hold
-
-    def _held(self) -> set[tuple[Any, str]]:
-        channels: Any = self.channels
-        return {(channel, tag) for channel in channels for tag in channel.qos._delivered}
-
-
-def _warn_dropped(queue: str, error: Exception) -> None:
-    log.warning("dropped: no message queue=%s: %r", queue, error)
 
 
 @worker_process_init.connect

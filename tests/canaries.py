@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gpu_tasks import task
+from gpu_tasks import watch
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.models import EmbeddingModel, load_model
 from queue_app.broker import connect
@@ -23,8 +23,8 @@ def be_a_worker(device: str, job_dir: Path, url: str, shards: int, start: Any, e
     """Check the device before each shard, as `embed_shard` does; says how it ended."""
     from gpu_tasks import torch_device
 
-    task.CANARY_PARAMETERS_MOST = 0
-    task.client = lambda: connect(url)  # type: ignore[assignment]
+    watch.CANARY_PARAMETERS_MOST = 0
+    watch.client = lambda: connect(url)  # type: ignore[assignment]
     torch_device.hardware_id = lambda name: device
     job = JobDir(job_dir).load()
     model = load_model(job.model.path, dtype="bfloat16", threads=1)
@@ -33,7 +33,7 @@ def be_a_worker(device: str, job_dir: Path, url: str, shards: int, start: Any, e
     start.wait(60)
     try:
         for _ in range(shards):
-            task.watch_canary(job, model)
+            watch.watch_canary(job, model)
         ends.put((device, ""))
     except NumericsDeviate as error:
         ends.put((device, str(error)))

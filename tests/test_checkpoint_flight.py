@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from checkpoint.flight import FlightLog
+from checkpoint.flight import FlightLog, Patience
 
 
 @pytest.fixture
@@ -47,6 +47,16 @@ def test_two_deaths_in_a_batch_call_for_probes(path: Path) -> None:
     for _ in range(2):
         FlightLog.open(path).begin(3)
     assert FlightLog.open(path).must_probe(3)
+
+
+def test_the_number_of_deaths_that_calls_for_probes_is_a_setting(path: Path) -> None:
+    FlightLog.open(path).begin(3)
+    assert FlightLog.open(path, Patience(probe_after=1)).must_probe(3)
+
+
+def test_the_number_of_deaths_that_accuses_is_a_setting(path: Path) -> None:
+    die_in_probe(path, 17)
+    assert list(FlightLog.open(path, Patience(accuse_after=1)).accused) == [17]
 
 
 def test_a_batch_that_lands_is_cleared_of_all_suspicion(path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from checkpoints import MINILM, save_esm2
 from factories import write_fasta
 
-from gpu_tasks import task
+from gpu_tasks import watch
 from gpu_tasks.canary import COSINE_DISTANCE_MOST, Canary, embed_sequences
 from gpu_tasks.device import Fetched, HostPending, StoreDtype
 from gpu_tasks.errors import NumericsDeviate
@@ -70,15 +70,15 @@ def test_a_device_that_computes_nonsense_is_refused(esm2: Path, dtype: Dtype, ha
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """How often the reference is loaded in this test; nothing is remembered of tests before."""
     loaded: list[str] = []
-    load = task.load_reference
+    load = watch.load_reference
 
     def load_and_count(model: ModelCard, pool: Pool) -> EmbeddingModel:
         loaded.append(model.name)
         return load(model, pool)
 
-    monkeypatch.setattr(task, "_canaries", {})
-    monkeypatch.setattr(task, "load_reference", load_and_count)
-    task.reference_vectors.cache_clear()
+    monkeypatch.setattr(watch, "_canaries", {})
+    monkeypatch.setattr(watch, "load_reference", load_and_count)
+    watch.reference_vectors.cache_clear()
     return loaded
 
 
@@ -93,7 +93,7 @@ def test_a_worker_watches_the_canary_where_it_can_tell_something(
     esm2: Path, tmp_path: Path, dtype: Dtype, watched: bool, loads: list[str]
 ) -> None:
     job = make_job(esm2, tmp_path, dtype)
-    task.watch_canary(job, load_model(str(esm2), dtype=dtype))
+    watch.watch_canary(job, load_model(str(esm2), dtype=dtype))
     assert len(loads) == int(watched)
 
 
@@ -102,9 +102,9 @@ def test_each_job_asks_the_device_anew_and_the_processor_once(
 ) -> None:
     job, model = make_job(esm2, tmp_path, "bfloat16"), load_model(str(esm2), dtype="bfloat16")
     for _ in range(3):
-        task.watch_canary(job, model)
+        watch.watch_canary(job, model)
     broken: Any = Broken(model, 5.0)  # breaks between two jobs
-    task.watch_canary(job, broken)  # no shard of this one costs more than the first
+    watch.watch_canary(job, broken)  # no shard of this one costs more than the first
     with pytest.raises(NumericsDeviate, match="not those of the processor"):
-        task.watch_canary(replace(job, job_id="another"), broken)
+        watch.watch_canary(replace(job, job_id="another"), broken)
     assert len(loads) == 1

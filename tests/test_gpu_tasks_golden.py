@@ -16,14 +16,16 @@ from celery.exceptions import Reject
 from checkpoints import save_esm2
 from factories import write_fasta
 
-from gpu_tasks import task, torch_device
+from gpu_tasks import task, torch_device, watch
 from gpu_tasks.canary import SEQUENCES, Canary
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.models import Dtype, EmbeddingModel, load_model
 from queue_app import keys
-from queue_app.manifest import CanaryDeposits, CheckpointManifest, ShardState
+from queue_app.golden import CanaryDeposits
+from queue_app.manifest import CheckpointManifest
 from queue_app.producer import Prepared, prepare
 from queue_app.request import EmbedRequest
+from queue_app.states import ShardState
 
 JOB_ID = "0123456789ab-cafecafe"
 TRUTH = np.random.default_rng(0).standard_normal((len(SEQUENCES), 32)).astype(np.float32)
@@ -207,8 +209,8 @@ def esm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def every_model_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "CANARY_PARAMETERS_MOST", 0)
-    monkeypatch.setattr(task, "_canaries", {})
+    monkeypatch.setattr(watch, "CANARY_PARAMETERS_MOST", 0)
+    monkeypatch.setattr(watch, "_canaries", {})
     monkeypatch.setattr(task, "_loaded", {})
 
 
@@ -247,21 +249,22 @@ def test_of_processes_that_start_at_once_only_the_one_on_the_broken_device_ends(
 def check_as(device: str, prepared: Prepared, change: Callable[[Any], EmbeddingModel]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch_device, "hardware_id", lambda name: device)
-        patch.setattr(task, "_canaries", {})
+        patch.setattr(watch, "_canaries", {})
         model = load_model(prepared.job.model.path, dtype="bfloat16")
-        task.watch_canary(prepared.job, change(model))
+        watch.watch_canary(prepared.job, change(model))
 
 
 @pytest.fixture
 def own_client(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "client", lambda: client)
+    for module in (watch, task):
+        monkeypatch.setattr(module, "client", lambda: client)
 
 
 @pytest.mark.usefixtures("own_client")
 def test_no_second_copy_of_a_large_model_is_loaded(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task, "load_reference", pytest.fail)
+    monkeypatch.setattr(watch, "load_reference", pytest.fail)
     check_as("GPU-0", prepared, lambda model: model)
 
 

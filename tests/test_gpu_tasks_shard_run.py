@@ -22,13 +22,13 @@ from gpu_tasks.runner import RESUMED, AsyncInferenceRunner
 from gpu_tasks.shard_run import ShardRun
 from queue_app.errors import Damage
 from queue_app.job import RunOptions
-from queue_app.manifest import Lease, Progress
 from queue_app.producer import Prepared, prepare
 from queue_app.recovery import read_done
 from queue_app.request import EmbedRequest
 from queue_app.results import as_matrix
 from queue_app.settings import RuntimeConfig
 from queue_app.shards import read_shard
+from queue_app.states import Lease, Progress
 
 FINAL_NORM = "encoder.emb_layer_norm_after.weight"
 EVERY_BATCH = RunOptions(commit_seconds=3600, commit_sequences=1)

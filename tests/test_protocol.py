@@ -15,7 +15,8 @@ from protocol.search import Report, explore
 from protocol.setup import NUM_BATCHES, Bounds, Guards, Setup
 
 from queue_app.job import Job
-from queue_app.manifest import CheckpointManifest, Lease, Progress, Refusal
+from queue_app.manifest import CheckpointManifest
+from queue_app.states import Lease, Progress, Refusal
 
 EVERY_FAULT = Bounds(
     faults=2,

@@ -10,15 +10,8 @@ from factories import make_job
 from checkpoint.records import QuarantineEntry
 from queue_app import keys
 from queue_app.job import Job
-from queue_app.manifest import (
-    LEGAL_TRANSITIONS,
-    CheckpointManifest,
-    JobState,
-    Lease,
-    Progress,
-    Refusal,
-    ShardState,
-)
+from queue_app.manifest import CheckpointManifest
+from queue_app.states import LEGAL_TRANSITIONS, JobState, Lease, Progress, Refusal, ShardState
 
 LIMIT = 3
 

@@ -14,10 +14,11 @@ from factories import make_job
 from checkpoint.owner import ProcessId, host_key
 from queue_app import keys
 from queue_app.job import Job, JobDir
-from queue_app.manifest import CheckpointManifest, Lease, Progress, ShardState
+from queue_app.manifest import CheckpointManifest
 from queue_app.outputs import meta_path
 from queue_app.owner import Owner
 from queue_app.recovery import Reconciler, queued_shards
+from queue_app.states import Lease, Progress, ShardState
 from queue_app.workers import WorkerEntry, live_workers, register
 
 LEASE_SECONDS = 15.0

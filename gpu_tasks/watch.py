@@ -1,0 +1,86 @@
+"""Holds a worker's device against the processor, or against the job's other devices, before it computes."""
+
+import contextlib
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from gpu_tasks.models import EmbeddingModel, load_model
+from queue_app.broker import TRANSIENT, client
+from queue_app.golden import CanaryDeposits
+from queue_app.job import Job, ModelCard, Pool
+from queue_app.states import Lease
+
+if TYPE_CHECKING:
+    from gpu_tasks.canary import Canary, Vectors
+
+log = logging.getLogger(__name__)
+
+CANARY_PARAMETERS_MOST = 1_000_000_000
+
+_canaries: dict[str, "Canary"] = {}
+"""What this process's device computed for the job at hand, by its id."""
+
+
+def watch_canary(job: Job, model: EmbeddingModel) -> None:
+    """Hold the device against the processor, or against the job's other devices. Raises NumericsDeviate.
+
+    With the processor once per process and job; with the others before each shard, as there may be more of
+    them by then. Left out where a thing would be compared with itself.
+    """
+    if is_exact(job):
+        return
+    from gpu_tasks.canary import Canary, embed_sequences
+    from gpu_tasks.torch_device import hardware_id
+
+    canary = _canaries.get(job.job_id)
+    if canary is None:
+        canary = Canary(hardware_id(device_name(job)), job.options.dtype, embed_sequences(model))
+        if not is_large(job):
+            distance = canary.check_against(reference_vectors(job.model, job.options.pool))
+            log.info("numerics agree with the processor's: cosine distance %.2g", distance)
+        _canaries.clear()
+        _canaries[job.job_id] = canary
+    if is_large(job):
+        canary.check_golden(canary_deposits(job))
+
+
+@lru_cache(maxsize=1)
+def reference_vectors(model: ModelCard, pool: Pool) -> "Vectors":
+    """The canary's vectors as the processor computes them in float32; kept for the model's next job."""
+    from gpu_tasks.canary import embed_sequences
+
+    return embed_sequences(load_reference(model, pool))
+
+
+def note_begun(job: Job, lease: Lease) -> None:
+    """What a device began is named when it turns out to deviate. Only the name is lost with the server."""
+    if is_large(job) and (canary := _canaries.get(job.job_id)):
+        with contextlib.suppress(*TRANSIENT):
+            canary_deposits(job).begin(canary.device, lease.shard.index)
+
+
+def canary_deposits(job: Job) -> CanaryDeposits:
+    """Where the job's devices see each other's vectors of the canary."""
+    from gpu_tasks.canary import VERSION
+
+    return CanaryDeposits(client(), job.job_id, f"{VERSION}:{job.model.digest}:{job.options.dtype}")
+
+
+def is_exact(job: Job) -> bool:
+    """True when the job computes on the processor in float32: there is nothing better to hold it against."""
+    return job.model.family == "mock" or (job.options.device_class, job.options.dtype) == ("cpu", "float32")
+
+
+def is_large(job: Job) -> bool:
+    """True when a second copy of the model, to hold the device against, is too much for the host."""
+    return job.model.num_parameters > CANARY_PARAMETERS_MOST
+
+
+def load_reference(model: ModelCard, pool: Pool) -> EmbeddingModel:
+    """The model on the processor in float32."""
+    return load_model(model.path, device="cpu", dtype="float32", pool=pool)
+
+
+def device_name(job: Job) -> str:
+    return "cuda:0" if job.options.device_class == "cuda" else "cpu"
