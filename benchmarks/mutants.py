@@ -126,14 +126,14 @@ MUTANTS = (
     ),
     Mutant(
         "fsync of a commit",
-        "checkpoint/store.py",
+        "checkpoint/environment.py",
         "        sync=True,\n        metasync=True,",
         "        sync=False,\n        metasync=True,",
         "test_checkpoint_power_loss.py -k acknowledged",
     ),
     Mutant(
         "fsync of a commit's meta page",
-        "checkpoint/store.py",
+        "checkpoint/environment.py",
         "metasync=True,",
         "metasync=False,",
         "test_checkpoint_power_loss.py -k acknowledged",

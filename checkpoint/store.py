@@ -5,23 +5,21 @@ below any token the store had seen. Every write checks that inside its own trans
 """
 
 import contextlib
-import errno
 import json
-import os
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import lmdb
 import numpy as np
 import numpy.typing as npt
 
 from checkpoint.block import Block, decode, encode
-from checkpoint.errors import CheckpointError, DiskFull, NewerFormat, StaleToken, StoreDamaged, WrongJob
+from checkpoint.environment import Recorded, open_environment, write
+from checkpoint.errors import CheckpointError, NewerFormat, StaleToken, StoreDamaged, WrongJob
 from checkpoint.files import StoreFiles, make_directory
 from checkpoint.owner import StoreOwner, evict
 from checkpoint.records import DoneRecord, QuarantineEntry
@@ -76,7 +74,7 @@ class CheckpointStore:
         damaged = _take_over(StoreFiles(path), token)
         make_directory(path)
         StoreOwner.current(token).write(StoreFiles(path).owner)
-        store = cls(path, _open_environment(path, map_size, readonly=False), writable=True)
+        store = cls(path, open_environment(path, map_size, readonly=False), writable=True)
         try:
             store._begin(job_digest, plan, token)
             if damaged:
@@ -97,7 +95,7 @@ class CheckpointStore:
         """
         StoreFiles(path).check()
         try:
-            return cls(path, _open_environment(path, 0, readonly=True), writable=False)
+            return cls(path, open_environment(path, 0, readonly=True), writable=False)
         except lmdb.Error as error:
             raise StoreDamaged(f"{path}: {error}") from None
 
@@ -167,25 +165,13 @@ class CheckpointStore:
                 transaction.delete(_key(index), db=self._blocks)
 
     @contextlib.contextmanager
-    def _transaction(self, token: int) -> Iterator["_GrowingTransaction"]:
+    def _transaction(self, token: int) -> Iterator[Recorded]:
         with self._guard:
-            recorded = _GrowingTransaction()
+            recorded = Recorded()
             yield recorded
-            self._write(recorded, token)
-
-    def _write(self, recorded: "_GrowingTransaction", token: int) -> None:
-        while True:
-            try:
-                with self._environment.begin(write=True) as transaction:
-                    self._check_token(transaction, token)
-                    recorded.replay(transaction)
-                return
-            except lmdb.MapFullError:
-                self._environment.set_mapsize(2 * self._environment.info()["map_size"])
-            except lmdb.MapResizedError:
-                self._environment.set_mapsize(0)
-            except (lmdb.DiskError, OSError) as error:
-                raise _as_disk_full(error, self.path) from None
+            write(
+                self._environment, recorded, check=lambda transaction: self._check_token(transaction, token)
+            )
 
     def _check_token(self, transaction: lmdb.Transaction, token: int) -> None:
         floor = int(transaction.get(_TOKEN, b"0", db=self._meta))
@@ -281,26 +267,6 @@ class CheckpointStore:
             yield transaction
 
 
-class _GrowingTransaction:
-    """What a transaction will do, noted so that it can be done again after the map has grown."""
-
-    def __init__(self) -> None:
-        self._steps: list[tuple[bytes, bytes | None, Any]] = []
-
-    def put(self, key: bytes, value: bytes, *, db: Any) -> None:
-        self._steps.append((key, value, db))
-
-    def delete(self, key: bytes, *, db: Any) -> None:
-        self._steps.append((key, None, db))
-
-    def replay(self, transaction: lmdb.Transaction) -> None:
-        for key, value, db in self._steps:
-            if value is None:
-                transaction.delete(key, db=db)
-            else:
-                transaction.put(key, value, db=db)
-
-
 def _take_over(files: StoreFiles, token: int) -> tuple[int, ...]:
     """End a living owner, look at what it left, and answer which batches are damaged."""
     from checkpoint.verify import verify_store
@@ -327,38 +293,6 @@ def _take_over(files: StoreFiles, token: int) -> tuple[int, ...]:
     return report.damaged if report.readable else ()
 
 
-def _open_environment(path: Path, map_size: int, *, readonly: bool) -> lmdb.Environment:
-    """sync and metasync on, writemap off: the modes that keep every acknowledged commit, and no SIGBUS."""
-    environment = lmdb.open(
-        str(path),
-        map_size=max(map_size, _existing_bytes(path)) if not readonly else 0,
-        subdir=True,
-        readonly=readonly,
-        create=not readonly,
-        sync=True,
-        metasync=True,
-        writemap=False,
-        max_dbs=3,
-        readahead=False,
-    )
-    environment.reader_check()
-    return environment
-
-
-def _existing_bytes(path: Path) -> int:
-    """A map smaller than the file would be refused; leave room for the next commits too."""
-    data = path / "data.mdb"
-    return 2 * data.stat().st_size if data.exists() else 0
-
-
 def _key(number: int) -> bytes:
     """Big-endian, so that LMDB's order is the numbers' order."""
     return number.to_bytes(8, "big")
-
-
-def _as_disk_full(error: Exception, path: Path) -> CheckpointError:
-    text = str(error)
-    full = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT)]
-    if any(reason in text for reason in full):
-        return DiskFull(f"{path}: the disk is full; what is committed stays, make room and resume")
-    return CheckpointError(f"{path}: {text}")
