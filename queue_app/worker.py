@@ -48,6 +48,12 @@ QUEUE_NAME = re.compile(r"(gpu|cpu)(\d+)")
 
 pulse = Pulse()
 """Shared with the children that are forked from here."""
+reconciling = threading.Lock()
+"""Held while the reconciler works. A fork waits for it: a child that inherits a lock which another thread
+held, such as Celery's on its event dispatcher, waits for it for ever."""
+os.register_at_fork(
+    before=reconciling.acquire, after_in_parent=reconciling.release, after_in_child=reconciling.release
+)
 _draining = mmap.mmap(-1, 1)
 """One byte shared with the children that are forked from here: set when the worker is told to stop."""
 
@@ -200,11 +206,12 @@ class ReconcilerStep(bootsteps.StartStopStep):
         deliveries = LostDeliveries()
         while not self._ended.is_set():
             try:
-                entry = _entry(worker, owner)
-                _end_hung(entry.child_pid, config)
-                deliveries.drop(worker.consumer)
-                register(client, entry)
-                reconciler.step()
+                with reconciling:
+                    entry = _entry(worker, owner)
+                    _end_hung(entry.child_pid, config)
+                    deliveries.drop(worker.consumer)
+                    register(client, entry)
+                    reconciler.step()
             except TRANSIENT as error:
                 log.warning("not registered: %s", error)
             self._ended.wait(config.reconcile_seconds)

@@ -1,13 +1,15 @@
 """How a worker takes its device. The processes themselves are tested in test_end_to_end."""
 
 import json
+import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import redis
 
-from queue_app import keys
+from queue_app import keys, worker
 from queue_app.settings import RuntimeConfig
 from queue_app.worker import _only_queue, _restore_orphans, visible_device
 
@@ -77,3 +79,23 @@ def test_what_a_killed_worker_held_is_back_in_its_queue_when_it_starts_again(
     _restore_orphans(book, "cpu0", RuntimeConfig(broker_url=server_url))
     assert [json.loads(item) for item in client.lrange("cpu0", 0, -1)] == [message]
     assert client.exists(*book.values()) == 0
+
+
+def test_no_child_is_forked_while_the_reconciler_works() -> None:
+    """It would inherit the locks that the reconciler holds, and wait for them for ever."""
+    about_to_fork, works, ends = threading.Event(), [True], []
+
+    def fork() -> None:
+        child = os.fork()
+        if child == 0:
+            os._exit(works[0])
+        ends.append(os.waitpid(child, 0)[1])
+
+    os.register_at_fork(before=about_to_fork.set)  # of these hooks, the last one registered runs first
+    forking = threading.Thread(target=fork)
+    with worker.reconciling:
+        forking.start()
+        about_to_fork.wait()
+        works[0] = False
+    forking.join()
+    assert ends == [0]
