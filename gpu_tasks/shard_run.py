@@ -22,10 +22,10 @@ from gpu_tasks.guarded import GuardedRun
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.runner import AsyncInferenceRunner, InferenceResult
 from gpu_tasks.windows import Vectors, combine_windows
+from queue_app.done import read_done
 from queue_app.durable import file_digest, write_durably
 from queue_app.errors import Damage
 from queue_app.job import Job, JobDir
-from queue_app.recovery import read_done
 from queue_app.results import write_result
 from queue_app.settings import RuntimeConfig
 from queue_app.shards import ShardRecords, read_shard

@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
+from queue_app.done import finished_shards
 from queue_app.errors import UsageError
 from queue_app.job import JobDir
 from queue_app.lock import FileLock
-from queue_app.recovery import finished_shards
 from queue_app.settings import runtime_config
 
 NO_LONGER_NEEDED = ("checkpoints", "shards", "server", "server.json", "processes.json", "logs")

@@ -20,12 +20,12 @@ import pyarrow as pa
 import xxhash
 
 from checkpoint.records import DoneRecord, QuarantineEntry
+from queue_app.done import read_done
 from queue_app.durable import file_digest, room_for, write_durably
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.job import Job, JobDir, Shard
 from queue_app.lock import FileLock
 from queue_app.outputs import OUTPUTS, Results, exported, files_of, meta_path, one_line, output_format
-from queue_app.recovery import read_done
 from queue_app.results import as_matrix, iter_result
 
 VERSIONS_OF = ("holdfast", "torch", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")

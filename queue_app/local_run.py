@@ -16,6 +16,7 @@ import redis
 from queue_app.broker import TRANSIENT, check, connect
 from queue_app.celery_app import make_app
 from queue_app.coordinator import POLL_SECONDS, GPUProcessCoordinator
+from queue_app.done import finished_shards
 from queue_app.errors import DiskFull, JobFailed, UsageError
 from queue_app.export import ExportReport, check_output, export
 from queue_app.job import Job, JobDir, RunOptions
@@ -24,7 +25,6 @@ from queue_app.manifest import CheckpointManifest
 from queue_app.monitor import Snapshot, snapshot
 from queue_app.processes import ProcessFile
 from queue_app.producer import Prepared, announce, prepare
-from queue_app.recovery import finished_shards
 from queue_app.request import EmbedRequest, device_class
 from queue_app.server import EmbeddedServer
 from queue_app.settings import RuntimeConfig

@@ -7,10 +7,10 @@ from typing import Any
 
 import redis
 
+from queue_app.done import read_done
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
 from queue_app.owner import Owner
-from queue_app.recovery import read_done
 from queue_app.states import JobState, JobStatus, ShardState
 from queue_app.workers import WorkerEntry, live_workers, server_time
 

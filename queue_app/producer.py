@@ -18,6 +18,7 @@ from celery import Celery
 from queue_app.broker import check, connect
 from queue_app.celery_app import EMBED_SHARD, make_app
 from queue_app.dataset import Dataset, digest_inputs, looks_like_fasta
+from queue_app.done import finished_shards
 from queue_app.durable import removed_on_failure
 from queue_app.errors import Damage, InputError, JobChanged, UsageError
 from queue_app.job import (
@@ -34,7 +35,6 @@ from queue_app.job import (
 from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
-from queue_app.recovery import finished_shards
 from queue_app.request import DeviceClass, EmbedRequest, device_class, resolve_options
 from queue_app.shards import write_shards
 from queue_app.states import Progress, ShardState

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from checkpoint import CheckpointError, CheckpointStore
 from checkpoint.records import QuarantineEntry
+from queue_app.done import read_done
 from queue_app.errors import UsageError
 from queue_app.job import Job, JobDir, Shard
 from queue_app.lock import FileLock
-from queue_app.recovery import read_done
 from queue_app.settings import runtime_config
 from queue_app.shards import read_shard
 

@@ -16,7 +16,6 @@ from typing import Protocol, cast
 
 import redis
 
-from checkpoint.records import DoneRecord
 from queue_app import keys
 from queue_app.broker import TRANSIENT
 from queue_app.errors import HoldfastError
@@ -24,7 +23,7 @@ from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
 from queue_app.outputs import exported
 from queue_app.owner import Owner
-from queue_app.states import JobState, Progress, ShardState, ShardStatus
+from queue_app.states import JobState, ShardState, ShardStatus
 from queue_app.workers import WorkerEntry, live_workers, server_time
 
 log = logging.getLogger(__name__)
@@ -47,44 +46,6 @@ class Roots(Protocol):
 
     def forgotten(self, known_ids: Collection[str]) -> Iterable[tuple[Job, JobDir]]:
         """Those that want work, and whose id the server does not know."""
-
-
-# ---- what the job directory says
-
-
-def finished_shards(job: Job, job_dir: JobDir) -> dict[int, Progress]:
-    """The shards whose done file names a result that is there and whole; other done files are removed.
-
-    Removing the done file first, before anything is recomputed, keeps a damaged result from ever
-    counting as done.
-    """
-    from queue_app.durable import file_digest
-
-    finished: dict[int, Progress] = {}
-    for shard in job.shards:
-        record = read_done(job_dir, shard.index)
-        if record is None:
-            continue
-        result = job_dir.results / record.file
-        if result.is_file() and file_digest(result) == record.digest:
-            finished[shard.index] = Progress(
-                sequences_done=record.num_embedded, quarantined=len(record.quarantine)
-            )
-        else:
-            log.warning("result damaged or missing job=%s shard=%d file=%s", job.job_id, shard.index, result)
-            job_dir.done(shard.index).unlink()
-    return finished
-
-
-def read_done(job_dir: JobDir, index: int) -> DoneRecord | None:
-    """The shard's done file; None when there is none or it is unreadable."""
-    try:
-        return DoneRecord.decode(job_dir.done(index).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-# ---- what the server says
 
 
 def why_gone(status: ShardStatus) -> str | None:
@@ -227,7 +188,9 @@ class Reconciler:
             if shard.state is ShardState.PENDING and self._overdue(shard, now)
         ]
         if pending and self._may_act():
-            self._send(manifest, job_dir, self._without_message(manifest.job_id, pending))
+            lost = self._without_message(manifest.job_id, pending)
+            self._send(manifest, job_dir, lost)
+            self._share(manifest, job_dir, [shard for shard in pending if shard not in lost])
 
     def _resend_lost_exports(self) -> None:
         """A job is done with its last shard, but its output is asked for by a message like any other."""
@@ -259,6 +222,35 @@ class Reconciler:
         live = {worker.queue for worker in live_workers(self.client, self.lease_seconds)}
         waiting = {queue: queued_shards(self.client, queue) for queue in {s.queue for s in pending} & live}
         return [shard for shard in pending if (job_id, shard.index) not in waiting.get(shard.queue, ())]
+
+    # ---- sharing
+
+    def _share(self, manifest: CheckpointManifest, job_dir: str, waiting: Sequence[ShardStatus]) -> None:
+        """Give each idle worker one shard that waits for a busy one, or for one that hangs.
+
+        The last ones, which would wait longest. Their other message is refused when it is delivered.
+        """
+        left = list(waiting)
+        routes: dict[int, str] = {}
+        for queue in self._idle_queues() if waiting else ():
+            fitting = [shard for shard in left if shard.queue[:3] == queue[:3]]
+            if fitting:
+                routes[fitting[-1].index] = queue
+                left.remove(fitting[-1])
+        if routes:
+            self.send(manifest, job_dir, routes)
+            log.info("shared job=%s shards=%s", manifest.job_id, routes)
+
+    def _idle_queues(self) -> list[str]:
+        """Queues without a message whose live worker holds no shard."""
+        owners = [
+            Owner.decode(status.owner)
+            for manifest, _ in self._running_jobs()
+            for status in manifest.shard_statuses(manifest.running())
+        ]
+        busy = {owner.worker for owner in owners if owner is not None}
+        idle = {worker.queue for worker in self._lively_workers() if worker.name not in busy}
+        return sorted(queue for queue in idle if not self.client.llen(queue))
 
     # ---- sending
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from checkpoint.records import DoneRecord
 from checkpoint.verify import verify_store
+from queue_app.done import read_done
 from queue_app.durable import file_digest
 from queue_app.errors import HoldfastError
 from queue_app.export import output_damage
 from queue_app.job import Job, JobDir, Shard
-from queue_app.recovery import read_done
 from queue_app.results import iter_result
 from queue_app.settings import runtime_config
 from queue_app.shards import read_shard

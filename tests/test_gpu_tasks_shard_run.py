@@ -20,10 +20,10 @@ from gpu_tasks import load_model
 from gpu_tasks.batching import BatchPlan
 from gpu_tasks.runner import RESUMED, AsyncInferenceRunner
 from gpu_tasks.shard_run import ShardRun
+from queue_app.done import read_done
 from queue_app.errors import Damage
 from queue_app.job import RunOptions
 from queue_app.producer import Prepared, prepare
-from queue_app.recovery import read_done
 from queue_app.request import EmbedRequest
 from queue_app.results import as_matrix
 from queue_app.settings import RuntimeConfig

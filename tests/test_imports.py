@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 KNOWN_OF_THE_STORE = {
+    "done": {"checkpoint.records"},
     "durable": {"checkpoint.files"},
     "export": {"checkpoint.records"},
     "lock": {"checkpoint.files"},
@@ -19,7 +20,6 @@ KNOWN_OF_THE_STORE = {
     "owner": {"checkpoint.owner"},
     "processes": {"checkpoint.owner"},
     "quarantine": {"checkpoint", "checkpoint.records"},
-    "recovery": {"checkpoint.records"},
     "verify": {"checkpoint.records", "checkpoint.verify"},
 }
 """What each module of queue_app may import of checkpoint; all others: nothing."""

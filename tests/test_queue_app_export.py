@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from factories import make_job, publish
 
+from queue_app.done import read_done
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.export import check_output, export, output_damage
 from queue_app.job import Job, JobDir
 from queue_app.outputs import files_of
-from queue_app.recovery import read_done
 
 FORMATS = ["out.h5", "out.npy", "out.parquet", "out"]
 

@@ -147,6 +147,35 @@ def test_a_message_that_only_waits_its_turn_is_not_sent_again(world: World) -> N
     assert world.sent == []
 
 
+def test_an_idle_worker_gets_a_shard_that_waits_for_a_busy_one(world: World) -> None:
+    world.lease(Owner("cpu0@host", "another-boot:1", ProcessId(1, 1)).encode())
+    register(world.client, worker("cpu1"))
+    overdue(world, 1, 2)
+    world.reconciler.step()
+    assert world.sent == [{2: "cpu1"}]
+
+
+def test_a_worker_that_has_work_gets_none_of_anothers(world: World) -> None:
+    world.lease(Owner("cpu1@host", "another-boot:1", ProcessId(1, 1)).encode())
+    register(world.client, worker("cpu1"))
+    enqueue(world.client, "another-job", 0, queue="cpu2")
+    register(world.client, worker("cpu2"))
+    overdue(world, 1, 2)
+    world.reconciler.step()
+    assert world.sent == []
+
+
+def test_an_idle_worker_leaves_alone_what_was_sent_just_now(world: World) -> None:
+    register(world.client, worker("cpu1"))
+    world.reconciler.step()
+    assert world.sent == []
+
+
+def overdue(world: World, *indices: int) -> None:
+    for index in indices:
+        world.client.hincrbyfloat(keys.shard(world.job.job_id, index), "sent_at", -2 * RESEND_SECONDS)
+
+
 def test_shards_of_a_queue_without_a_live_worker_move_to_another(world: World) -> None:
     world.manifest.mark_sent(dict.fromkeys(range(3), "cpu9"))
     age_messages(world)
