@@ -209,7 +209,9 @@ class Reconciler:
             if self.clock() >= due and queues and self._may_act():
                 # A large output takes its time: ask less and less often.
                 self._export_due[job_id] = self.clock() + EXPORT_PATIENCE * self.resend_seconds
-                self.send_export(job_id, JobDir(Path(path)), queues[0])
+                # The one that was asked before may hang: then its message still waits.
+                queue = min(queues, key=lambda name: int(self.client.llen(name)))
+                self.send_export(job_id, JobDir(Path(path)), queue)
                 log.warning("export asked for again job=%s", job_id)
 
     def _overdue(self, shard: ShardStatus, now: float) -> bool:

@@ -259,24 +259,52 @@ def test_a_worker_is_live_until_its_beat_is_old_or_its_process_gone(client: redi
     assert live_workers(client, 0.0) == []
 
 
-def test_an_output_whose_message_was_lost_is_asked_for_again(client: redis.Redis, tmp_path: Path) -> None:
-    job = replace(make_job(num_shards=2, records_per_shard=3), output=str(tmp_path / "a.npy"))
-    JobDir(tmp_path).write(job)
-    register(client, worker("cpu0"))
-    manifest = CheckpointManifest(client, job.job_id)
-    manifest.initialize(job, str(tmp_path), {}, {0: Progress(1, 3, 0), 1: Progress(1, 3, 0)})
-    now, asked = 1000.0, []
-    reconciler = Reconciler(
-        client, "one", lambda *_: None, lease_seconds=LEASE_SECONDS, resend_seconds=RESEND_SECONDS,
-        send_export=lambda job_id, job_dir, queue: asked.append((job_id, job_dir.path, queue)),
-        clock=lambda: now,
-    )  # fmt: skip
-    reconciler.step()
-    assert asked == []  # the worker that was done last has asked, no doubt
-    for now in (1000 + RESEND_SECONDS, 1000 + 2 * RESEND_SECONDS):  # noqa: B007
-        reconciler.step()
-    assert asked == [(job.job_id, tmp_path, "cpu0")]
-    meta_path(Path(job.output)).write_text(json.dumps({"job": job.job_id}))
-    now = 1000 + 100 * RESEND_SECONDS
-    reconciler.step()
-    assert len(asked) == 1
+@dataclass
+class Ended:
+    """A job whose shards are all done, and an observer who misses its output."""
+
+    client: redis.Redis
+    home: Path
+    now: float = 1000.0
+    asked: list[tuple[str, Path, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        made = make_job(num_shards=2, records_per_shard=3)
+        self.job = replace(made, output=str(self.home / "a.npy"))
+        JobDir(self.home).write(self.job)
+        manifest = CheckpointManifest(self.client, self.job.job_id)
+        manifest.initialize(self.job, str(self.home), {}, {0: Progress(1, 3, 0), 1: Progress(1, 3, 0)})
+        register(self.client, worker("cpu0"))
+        self.reconciler = Reconciler(
+            self.client, "one", lambda *_: None, lease_seconds=LEASE_SECONDS, resend_seconds=RESEND_SECONDS,
+            send_export=lambda job_id, job_dir, queue: self.asked.append((job_id, job_dir.path, queue)),
+            clock=lambda: self.now,
+        )  # fmt: skip
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.reconciler.step()
+
+
+@pytest.fixture
+def ended(client: redis.Redis, tmp_path: Path) -> Ended:
+    return Ended(client, tmp_path)
+
+
+def test_an_output_whose_message_was_lost_is_asked_for_again(ended: Ended) -> None:
+    ended.wait(0)
+    assert ended.asked == []  # the worker that was done last has asked, no doubt
+    ended.wait(RESEND_SECONDS)
+    ended.wait(RESEND_SECONDS)
+    assert ended.asked == [(ended.job.job_id, ended.home, "cpu0")]
+    meta_path(Path(ended.job.output)).write_text(json.dumps({"job": ended.job.job_id}))
+    ended.wait(100 * RESEND_SECONDS)
+    assert len(ended.asked) == 1
+
+
+def test_an_output_that_a_hung_worker_was_asked_for_is_asked_of_another(ended: Ended) -> None:
+    register(ended.client, worker("cpu1"))
+    enqueue(ended.client, "not this one", 0, queue="cpu0")
+    ended.wait(0)
+    ended.wait(RESEND_SECONDS)
+    assert [queue for _, _, queue in ended.asked] == ["cpu1"]
