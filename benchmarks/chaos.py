@@ -1,15 +1,19 @@
 """Break everything that can break, at random, and hold every job against a run that nothing happened to.
 
-    python benchmarks/chaos.py [--seed N] [--jobs N] [--kills N] [--minutes M] [--model M] [--report FILE.md]
+    python benchmarks/chaos.py [--seed N] [--jobs N] [--kills N] [--zombies N] [--minutes M] [--model M]
+                               [--report FILE.md [--append]]
     python benchmarks/chaos.py --alone      every fault once, by itself, on a job of its own
 
 Several real workers serve many jobs on a real server, while processes are killed and stopped, the server
 loses its data, connections break and messages are lost, doubled and forged. The faults live in
 tests/chaos. The same seed draws the same faults in the same order; when exactly each one strikes is the
-machine's doing. Exit code 1: something was lost, doubled, wrong, computed twice, or never ended.
+machine's doing. Where it may, the run takes a mount namespace of its own first, in which a small disk can
+be full. Exit code 1: something was lost, doubled, wrong, committed twice, repeated beyond what is promised,
+or never ended; or a fault never struck.
 """
 
 import argparse
+import os
 import shlex
 import sys
 import tempfile
@@ -22,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests"))
 
+from chaos.machine import NAMESPACE, UNSHARE, can_unshare  # noqa: E402
 from chaos.report import NOTE, as_markdown, as_table, totals  # noqa: E402
 from chaos.runner import Chaos, Plan, run_chaos  # noqa: E402
 
@@ -30,25 +35,30 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 def main() -> None:
     chosen = arguments().parse_args()
+    if NAMESPACE not in os.environ and can_unshare():
+        os.environ[NAMESPACE] = "1"
+        os.execvp(UNSHARE[0], [*UNSHARE, sys.executable, *sys.argv])
     plan = Plan(
         seed=chosen.seed,
         num_jobs=chosen.jobs,
         minutes=chosen.minutes,
         kills=chosen.kills,
+        zombies=chosen.zombies,
         model=chosen.model,
         num_workers=chosen.workers,
+        jobs_at_once=chosen.at_once,
         pause_seconds=chosen.pause,
         alone=chosen.alone,
         without=tuple(chosen.without),
+        only=tuple(chosen.only),
     )
     home = Path(tempfile.mkdtemp(prefix="holdfast-chaos-"))
     console.print(f"seed {plan.seed}, everything of this run lies in {home}")
     chaos = run_chaos(plan, home, say)
     show(chaos)
     if chosen.report:
-        chosen.report.parent.mkdir(parents=True, exist_ok=True)
-        chosen.report.write_text(as_markdown(chaos, shlex.join(["python", *sys.argv])))
-    sys.exit(bool(chaos.failures()))
+        write_report(chaos, chosen.report, append=chosen.append)
+    sys.exit(bool(chaos.failures() or chaos.missing()))
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -56,14 +66,25 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=int(time.time()), help="draws faults (default: the time)")
     parser.add_argument("--jobs", type=int, default=20, help="at least so many jobs")
     parser.add_argument("--kills", type=int, default=0, help="at least so many process kills")
+    parser.add_argument("--zombies", type=int, default=0, help="at least so many processes stopped")
     parser.add_argument("--minutes", type=float, default=10, help="no fault strikes after so long")
     parser.add_argument("--model", default="mock:16,delay_ms=40", help="default: %(default)s")
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=3, help="so many jobs at a time")
     parser.add_argument("--pause", type=float, default=1.2, help="mean seconds between two faults")
     parser.add_argument("--alone", action="store_true", help="every fault once, by itself, on its own job")
     parser.add_argument("--without", nargs="*", default=[], help="faults to leave out, by part of the name")
+    parser.add_argument("--only", nargs="*", default=[], help="faults to strike with, by part of the name")
     parser.add_argument("--report", type=Path, help="write the summary there, as markdown")
+    parser.add_argument("--append", action="store_true", help="to what that file holds already")
     return parser
+
+
+def write_report(chaos: Chaos, path: Path, *, append: bool) -> None:
+    """One section per run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_text() if append and path.exists() else "# Chaos\n"
+    path.write_text(f"{before}\n{as_markdown(chaos, shlex.join(['python', *sys.argv]))}")
 
 
 def say(text: str) -> None:
@@ -77,6 +98,8 @@ def show(chaos: Chaos) -> None:
         console.print(f"{name}: {value}")
     for failure in chaos.failures():
         console.print(f"FAILED {failure}")
+    for fault in chaos.missing():
+        console.print(f"NEVER STRUCK {fault}")
     for line in chaos.evidence():
         print(line)
 

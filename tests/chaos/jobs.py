@@ -3,27 +3,24 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from factories import write_fasta
-
+from chaos.inputs import HOLDFAST, OPTIONS, Input
 from chaos.oracle import Verdict
 from chaos.stage import Stage
-from queue_app.export import exported
 from queue_app.job import Job, JobDir
+from queue_app.outputs import exported
 from queue_app.processes import kill_session, spawn
 
-INPUT_RECORDS = (300, 700, 1200)
 PRODUCER_SECONDS_MOST = 60.0
 KILL_WITHIN_SECONDS = 1.8
 """About as long as a producer takes, so that it is killed anywhere between its imports and its end."""
-HOLDFAST = [sys.executable, "-m", "queue_app.cli"]
-OPTIONS = ["--toks-per-batch", "512", "--commit-seconds", "0.2", "--shards", "5"]
+SMALL_DISK_EVERY = 3
+"""One plain job in so many lies on the small disk."""
 
 
 class Manner(StrEnum):
@@ -32,30 +29,6 @@ class Manner(StrEnum):
     PLAIN = "plain"
     KILLED = "producer killed while it enqueues"
     TWO_AT_ONCE = "two producers at once"
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A file of sequences, and the output of the run that nothing happened to."""
-
-    path: Path
-    undisturbed: Path
-
-
-def make_inputs(home: Path, model: str, num_workers: int, env: dict[str, str]) -> list[Input]:
-    """Write the inputs and embed each in peace."""
-    home.mkdir()
-    inputs = []
-    for num_records in INPUT_RECORDS:
-        path = write_fasta(home / f"{num_records}.fasta", num_records)
-        output = home / f"{num_records}.npy"
-        workers = ["--device", "cpu", "--workers", str(num_workers), "--quiet"]
-        command = [*HOLDFAST, "embed", str(path), "-m", model, "-o", str(output), *OPTIONS, *workers]
-        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
-        if ended.returncode:
-            raise RuntimeError(f"the undisturbed run failed: {ended.stderr}")
-        inputs.append(Input(path, output))
-    return inputs
 
 
 @dataclass(slots=True)
@@ -90,17 +63,27 @@ class Jobs:
     """Every job of the run; `tick` moves the producers on."""
 
     stage: Stage
-    model: str
     inputs: Sequence[Input]
     all: list[Submission] = field(default_factory=list)
 
     def running(self) -> list[Submission]:
         return [each for each in self.all if each.verdict is None and not each.given_up]
 
-    def submit(self, manner: Manner) -> Submission:
+    def poisoned(self) -> Input | None:
+        """The input with poison in it, where there is one."""
+        return next((each for each in self.inputs if each.poison), None)
+
+    def submit_plain(self) -> Submission:
+        """One in so many lies on the small disk, where there is one."""
+        return self.submit(Manner.PLAIN, small_disk=len(self.all) % SMALL_DISK_EVERY == 0)
+
+    def submit(self, manner: Manner, *, input: Input | None = None, small_disk: bool = False) -> Submission:
         rng = self.stage.rng
         name = f"job_{len(self.all):04d}"
-        made = Submission(name, rng.choice(self.inputs), self.stage.jobs / f"{name}.npy", manner)
+        disk = self.stage.small_disk
+        home = disk.path if disk and small_disk else self.stage.jobs
+        innocent = [each for each in self.inputs if not each.poison]
+        made = Submission(name, input or rng.choice(innocent), home / f"{name}.npy", manner)
         self.all.append(made)
         self.start_producer(made)
         if manner is Manner.TWO_AT_ONCE:
@@ -110,7 +93,7 @@ class Jobs:
         return made
 
     def start_producer(self, job: Submission) -> None:
-        command = [*HOLDFAST, "enqueue", str(job.input.path), "-m", self.model, "-o", str(job.output)]
+        command = [*HOLDFAST, "enqueue", str(job.input.path), "-m", job.input.model, "-o", str(job.output)]
         queues = ["--queues", ",".join(self.stage.queues), "--json"]
         log = self.stage.logs / f"{job.name}.producer-{job.tries}.log"
         job.producers.append(spawn([*command, *OPTIONS, *queues], log=log, env=self.stage.environment()))
@@ -141,6 +124,8 @@ class Jobs:
     def _note_submitted(self, job: Submission) -> None:
         job.submitted = True
         job.job = job.directory.load()
+        if self.stage.small_disk and job.output.is_relative_to(self.stage.small_disk.path):
+            self.stage.on_small_disk.add(job.job.job_id)
         named = {answer["job"] for answer in self._answers(job)}
         if named != {job.job.job_id}:
             job.trouble.append(f"producers named {sorted(named)}, the directory holds {job.job.job_id}")

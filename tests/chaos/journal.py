@@ -18,8 +18,9 @@ COUNTED = {
     "rebuilt from its directory ": "jobs rebuilt from their directories",
     "model loaded ": "model loads",
 }
-TASK_ENDED = re.compile(
+WORK_ENDED = re.compile(
     r"Task (handler raised error|gpu_tasks\.embed_shard\[[^\]]+\] (succeeded|retry|raised|reject))"
+    r"|Process '.*' pid:\d+ exited|\S+@\S+ ready\.$"
 )
 
 ShardKey = tuple[str, int]
@@ -43,6 +44,8 @@ class Journal:
     logs: Path
     commits: Counter[tuple[str, int, int]] = field(default_factory=Counter)
     """(job, shard, batch) -> how often it was committed"""
+    begun: Counter[ShardKey] = field(default_factory=Counter)
+    """shard -> how often somebody began to compute it"""
     counts: Counter[str] = field(default_factory=Counter)
     seconds_of_shards: dict[str, list[float]] = field(default_factory=dict)
     """fault -> from the fault to the next commit of each shard that was being computed"""
@@ -96,7 +99,7 @@ class Journal:
         at = datetime.fromisoformat(stamped[1]).timestamp() + int(stamped[2]) / 1000
         text = stamped[3]
         self.counts.update(name for opening, name in COUNTED.items() if text.startswith(opening))
-        if TASK_ENDED.match(text):
+        if WORK_ENDED.match(text):
             self._current.pop(queue, None)
         if label := LABEL.match(text):
             self._take_event(queue, at, label[1], (label[2], int(label[3])), text)
@@ -104,6 +107,7 @@ class Journal:
     def _take_event(self, queue: str, at: float, event: str, shard: ShardKey, text: str) -> None:
         if event == "computing":
             self._current[queue] = shard
+            self.begun[shard] += 1
         if event == "committed" and (batches := BATCHES.search(text)):
             self.commits.update((*shard, int(batch)) for batch in batches[1].split(","))
         if event in ("committed", "done"):

@@ -11,15 +11,21 @@ from statistics import median, quantiles
 from rich.table import Table
 
 from chaos.faults import Kind
+from chaos.inputs import COMMIT_SECONDS
 from chaos.jobs import Submission
+from chaos.rework import SLACK_SECONDS, Rework
 from chaos.runner import Chaos
 
-COLUMNS = ("fault", "times", "lost", "duplicated", "wrong", "twice", "shard s", "p95", "worker s", "p95")
+COLUMNS = (
+    "fault", "times", "lost", "duplicated", "wrong", "twice", "shard s", "p95", "worker s", "p95", "again",
+)  # fmt: skip
 NOTE = (
     "Lost, duplicated, wrong: rows of the jobs that were running when the fault struck, against an "
     "undisturbed run. Twice: batches committed more than once. Shard s: median seconds from the fault to the "
     "next commit of each shard that was being computed, waiting behind other work included; worker s: to the "
-    "next commit of any shard by each worker that was computing. Further faults on the way count in both."
+    "next commit of any shard by each worker that was computing. Further faults on the way count in both. "
+    "Again: batches that were computed and not committed when the worker was hit, and so computed again; "
+    "median / most per worker hit."
 )
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -30,7 +36,8 @@ def rows(chaos: Chaos) -> list[tuple[str, ...]]:
     times = sum(chaos.happened.values())
     journal = chaos.stage.journal
     recovered = (*_seconds(_every(journal.seconds_of_shards)), *_seconds(_every(journal.seconds_of_workers)))
-    return [*per_fault, ("all", str(times), *_damage(chaos.jobs.all), *recovered)]
+    again = _again([times for of_fault in chaos.rework.again.values() for times in of_fault])
+    return [*per_fault, ("all", str(times), *_damage(chaos.jobs.all), *recovered, again)]
 
 
 def _every(seconds: Mapping[str, Sequence[float]]) -> list[float]:
@@ -41,7 +48,12 @@ def _row(chaos: Chaos, fault: str, times: int) -> tuple[str, ...]:
     hit = [job for job in chaos.jobs.all if fault in job.faults]
     journal = chaos.stage.journal
     shards, workers = journal.seconds_of_shards.get(fault, []), journal.seconds_of_workers.get(fault, [])
-    return (fault, str(times), *_damage(hit), *_seconds(shards), *_seconds(workers))
+    again = _again(chaos.rework.again.get(fault, []))
+    return (fault, str(times), *_damage(hit), *_seconds(shards), *_seconds(workers), again)
+
+
+def _again(batches: Sequence[int]) -> str:
+    return f"{median(batches):g} / {max(batches)}" if batches else "-"
 
 
 def _damage(jobs: Sequence[Submission]) -> tuple[str, ...]:
@@ -67,6 +79,10 @@ def totals(chaos: Chaos) -> list[tuple[str, str]]:
     """What happened in all, and on what."""
     jobs = chaos.jobs.all
     identical = sum(job.verdict is not None and job.verdict.identical for job in jobs)
+    counts = chaos.rework.counts
+    seen = chaos.stage.journal.counts + Counter(
+        {"writes fenced inside the transaction": counts["fenced"], "probes": counts["probed"]}
+    )
     num_rows = sum(job.job.counts.num_records for job in jobs if job.job and job.verdict)
     return [
         ("seed", str(chaos.plan.seed)),
@@ -76,10 +92,26 @@ def totals(chaos: Chaos) -> list[tuple[str, str]]:
         ("jobs", f"{len(jobs)}, of which identical in bytes {identical}"),
         ("rows", f"{num_rows:,}"),
         ("commits of batches", f"{sum(chaos.stage.journal.commits.values()):,}"),
-        *((str(kind), str(chaos.total(kind))) for kind in Kind),
-        *sorted((name, str(count)) for name, count in chaos.stage.journal.counts.items()),
+        ("faults", ", ".join(f"{chaos.total(kind)} {kind}" for kind in Kind)),
+        ("left out", ", ".join(chaos.left_out()) or "nothing"),
+        *_repeated(chaos.rework),
+        ("seen", ", ".join(f"{count} {name}" for name, count in sorted(seen.items()))),
         ("workers that ended by themselves", _deaths(chaos.stage.deaths)),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions().items())),
+    ]
+
+
+def _repeated(rework: Rework) -> list[tuple[str, str]]:
+    kills, seconds = rework.kills(), rework.seconds_of_kills()
+    if not kills:
+        return []
+    share = f"{sum(kills)} over {len(kills)} kills, {_again(kills)} (median / most) per kill"
+    limit = f"{COMMIT_SECONDS} s between commits + {SLACK_SECONDS} s of slack, more on a crowded machine"
+    ages = f"median {median(seconds or [0]):.2f}, most {max(seconds, default=0):.2f}; promised: {limit}"
+    zombies = f"{sum(map(sum, rework.again.values())) - sum(kills)} of zombies, {rework.otherwise} otherwise"
+    return [
+        ("batches computed again", f"{share}; {zombies}; {rework.by_zombies} by zombies in vain"),
+        ("seconds of work repeated per kill", ages),
     ]
 
 
@@ -111,7 +143,7 @@ def as_table(chaos: Chaos) -> Table:
 
 def as_markdown(chaos: Chaos, command: str) -> str:
     lines = [
-        "# Chaos", "", f"`{command}`", "",
+        f"## {chaos.plan.model}, seed {chaos.plan.seed}", "", f"`{command}`", "",
         *(f"- {name}: {value}" for name, value in totals(chaos)), "",
         _markdown_row(COLUMNS),
         _markdown_row(["---"] + ["---:"] * (len(COLUMNS) - 1)),
@@ -119,7 +151,9 @@ def as_markdown(chaos: Chaos, command: str) -> str:
     ]  # fmt: skip
     failures = chaos.failures()
     verdict = (
-        ["## What failed", "", *(f"- {failure}" for failure in failures)] if failures else ["Nothing failed."]
+        ["### What failed", "", *(f"- {failure}" for failure in failures)]
+        if failures
+        else ["Nothing failed."]
     )
     return "\n".join([*lines, *verdict, ""])
 

@@ -3,28 +3,36 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaos.faults import MESSAGE_FAULTS, POINTS, SERVER_FAULTS, WORKER_FAULTS, Fault, Hit, Kind
-from chaos.jobs import Jobs, Manner, Submission, make_inputs
+from chaos.faults import Fault, Hit, Kind
+from chaos.inputs import COMMIT_SECONDS, make_inputs
+from chaos.job_faults import job_faults
+from chaos.jobs import Jobs, Manner, Submission
+from chaos.machine_faults import MACHINE_FAULTS
 from chaos.oracle import judge
-from chaos.stage import Stage
+from chaos.process_faults import MEMORY_POINTS, POINTS, PROCESS_FAULTS, note_fired
+from chaos.rework import Rework, find_rework
+from chaos.server_faults import MESSAGE_FAULTS, SERVER_FAULTS
+from chaos.stage import EPOCH, Stage
 
 POLL_SECONDS = 0.03
-STUCK_SECONDS = 60.0
+STUCK_SECONDS = 120.0
 """So long after the last fault a job may take before it counts as one that never ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run is to be. It goes on until it had enough jobs, kills and every fault, or time is up."""
+    """What a run is to be. It goes on until it had enough jobs, kills, zombies and every fault, or
+    time is up."""
 
     seed: int
     num_jobs: int
     minutes: float
     kills: int = 0
+    zombies: int = 0
     model: str = "mock:16,delay_ms=40"
     num_workers: int = 3
     jobs_at_once: int = 3
@@ -34,6 +42,12 @@ class Plan:
     """Instead: every fault once, by itself, on a job of its own that no later fault helps to its end."""
     without: tuple[str, ...] = ()
     """Faults to leave out, by any part of their names."""
+    only: tuple[str, ...] = ()
+    """The faults to strike with, in the same way; none: all."""
+
+    def wants(self, fault: Fault) -> bool:
+        wanted = not self.only or any(part in fault.name for part in self.only)
+        return wanted and not any(part in fault.name for part in self.without)
 
 
 @dataclass(slots=True)
@@ -46,25 +60,30 @@ class Chaos:
     say: Callable[[str], None]
     happened: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    rework: Rework = field(default_factory=Rework)
     _bag: list[Fault] = field(default_factory=list)
     _next_fault: float = 0.0
 
     @property
     def faults(self) -> list[Fault]:
-        """All of them; those of the producers start a job of their own."""
-        every = [*WORKER_FAULTS, *SERVER_FAULTS, *MESSAGE_FAULTS, *self._producer_faults()]
-        return [fault for fault in every if not any(part in fault.name for part in self.plan.without)]
+        """All that can strike here."""
+        return [fault for fault in self._wanted() if self._why_not(fault) is None]
 
-    def _producer_faults(self) -> Iterator[Fault]:
-        for manner in (Manner.KILLED, Manner.TWO_AT_ONCE):
+    def left_out(self) -> list[str]:
+        """Faults that this machine does not let us do, or the model, and why."""
+        reasons = [(fault.name, self._why_not(fault)) for fault in self._wanted()]
+        found = [f"{name} ({reason})" for name, reason in reasons if reason]
+        return found if self.jobs.poisoned() else [*found, "records that do harm (only the mock has them)"]
 
-            def strike(_: Stage, manner: Manner = manner) -> Hit | None:
-                if len(self.jobs.running()) > 2 * self.plan.jobs_at_once:
-                    return None
-                self.jobs.submit(manner)
-                return ()
+    def _wanted(self) -> list[Fault]:
+        of_jobs = job_faults(self.jobs, at_once=2 * self.plan.jobs_at_once + 1)
+        every = [*PROCESS_FAULTS, *SERVER_FAULTS, *MESSAGE_FAULTS, *MACHINE_FAULTS, *of_jobs]
+        return [fault for fault in every if self.plan.wants(fault)]
 
-            yield Fault(str(manner), Kind.PRODUCER, strike)
+    def _why_not(self, fault: Fault) -> str | None:
+        if fault.needs_small_disk and self.stage.small_disk is None:
+            return "no mount namespace here"
+        return "no libfaketime here" if fault.needs_clocks and not self.stage.clocks else None
 
     # ---- the run
 
@@ -75,6 +94,7 @@ class Chaos:
         else:
             self._at_random()
         self.seconds = time.monotonic() - started
+        self.rework = find_rework(self.stage.events, self.stage.ends)
         self._judge_again()
 
     def _at_random(self) -> None:
@@ -92,7 +112,7 @@ class Chaos:
     def _one_by_one(self) -> None:
         """Faults that come later may mend what an earlier one broke (a flush has every job rebuilt)."""
         for fault in self.faults:
-            self.jobs.submit(Manner.PLAIN)
+            self.jobs.submit(Manner.PLAIN, small_disk=fault.needs_small_disk)
             self._tick_until(self._all_computing, STUCK_SECONDS)
             self._strike(fault)
             self._drain()
@@ -104,18 +124,17 @@ class Chaos:
     def _had_enough(self, elapsed: float) -> bool:
         if elapsed > 60 * self.plan.minutes:
             return True
-        had_all = all(self.happened[fault.name] for fault in self.faults)
-        return had_all and len(self.jobs.all) >= self.plan.num_jobs and self.kills() >= self.plan.kills
+        return not self.missing() and self._had_many() and len(self.jobs.all) >= self.plan.num_jobs
 
-    def kills(self) -> int:
-        return self.total(Kind.KILL)
+    def _had_many(self) -> bool:
+        return self.total(Kind.KILL) >= self.plan.kills and self.total(Kind.ZOMBIE) >= self.plan.zombies
 
     def total(self, kind: Kind) -> int:
         return sum(self.happened[fault.name] for fault in self.faults if fault.kind is kind)
 
     def _feed(self) -> None:
         while len(self.jobs.running()) < self.plan.jobs_at_once:
-            self.jobs.submit(Manner.PLAIN)
+            self.jobs.submit_plain()
 
     def _tick(self) -> None:
         self.stage.tick()
@@ -130,15 +149,24 @@ class Chaos:
     # ---- faults
 
     def _strike(self, fault: Fault) -> None:
-        at = time.time()
+        at = EPOCH + time.monotonic()
+        self.stage.striking = fault.name
         hit = fault.strike(self.stage)
         if hit is not None:
             self._note(fault.name, at, hit)
+        elif fault.name not in POINTS.values():  # nothing to hit just now
+            self._bag.insert(self.stage.rng.randint(0, len(self._bag)), fault)
 
     def _draw(self) -> Fault:
-        """From a bag that holds each fault as often as it weighs, so that every round has them all."""
+        """From a bag that holds each fault as often as it weighs, so that every round has them all.
+
+        Once there were enough kills, only what has not struck yet is left to come: some faults need a job
+        that gets to its end.
+        """
         if not self._bag:
-            self._bag = [fault for fault in self.faults for _ in range(fault.weight)]
+            missing = [fault for fault in self.faults if not self.happened[fault.name]]
+            seen_enough = self.happened and missing and self._had_many()
+            self._bag = missing if seen_enough else [each for each in self.faults for _ in range(each.weight)]
             self.stage.rng.shuffle(self._bag)
         return self._bag.pop()
 
@@ -150,10 +178,10 @@ class Chaos:
         self.say(f"{name}: {', '.join(hit)}")
 
     def _note_fired(self) -> None:
-        """Kill points strike when a worker reaches them."""
+        """Points strike when a worker reaches them."""
         for fired in self.stage.kill_points.glob("*.fired"):
-            point, queue, _ = fired.name.split(".")
-            self._note(POINTS[point], fired.stat().st_ctime, (queue,))
+            name, hit = note_fired(self.stage, fired)
+            self._note(name, fired.stat().st_ctime, hit)
             fired.unlink()
 
     def _disarm(self) -> None:
@@ -166,7 +194,19 @@ class Chaos:
         assert job.job is not None
         self.stage.journal.read()
         twice = self.stage.journal.committed_twice(job.job.job_id)
-        job.verdict = judge(job.output, job.input.undisturbed, committed_twice=twice)
+        split = self._split_ids(job)
+        job.verdict = judge(job.output, job.input, committed_twice=twice, split=split)
+
+    def _split_ids(self, job: Submission) -> frozenset[str]:
+        """Records of the job that were computed in a batch that was split. The mock's vectors are the same
+        in whatever company."""
+        if self.plan.model.startswith("mock:") or MEMORY_POINTS["out-of-memory-twice"] not in job.faults:
+            return frozenset()
+        stores = find_rework(self.stage.events, ()).split.items()
+        home = str(job.directory.path)
+        return frozenset(
+            job.input.ids[each] for path, split in stores if path.startswith(home) for each in split
+        )
 
     def _judge_again(self) -> None:
         """A zombie may have come back after its job had ended."""
@@ -211,7 +251,7 @@ class Chaos:
             for job in self.jobs.all
             if job.verdict is not None and not job.verdict.is_good
         ]
-        return found
+        return [*found, *self.rework.failures(COMMIT_SECONDS)]
 
     def missing(self) -> list[str]:
         """Faults that never struck."""
@@ -229,7 +269,7 @@ def run_chaos(plan: Plan, home: Path, say: Callable[[str], None]) -> Chaos:
     stage = Stage(home / "stage", rng, [f"cpu{number}" for number in range(plan.num_workers)])
     with stage.running():
         inputs = make_inputs(home / "undisturbed", plan.model, plan.num_workers, peaceful(stage))
-        jobs = Jobs(stage, plan.model, inputs)
+        jobs = Jobs(stage, inputs)
         chaos = Chaos(plan, stage, jobs, say)
         try:
             chaos.run()

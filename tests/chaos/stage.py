@@ -13,13 +13,14 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
 
 from chaos.journal import Journal
+from chaos.machine import NAMESPACE, Clock, SmallDisk
 from chaos.proxy import TcpProxy
 from checkpoint.owner import ProcessId, identify
 from queue_app.broker import connect
@@ -31,6 +32,8 @@ from queue_app.server import EmbeddedServer, ServerAddress
 ROOT = Path(__file__).resolve().parent.parent.parent
 KILL_POINTS = Path(__file__).resolve().parent / "killpoints"
 RESTART_SECONDS_MOST = 1.0
+EPOCH = time.time() - time.monotonic()
+"""The wall clock's time at zero of the monotonic clock, which no fault moves."""
 QUICK = {
     "HOLDFAST_LEASE_SECONDS": "3",
     "HOLDFAST_BEAT_SECONDS": "0.5",
@@ -69,6 +72,18 @@ class Worker:
         return int(children[0]) if children else None
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """A process that a fault ended or stopped while it may have been computing, by the monotonic clock."""
+
+    fault: str
+    pid: int
+    at: float
+    fatal: bool
+    crowd: float
+    """How many processes wanted each core then, at least 1."""
+
+
 @dataclass(slots=True)
 class Stage:
     """Start it, call `tick` often, stop it whatever happens."""
@@ -80,6 +95,15 @@ class Stage:
     server: EmbeddedServer = field(init=False)
     proxy: TcpProxy = field(init=False)
     client: redis.Redis = field(init=False)
+    small_disk: SmallDisk | None = field(init=False)
+    """None where nothing can be mounted."""
+    on_small_disk: set[str] = field(default_factory=set)
+    """The jobs, by id, whose directory lies on it."""
+    clocks: dict[str, Clock] = field(default_factory=dict)
+    """Of `workers` and `server`; empty where no clock can be moved."""
+    striking: str = ""
+    """The fault that strikes just now."""
+    ends: list[End] = field(default_factory=list)
     workers: dict[str, Worker] = field(default_factory=dict)
     deaths: Counter[str] = field(default_factory=Counter)
     """Last words of workers that ended without our doing."""
@@ -87,8 +111,12 @@ class Stage:
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        for directory in (self.jobs, self.logs, self.kill_points):
+        for directory in (self.jobs, self.logs, self.kill_points, self.events):
             directory.mkdir(parents=True)
+        clocks = {name: Clock(self.home / f"{name}.clock") for name in ("workers", "server")}
+        if all(clock.can_move() for clock in clocks.values()):
+            self.clocks = clocks
+        self.small_disk = SmallDisk(self.jobs / "small") if NAMESPACE in os.environ else None
         self.journal = Journal(self.logs)
         self.server = EmbeddedServer(JobDir(self.home / "server"), ProcessFile(self.home / "processes.json"))
         self.proxy = TcpProxy(lambda: self._address.port)
@@ -108,6 +136,11 @@ class Stage:
         return self.home / "killpoints"
 
     @property
+    def events(self) -> Path:
+        """Where workers note what they compute and commit."""
+        return self.home / "events"
+
+    @property
     def _address(self) -> ServerAddress:
         assert self.server.address is not None
         return self.server.address
@@ -121,8 +154,9 @@ class Stage:
         """What workers and producers run with: the product of this checkout, and the proxy's address."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
         url = f"redis://:{self._address.password}@127.0.0.1:{self.proxy.port}/0"
+        roots = os.pathsep.join(map(str, [self.jobs, *([self.small_disk.path] if self.small_disk else [])]))
         return {
-            **kept, **QUICK, "HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": str(self.jobs),
+            **kept, **QUICK, "HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": roots,
             "PYTHONPATH": str(ROOT), **extra,
         }  # fmt: skip
 
@@ -131,6 +165,8 @@ class Stage:
     @contextlib.contextmanager
     def running(self) -> Iterator["Stage"]:
         with contextlib.ExitStack() as afterwards:
+            if self.small_disk:
+                self.small_disk.mount()
             afterwards.callback(self.server.stop)
             self.start_server()
             afterwards.callback(lambda: self.client.close())
@@ -171,7 +207,8 @@ class Stage:
     # ---- the server
 
     def start_server(self) -> None:
-        self.server.start()
+        with _set_in_environment(self.clocks["server"].environment() if self.clocks else {}):
+            self.server.start()
         self.client = connect(self._address.url)
 
     def kill_server(self, *, lose_data: bool, away_seconds: float) -> bool:
@@ -189,15 +226,26 @@ class Stage:
 
     # ---- the workers
 
+    def note_end(
+        self, pid: int | None, *, fault: str = "", fatal: bool = True, at: float | None = None
+    ) -> None:
+        """Call it right after the signal was sent, or say when that was."""
+        if pid is not None:
+            crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+            self.ends.append(End(fault or self.striking, pid, at or time.monotonic(), fatal, crowd))
+
     def _start_worker(self, queue: str) -> None:
         # A host of its own: nobody can prove the death of its processes or end them, so that a zombie
         # really wakes up beside the one that took its shard. On the same host it is ended instead.
-        host = self.rng.choice(["", f"host-of-{queue}"])
+        host = self.rng.choice(["", f"host-of-{queue}", f"host-of-{queue}"])
         env = self.environment(
+            **(self.clocks["workers"].environment() if self.clocks else {}),
             PYTHONPATH=f"{KILL_POINTS}{os.pathsep}{ROOT}",
             CHAOS_KILL_POINTS=str(self.kill_points),
             CHAOS_WORKER=queue,
             CHAOS_HOST=host,
+            CHAOS_EVENTS=str(self.events / f"{queue}.jsonl"),
+            CHAOS_EPOCH=str(EPOCH),
         )
         process = spawn(worker_command(queue), log=self.logs / f"{queue}.log", env=env)
         self.workers[queue] = Worker(queue, process, host)
@@ -214,15 +262,32 @@ class Stage:
             self._start_worker(worker.queue)
 
     def pick_worker(self) -> Worker | None:
-        """One that is up, not stopped, and has a child; most often one that is computing."""
+        """One that is up, not stopped, and has a child; most often one that is computing, or none.
+
+        So the pace of the kills is that of the machine: where a worker takes long to start, it is not
+        killed again and again before it gets to work.
+        """
         ready = [
             worker
             for worker in self.workers.values()
             if worker.is_up() and not worker.stopped and not worker.killed and worker.child()
         ]
         busy = [worker for worker in ready if self.journal.shard_of(worker.queue)]
-        choice = busy if busy and self.rng.random() < 0.9 else ready
+        choice = busy if self.rng.random() < 0.9 else ready
         return self.rng.choice(choice) if choice else None
+
+
+@contextlib.contextmanager
+def _set_in_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """For what a child inherits that takes no environment of its own."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            os.environ.pop(name)
+        os.environ.update({name: before[name] for name in variables if name in before})
 
 
 def send(signal_number: signal.Signals, process: ProcessId | None) -> bool:
