@@ -1,6 +1,5 @@
 """An LMDB environment that grows while it is used, and says clearly when the disk is full."""
 
-import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,23 +7,27 @@ from typing import Any
 
 import lmdb
 
-from checkpoint.errors import CheckpointError, DiskFull
+from checkpoint.errors import CheckpointError
+from checkpoint.files import DISK_FULL, disk_full
 
 
 def open_environment(path: Path, map_size: int, *, readonly: bool) -> lmdb.Environment:
     """sync and metasync on, writemap off: the modes that keep every acknowledged commit, and no SIGBUS."""
-    environment = lmdb.open(
-        str(path),
-        map_size=max(map_size, _existing_bytes(path)) if not readonly else 0,
-        subdir=True,
-        readonly=readonly,
-        create=not readonly,
-        sync=True,
-        metasync=True,
-        writemap=False,
-        max_dbs=3,
-        readahead=False,
-    )
+    try:
+        environment = lmdb.open(
+            str(path),
+            map_size=max(map_size, _existing_bytes(path)) if not readonly else 0,
+            subdir=True,
+            readonly=readonly,
+            create=not readonly,
+            sync=True,
+            metasync=True,
+            writemap=False,
+            max_dbs=3,
+            readahead=False,
+        )
+    except lmdb.DiskError as error:
+        raise _as_disk_full(error, path) from None
     environment.reader_check()
     return environment
 
@@ -78,8 +81,6 @@ def write(
 
 
 def _as_disk_full(error: Exception, path: Path) -> CheckpointError:
-    text = str(error)
-    full = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT)]
-    if any(reason in text for reason in full):
-        return DiskFull(f"{path}: the disk is full; what is committed stays, make room and resume")
-    return CheckpointError(f"{path}: {text}")
+    if any(os.strerror(code) in str(error) for code in DISK_FULL):
+        return disk_full(path)
+    return CheckpointError(f"{path}: {error}")

@@ -1,12 +1,16 @@
 """The files of one store, looked at without LMDB: it can kill the process that maps a damaged file."""
 
+import contextlib
+import errno
 import logging
 import os
+import shutil
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from checkpoint.errors import StoreDamaged
+from checkpoint.errors import DiskFull, StoreDamaged
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +18,8 @@ log = logging.getLogger(__name__)
 _MAGIC_AT, _PAGE_SIZE_AT, _LAST_PAGE_AT, _TXN_ID_AT = 16, 40, 136, 144
 _META_BYTES = 152
 _LMDB_MAGIC = 0xBEEFC0DE
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,14 @@ class StoreFiles:
         if size < needed:
             raise StoreDamaged(f"{self.data}: cut off: {size} bytes of at least {needed}")
 
+    def discard(self) -> None:
+        """Remove the whole store, under another name: one that is half removed would pass for damaged."""
+        discarded = self.path.with_name(f"{self.path.name}.discarded")
+        shutil.rmtree(discarded, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            self.path.rename(discarded)
+        shutil.rmtree(discarded, ignore_errors=True)
+
     def set_aside(self) -> Path:
         """Rename the whole store to the first free `<path>.damaged-N`."""
         number = 1
@@ -68,6 +82,21 @@ class StoreFiles:
         sync_directory(aside.parent)
         log.warning("store set aside as %s", aside)
         return aside
+
+
+@contextlib.contextmanager
+def clear_when_full(path: Path) -> Iterator[None]:
+    """Say so when there is no room. Raises DiskFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise disk_full(path) from None
+        raise
+
+
+def disk_full(path: Path) -> DiskFull:
+    return DiskFull(f"{path}: the disk is full; what is committed stays, make room and resume")
 
 
 def make_directory(path: Path) -> None:

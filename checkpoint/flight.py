@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from checkpoint.files import clear_when_full
 from checkpoint.owner import ProcessId, identify
 
 
@@ -136,11 +137,13 @@ class FlightLog:
         return self._note.parent is not None and _is_alive(ProcessId(*self._note.parent))
 
     def _write(self) -> None:
+        """Raises DiskFull."""
         parent = identify(os.getppid())
         self._note.parent = None if parent is None else (parent.pid, parent.start_time)
         temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.write_text(json.dumps(asdict(self._note)))
-        temporary.replace(self.path)
+        with clear_when_full(self.path):
+            temporary.write_text(json.dumps(asdict(self._note)))
+            temporary.replace(self.path)
 
 
 def _is_alive(process: ProcessId) -> bool:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from checkpoint.block import Block, decode, encode
 from checkpoint.environment import Recorded, open_environment, write
 from checkpoint.errors import CheckpointError, NewerFormat, StaleToken, StoreDamaged, WrongJob
-from checkpoint.files import StoreFiles, make_directory
+from checkpoint.files import StoreFiles, clear_when_full, make_directory
 from checkpoint.owner import StoreOwner, evict
 from checkpoint.records import DoneRecord, QuarantineEntry
 
@@ -69,7 +69,13 @@ class CheckpointStore:
             WrongJob: the store belongs to another job or plan.
             NewerFormat: it was written by a newer version.
             OwnerAlive: the last owner runs on this host and could not be ended.
+            DiskFull: there is no room.
         """
+        with clear_when_full(path):
+            return cls._open(path, job_digest, plan, token, map_size)
+
+    @classmethod
+    def _open(cls, path: Path, job_digest: bytes, plan: str, token: int, map_size: int) -> "CheckpointStore":
         make_directory(path)
         damaged = _take_over(StoreFiles(path), token)
         make_directory(path)
@@ -79,10 +85,10 @@ class CheckpointStore:
             store._begin(job_digest, plan, token)
             if damaged:
                 store.drop(damaged, token=token)
+            store.files.mark_started()
         except BaseException:
             store.close()
             raise
-        store.files.mark_started()
         return store
 
     @classmethod
@@ -115,6 +121,11 @@ class CheckpointStore:
                 return store.token()
         except CheckpointError:
             return 0
+
+    @staticmethod
+    def discard(path: Path) -> None:
+        """Remove a store that is no longer needed."""
+        StoreFiles(path).discard()
 
     def close(self) -> None:
         """Close the environment; a store closed by its owner is known to be in order."""

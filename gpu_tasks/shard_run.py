@@ -7,7 +7,6 @@ on from there.
 
 import contextlib
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +90,7 @@ class ShardRun:
         """The published result takes the place of the checkpoints, unless they are to be kept."""
         keep = self.config.keep_checkpoints
         if not (self.job.run.keep_checkpoints if keep is None else keep):
-            shutil.rmtree(self.store_path, ignore_errors=True)
+            CheckpointStore.discard(self.store_path)
 
     # ---- planning
 

@@ -9,6 +9,7 @@ import base64
 import json
 import logging
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,7 @@ class Reconciler:
         self._exported: set[str] = set()
         self._export_due: dict[str, float] = {}
         self._next_scan = clock()
+        self._actor: tuple[str, float] = ("", clock())
 
     def step(self) -> None:
         """Look once at every running job; observation starts anew when the server was away."""
@@ -280,9 +282,19 @@ class Reconciler:
         return just_now or live_workers(self.client, self.lease_seconds)
 
     def _may_act(self) -> bool:
-        """True for one observer at a time."""
-        taken = self.client.set(keys.RECONCILER, self.name, nx=True, px=ACTING_MILLISECONDS)
-        return bool(taken) or self.client.get(keys.RECONCILER) == self.name
+        """True for one observer at a time.
+
+        The server counts the seconds of the lock by a clock that may be set back, so this one counts too.
+        """
+        mine = f"{self.name} {uuid.uuid4().hex}"
+        if self.client.set(keys.RECONCILER, mine, nx=True, px=ACTING_MILLISECONDS):
+            return True
+        actor = cast("str", self.client.get(keys.RECONCILER) or "")
+        if actor != self._actor[0]:
+            self._actor = (actor, self.clock())
+        elif self.clock() - self._actor[1] > 2 * ACTING_MILLISECONDS / 1000:
+            self.client.delete(keys.RECONCILER)
+        return actor.startswith(f"{self.name} ")
 
 
 def _load(job_dir: JobDir) -> Job | None:

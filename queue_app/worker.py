@@ -27,7 +27,7 @@ from celery.signals import celeryd_init, worker_process_init, worker_shutting_do
 from queue_app import keys
 from queue_app.broker import TRANSIENT, connect
 from queue_app.celery_app import EXPORT_JOB, app
-from queue_app.deliveries import LostDeliveries
+from queue_app.deliveries import LostDeliveries, Standstill
 from queue_app.job import Job, JobDir
 from queue_app.launch import die_with_parent
 from queue_app.lock import FileLock, JobBusy
@@ -203,7 +203,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
             send_export=send_export,
         )
         owner = Owner.current(worker.hostname)
-        deliveries = LostDeliveries()
+        deliveries, standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
         while not self._ended.is_set():
             try:
                 with reconciling:
@@ -211,6 +211,8 @@ class ReconcilerStep(bootsteps.StartStopStep):
                     _end_hung(entry.child_pid, config)
                     deliveries.drop(worker.consumer)
                     register(client, entry)
+                    if standstill.seconds(client.llen(_this.queue)) > _patience(config) and not is_draining():
+                        _leave(entry.child_pid)
                     reconciler.step()
             except TRANSIENT as error:
                 log.warning("not registered: %s", error)
@@ -248,6 +250,19 @@ def _end_hung(child_pid: int, config: RuntimeConfig) -> None:
     log.error("%s: process %d is killed", reason, child_pid)
     with contextlib.suppress(ProcessLookupError):
         os.kill(child_pid, signal.SIGKILL)
+
+
+def _patience(config: RuntimeConfig) -> float:
+    """How long a worker may take no message though some wait: a lost delivery is dropped meanwhile."""
+    return 3 * config.retry_seconds + 2 * config.resend_seconds
+
+
+def _leave(child_pid: int) -> None:
+    """A worker that takes no messages any more is of no use: it is for its supervisor to start it again."""
+    log.critical("messages wait in %s, and this worker takes none: it ends", _this.queue)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child_pid, signal.SIGKILL)
+    os._exit(1)
 
 
 def _entry(worker: Any, owner: Owner) -> WorkerEntry:

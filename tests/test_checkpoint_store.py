@@ -1,5 +1,6 @@
 """The store's promises: fencing, durability, identity. Real LMDB, real processes, real kills."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from checkpoint import (
     StoreDamaged,
     WrongJob,
 )
+from checkpoint.errors import DiskFull
+from checkpoint.flight import FlightLog
 from checkpoint.owner import StoreOwner, identify
 
 DONE = DoneRecord("00000-1.parquet", "ab" * 16, 3, 2, (QuarantineEntry(1, "x", 0, "empty sequence"),))
@@ -214,3 +217,37 @@ def test_an_unknown_batch_is_a_key_error(path: Path) -> None:
 def test_the_store_names_its_job(path: Path) -> None:
     with open_store(path) as store:
         assert store.job_digest() == JOB
+
+
+def test_a_store_that_is_half_removed_passes_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "00000.lmdb"
+    with open_store(path):
+        pass
+
+    def die(where: Path, **_: object) -> None:
+        if where.exists():
+            (where / "data.mdb").unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", die)
+        with pytest.raises(KeyboardInterrupt):
+            CheckpointStore.discard(path)
+    assert not path.exists()
+    CheckpointStore.discard(path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_no_room_for_a_small_file_is_said_as_clearly_as_for_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", no_room)
+    with pytest.raises(DiskFull, match="the disk is full"):
+        open_store(tmp_path / "00000.lmdb")
+    with pytest.raises(DiskFull, match="the disk is full"):
+        FlightLog.open(tmp_path / "flight.json").begin(3)

@@ -303,6 +303,40 @@ def test_a_drained_worker_gives_its_shard_back_and_another_goes_on(
     assert bytes_of(output) == bytes_of(undisturbed)
 
 
+DEAF = """
+import os, pathlib
+from kombu.transport import redis
+start = redis.Channel._brpop_start
+def once(channel, *arguments):
+    if pathlib.Path(os.environ["DEAF"]).exists():
+        channel._in_poll = channel.client.connection  # as if it had asked, on a connection that says nothing
+        channel._brpop_sent_at = None
+    else:
+        start(channel, *arguments)
+redis.Channel._brpop_start = once
+"""
+
+
+def test_a_worker_that_takes_no_messages_any_more_is_started_again(
+    fasta: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(DEAF)
+    deaf, output = tmp_path / "deaf", tmp_path / "out.npy"
+    env = {
+        "DEAF": str(deaf),
+        "PYTHONPATH": str(tmp_path),
+        "HOLDFAST_RETRY_SECONDS": "1",
+        "HOLDFAST_RESEND_SECONDS": "1",
+    }
+    with running("embed", fasta, "-o", output, *SLOW, "--device", "cpu", "--workers", "1", **env) as job:
+        wait_for_progress(tmp_path / "out.npy.holdfast", 0.2, job)
+        deaf.touch()
+        wait_for(lambda: "takes none" in logs_of(tmp_path / "out.npy.holdfast"), "the worker's last words")
+        deaf.unlink()
+        assert job.wait(timeout=120) == 0
+    assert bytes_of(output) == bytes_of(undisturbed)
+
+
 def test_an_own_server_behaves_as_the_embedded_one(
     fasta: Path, undisturbed: Path, tmp_path: Path, server_url: str, client: Any
 ) -> None:

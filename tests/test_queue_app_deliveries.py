@@ -7,7 +7,9 @@ from celery.worker import state
 from kombu import Connection
 from kombu.transport.virtual import QoS
 
-from queue_app.deliveries import PATIENCE_SECONDS, LostDeliveries
+from queue_app.deliveries import LostDeliveries, Standstill
+
+PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def consumer(qos: QoS) -> SimpleNamespace:
 
 def test_a_delivery_that_nobody_works_on_stops_a_worker_for_so_long_and_no_longer(qos: QoS) -> None:
     now = 0.0
-    deliveries = LostDeliveries(lambda: now)
+    deliveries = LostDeliveries(PATIENCE_SECONDS, lambda: now)
     assert deliveries.drop(consumer(qos)) == []
     now = PATIENCE_SECONDS - 1
     assert deliveries.drop(consumer(qos)) == []
@@ -38,7 +40,7 @@ def test_a_delivery_that_nobody_works_on_stops_a_worker_for_so_long_and_no_longe
 
 def test_a_delivery_that_is_worked_on_is_left_alone(qos: QoS, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    deliveries = LostDeliveries(lambda: now)
+    deliveries = LostDeliveries(PATIENCE_SECONDS, lambda: now)
     monkeypatch.setattr(state, "active_requests", {"a request"})
     for now in (0, 10 * PATIENCE_SECONDS):  # noqa: B007
         assert deliveries.drop(consumer(qos)) == []
@@ -46,4 +48,18 @@ def test_a_delivery_that_is_worked_on_is_left_alone(qos: QoS, monkeypatch: pytes
 
 
 def test_a_worker_that_is_not_connected_has_nothing_to_drop() -> None:
-    assert LostDeliveries().drop(None) == []
+    assert LostDeliveries(PATIENCE_SECONDS).drop(None) == []
+
+
+def test_a_worker_stands_still_while_messages_wait_and_it_works_on_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    standstill = Standstill(lambda: now)
+    now = 40.0
+    assert standstill.seconds(num_waiting=2) == 40
+    assert standstill.seconds(num_waiting=0) == 0
+    now = 80.0
+    assert standstill.seconds(num_waiting=1) == 40
+    monkeypatch.setattr(state, "reserved_requests", {"a request"})
+    assert standstill.seconds(num_waiting=1) == 0

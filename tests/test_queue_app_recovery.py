@@ -230,6 +230,18 @@ def test_only_one_observer_sends_lost_messages_again(world: World) -> None:
     assert world.sent == []
 
 
+def test_an_observer_that_died_with_the_lock_holds_it_no_longer_than_its_time(world: World) -> None:
+    """The server ends the lock by a clock that somebody may have set back."""
+    world.client.delete("cpu0")
+    overdue(world, 0, 1, 2)
+    world.client.set(keys.RECONCILER, "the dead")
+    world.reconciler.step()
+    assert world.sent == []
+    world.wait(RESEND_SECONDS / 2)
+    world.wait(RESEND_SECONDS / 2)
+    assert world.sent == [dict.fromkeys(range(3), "cpu0")]
+
+
 def test_a_shard_does_not_go_back_to_the_queue_that_fell_silent_with_it(world: World) -> None:
     world.lease(ELSEWHERE)
     register(world.client, worker("cpu1"))
