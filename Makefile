@@ -10,16 +10,18 @@ TEST_READY := $(VENV)/.installed-test
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench mutants chaos clean
+.PHONY: help demo test check bench mutants chaos takeover power-loss clean
 
 help:
-	@echo "make demo    install, embed the example data twice (once with a worker killed), compare"
-	@echo "make test    install, run all tests"
-	@echo "make check   install, run ruff, the formatter's check and mypy"
-	@echo "make bench   install, measure the end-to-end rate"
-	@echo "make chaos   install, break everything at random, compare; ARGS='--kills 1000 --minutes 60' for long"
-	@echo "make mutants install, take the guards away one at a time, see that the tests notice"
-	@echo "make clean   remove the environment, the demo's output and all caches"
+	@echo "make demo       install, embed the example data twice (once with a worker killed), compare"
+	@echo "make test       install, run all tests"
+	@echo "make check      install, run ruff, the formatter's check and mypy"
+	@echo "make bench      install, measure the end-to-end rate"
+	@echo "make chaos      install, break everything at random, compare; ARGS='--kills 1000 --minutes 60' for long"
+	@echo "make takeover   install, kill whole workers, time until another goes on, beside stock Celery"
+	@echo "make power-loss install, rebuild what a power loss may leave of the store, see that nothing is gone"
+	@echo "make mutants    install, take the guards away one at a time, see that the tests notice"
+	@echo "make clean      remove the environment, the demo's output and all caches"
 
 demo: $(DEMO_READY)
 	$(BIN)/python examples/demo.py
@@ -40,6 +42,12 @@ mutants: $(TEST_READY)
 
 chaos: $(TEST_READY)
 	$(BIN)/python benchmarks/chaos.py $(ARGS)
+
+takeover: $(TEST_READY)
+	$(BIN)/python benchmarks/takeover.py $(ARGS)
+
+power-loss: $(TEST_READY)
+	$(BIN)/python benchmarks/power_loss.py $(ARGS)
 
 $(DEMO_READY): $(INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'

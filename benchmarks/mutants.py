@@ -125,6 +125,20 @@ MUTANTS = (
         "test_queue_app_export.py",
     ),
     Mutant(
+        "a fork waits for the reconciler",
+        "queue_app/worker.py",
+        "    before=reconciling.acquire,",
+        "    before=lambda: reconciling.acquire(blocking=False),",
+        "test_queue_app_worker.py",
+    ),
+    Mutant(
+        "a silent queue is passed over",
+        "queue_app/recovery.py",
+        "live_workers(self.client, self.lease_seconds / 3)",
+        "live_workers(self.client, self.lease_seconds)",
+        "test_queue_app_recovery.py",
+    ),
+    Mutant(
         "fsync of a commit",
         "checkpoint/environment.py",
         "        sync=True,\n        metasync=True,",
