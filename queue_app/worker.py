@@ -66,6 +66,8 @@ class _ThisWorker:
     queue: str = ""
     device: str = ""
     lock: FileLock | None = None
+    pid: int = 0
+    """The parent's."""
 
 
 _this = _ThisWorker()
@@ -97,6 +99,7 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
         instance.hostname = f"{queue}@{socket.gethostname()}"
     device = visible_device(queue, config)
     os.environ["CUDA_VISIBLE_DEVICES"] = device  # inherited by the children, where CUDA reads it
+    _this.pid = os.getpid()
     _this.name, _this.queue, _this.device = instance.hostname, queue, f"cuda:{device}" if device else "cpu"
     book = keys.unacked(instance.hostname)
     conf.broker_transport_options = {**conf.broker_transport_options, **book}
@@ -156,8 +159,9 @@ def _restore_orphans(book: dict[str, str], queue: str, config: RuntimeConfig) ->
 
 @worker_process_init.connect
 def tie_child_to_parent(**_: object) -> None:
-    """A child must not go on when its parent was killed: nobody would see to its lease."""
-    die_with_parent(os.getppid())
+    """A child must not go on when its parent was killed: it would keep the device, and nobody would see to
+    its lease. The parent may be gone already, and `getppid` tell of another."""
+    die_with_parent(_this.pid)
 
 
 @worker_shutting_down.connect

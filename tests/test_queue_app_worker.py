@@ -99,3 +99,16 @@ def test_no_child_is_forked_while_the_reconciler_works() -> None:
         works[0] = False
     forking.join()
     assert ends == [0]
+
+
+def test_a_child_whose_parent_died_before_it_could_ask_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep the device's lock, so that no worker could start there again."""
+    monkeypatch.setattr(worker._this, "pid", os.getpid() + 1)  # not the parent that the kernel names now
+    child = os.fork()
+    if child == 0:
+        try:
+            worker.tie_child_to_parent()
+        except SystemExit:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
