@@ -31,6 +31,8 @@ class _Worker:
     queue: str
     process: subprocess.Popen[bytes]
     started: float
+    born_at: int
+    """Where its log begins, in the log of all its lives."""
     quick_deaths: int = 0
 
     def is_dead(self) -> bool:
@@ -53,12 +55,13 @@ class GPUProcessCoordinator:
         if self.logs is not None:
             self.logs.mkdir(parents=True, exist_ok=True)
         for queue in self.queues:
-            self._workers[queue] = _Worker(queue, self._spawn(queue), time.monotonic())
+            self._workers[queue] = self._spawn(queue)
 
-    def _spawn(self, queue: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, queue: str, quick_deaths: int = 0) -> _Worker:
+        born_at = log_size(self.log_of(queue))
         process = spawn(worker_command(queue), log=self.log_of(queue), env=self.env)
         self.processes.record(queue, process.pid)
-        return process
+        return _Worker(queue, process, time.monotonic(), born_at, quick_deaths)
 
     def log_of(self, queue: str) -> Path | None:
         """None: the workers write to our own output."""
@@ -78,12 +81,13 @@ class GPUProcessCoordinator:
         kill_session(worker.process.pid)
         quick = time.monotonic() - worker.started < QUICK_DEATH_SECONDS
         killed = worker.process.returncode == -signal.SIGKILL  # from outside: no fault of its own
-        worker.quick_deaths = worker.quick_deaths + 1 if quick and not killed else 0
-        if worker.quick_deaths < QUICK_DEATHS_MOST:
-            worker.process, worker.started = self._spawn(worker.queue), time.monotonic()
+        quick_deaths = worker.quick_deaths + 1 if quick and not killed else 0
+        if quick_deaths < QUICK_DEATHS_MOST:
+            self._workers[worker.queue] = self._spawn(worker.queue, quick_deaths)
             return f"worker {worker.queue} died and was started again"
         del self._workers[worker.queue]
-        why = f"worker {worker.queue} does not stay up: {last_words(self.log_of(worker.queue))}"
+        said = last_words(self.log_of(worker.queue), worker.born_at)
+        why = f"worker {worker.queue} does not stay up: {said}"
         if not self._workers:
             raise HoldfastError(why)
         return f"{why}; it is left out"
@@ -117,9 +121,15 @@ def _wait_until(process: subprocess.Popen[bytes], deadline: float) -> None:
         log.warning("process %d does not end in time", process.pid)
 
 
-def last_words(log: Path | None) -> str:
-    """Why a worker died, by its own log: its last critical message, else its last line."""
-    lines = log.read_text(errors="replace").strip().splitlines() if log and log.exists() else []
+def log_size(log: Path | None) -> int:
+    """In bytes; where the words of the next life begin."""
+    return log.stat().st_size if log and log.exists() else 0
+
+
+def last_words(log: Path | None, born_at: int = 0) -> str:
+    """Why a worker died, by its own log: the last critical message of that life, else its last line."""
+    life = log.read_bytes()[born_at:].decode(errors="replace") if log and log.exists() else ""
+    lines = life.strip().splitlines()
     said = [line for line in lines if "CRITICAL" in line] or lines or ["it wrote no log"]
     return said[-1].rpartition("] ")[2].strip()
 

@@ -9,6 +9,7 @@ import pytest
 from waiting import wait_for
 
 from checkpoint.owner import ProcessId, host_key, identify
+from queue_app.coordinator import last_words, log_size
 from queue_app.lock import FileLock, JobBusy
 from queue_app.owner import Owner
 from queue_app.processes import ProcessFile, spawn, stop
@@ -89,3 +90,13 @@ def test_the_lock_names_its_holder_and_goes_with_it(tmp_path: Path) -> None:
         process.wait()
     with FileLock(path):
         pass
+
+
+def test_a_worker_is_not_blamed_for_what_an_earlier_one_said(tmp_path: Path) -> None:
+    log = tmp_path / "cpu0.log"
+    log.write_text("[2026-01-01 00:00:00,000: CRITICAL/MainProcess] the disk is on fire\n")
+    born_at = log_size(log)
+    with log.open("a") as file:
+        file.write("cpu0 has a worker already\n")
+    assert last_words(log) == "the disk is on fire"
+    assert last_words(log, born_at) == "cpu0 has a worker already"

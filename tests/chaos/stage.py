@@ -24,7 +24,7 @@ from chaos.machine import NAMESPACE, Clock, SmallDisk
 from chaos.proxy import TcpProxy
 from checkpoint.owner import ProcessId, identify
 from queue_app.broker import connect
-from queue_app.coordinator import last_words, worker_command
+from queue_app.coordinator import last_words, log_size, worker_command
 from queue_app.job import JobDir
 from queue_app.processes import ProcessFile, kill_session, spawn
 from queue_app.server import EmbeddedServer, ServerAddress
@@ -51,6 +51,8 @@ class Worker:
     queue: str
     process: subprocess.Popen[bytes]
     host: str
+    born_at: int
+    """Where its log begins, in the log of all its lives."""
     stopped: bool = False
     killed: bool = False
     """We ended it, so its end says nothing about the product."""
@@ -247,15 +249,16 @@ class Stage:
             CHAOS_EVENTS=str(self.events / f"{queue}.jsonl"),
             CHAOS_EPOCH=str(EPOCH),
         )
-        process = spawn(worker_command(queue), log=self.logs / f"{queue}.log", env=env)
-        self.workers[queue] = Worker(queue, process, host)
+        log = self.logs / f"{queue}.log"
+        born_at = log_size(log)
+        self.workers[queue] = Worker(queue, spawn(worker_command(queue), log=log, env=env), host, born_at)
 
     def _look_after(self, worker: Worker) -> None:
         if worker.is_up():
             return
         if worker.restart_at is None:
             if not worker.killed:
-                said = last_words(self.logs / f"{worker.queue}.log")
+                said = last_words(self.logs / f"{worker.queue}.log", worker.born_at)
                 self.deaths[f"exit {worker.process.returncode}: {said}"] += 1
             worker.restart_at = time.monotonic() + self.rng.uniform(0, RESTART_SECONDS_MOST)
         elif time.monotonic() >= worker.restart_at:
