@@ -66,12 +66,11 @@ class StoreFiles:
             raise StoreDamaged(f"{self.data}: cut off: {size} bytes of at least {needed}")
 
     def discard(self) -> None:
-        """Remove the whole store, under another name: one that is half removed would pass for damaged."""
-        discarded = self.path.with_name(f"{self.path.name}.discarded")
-        shutil.rmtree(discarded, ignore_errors=True)
+        """Remove the whole store. What says that one was begun goes first: half of one is no damage then."""
         with contextlib.suppress(FileNotFoundError):
-            self.path.rename(discarded)
-        shutil.rmtree(discarded, ignore_errors=True)
+            self.started.unlink(missing_ok=True)
+            sync_directory(self.path)
+            shutil.rmtree(self.path)
 
     def set_aside(self) -> Path:
         """Rename the whole store to the first free `<path>.damaged-N`."""

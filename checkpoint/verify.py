@@ -39,11 +39,15 @@ class StoreReport:
 
 
 def verify_store(path: Path, *, job_digest: bytes | None = None) -> StoreReport:
-    """Check every block of a store in a child process. Changes nothing."""
+    """Check every block of a store in a child process. Changes nothing.
+
+    One that was not begun yet, or is half removed, has nothing to check.
+    """
+    files = StoreFiles(path)
     try:
-        StoreFiles(path).check()
+        files.check()
     except CheckpointError as error:
-        return StoreReport(readable=False, error=str(error))
+        return StoreReport(readable=False, error=str(error)) if files.started.exists() else StoreReport(True)
     command = [
         sys.executable,
         "-m",
