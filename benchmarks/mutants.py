@@ -62,6 +62,27 @@ MUTANTS = (
         "test_checkpoint_block.py",
     ),
     Mutant(
+        "a newer store is not damage",
+        "checkpoint/store.py",
+        "    if report.newer:\n",
+        "    if False:\n",
+        "test_checkpoint_format.py",
+    ),
+    Mutant(
+        "the map moves under no reader",
+        "checkpoint/environment.py",
+        "                self._changed.wait_for(lambda: not self._inside)\n",
+        "",
+        "test_checkpoint_environment.py",
+    ),
+    Mutant(
+        "no store on a network file system",
+        "checkpoint/filesystem.py",
+        "mount.type in NETWORK_FILE_SYSTEMS:",
+        "False:",
+        "test_checkpoint_filesystem.py",
+    ),
+    Mutant(
         "count check",
         "queue_app/manifest.lua",
         "if tonumber(sequences) + tonumber(quarantined) ~= number(key, 'num_records') then",
@@ -141,8 +162,8 @@ MUTANTS = (
     Mutant(
         "fsync of a commit",
         "checkpoint/environment.py",
-        "        sync=True,\n        metasync=True,",
-        "        sync=False,\n        metasync=True,",
+        " sync=True,\n                metasync=True,",
+        " sync=False,\n                metasync=True,",
         "test_checkpoint_power_loss.py -k acknowledged",
     ),
     Mutant(

@@ -1,10 +1,13 @@
 """A store of embedding batches one can trust: fenced, checksummed, durable. Knows no queue and no model."""
 
+from checkpoint.bfloat16 import bfloat16_from_float32, bfloat16_to_float32
 from checkpoint.block import Block, decode, encode
 from checkpoint.errors import (
+    AlreadyOpen,
     BlockDamaged,
     CheckpointError,
     DiskFull,
+    NetworkFileSystem,
     NewerFormat,
     OwnerAlive,
     StaleToken,
@@ -12,10 +15,12 @@ from checkpoint.errors import (
     WrongJob,
 )
 from checkpoint.records import DoneRecord, QuarantineEntry
+from checkpoint.snapshot import Snapshot
 from checkpoint.store import CheckpointStore
 from checkpoint.writer import CheckpointTrigger, CheckpointWriter
 
 __all__ = [
+    "AlreadyOpen",
     "Block",
     "BlockDamaged",
     "CheckpointError",
@@ -24,12 +29,16 @@ __all__ = [
     "CheckpointWriter",
     "DiskFull",
     "DoneRecord",
+    "NetworkFileSystem",
     "NewerFormat",
     "OwnerAlive",
     "QuarantineEntry",
+    "Snapshot",
     "StaleToken",
     "StoreDamaged",
     "WrongJob",
+    "bfloat16_from_float32",
+    "bfloat16_to_float32",
     "decode",
     "encode",
 ]

@@ -1,127 +1,147 @@
-"""One batch's result as bytes. Pure functions: no file, no clock, the same bytes for the same block.
-
-    offset  size
-         0     8  magic
-         8     2  version
-        10     2  flags: bit 0 the batch was computed in parts; bit 1 ragged (not written yet)
-        12     2  dtype: 1 float32, 2 float16 (3 bfloat16, not written yet)
-        14     2  zero
-        16    16  job digest
-        32     8  batch index
-        40     8  dim
-        48     8  count of rows
-        56     8  zero: the vectors of a block without rows and the ordinals start on a cache line
-        64     8 x count           ordinals
-         …     item x count x dim  vectors
-         …    16                   xxh3-128 over everything before it
-
-All numbers are little-endian.
+"""One batch's result, and the same as bytes. Pure functions: no file, no clock, the same bytes for the same
+block. The layout stands in `checkpoint.header`, and in words in FORMAT.md.
 """
 
-import struct
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from checkpoint.errors import BlockDamaged, NewerFormat, WrongJob
+from checkpoint.bfloat16 import bfloat16_to_float32
+from checkpoint.errors import BlockDamaged, WrongJob
+from checkpoint.header import (
+    CHECKSUM_BYTES,
+    CODES,
+    HEADER_BYTES,
+    NAMES,
+    RAGGED,
+    SPLIT,
+    VERSION,
+    BlockHeader,
+    read_header,
+)
 
-MAGIC = b"HFBLOCK\n"
-VERSION = 1
-SPLIT = 1
-CHECKSUM_BYTES = 16
-KNOWN_FLAGS = SPLIT
-
-_HEADER = struct.Struct("<8sHHHH16sQQQQ")
-_DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f2")}
-_CODES = {dtype: code for code, dtype in _DTYPES.items()}
-
-Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.uint16]
+Uint64s = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """The rows of one batch: `ordinals` uint64[count], `embeddings` float32 or float16 [count, dim].
+    """The rows of one batch: `ordinals` uint64[count], `embeddings` [count, dim].
 
-    An ordinal repeats for the windows of one long record, in their order. `split` says that the batch
-    did not fit in memory and was computed in parts.
+    `embeddings` are float32, float16, or bfloat16 as its bits in uint16. An ordinal repeats for the windows
+    of one long record, in their order. `split` says that the batch did not fit in memory and was computed
+    in parts.
+
+    A block with `offsets` uint64[count + 1] is ragged: `embeddings` is [vectors, dim], and the record at
+    `ordinals[i]` has the vectors from `offsets[i]` up to `offsets[i + 1]`. `of_matrices` makes one.
     """
 
     batch_idx: int
-    ordinals: npt.NDArray[np.uint64]
+    ordinals: Uint64s
     embeddings: Vectors
     split: bool = False
+    offsets: Uint64s | None = None
 
+    @classmethod
+    def of_matrices(
+        cls, batch_idx: int, ordinals: npt.ArrayLike, matrices: Sequence[Vectors], *, split: bool = False
+    ) -> "Block":
+        """A ragged block of one [L_i, dim] matrix per ordinal, at least one. L_i may be 0.
 
-@dataclass(frozen=True, slots=True)
-class BlockHeader:
-    """What stands before the rows."""
-
-    version: int
-    flags: int
-    dtype_code: int
-    job_digest: bytes
-    batch_idx: int
-    dim: int
-    count: int
+        Raises:
+            ValueError: no matrix, or matrices that differ in dim or dtype.
+        """
+        if len({(matrix.shape[1:], matrix.dtype) for matrix in matrices}) != 1:
+            raise ValueError("no ragged block: the matrices differ in dim or dtype, or there are none")
+        embeddings = join_vectors(matrices)
+        offsets = np.zeros(len(matrices) + 1, np.uint64)
+        np.cumsum([len(matrix) for matrix in matrices], out=offsets[1:])
+        return cls(batch_idx, np.asarray(ordinals, np.uint64), embeddings, split, offsets)
 
     @property
-    def dtype(self) -> "np.dtype[Any]":
-        return _DTYPES[self.dtype_code]
+    def ragged(self) -> bool:
+        return self.offsets is not None
 
     @property
-    def size_bytes(self) -> int:
-        """Of the whole block, checksum included."""
-        rows = self.count * (8 + self.dim * self.dtype.itemsize)
-        return _HEADER.size + rows + CHECKSUM_BYTES
+    def dtype(self) -> str:
+        """float32, float16 or bfloat16. Raises ValueError for what no block can hold."""
+        return NAMES[_code(self.embeddings)]
+
+    @property
+    def nbytes(self) -> int:
+        """Of its arrays."""
+        offsets = 0 if self.offsets is None else self.offsets.nbytes
+        return int(self.ordinals.nbytes + self.embeddings.nbytes + offsets)
+
+    def rows(self, ordinal: int) -> Vectors:
+        """The vectors of one record: [1, dim], [k, dim] for k windows, [L, dim] in a ragged block.
+
+        A view, unless the record's windows do not stand together. Raises KeyError when it has none here.
+        """
+        places = np.flatnonzero(self.ordinals == np.uint64(ordinal)).tolist()
+        if not places:
+            raise KeyError(ordinal)
+        if places[-1] - places[0] + 1 == len(places):
+            return self._span(places[0], places[-1] + 1)
+        return join_vectors([self._span(place, place + 1) for place in places])
+
+    def matrices(self) -> Iterator[tuple[int, Vectors]]:
+        """Every ordinal, in block order, with its vectors: [L_i, dim] when ragged, [1, dim] when not."""
+        for place, ordinal in enumerate(self.ordinals.tolist()):
+            yield ordinal, self._span(place, place + 1)
+
+    def _span(self, first: int, end: int) -> Vectors:
+        if self.offsets is not None:
+            first, end = int(self.offsets[first]), int(self.offsets[end])
+        return self.embeddings[first:end]
+
+    def as_float32(self) -> npt.NDArray[np.float32]:
+        """The embeddings as float32 of the same shape, exactly; float32 without a copy."""
+        if self.dtype == "bfloat16":
+            return bfloat16_to_float32(self.embeddings.view(np.uint16))
+        return self.embeddings.astype(np.float32, copy=False)
+
+    def copy(self) -> "Block":
+        """The same in memory of its own: outlives the snapshot that it was a view of."""
+        offsets = None if self.offsets is None else self.offsets.copy()
+        return replace(
+            self, ordinals=self.ordinals.copy(), embeddings=self.embeddings.copy(), offsets=offsets
+        )
 
 
 def encode(block: Block, job_digest: bytes) -> bytes:
-    """The block's bytes. Raises ValueError for shapes or dtypes that no block can have."""
-    embeddings = np.ascontiguousarray(block.embeddings)
-    dtype = embeddings.dtype.newbyteorder("<")
+    """The block's bytes, in the newest version. Raises ValueError for what no block can hold."""
+    embeddings: npt.NDArray[Any] = np.ascontiguousarray(block.embeddings)
     ordinals = np.ascontiguousarray(block.ordinals, dtype="<u8")
-    if embeddings.ndim != 2 or ordinals.shape != embeddings.shape[:1] or dtype not in _CODES:
-        raise ValueError(
-            f"no block: ordinals {ordinals.shape}, embeddings {embeddings.shape} {embeddings.dtype}"
-        )
+    if embeddings.ndim != 2 or ordinals.ndim != 1:
+        raise ValueError(f"no block: ordinals {ordinals.shape}, embeddings {embeddings.shape}")
     if len(job_digest) != 16:
         raise ValueError("a job digest has 16 bytes")
-    count, dim = embeddings.shape
-    flags = SPLIT if block.split else 0
-    header = _HEADER.pack(MAGIC, VERSION, flags, _CODES[dtype], 0, job_digest, block.batch_idx, dim, count, 0)
-    content = b"".join((header, ordinals.tobytes(), embeddings.astype(dtype, copy=False).tobytes()))
+    num_vectors, dim = embeddings.shape
+    code, flags = _code(embeddings), SPLIT * block.split | RAGGED * block.ragged
+    header = BlockHeader(VERSION, flags, code, job_digest, block.batch_idx, dim, len(ordinals), num_vectors)
+    parts = [header.pack(), ordinals.tobytes()]
+    if block.offsets is not None:
+        offsets = np.ascontiguousarray(block.offsets, dtype="<u8")
+        if not _are_offsets(offsets, len(ordinals), num_vectors):
+            raise ValueError(f"no ragged block: offsets that do not cut {num_vectors} vectors in order")
+        parts.append(offsets.tobytes())
+    elif num_vectors != len(ordinals):
+        raise ValueError(f"no block: ordinals {ordinals.shape}, embeddings {embeddings.shape}")
+    parts.append(bytes(header.vectors_at - sum(map(len, parts))))
+    parts.append(embeddings.astype(header.dtype, copy=False).tobytes())
+    content = b"".join(parts)
     return content + xxhash.xxh3_128_digest(content)
-
-
-def read_header(data: bytes | memoryview) -> BlockHeader:
-    """Read a block's header without verifying its rows.
-
-    Raises:
-        BlockDamaged: too short, no magic, or fields that no block can have.
-        NewerFormat: written by a newer version.
-    """
-    if len(data) < _HEADER.size + CHECKSUM_BYTES:
-        raise BlockDamaged(f"{len(data)} bytes are too few for a block")
-    magic, version, flags, code, zero, job, batch_idx, dim, count, pad = _HEADER.unpack_from(data)
-    if magic != MAGIC:
-        raise BlockDamaged("no block starts here")
-    if version > VERSION:
-        raise NewerFormat(f"block version {version} is newer than {VERSION}, the newest known here")
-    header = BlockHeader(version, flags, code, job, batch_idx, dim, count)
-    if code not in _DTYPES or flags & ~KNOWN_FLAGS or zero or pad or version < 1:
-        raise BlockDamaged("the header holds what no block can hold")
-    if header.size_bytes != len(data):
-        raise BlockDamaged(f"{len(data)} bytes instead of {header.size_bytes}")
-    return header
 
 
 def decode(
     data: bytes | memoryview, *, job_digest: bytes | None = None, batch_idx: int | None = None
 ) -> Block:
-    """Verify and read a block. The arrays are views of `data`: valid as long as it is.
+    """Verify and read a block of any known version. The arrays are views of `data`: valid as long as it is.
 
     Raises:
         BlockDamaged: the bytes are not those that `encode` made, or those of another batch.
@@ -141,12 +161,46 @@ def decode(
         raise WrongJob(f"a block of job {header.job_digest.hex()}, not {job_digest.hex()}")
     if batch_idx is not None and header.batch_idx != batch_idx:
         raise BlockDamaged(f"the block of batch {header.batch_idx} stands in the place of batch {batch_idx}")
-    ordinals = np.frombuffer(view, "<u8", header.count, _HEADER.size)
-    start = _HEADER.size + 8 * header.count
-    vectors = np.frombuffer(view, header.dtype, header.count * header.dim, start)
-    return Block(
-        header.batch_idx,
-        ordinals,
-        vectors.reshape(header.count, header.dim),
-        bool(header.flags & SPLIT),
+    return _arrays(view, header)
+
+
+def read_ordinals(data: bytes | memoryview) -> Uint64s:
+    """The ordinals alone, as a view of `data`; nothing behind them is read, so nothing is verified.
+
+    Raises BlockDamaged and NewerFormat as `read_header` does.
+    """
+    return np.frombuffer(data, "<u8", read_header(data).count, HEADER_BYTES)
+
+
+def join_vectors(parts: Sequence[Any]) -> Vectors:
+    """[n_i, dim] each, all of one dtype, as one [sum of n_i, dim]."""
+    joined: Vectors = np.concatenate(parts)
+    return joined
+
+
+def _arrays(view: memoryview, header: BlockHeader) -> Block:
+    ordinals = np.frombuffer(view, "<u8", header.count, HEADER_BYTES)
+    vectors = np.frombuffer(view, header.dtype, header.num_vectors * header.dim, header.vectors_at)
+    offsets = None
+    if header.ragged:
+        offsets = np.frombuffer(view, "<u8", header.count + 1, header.offsets_at)
+        if not _are_offsets(offsets, header.count, header.num_vectors):
+            raise BlockDamaged("the offsets do not cut the vectors in order")
+    embeddings = vectors.reshape(header.num_vectors, header.dim)
+    return Block(header.batch_idx, ordinals, embeddings, header.split, offsets)
+
+
+def _are_offsets(offsets: Uint64s, count: int, num_vectors: int) -> bool:
+    return (
+        offsets.shape == (count + 1,)
+        and int(offsets[0]) == 0
+        and int(offsets[-1]) == num_vectors
+        and bool(np.all(offsets[1:] >= offsets[:-1]))
     )
+
+
+def _code(embeddings: Vectors) -> int:
+    try:
+        return CODES[embeddings.dtype.newbyteorder("<")]
+    except KeyError:
+        raise ValueError(f"no block holds {embeddings.dtype}; bfloat16 goes as its bits, uint16") from None

@@ -1,41 +1,156 @@
-"""An LMDB environment that grows while it is used, and says clearly when the disk is full."""
+"""An LMDB environment that grows while it is used, and says clearly when the disk is full.
 
+Its invariant: the map is moved or removed only while no transaction of this process lives. LMDB itself does
+not look: it would take the pages from under a reader.
+"""
+
+import contextlib
 import os
-from collections.abc import Callable
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
-from checkpoint.errors import CheckpointError
+from checkpoint.errors import AlreadyOpen, CheckpointError
 from checkpoint.files import DISK_FULL, disk_full
 
 
-def open_environment(path: Path, map_size: int, *, readonly: bool) -> lmdb.Environment:
-    """sync and metasync on, writemap off: the modes that keep every acknowledged commit, and no SIGBUS."""
-    try:
-        environment = lmdb.open(
-            str(path),
-            map_size=max(map_size, _existing_bytes(path)) if not readonly else 0,
-            subdir=True,
-            readonly=readonly,
-            create=not readonly,
-            sync=True,
-            metasync=True,
-            writemap=False,
-            max_dbs=3,
-            readahead=False,
-        )
-    except lmdb.DiskError as error:
-        raise _as_disk_full(error, path) from None
-    environment.reader_check()
-    return environment
+class Environment:
+    """One open environment. Safe to use from several threads of one process."""
+
+    def __init__(self, path: Path, environment: lmdb.Environment) -> None:
+        self.path = path
+        self._lmdb = environment
+        self._map = _MapGuard(path)
+        self._writing = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path, map_size: int, *, readonly: bool) -> "Environment":
+        """sync and metasync on, writemap off: keeps every acknowledged commit, and no SIGBUS.
+
+        Raises:
+            AlreadyOpen: this process has it open.
+            DiskFull: there is no room.
+        """
+        try:
+            environment = lmdb.open(
+                str(path),
+                map_size=max(map_size, _existing_bytes(path)) if not readonly else 0,
+                subdir=True,
+                readonly=readonly,
+                create=not readonly,
+                sync=True,
+                metasync=True,
+                writemap=False,
+                max_dbs=3,
+                readahead=False,
+            )
+        except lmdb.DiskError as error:
+            raise _as_disk_full(error, path) from None
+        except lmdb.Error as error:
+            if "already open" in str(error):  # LMDB has no number for it
+                raise AlreadyOpen(f"{path}: this process has the store open already") from None
+            raise
+        environment.reader_check()
+        return cls(path, environment)
+
+    def open_db(self, name: bytes, *, create: bool) -> Any:
+        return self._lmdb.open_db(name, create=create)
+
+    def close(self) -> None:
+        """Waits for the snapshots of other threads. Raises CheckpointError inside one of this thread's."""
+        with self._map.alone("be closed"):
+            self._lmdb.close()
+
+    @contextlib.contextmanager
+    def reading(self, *, buffers: bool = False) -> Iterator[lmdb.Transaction]:
+        """A read transaction; with `buffers` it answers memory views that are valid while it lives."""
+        while True:
+            with self._map.shared():
+                try:
+                    transaction = self._begin(buffers)
+                except lmdb.MapResizedError:
+                    transaction = None  # another process has grown the file
+                if transaction is not None:
+                    with transaction:
+                        yield transaction
+                    return
+            self._resize(0)
+
+    def _begin(self, buffers: bool) -> lmdb.Transaction:
+        return self._lmdb.begin(buffers=True) if buffers else self._lmdb.begin()
+
+    def write(self, recorded: "Recorded", *, check: Callable[[lmdb.Transaction], None]) -> None:
+        """Do what was recorded in one durable transaction; `check` may refuse it from inside.
+
+        Raises:
+            DiskFull: no room; nothing was written.
+            CheckpointError: this thread has a snapshot open, for whose end the map might have to wait.
+        """
+        self._map.refuse_within("be written")
+        with self._writing:
+            while True:
+                try:
+                    with self._map.shared(), self._lmdb.begin(write=True) as transaction:
+                        check(transaction)
+                        recorded.replay(transaction)
+                    return
+                except lmdb.MapFullError:
+                    self._resize(2 * self._lmdb.info()["map_size"])
+                except lmdb.MapResizedError:
+                    self._resize(0)
+                except (lmdb.DiskError, OSError) as error:
+                    raise _as_disk_full(error, self.path) from None
+
+    def _resize(self, map_size: int) -> None:
+        """0: as large as the file says."""
+        with self._map.alone("grow"):
+            self._lmdb.set_mapsize(map_size)
 
 
-def _existing_bytes(path: Path) -> int:
-    """A map smaller than the file would be refused; leave room for the next commits too."""
-    data = path / "data.mdb"
-    return 2 * data.stat().st_size if data.exists() else 0
+class _MapGuard:
+    """Transactions share the map; who moves it is alone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._changed = threading.Condition()
+        self._inside: Counter[int] = Counter()
+        self._num_waiting = 0
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        thread = threading.get_ident()
+        with self._changed:
+            # Who is inside may go further in, or the one that waits outside and this one would never end.
+            self._changed.wait_for(lambda: not self._num_waiting or thread in self._inside)
+            self._inside[thread] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside[thread] -= 1
+                self._inside += Counter()  # keeps what is above zero
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        self.refuse_within(what)
+        with self._changed:
+            self._num_waiting += 1
+            try:
+                self._changed.wait_for(lambda: not self._inside)
+                yield
+            finally:
+                self._num_waiting -= 1
+                self._changed.notify_all()
+
+    def refuse_within(self, what: str) -> None:
+        with self._changed:
+            if threading.get_ident() in self._inside:
+                raise CheckpointError(f"{self._path}: cannot {what} inside a snapshot of the same thread")
 
 
 class Recorded:
@@ -58,26 +173,10 @@ class Recorded:
                 transaction.put(key, value, db=db)
 
 
-def write(
-    environment: lmdb.Environment, recorded: Recorded, *, check: Callable[[lmdb.Transaction], None]
-) -> None:
-    """Do what was recorded in one durable transaction; `check` may refuse it from inside.
-
-    Raises:
-        DiskFull: no room; nothing was written.
-    """
-    while True:
-        try:
-            with environment.begin(write=True) as transaction:
-                check(transaction)
-                recorded.replay(transaction)
-            return
-        except lmdb.MapFullError:
-            environment.set_mapsize(2 * environment.info()["map_size"])
-        except lmdb.MapResizedError:
-            environment.set_mapsize(0)
-        except (lmdb.DiskError, OSError) as error:
-            raise _as_disk_full(error, Path(environment.path())) from None
+def _existing_bytes(path: Path) -> int:
+    """A map smaller than the file would be refused; leave room for the next commits too."""
+    data = path / "data.mdb"
+    return 2 * data.stat().st_size if data.exists() else 0
 
 
 def _as_disk_full(error: Exception, path: Path) -> CheckpointError:

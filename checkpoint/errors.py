@@ -30,4 +30,12 @@ class DiskFull(CheckpointError):
 
 
 class OwnerAlive(CheckpointError):
-    """Raised when the process that last owned a store could not be ended."""
+    """Raised when the process that last owned a store lives on, and is not to be or could not be ended."""
+
+
+class AlreadyOpen(CheckpointError):
+    """Raised when this process has the store open: a second opening would write beside the first."""
+
+
+class NetworkFileSystem(CheckpointError):
+    """Raised when a store would lie on a network file system, where LMDB loses data."""

@@ -15,9 +15,11 @@ from checkpoint.errors import DiskFull, StoreDamaged
 log = logging.getLogger(__name__)
 
 # Offsets in LMDB 0.9's meta page (mdb.c: MDB_page header, then MDB_meta).
-_MAGIC_AT, _PAGE_SIZE_AT, _LAST_PAGE_AT, _TXN_ID_AT = 16, 40, 136, 144
+_MAGIC_AT, _VERSION_AT, _PAGE_SIZE_AT, _LAST_PAGE_AT, _TXN_ID_AT = 16, 20, 40, 136, 144
 _META_BYTES = 152
 _LMDB_MAGIC = 0xBEEFC0DE
+_DATA_VERSION = 1
+_PAGE_SIZES = [1 << bits for bits in range(8, 17)]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -119,15 +121,25 @@ def _bytes_in_use(data: Path) -> int:
     """What the newer of the two meta pages says that the file must hold."""
     with data.open("rb") as file:
         first = file.read(_META_BYTES)
-        if len(first) < _META_BYTES or _u32(first, _MAGIC_AT) != _LMDB_MAGIC:
+        if not _is_meta(first):
             raise StoreDamaged(f"{data}: not an LMDB file")
         page_size = _u32(first, _PAGE_SIZE_AT)
         file.seek(page_size)
         second = file.read(_META_BYTES)
-    if len(second) < _META_BYTES or _u32(second, _MAGIC_AT) != _LMDB_MAGIC:
+    if not _is_meta(second) or _u32(second, _PAGE_SIZE_AT) != page_size:
         raise StoreDamaged(f"{data}: its second meta page is missing or damaged")
     newest = max(first, second, key=lambda meta: _u64(meta, _TXN_ID_AT))
     return (_u64(newest, _LAST_PAGE_AT) + 1) * page_size
+
+
+def _is_meta(page: bytes) -> bool:
+    """LMDB divides by the page size that it finds here."""
+    return (
+        len(page) == _META_BYTES
+        and _u32(page, _MAGIC_AT) == _LMDB_MAGIC
+        and _u32(page, _VERSION_AT) == _DATA_VERSION
+        and _u32(page, _PAGE_SIZE_AT) in _PAGE_SIZES
+    )
 
 
 def _u32(data: bytes, offset: int) -> int:

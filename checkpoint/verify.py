@@ -14,7 +14,7 @@ from pathlib import Path
 
 import lmdb
 
-from checkpoint.errors import CheckpointError
+from checkpoint.errors import CheckpointError, NewerFormat
 from checkpoint.files import StoreFiles
 from checkpoint.store import CheckpointStore
 
@@ -23,7 +23,10 @@ SECONDS_AT_MOST = 3600
 
 @dataclass(frozen=True, slots=True)
 class StoreReport:
-    """What was found. `damaged` names batches; a store that is not `readable` says why in `error`."""
+    """What was found. `damaged` names batches; a store that is not `readable` says why in `error`.
+
+    One that is `newer` is not readable either, but by no fault of its own: a newer version wrote it.
+    """
 
     readable: bool
     damaged: tuple[int, ...] = ()
@@ -32,6 +35,7 @@ class StoreReport:
     token: int = 0
     done_file: str | None = None
     error: str | None = None
+    newer: bool = False
 
     @property
     def sound(self) -> bool:
@@ -68,6 +72,8 @@ def look_through(path: Path, job_digest: bytes | None) -> StoreReport:
     try:
         with CheckpointStore.open_readonly(path) as store:
             return _look_through(store, job_digest)
+    except NewerFormat as error:
+        return StoreReport(readable=False, newer=True, error=str(error))
     except (CheckpointError, lmdb.Error, ValueError, TypeError) as error:
         return StoreReport(readable=False, error=f"{type(error).__name__}: {error}")
 
@@ -75,12 +81,13 @@ def look_through(path: Path, job_digest: bytes | None) -> StoreReport:
 def _look_through(store: CheckpointStore, job_digest: bytes | None) -> StoreReport:
     damaged: list[int] = []
     num_blocks = num_rows = 0
-    for index, block in store.scan(job_digest):
-        num_blocks += 1
-        if block is None:
-            damaged.append(index)
-        else:
-            num_rows += len(block.ordinals)
+    with store.snapshot() as snapshot:
+        for index, block in snapshot.scan(job_digest):
+            num_blocks += 1
+            if block is None:
+                damaged.append(index)
+            else:
+                num_rows += len(block.ordinals)
     store.quarantine()
     done = store.done_record()
     return StoreReport(

@@ -36,7 +36,7 @@ class _Waiting:
 
     @property
     def size_bytes(self) -> int:
-        return int(self.block.ordinals.nbytes + self.block.embeddings.nbytes)
+        return self.block.nbytes
 
 
 class CheckpointWriter:

@@ -1,13 +1,17 @@
 """Blocks and stores for the tests of the checkpoint package."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from checkpoint import Block, CheckpointStore, encode
 
 JOB = bytes(range(16))
 PLAN = "plan-1"
+LARGE = {"count": 64, "dim": 32}
+"""Large enough for LMDB to give such a block pages of its own."""
 
 
 def make_block(batch_idx: int, *, count: int = 8, dim: int = 16) -> Block:
@@ -23,6 +27,17 @@ def open_store(
     return CheckpointStore.open(path, job_digest=job_digest, plan=plan, token=token, **more)
 
 
+def encode_version_1(block: Block, job_digest: bytes) -> bytes:
+    """As stores were written before blocks could be ragged."""
+    code = {np.dtype(np.float32): 1, np.dtype(np.float16): 2}[block.embeddings.dtype]
+    count, dim = block.embeddings.shape
+    content = struct.pack(
+        "<8sHHHH16sQQQQ", b"HFBLOCK\n", 1, block.split, code, 0, job_digest, block.batch_idx, dim, count, 0
+    )
+    content += block.ordinals.tobytes() + block.embeddings.tobytes()
+    return content + xxhash.xxh3_128_digest(content)
+
+
 def assert_same(left: Block, right: Block) -> None:
     assert left.batch_idx == right.batch_idx
     assert left.split == right.split
@@ -30,6 +45,9 @@ def assert_same(left: Block, right: Block) -> None:
     assert left.embeddings.dtype == right.embeddings.dtype
     assert left.embeddings.tobytes() == right.embeddings.tobytes()
     assert left.embeddings.shape == right.embeddings.shape
+    assert left.ragged == right.ragged
+    if left.offsets is not None and right.offsets is not None:
+        np.testing.assert_array_equal(left.offsets, right.offsets)
 
 
 def damage_block(store_path: Path, batch_idx: int) -> None:

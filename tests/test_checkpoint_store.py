@@ -19,7 +19,7 @@ from checkpoint import (
     StoreDamaged,
     WrongJob,
 )
-from checkpoint.errors import DiskFull
+from checkpoint.errors import DiskFull, OwnerAlive
 from checkpoint.flight import FlightLog
 from checkpoint.owner import StoreOwner, identify
 from checkpoint.verify import verify_store
@@ -123,6 +123,25 @@ def test_a_cut_off_file_is_refused_before_lmdb_maps_it(path: Path) -> None:
         CheckpointStore.open_readonly(path)
 
 
+@pytest.mark.parametrize("page", [0, 4096])
+@pytest.mark.parametrize(
+    ("offset", "value"), [(16, 0), (20, 999), (40, 0), (40, 3000), (40, 8192), (40, 1 << 31)]
+)
+def test_senseless_meta_pages_are_refused_before_lmdb_maps_them(
+    path: Path, page: int, offset: int, value: int
+) -> None:
+    """A page size of zero would end the process: LMDB divides by it."""
+    with open_store(path) as store:
+        store.commit([make_block(0)], token=1)
+    with (path / "data.mdb").open("r+b") as file:
+        file.seek(page + offset)
+        file.write(value.to_bytes(4, "little"))
+    with pytest.raises(StoreDamaged):
+        CheckpointStore.open_readonly(path)
+    with open_store(path, token=2) as store:
+        assert store.committed() == set()
+
+
 WRITER = """
 import sys, time
 from pathlib import Path
@@ -163,6 +182,19 @@ def test_a_stopped_owner_is_ended_before_its_store_is_written(path: Path) -> Non
         with open_store(path, token=2) as store:
             store.commit([make_block(10**7)], token=2)
         assert writer.wait() == -signal.SIGKILL
+
+
+def test_a_second_writer_with_the_same_token_is_refused_and_the_first_lives(path: Path) -> None:
+    with start_writer(path, 2) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        with pytest.raises(OwnerAlive, match=f"process {writer.pid} writes to it under the same token 2"):
+            open_store(path, token=2)
+        assert writer.poll() is None
+        writer.stdout.readline()
+        writer.kill()
+    with open_store(path, token=2) as store:
+        assert {0, 1} <= store.committed()
 
 
 def test_a_fenced_opener_leaves_the_rightful_owner_alive(path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from blocks import damage_block
+from blocks import damage_block, encode_version_1
 from checkpoints import change_weights, embed, save_esm2
 from factories import protein, write_fasta
 
@@ -120,6 +120,27 @@ def test_a_resume_skips_what_is_committed_and_computes_the_rest_once(
     second = Attempt(prepared, token=2)
     assert second.run() is not None
     assert commits(caplog) == list(range(second.plan().num_batches))
+
+
+def test_a_job_begun_with_version_1_blocks_resumes_to_the_same_bytes(
+    make: Callable[..., Prepared], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = make()
+    with monkeypatch.context() as patch:
+        patch.setattr("checkpoint.store.encode", encode_version_1)
+        patch.setattr("checkpoint.store.FORMAT_VERSION", 1)
+        assert Attempt(prepared, stop_before=7).run() is None
+    second = Attempt(prepared, token=2)
+    resumed = second.run()
+    assert commits(caplog) == list(range(second.plan().num_batches))
+    with CheckpointStore.open_readonly(second.store_path) as store, store.snapshot() as snapshot:
+        assert [header.version for header in snapshot.headers()][5:9] == [1, 1, 2, 2]
+    CheckpointStore.discard(second.store_path)
+    second.prepared.job_dir.done(0).unlink()
+    undisturbed = Attempt(prepared, token=3).run()
+    assert resumed is not None
+    assert undisturbed is not None
+    assert resumed.digest == undisturbed.digest
 
 
 def test_resumed_data_is_marked_and_names_the_committed_records(make: Callable[..., Prepared]) -> None:
