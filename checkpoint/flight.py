@@ -5,6 +5,8 @@ has to outlive a process, not a power loss. A batch in which processes die is su
 then tried alone, and the one that ends the process again is accused. A death proves nothing by itself:
 kills come from outside too. So only a record that did it twice is accused, and only when the parent of
 the process saw it, which a kill of the whole worker does not leave alive.
+And where deaths are proved to have come from outside, because all that was in flight did no harm later,
+each of them asks for one more death of the accused.
 """
 
 import json
@@ -15,6 +17,9 @@ from pathlib import Path
 
 from checkpoint.files import clear_when_full
 from checkpoint.owner import ProcessId, identify
+
+DEATHS_FROM_OUTSIDE_MOST = 4
+"""More of them make no difference: a record that always kills has to be accused some day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,9 @@ class _Note:
     parent: tuple[int, int] | None = None
     error: str = ""
     batch_deaths: dict[str, int] = field(default_factory=dict)
+    open_deaths: list[list[int]] = field(default_factory=list)
+    """Of each death that nobody is accused of: the batches in flight that are still under suspicion."""
+    outside_deaths: int = 0
     probe_deaths: dict[str, int] = field(default_factory=dict)
     cleared: list[int] = field(default_factory=list)
     accused: dict[str, str] = field(default_factory=dict)
@@ -88,6 +96,7 @@ class FlightLog:
         if batch_idx in self._note.in_flight:
             self._note.in_flight.remove(batch_idx)
         if self._note.batch_deaths.pop(str(batch_idx), None) is not None:
+            self._clear(batch_idx)
             self._write()
 
     def begin_probe(self, ordinal: int) -> None:
@@ -99,10 +108,13 @@ class FlightLog:
         """The record did no harm."""
         self._note.probed = None
         self._note.cleared.append(ordinal)
+        self._note.outside_deaths += self._note.probe_deaths.pop(str(ordinal), 0)
         self._write()
 
     def accuse(self, ordinal: int, reason: str) -> None:
+        """It is not to be computed again; and the deaths in its batch are explained."""
         self._note.accused[str(ordinal)] = reason
+        self._note.open_deaths.clear()
         self._write()
 
     def failed(self, error: Exception) -> None:
@@ -122,15 +134,23 @@ class FlightLog:
         note = self._note
         for index in note.in_flight:
             note.batch_deaths[str(index)] = note.batch_deaths.get(str(index), 0) + 1
+        if note.in_flight:
+            note.open_deaths.append(list(note.in_flight))
         if note.probed is not None and self._was_seen():
             deaths = note.probe_deaths.get(str(note.probed), 0) + 1
             note.probe_deaths[str(note.probed)] = deaths
-            if deaths >= self.patience.accuse_after:
+            if deaths >= self.patience.accuse_after + min(note.outside_deaths, DEATHS_FROM_OUTSIDE_MOST):
                 what = f"failed ({note.error})" if note.error else "ended the process"
-                note.accused[str(note.probed)] = f"computing it alone {what}, {deaths} times"
+                self.accuse(note.probed, f"computing it alone {what}, {deaths} times")
         if note.in_flight or note.probed is not None:
             note.in_flight, note.probed, note.error = [], None, ""
             self._write()
+
+    def _clear(self, batch_idx: int) -> None:
+        """The batch did no harm; a death of which every batch is cleared came from outside."""
+        suspected = [[each for each in death if each != batch_idx] for death in self._note.open_deaths]
+        self._note.open_deaths = [death for death in suspected if death]
+        self._note.outside_deaths += len(suspected) - len(self._note.open_deaths)
 
     def _was_seen(self) -> bool:
         """True when the parent of the process that died still lives."""

@@ -49,6 +49,53 @@ def test_two_deaths_in_a_batch_call_for_probes(path: Path) -> None:
     assert FlightLog.open(path).must_probe(3)
 
 
+def test_deaths_that_came_from_outside_ask_for_more_deaths_of_the_accused(path: Path) -> None:
+    FlightLog.open(path).begin(3)
+    FlightLog.open(path).landed(3)  # so it was not the batch
+    for _ in range(2):
+        die_in_probe(path, 17)
+        assert list(FlightLog.open(path).accused) == []
+    die_in_probe(path, 17)
+    assert list(FlightLog.open(path).accused) == [17]
+
+
+def test_a_record_that_passes_after_a_death_proves_that_it_came_from_outside(path: Path) -> None:
+    die_in_probe(path, 16)
+    FlightLog.open(path).passed(16)
+    for _ in range(2):
+        die_in_probe(path, 17)
+    assert list(FlightLog.open(path).accused) == []
+
+
+def test_what_only_flew_beside_a_poison_proves_nothing(path: Path) -> None:
+    log = FlightLog.open(path)
+    for batch_idx in (3, 4):
+        log.begin(batch_idx)
+    FlightLog.open(path).landed(3)  # it was in flight when 4 ended the process
+    for _ in range(2):
+        die_in_probe(path, 17)
+    assert list(FlightLog.open(path).accused) == [17]
+
+
+def test_a_poison_explains_the_deaths_in_its_batch(path: Path) -> None:
+    FlightLog.open(path).begin(3)
+    for _ in range(2):
+        die_in_probe(path, 17)
+    FlightLog.open(path).landed(3)  # without that record
+    for _ in range(2):
+        die_in_probe(path, 18)
+    assert list(FlightLog.open(path).accused) == [17, 18]
+
+
+def test_a_poison_is_accused_in_the_end_however_much_dies_around_it(path: Path) -> None:
+    for batch_idx in range(20):
+        FlightLog.open(path).begin(batch_idx)
+        FlightLog.open(path).landed(batch_idx)
+    for _ in range(6):
+        die_in_probe(path, 17)
+    assert list(FlightLog.open(path).accused) == [17]
+
+
 def test_the_number_of_deaths_that_calls_for_probes_is_a_setting(path: Path) -> None:
     FlightLog.open(path).begin(3)
     assert FlightLog.open(path, Patience(probe_after=1)).must_probe(3)
