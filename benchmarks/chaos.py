@@ -51,6 +51,7 @@ def main() -> None:
         alone=chosen.alone,
         without=tuple(chosen.without),
         only=tuple(chosen.only),
+        timed=not chosen.untimed,
     )
     home = Path(tempfile.mkdtemp(prefix="holdfast-chaos-"))
     console.print(f"seed {plan.seed}, everything of this run lies in {home}")
@@ -76,6 +77,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--without", nargs="*", default=[], help="faults to leave out, by part of the name")
     parser.add_argument("--only", nargs="*", default=[], help="faults to strike with, by part of the name")
     parser.add_argument("--report", type=Path, help="write the summary there, as markdown")
+    parser.add_argument("--untimed", action="store_true", help="do not judge how long work was repeated")
     parser.add_argument("--append", action="store_true", help="to what that file holds already")
     return parser
 

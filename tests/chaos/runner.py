@@ -42,6 +42,8 @@ class Plan:
     """Instead: every fault once, by itself, on a job of its own that no later fault helps to its end."""
     without: tuple[str, ...] = ()
     """Faults to leave out, by any part of their names."""
+    timed: bool = True
+    """Whether work that is repeated for longer than promised is a failure."""
     only: tuple[str, ...] = ()
     """The faults to strike with, in the same way; none: all."""
 
@@ -260,7 +262,7 @@ class Chaos:
             for job in self.jobs.all
             if job.verdict is not None and not job.verdict.is_good
         ]
-        return [*found, *self.rework.failures(COMMIT_SECONDS)]
+        return [*found, *self.rework.failures(COMMIT_SECONDS, timed=self.plan.timed)]
 
     def missing(self) -> list[str]:
         """Faults that never struck."""
