@@ -95,7 +95,9 @@ class Scene:
     def start(self, queue: str) -> None:
         env = environment(self.url)
         if host := self.hosts[queue]:
-            env |= {"CHAOS_HOST": host, "CHAOS_KILL_POINTS": str(self.home)}
+            epoch = str(time.time() - time.monotonic())
+            env |= {"CHAOS_HOST": host, "CHAOS_KILL_POINTS": str(self.home), "CHAOS_EPOCH": epoch}
+            env["CHAOS_EVENTS"] = str(self.home / f"{queue}.jsonl")
             env["PYTHONPATH"] = f"{OTHER_HOST}{os.pathsep}{ROOT}"
         self.processes[queue] = spawn(worker_command(queue), log=self.home / f"{queue}.log", env=env)
 
