@@ -37,6 +37,8 @@ from queue_app.server import ServerAddress
 
 NUM_RECORDS = 600
 SLOW = ["-m", "mock:16,delay_ms=40", "--toks-per-batch", "512", "--commit-seconds", "0.2"]
+SLOWER = ["-m", "mock:16,delay_ms=200", *SLOW[2:]]
+"""The same vectors, so late that a command given half-way finds the job at work."""
 CPU = ["--device", "cpu", "--workers", "2"]
 
 
@@ -348,7 +350,7 @@ def test_an_own_server_behaves_as_the_embedded_one(
 
 def test_cancel_stops_a_job_and_resume_finishes_it(fasta: Path, undisturbed: Path, tmp_path: Path) -> None:
     output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
-    with running("embed", fasta, "-o", output, *SLOW, *CPU) as job:
+    with running("embed", fasta, "-o", output, *SLOWER, *CPU) as job:
         wait_for_progress(job_dir, 0.1, job)
         assert "cancelled" in holdfast("cancel", job_dir).stdout
         assert job.wait(timeout=60) == 1
@@ -359,7 +361,7 @@ def test_cancel_stops_a_job_and_resume_finishes_it(fasta: Path, undisturbed: Pat
 
 def test_a_paused_job_rests_until_it_is_unpaused(fasta: Path, undisturbed: Path, tmp_path: Path) -> None:
     output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
-    with running("embed", fasta, "-o", output, *SLOW, *CPU) as job:
+    with running("embed", fasta, "-o", output, *SLOWER, *CPU) as job:
         wait_for_progress(job_dir, 0.1, job)
         assert "paused" in holdfast("pause", job_dir).stdout
         wait_for(lambda: status(job_dir)["shards"]["running"] == 0, "the holders to stop")
