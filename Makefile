@@ -10,7 +10,7 @@ TEST_READY := $(VENV)/.installed-test
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench mutants chaos takeover power-loss peers clean
+.PHONY: help demo test check bench mutants chaos takeover power-loss corruption peers clean
 
 help:
 	@echo "make demo       install, embed the example data twice (once with a worker killed), compare"
@@ -20,6 +20,7 @@ help:
 	@echo "make chaos      install, break everything at random, compare; ARGS='--kills 1000 --minutes 60' for long"
 	@echo "make takeover   install, kill whole workers, time until another goes on, beside stock Celery"
 	@echo "make power-loss install, rebuild what a power loss may leave of the store, see that nothing is gone"
+	@echo "make corruption install, damage stores in every way, see that all of it is noticed and mended"
 	@echo "make peers      install, hold Holdfast beside its peers while workers are killed"
 	@echo "make mutants    install, take the guards away one at a time, see that the tests notice"
 	@echo "make clean      remove the environment, the demo's output and all caches"
@@ -52,6 +53,9 @@ peers: $(TEST_READY)
 
 power-loss: $(TEST_READY)
 	$(BIN)/python benchmarks/power_loss.py $(ARGS)
+
+corruption: $(TEST_READY)
+	$(BIN)/python benchmarks/corruption.py $(ARGS)
 
 $(DEMO_READY): $(INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'

@@ -62,6 +62,27 @@ MUTANTS = (
         "test_checkpoint_block.py",
     ),
     Mutant(
+        "seal",
+        "checkpoint/sealed.py",
+        "    if seal(key, content) != value:\n",
+        "    if False:\n",
+        "test_checkpoint_sealed.py",
+    ),
+    Mutant(
+        "pages are checked before the first write",
+        "checkpoint/store.py",
+        "        self.check()  #",
+        "        #",
+        "test_checkpoint_verify.py -k closed_store",
+    ),
+    Mutant(
+        "damage leaves a doubt",
+        "checkpoint/store.py",
+        "        if isinstance(error, DAMAGE):\n            return\n",
+        "",
+        "test_checkpoint_verify.py",
+    ),
+    Mutant(
         "a newer store is not damage",
         "checkpoint/store.py",
         "    if report.newer:\n",

@@ -4,7 +4,6 @@ Its invariant: no call leaves a transaction open, so that the store can be writt
 """
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,11 @@ from typing import Any
 from checkpoint.block import Block, Uint64s, Vectors, decode
 from checkpoint.environment import Environment
 from checkpoint.errors import StoreDamaged
+from checkpoint.files import StoreFiles
+from checkpoint.pages import check_pages
 from checkpoint.records import DoneRecord, QuarantineEntry
-from checkpoint.schema import BLOCKS, DONE, JOB, META, QUARANTINE, TOKEN, as_key
+from checkpoint.schema import BLOCKS, DONE, JOB, META, QUARANTINE, as_key
+from checkpoint.sealed import SealedRecords
 from checkpoint.snapshot import Snapshot, sound_or_none
 
 
@@ -24,16 +26,18 @@ class StoreReader:
         self.path = path
         self._environment = environment
         try:
-            self._blocks, self._meta, self._quarantine = (
+            self._blocks, meta, quarantine = (
                 environment.open_db(name, create=create) for name in (BLOCKS, META, QUARANTINE)
             )
         except BaseException:
             environment.close()
             raise
+        self._records = SealedRecords(path, meta, quarantine)
 
     def token(self) -> int:
         """The floor: the highest token that was seen."""
-        return int(self._get_meta(TOKEN) or 0)
+        with self._environment.reading() as transaction:
+            return self._records.token(transaction)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -43,7 +47,7 @@ class StoreReader:
         for the snapshot's end, so do not wait for a commit inside one.
         """
         with self._environment.reading(buffers=True) as transaction:
-            snapshot = Snapshot(self.path, transaction, blocks=self._blocks, meta=self._meta)
+            snapshot = Snapshot(transaction, blocks=self._blocks, records=self._records)
             try:
                 yield snapshot
             finally:
@@ -100,14 +104,17 @@ class StoreReader:
             return snapshot.find(ordinal).copy()
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
-        """The records that were set aside while computing, by ordinal."""
-        with self._environment.reading() as transaction, transaction.cursor(db=self._quarantine) as cursor:
-            return tuple(QuarantineEntry(**json.loads(bytes(value))) for _, value in cursor)
+        """The records that were set aside while computing, by ordinal. Raises StoreDamaged."""
+        with self._environment.reading() as transaction:
+            entries = list(self._records.entries(transaction, self._records.quarantine))
+        with self._damage_where_senseless():
+            return tuple(QuarantineEntry.decode(content) for _, content in entries)
 
     def done_record(self) -> DoneRecord | None:
-        """Which published file is the result; None while there is none."""
+        """Which published file is the result; None while there is none. Raises StoreDamaged."""
         value = self._get_meta(DONE)
-        return None if value is None else DoneRecord.decode(value)
+        with self._damage_where_senseless():
+            return None if value is None else DoneRecord.decode(value)
 
     def job_digest(self) -> bytes:
         """The job that the store belongs to. Raises StoreDamaged when it names none."""
@@ -116,8 +123,29 @@ class StoreReader:
             raise StoreDamaged(f"{self.path}: it names no job")
         return digest
 
+    def check(self) -> None:
+        """Check what readers do not look at and writers trust: pages, and every small record.
+
+        Raises StoreDamaged. Blocks are for `scan`.
+        """
+        checked = False
+        while not checked:
+            # An owner that goes on writing keeps this snapshot's pages, but not for ever its root.
+            with self._environment.reading() as transaction:
+                checked = check_pages(StoreFiles(self.path).data, transaction.id())
+        with self._environment.reading() as transaction:
+            self._records.check(transaction)
+
+    @contextlib.contextmanager
+    def _damage_where_senseless(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise StoreDamaged(f"{self.path}: {error}") from None
+
     def _get_meta(self, key: bytes) -> bytes | None:
-        return self._get(key, self._meta)
+        with self._environment.reading() as transaction:
+            return self._records.get(transaction, key)
 
     def _get(self, key: bytes, db: Any) -> bytes | None:
         with self._environment.reading() as transaction:

@@ -13,6 +13,17 @@ class QuarantineEntry:
     length: int
     reason: str
 
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "QuarantineEntry":
+        """Raises ValueError when `data` is not an encoded entry."""
+        try:
+            return cls(**json.loads(data))
+        except TypeError as error:
+            raise ValueError(f"not a quarantine entry: {error}") from None
+
 
 @dataclass(frozen=True, slots=True)
 class DoneRecord:
@@ -34,5 +45,5 @@ class DoneRecord:
             fields = json.loads(data)
             entries = tuple(QuarantineEntry(**entry) for entry in fields.pop("quarantine"))
             return cls(**fields, quarantine=entries)
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a done record: {error}") from None

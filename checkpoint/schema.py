@@ -5,11 +5,13 @@ from pathlib import Path
 from checkpoint.errors import NewerFormat, StoreDamaged
 
 FORMAT_VERSION = 2
-"""Format 2 allows blocks of version 2 beside those of version 1. A store of format 1 becomes one of format 2
-when it is opened for writing, so that no older reader takes new blocks for damage; its blocks stay."""
+"""Format 2 seals the small records, and allows blocks of version 2 beside those of version 1. A store of
+format 1 becomes one of format 2 when it is opened for writing, so that no older reader takes new blocks for
+damage; its blocks stay."""
 
 BLOCKS, META, QUARANTINE = b"blocks", b"meta", b"quarantine"
 FORMAT, UUID, JOB, PLAN, TOKEN, DONE = b"format", b"uuid", b"job_digest", b"plan", b"token", b"done"
+SEALED_FORMAT = b"sealed_format"
 
 
 def as_key(number: int) -> bytes:

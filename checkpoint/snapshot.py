@@ -5,7 +5,6 @@ LMDB's map, and die with it.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import lmdb
@@ -16,6 +15,7 @@ from checkpoint.block import Block, Uint64s, Vectors, decode, join_vectors, read
 from checkpoint.errors import CheckpointError, NewerFormat, StoreDamaged
 from checkpoint.header import HEADER_BYTES, BlockHeader, count_rows, read_header
 from checkpoint.schema import JOB, as_key, as_number
+from checkpoint.sealed import SealedRecords
 
 ALIGNED_TO = 16
 """LMDB puts a value of about half a page and more at byte 16 of a page, and a smaller one anywhere."""
@@ -28,10 +28,10 @@ class Snapshot:
     longer is copied (`Block.copy`). Reading a kept view afterwards reads other data or ends the process.
     """
 
-    def __init__(self, path: Path, transaction: lmdb.Transaction, *, blocks: Any, meta: Any) -> None:
-        self.path = path
+    def __init__(self, transaction: lmdb.Transaction, *, blocks: Any, records: SealedRecords) -> None:
+        self.path = records.path
         self._living: lmdb.Transaction | None = transaction
-        self._blocks, self._meta = blocks, meta
+        self._blocks, self._records = blocks, records
         self._verified: dict[int, Block] = {}
         self._places: tuple[Uint64s, Uint64s] | None = None
 
@@ -42,10 +42,10 @@ class Snapshot:
 
     def job_digest(self) -> bytes:
         """The job that the store belongs to, 16 bytes. Raises StoreDamaged when it names none."""
-        value = self._transaction.get(JOB, db=self._meta)
+        value = self._records.get(self._transaction, JOB)
         if value is None:
             raise StoreDamaged(f"{self.path}: it names no job")
-        return bytes(value)
+        return value
 
     # ---- without the vectors: only the pages that are asked for are read
 

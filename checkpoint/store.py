@@ -5,10 +5,8 @@ below any token the store had seen. Every write checks that inside its own trans
 """
 
 import contextlib
-import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
@@ -16,24 +14,47 @@ import lmdb
 
 from checkpoint.block import Block, encode
 from checkpoint.environment import Environment, Recorded
-from checkpoint.errors import CheckpointError, NewerFormat, OwnerAlive, StaleToken, StoreDamaged, WrongJob
+from checkpoint.errors import (
+    BlockDamaged,
+    CheckpointError,
+    NewerFormat,
+    OwnerAlive,
+    StaleToken,
+    StoreDamaged,
+    WrongJob,
+)
 from checkpoint.files import StoreFiles, clear_when_full, make_directory
 from checkpoint.filesystem import refuse_network_file_system
 from checkpoint.owner import StoreOwner, evict
 from checkpoint.reader import StoreReader
 from checkpoint.records import DoneRecord, QuarantineEntry
-from checkpoint.schema import DONE, FORMAT, FORMAT_VERSION, JOB, PLAN, TOKEN, UUID, as_key, check_format
+from checkpoint.schema import (
+    DONE,
+    FORMAT,
+    FORMAT_VERSION,
+    JOB,
+    PLAN,
+    SEALED_FORMAT,
+    TOKEN,
+    UUID,
+    as_key,
+    check_format,
+)
+from checkpoint.sealed import PLAIN_FORMAT, seal
 
 MAP_SIZE_BYTES = 64 << 20
 """Where a new store's map begins; it doubles on line whenever it is full."""
+DAMAGE = (lmdb.Error, StoreDamaged, BlockDamaged)
+"""What gives reason to look through a store before it is used again."""
 
 
 class CheckpointStore(StoreReader):
     """Use `open` or `open_readonly`. Safe to use from several threads of one process."""
 
     def __init__(self, path: Path, environment: Environment, *, writable: bool) -> None:
-        super().__init__(path, environment, create=writable)
         self.files = StoreFiles(path)
+        # A database that is missing in a store that was begun is damage, and not to be covered by a new one.
+        super().__init__(path, environment, create=writable and not self.files.started.exists())
         self._writable = writable
 
     # ---- opening and closing
@@ -79,8 +100,8 @@ class CheckpointStore(StoreReader):
             if damaged:
                 store.drop(damaged, token=token)
             store.files.mark_started()
-        except BaseException:
-            store.close()
+        except BaseException as error:
+            store._end(error)
             raise
         return store
 
@@ -102,7 +123,7 @@ class CheckpointStore(StoreReader):
         except lmdb.Error as error:
             raise StoreDamaged(f"{path}: {error}") from None
         try:
-            check_format(path, store._get_meta(FORMAT))
+            store._check_format()
         except BaseException:
             store.close()
             raise
@@ -122,7 +143,7 @@ class CheckpointStore(StoreReader):
         try:
             with CheckpointStore.open_readonly(path) as store:
                 return store.token()
-        except CheckpointError:
+        except (CheckpointError, lmdb.Error):
             return 0
 
     @staticmethod
@@ -135,7 +156,15 @@ class CheckpointStore(StoreReader):
 
         Waits for the snapshots of other threads. Raises CheckpointError inside one of this thread.
         """
+        self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Close, because of an error or not. After damage the store stays one that was not closed: its next
+        owner verifies it, instead of failing in the same way.
+        """
         self._environment.close()
+        if isinstance(error, DAMAGE):
+            return
         owner = StoreOwner.read(self.files.owner) if self._writable else None
         if owner is not None and owner.is_this_process():
             self.files.owner.unlink(missing_ok=True)
@@ -146,7 +175,7 @@ class CheckpointStore(StoreReader):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._end(error)
 
     # ---- writing: every transaction checks the token first
 
@@ -163,22 +192,22 @@ class CheckpointStore(StoreReader):
         """
         job_digest = self.job_digest()
         values = [(as_key(block.batch_idx), encode(block, job_digest)) for block in blocks]
-        entries = [(as_key(entry.ordinal), json.dumps(asdict(entry)).encode()) for entry in quarantine]
+        entries = [(as_key(entry.ordinal), entry.encode()) for entry in quarantine]
         with self._transaction(token) as transaction:
             for key, value in values:
                 transaction.put(key, value, db=self._blocks)
-            for key, value in entries:
-                transaction.put(key, value, db=self._quarantine)
+            for key, content in entries:
+                transaction.put(key, seal(key, content), db=self._records.quarantine)
 
     def set_done(self, record: DoneRecord, *, token: int) -> None:
         """Name the published result. Raises StaleToken and DiskFull as `commit` does."""
         with self._transaction(token) as transaction:
-            transaction.put(DONE, record.encode(), db=self._meta)
+            transaction.put(DONE, seal(DONE, record.encode()), db=self._records.meta)
 
     def drop(self, batch_indices: Iterable[int], *, token: int) -> None:
         """Remove batches, so that they are computed again; the done record goes with them."""
         with self._transaction(token) as transaction:
-            transaction.delete(DONE, db=self._meta)
+            transaction.delete(DONE, db=self._records.meta)
             for index in batch_indices:
                 transaction.delete(as_key(index), db=self._blocks)
 
@@ -189,25 +218,43 @@ class CheckpointStore(StoreReader):
         self._environment.write(recorded, check=lambda transaction: self._check_token(transaction, token))
 
     def _check_token(self, transaction: lmdb.Transaction, token: int) -> None:
-        floor = int(transaction.get(TOKEN, b"0", db=self._meta))
+        floor = self._records.token(transaction)
         if token < floor:
             raise StaleToken(f"{self.path}: token {token} is fenced, {floor} was seen")
 
     def _begin(self, job_digest: bytes, plan: str, token: int) -> None:
         """Claim a new store for its job, or hold an old one against it; then raise the floor."""
+        begun = self._check_format()
+        self.check()  # also of a store that was closed: writing to damaged pages spoils sound ones
         expected = {JOB: job_digest, PLAN: plan.encode()}
-        known = {key: self._get_meta(key) for key in (FORMAT, *expected)}
-        check_format(self.path, known[FORMAT])
-        for key, value in expected.items():
-            if known[key] is not None and known[key] != value:
+        for key, content in expected.items():
+            if self._get_meta(key) not in (None, content):
                 raise WrongJob(f"{self.path}: its {key.decode()} is another one; --overwrite forgets it")
+        version = str(FORMAT_VERSION).encode()
+        records = {**expected, SEALED_FORMAT: version, TOKEN: str(token).encode()}
+        if begun is None:
+            records[UUID] = uuid.uuid4().hex.encode()
         with self._transaction(token) as transaction:
-            for key, value in expected.items():
-                transaction.put(key, value, db=self._meta)
-            transaction.put(FORMAT, str(FORMAT_VERSION).encode(), db=self._meta)
-            if known[FORMAT] is None:
-                transaction.put(UUID, uuid.uuid4().hex.encode(), db=self._meta)
-            transaction.put(TOKEN, str(token).encode(), db=self._meta)
+            if begun == PLAIN_FORMAT:
+                self._seal_all(transaction)
+            for key, content in records.items():
+                transaction.put(key, seal(key, content), db=self._records.meta)
+            transaction.put(FORMAT, version, db=self._records.meta)
+
+    def _check_format(self) -> bytes | None:
+        with self._environment.reading() as transaction:
+            version = self._records.format(transaction)
+        check_format(self.path, version)
+        return version
+
+    def _seal_all(self, recorded: Recorded) -> None:
+        """Raise a store of format 1. What makes no sense by now must not be sealed: raises StoreDamaged."""
+        self.quarantine()
+        self.done_record()
+        with self._environment.reading() as transaction:
+            for database in (self._records.meta, self._records.quarantine):
+                for key, content in self._records.entries(transaction, database):
+                    recorded.put(key, seal(key, content), db=database)
 
 
 def _take_over(files: StoreFiles, token: int) -> tuple[int, ...]:

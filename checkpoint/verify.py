@@ -43,7 +43,7 @@ class StoreReport:
 
 
 def verify_store(path: Path, *, job_digest: bytes | None = None) -> StoreReport:
-    """Check every block of a store in a child process. Changes nothing.
+    """Check every page, record and block of a store in a child process. Changes nothing.
 
     One that was not begun yet, or is half removed, has nothing to check.
     """
@@ -59,7 +59,10 @@ def verify_store(path: Path, *, job_digest: bytes | None = None) -> StoreReport:
         str(path),
         *([job_digest.hex()] if job_digest else []),
     ]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_AT_MOST, check=False)
+    try:
+        child = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_AT_MOST, check=False)
+    except subprocess.TimeoutExpired:
+        return StoreReport(readable=False, error=f"reading it came to no end in {SECONDS_AT_MOST} s")
     if child.returncode != 0:
         died = f"signal {-child.returncode}" if child.returncode < 0 else child.stderr.strip()[-300:]
         return StoreReport(readable=False, error=f"reading it ended the process: {died}")
@@ -79,6 +82,7 @@ def look_through(path: Path, job_digest: bytes | None) -> StoreReport:
 
 
 def _look_through(store: CheckpointStore, job_digest: bytes | None) -> StoreReport:
+    store.check()
     damaged: list[int] = []
     num_blocks = num_rows = 0
     with store.snapshot() as snapshot:

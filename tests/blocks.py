@@ -3,10 +3,13 @@
 import struct
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import xxhash
 
 from checkpoint import Block, CheckpointStore, encode
+from checkpoint.schema import FORMAT, META, QUARANTINE, SEALED_FORMAT
+from checkpoint.sealed import unseal
 
 JOB = bytes(range(16))
 PLAN = "plan-1"
@@ -36,6 +39,19 @@ def encode_version_1(block: Block, job_digest: bytes) -> bytes:
     )
     content += block.ordinals.tobytes() + block.embeddings.tobytes()
     return content + xxhash.xxh3_128_digest(content)
+
+
+def make_version_1(path: Path) -> None:
+    """Take from a closed store what format 2 has added, but for its blocks."""
+    with lmdb.open(str(path), max_dbs=3) as environment:
+        databases = [environment.open_db(name, create=False) for name in (META, QUARANTINE)]
+        with environment.begin(write=True) as transaction:
+            for database in databases:
+                for key, value in list(transaction.cursor(db=database)):
+                    if key != FORMAT:
+                        transaction.put(key, unseal(key, value), db=database)
+            transaction.put(FORMAT, b"1", db=databases[0])
+            transaction.delete(SEALED_FORMAT, db=databases[0])
 
 
 def assert_same(left: Block, right: Block) -> None:

@@ -4,6 +4,7 @@ import shutil
 import struct
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
 import xxhash
@@ -16,11 +17,13 @@ from checkpoint import (
     DoneRecord,
     NewerFormat,
     QuarantineEntry,
+    StaleToken,
     StoreDamaged,
     decode,
     encode,
 )
 from checkpoint.owner import ProcessId, StoreOwner
+from checkpoint.schema import META, QUARANTINE
 from checkpoint.verify import verify_store
 
 VERSION_1_STORE = Path(__file__).parent / "data" / "store-v1.mdb"
@@ -80,6 +83,33 @@ def test_a_ragged_block_made_by_hand_has_the_bytes_that_are_written() -> None:
     assert decode(data).as_float32().tolist() == [[1.0], [0.0], [-2.0]]
 
 
+def records_of(path: Path, database: bytes) -> dict[bytes, bytes]:
+    with lmdb.open(str(path), max_dbs=3, readonly=True, lock=False) as environment:
+        opened = environment.open_db(database, create=False)
+        with environment.begin() as transaction:
+            return dict(transaction.cursor(db=opened))
+
+
+def sealed_by_hand(records: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Content with its seal, from the words of FORMAT.md alone."""
+    seals = {key: xxhash.xxh3_128(key + content, seed=0).intdigest() for key, content in records.items()}
+    return {key: content + seals[key].to_bytes(16, "big") for key, content in records.items()}
+
+
+def test_small_records_are_sealed_as_it_says(tmp_path: Path) -> None:
+    with open_store(tmp_path, token=12) as store:
+        store.commit([], token=12, quarantine=[QuarantineEntry(9, "b", 3, "NaN")])
+    found = records_of(tmp_path, META)
+    assert found.pop(b"format") == b"2"
+    uuid = found[b"uuid"][:32]
+    expected = {
+        b"sealed_format": b"2", b"job_digest": JOB, b"plan": b"plan-1", b"token": b"12", b"uuid": uuid
+    }  # fmt: skip
+    assert found == sealed_by_hand(expected)
+    entry = b'{"ordinal": 9, "id": "b", "length": 3, "reason": "NaN"}'
+    assert records_of(tmp_path, QUARANTINE) == sealed_by_hand({struct.pack(">Q", 9): entry})
+
+
 # ---- older
 
 
@@ -105,6 +135,38 @@ def test_a_job_begun_with_version_1_goes_on_in_a_store_of_both_versions(path: Pa
         with store.snapshot() as snapshot:
             assert [header.version for header in snapshot.headers()] == [1, 1, 1, 2, 2, 1]
             np.testing.assert_array_equal(snapshot.find(6), OLD[2].embeddings[:2])
+
+
+def test_a_store_of_version_1_is_sealed_when_it_is_opened_for_writing(path: Path) -> None:
+    before = records_of(path, META), records_of(path, QUARANTINE)
+    with open_store(path, token=8) as store:
+        assert store.quarantine() == (QuarantineEntry(9, "b", 3, "NaN"),)
+        assert store.done_record() == DoneRecord("00000-7.parquet", "ab" * 16, 3, 2)
+    meta = {**before[0], b"token": b"8", b"sealed_format": b"2"}
+    del meta[b"format"]
+    assert records_of(path, META) == {b"format": b"2", **sealed_by_hand(meta)}
+    assert records_of(path, QUARANTINE) == sealed_by_hand(before[1])
+    assert verify_store(path, job_digest=JOB).sound
+
+
+def test_a_fenced_owner_leaves_a_store_of_version_1_as_it_is(path: Path) -> None:
+    before = records_of(path, META)
+    with pytest.raises(StaleToken):
+        open_store(path, token=6)
+    assert records_of(path, META) == before
+
+
+@pytest.mark.parametrize("place", [b'"ordinal"', b'"num_embedded"'])
+def test_what_makes_no_sense_in_a_store_of_version_1_is_not_sealed(path: Path, place: bytes) -> None:
+    data = path / "data.mdb"
+    data.write_bytes(data.read_bytes().replace(place, place.replace(b"n", b"m")))
+    with pytest.raises(StoreDamaged):
+        open_store(path, token=8)
+    assert records_of(path, META)[b"format"] == b"1"
+    assert (path / "owner.json").exists()
+    with open_store(path, token=9) as store:
+        assert store.committed() == set()
+    assert path.with_name("00000.lmdb.damaged-1").is_dir()
 
 
 def test_a_store_of_version_1_that_was_not_closed_is_verified_and_goes_on(path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from blocks import damage_block, encode_version_1
+from blocks import damage_block, encode_version_1, make_version_1
 from checkpoints import change_weights, embed, save_esm2
 from factories import protein, write_fasta
 
@@ -128,9 +128,9 @@ def test_a_job_begun_with_version_1_blocks_resumes_to_the_same_bytes(
     prepared = make()
     with monkeypatch.context() as patch:
         patch.setattr("checkpoint.store.encode", encode_version_1)
-        patch.setattr("checkpoint.store.FORMAT_VERSION", 1)
         assert Attempt(prepared, stop_before=7).run() is None
     second = Attempt(prepared, token=2)
+    make_version_1(second.store_path)
     resumed = second.run()
     assert commits(caplog) == list(range(second.plan().num_batches))
     with CheckpointStore.open_readonly(second.store_path) as store, store.snapshot() as snapshot:
