@@ -14,6 +14,8 @@ from celery.worker import state
 
 log = logging.getLogger(__name__)
 
+LOOKED_AWAY_SECONDS = 10.0
+
 
 class LostDeliveries:
     """Watches one worker from a thread of its parent.
@@ -46,13 +48,15 @@ class Standstill:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._since = clock()
+        self._since = self._looked = clock()
 
     def seconds(self, num_waiting: int) -> float:
-        """For how long it has been so."""
-        if not num_waiting or _is_at_work():
-            self._since = self._clock()
-        return self._clock() - self._since
+        """For how long it has been so. Who could not look, as the server was away, begins anew."""
+        now = self._clock()
+        if not num_waiting or _is_at_work() or now - self._looked > LOOKED_AWAY_SECONDS:
+            self._since = now
+        self._looked = now
+        return now - self._since
 
 
 def _is_at_work() -> bool:

@@ -243,6 +243,8 @@ def _end_hung(child_pid: int, config: RuntimeConfig) -> None:
     One that does not run at all has lost its lease by then, and its queue would wait for it for ever.
     Twice the lease: what only waited for a busy machine may find that out by itself.
     """
+    if not child_pid:  # 0 would mean this process and all of its group
+        return
     patience = 2 * config.lease_seconds
     seconds = pulse.stalled_seconds(child_pid)
     if pulse.is_stopped(child_pid, patience):
@@ -264,8 +266,9 @@ def _patience(config: RuntimeConfig) -> float:
 def _leave(child_pid: int) -> None:
     """A worker that takes no messages any more is of no use: it is for its supervisor to start it again."""
     log.critical("messages wait in %s, and this worker takes none: it ends", _this.queue)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child_pid, signal.SIGKILL)
+    if child_pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child_pid, signal.SIGKILL)
     os._exit(1)
 
 

@@ -112,3 +112,14 @@ def test_a_child_whose_parent_died_before_it_could_ask_ends_too(monkeypatch: pyt
             os._exit(7)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_without_a_child_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pid 0 would be the worker itself, and all of its group."""
+    monkeypatch.setattr(worker.pulse, "is_stopped", lambda *_: True)
+    killed: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
+    worker._end_hung(0, RuntimeConfig())
+    assert killed == []
+    worker._end_hung(17, RuntimeConfig())
+    assert killed == [17]
