@@ -1,7 +1,7 @@
 """Break everything that can break, at random, and hold every job against a run that nothing happened to.
 
     python benchmarks/chaos.py [--seed N] [--jobs N] [--kills N] [--zombies N] [--minutes M] [--model M]
-                               [--report FILE.md [--append]]
+                               [--defaults] [--report FILE.md [--append]]
     python benchmarks/chaos.py --alone      every fault once, by itself, on a job of its own
 
 Several real workers serve many jobs on a real server, while processes are killed and stopped, the server
@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests"))
 
 from chaos.machine import NAMESPACE, UNSHARE, can_unshare  # noqa: E402
+from chaos.pace import DEFAULTS, QUICK  # noqa: E402
 from chaos.report import NOTE, as_markdown, as_table, totals  # noqa: E402
 from chaos.runner import Chaos, Plan, run_chaos  # noqa: E402
 
@@ -45,6 +46,7 @@ def main() -> None:
         kills=chosen.kills,
         zombies=chosen.zombies,
         model=chosen.model,
+        pace=DEFAULTS if chosen.defaults else QUICK,
         num_workers=chosen.workers,
         jobs_at_once=chosen.at_once,
         pause_seconds=chosen.pause,
@@ -70,6 +72,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--zombies", type=int, default=0, help="at least so many processes stopped")
     parser.add_argument("--minutes", type=float, default=10, help="no fault strikes after so long")
     parser.add_argument("--model", default="mock:16,delay_ms=40", help="default: %(default)s")
+    parser.add_argument("--defaults", action="store_true", help="leases and commits as users have them")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=3, help="so many jobs at a time")
     parser.add_argument("--pause", type=float, default=1.2, help="mean seconds between two faults")

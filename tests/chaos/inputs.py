@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,6 @@ from factories import write_fasta
 
 INPUT_RECORDS = (200, 400, 800)
 HOLDFAST = [sys.executable, "-m", "queue_app.cli"]
-COMMIT_SECONDS = 0.2
-OPTIONS = ["--toks-per-batch", "512", "--commit-seconds", str(COMMIT_SECONDS), "--shards", "5"]
 MOTIFS = {"kill": "WWWKILLWWW", "raise": "WWWRAISEWWW", "nan": "WWWNANWWW"}
 """What a record holds that harms the mock model in this way."""
 FINISHED, SOME_QUARANTINED = 0, 3
@@ -33,7 +32,9 @@ class Input:
         return [line[1:].split()[0] for line in self.path.read_text().splitlines() if line[0] == ">"]
 
 
-def make_inputs(home: Path, model: str, num_workers: int, env: dict[str, str]) -> list[Input]:
+def make_inputs(
+    home: Path, model: str, options: Sequence[str], num_workers: int, env: dict[str, str]
+) -> list[Input]:
     """Write the inputs and embed each in peace. The last is the poisoned one, where the model takes any."""
     home.mkdir()
     inputs = [
@@ -46,7 +47,7 @@ def make_inputs(home: Path, model: str, num_workers: int, env: dict[str, str]) -
         workers = ["--device", "cpu", "--workers", str(num_workers), "--quiet"]
         what = ["embed", str(each.path), "-m", each.model, "-o", str(each.undisturbed)]
         ended = subprocess.run(
-            [*HOLDFAST, *what, *OPTIONS, *workers], env=env, capture_output=True, text=True, timeout=300
+            [*HOLDFAST, *what, *options, *workers], env=env, capture_output=True, text=True, timeout=300
         )
         expected = SOME_QUARANTINED if each.poison else FINISHED
         if ended.returncode != expected or quarantined(each.undisturbed) != each.poison:

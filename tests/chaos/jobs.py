@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from chaos.inputs import HOLDFAST, OPTIONS, Input
+from chaos.inputs import HOLDFAST, Input
 from chaos.oracle import Verdict
 from chaos.stage import Stage
 from queue_app.job import Job, JobDir
@@ -94,9 +94,9 @@ class Jobs:
 
     def start_producer(self, job: Submission) -> None:
         command = [*HOLDFAST, "enqueue", str(job.input.path), "-m", job.input.model, "-o", str(job.output)]
-        queues = ["--queues", ",".join(self.stage.queues), "--json"]
+        options = [*self.stage.pace.options, "--queues", ",".join(self.stage.queues), "--json"]
         log = self.stage.logs / f"{job.name}.producer-{job.tries}.log"
-        job.producers.append(spawn([*command, *OPTIONS, *queues], log=log, env=self.stage.environment()))
+        job.producers.append(spawn([*command, *options], log=log, env=self.stage.environment()))
         job.begun = time.monotonic()
         job.tries += 1
 

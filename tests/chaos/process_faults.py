@@ -10,8 +10,6 @@ from chaos.stage import EPOCH, Stage, Worker, send
 from checkpoint.owner import ProcessId, identify
 from queue_app.processes import kill_session
 
-LEASE_SECONDS = 3.0
-ZOMBIE_SECONDS_MOST = 12.0
 POLL_SECONDS = 0.2
 
 # ---- from outside
@@ -95,7 +93,7 @@ def _wake_later(stage: Stage, worker: Worker, processes: list[ProcessId | None])
     worker.stopped = True
     shard = stage.journal.shard_of(worker.queue)
     times_begun = stage.journal.begun[shard] if shard else 0
-    patience = time.monotonic() + ZOMBIE_SECONDS_MOST
+    patience = time.monotonic() + stage.pace.zombie_seconds_most
 
     def go_on() -> None:
         taken = shard is None or stage.journal.begun[shard] > times_begun
@@ -106,7 +104,7 @@ def _wake_later(stage: Stage, worker: Worker, processes: list[ProcessId | None])
             send(signal.SIGCONT, process)
         worker.stopped = False
 
-    stage.later(LEASE_SECONDS + stage.rng.uniform(1, 3), go_on)
+    stage.later(stage.pace.lease_seconds + stage.rng.uniform(1, 3), go_on)
 
 
 # ---- at a point inside: armed here, reached by whichever worker comes first

@@ -11,8 +11,8 @@ from statistics import median, quantiles
 from rich.table import Table
 
 from chaos.faults import Kind
-from chaos.inputs import COMMIT_SECONDS
 from chaos.jobs import Submission
+from chaos.pace import Pace
 from chaos.rework import SLACK_SECONDS, Rework
 from chaos.runner import Chaos
 
@@ -88,26 +88,27 @@ def totals(chaos: Chaos) -> list[tuple[str, str]]:
         ("seed", str(chaos.plan.seed)),
         ("minutes", f"{chaos.seconds / 60:.1f}"),
         ("model", chaos.plan.model),
+        ("lease", f"{chaos.plan.pace.lease_seconds:g} s"),
         ("workers", str(chaos.plan.num_workers)),
         ("jobs", f"{len(jobs)}, of which identical in bytes {identical}"),
         ("rows", f"{num_rows:,}"),
         ("commits of batches", f"{sum(chaos.stage.journal.commits.values()):,}"),
         ("faults", ", ".join(f"{chaos.total(kind)} {kind}" for kind in Kind)),
         ("left out", ", ".join(chaos.left_out()) or "nothing"),
-        *_repeated(chaos.rework),
+        *_repeated(chaos.rework, chaos.plan.pace),
         ("seen", ", ".join(f"{count} {name}" for name, count in sorted(seen.items()))),
         ("workers that ended by themselves", _deaths(chaos.stage.deaths)),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions().items())),
     ]
 
 
-def _repeated(rework: Rework) -> list[tuple[str, str]]:
+def _repeated(rework: Rework, pace: Pace) -> list[tuple[str, str]]:
     kills, seconds = rework.kills(), rework.seconds_of_kills()
     if not kills:
         return []
     share = f"{sum(kills)} over {len(kills)} kills, {_again(kills)} (median / most) per kill"
-    limit = f"{COMMIT_SECONDS} s between commits + {SLACK_SECONDS} s of slack, more on a crowded machine"
-    ages = f"median {median(seconds or [0]):.2f}, most {max(seconds, default=0):.2f}; promised: {limit}"
+    promised = f"{pace.commit_seconds:g} s between commits + {SLACK_SECONDS} s of slack, more in a crowd"
+    ages = f"median {median(seconds or [0]):.2f}, most {max(seconds, default=0):.2f}; promised: {promised}"
     zombies = f"{sum(map(sum, rework.again.values())) - sum(kills)} of zombies, {rework.otherwise} otherwise"
     return [
         ("batches computed again", f"{share}; {zombies}; {rework.by_zombies} by zombies in vain"),

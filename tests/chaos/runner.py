@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.faults import Fault, Hit, Kind
-from chaos.inputs import COMMIT_SECONDS, make_inputs
+from chaos.inputs import make_inputs
 from chaos.job_faults import job_faults
 from chaos.jobs import Jobs, Manner, Submission
 from chaos.machine_faults import MACHINE_FAULTS
 from chaos.oracle import judge
+from chaos.pace import QUICK, Pace
 from chaos.process_faults import MEMORY_POINTS, POINTS, PROCESS_FAULTS, note_fired
 from chaos.rework import Rework, find_rework
 from chaos.server_faults import MESSAGE_FAULTS, SERVER_FAULTS
@@ -34,6 +35,7 @@ class Plan:
     kills: int = 0
     zombies: int = 0
     model: str = "mock:16,delay_ms=40"
+    pace: Pace = QUICK
     num_workers: int = 3
     jobs_at_once: int = 3
     pause_seconds: float = 1.2
@@ -262,7 +264,7 @@ class Chaos:
             for job in self.jobs.all
             if job.verdict is not None and not job.verdict.is_good
         ]
-        return [*found, *self.rework.failures(COMMIT_SECONDS, timed=self.plan.timed)]
+        return [*found, *self.rework.failures(self.plan.pace.commit_seconds, timed=self.plan.timed)]
 
     def missing(self) -> list[str]:
         """Faults that never struck."""
@@ -277,9 +279,11 @@ class Chaos:
 def run_chaos(plan: Plan, home: Path, say: Callable[[str], None]) -> Chaos:
     """Make the inputs, set the stage, run, and clear the stage again whatever happens."""
     rng = random.Random(plan.seed)
-    stage = Stage(home / "stage", rng, [f"cpu{number}" for number in range(plan.num_workers)])
+    stage = Stage(home / "stage", rng, [f"cpu{number}" for number in range(plan.num_workers)], plan.pace)
     with stage.running():
-        inputs = make_inputs(home / "undisturbed", plan.model, plan.num_workers, peaceful(stage))
+        inputs = make_inputs(
+            home / "undisturbed", plan.model, plan.pace.options, plan.num_workers, peaceful(stage)
+        )
         jobs = Jobs(stage, inputs)
         chaos = Chaos(plan, stage, jobs, say)
         try:

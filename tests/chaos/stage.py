@@ -21,6 +21,7 @@ import redis
 
 from chaos.journal import Journal
 from chaos.machine import NAMESPACE, Clock, SmallDisk
+from chaos.pace import QUICK, Pace
 from chaos.proxy import TcpProxy
 from checkpoint.owner import ProcessId, identify
 from queue_app.broker import connect
@@ -34,14 +35,6 @@ KILL_POINTS = Path(__file__).resolve().parent / "killpoints"
 RESTART_SECONDS_MOST = 1.0
 EPOCH = time.time() - time.monotonic()
 """The wall clock's time at zero of the monotonic clock, which no fault moves."""
-QUICK = {
-    "HOLDFAST_LEASE_SECONDS": "3",
-    "HOLDFAST_BEAT_SECONDS": "0.5",
-    "HOLDFAST_RECONCILE_SECONDS": "0.2",
-    "HOLDFAST_RESEND_SECONDS": "3",
-    "HOLDFAST_PRELOAD_TORCH": "0",
-}
-"""Short leases, so that many recoveries fit into a run."""
 
 
 @dataclass(slots=True)
@@ -93,6 +86,7 @@ class Stage:
     home: Path
     rng: random.Random
     queues: Sequence[str]
+    pace: Pace = QUICK
     journal: Journal = field(init=False)
     server: EmbeddedServer = field(init=False)
     proxy: TcpProxy = field(init=False)
@@ -158,7 +152,7 @@ class Stage:
         url = f"redis://:{self._address.password}@127.0.0.1:{self.proxy.port}/0"
         roots = os.pathsep.join(map(str, [self.jobs, *([self.small_disk.path] if self.small_disk else [])]))
         return {
-            **kept, **QUICK, "HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": roots,
+            **kept, **self.pace.settings, "HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": roots,
             "PYTHONPATH": str(ROOT), **extra,
         }  # fmt: skip
 
