@@ -126,7 +126,7 @@ MUTANTS = (
     ),
     Mutant(
         "lease expiry",
-        "queue_app/recovery.py",
+        "queue_app/leases.py",
         "if silent >= self.lease_seconds else None",
         "if False else None",
         "test_queue_app_recovery.py",
@@ -175,9 +175,9 @@ MUTANTS = (
     ),
     Mutant(
         "a silent queue is passed over",
-        "queue_app/recovery.py",
-        "live_workers(self.client, self.lease_seconds / 3)",
-        "live_workers(self.client, self.lease_seconds)",
+        "queue_app/routing.py",
+        "live_workers(client, lease_seconds / 3)",
+        "live_workers(client, lease_seconds)",
         "test_queue_app_recovery.py",
     ),
     Mutant(

@@ -27,10 +27,10 @@ from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.errors import Damage, HoldfastError, JobNotFound, ModelError
 from queue_app.heartbeat import Heartbeat
 from queue_app.job import Job, JobDir
+from queue_app.leases import take_away, why_gone
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
 from queue_app.owner import Owner
-from queue_app.recovery import take_away, why_gone
 from queue_app.settings import runtime_config
 from queue_app.states import JobState, Lease, Progress, Refusal
 from queue_app.worker import is_draining, pulse, worker_name

@@ -7,7 +7,7 @@ from queue_app.job import JobDir
 from queue_app.lookup import manifest_of
 from queue_app.manifest import CheckpointManifest
 from queue_app.producer import Prepared, announce
-from queue_app.recovery import live_queues
+from queue_app.routing import live_queues
 from queue_app.settings import runtime_config
 from queue_app.states import JobState
 

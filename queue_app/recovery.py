@@ -5,13 +5,10 @@ and whatever two of them do at once is harmless: leases are taken away by compar
 too many is refused by the manifest.
 """
 
-import base64
-import json
 import logging
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -21,11 +18,13 @@ from queue_app import keys
 from queue_app.broker import TRANSIENT
 from queue_app.errors import HoldfastError
 from queue_app.job import Job, JobDir
+from queue_app.leases import LeaseWatch, take_away
 from queue_app.manifest import CheckpointManifest
 from queue_app.outputs import exported
 from queue_app.owner import Owner
+from queue_app.routing import live_queues, lively_workers, queued_shards, route, share
 from queue_app.states import JobState, ShardState, ShardStatus
-from queue_app.workers import WorkerEntry, live_workers, server_time
+from queue_app.workers import live_workers, server_time
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +35,6 @@ Send = Callable[[CheckpointManifest, str, Mapping[int, str]], None]
 """Sends one message per shard: manifest, job directory, shard index -> queue."""
 Rebuild = Callable[[Job, JobDir, Sequence[str]], None]
 """Makes a job known to the server again and sends its messages to these queues."""
-
-
 SendExport = Callable[[str, JobDir, str], None]
 """Asks for a finished job's output: job id, job directory, queue."""
 
@@ -47,32 +44,6 @@ class Roots(Protocol):
 
     def forgotten(self, known_ids: Collection[str]) -> Iterable[tuple[Job, JobDir]]:
         """Those that want work, and whose id the server does not know."""
-
-
-def why_gone(status: ShardStatus) -> str | None:
-    """Says so when the holder ran on this very host and is no more: then its lease need not run out."""
-    owner = Owner.decode(status.owner)
-    if owner is None or not owner.is_provably_dead():
-        return None
-    return f"its process {owner.process.pid} on this host is gone"
-
-
-def take_away(manifest: CheckpointManifest, status: ShardStatus, reason: str) -> bool:
-    """End a lease that was seen to be dead; False when it moved meanwhile, or another was quicker."""
-    taken = manifest.expire(status, reason)
-    if taken:
-        log.warning(
-            "lease taken away job=%s shard=%d token=%d owner=%s: %s",
-            manifest.job_id, status.index, status.token, status.owner, reason,
-        )  # fmt: skip
-    return taken
-
-
-@dataclass(frozen=True, slots=True)
-class _Observation:
-    token: int
-    beat: int
-    since: float
 
 
 class Reconciler:
@@ -98,9 +69,9 @@ class Reconciler:
         self.rebuild = rebuild
         self.send_export = send_export
         self.lease_seconds = lease_seconds
+        self.leases = LeaseWatch(lease_seconds, clock)
         self.resend_seconds = resend_seconds
         self.clock = clock
-        self._observed: dict[tuple[str, int], _Observation] = {}
         self._known_ids: frozenset[str] = frozenset()
         self._exported: set[str] = set()
         self._export_due: dict[str, float] = {}
@@ -120,7 +91,7 @@ class Reconciler:
                     self._resend_lost_messages(manifest, job_dir)
                 self._resend_lost_exports()
         except TRANSIENT as error:
-            self._observed.clear()
+            self.leases.begin_anew()
             log.warning("reconciler: the server is away: %s", error)
 
     def _running_jobs(self) -> Iterable[tuple[CheckpointManifest, str]]:
@@ -152,30 +123,10 @@ class Reconciler:
     # ---- dead leases
 
     def _release_dead_leases(self, manifest: CheckpointManifest, job_dir: str) -> None:
-        running = manifest.running()
-        self._forget_ended(manifest.job_id, running)
-        dead = [
-            (status, reason)
-            for status in manifest.shard_statuses(running)
-            if status.state is ShardState.RUNNING and (reason := self._why_dead(manifest.job_id, status))
-        ]
-        # No lock: of all observers exactly one succeeds in taking a lease away, and that one sends.
+        """No lock: of all observers exactly one succeeds in taking a lease away, and that one sends."""
+        dead = self.leases.dead(manifest)
         released = [status for status, reason in dead if take_away(manifest, status, reason)]
         self._send(manifest, job_dir, released)
-
-    def _why_dead(self, job_id: str, status: ShardStatus) -> str | None:
-        if gone := why_gone(status):
-            return gone
-        seen = self._observed.get((job_id, status.index))
-        if seen is None or (seen.token, seen.beat) != (status.token, status.beat):
-            self._observed[job_id, status.index] = _Observation(status.token, status.beat, self.clock())
-            return None
-        silent = self.clock() - seen.since
-        return f"no beat for {silent:.0f} s" if silent >= self.lease_seconds else None
-
-    def _forget_ended(self, job_id: str, running: Sequence[int]) -> None:
-        for key in [key for key in self._observed if key[0] == job_id and key[1] not in running]:
-            del self._observed[key]
 
     # ---- lost messages
 
@@ -230,17 +181,11 @@ class Reconciler:
     # ---- sharing
 
     def _share(self, manifest: CheckpointManifest, job_dir: str, waiting: Sequence[ShardStatus]) -> None:
-        """Give each idle worker one shard that waits for a busy one, or for one that hangs.
+        """Give idle workers what waits for a busy one, or for one that hangs.
 
-        The last ones, which would wait longest. Their other message is refused when it is delivered.
+        The other message is refused when it is delivered.
         """
-        left = list(waiting)
-        routes: dict[int, str] = {}
-        for queue in self._idle_queues() if waiting else ():
-            fitting = [shard for shard in left if shard.queue[:3] == queue[:3]]
-            if fitting:
-                routes[fitting[-1].index] = queue
-                left.remove(fitting[-1])
+        routes = share(waiting, self._idle_queues()) if waiting else {}
         if routes:
             self.send(manifest, job_dir, routes)
             log.info("shared job=%s shards=%s", manifest.job_id, routes)
@@ -253,33 +198,23 @@ class Reconciler:
             for status in manifest.shard_statuses(manifest.running())
         ]
         busy = {owner.worker for owner in owners if owner is not None}
-        idle = {worker.queue for worker in self._lively_workers() if worker.name not in busy}
+        idle = {
+            worker.queue
+            for worker in lively_workers(self.client, self.lease_seconds)
+            if worker.name not in busy
+        }
         return sorted(queue for queue in idle if not self.client.llen(queue))
 
     # ---- sending
 
     def _send(self, manifest: CheckpointManifest, job_dir: str, shards: Sequence[ShardStatus]) -> None:
-        """To the shard's own queue while that has a live worker, else to the one with the fewest messages."""
         if not shards:
             return
-        live = sorted({worker.queue for worker in self._lively_workers()})
-        load = {queue: self.client.llen(queue) for queue in live}
-        routes: dict[int, str] = {}
-        for shard in shards:
-            same_kind = [queue for queue in live if queue[:3] == shard.queue[:3]]
-            if not same_kind:
-                continue
-            queue = shard.queue if shard.queue in load else min(same_kind, key=lambda name: load[name])
-            load[queue] += 1
-            routes[shard.index] = queue
+        live = sorted({worker.queue for worker in lively_workers(self.client, self.lease_seconds)})
+        routes = route(shards, {queue: int(self.client.llen(queue)) for queue in live})
         if routes:
             self.send(manifest, job_dir, routes)
             log.info("sent again job=%s shards=%s", manifest.job_id, routes)
-
-    def _lively_workers(self) -> list[WorkerEntry]:
-        """Those heard of just now; a worker dies with its shard, but counts as live about as long."""
-        just_now = live_workers(self.client, self.lease_seconds / 3)
-        return just_now or live_workers(self.client, self.lease_seconds)
 
     def _may_act(self) -> bool:
         """True for one observer at a time.
@@ -302,22 +237,3 @@ def _load(job_dir: JobDir) -> Job | None:
         return job_dir.load()
     except HoldfastError:
         return None
-
-
-def live_queues(client: redis.Redis, job: Job, lease_seconds: float) -> list[str]:
-    """The queues with a live worker of the kind of device that the job was planned for."""
-    kind = "cpu" if job.options.device_class == "cpu" else "gpu"
-    queues = {worker.queue for worker in live_workers(client, lease_seconds)}
-    return sorted(queue for queue in queues if queue.startswith(kind))
-
-
-def queued_shards(client: redis.Redis, queue: str) -> set[tuple[str, int]]:
-    """(job id, shard index) of every message that waits in a queue; what is not a message is passed over."""
-    found = set()
-    for item in cast("list[str]", client.lrange(queue, 0, -1)):
-        try:
-            (job_id, _, index), *_ = json.loads(base64.b64decode(json.loads(item)["body"]))
-        except (ValueError, KeyError, TypeError):
-            continue
-        found.add((job_id, index))
-    return found

@@ -17,7 +17,8 @@ from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
 from queue_app.outputs import meta_path
 from queue_app.owner import Owner
-from queue_app.recovery import Reconciler, queued_shards
+from queue_app.recovery import Reconciler
+from queue_app.routing import queued_shards
 from queue_app.states import Lease, Progress, ShardState
 from queue_app.workers import WorkerEntry, live_workers, register
 
