@@ -111,7 +111,7 @@ class Trial:
             for name, value in os.environ.items()
             if not name.startswith(("HOLDFAST_", "PEERS_", "RAY_"))
         }
-        modules = [HERE / "hooks", *([ROOT] if self.system.is_ours else [])]
+        modules = [HERE / "hooks", ROOT / "tests" / "hooks", *([ROOT] if self.system.is_ours else [])]
         return {
             **kept, **self.system.extra, "PYTHONPATH": os.pathsep.join(map(str, modules)),
             "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",

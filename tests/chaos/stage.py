@@ -31,7 +31,8 @@ from queue_app.processes import ProcessFile, kill_session, spawn
 from queue_app.server import EmbeddedServer, ServerAddress
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KILL_POINTS = Path(__file__).resolve().parent / "killpoints"
+KILL_POINTS = ROOT / "tests" / "chaos" / "killpoints"
+HOOKS = ROOT / "tests" / "hooks"
 RESTART_SECONDS_MOST = 1.0
 EPOCH = time.time() - time.monotonic()
 """The wall clock's time at zero of the monotonic clock, which no fault moves."""
@@ -236,7 +237,7 @@ class Stage:
         host = self.rng.choice(["", f"host-of-{queue}", f"host-of-{queue}"])
         env = self.environment(
             **(self.clocks["workers"].environment() if self.clocks else {}),
-            PYTHONPATH=f"{KILL_POINTS}{os.pathsep}{ROOT}",
+            PYTHONPATH=os.pathsep.join(map(str, [KILL_POINTS, HOOKS, ROOT])),
             CHAOS_KILL_POINTS=str(self.kill_points),
             CHAOS_WORKER=queue,
             CHAOS_HOST=host,

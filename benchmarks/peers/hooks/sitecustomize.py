@@ -8,15 +8,14 @@ process; the row PEERS_NAN comes out as NaN. Holdfast packs rows end to end, tra
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
+
+from after_import import change_after_import
 
 LOG = os.environ.get("PEERS_LOG", "")
 POISON = int(os.environ.get("PEERS_POISON") or -1)
@@ -89,25 +88,5 @@ AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
 }
 
 
-class AfterImport(MetaPathFinder):
-    """Finds the modules as ever, and changes them once they were executed."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        change = AFTER_IMPORT.get(fullname)
-        spec = PathFinder.find_spec(fullname, path, target) if change else None
-        if change is None or spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def execute_and_change(module: ModuleType) -> None:
-            execute(module)
-            change(module)
-
-        spec.loader.exec_module = execute_and_change  # type: ignore[method-assign]
-        return spec
-
-
 if LOG:
-    sys.meta_path.insert(0, AfterImport())
+    change_after_import(AFTER_IMPORT)
