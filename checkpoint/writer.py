@@ -28,6 +28,26 @@ class CheckpointTrigger:
         return num_sequences >= self.sequences or elapsed_seconds >= self.seconds
 
 
+@dataclass(slots=True)
+class WriterTimes:
+    """What writing has cost so far, in seconds but for the number of commits."""
+
+    num_commits: int = 0
+    blocked: float = 0.0
+    """`put` waited for room: the disk is slower than the model."""
+    lag: float = 0.0
+    """The longest that a block waited from `put` until it was durable; at best the trigger's seconds."""
+    committing: float = 0.0
+    processor: float = 0.0
+    """What the commit thread computed, `on_commit` included."""
+
+    def __str__(self) -> str:
+        return (
+            f"commits={self.num_commits} blocked={self.blocked:.3f}s lag={self.lag:.3f}s "
+            f"committing={self.committing:.3f}s processor={self.processor:.3f}s"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     block: Block
@@ -57,8 +77,7 @@ class CheckpointWriter:
         self.trigger = trigger
         self.max_pending_bytes = max_pending_bytes
         self.on_commit = on_commit
-        self.num_commits = 0
-        self.blocked_seconds = 0.0
+        self.times = WriterTimes()
         self._waiting: deque[_Waiting] = deque()
         self._pending_bytes = 0
         self._closing = False
@@ -73,7 +92,7 @@ class CheckpointWriter:
         started = time.monotonic()
         with self._changed:
             self._changed.wait_for(lambda: self._failure or self._has_room(waiting))
-            self.blocked_seconds += time.monotonic() - started
+            self.times.blocked += time.monotonic() - started
             self._raise_failure()
             self._waiting.append(waiting)
             self._pending_bytes += waiting.size_bytes
@@ -139,13 +158,18 @@ class CheckpointWriter:
     def _commit(self, due: Sequence[_Waiting]) -> None:
         blocks = [waiting.block for waiting in due]
         entries = [entry for waiting in due for entry in waiting.quarantine]
+        started = time.monotonic()
         self.store.commit(blocks, token=self.token, quarantine=entries)
-        self.num_commits += 1
+        ended = time.monotonic()
+        self.times.num_commits += 1
+        self.times.committing += ended - started
+        self.times.lag = max(self.times.lag, ended - due[0].since)
         with self._changed:
             self._pending_bytes -= sum(waiting.size_bytes for waiting in due)
             self._changed.notify_all()
         if self.on_commit is not None:
             self.on_commit([block.batch_idx for block in blocks])
+        self.times.processor = time.thread_time()
 
     def __enter__(self) -> "CheckpointWriter":
         return self

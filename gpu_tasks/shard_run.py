@@ -139,6 +139,7 @@ class ShardRun:
                        *not_finite_entries(result, self.lease, records)]  # fmt: skip
                 quarantined.update(entry.ordinal for entry in bad)
                 writer.put(as_block(result), bad)
+        log.info("checkpoints %s %s", self.label, writer.times)
         flight.rest()
 
     def _exact_runner(self) -> AsyncInferenceRunner:

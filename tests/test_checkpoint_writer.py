@@ -1,6 +1,7 @@
 """The commit thread's promises."""
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -103,7 +104,24 @@ def test_a_slow_disk_slows_the_producer_down_and_eats_no_memory(tmp_path: Path) 
         producer.join()
         writer.close()
         assert store.committed() == set(range(12))
-        assert writer.blocked_seconds > 0
+        assert writer.times.blocked > 0
+
+
+def test_the_lag_is_what_the_oldest_block_waited_until_it_was_durable(tmp_path: Path) -> None:
+    with open_store(tmp_path / "s") as store:
+        gated = GatedStore(store)
+        writer = CheckpointWriter(gated, token=1, trigger=CheckpointTrigger(sequences=1))  # type: ignore[arg-type]
+        started = time.monotonic()
+        writer.put(make_block(0))
+        handed_over = time.monotonic()
+        time.sleep(0.05)
+        opened = time.monotonic()
+        gated.open.set()
+        writer.close()
+        assert opened - handed_over <= writer.times.lag <= time.monotonic() - started
+        assert writer.times.num_commits == 1
+        assert 0 < writer.times.committing <= writer.times.lag
+        assert writer.times.processor > 0
 
 
 def test_a_block_larger_than_the_bound_still_passes(tmp_path: Path) -> None:
