@@ -15,6 +15,7 @@ from typing import Any
 from waiting import wait_for
 
 from checkpoint.owner import identify
+from queue_app.lookup import snapshots
 
 HOLDFAST = [sys.executable, "-m", "queue_app.cli"]
 QUICK = {"HOLDFAST_BEAT_SECONDS": "0.3", "HOLDFAST_LEASE_SECONDS": "2", "HOLDFAST_RECONCILE_SECONDS": "0.2"}
@@ -57,18 +58,19 @@ def status(job: str | Path, **env: str) -> dict[str, Any]:
 
 
 def wait_for_progress(job_dir: Path, share: float, process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Until the given share of the sequences is committed, and the job still runs."""
+    """Until the given share of the sequences is committed, and the job still runs.
+
+    Asks from within: on a crowded machine the command takes as long as a short job.
+    """
 
     def reached() -> dict[str, Any] | None:
         assert process.poll() is None, process.communicate()[0]
         if not (job_dir / "job.json").exists():
             return None
-        seen = status(job_dir)
-        return (
-            seen
-            if seen["workers"] and seen["sequences"]["done"] >= share * seen["sequences"]["total"]
-            else None
-        )
+        (found,) = snapshots(str(job_dir), None)
+        seen = found.as_json()
+        done, total = seen["sequences"]["done"], seen["sequences"]["total"]
+        return seen if seen["workers"] and done >= share * total else None
 
     return wait_for(reached, f"{share:.0%} of {job_dir}")  # type: ignore[return-value]
 
