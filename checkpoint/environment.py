@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import lmdb
 
@@ -92,6 +92,7 @@ class Environment:
         """
         self._map.refuse_within("be written")
         with self._writing:
+            self._make_room(recorded.num_bytes)
             while True:
                 try:
                     with self._map.shared(), self._lmdb.begin(write=True) as transaction:
@@ -104,6 +105,16 @@ class Environment:
                     self._resize(0)
                 except (lmdb.DiskError, OSError) as error:
                     raise _as_disk_full(error, self.path) from None
+
+    def _make_room(self, num_bytes: int) -> None:
+        """Grow the map first: a transaction that fills it is undone, and all of it written again."""
+        info = self._lmdb.info()
+        used_bytes = (info["last_pgno"] + 1) * self._lmdb.stat()["psize"]
+        map_size = info["map_size"]
+        while used_bytes + num_bytes > map_size:
+            map_size *= 2
+        if map_size > info["map_size"]:
+            self._resize(map_size)
 
     def _resize(self, map_size: int) -> None:
         """0: as large as the file says."""
@@ -153,24 +164,34 @@ class _MapGuard:
                 raise CheckpointError(f"{self._path}: cannot {what} inside a snapshot of the same thread")
 
 
+Value: TypeAlias = bytes | memoryview
+
+
 class Recorded:
     """What a transaction will do, noted so that it can be done again after the map has grown."""
 
     def __init__(self) -> None:
-        self._steps: list[tuple[bytes, bytes | None, Any]] = []
+        self._steps: list[tuple[bytes, Callable[[], Value] | None, Any]] = []
+        self.num_bytes = 0
+        """Of the values; what the map needs for them is a little more."""
 
     def put(self, key: bytes, value: bytes, *, db: Any) -> None:
-        self._steps.append((key, value, db))
+        self.put_made(key, lambda: value, len(value), db=db)
+
+    def put_made(self, key: bytes, make: Callable[[], Value], num_bytes: int, *, db: Any) -> None:
+        """`make` is asked for the value when it is written, so that one of many is there at a time."""
+        self._steps.append((key, make, db))
+        self.num_bytes += num_bytes
 
     def delete(self, key: bytes, *, db: Any) -> None:
         self._steps.append((key, None, db))
 
     def replay(self, transaction: lmdb.Transaction) -> None:
-        for key, value, db in self._steps:
-            if value is None:
+        for key, make, db in self._steps:
+            if make is None:
                 transaction.delete(key, db=db)
             else:
-                transaction.put(key, value, db=db)
+                transaction.put(key, make(), db=db)
 
 
 def _existing_bytes(path: Path) -> int:

@@ -7,12 +7,13 @@ below any token the store had seen. Every write checks that inside its own trans
 import contextlib
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 import lmdb
 
-from checkpoint.block import Block, encode
+from checkpoint.block import Block, encode_into, encoded_bytes
 from checkpoint.environment import Environment, Recorded
 from checkpoint.errors import (
     BlockDamaged,
@@ -191,11 +192,13 @@ class CheckpointStore(StoreReader):
             CheckpointError: this thread has a snapshot open.
         """
         job_digest = self.job_digest()
-        values = [(as_key(block.batch_idx), encode(block, job_digest)) for block in blocks]
+        sizes = [encoded_bytes(block) for block in blocks]
+        buffer = bytearray(max(sizes, default=0))
         entries = [(as_key(entry.ordinal), entry.encode()) for entry in quarantine]
         with self._transaction(token) as transaction:
-            for key, value in values:
-                transaction.put(key, value, db=self._blocks)
+            for block, num_bytes in zip(blocks, sizes, strict=True):
+                make = partial(encode_into, buffer, block, job_digest)
+                transaction.put_made(as_key(block.batch_idx), make, num_bytes, db=self._blocks)
             for key, content in entries:
                 transaction.put(key, seal(key, content), db=self._records.quarantine)
 

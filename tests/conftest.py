@@ -1,5 +1,6 @@
 """A real server for the tests: on loopback, a free port and a private directory, always stopped."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from queue_app.server import EmbeddedServer
 # A deadline would turn a busy machine into a failed promise.
 settings.register_profile("holdfast", deadline=None)
 settings.load_profile("holdfast")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in the background deaf to Ctrl-C, and so would be every command of the tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
