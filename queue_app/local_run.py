@@ -28,6 +28,7 @@ from queue_app.producer import Prepared, announce, prepare
 from queue_app.request import EmbedRequest, device_class
 from queue_app.server import EmbeddedServer
 from queue_app.settings import RuntimeConfig
+from queue_app.space import require_room
 from queue_app.states import JobState
 from queue_app.view import View
 
@@ -182,6 +183,7 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
 
 def _submit(run: LocalRun, prepared: Prepared, machinery: _Machinery) -> None:
     job = prepared.job
+    require_room(job, prepared.job_dir, run.config, num_workers=len(run.queues))
     sent = announce(machinery.client, make_app(machinery.url), prepared, run.queues, resend_all=True)
     CheckpointManifest(machinery.client, job.job_id).set_exporter("coordinator")
     what = "submitted" if prepared.created else "resumed"

@@ -36,7 +36,9 @@ from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
 from queue_app.request import DeviceClass, EmbedRequest, device_class, resolve_options
+from queue_app.settings import runtime_config
 from queue_app.shards import write_shards
+from queue_app.space import require_room
 from queue_app.states import Progress, ShardState
 
 
@@ -59,11 +61,13 @@ def submit(request: EmbedRequest, *, broker_url: str, queues: Sequence[str], thr
         JobChanged: the output belongs to a job with other inputs, model or options.
         JobBusy: another process is working on the job.
         BrokerUnreachable: no server.
+        DiskFull: not enough room for what is left to compute.
     """
     client = connect(broker_url)
     check(client, broker_url)
     with job_directory(request.directory, wait=True):
         prepared = prepare(request, client=client, device_class=device_class(queues), threads=threads)
+        require_room(prepared.job, prepared.job_dir, runtime_config(), num_workers=len(queues))
         announce(client, make_app(broker_url), prepared, queues, resend_all=prepared.created)
     return prepared
 

@@ -141,8 +141,13 @@ EMBED = f"{sys.executable} -m queue_app.cli embed"
 @pytest.mark.skipif(not can_mount(), reason="needs user namespaces to mount a small disk")
 @pytest.mark.parametrize(
     ("size", "dim", "message"),
-    [("200k", 8, "no room on the disk"), ("4m", 1024, "no room on the disk|No space left")],
-    ids=["for the shards", "for the results"],
+    [
+        ("200k", 8, "no room on the disk"),
+        ("4m", 1024, r"needs 8.5 MB \(results 8.2 MB, checkpoints .* are free; make room"),
+        ("800k", 8, "no room on the disk|the disk is full|cannot write its data"),
+        ("16600k", 1024, "out.npy: no room on the disk"),
+    ],
+    ids=["for the shards", "told before it begins", "while it computes", "for the output"],
 )
 def test_a_full_disk_gives_one_line_and_the_work_goes_on_when_there_is_room(
     home: Path, size: str, dim: int, message: str

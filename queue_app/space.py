@@ -1,0 +1,97 @@
+"""The room that a job still needs on each disk when it is fullest, and whether it is there.
+
+Only vectors are counted, which nothing makes smaller: a job that is refused would have failed later.
+"""
+
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.filesize import decimal
+
+from queue_app.done import read_done
+from queue_app.errors import DiskFull
+from queue_app.job import Job, JobDir, Shard
+from queue_app.settings import RuntimeConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of vectors that is still to be written, and where."""
+
+    name: str
+    path: Path
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is to be written to one disk at the same time, and what is free there."""
+
+    path: Path
+    copies: Sequence[Copy]
+    free_bytes: int
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(copy.num_bytes for copy in self.copies)
+
+    @property
+    def is_enough(self) -> bool:
+        return self.num_bytes <= self.free_bytes
+
+    def __str__(self) -> str:
+        copies = ", ".join(f"{copy.name} {decimal(copy.num_bytes)}" for copy in self.copies)
+        return f"{self.path}: needs {decimal(self.num_bytes)} ({copies}), {decimal(self.free_bytes)} are free"
+
+
+def require_room(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int) -> None:
+    """Raises DiskFull, before anything is computed, when what is left of the job cannot fit."""
+    for room in rooms(job, job_dir, config, num_workers=num_workers):
+        if not room.is_enough:
+            raise DiskFull(f"{room}; make room and run the same command again")
+
+
+def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int) -> list[Room]:
+    """Every disk at both of the job's fullest moments: while it computes, and while it writes the output."""
+    left = [shard for shard in job.shards if not _is_published(job_dir, shard)]
+    results = Copy("results", job_dir.results, _bytes_of(job, left))
+    stores = job_dir.checkpoint(0, job.job_id, config.scratch).parent
+    kept = job.run.keep_checkpoints if config.keep_checkpoints is None else config.keep_checkpoints
+    under_way = sorted(left, key=lambda shard: shard.num_records)[-num_workers:]
+    checkpoints = Copy("checkpoints", stores, _bytes_of(job, left if kept else under_way))
+    output = Copy("output", Path(job.output), _bytes_of(job, job.shards))
+    computing = [results, checkpoints]
+    exporting = [results, output, *([checkpoints] if kept else [])]
+    return [*_by_disk(computing), *_by_disk(exporting)]
+
+
+def _is_published(job_dir: JobDir, shard: Shard) -> bool:
+    record = read_done(job_dir, shard.index)
+    return record is not None and (job_dir.results / record.file).is_file()
+
+
+def _bytes_of(job: Job, shards: Sequence[Shard]) -> int:
+    """Of the vectors of the records in these shards that were not rejected."""
+    counts = job.counts
+    good = 1 - counts.num_rejected / max(1, counts.num_records)
+    row_bytes = job.model.dim * np.dtype(job.options.store_dtype).itemsize
+    return int(good * sum(shard.num_records for shard in shards)) * row_bytes
+
+
+def _by_disk(copies: Sequence[Copy]) -> Iterator[Room]:
+    on_disk: dict[int, list[Copy]] = defaultdict(list)
+    for copy in copies:
+        if copy.num_bytes:
+            on_disk[_standing(copy.path).stat().st_dev].append(copy)
+    for found in on_disk.values():
+        path = _standing(found[0].path)
+        yield Room(path, found, shutil.disk_usage(path).free)
+
+
+def _standing(path: Path) -> Path:
+    """The path itself, or what is there of the way to it."""
+    return path if path.exists() else _standing(path.parent)
