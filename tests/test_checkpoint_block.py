@@ -22,7 +22,7 @@ from checkpoint import (
     decode,
     encode,
 )
-from checkpoint.block import read_ordinals
+from checkpoint.block import encode_into, encoded_bytes, read_ordinals
 from checkpoint.header import read_header
 
 shapes = st.tuples(st.integers(0, 5), st.integers(0, 9))
@@ -68,6 +68,12 @@ def test_what_is_encoded_comes_back_bit_by_bit(block: Block) -> None:
 @given(blocks())
 def test_equal_blocks_have_equal_bytes(block: Block) -> None:
     assert encode(block, JOB) == encode(decode(encode(block, JOB)), JOB)
+
+
+@given(blocks(), st.integers(0, 100))
+def test_a_buffer_that_held_something_else_leaves_no_trace(block: Block, longer: int) -> None:
+    buffer = bytearray(b"\xff" * (encoded_bytes(block) + longer))
+    assert bytes(encode_into(buffer, block, JOB)) == encode(block, JOB)
 
 
 @given(blocks())
