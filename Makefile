@@ -10,7 +10,7 @@ TEST_READY := $(VENV)/.installed-test
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench mutants chaos takeover power-loss corruption peers clean
+.PHONY: help demo test check bench mutants chaos takeover power-loss corruption fuzz storage peers clean
 
 help:
 	@echo "make demo       install, embed the example data twice (once with a worker killed), compare"
@@ -20,6 +20,8 @@ help:
 	@echo "make chaos      install, break everything at random, compare; ARGS='--kills 1000 --minutes 60' for long"
 	@echo "make takeover   install, kill whole workers, time until another goes on, beside stock Celery"
 	@echo "make power-loss install, rebuild what a power loss may leave of the store, see that nothing is gone"
+	@echo "make storage    install, measure how fast checkpoints are written, resumed and verified"
+	@echo "make fuzz       install, feed a fuzzer's inputs to everything that reads a store"
 	@echo "make corruption install, damage stores in every way, see that all of it is noticed and mended"
 	@echo "make peers      install, hold Holdfast beside its peers while workers are killed"
 	@echo "make mutants    install, take the guards away one at a time, see that the tests notice"
@@ -53,6 +55,13 @@ peers: $(TEST_READY)
 
 power-loss: $(TEST_READY)
 	$(BIN)/python benchmarks/power_loss.py $(ARGS)
+
+storage: $(TEST_READY)
+	$(BIN)/python benchmarks/storage.py $(ARGS)
+
+fuzz: $(TEST_READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python benchmarks/fuzz.py $(ARGS)
 
 corruption: $(TEST_READY)
 	$(BIN)/python benchmarks/corruption.py $(ARGS)

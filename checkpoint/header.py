@@ -8,7 +8,7 @@
         14     2  zero
         16    16  job digest
         32     8  batch index
-        40     8  dim
+        40     8  dim, below 2^32
         48     8  count of ordinals
         56     8  count of vectors: that of the ordinals, unless the block is ragged
         64     8 x count                 ordinals
@@ -36,6 +36,8 @@ SPLIT, RAGGED = 1, 2
 CHECKSUM_BYTES = 16
 HEADER_BYTES = 64
 VECTORS_ALIGNED_TO = 64
+DIM_BELOW = 1 << 32
+"""A block without vectors may name any dim and take no room for it, but no array can have it."""
 
 DTYPES: dict[int, "np.dtype[Any]"] = {1: np.dtype("<f4"), 2: np.dtype("<f2"), 3: np.dtype("<u2")}
 """How numpy holds each dtype code: bfloat16 as its bits."""
@@ -97,6 +99,8 @@ class BlockHeader:
 
     def pack(self) -> bytes:
         """Its 64 bytes. Raises ValueError for numbers that do not fit."""
+        if self.dim >= DIM_BELOW:
+            raise ValueError(f"no block: dim {self.dim}")
         numbers = (self.batch_idx, self.dim, self.count, self.num_vectors)
         try:
             return _HEADER.pack(
@@ -120,7 +124,13 @@ def read_header(data: bytes | memoryview) -> BlockHeader:
         raise BlockDamaged("no block starts here")
     if version > VERSION:
         raise NewerFormat(f"block version {version} is newer than {VERSION}, the newest known here")
-    if version < 1 or code not in _KNOWN_DTYPES[version] or flags & ~_KNOWN_FLAGS[version] or zero:
+    if (
+        version < 1
+        or code not in _KNOWN_DTYPES[version]
+        or flags & ~_KNOWN_FLAGS[version]
+        or zero
+        or dim >= DIM_BELOW
+    ):
         raise BlockDamaged("the header holds what no block can hold")
     if not flags & RAGGED and vectors != (0 if version == 1 else count):
         raise BlockDamaged(f"{vectors} vectors for {count} ordinals")

@@ -21,7 +21,7 @@ class QuarantineEntry:
         """Raises ValueError when `data` is not an encoded entry."""
         try:
             return cls(**json.loads(data))
-        except TypeError as error:
+        except (TypeError, RecursionError) as error:
             raise ValueError(f"not a quarantine entry: {error}") from None
 
 
@@ -45,5 +45,5 @@ class DoneRecord:
             fields = json.loads(data)
             entries = tuple(QuarantineEntry(**entry) for entry in fields.pop("quarantine"))
             return cls(**fields, quarantine=entries)
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"not a done record: {error}") from None

@@ -1,12 +1,14 @@
 """The block codec's promises."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import xxhash
 from blocks import JOB, assert_same, make_block
+from fuzzing.readers import CORPUS, look
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -99,6 +101,11 @@ def test_every_record_of_a_ragged_block_gets_its_own_matrix(block: Block) -> Non
 def test_arbitrary_bytes_raise_nothing_but_the_documented_error(data: bytes) -> None:
     with pytest.raises(BlockDamaged):
         decode(data)
+
+
+@pytest.mark.parametrize("data", sorted(CORPUS.iterdir()), ids=lambda path: path.name)
+def test_what_a_fuzzer_found_raises_nothing_but_the_documented_errors(data: Path) -> None:
+    look(data.read_bytes())
 
 
 @given(st.binary(min_size=64, max_size=200))
