@@ -5,7 +5,9 @@ not look: it would take the pages from under a reader.
 """
 
 import contextlib
+import errno
 import os
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +28,7 @@ class Environment:
         self._lmdb = environment
         self._map = _MapGuard(path)
         self._writing = threading.Lock()
+        self._pid = os.getpid()
 
     @classmethod
     def open(cls, path: Path, map_size: int, *, readonly: bool) -> "Environment":
@@ -49,7 +52,7 @@ class Environment:
                 readahead=False,
             )
         except lmdb.DiskError as error:
-            raise _as_disk_full(error, path) from None
+            raise _made_clear(error, path) from None
         except lmdb.Error as error:
             if "already open" in str(error):  # LMDB has no number for it
                 raise AlreadyOpen(f"{path}: this process has the store open already") from None
@@ -61,13 +64,22 @@ class Environment:
         return self._lmdb.open_db(name, create=create)
 
     def close(self) -> None:
-        """Waits for the snapshots of other threads. Raises CheckpointError inside one of this thread's."""
+        """Waits for the snapshots of other threads. Raises CheckpointError inside one of this thread's.
+
+        Nothing in a child that was forked: LMDB would take the parent's readers from it.
+        """
+        if self._is_forked():
+            return
         with self._map.alone("be closed"):
             self._lmdb.close()
 
     @contextlib.contextmanager
     def reading(self, *, buffers: bool = False) -> Iterator[lmdb.Transaction]:
-        """A read transaction; with `buffers` it answers memory views that are valid while it lives."""
+        """A read transaction; with `buffers` it answers memory views that are valid while it lives.
+
+        Raises CheckpointError in a child that was forked after the environment was opened.
+        """
+        self._refuse_when_forked()
         while True:
             with self._map.shared():
                 try:
@@ -88,8 +100,10 @@ class Environment:
 
         Raises:
             DiskFull: no room; nothing was written.
-            CheckpointError: this thread has a snapshot open, for whose end the map might have to wait.
+            CheckpointError: this thread has a snapshot open, for whose end the map might have to wait; or
+                this is a child that was forked after the environment was opened.
         """
+        self._refuse_when_forked()
         self._map.refuse_within("be written")
         with self._writing:
             self._make_room(recorded.num_bytes)
@@ -103,8 +117,16 @@ class Environment:
                     self._resize(2 * self._lmdb.info()["map_size"])
                 except lmdb.MapResizedError:
                     self._resize(0)
-                except (lmdb.DiskError, OSError) as error:
-                    raise _as_disk_full(error, self.path) from None
+                except (lmdb.Error, OSError) as error:
+                    raise _made_clear(error, self.path, recorded.num_bytes) from None
+
+    def _is_forked(self) -> bool:
+        return os.getpid() != self._pid
+
+    def _refuse_when_forked(self) -> None:
+        """Locks and readers are those of the parent: LMDB forbids to use them here, and does not look."""
+        if self._is_forked():
+            raise CheckpointError(f"{self.path}: opened by process {self._pid}, which forked; open it anew")
 
     def _make_room(self, num_bytes: int) -> None:
         """Grow the map first: a transaction that fills it is undone, and all of it written again."""
@@ -200,7 +222,12 @@ def _existing_bytes(path: Path) -> int:
     return 2 * data.stat().st_size if data.exists() else 0
 
 
-def _as_disk_full(error: Exception, path: Path) -> CheckpointError:
-    if any(os.strerror(code) in str(error) for code in DISK_FULL):
+def _made_clear(error: Exception, path: Path, num_bytes: int = 0) -> Exception:
+    """A full disk by its name; what LMDB says of anything but the disk as it is.
+
+    When only a part of `num_bytes` found room, LMDB says what it says of a broken disk.
+    """
+    short = os.strerror(errno.EIO) in str(error) and shutil.disk_usage(path).free < num_bytes
+    if short or any(os.strerror(code) in str(error) for code in DISK_FULL):
         return disk_full(path)
-    return CheckpointError(f"{path}: {error}")
+    return CheckpointError(f"{path}: {error}") if isinstance(error, lmdb.DiskError | OSError) else error

@@ -1,5 +1,6 @@
 """The environment's promises: it grows on line, never under a reader, and is open once in a process."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from blocks import LARGE, assert_same, make_block, open_store
 from waiting import run_aside
 
 from checkpoint import AlreadyOpen, CheckpointError, CheckpointStore, StoreDamaged
+from checkpoint.files import StoreFiles
 
 
 @pytest.fixture
@@ -125,3 +127,26 @@ def test_a_refused_opening_leaves_nothing_open(path: Path) -> None:
         assert store.committed() == set()
         assert store.num_rows() == len(store.committed_ordinals()) == 0
     assert kept.value is not None
+
+
+def test_a_forked_child_can_do_nothing_with_its_parents_store(path: Path) -> None:
+    with open_store(path) as store:
+        store.commit([make_block(0)], token=1)
+        child = os.fork()
+        if not child:
+            os._exit(num_refused(store))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        assert StoreFiles(path).owner.exists()
+        store.commit([make_block(1)], token=1)
+        assert store.committed() == {0, 1}
+
+
+def num_refused(store: CheckpointStore) -> int:
+    """Of a commit, two ways to read, and, which is let pass, closing it."""
+    refused = 0
+    for action in (lambda: store.commit([make_block(9)], token=1), store.committed, store.token, store.close):
+        try:
+            action()
+        except CheckpointError as error:
+            refused += "which forked" in str(error)
+    return refused

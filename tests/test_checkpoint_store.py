@@ -11,6 +11,7 @@ import lmdb
 import numpy as np
 import pytest
 from blocks import JOB, LARGE, assert_same, damage_block, make_block, open_store
+from disks import can_mount, small_disk
 from waiting import wait_for
 
 from checkpoint import (
@@ -28,6 +29,7 @@ from checkpoint.flight import FlightLog
 from checkpoint.owner import StoreOwner, identify
 from checkpoint.verify import verify_store
 
+ROOT = Path(__file__).resolve().parent.parent
 DONE = DoneRecord("00000-1.parquet", "ab" * 16, 3, 2, (QuarantineEntry(1, "x", 0, "empty sequence"),))
 
 
@@ -320,3 +322,41 @@ def test_no_room_for_a_small_file_is_said_as_clearly_as_for_a_commit(
         open_store(tmp_path / "00000.lmdb")
     with pytest.raises(DiskFull, match="the disk is full"):
         FlightLog.open(tmp_path / "flight.json").begin(3)
+
+
+FILL = """
+import subprocess
+from pathlib import Path
+from blocks import make_block, open_store
+from checkpoint import CheckpointStore, DiskFull
+from checkpoint.verify import verify_store
+
+path = Path("small/store")
+committed = []
+with open_store(path) as store:
+    try:
+        for index in range(10**6):
+            store.commit([make_block(index, count=64, dim=256)], token=1)
+            committed.append(index)
+    except DiskFull as error:
+        print(error)
+    assert store.committed() == set(committed)
+    assert [block.batch_idx for block in store.blocks()] == committed
+    subprocess.run(["mount", "-o", "remount,size=64m", "small"], check=True)
+    store.commit([make_block(index, count=64, dim=256)], token=1)
+    assert store.committed() == {*committed, index}
+report = verify_store(path)
+assert report.readable and not report.damaged, report
+print(len(committed))
+"""
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs user namespaces to mount a small disk")
+def test_a_full_disk_costs_no_commit_and_is_over_when_there_is_room(tmp_path: Path) -> None:
+    (tmp_path / "fill.py").write_text(FILL)
+    modules = os.pathsep.join(str(path) for path in (ROOT, ROOT / "tests"))
+    ended = small_disk(tmp_path, "4m", f"PYTHONPATH={modules} {sys.executable} fill.py")
+    assert ended.returncode == 0, ended.stderr
+    said, committed = ended.stdout.splitlines()
+    assert "the disk is full; what is committed stays, make room and resume" in said
+    assert 20 < int(committed) < 64

@@ -2,14 +2,13 @@
 
 import gzip
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from disks import can_mount, small_disk
 from factories import protein, write_fasta
 from runs import HOLDFAST, environment, holdfast
 
@@ -119,20 +118,6 @@ def test_a_wrong_password_is_said_to_be_that(home: Path, server: EmbeddedServer)
     assert "refuses the password" in line
     assert "guess" not in line
     assert not (home / "out.npy.holdfast").exists()
-
-
-def small_disk(home: Path, size: str, script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script where `small/` is a file system of its own, seen by it alone."""
-    (home / "small").mkdir()
-    mount = f"mount -t tmpfs -o size={size} tmpfs small && exec bash -c {script!r}"
-    command = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", mount]
-    env = environment(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    return subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=150, env=env)
-
-
-def can_mount() -> bool:
-    probe = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return shutil.which("unshare") is not None and subprocess.run(probe, capture_output=True).returncode == 0
 
 
 EMBED = f"{sys.executable} -m queue_app.cli embed"
