@@ -28,7 +28,7 @@ from queue_app.producer import Prepared, announce, prepare
 from queue_app.request import EmbedRequest, device_class
 from queue_app.server import EmbeddedServer
 from queue_app.settings import RuntimeConfig
-from queue_app.space import require_room
+from queue_app.space import require_local_disk, require_room
 from queue_app.states import JobState
 from queue_app.view import View
 
@@ -80,7 +80,8 @@ def embed(
     `threads` is what each CPU worker of a new job gets; a job that is there keeps its own.
 
     Raises:
-        UsageError: bad input, model or option; a job directory made for it is gone again.
+        UsageError: bad input, model or option, or checkpoints would lie on a network file system; a job
+            directory made for it is gone again.
         JobFailed: shards were given up; what is done stays, and the same command tries them again.
         KeyboardInterrupt: after the workers committed what they had.
     """
@@ -140,6 +141,7 @@ def _run_alone(run: LocalRun) -> ExportReport:
         if there and len(finished_shards(there.job, run.job_dir)) == len(there.job.shards):
             run.view.say(f"job {there.job.job_id}: all {len(there.job.shards)} shards are done already")
             return export(there.job, run.job_dir, run.output)
+        require_local_disk(run.config.scratch or run.job_dir.path)
         return _run_with_server(run, there, pids)
 
 

@@ -1,4 +1,4 @@
-"""The room that a job still needs on each disk when it is fullest, and whether it is there.
+"""Whether a job's disks will do: of a kind that checkpoints can lie on, and with room for what is to come.
 
 Only vectors are counted, which nothing makes smaller: a job that is refused would have failed later.
 """
@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from rich.filesize import decimal
 
+from checkpoint.errors import NetworkFileSystem
+from checkpoint.filesystem import refuse_network_file_system
 from queue_app.done import read_done
-from queue_app.errors import DiskFull
+from queue_app.errors import DiskFull, UsageError
 from queue_app.job import Job, JobDir, Shard
 from queue_app.settings import RuntimeConfig
 
@@ -46,6 +48,14 @@ class Room:
     def __str__(self) -> str:
         copies = ", ".join(f"{copy.name} {decimal(copy.num_bytes)}" for copy in self.copies)
         return f"{self.path}: needs {decimal(self.num_bytes)} ({copies}), {decimal(self.free_bytes)} are free"
+
+
+def require_local_disk(checkpoints: Path) -> None:
+    """Raises UsageError at once, where every shard would fail with it."""
+    try:
+        refuse_network_file_system(checkpoints)
+    except NetworkFileSystem as error:
+        raise UsageError(str(error)) from None
 
 
 def require_room(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int) -> None:

@@ -20,6 +20,7 @@ KNOWN_OF_THE_STORE = {
     "owner": {"checkpoint.owner"},
     "processes": {"checkpoint.owner"},
     "quarantine": {"checkpoint", "checkpoint.records"},
+    "space": {"checkpoint.errors", "checkpoint.filesystem"},
     "verify": {"checkpoint.records", "checkpoint.verify"},
 }
 """What each module of queue_app may import of checkpoint; all others: nothing."""

@@ -1,0 +1,42 @@
+"""What `holdfast embed` refuses before it starts anything."""
+
+from pathlib import Path
+
+import pytest
+from factories import write_fasta
+from test_checkpoint_filesystem import line, mounted
+
+from queue_app.errors import UsageError
+from queue_app.local_run import embed
+from queue_app.request import EmbedRequest
+from queue_app.settings import RuntimeConfig
+from queue_app.view import open_view
+
+
+def run(directory: Path, config: RuntimeConfig) -> None:
+    fasta = write_fasta(directory.parent / "a.fasta", 3)
+    request = EmbedRequest(inputs=[fasta], model="mock:4", output=directory / "out.npy")
+    with open_view(quiet=True) as view:
+        embed(request, queues=["cpu0"], threads=1, broker_url=None, config=config, view=view)
+
+
+def test_a_network_file_system_is_refused_before_anything_starts_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    mounted(monkeypatch, tmp_path, line(shared, "nfs4", source="host:/export"))
+    with pytest.raises(UsageError, match=r"lies on nfs4 \(host:/export.*set HOLDFAST_SCRATCH to a directory"):
+        run(shared, RuntimeConfig())
+    assert list(shared.iterdir()) == []
+
+
+def test_scratch_on_a_local_disk_is_all_that_a_network_file_system_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, scratch = tmp_path / "shared", tmp_path / "scratch"
+    shared.mkdir()
+    mounted(monkeypatch, tmp_path, line(shared, "nfs4"))
+    monkeypatch.setenv("HOLDFAST_SCRATCH", str(scratch))
+    run(shared, RuntimeConfig())
+    assert (shared / "out.npy").exists()
