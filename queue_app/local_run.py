@@ -30,7 +30,7 @@ from queue_app.server import EmbeddedServer
 from queue_app.settings import RuntimeConfig
 from queue_app.space import require_local_disk, require_room
 from queue_app.states import JobState
-from queue_app.view import View
+from queue_app.view import View, trouble_line
 
 log = logging.getLogger(__name__)
 
@@ -197,11 +197,15 @@ def _submit(run: LocalRun, prepared: Prepared, machinery: _Machinery) -> None:
 
 def _watch(run: LocalRun, job: Job, machinery: _Machinery) -> None:
     """Until the job has ended: keep server and workers up, and show how far it is."""
+    told = ""
     while True:
         _keep_up(machinery, run.view)
         now = _look(machinery.client, job.job_id, run.config)
         if now is not None:
             run.view.update(now)
+            if now.trouble and now.trouble != told:
+                run.view.say(trouble_line(now))
+            told = now.trouble
             if now.ended:
                 return _raise_unless_done(machinery.client, job, now)
         time.sleep(POLL_SECONDS)

@@ -5,6 +5,7 @@
 --            job_dir, export_by (workers | coordinator)
 --            num_shards; pending, running, done, failed, cancelled: how many shards are in that state
 --            sequences_total, sequences_done, sequences_quarantined
+--            trouble        why a shard failed last, until any of the job gets on
 -- KEYS[2]  holdfast:{job}:shard:      prefix of the shard hashes
 --   ..:<i>   state          pending | running | done | failed | cancelled
 --            num_records, queue, sent_at, not_before (server time, seconds)
@@ -59,7 +60,9 @@ end
 
 local function count(index, batches, sequences, quarantined)
   local key = shard_prefix .. index
-  redis.call('HINCRBY', job, 'sequences_done', tonumber(sequences) - number(key, 'sequences_done'))
+  local gained = tonumber(sequences) - number(key, 'sequences_done')
+  redis.call('HINCRBY', job, 'sequences_done', gained)
+  if gained > 0 then redis.call('HDEL', job, 'trouble') end
   redis.call('HINCRBY', job, 'sequences_quarantined', tonumber(quarantined) - number(key, 'quarantined'))
   if tonumber(batches) > number(key, 'batches_done') then redis.call('HSET', key, 'attempts', 0) end
   redis.call('HSET', key, 'batches_done', batches, 'sequences_done', sequences, 'quarantined', quarantined)
@@ -170,6 +173,8 @@ function op.release(index, token, reason, delay, spent)
   if spent == '0' then
     local key = shard_prefix .. index
     redis.call('HSET', key, 'attempts', math.max(0, number(key, 'attempts') - 1))
+  else
+    redis.call('HSET', job, 'trouble', 'shard ' .. index .. ': ' .. reason)
   end
   release_to_pending(index, reason, delay)
   return { 'ok' }

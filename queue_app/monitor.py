@@ -44,6 +44,8 @@ class Snapshot:
     rate: float
     eta_seconds: float | None
     workers: tuple[WorkerView, ...] = ()
+    trouble: str = ""
+    """Why nothing gets on; it is tried again all the same."""
 
     @property
     def ended(self) -> bool:
@@ -59,6 +61,7 @@ class Snapshot:
             "rate": round(self.rate, 3),
             "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
             "workers": [asdict(worker) for worker in self.workers],
+            "trouble": self.trouble or None,
         }
 
 
@@ -81,6 +84,7 @@ def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> Snaps
         rate=rate,
         eta_seconds=left / rate if rate else (0.0 if left == 0 else None),
         workers=_workers(manifest, status, live_workers(client, lease_seconds)),
+        trouble=status.trouble,
     )
 
 

@@ -117,6 +117,8 @@ class JobStatus:
     sequences_total: int
     sequences_done: int
     sequences_quarantined: int
+    trouble: str
+    """Why a shard failed last; empty as soon as any of the job gets on."""
 
     @classmethod
     def of(cls, fields: Mapping[str, str]) -> "JobStatus":
@@ -130,4 +132,5 @@ class JobStatus:
             sequences_total=int(fields.get("sequences_total", 0)),
             sequences_done=int(fields.get("sequences_done", 0)),
             sequences_quarantined=int(fields.get("sequences_quarantined", 0)),
+            trouble=fields.get("trouble", ""),
         )

@@ -108,6 +108,11 @@ def progress_line(now: Snapshot) -> str:
     return ", ".join(parts)
 
 
+def trouble_line(now: Snapshot) -> str:
+    """What the user may have to do something about, though nothing is given up yet."""
+    return f"tried again: {now.trouble}"
+
+
 def _rate_text(now: Snapshot) -> str:
     if not now.rate or now.ended:
         return ""
@@ -128,6 +133,8 @@ def describe(now: Snapshot) -> str:
     lines = [f"job {now.job}: {progress_line(now)}"]
     if now.quarantined:
         lines.append(f"  {now.quarantined:,} quarantined")
+    if now.trouble and not now.ended:
+        lines.append(f"  {trouble_line(now)}")
     counts = ", ".join(f"{count} {state}" for state, count in now.shards.items() if count)
     lines.append(f"  shards: {counts}")
     for worker in now.workers:

@@ -151,6 +151,26 @@ def test_a_full_disk_gives_one_line_and_the_work_goes_on_when_there_is_room(
     assert json.loads(ended.stdout)["embedded"] == 2000
 
 
+FILLED_HALF_WAY = """
+export HOLDFAST_SCRATCH=$PWD/small
+{embed} many.fasta -m mock:64,delay_ms=20 -o out.npy --device cpu --workers 1 --commit-seconds 0.2 2> said &
+until grep -q committed out.npy.holdfast/logs/cpu0.log 2> /dev/null; do sleep 0.1; done
+cat /dev/zero > small/fill 2> /dev/null
+until grep -q "tried again: shard .*the disk is full" said; do sleep 0.1; done
+rm small/fill
+wait $!
+"""
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs user namespaces to mount a small disk")
+def test_a_disk_that_fills_half_way_is_told_and_work_goes_on_by_itself_when_there_is_room(home: Path) -> None:
+    write_fasta(home / "many.fasta", 1000)
+    (home / "script.sh").write_text(FILLED_HALF_WAY.format(embed=EMBED))
+    ended = small_disk(home, "8m", "bash script.sh")
+    assert ended.returncode == 0, (ended.stderr, (home / "said").read_text())
+    assert "1,000 of 1,000 sequences embedded" in ended.stdout
+
+
 def test_json_is_all_that_stands_on_standard_output(home: Path) -> None:
     ended = holdfast("embed", home / "good.fasta", "-m", "mock:8", "-o", home / "out.npy", *CPU, "--json")
     answer = json.loads(ended.stdout)

@@ -328,3 +328,25 @@ def test_only_legal_transitions_happen_and_every_legal_one_does() -> None:
             seen.add((start, state(manifest)))
     legal = {(start, end) for start, ends in LEGAL_TRANSITIONS.items() for end in ends}
     assert {(start, end) for start, end in seen if start is not end} == legal
+
+
+def test_a_failed_attempt_is_trouble_until_any_shard_gets_on(manifest: CheckpointManifest, job: Job) -> None:
+    lease = lease_of(manifest, job)
+    manifest.release(lease, "DiskFull: no room", delay_seconds=1)
+    assert trouble(manifest) == "shard 0: DiskFull: no room"
+    other = lease_of(manifest, job, 1)
+    manifest.beat(other, Progress(0, 0, 0))
+    assert trouble(manifest) == "shard 0: DiskFull: no room"
+    manifest.beat(other, Progress(1, 1, 0))
+    assert trouble(manifest) == ""
+
+
+def test_an_attempt_that_was_ended_from_outside_is_no_trouble(manifest: CheckpointManifest, job: Job) -> None:
+    manifest.release(lease_of(manifest, job), "drained", counts=False)
+    assert trouble(manifest) == ""
+
+
+def trouble(manifest: CheckpointManifest) -> str:
+    status = manifest.job_status()
+    assert status is not None
+    return status.trouble
