@@ -93,19 +93,25 @@ class GPUProcessCoordinator:
         return f"{why}; it is left out"
 
     def stop(self, *, grace_seconds: float) -> None:
-        """SIGTERM to all at once, so that each can commit and give back its shard; then SIGKILL."""
-        for worker in self._workers.values():
-            if worker.process.poll() is None:
-                worker.process.terminate()
-        deadline = time.monotonic() + grace_seconds
+        """SIGTERM to all at once, so that each can commit and give back its shard; then SIGKILL.
+
+        Without any grace at once SIGKILL.
+        """
         try:
-            for worker in self._workers.values():
-                _wait_until(worker.process, deadline)
+            if grace_seconds:
+                self._let_end(time.monotonic() + grace_seconds)
         finally:
             for worker in self._workers.values():
                 kill_session(worker.process.pid)
                 worker.process.wait()
             self._workers.clear()
+
+    def _let_end(self, deadline: float) -> None:
+        for worker in self._workers.values():
+            if worker.process.poll() is None:
+                worker.process.terminate()
+        for worker in self._workers.values():
+            _wait_until(worker.process, deadline)
 
 
 def worker_command(queue: str) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import redis
 
+from queue_app import keys
 from queue_app.broker import TRANSIENT, check, connect
 from queue_app.celery_app import make_app
 from queue_app.coordinator import POLL_SECONDS, GPUProcessCoordinator
@@ -35,6 +36,7 @@ from queue_app.view import View, trouble_line
 log = logging.getLogger(__name__)
 
 IDLE_GRACE_SECONDS = 5.0
+REST_WITHIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +176,32 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
         prepared = there or run.prepare(machinery.client)
         _submit(run, prepared, machinery)
         _watch(run, prepared.job, machinery)
-        grace = IDLE_GRACE_SECONDS
-        return export(prepared.job, prepared.job_dir, run.output)
+        report = export(prepared.job, prepared.job_dir, run.output)
+        grace = _grace_of_idle(machinery)
+        return report
     except KeyboardInterrupt:
         run.view.say("stopping: each worker ends its batch and commits; Ctrl-C again leaves at once")
         raise
     finally:
         machinery.workers.stop(grace_seconds=grace)
+
+
+def _grace_of_idle(machinery: _Machinery) -> float:
+    """Of workers whose job is done: to part takes Celery 2 s, and a server that ends with us needs no words."""
+    deadline = time.monotonic() + REST_WITHIN_SECONDS
+    while machinery.server and time.monotonic() < deadline:
+        if _at_rest(machinery.client):
+            return 0.0
+        time.sleep(POLL_SECONDS / 10)
+    return IDLE_GRACE_SECONDS
+
+
+def _at_rest(client: redis.Redis) -> bool:
+    """True when every message was acknowledged: nobody has anything in hand any more."""
+    try:
+        return next(iter(client.scan_iter(keys.unacked("*")["unacked_key"])), None) is None
+    except TRANSIENT:
+        return False
 
 
 def _submit(run: LocalRun, prepared: Prepared, machinery: _Machinery) -> None:

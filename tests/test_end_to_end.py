@@ -157,6 +157,14 @@ def test_ctrl_c_commits_and_says_how_to_go_on(fasta: Path, undisturbed: Path, tm
     assert max(committed_batches(tmp_path / "out.npy.holdfast").values()) == 1
 
 
+def test_workers_of_a_finished_job_are_ended_with_nothing_in_hand(fasta: Path, tmp_path: Path) -> None:
+    holdfast("embed", fasta, "-o", tmp_path / "out.npy", "-m", "mock:4", *CPU, "--shards", "16")
+    logs = logs_of(tmp_path / "out.npy.holdfast")
+    assert logs.count("succeeded in") == 16
+    assert list((tmp_path / "out.npy.holdfast" / "checkpoints").iterdir()) == []
+    assert "Warm shutdown" not in logs
+
+
 def test_a_finished_job_is_not_computed_again(fasta: Path, tmp_path: Path) -> None:
     command = ["embed", fasta, "-o", tmp_path / "out.npy", "-m", "mock:4", *CPU]
     holdfast(*command)
