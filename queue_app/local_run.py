@@ -187,7 +187,7 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
 
 
 def _grace_of_idle(machinery: _Machinery) -> float:
-    """Of workers whose job is done: leaving takes Celery 2 s, of which a server that ends with us has no use."""
+    """Once the job is done: leaving takes Celery 2 s, of which a server that ends with us has no use."""
     deadline = time.monotonic() + REST_WITHIN_SECONDS
     while machinery.server and time.monotonic() < deadline:
         if _at_rest(machinery.client):
