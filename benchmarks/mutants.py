@@ -181,6 +181,27 @@ MUTANTS = (
         "test_queue_app_recovery.py",
     ),
     Mutant(
+        "a forked child is refused",
+        "checkpoint/environment.py",
+        "return os.getpid() != self._pid",
+        "return False",
+        "test_checkpoint_environment.py",
+    ),
+    Mutant(
+        "a short write is a full disk",
+        "checkpoint/environment.py",
+        "if short or any(",
+        "if any(",
+        "test_checkpoint_store.py -k full_disk",
+    ),
+    Mutant(
+        "room is looked for before it is needed",
+        "queue_app/space.py",
+        "if not room.is_enough:",
+        "if False:",
+        "test_queue_app_space.py",
+    ),
+    Mutant(
         "fsync of a commit",
         "checkpoint/environment.py",
         " sync=True,\n                metasync=True,",
