@@ -13,6 +13,8 @@ class Pace:
 
     lease_seconds: float
     commit_seconds: float
+    stuck_seconds: float
+    """Jobs of which, after the last fault, for so long nothing is committed, done or exported never end."""
     settings: Mapping[str, str]
     options: Sequence[str]
 
@@ -25,6 +27,7 @@ class Pace:
 QUICK = Pace(
     lease_seconds=3.0,
     commit_seconds=0.2,
+    stuck_seconds=120.0,
     settings={
         "HOLDFAST_LEASE_SECONDS": "3",
         "HOLDFAST_BEAT_SECONDS": "0.5",
@@ -37,6 +40,7 @@ QUICK = Pace(
 DEFAULTS = Pace(
     lease_seconds=RuntimeConfig.model_construct().lease_seconds,
     commit_seconds=RunOptions().commit_seconds,
+    stuck_seconds=240.0,
     settings={},
     options=["--shards", "5"],
 )

@@ -20,8 +20,6 @@ from chaos.server_faults import MESSAGE_FAULTS, SERVER_FAULTS
 from chaos.stage import EPOCH, Stage
 
 POLL_SECONDS = 0.03
-STUCK_SECONDS = 120.0
-"""Jobs of which, after the last fault, for so long nothing is committed, done or exported never end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,7 @@ class Chaos:
         """Faults that come later may mend what an earlier one broke (a flush has every job rebuilt)."""
         for fault in self.faults:
             self.jobs.submit(Manner.PLAIN, small_disk=fault.needs_small_disk)
-            self._tick_until(self._all_computing, STUCK_SECONDS)
+            self._tick_until(self._all_computing, self.plan.pace.stuck_seconds)
             self._strike(fault)
             self._drain()
             self._disarm()
@@ -230,7 +228,7 @@ class Chaos:
             self.jobs.start_producer(job)
         if stuck:
             self.stage.renew_workers()
-            self._tick_until(self._is_over, STUCK_SECONDS / 2)
+            self._tick_until(self._is_over, self.plan.pace.stuck_seconds / 2)
         for job in stuck:
             job.trouble.append(
                 "submitted again, it ended" if job.verdict else "submitted again, it did not end"
@@ -243,7 +241,7 @@ class Chaos:
     def _tick_while_it_moves(self) -> None:
         """A crowded machine is slow, which is no fault of the product."""
         moved, seen = time.monotonic(), (0, 0)
-        while not self._is_over() and time.monotonic() < moved + STUCK_SECONDS:
+        while not self._is_over() and time.monotonic() < moved + self.plan.pace.stuck_seconds:
             self._tick()
             now = (self.stage.journal.commits.total(), len(self.jobs.running()))
             if now != seen:
