@@ -104,7 +104,7 @@ def table_of_resume(shape: Shape, found: Resume) -> Table:
         ("which batches are done (keys)", found.committed_seconds),
         ("which records are done (ordinals)", found.ordinals_seconds),
         ("opening, every page of the trees looked at", found.open_seconds),
-        ("first look-up of a record", found.first_find_seconds),
+        ("first look-up of a record after that", found.first_find_seconds),
         ("look-up of a record", found.find_seconds),
         ("verify, whole, in its child process", found.verify_in_child_seconds),
     ):

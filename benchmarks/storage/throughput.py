@@ -144,8 +144,8 @@ def resume(home: Path, shape: Shape, rows_per_block: int, rounds: int) -> Resume
                 scanning.append(seconds_of(store.committed))
                 with store.snapshot() as snapshot:
                     verifying.append(seconds_of(lambda: sum(1 for _ in snapshot.blocks())))
-                    finding_first.append(seconds_of(lambda: snapshot.find(7)))
                     listing.append(seconds_of(snapshot.ordinals))
+                    finding_first.append(seconds_of(lambda: snapshot.find(7)))
                     some = range(0, shape.num_rows, shape.num_rows // 100)
                     finding.append(seconds_of(lambda: [snapshot.find(each) for each in some]) / 100)  # noqa: B023
                 num_blocks = len(store.committed())
