@@ -73,7 +73,7 @@ MUTANTS = (
         "checkpoint/store.py",
         "        self.check()  #",
         "        #",
-        "test_checkpoint_verify.py -k closed_store",
+        "test_checkpoint_pages.py -k nothing_is_written",
     ),
     Mutant(
         "damage leaves a doubt",

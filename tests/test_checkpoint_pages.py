@@ -196,6 +196,23 @@ def test_what_a_writer_would_stumble_over_is_named(path: Path, damage: Callable[
         check_pages(data, txn_id)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [free_a_used_page, free_a_page_less, count_an_entry_more, shorten_a_large_value],
+    ids=lambda damage: damage.__name__,
+)
+def test_nothing_is_written_to_a_closed_store_whose_pages_are_damaged(
+    path: Path, damage: Callable[[Content], None]
+) -> None:
+    data = path / "data.mdb"
+    content = bytearray(data.read_bytes())
+    damage(content)
+    data.write_bytes(content)
+    with pytest.raises(StoreDamaged, match="its pages are damaged"):
+        open_store(path, token=2)
+    assert data.read_bytes() == content
+
+
 def test_a_file_of_noise_is_damaged(tmp_path: Path) -> None:
     data = tmp_path / "data.mdb"
     for content in (b"", b"\xff" * 20_000, bytes(20_000)):
