@@ -26,6 +26,8 @@ FILES = (
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt"]
 
+ROBERTA = ("roberta", "xlm-roberta", "camembert")
+KNOWN = ("esm", "bert", *ROBERTA)
 ESM2_PADDING_POSITIONS = 2
 SPECIAL_TOKENS = 2
 MAX_HEADER_BYTES = 100 << 20
@@ -90,10 +92,12 @@ def _directory(path: Path, ref: str) -> ModelCard:
     if not weights:
         raise ModelError(_no_weights(path))
     family = config.get("model_type")
-    if family not in ("esm", "bert"):
-        raise ModelError(f"{path}: model_type {family!r} is not implemented; known: esm (ESM-2), bert")
+    if family not in KNOWN:
+        raise ModelError(f"{path}: model_type {family!r} is not implemented; known: {', '.join(KNOWN)}")
     try:
         dim, positions = int(config["hidden_size"]), int(config["max_position_embeddings"])
+        if family in ROBERTA:
+            positions -= int(config["pad_token_id"]) + 1  # where its positions begin
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path / 'config.json'}: lacks {error}") from None
     num_parameters = sum(_num_parameters(file) for file in weights)

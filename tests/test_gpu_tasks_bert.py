@@ -18,10 +18,18 @@ from checkpoints import (
     embed,
     plan_for,
     save_bert,
+    save_roberta,
 )
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from transformers import AutoTokenizer, BertModel
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    CamembertModel,
+    PreTrainedModel,
+    RobertaModel,
+    XLMRobertaModel,
+)
 
 from gpu_tasks import load_model
 from gpu_tasks.errors import UnsupportedModel
@@ -241,7 +249,7 @@ def change_json(path: Path, **changed: object) -> None:
 
 def plain_means(directory: Path, texts: list[str]) -> np.ndarray:
     """By transformers, over the tokens of the text."""
-    model = BertModel.from_pretrained(directory, add_pooling_layer=False).eval()
+    model = AutoModel.from_pretrained(directory, add_pooling_layer=False).eval()
     tokenizer = AutoTokenizer.from_pretrained(directory)
     with torch.inference_mode():
         hidden = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in texts]
@@ -298,3 +306,34 @@ def test_a_segment_longer_than_the_positions_is_refused_before_it_reaches_the_de
     longer = plan_for(load_model(str(MINILM)), ["kinase " * 15]).batch(0)
     with pytest.raises(ValueError, match=r"a segment of 17 tokens, but .* has 16 positions"):
         model.stage(longer)
+
+
+# ---- RoBERTa and its like: positions begin behind the padding
+
+
+@pytest.mark.parametrize("kind", [RobertaModel, XLMRobertaModel, CamembertModel])
+def test_roberta_and_its_like_have_the_vectors_of_transformers(
+    tmp_path: Path, kind: type[PreTrainedModel]
+) -> None:
+    directory = save_roberta(tmp_path, kind)
+    texts = [text for text in TEXTS if "[PAD]" not in text]
+    vectors = embed(load_model(str(directory)), texts)
+    np.testing.assert_allclose(vectors, plain_means(directory, texts), atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", [1, 4])
+def test_the_longest_roberta_text_takes_every_position(tmp_path: Path, padding: int) -> None:
+    directory = save_roberta(tmp_path, pad_token_id=padding, max_position_embeddings=64)
+    longest = 64 - (padding + 1) - 2
+    model = load_model(str(directory))
+    assert model.max_length == describe_model(str(directory)).max_length == longest
+    text = "k" * longest
+    assert len(model.tokenize([text])[0]) == longest
+    np.testing.assert_allclose(embed(model, [text]), plain_means(directory, [text]), atol=1e-4)
+
+
+def test_a_sentence_model_of_roberta_has_the_vectors_of_sentence_transformers(tmp_path: Path) -> None:
+    inner, directory = save_roberta(tmp_path / "inner"), tmp_path / "whole"
+    save_sentence_model(inner, directory, normalize=True)
+    vectors = embed(load_model(str(directory)), TEXTS[:30])
+    np.testing.assert_allclose(vectors, encode(directory, TEXTS[:30]), atol=1e-4)

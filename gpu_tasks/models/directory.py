@@ -9,7 +9,7 @@ import torch
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models import Dtype, Pool
-from gpu_tasks.models.bert import load_bert
+from gpu_tasks.models.bert import ROBERTA, first_position, load_bert
 from gpu_tasks.models.esm2 import load_esm2
 from gpu_tasks.models.packed import PackedModel
 from gpu_tasks.models.residues import load_residues
@@ -61,7 +61,7 @@ def _load_bert(directory: Path, config: dict[str, Any], on: TorchDevice, dtype: 
     modules = read_modules(directory)
     inner = modules.transformer if modules else directory
     tokenizer = load_texts(inner, lower_case=modules is not None and modules.lower_case)
-    positions = config["max_position_embeddings"]
+    positions = config["max_position_embeddings"] - first_position(config)
     longest = min(positions, (modules.max_seq_length if modules else None) or positions)
     return PackedModel(
         name=directory.name,
@@ -79,5 +79,5 @@ def _load_bert(directory: Path, config: dict[str, Any], on: TorchDevice, dtype: 
 
 _FAMILIES: dict[str, Callable[[Path, dict[str, Any], TorchDevice, torch.dtype], PackedModel]] = {
     "esm": _load_esm2,
-    "bert": _load_bert,
+    **dict.fromkeys(("bert", *ROBERTA), _load_bert),
 }
