@@ -174,6 +174,13 @@ MUTANTS = (
         "test_queue_app_worker.py",
     ),
     Mutant(
+        "a child stopped between shards is ended",
+        "queue_app/pulse.py",
+        " and not _was_stopped(child_pid)",
+        "",
+        "test_queue_app_pulse.py",
+    ),
+    Mutant(
         "a silent queue is passed over",
         "queue_app/routing.py",
         "live_workers(client, lease_seconds / 3)",

@@ -2,7 +2,8 @@
 
 A child that hangs in a kernel or a driver still beats its lease, from a thread of its own; only its work
 stands still. One that was stopped, or whose threads all wait for one that holds the interpreter, beats
-nothing: its lease goes to another, so it has to go too.
+nothing: its lease goes to another, so it has to go too. One that was stopped between two shards has none,
+but may have been handed the next.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 _WORK = struct.Struct("<QQ")  # the process at work (0: none), and how many batches were begun
 _TICKS = struct.Struct("<Q")  # of a thread that never waits: apart, for it writes beside the other
@@ -75,13 +77,15 @@ class Pulse:
         return self._clock() - self._since
 
     def is_stopped(self, child_pid: int, patience: float) -> bool:
-        """True when the child, at work, has not run at all for `patience` seconds while this process has.
+        """True when the child has not run at all for `patience` seconds while this process has.
 
-        Who looks seldom was stopped too (with the child, most likely), and begins anew.
+        Beside work nothing ticks, and loading a model may hold the interpreter for long: there only a
+        signal counts. Who looks seldom was stopped too (with the child, most likely), and begins anew.
         """
         now, ticks = self._clock(), self._ticks()
         looked_away = now - self._looked > patience / 2
-        if ticks != self._ticks_seen or looked_away or self._work()[0] != child_pid:
+        may_run = self._work()[0] != child_pid and not _was_stopped(child_pid)
+        if ticks != self._ticks_seen or looked_away or may_run:
             self._ticks_seen, self._stopped_since = ticks, now
         self._looked = now
         return now - self._stopped_since >= patience
@@ -92,3 +96,12 @@ class Pulse:
 
     def _ticks(self) -> int:
         return int(_TICKS.unpack_from(self._memory, _WORK.size)[0])
+
+
+def _was_stopped(pid: int) -> bool:
+    """By a signal: state T of proc_pid_stat(5). False where there is no such file."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] == "T"

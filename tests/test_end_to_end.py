@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import redis
 import torch
 from blocks import damage_block
 from checkpoints import save_esm2
@@ -32,6 +33,7 @@ from runs import (
 from safetensors.numpy import save_file
 from waiting import wait_for
 
+from queue_app import keys
 from queue_app.broker import connect
 from queue_app.server import ServerAddress
 
@@ -110,6 +112,17 @@ def test_a_child_that_was_stopped_for_good_is_replaced(
         assert job.wait(timeout=120) == 0
     assert bytes_of(output) == bytes_of(undisturbed)
     assert max(committed_batches(tmp_path / "out.npy.holdfast").values()) == 1
+
+
+def test_a_child_that_was_stopped_while_it_had_nothing_to_do_is_replaced(
+    fasta: Path, client: redis.Redis, server_url: str, tmp_path: Path
+) -> None:
+    output, broker = tmp_path / "out.npy", {"HOLDFAST_BROKER_URL": server_url}
+    with running("worker", "cpu0", **broker, HOLDFAST_PRELOAD_TORCH="0"):
+        wait_for(lambda: client.hlen(keys.WORKERS), "the worker")
+        os.kill(json.loads(client.hvals(keys.WORKERS)[0])["child_pid"], signal.SIGSTOP)
+        holdfast("enqueue", fasta, "-o", output, "-m", "mock:4", "--queues", "cpu0", **broker)
+        wait_for((tmp_path / "out.npy.meta.json").exists, "the output")
 
 
 def test_a_killed_worker_is_started_again_and_costs_nothing(

@@ -1,6 +1,8 @@
 """When a worker's child counts as hung."""
 
 import os
+import signal
+import subprocess
 
 from waiting import wait_for
 
@@ -82,7 +84,8 @@ def test_a_child_that_hangs_in_a_kernel_is_not_stopped() -> None:
 def test_an_idle_child_is_not_stopped() -> None:
     now = 0.0
     pulse = Pulse(lambda: now)
-    assert not any(look(pulse) for now in range(40))
+    for now in range(40):  # noqa: B007
+        assert not look(pulse)
 
 
 def test_a_parent_that_was_stopped_too_looks_again_before_it_judges() -> None:
@@ -99,3 +102,21 @@ def test_a_child_at_work_shows_that_it_runs() -> None:
     with pulse.at_work():
         before = pulse._ticks()
         wait_for(lambda: pulse._ticks() > before, "a tick")
+
+
+def test_an_idle_child_that_a_signal_stopped_is_stopped_once_patience_is_over() -> None:
+    now = 0.0
+    pulse = Pulse(lambda: now)
+    with subprocess.Popen(["sleep", "60"]) as child:
+        try:
+            for now in range(40):  # noqa: B007
+                assert not pulse.is_stopped(child.pid, patience=15)
+            child.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+            answers = []
+            for now in range(40, 57):  # noqa: B007
+                answers.append(pulse.is_stopped(child.pid, patience=15))
+            child.send_signal(signal.SIGCONT)
+        finally:
+            child.kill()
+    assert answers == [False] * 14 + [True] * 3
