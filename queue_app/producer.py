@@ -67,9 +67,16 @@ def submit(request: EmbedRequest, *, broker_url: str, queues: Sequence[str], thr
     check(client, broker_url)
     with job_directory(request.directory, wait=True):
         prepared = prepare(request, client=client, device_class=device_class(queues), threads=threads)
-        require_room(prepared.job, prepared.job_dir, runtime_config(), num_workers=len(queues))
+        _require_room(prepared, num_workers=len(queues))
         announce(client, make_app(broker_url), prepared, queues, resend_all=prepared.created)
     return prepared
+
+
+def _require_room(prepared: Prepared, *, num_workers: int) -> None:
+    """A scratch directory is each worker's own, and may be large where this host's is small."""
+    config = runtime_config()
+    num_here = num_workers if config.scratch is None else 0
+    require_room(prepared.job, prepared.job_dir, config, num_workers=num_here)
 
 
 # ---- the job directory

@@ -59,7 +59,10 @@ def require_local_disk(checkpoints: Path) -> None:
 
 
 def require_room(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int) -> None:
-    """Raises DiskFull, before anything is computed, when what is left of the job cannot fit."""
+    """Raises DiskFull, before anything is computed, when what is left of the job cannot fit.
+
+    `num_workers` counts those that keep their checkpoints on the disks of this host.
+    """
     for room in rooms(job, job_dir, config, num_workers=num_workers):
         if not room.is_enough:
             raise DiskFull(f"{room}; make room and run the same command again")
@@ -71,8 +74,9 @@ def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int)
     results = Copy("results", job_dir.results, _bytes_of(job, left))
     stores = job_dir.checkpoint(0, job.job_id, config.scratch).parent
     kept = job.run.keep_checkpoints if config.keep_checkpoints is None else config.keep_checkpoints
-    under_way = sorted(left, key=lambda shard: shard.num_records)[-num_workers:]
-    checkpoints = Copy("checkpoints", stores, _bytes_of(job, left if kept else under_way))
+    under_way = sorted(left, key=lambda shard: -shard.num_records)[:num_workers]
+    stored = left if kept and num_workers else under_way
+    checkpoints = Copy("checkpoints", stores, _bytes_of(job, stored))
     output = Copy("output", Path(job.output), _bytes_of(job, job.shards))
     computing = [results, checkpoints]
     exporting = [results, output, *([checkpoints] if kept else [])]

@@ -64,6 +64,12 @@ def test_kept_checkpoints_are_counted_whole_at_both_moments(job: Job, job_dir: J
     assert exporting == {"results": 600, "output": 600, "checkpoints": 600}
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_checkpoints_of_workers_elsewhere_need_no_room_here(job: Job, job_dir: JobDir, keep: bool) -> None:
+    of_others = replace(job, run=RunOptions(keep_checkpoints=keep))
+    assert copies(of_others, job_dir, num_workers=0) == [{"results": 600}, {"results": 600, "output": 600}]
+
+
 def test_what_is_published_already_needs_no_more_room(job: Job, job_dir: JobDir) -> None:
     publish(job_dir, 1)
     computing, exporting = copies(job, job_dir)
