@@ -2,7 +2,8 @@
 
     python benchmarks/mutants.py
 
-Each mutant is a copy of the checkout with one guard removed; the tests named with it must fail there.
+Each mutant is a copy of the checkout with one guard removed; the tests named with it must fail there, and
+pass where nothing was removed.
 """
 
 import os
@@ -254,25 +255,29 @@ MUTANTS = (
 
 
 def main() -> int:
+    for tests in sorted({mutant.tests for mutant in MUTANTS}):
+        if failed := first_failure(tests):
+            raise SystemExit(f"{tests}: {failed} fails though nothing was removed")
     table = Table("guard removed", "file", "noticed by")
     survivors = 0
     for mutant in MUTANTS:
-        noticed = first_failure(mutant)
+        noticed = first_failure(mutant.tests, mutant)
         survivors += noticed is None
         table.add_row(mutant.guard, mutant.file, noticed or "[bold red]nobody[/]")
     Console(highlight=False, width=140).print(table)
     return 1 if survivors else 0
 
 
-def first_failure(mutant: Mutant) -> str | None:
-    """The name of the first test that fails without the guard; None when all pass."""
+def first_failure(tests: str, mutant: Mutant | None = None) -> str | None:
+    """The name of the first test that fails, without the mutant's guard; None when all pass."""
     with tempfile.TemporaryDirectory(prefix="holdfast-mutant-") as scratch:
         copy = Path(scratch)
         for name in COPIED:
             copy_one = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy_one(ROOT / name, copy / name)
-        remove_guard(copy / mutant.file, mutant)
-        command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider tests/{mutant.tests}"
+        if mutant:
+            remove_guard(copy / mutant.file, mutant)
+        command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider tests/{tests}"
         env = {**os.environ, "PYTHONPATH": str(copy)}
         ended = subprocess.run(command.split(), cwd=copy, env=env, capture_output=True, text=True)
     failed = [line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]

@@ -127,7 +127,7 @@ def test_a_job_begun_with_version_1_blocks_resumes_to_the_same_bytes(
 ) -> None:
     prepared = make()
     with monkeypatch.context() as patch:
-        patch.setattr("checkpoint.store.encode", encode_version_1)
+        patch.setattr("checkpoint.store.encode_into", lambda _, block, job: encode_version_1(block, job))
         assert Attempt(prepared, stop_before=7).run() is None
     second = Attempt(prepared, token=2)
     make_version_1(second.store_path)
