@@ -17,7 +17,7 @@ from checkpoint.errors import (
 from checkpoint.records import DoneRecord, QuarantineEntry
 from checkpoint.snapshot import Snapshot
 from checkpoint.store import CheckpointStore
-from checkpoint.writer import CheckpointTrigger, CheckpointWriter
+from checkpoint.writer import CheckpointTrigger, CheckpointWriter, WriterTimes
 
 __all__ = [
     "AlreadyOpen",
@@ -36,6 +36,7 @@ __all__ = [
     "Snapshot",
     "StaleToken",
     "StoreDamaged",
+    "WriterTimes",
     "WrongJob",
     "bfloat16_from_float32",
     "bfloat16_to_float32",

@@ -32,7 +32,6 @@ class Way:
     name: str
     write: Callable[[Path, Iterable[Commit]], None]
     read: Callable[[Path], Iterator[npt.NDArray[Any]]]
-    is_safe: bool = True
 
 
 def sync(path: Path) -> None:
@@ -172,7 +171,6 @@ WAYS = (
         "torch.save, no fsync",
         one_file_per_commit(".pt", save_torch, synced=False),
         each_file(load_torch),
-        is_safe=False,
     ),
     Way("plain file", write_plain, read_plain),
     Way("h5py", append_hdf5, read_hdf5),
