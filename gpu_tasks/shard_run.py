@@ -120,7 +120,10 @@ class ShardRun:
             self.report(committed_progress(plan, committed, len(quarantined), rejected))
             log.info("committed %s batches=%s", self.label, ",".join(map(str, sorted(batches))))
 
-        log.info("computing %s batches=%d resumed=%d", self.label, plan.num_batches, len(committed))
+        log.info(
+            "computing %s batches=%d tokens=%d fill=%.3f resumed=%d",
+            self.label, plan.num_batches, plan.num_tokens, plan.fill, len(committed),
+        )  # fmt: skip
         self.report(committed_progress(plan, committed, len(quarantined), rejected))
         patience = Patience(self.config.probe_after_deaths, self.config.quarantine_after_deaths)
         flight = FlightLog.open(self.store_path / "flight.json", patience)

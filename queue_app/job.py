@@ -16,7 +16,7 @@ LongRule = Literal["window", "truncate", "error"]
 Alphabet = Literal["protein", "dna", "text"]
 
 JOB_SCHEMA = 1
-PLANNER_VERSION = 1
+PLANNER_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
