@@ -16,12 +16,22 @@ from gpu_tasks.windows import Vectors
 StoreDtype = Literal["float32", "float16"]
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceSeconds:
+    """How long the device itself was at a batch. On the host nothing is copied."""
+
+    copy_in: float = 0.0
+    compute: float = 0.0
+    copy_out: float = 0.0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Fetched:
     """One vector per row, [n, dim] in the store's dtype, and whether all its numbers are finite, bool[n]."""
 
     embeddings: Vectors
     finite: npt.NDArray[np.bool_]
+    seconds: DeviceSeconds = DeviceSeconds()
 
 
 class Pending(Protocol):

@@ -7,14 +7,14 @@ that it hands over, never for the device.
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
 
 from gpu_tasks.batching import BatchPlan, Ordinals, TokenBatch
-from gpu_tasks.device import Fetched, Pending, Staged, StoreDtype
+from gpu_tasks.device import DeviceSeconds, Fetched, Pending, Staged, StoreDtype
 from gpu_tasks.errors import OutOfMemory
 from gpu_tasks.loader import Loaded, Loader
 from gpu_tasks.memory import compute_again
@@ -42,14 +42,27 @@ class InferenceResult:
 
 @dataclass(slots=True)
 class Timings:
-    """Where the caller's thread spent its time, in seconds.
+    """Where the time went, in seconds.
 
-    On CUDA `compute_seconds` is the time to queue the work; the wait for its end is in `fetch_seconds`.
+    The caller's thread: `wait` for a loaded batch, `launch` of its computation (on the host that is the
+    computation itself), `fetch` of its vectors. The device: `copy_in`, `compute`, `copy_out`, which on
+    CUDA run beside all of that and beside each other.
     """
 
-    wait_seconds: float = 0.0
-    compute_seconds: float = 0.0
-    fetch_seconds: float = 0.0
+    wait: float = 0.0
+    launch: float = 0.0
+    fetch: float = 0.0
+    copy_in: float = 0.0
+    compute: float = 0.0
+    copy_out: float = 0.0
+
+    def add(self, device: DeviceSeconds) -> None:
+        self.copy_in += device.copy_in
+        self.compute += device.compute
+        self.copy_out += device.copy_out
+
+    def __str__(self) -> str:
+        return " ".join(f"{field.name}={getattr(self, field.name):.3f}s" for field in fields(self))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +157,7 @@ class AsyncInferenceRunner:
     def _next(self, loader: Loader) -> Loaded | None:
         started = perf_counter()
         loaded = next(loader, None)
-        self.timings.wait_seconds += perf_counter() - started
+        self.timings.wait += perf_counter() - started
         return loaded
 
     def _launch(self, loaded: Loaded) -> _Flight:
@@ -152,14 +165,15 @@ class AsyncInferenceRunner:
         try:
             return _Flight(loaded.batch, loaded.staged.launch(self.store_dtype))
         finally:
-            self.timings.compute_seconds += perf_counter() - started
+            self.timings.launch += perf_counter() - started
 
     def _land(self, flights: deque[_Flight], *, keep: int) -> Iterator[InferenceResult]:
         while len(flights) > keep:
             flight = flights.popleft()
             started = perf_counter()
             fetched = flight.pending.wait()
-            self.timings.fetch_seconds += perf_counter() - started
+            self.timings.fetch += perf_counter() - started
+            self.timings.add(fetched.seconds)
             yield _result(flight.batch, fetched, split=False)
 
     def _resumed(

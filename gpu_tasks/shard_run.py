@@ -127,8 +127,9 @@ class ShardRun:
         self.report(committed_progress(plan, committed, len(quarantined), rejected))
         patience = Patience(self.config.probe_after_deaths, self.config.quarantine_after_deaths)
         flight = FlightLog.open(self.store_path / "flight.json", patience)
+        runner = AsyncInferenceRunner(self.model, store_dtype=self.job.options.store_dtype)
         run = GuardedRun(
-            runner=AsyncInferenceRunner(self.model, store_dtype=self.job.options.store_dtype),
+            runner=runner,
             plan=plan,
             flight=flight,
             committed=frozenset(committed),
@@ -142,6 +143,7 @@ class ShardRun:
                        *not_finite_entries(result, self.lease, records)]  # fmt: skip
                 quarantined.update(entry.ordinal for entry in bad)
                 writer.put(as_block(result), bad)
+        log.info("inference %s %s", self.label, runner.timings)
         log.info("checkpoints %s %s", self.label, writer.times)
         flight.rest()
 

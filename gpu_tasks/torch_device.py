@@ -4,13 +4,16 @@ On CUDA there are three streams: copies in, compute, copies out. All computing h
 that kernels run in one order and cuBLAS keeps one workspace; events tie the streams together.
 Pinned memory comes from torch's caching host allocator, which hands a block out again only after the
 copies that used it: with a bounded number of batches under way, that is a bounded ring of buffers.
+Each of the three stations is an NVTX range, for Nsight Systems, and is timed by events.
 """
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gpu_tasks.device import Fetched, HostPending, Pending
+from gpu_tasks.device import DeviceSeconds, Fetched, HostPending, Pending
 from gpu_tasks.errors import DeviceUnavailable, OutOfMemory
 
 Int64s = npt.NDArray[np.int64]
@@ -105,9 +108,11 @@ class CpuUpload:
     tensor: Tensor
 
     def compute(self, function: Compute) -> HostPending:
+        started = perf_counter()
         with torch.inference_mode():
             outputs = function(self.tensor)
-        return HostPending(Fetched(outputs.embeddings.numpy(), outputs.finite.numpy()))
+        seconds = DeviceSeconds(compute=perf_counter() - started)
+        return HostPending(Fetched(outputs.embeddings.numpy(), outputs.finite.numpy(), seconds))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,9 +127,10 @@ class CudaDevice:
 
     def upload(self, array: Int64s) -> "CudaUpload":
         try:
-            with torch.cuda.stream(self.copy_in):
-                tensor = torch.from_numpy(array).pin_memory().to(self.device, non_blocking=True)
-                return CudaUpload(self, tensor, self.copy_in.record_event())
+            pinned = torch.from_numpy(array).pin_memory()
+            with _station("copy in", self.copy_in) as span:
+                tensor = pinned.to(self.device, non_blocking=True)
+            return CudaUpload(self, tensor, span)
         except torch.OutOfMemoryError as error:
             message = str(error)
         torch.cuda.empty_cache()
@@ -138,46 +144,75 @@ class CudaDevice:
 class CudaUpload:
     on: CudaDevice
     tensor: Tensor
-    arrived: torch.cuda.Event
+    copy_in: "Span"
 
     def compute(self, function: Compute) -> "CudaPending":
         try:
-            return self._copy_out(self._compute(function))
+            return self._copy_out(*self._compute(function))
         except torch.OutOfMemoryError as error:
             message = str(error)
         # Only outside the handler: until then the traceback keeps the activations alive.
         torch.cuda.empty_cache()
         raise OutOfMemory(message)
 
-    def _compute(self, function: Compute) -> Outputs:
-        with torch.inference_mode(), torch.cuda.stream(self.on.compute):
-            self.on.compute.wait_event(self.arrived)
+    def _compute(self, function: Compute) -> tuple[Outputs, "Span"]:
+        self.on.compute.wait_event(self.copy_in.end)
+        with torch.inference_mode(), _station("compute", self.on.compute) as span:
             # The allocator must not reuse memory of one stream while another still reads it.
             self.tensor.record_stream(self.on.compute)
-            return function(self.tensor)
+            outputs = function(self.tensor)
+        return outputs, span
 
-    def _copy_out(self, outputs: Outputs) -> "CudaPending":
-        with torch.inference_mode(), torch.cuda.stream(self.on.copy_out):
-            self.on.copy_out.wait_event(self.on.compute.record_event())
+    def _copy_out(self, outputs: Outputs, compute: "Span") -> "CudaPending":
+        self.on.copy_out.wait_event(compute.end)
+        with torch.inference_mode(), _station("copy out", self.on.copy_out) as span:
             embeddings, finite = (_to_pinned(part) for part in (outputs.embeddings, outputs.finite))
-            # A blocking event sleeps where the default one spins: the core belongs to the writer.
-            landed = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-            landed.record(self.on.copy_out)
         outputs.embeddings.record_stream(self.on.copy_out)
         outputs.finite.record_stream(self.on.copy_out)
-        return CudaPending(embeddings, finite, landed)
+        return CudaPending(embeddings, finite, (self.copy_in, compute, span))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CudaPending:
     embeddings: Tensor
     finite: Tensor
-    landed: torch.cuda.Event
+    spans: tuple["Span", "Span", "Span"]
 
     def wait(self) -> Fetched:
-        self.landed.synchronize()
+        *_, copy_out = self.spans
+        copy_out.end.synchronize()
+        seconds = DeviceSeconds(*(span.seconds for span in self.spans))
         # Copied, so that the pinned blocks go back to the ring however long the caller keeps its result.
-        return Fetched(self.embeddings.numpy().copy(), self.finite.numpy().copy())
+        return Fetched(self.embeddings.numpy().copy(), self.finite.numpy().copy(), seconds)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Span:
+    """A stretch of one stream's work."""
+
+    start: torch.cuda.Event
+    end: torch.cuda.Event
+
+    @property
+    def seconds(self) -> float:
+        """Only once `end` has been reached."""
+        milliseconds: float = self.start.elapsed_time(self.end)
+        return milliseconds / 1000
+
+
+@contextmanager
+def _station(name: str, stream: torch.cuda.Stream) -> Iterator[Span]:
+    """Queue work on a stream, between two events."""
+    span = Span(_event(), _event())
+    with torch.cuda.nvtx.range(f"holdfast {name}"), torch.cuda.stream(stream):
+        span.start.record(stream)
+        yield span
+        span.end.record(stream)
+
+
+def _event() -> torch.cuda.Event:
+    # A blocking event sleeps where the default one spins: the core belongs to the writer.
+    return torch.cuda.Event(enable_timing=True, blocking=True)  # type: ignore[no-untyped-call]
 
 
 def _open_cuda(index: int) -> CudaDevice:

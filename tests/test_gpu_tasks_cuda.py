@@ -1,5 +1,6 @@
 """What holds on a CUDA device, where there is one."""
 
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,15 @@ def test_one_batch_is_under_way_while_another_is_fetched(esm2: Path) -> None:
     started: list[int] = []
     for result in AsyncInferenceRunner(model).run(plan_for(model, SEQUENCES), on_start=started.append):
         assert started[-1] == min(result.batch_idx + 1, plan_for(model, SEQUENCES).num_batches - 1)
+
+
+def test_the_device_tells_how_long_each_station_took(esm2: Path) -> None:
+    model = load_model(str(esm2), device="cuda")
+    runner = AsyncInferenceRunner(model)
+    deque(runner.run(plan_for(model, SEQUENCES)), maxlen=0)
+    timings = runner.timings
+    assert min(timings.copy_in, timings.compute, timings.copy_out) > 0
+    assert timings.compute > timings.copy_in + timings.copy_out
 
 
 def test_minilm_has_the_vectors_of_the_cpu() -> None:

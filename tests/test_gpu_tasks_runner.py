@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from checkpoints import plan_for
+from checkpoints import MINILM, plan_for
 from factories import protein
 
-from gpu_tasks import AsyncInferenceRunner
+from gpu_tasks import AsyncInferenceRunner, load_model
 from gpu_tasks.batching import BatchPlan, TokenBatch
 from gpu_tasks.device import HostPending, StoreDtype
 from gpu_tasks.loader import Loader
@@ -243,3 +243,17 @@ def test_what_goes_wrong_reaches_the_caller_at_its_batch(
     with pytest.raises(ConnectionError, match="the device has left"):
         next(results)
     assert not loader_threads()
+
+
+# ---- where the time went
+
+
+def test_on_the_host_launching_a_batch_is_computing_it() -> None:
+    model = load_model(str(MINILM))
+    runner = AsyncInferenceRunner(model)
+    results = list(runner.run(plan_for(model, ["a protein kinase", "of", "a ribosome " * 40])))
+    timings = runner.timings
+    assert len(results) > 0
+    assert 0 < timings.compute <= timings.launch
+    assert (timings.copy_in, timings.copy_out) == (0, 0)
+    assert str(timings).startswith(f"wait={timings.wait:.3f}s launch={timings.launch:.3f}s fetch=")
