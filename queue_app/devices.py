@@ -9,6 +9,12 @@ from pathlib import Path
 from queue_app.errors import UsageError
 from queue_app.settings import RuntimeConfig
 
+NATIVE = {
+    "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
+}
+"""What Linux calls a processor's arithmetic in a dtype, on x86 and Arm."""
+
 
 def count_gpus(config: RuntimeConfig) -> int:
     """The CUDA devices this process is granted."""
@@ -41,6 +47,15 @@ def _numbers(device: str) -> list[int]:
         return sorted({int(part) for part in device.split(",")})
     except ValueError:
         raise UsageError(f"--device {device}: write auto, cpu, or device numbers such as 0,1") from None
+
+
+def is_emulated(dtype: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """True when this processor is known to have no arithmetic of its own for the dtype."""
+    if dtype not in NATIVE or not cpuinfo.exists():
+        return False
+    lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
+    flags = [set(flags.split()) for name, _, flags in lines if name.strip() in ("flags", "Features")]
+    return bool(flags) and not flags[0] & NATIVE[dtype]
 
 
 def num_cores() -> int:

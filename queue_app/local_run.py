@@ -17,6 +17,7 @@ from queue_app import keys
 from queue_app.broker import TRANSIENT, check, connect
 from queue_app.celery_app import make_app
 from queue_app.coordinator import POLL_SECONDS, GPUProcessCoordinator
+from queue_app.devices import is_emulated
 from queue_app.done import finished_shards
 from queue_app.errors import DiskFull, JobFailed, UsageError
 from queue_app.export import ExportReport, check_output, export
@@ -214,6 +215,8 @@ def _submit(run: LocalRun, prepared: Prepared, machinery: _Machinery) -> None:
         f"job {job.job_id} {what}: {job.counts.num_records:,} sequences in {len(job.shards)} shards, "
         f"{sent} to do, on {', '.join(run.queues)}"
     )
+    if job.options.device_class == "cpu" and is_emulated(job.options.dtype):
+        run.view.say(f"this processor only emulates {job.options.dtype}: --dtype float32 is much faster")
 
 
 def _watch(run: LocalRun, job: Job, machinery: _Machinery) -> None:

@@ -1,0 +1,42 @@
+"""What is known of this host's devices without torch."""
+
+from pathlib import Path
+
+import pytest
+
+from queue_app.devices import is_emulated
+
+X86 = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2 {}\n"
+ARM = "processor\t: 0\nFeatures\t: fp asimd {}\n"
+
+
+@pytest.mark.parametrize(
+    ("template", "dtype", "flag"),
+    [
+        (X86, "bfloat16", "avx512_bf16"),
+        (X86, "bfloat16", "amx_bf16"),
+        (ARM, "bfloat16", "bf16"),
+        (X86, "float16", "avx512_fp16"),
+        (ARM, "float16", "asimdhp"),
+    ],
+)
+def test_a_half_precision_is_emulated_unless_the_processor_says_otherwise(
+    tmp_path: Path, template: str, dtype: str, flag: str
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(template.format("sse2"))
+    assert is_emulated(dtype, cpuinfo)
+    cpuinfo.write_text(template.format(flag))
+    assert not is_emulated(dtype, cpuinfo)
+
+
+def test_float32_is_never_emulated(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(X86.format("sse2"))
+    assert not is_emulated("float32", cpuinfo)
+
+
+def test_a_host_that_does_not_tell_is_taken_for_able(tmp_path: Path) -> None:
+    assert not is_emulated("bfloat16", tmp_path / "missing")
+    (tmp_path / "cpuinfo").write_text("processor : 0\n")
+    assert not is_emulated("bfloat16", tmp_path / "cpuinfo")
