@@ -1,5 +1,6 @@
 """A real server for the tests: on loopback, a free port and a private directory, always stopped."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ from queue_app.server import EmbeddedServer
 # A deadline would turn a busy machine into a failed promise.
 settings.register_profile("holdfast", deadline=None)
 settings.load_profile("holdfast")
+
+# The models of the tests are small: their products on many threads are mostly waiting for each other.
+# Workers set their own number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in the background deaf to Ctrl-C, and so would be every command of the tests.
