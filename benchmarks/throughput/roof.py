@@ -1,0 +1,79 @@
+"""What the machine can do at best: matrix products, the fastest of many runs."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from shapes import Arithmetic
+
+SQUARE = {"cpu": 2048, "cuda": 8192}
+SLOW_RATIO = 4.0
+"""A processor without bfloat16 arithmetic takes tens of times as long with it; one that has it, less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roof:
+    """In FLOP/s: the products of the model's own layers one after the other, and one of two large squares."""
+
+    layers: float
+    square: float
+
+    @property
+    def best(self) -> float:
+        return max(self.layers, self.square)
+
+
+def measure_roof(
+    arithmetic: Arithmetic, num_tokens: int, *, dtype: str, device: str = "cpu", seconds: float = 2.0,
+    square: int | None = None,
+) -> Roof:  # fmt: skip
+    """Each product for so many seconds, and the fastest run of it."""
+    products = arithmetic.products(num_tokens)
+    took = [product_seconds(product, dtype, device, seconds / len(products)) for product in products]
+    side = square or SQUARE[device.partition(":")[0]]
+    of_square = product_seconds((side, side, side), dtype, device, seconds)
+    return Roof(sum(map(num_flops, products)) / sum(took), num_flops((side, side, side)) / of_square)
+
+
+def num_flops(product: Sequence[int]) -> float:
+    rows, inner, columns = product
+    return 2.0 * rows * inner * columns
+
+
+def product_seconds(product: Sequence[int], dtype: str, device: str, seconds: float) -> float:
+    rows, inner, columns = product
+    left = torch.randn(rows, inner, device=device).to(getattr(torch, dtype))
+    right = torch.randn(columns, inner, device=device).to(getattr(torch, dtype))
+    return fastest(lambda: torch.nn.functional.linear(left, right), device, seconds)
+
+
+@torch.inference_mode()
+def fastest(action: Callable[[], object], device: str, seconds: float) -> float:
+    """The shortest run of all that begin within so many seconds, five at least; two before don't count."""
+    took: list[float] = []
+    ends = time.perf_counter() + seconds
+    while len(took) < 7 or time.perf_counter() < ends:
+        settle(device)
+        started = time.perf_counter()
+        action()
+        settle(device)
+        took.append(time.perf_counter() - started)
+    return min(took[2:])
+
+
+def settle(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def computes_bfloat16(device: str = "cpu") -> bool:
+    """Whether bfloat16 is worth measuring: the processor has arithmetic for it, or is fast without."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return True
+    single, half = (
+        product_seconds((256, 256, 256), dtype, device, 0.05) for dtype in ("float32", "bfloat16")
+    )
+    return half < single * SLOW_RATIO
