@@ -15,7 +15,7 @@ from queue_app.job import JobDir
 from queue_app.lookup import snapshots
 
 NUM_RESIDUES = 30
-EVERY_SECONDS = 0.02
+EVERY_SECONDS = 0.05
 MODEL = "mock:16"
 
 

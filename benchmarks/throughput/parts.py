@@ -68,6 +68,7 @@ class Bench:
     highlights: list[Highlight] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    _loaded: dict[tuple[Path, str], Ours] = field(default_factory=dict)
     _roofs: dict[tuple[Path, str], Roof] = field(default_factory=dict)
 
     @cached_property
@@ -84,7 +85,10 @@ class Bench:
         return proteins(self.settings.num_proteins)
 
     def load(self, path: Path, dtype: str) -> Ours:
-        return Ours.load(path, dtype=dtype, threads=self.settings.threads)
+        """Once for each model and dtype."""
+        if (path, dtype) not in self._loaded:
+            self._loaded[path, dtype] = Ours.load(path, dtype=dtype, threads=self.settings.threads)
+        return self._loaded[path, dtype]
 
     def roof(self, path: Path, dtype: str) -> Roof:
         """Measured once for each model and dtype."""

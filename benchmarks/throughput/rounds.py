@@ -11,7 +11,7 @@ import numpy.typing as npt
 T = TypeVar("T")
 Vectors = npt.NDArray[Any]
 NUM_WARM = 16
-LEAST_COSINE = {"float32": 0.999, "bfloat16": 0.9, "float16": 0.99}
+LEAST_COSINE = {"float32": 0.999, "bfloat16": 0.99, "float16": 0.99}
 
 
 @dataclass(frozen=True, slots=True)
