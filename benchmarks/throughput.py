@@ -39,6 +39,8 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 def main(words: list[str] | None = None) -> int:
     chosen = arguments().parse_args(words)
+    if chosen.device != "cpu" and not torch.cuda.is_available():
+        raise SystemExit(f"--device {chosen.device}: torch sees no CUDA device")
     settings = settings_of(chosen)
     torch.set_num_threads(settings.threads)
     tables: list[Table] = []
@@ -105,7 +107,7 @@ def default_dtypes(device: str) -> tuple[str, ...]:
 def write_report(path: Path, bench: Bench, tables: list[Table]) -> None:
     chosen = bench.settings
     facts = describe_machine(chosen.device, chosen.threads)
-    if "bfloat16" not in chosen.dtypes:
+    if "bfloat16" not in chosen.dtypes and not computes_bfloat16(chosen.device):
         facts.append(NO_BFLOAT16)
     plot: list[str] = []
     if bench.groups:

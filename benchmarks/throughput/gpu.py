@@ -14,7 +14,7 @@ from time import perf_counter
 import torch
 from corpora import Corpus, equal_proteins
 from ours import Ours, lengths_of
-from padded import faesm, in_batches_of, transformers_esm
+from padded import faesm, neighbours, transformers_esm
 from roof import Roof, measure_roof, settle
 from rounds import Absent, Outcome, System, Vectors, compare
 from shapes import SHAPES, Arithmetic, esm2
@@ -46,30 +46,29 @@ class OnDevice:
 
 
 def measure_device(home: Path, shape: str, *, device: str, dtype: str, rounds: int) -> Iterator[OnDevice]:
-    """Every length, with the model loaded once for each system."""
+    """Every length. Each system loads the model once."""
     path = esm2(home, shape, dtype=dtype, device=device)
     free(device)
     ours = Ours.load(path, dtype=dtype, device=device)
     arithmetic = Arithmetic.of(path)
     seconds, square = (0.1, 256) if shape == "tiny" else (2.0, None)
     roof = measure_roof(arithmetic, ours.budget, dtype=dtype, device=device, seconds=seconds, square=square)
+    systems, absent = beside(ours, path, dtype, device)
     for length in LENGTHS:
         corpus = equal_proteins(max(SHAPES[shape].num_tokens // length, 16), length - 2)
-        systems, absent = beside(ours, path, dtype, device, length)
-        outcomes = compare(systems, corpus.sequences, rounds)
+        two_batches = 2 * max(ours.budget // length, 1)
+        outcomes = compare(systems, corpus.sequences, rounds, num_warm=two_batches)
         busy, timings, took = profiled(ours, corpus.sequences, device)
         lengths = lengths_of(ours.plan(corpus.sequences))
         yield OnDevice(
             shape, length, ours.budget, corpus, sum(lengths), arithmetic.flops(lengths), roof,
             outcomes, absent, busy, timings, took,
         )  # fmt: skip
-        del systems, outcomes
-        free(device)
 
 
-def beside(ours: Ours, path: Path, dtype: str, device: str, length: int) -> tuple[list[System], list[Absent]]:
+def beside(ours: Ours, path: Path, dtype: str, device: str) -> tuple[list[System], list[Absent]]:
     """Ours, and the others with as many sequences at once as our budget holds."""
-    batches = in_batches_of(max(ours.budget // length, 1), by_length=False)
+    batches = neighbours(ours.budget)
     others = (
         transformers_esm(path, dtype, "transformers, sdpa", batches, device=device, padded=False),
         faesm(path, dtype, batches, device=device),

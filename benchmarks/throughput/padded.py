@@ -51,6 +51,16 @@ def by_padded_tokens(toks_per_batch: int) -> Batches:
     return batches
 
 
+def neighbours(toks_per_batch: int) -> Batches:
+    """As many as fit, of sequences that are all equally long."""
+
+    def batches(sequences: Sequence[str]) -> Iterator[list[int]]:
+        num_rows = max(toks_per_batch // (len(sequences[0]) + 2), 1)
+        yield from in_batches_of(num_rows, by_length=False)(sequences)
+
+    return batches
+
+
 # ---- texts
 
 
@@ -163,22 +173,27 @@ def transformers_esm(
 
 def faesm(path: Path, dtype: str, batches: Batches, *, device: str = "cpu") -> System | Absent:
     """https://github.com/pengzhangzhi/faesm: FlashAttention where it is installed, else sdpa."""
-    name = "FAESM"
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            from faesm import esm  # type: ignore[import-not-found]
-
-            flash = esm.flash_attn_installed and device != "cpu"
-            model = esm.FAEsmForMaskedLM.from_pretrained(str(path), use_fa=flash)
+            system = _faesm(path, dtype, batches, device)
+            system.embed(["MKV", "MKV"])
     except ModuleNotFoundError as error:
-        return Absent(name, f"not installed ({error.name})")
+        return Absent("FAESM", f"not installed ({error.name})")
     except Exception as error:  # written for other versions of transformers
-        return Absent(name, f"does not load: {type(error).__name__}: {error}".splitlines()[0])
+        return Absent("FAESM", f"fails: {type(error).__name__}: {error}".splitlines()[0])
+    return system
+
+
+def _faesm(path: Path, dtype: str, batches: Batches, device: str) -> System:
+    from faesm import esm  # type: ignore[import-not-found]
+
+    flash = esm.flash_attn_installed and device != "cpu"
+    model = esm.FAEsmForMaskedLM.from_pretrained(str(path), use_fa=flash)
     model = model.to(device, getattr(torch, dtype)).eval()
 
     def forward(ids: Tensor, mask: Tensor) -> Tensor:
         hidden: Tensor = model.esm(ids, attention_mask=mask.bool())[0]
         return hidden
 
-    title = f"{name}, {'FlashAttention' if flash else 'sdpa'}"
+    title = f"FAESM, {'FlashAttention' if flash else 'sdpa'}"
     return System(title, dtype, PaddedEsm(forward, path, model.config.hidden_size, batches, device))

@@ -126,7 +126,7 @@ def protein(bench: Bench) -> Iterator[Table]:
     """ESM-2 on proteins: ours, a loop as extract.py has it, transformers by hand, and FAESM."""
     found = [each for dtype in bench.settings.dtypes for each in protein_systems(bench, dtype)]
     systems = [each for each in found if isinstance(each, System)]
-    absent = [each for each in found if isinstance(each, Absent)]
+    absent = list(dict.fromkeys(each for each in found if isinstance(each, Absent)))
     title = f"ESM-2 {bench.settings.shapes[0]}"
     yield beside(bench, title, bench.esm2, bench.protein_corpus, systems, absent)
 

@@ -44,11 +44,13 @@ class Outcome:
         return not self.cosine > LEAST_COSINE[self.system.dtype]
 
 
-def compare(systems: Sequence[System], sequences: Sequence[str], rounds: int) -> list[Outcome]:
+def compare(
+    systems: Sequence[System], sequences: Sequence[str], rounds: int, *, num_warm: int = NUM_WARM
+) -> list[Outcome]:
     """Each round begins with another system; the vectors of all are held against the first one's."""
     outcomes = [Outcome(system) for system in systems]
     for system in systems:
-        system.embed(sequences[:NUM_WARM])
+        system.embed(sequences[:num_warm])
     for number in range(rounds):
         vectors = {id(each): timed(each, sequences) for each in turns(outcomes, number)}
         reference = vectors[id(outcomes[0])]
