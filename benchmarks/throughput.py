@@ -25,10 +25,11 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "benchmarks" / "storage"))
 sys.path.insert(0, str(ROOT / "benchmarks" / "throughput"))
 
+from bench import Bench, Settings, summary  # noqa: E402
 from chart import bar_chart  # noqa: E402
 from corpora import EXAMPLE  # noqa: E402
 from machine import describe_machine, num_cores  # noqa: E402
-from parts import CPU_PARTS, CUDA_PARTS, PARTS, Bench, Settings, summary  # noqa: E402
+from parts import CPU_PARTS, CUDA_PARTS, PARTS  # noqa: E402
 from roof import computes_bfloat16  # noqa: E402
 from shapes import SHAPES  # noqa: E402
 from sheet import as_markdown  # noqa: E402

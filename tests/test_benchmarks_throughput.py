@@ -14,12 +14,14 @@ ROOT = Path(__file__).resolve().parent.parent
 # At the end: no module of the benchmarks may stand in for one of the tests.
 sys.path += [str(ROOT / "benchmarks" / "throughput"), str(ROOT / "benchmarks" / "storage")]
 
+from bench import Bench, Settings  # noqa: E402
+from comparisons import note_comparison, table_of_outcomes  # noqa: E402
 from footprint import footprint  # noqa: E402
 from gpu import busy_share  # noqa: E402
+from insides import table_of_ways  # noqa: E402
 from machinery import compare_ways  # noqa: E402
 from ours import Ours  # noqa: E402
 from padded import by_padded_tokens, in_batches_of  # noqa: E402
-from parts import Bench, Settings, note_comparison, table_of_outcomes, table_of_ways  # noqa: E402
 from roof import Roof  # noqa: E402
 from rounds import Absent, Outcome, System, Vectors, compare, ratios  # noqa: E402
 from shapes import SHAPES, Arithmetic, esm2  # noqa: E402
@@ -54,19 +56,8 @@ def bench(tmp_path: Path) -> Bench:
 def measure(entry: ModuleType, report: Path, *parts: str) -> str:
     texts = report.with_name("texts.txt")
     texts.write_text("\n".join(["a kinase", "a subunit of the ribosome, small", "", "ATP synthase"]))
-    sizes = [
-        "--rounds",
-        "1",
-        "--proteins",
-        "6",
-        "--shape",
-        "tiny",
-        "--roof-seconds",
-        "0.01",
-        "--threads",
-        "1",
-    ]
-    words = ["--only", *parts, *sizes, "--texts-file", str(texts), "--dtype", "float32"]
+    sizes = "--rounds 1 --proteins 6 --shape tiny --roof-seconds 0.01 --threads 1 --dtype float32"
+    words = ["--only", *parts, *sizes.split(), "--texts-file", str(texts)]
     assert entry.main([*words, "--report", str(report)]) == 0
     return report.read_text()
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from xml.sax.saxutils import escape
 
-LABELS, BARS, VALUES = 380, 420, 60
+LABELS, BARS, VALUES = 420, 420, 60
 ROW, GAP = 22, 34
 OURS, OTHERS, INK, PALE = "#1b6e8c", "#b9c6cc", "#22313a", "#6b7a83"
 

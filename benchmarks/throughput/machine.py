@@ -17,7 +17,7 @@ def num_cores() -> int:
 
 def describe_machine(device: str, threads: int) -> list[str]:
     lines = [
-        f"processor: {processor()}, {num_cores()} cores, {threads} threads for every system",
+        f"processor: {processor()}, {num_cores()} cores; threads of every system: {threads}",
         f"torch's kernels on it: {torch.backends.cpu.get_cpu_capability()}",
         f"versions: {', '.join(versions())}",
     ]
