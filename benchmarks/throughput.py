@@ -34,7 +34,7 @@ from roof import computes_bfloat16  # noqa: E402
 from shapes import SHAPES  # noqa: E402
 from sheet import as_markdown  # noqa: E402
 
-NO_BFLOAT16 = "bfloat16 was left out: this processor has no arithmetic for it (ask for it with `--dtype`)"
+NO_BFLOAT16 = "bfloat16 was left out: this processor has no arithmetic for it (`--dtype` forces it)"
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
@@ -84,6 +84,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def settings_of(chosen: argparse.Namespace) -> Settings:
     on_cpu = chosen.device == "cpu"
+    dtypes = tuple(chosen.dtype or default_dtypes(chosen.device))
     return Settings(
         rounds=chosen.rounds,
         num_texts=tuple(chosen.texts),
@@ -91,7 +92,8 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
         num_proteins=chosen.proteins,
         fasta=chosen.fasta,
         records=tuple(chosen.records),
-        dtypes=tuple(chosen.dtype or default_dtypes(chosen.device)),
+        dtypes=dtypes,
+        without_bfloat16=not chosen.dtype and "bfloat16" not in dtypes,
         device=chosen.device,
         shapes=tuple(chosen.shape or (("8M",) if on_cpu else ("650M", "3B"))),
         threads=chosen.threads,
@@ -108,7 +110,7 @@ def default_dtypes(device: str) -> tuple[str, ...]:
 def write_report(path: Path, bench: Bench, tables: list[Table]) -> None:
     chosen = bench.settings
     facts = describe_machine(chosen.device, chosen.threads)
-    if "bfloat16" not in chosen.dtypes and not computes_bfloat16(chosen.device):
+    if chosen.without_bfloat16:
         facts.append(NO_BFLOAT16)
     plot: list[str] = []
     if bench.groups:

@@ -162,3 +162,13 @@ def test_the_memory_of_a_worker_is_seen(tmp_path: Path) -> None:
     assert found.num_shards == 6
     assert found.child > 10
     assert found.command > 10
+
+
+def test_the_report_says_why_there_is_no_bfloat16(
+    entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entry, "computes_bfloat16", lambda: False)
+    report = tmp_path / "report.md"
+    words = "--only fill --texts 3 --proteins 3 --shape tiny --threads 1"
+    assert entry.main([*words.split(), "--report", str(report)]) == 0
+    assert "bfloat16 was left out" in report.read_text()

@@ -28,6 +28,8 @@ class Settings:
     fasta: Path = EXAMPLE
     records: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     dtypes: tuple[str, ...] = ("float32",)
+    without_bfloat16: bool = False
+    """Nobody chose, and the processor has no arithmetic for it."""
     device: str = "cpu"
     shapes: tuple[str, ...] = ("8M",)
     threads: int = 1
