@@ -10,13 +10,14 @@ TEST_READY := $(VENV)/.installed-test
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench mutants chaos takeover power-loss corruption fuzz storage peers clean
+.PHONY: help demo test check bench bench-gpu mutants chaos takeover power-loss corruption fuzz storage peers clean
 
 help:
 	@echo "make demo       install, embed the example data twice (once with a worker killed), compare"
 	@echo "make test       install, run all tests"
 	@echo "make check      install, run ruff, the formatter's check and mypy"
-	@echo "make bench      install, measure the end-to-end rate"
+	@echo "make bench      install, measure throughput beside other systems, the roof and the bare loop; 20 minutes"
+	@echo "make bench-gpu  install, measure ESM-2 650M and 3B on a CUDA device beside transformers and the device's peak"
 	@echo "make chaos      install, break everything at random, compare; ARGS='--kills 1000 --minutes 60' for long"
 	@echo "make takeover   install, kill whole workers, time until another goes on, beside stock Celery"
 	@echo "make power-loss install, rebuild what a power loss may leave of the store, see that nothing is gone"
@@ -39,7 +40,10 @@ check: $(TEST_READY)
 	$(BIN)/mypy
 
 bench: $(TEST_READY)
-	$(BIN)/python benchmarks/end_to_end.py
+	$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+bench-gpu: $(TEST_READY)
+	$(BIN)/python benchmarks/throughput.py --device cuda $(ARGS)
 
 mutants: $(TEST_READY)
 	$(BIN)/python benchmarks/mutants.py

@@ -20,11 +20,13 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "benchmarks"))
-sys.path.insert(0, str(Path(__file__).resolve().parent / "storage"))
+sys.path.insert(0, str(ROOT / "benchmarks" / "throughput"))
+sys.path.insert(0, str(ROOT / "benchmarks" / "storage"))  # before benchmarks/throughput.py
 
-from end_to_end import EXAMPLE, esm2  # noqa: E402
+from corpora import EXAMPLE  # noqa: E402
 from inference import Cost, Memory, cost_of_checkpoints, memory_over_commits  # noqa: E402
+from shapes import esm2  # noqa: E402
+from sheet import as_markdown, table_with  # noqa: E402
 from throughput import BatchSize, Measured, Resume, Shape, batch_sizes, compare, ratios, resume  # noqa: E402
 
 SHAPES = (("float32", 320), ("float32", 1280), ("float16", 320), ("float16", 1280))
@@ -133,28 +135,6 @@ def table_of_memory(found: Sequence[Memory]) -> Table:
     for each in found:
         table.add_row(f"{each.num_commits:,}", f"{each.megabytes:,.1f}")
     return table
-
-
-def table_with(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title)
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
-
-
-def as_markdown(table: Table) -> str:
-    headings = [str(column.header) for column in table.columns]
-    rows = zip(*(list(column.cells) for column in table.columns), strict=True)
-    lines = [
-        f"## {table.title}", "", row_of(headings), row_of(["---"] + ["---:"] * (len(headings) - 1)),
-        *(row_of([str(cell) for cell in row]) for row in rows), "",
-    ]  # fmt: skip
-    return "\n".join(lines)
-
-
-def row_of(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

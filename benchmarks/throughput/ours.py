@@ -1,0 +1,85 @@
+"""Holdfast as a library: the planned batches put through its model, and nothing else."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from rounds import Vectors
+
+from gpu_tasks import AsyncInferenceRunner, load_model
+from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
+from gpu_tasks.models import EmbeddingModel
+from queue_app.model_card import describe_model
+from queue_app.request import token_budget
+from queue_app.shards import RECORD_COST, _cut, _default_num_shards
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ours:
+    """A loaded model with the token budget that `holdfast embed` would choose for it."""
+
+    model: EmbeddingModel
+    budget: int
+
+    @classmethod
+    def load(cls, path: Path, *, dtype: str, device: str = "cpu", threads: int | None = None) -> "Ours":
+        card = describe_model(str(path))
+        budget = token_budget("cpu" if device == "cpu" else "cuda", dtype, card.num_parameters)
+        return cls(load_model(str(path), device=device, dtype=dtype, threads=threads), budget)
+
+    def plan(self, sequences: Sequence[str], first_ordinal: int = 0) -> BatchPlan:
+        """Long texts are cut, as sentence-transformers cuts them: all systems compute the same tokens."""
+        return plan_batches(
+            self.model.tokenize(sequences),
+            range(first_ordinal, first_ordinal + len(sequences)),
+            prefix=self.model.prefix,
+            suffix=self.model.suffix,
+            toks_per_batch=self.budget,
+            max_length=self.model.max_length,
+            long="truncate",
+            window_overlap=0,
+        )
+
+    def embed(self, sequences: Sequence[str]) -> Vectors:
+        """Through the bare loop."""
+        plan = self.plan(sequences)
+        return in_order(bare_loop(self.model, plan), len(sequences), self.model.dim)
+
+    def embed_by_runner(
+        self, sequences: Sequence[str], runner: AsyncInferenceRunner | None = None
+    ) -> Vectors:
+        """Through the runner, which overlaps the copies with the computing."""
+        results = (runner or AsyncInferenceRunner(self.model)).run(self.plan(sequences))
+        rows = ((result.ordinals, result.embeddings) for result in results)
+        return in_order(rows, len(sequences), self.model.dim)
+
+
+def bare_loop(model: EmbeddingModel, plan: BatchPlan) -> Iterator[tuple[Ordinals, Vectors]]:
+    """The least that yields all vectors of a plan."""
+    for index in range(plan.num_batches):
+        batch = plan.batch(index)
+        yield batch.ordinals, model.stage(batch).launch("float32").wait().embeddings
+
+
+def in_order(rows: Iterable[tuple[Ordinals, Vectors]], num_sequences: int, dim: int) -> Vectors:
+    vectors = np.full((num_sequences, dim), np.nan, np.float32)
+    for ordinals, embeddings in rows:
+        vectors[ordinals.astype(np.int64)] = embeddings
+    return vectors
+
+
+def lengths_of(plan: BatchPlan) -> list[int]:
+    """Tokens of each segment, special tokens included."""
+    batches = map(plan.batch, range(plan.num_batches))
+    return [int(length) for batch in batches for length in np.diff(batch.cu_seqlens)]
+
+
+def fill_in_shards(ours: Ours, sequences: Sequence[str]) -> tuple[int, float]:
+    """How many shards a job would cut these into, and their fill: each has a last batch of its own."""
+    costs = np.array([len(sequence) + RECORD_COST for sequence in sequences])
+    bounds = _cut(costs, _default_num_shards(costs))
+    plans = [ours.plan(sequences[first:last]) for first, last in pairwise(bounds)]
+    room = sum(plan.num_batches * plan.toks_per_batch for plan in plans)
+    return len(plans), sum(plan.num_tokens for plan in plans) / room

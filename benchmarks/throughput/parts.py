@@ -1,0 +1,14 @@
+"""All parts of the benchmark: each measures, yields its tables, and notes what belongs in the summary."""
+
+from collections.abc import Callable, Iterator
+
+from bench import Bench
+from comparisons import gpu, protein, text
+from insides import fill, machinery, memory, roof, startup
+from rich.table import Table
+
+PARTS: dict[str, Callable[[Bench], Iterator[Table]]] = {
+    part.__name__: part for part in (text, protein, roof, fill, machinery, memory, startup, gpu)
+}
+CPU_PARTS = ("text", "protein", "roof", "fill", "machinery", "memory", "startup")
+CUDA_PARTS = ("gpu",)

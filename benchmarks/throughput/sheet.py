@@ -1,0 +1,36 @@
+"""Tables for the terminal and as markdown."""
+
+from collections.abc import Sequence
+from statistics import median
+
+from rich.table import Table
+
+
+def table_with(title: str, first: str, *columns: str, note: str | None = None) -> Table:
+    """The first column is words, the others are figures. The note stands below the table."""
+    table = Table(title=title, caption=note, caption_justify="left")
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def as_markdown(table: Table) -> str:
+    headings = [str(column.header) for column in table.columns]
+    rows = zip(*(list(column.cells) for column in table.columns), strict=True)
+    lines = [
+        f"## {table.title}", "", row_of(headings), row_of(["---"] + ["---:"] * (len(headings) - 1)),
+        *(row_of([str(cell) for cell in row]) for row in rows), "",
+        *([str(table.caption), ""] if table.caption else []),
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def row_of(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def spread(values: Sequence[float], digits: int = 2) -> tuple[str, str, str]:
+    """Median, least and most."""
+    middle, least, most = (f"{value:.{digits}f}" for value in (median(values), min(values), max(values)))
+    return middle, least, most
