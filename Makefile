@@ -10,7 +10,7 @@ TEST_READY := $(VENV)/.installed-test
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-gpu mutants chaos takeover power-loss corruption fuzz storage peers clean
+.PHONY: help demo test check bench bench-gpu calibrate mutants chaos takeover power-loss corruption fuzz storage peers clean
 
 help:
 	@echo "make demo       install, embed the example data twice (once with a worker killed), compare"
@@ -18,6 +18,7 @@ help:
 	@echo "make check      install, run ruff, the formatter's check and mypy"
 	@echo "make bench      install, measure throughput beside other systems, the roof and the bare loop; 20 minutes"
 	@echo "make bench-gpu  install, measure ESM-2 650M and 3B on a CUDA device beside transformers and the device's peak"
+	@echo "make calibrate  install, measure which token budget this device wants for models of several sizes"
 	@echo "make chaos      install, break everything at random, compare; ARGS='--kills 1000 --minutes 60' for long"
 	@echo "make takeover   install, kill whole workers, time until another goes on, beside stock Celery"
 	@echo "make power-loss install, rebuild what a power loss may leave of the store, see that nothing is gone"
@@ -41,6 +42,9 @@ check: $(TEST_READY)
 
 bench: $(TEST_READY)
 	$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+calibrate: $(TEST_READY)
+	$(BIN)/python benchmarks/calibrate.py $(ARGS)
 
 bench-gpu: $(TEST_READY)
 	$(BIN)/python benchmarks/throughput.py --device cuda $(ARGS)

@@ -28,8 +28,11 @@ class Shape:
 SHAPES = {
     "tiny": Shape(2, 64, 4, 256, num_tokens=4_000),
     "8M": Shape(6, 320, 20, 1280, num_tokens=20_000_000),
+    "35M": Shape(12, 480, 20, 1920, num_tokens=8_000_000),
+    "150M": Shape(30, 640, 20, 2560, num_tokens=4_000_000),
     "650M": Shape(33, 1280, 20, 5120, num_tokens=1_600_000),
     "3B": Shape(36, 2560, 40, 10240, num_tokens=400_000),
+    "15B": Shape(48, 5120, 40, 20480, num_tokens=80_000),
 }
 
 
