@@ -77,6 +77,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--shape", nargs="+", choices=SHAPES, help="of ESM-2; 8M, on CUDA 650M and 3B")
     parser.add_argument("--threads", type=int, default=num_cores())
     parser.add_argument("--roof-seconds", type=float, default=own.roof_seconds)
+    parser.add_argument("--seconds-together", type=float, default=own.seconds_together)
     parser.add_argument("--home", type=Path, help="the directory to write in")
     parser.add_argument("--report", type=Path, help="markdown; the plot goes beside it")
     return parser
@@ -98,6 +99,7 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
         shapes=tuple(chosen.shape or (("8M",) if on_cpu else ("650M", "3B"))),
         threads=chosen.threads,
         roof_seconds=chosen.roof_seconds,
+        seconds_together=chosen.seconds_together,
     )
 
 

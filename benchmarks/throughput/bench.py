@@ -34,6 +34,8 @@ class Settings:
     shapes: tuple[str, ...] = ("8M",)
     threads: int = 1
     roof_seconds: float = 2.0
+    seconds_together: float = 10.0
+    """How long processes compute side by side."""
 
 
 @dataclass(slots=True)

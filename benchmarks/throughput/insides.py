@@ -8,6 +8,7 @@ from bench import MINILM, Bench, Highlight
 from footprint import MODEL, NUM_RESIDUES, footprint
 from machinery import compare_ways
 from ours import fill_in_shards
+from processes import compare_splits
 from rich.table import Table
 from sheet import spread, table_with
 
@@ -87,6 +88,30 @@ def table_of_ways(bench: Bench) -> Table:
         if way is not found[0]:
             bench.highlights.append(Highlight(f"{way.name} / bare loop", speed))
     return table
+
+
+def processes(bench: Bench) -> Iterator[Table]:
+    """Several workers instead of one, on the same processor or device."""
+    chosen = bench.settings
+    dtype = chosen.dtypes[0]
+    note = "All load and warm up first. Tokens per second of all together, over those of one process."
+    for name, path, corpus in (
+        ("all-MiniLM-L6-v2", MINILM, bench.text_corpora[-1]),
+        (f"ESM-2 {chosen.shapes[0]}", bench.esm2, bench.protein_corpus),
+    ):
+        found = compare_splits(
+            path, corpus.sequences, dtype=dtype, device=chosen.device, threads=chosen.threads,
+            rounds=chosen.rounds, seconds=chosen.seconds_together,
+        )  # fmt: skip
+        title = f"Processes side by side, {name}, {dtype}"
+        columns = ("threads each", "/ one process", "least", "most", "tokens/s")
+        table = table_with(title, "processes", *columns, note=note)
+        for split in found:
+            shares = [own / one for own, one in zip(split.rates, found[0].rates, strict=True)]
+            table.add_row(
+                f"{split.num_processes}", f"{split.threads}", *spread(shares), f"{median(split.rates):,.0f}"
+            )
+        yield table
 
 
 # ---- memory and start-up
