@@ -12,7 +12,7 @@ each of them asks for one more death of the accused.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from checkpoint.files import clear_when_full
@@ -47,6 +47,9 @@ class _Note:
     accused: dict[str, str] = field(default_factory=dict)
 
 
+_FIELDS = tuple(each.name for each in fields(_Note))
+
+
 class FlightLog:
     """The note of one shard. `open` counts what the last process left in it."""
 
@@ -54,6 +57,8 @@ class FlightLog:
         self.path = path
         self.patience = patience
         self._note = note
+        self._parent: ProcessId | None = None
+        self._temporary = path.with_name(path.name + ".tmp")
 
     @classmethod
     def open(cls, path: Path, patience: Patience = Patience()) -> "FlightLog":
@@ -158,12 +163,14 @@ class FlightLog:
 
     def _write(self) -> None:
         """Raises DiskFull."""
-        parent = identify(os.getppid())
-        self._note.parent = None if parent is None else (parent.pid, parent.start_time)
-        temporary = self.path.with_name(self.path.name + ".tmp")
+        if self._parent is None or self._parent.pid != os.getppid():
+            self._parent = identify(os.getppid())
+        self._note.parent = None if self._parent is None else (self._parent.pid, self._parent.start_time)
+        # Written before every batch: asdict would copy all lists.
+        content = json.dumps({name: getattr(self._note, name) for name in _FIELDS})
         with clear_when_full(self.path):
-            temporary.write_text(json.dumps(asdict(self._note)))
-            temporary.replace(self.path)
+            self._temporary.write_text(content)
+            self._temporary.replace(self.path)
 
 
 def _is_alive(process: ProcessId) -> bool:
