@@ -14,6 +14,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 StoreDtype = Literal["float32", "float16"]
 LongRule = Literal["window", "truncate", "error"]
 Alphabet = Literal["protein", "dna", "text"]
+DeviceClass = Literal["cpu", "cuda"]
 
 JOB_SCHEMA = 1
 PLANNER_VERSION = 2
@@ -60,7 +61,7 @@ class EmbedOptions:
     max_length: int
     window_overlap: int
     toks_per_batch: int
-    device_class: Literal["cpu", "cuda"]
+    device_class: DeviceClass
     id_column: str | None = None
     sequence_column: str | None = None
 

@@ -25,6 +25,7 @@ from queue_app.job import (
     JOB_SCHEMA,
     PLANNER_VERSION,
     Alphabet,
+    DeviceClass,
     EmbedOptions,
     InputFile,
     Job,
@@ -35,9 +36,9 @@ from queue_app.job import (
 from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
-from queue_app.request import DeviceClass, EmbedRequest, device_class, resolve_options
+from queue_app.request import EmbedRequest, device_class, resolve_options
 from queue_app.settings import runtime_config
-from queue_app.shards import write_shards
+from queue_app.shards import shard_cost_most, write_shards
 from queue_app.space import require_room
 from queue_app.states import Progress, ShardState
 
@@ -197,7 +198,8 @@ def _ingest(
     digest = job_digest(inputs, card, options)
     # The random generation keeps two outputs of one input apart, and a job from the one it replaces.
     job_id = f"{digest[:12]}-{secrets.token_hex(4)}"
-    shards = write_shards(dataset, incoming, job_id, num_shards=request.num_shards)
+    cost_most = shard_cost_most(options.device_class, card.num_parameters)
+    shards = write_shards(dataset, incoming, job_id, num_shards=request.num_shards, cost_most=cost_most)
     if [file.digest for file in dataset.inputs] != [file.digest for file in inputs]:
         raise InputError("an input changed while it was read; run again when it is complete")
     return Job(

@@ -7,6 +7,7 @@ from typing import Literal
 
 from queue_app.job import (
     Alphabet,
+    DeviceClass,
     Dtype,
     EmbedOptions,
     JobDir,
@@ -16,8 +17,6 @@ from queue_app.job import (
     RunOptions,
     StoreDtype,
 )
-
-DeviceClass = Literal["cpu", "cuda"]
 
 # By benchmarks/calibrate.py; those of CUDA by estimate, until it has run there.
 CPU_TOKENS: Mapping[Dtype, int] = {"float32": 1024, "bfloat16": 4096, "float16": 4096}

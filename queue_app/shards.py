@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from queue_app.dataset import Record
 from queue_app.durable import file_digest, removed_on_failure, rename_durably, room_for, sync_file
 from queue_app.errors import Damage, InputError
-from queue_app.job import JobDir, Shard
+from queue_app.job import DeviceClass, JobDir, Shard
 
 SCHEMA = pa.schema([("id", pa.string()), ("sequence", pa.string()), ("problem", pa.string())])
 """`problem` is null for a good record. A bad one keeps its place, so that ordinal = first + row always."""
@@ -25,7 +25,10 @@ SCHEMA = pa.schema([("id", pa.string()), ("sequence", pa.string()), ("problem", 
 SPOOL_CHARACTERS = 4 << 20
 RECORD_COST = 8
 """In characters: what a record costs beside its length."""
-SHARD_COST_MOST = 4_000_000
+SHARD_FLOPS = {"cpu": 1e14, "cuda": 1e16}
+"""A minute or a few of a device; its gap between two shards is a fraction of a second."""
+SHARD_COST = {"cpu": (250_000, 4_000_000), "cuda": (1_000_000, 32_000_000)}
+"""Least and most characters, whatever the model: a worker holds a shard's sequences and vectors in memory."""
 SHARDS_LEAST = 32
 RECORDS_PER_SHARD_LEAST = 16
 
@@ -40,12 +43,12 @@ class ShardRecords:
 
 
 def write_shards(
-    records: Iterable[Record], job_dir: JobDir, job_id: str, *, num_shards: int | None
+    records: Iterable[Record], job_dir: JobDir, job_id: str, *, num_shards: int | None, cost_most: int
 ) -> tuple[Shard, ...]:
     """Write shards/<index>.arrow, about equal in estimated cost, in the input's order.
 
     Without `num_shards` there are at least 32, where there are records enough, and so many that none
-    costs more than a few minutes.
+    costs more than `cost_most`, in characters.
 
     Raises:
         InputError: there are no records.
@@ -56,7 +59,7 @@ def write_shards(
         costs = _spool(records, spool)
         if not len(costs):
             raise InputError("no records in the inputs")
-        bounds = _cut(costs, num_shards or _default_num_shards(costs))
+        bounds = cut(costs, num_shards or default_num_shards(costs, cost_most))
         with pa.memory_map(str(spool)) as mapped:
             table = pa.ipc.open_file(mapped).read_all()
             shards = tuple(
@@ -66,6 +69,12 @@ def write_shards(
             del table
         spool.unlink()
     return shards
+
+
+def shard_cost_most(device_class: DeviceClass, num_parameters: int) -> int:
+    """The most characters of a shard, by 2 FLOPs for each parameter and token."""
+    least, most = SHARD_COST[device_class]
+    return max(least, min(most, int(SHARD_FLOPS[device_class] / (2 * max(num_parameters, 1)))))
 
 
 def read_shard(path: Path, shard: Shard) -> ShardRecords:
@@ -110,13 +119,13 @@ def _batch(rows: list[Record]) -> pa.RecordBatch:
     return pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
 
 
-def _default_num_shards(costs: npt.NDArray[np.int64]) -> int:
-    by_cost = -(-int(costs.sum()) // SHARD_COST_MOST)
+def default_num_shards(costs: npt.NDArray[np.int64], cost_most: int) -> int:
+    by_cost = -(-int(costs.sum()) // cost_most)
     by_records = min(SHARDS_LEAST, len(costs) // RECORDS_PER_SHARD_LEAST)
     return max(1, by_cost, by_records)
 
 
-def _cut(costs: npt.NDArray[np.int64], num_shards: int) -> list[int]:
+def cut(costs: npt.NDArray[np.int64], num_shards: int) -> list[int]:
     """Bounds of the runs: each ends where the running cost is nearest to its share, none is empty."""
     num_shards = min(num_shards, len(costs))
     running = np.cumsum(costs)

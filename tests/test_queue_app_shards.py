@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_app import shards as shards_module
 from queue_app.dataset import Record
 from queue_app.errors import Damage, InputError
-from queue_app.job import JobDir, Shard
-from queue_app.shards import RECORD_COST, read_shard, write_shards
+from queue_app.job import DeviceClass, JobDir, Shard
+from queue_app.shards import RECORD_COST, read_shard, shard_cost_most, write_shards
 
 
 @pytest.fixture
@@ -25,8 +24,10 @@ def records(lengths: list[int]) -> list[Record]:
     return [Record(ordinal, f"p{ordinal}", "M" * length) for ordinal, length in enumerate(lengths)]
 
 
-def write(job_dir: JobDir, lengths: list[int], num_shards: int | None = None) -> tuple[Shard, ...]:
-    return write_shards(records(lengths), job_dir, "job", num_shards=num_shards)
+def write(
+    job_dir: JobDir, lengths: list[int], num_shards: int | None = None, cost_most: int = 4_000_000
+) -> tuple[Shard, ...]:
+    return write_shards(records(lengths), job_dir, "job", num_shards=num_shards, cost_most=cost_most)
 
 
 def test_concatenated_shards_are_the_input(job_dir: JobDir) -> None:
@@ -48,11 +49,18 @@ def test_few_records_make_few_shards(job_dir: JobDir) -> None:
     assert len(write(job_dir, [50])) == 1
 
 
-def test_no_shard_costs_more_than_a_few_minutes(job_dir: JobDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "SHARD_COST_MOST", 10_000)
-    shards = write(job_dir, [92] * 10_000)
+def test_no_shard_costs_more_than_it_may(job_dir: JobDir) -> None:
+    shards = write(job_dir, [92] * 10_000, cost_most=10_000)
     assert len(shards) == 100
     assert max(shard.num_tokens for shard in shards) <= 10_000
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_large_model_has_small_shards_and_a_device_large_ones(device: DeviceClass) -> None:
+    sizes = [shard_cost_most(device, parameters) for parameters in (0, 8 * 10**6, 10**9, 15 * 10**9)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 10 * sizes[-1]
+    assert shard_cost_most("cuda", 10**9) > shard_cost_most("cpu", 10**9)
 
 
 def test_shards_cost_about_the_same(job_dir: JobDir) -> None:
@@ -89,7 +97,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_bad_record_keeps_its_row_and_its_problem(job_dir: JobDir) -> None:
     given = [Record(0, "a", "MK"), Record(1, "b", "", "empty sequence"), Record(2, "ü", "MV")]
-    (shard,) = write_shards(given, job_dir, "job", num_shards=1)
+    (shard,) = write_shards(given, job_dir, "job", num_shards=1, cost_most=9)
     content = read_shard(job_dir.shard(0), shard)
     assert content.ids == ["a", "b", "ü"]
     assert content.problems == [None, "empty sequence", None]
@@ -107,7 +115,7 @@ def test_an_error_of_the_input_leaves_no_spool(job_dir: JobDir) -> None:
         raise InputError("a.fasta: line 11")
 
     with pytest.raises(InputError, match="line 11"):
-        write_shards(failing(), job_dir, "job", num_shards=1)  # type: ignore[arg-type]
+        write_shards(failing(), job_dir, "job", num_shards=1, cost_most=9)  # type: ignore[arg-type]
     assert list(job_dir.shards.iterdir()) == []
 
 

@@ -1,6 +1,7 @@
 """Holdfast's model beside other systems: on texts, on proteins, and on a device. Parts of the benchmark."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from statistics import median
 
@@ -163,14 +164,16 @@ def table_on_device(bench: Bench, found: OnDevice, dtype: str) -> Table:
 
 
 def table_of_device(shape: str, dtype: str, found: Sequence[OnDevice]) -> Table:
-    columns = ("device busy", "wait for batches", "launch", "wait for vectors", "layers, TFLOP/s", "square")
+    stations = ("wait for batches", "launch", "wait for vectors", "copying in", "computing", "copying out")
+    columns = ("device busy", *stations, "layers, TFLOP/s", "square")
     note = (
         "One profiled run of ours: time with anything under way on the device, from its first kernel to its "
-        "last; where the runner's thread spent its time, of all; and the matrix products of the run."
+        "last; where the runner's thread spent its time, and the device's streams beside it; and the matrix "
+        "products of the run."
     )
     table = table_with(f"The device under ESM-2 {shape}, {dtype}", "tokens a sequence", *columns, note=note)
     for each in found:
-        spent = (each.timings.wait_seconds, each.timings.compute_seconds, each.timings.fetch_seconds)
+        spent = (getattr(each.timings, field.name) for field in fields(each.timings))
         shares = (each.busy, *(seconds / each.profiled_seconds for seconds in spent))
         table.add_row(
             f"{each.length}", *(f"{100 * share:.1f} %" for share in shares),

@@ -13,7 +13,7 @@ from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
 from gpu_tasks.models import EmbeddingModel
 from queue_app.model_card import describe_model
 from queue_app.request import token_budget
-from queue_app.shards import RECORD_COST, _cut, _default_num_shards
+from queue_app.shards import RECORD_COST, cut, default_num_shards, shard_cost_most
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +79,7 @@ def lengths_of(plan: BatchPlan) -> list[int]:
 def fill_in_shards(ours: Ours, sequences: Sequence[str]) -> tuple[int, float]:
     """How many shards a job would cut these into, and their fill: each has a last batch of its own."""
     costs = np.array([len(sequence) + RECORD_COST for sequence in sequences])
-    bounds = _cut(costs, _default_num_shards(costs))
+    bounds = cut(costs, default_num_shards(costs, shard_cost_most("cpu", 0)))
     plans = [ours.plan(sequences[first:last]) for first, last in pairwise(bounds)]
     room = sum(plan.num_batches * plan.toks_per_batch for plan in plans)
     return len(plans), sum(plan.num_tokens for plan in plans) / room
