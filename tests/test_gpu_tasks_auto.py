@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import (
+    Tensors,
     change_config,
     change_json,
     change_weights,
@@ -35,8 +36,10 @@ from transformers import (
 
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
-from gpu_tasks.models import auto
+from gpu_tasks.models import auto, auto_texts
 from gpu_tasks.models.auto import groups
+from gpu_tasks.models.bert import ROBERTA
+from queue_app import model_card
 from queue_app.errors import ModelError
 from queue_app.model_card import describe_model
 
@@ -53,6 +56,8 @@ BERTISH = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, 
 T5ISH = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 BARTISH = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 4}
 BARTISH |= {"decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+OPTISH = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64}
+OPTISH |= {"word_embed_proj_dim": 32}
 GPTISH = {"n_embd": 32, "n_layer": 2, "n_head": 4}
 
 KINDS: dict[str, tuple[object, dict[str, Any]]] = {
@@ -141,6 +146,10 @@ def test_the_queue_and_the_inference_agree_on_dim_and_limit(
     assert model.max_length == 512 - len(model.prefix) - len(model.suffix)
 
 
+def test_the_queue_and_the_inference_know_the_same_kinds_with_positions_behind_the_padding() -> None:
+    assert sorted(model_card.BEHIND_PADDING) == sorted((*auto.BEHIND_PADDING, *ROBERTA))
+
+
 @pytest.mark.parametrize("family", ["longformer", "gpt2", "t5"])
 def test_the_longest_segment_has_the_vector_of_transformers(
     saved: Callable[[str], Path], family: str
@@ -224,14 +233,14 @@ def test_packed_tokens_never_reach_transformers(
     model = load_model(str(saved("electra")))
     batch = plan_for(model, TEXTS).batch(0)
     seen: list[list[int]] = []
-    run = auto.PaddedEncoder._run
+    run = auto.PaddedEncoder.run
 
     def watch(self: Any, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         seen.extend(ids[inside].tolist() for ids, inside in zip(input_ids, mask, strict=True))
         assert (input_ids[~mask] == 1).all()
         return run(self, input_ids, mask)
 
-    monkeypatch.setattr(auto.PaddedEncoder, "_run", watch)
+    monkeypatch.setattr(auto.PaddedEncoder, "run", watch)
     model.stage(batch).launch("float32").wait()
     bounds = zip(batch.cu_seqlens, batch.cu_seqlens[1:], strict=False)
     assert seen == [batch.input_ids[start:stop].tolist() for start, stop in bounds]
@@ -249,7 +258,43 @@ def test_a_model_without_an_attention_mask_is_refused(tmp_path: Path) -> None:
         load_model(str(tmp_path))
 
 
+def test_a_model_that_sees_the_whole_batch_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, "big_bird", BOTH, **BERTISH)
+    with pytest.raises(UnsupportedModel, match="depends on the texts beside it"):
+        load_model(str(tmp_path))
+
+
 # ---- what is refused
+
+
+def test_positions_that_are_kept_for_padding_are_not_counted_on(
+    saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a kind that is not listed as one of those: on CUDA the last texts would take the context down."""
+    monkeypatch.setattr(auto, "BEHIND_PADDING", ())
+    with pytest.raises(UnsupportedModel, match="have 512 positions, not 514"):
+        load_model(str(saved("longformer")))
+
+
+def test_a_padding_that_is_no_token_is_never_looked_up(tmp_path: Path) -> None:
+    directory = save(tmp_path, "gpt2", NONE, **GPTISH)
+    expected = means(directory, TEXTS)
+    change_config(directory, pad_token_id=-1)
+    np.testing.assert_allclose(embed(load_model(str(directory)), TEXTS), expected, atol=2e-5)
+
+
+def test_a_decoder_without_weights_is_made_up_for_an_encoder_alone(tmp_path: Path) -> None:
+    def drop_decoder(tensors: Tensors) -> None:
+        for name in [name for name in tensors if name.startswith("decoder.")]:
+            del tensors[name]
+
+    encoder = change_weights(save(tmp_path / "bart", "bart", BOTH, **BARTISH), drop_decoder)
+    np.testing.assert_allclose(embed(load_model(str(encoder)), TEXTS), means(encoder, TEXTS), atol=2e-5)
+    decoder = save(tmp_path / "opt", "opt", BOTH, **OPTISH)
+    load_model(str(decoder))
+    change_weights(decoder, lambda tensors: tensors.pop("decoder.layers.1.fc2.weight"))
+    with pytest.raises(ModelLoadError, match=r"lack decoder\.layers\.1\.fc2\.weight"):
+        load_model(str(decoder))
 
 
 def test_weights_that_transformers_would_make_up_are_missed(tmp_path: Path) -> None:
@@ -304,7 +349,7 @@ def test_without_transformers_the_way_to_get_it_is_named_in_one_line(
         raise ImportError(name)
 
     directory = saved("electra")
-    monkeypatch.setattr(auto, "import_module", missing)
+    monkeypatch.setattr(auto_texts, "import_module", missing)
     with pytest.raises(ModelLoadError) as raised:
         load_model(str(directory))
     assert str(raised.value) == (

@@ -1,33 +1,33 @@
 """Every other encoder, through transformers: padded, where the families of this package are packed.
 
-transformers, of the extra `hf`, is imported when such a model is loaded, never before. Packed tokens
-are never given to it, as it would take the whole batch for one text. Code that a directory brings is not run.
+Packed tokens are never given to transformers, as it would take the whole batch for one text. A model that
+makes something else of a padded text than of the text alone is refused.
 """
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
-from gpu_tasks.models.packed import Packed, Tokenizer
-from gpu_tasks.models.texts import special_tokens, text_tokenizer
-from gpu_tasks.models.weights import read_json
+from gpu_tasks.models.auto_texts import LOCAL, first_line, import_transformers, refuse_code
+from gpu_tasks.models.packed import Packed
 
 BEHIND_PADDING = (
     "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mluke", "roberta-prelayernorm",
     "xlm-roberta-xl", "xmod",
 )  # fmt: skip
 """Model types whose positions begin behind the padding token's id, as RoBERTa's do."""
+SEES_THE_BATCH = (
+    "big_bird", "bigbird_pegasus", "funnel", "mra", "nllb-moe", "nystromformer", "reformer",
+    "switch_transformers", "yoso",
+)  # fmt: skip
+"""Model types that cut, hash or route by the length or the content of the whole batch."""
 _POSITIONS = ("max_position_embeddings", "n_positions")
-_LOCAL = {"local_files_only": True, "trust_remote_code": False}
 # What padding may change of a token's hidden state, of its length: rounding, and no more.
 _PADDING_CHANGES_MOST = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 _CHECKED_LENGTHS = (29, 17)
@@ -54,12 +54,12 @@ class PaddedEncoder:
         mask = places < (bounds[1:] - bounds[:-1])[:, None]
         sources = (bounds[:-1, None] + places).clamp(max=len(packed.input_ids) - 1)
         input_ids = torch.where(mask, packed.input_ids[sources], self.padding)
-        hidden = self._run(input_ids, mask)
+        hidden = self.run(input_ids, mask)
         rows = torch.repeat_interleave(bounds[1:] - bounds[:-1], output_size=sum(lengths))
         tokens = torch.arange(sum(lengths), device=bounds.device) + bounds[0]
         return hidden.flatten(0, 1).index_select(0, rows * longest + tokens - bounds[rows])
 
-    def _run(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+    def run(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         hidden: Tensor = self.model(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state
         if hidden.shape != (*input_ids.shape, self.dim):
             raise UnsupportedModel(
@@ -67,21 +67,6 @@ class PaddedEncoder:
                 f"not {self.dim} numbers of each"
             )
         return hidden
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SlowTokenizer:
-    """A tokenizer of transformers that has no fast one."""
-
-    prefix: tuple[int, ...]
-    suffix: tuple[int, ...]
-    tokenizer: Any
-    lower_case: bool
-
-    def tokenize(self, sequences: Sequence[str]) -> list[npt.NDArray[np.int32]]:
-        texts = [text.lower() for text in sequences] if self.lower_case else list(sequences)
-        encoded = self.tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)
-        return [np.array(ids, dtype=np.int32) for ids in encoded["input_ids"]]
 
 
 def groups(runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, list[int]]]:
@@ -108,106 +93,86 @@ def load_auto(
 ) -> PaddedEncoder:
     """Raises ModelLoadError when transformers is missing or cannot load it, UnsupportedModel for what it
     would compute wrongly from padded rows."""
-    _refuse_code(directory / "config.json", config)
+    refuse_code(directory / "config.json", config)
+    if config["model_type"] in SEES_THE_BATCH:
+        raise UnsupportedModel(
+            f"{directory}: what a {config['model_type']!r} makes of a text depends on the texts beside it"
+        )
     model = _load(directory, config["model_type"], dtype).to(device).eval()
     if "attention_mask" not in inspect.signature(model.forward).parameters:
         raise UnsupportedModel(
             f"{directory}: {type(model).__name__} takes no attention mask, and sees padding"
         )
+    _refuse_short_positions(directory, model, num_positions(config))
     padding = model.config.pad_token_id
-    encoder = PaddedEncoder(model, padding if isinstance(padding, int) else 0, model.config.hidden_size)
-    _check_padding(encoder, directory, device, dtype)
+    known = padding in range(model.config.vocab_size)
+    encoder = PaddedEncoder(model, padding if known else 0, model.config.hidden_size)
+    _check_padding(encoder, directory)
     return encoder
 
 
-def load_auto_texts(directory: Path, *, lower_case: bool) -> Tokenizer:
-    """The tokenizer with all that tokenizer_config.json changes in it.
-
-    Raises:
-        ModelLoadError: transformers is missing, or cannot load it.
-        UnsupportedModel: it is code of the directory's own, or makes token types, which are not passed on.
-    """
-    transformers, settings = _transformers(directory), directory / "tokenizer_config.json"
-    _refuse_code(settings, read_json(settings) if settings.exists() else {})
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **_LOCAL)
-    except Exception as error:  # of any class
-        raise ModelLoadError(f"{directory}: transformers has no tokenizer for it: {_line(error)}") from None
-    whole = tokenizer("A")
-    if any(whole.get("token_type_ids", ())):
-        raise UnsupportedModel(f"{directory}: its tokenizer makes token types, which are not implemented")
-    if tokenizer.is_fast:
-        return text_tokenizer(tokenizer.backend_tokenizer, lower_case=lower_case)
-    payload = tokenizer("A", add_special_tokens=False)["input_ids"]
-    return SlowTokenizer(*special_tokens(whole["input_ids"], payload), tokenizer, lower_case)
-
-
-def _refuse_code(path: Path, fields: Mapping[str, Any]) -> None:
-    """Without that code transformers takes the nearest class that it has, and says nothing."""
-    if "auto_map" in fields:
-        raise UnsupportedModel(
-            f"{path}: names code of its own (auto_map), and Holdfast runs no code from a model directory"
-        )
-
-
 def _load(directory: Path, family: str, dtype: torch.dtype) -> Any:
-    transformers = _transformers(directory)
+    transformers = import_transformers(directory)
     try:
-        config = transformers.AutoConfig.from_pretrained(directory, **_LOCAL)
+        config = transformers.AutoConfig.from_pretrained(directory, **LOCAL)
         # T5 and its like have a class for the encoder alone; of others the decoder is left away.
         alone = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
         kind = transformers.AutoModelForTextEncoding if alone else transformers.AutoModel
         model, loading = kind.from_pretrained(
-            directory, use_safetensors=True, dtype=dtype, output_loading_info=True, **_LOCAL
+            directory, use_safetensors=True, dtype=dtype, output_loading_info=True, **LOCAL
         )
     except Exception as error:  # of any class
-        raise ModelLoadError(f"{directory}: transformers does not load {family!r}: {_line(error)}") from None
+        raise ModelLoadError(
+            f"{directory}: transformers does not load {family!r}: {first_line(error)}"
+        ) from None
     encoder = model.get_encoder() if config.is_encoder_decoder else model
-    _refuse_missing(directory, loading["missing_keys"])
+    _refuse_missing(directory, loading["missing_keys"], but="decoder" if encoder is not model else "")
     encoder.config.use_cache, encoder.config.return_dict = False, True
     return encoder
 
 
-def _refuse_missing(directory: Path, names: Sequence[str]) -> None:
+def _refuse_missing(directory: Path, names: Iterable[str], *, but: str) -> None:
     """transformers makes up what is missing, with a warning."""
-    unused = ("pooler.", "decoder.")
-    missing = sorted(name for name in names if not name.startswith(unused) and ".pooler." not in name)
+    missing = sorted(name for name in names if but not in name.split(".") and "pooler" not in name.split("."))
     if missing:
         raise ModelLoadError(f"{directory}: its weights lack {missing[0]}")
 
 
-def _check_padding(encoder: PaddedEncoder, directory: Path, device: torch.device, dtype: torch.dtype) -> None:
+def _refuse_short_positions(directory: Path, model: Any, positions: int | None) -> None:
+    """A position table whose begin is kept for the padding is shorter than its config says."""
+    for name, table in model.named_modules():
+        if positions and name.endswith("position_embeddings") and isinstance(table, torch.nn.Embedding):
+            usable = table.num_embeddings - (-1 if table.padding_idx is None else table.padding_idx) - 1
+            if usable < positions:
+                raise UnsupportedModel(f"{directory}: its {name} have {usable} positions, not {positions}")
+
+
+def _check_padding(encoder: PaddedEncoder, directory: Path) -> None:
     """Not every model hides its padding from every layer: convolutions see it, for one."""
-    vocabulary = encoder.model.config.vocab_size
-    input_ids = (torch.arange(sum(_CHECKED_LENGTHS), device=device) * 7919 + 11) % vocabulary
-    bounds = torch.tensor((0, _CHECKED_LENGTHS[0], sum(_CHECKED_LENGTHS)), device=device, dtype=torch.int32)
-    padding = encoder.padding
-    input_ids = torch.where(input_ids == padding, (padding + 1) % vocabulary, input_ids)
-    runs = tuple((1, length) for length in _CHECKED_LENGTHS)
-    both = Packed(input_ids, input_ids, bounds, bounds, runs, max(_CHECKED_LENGTHS))
-    with torch.inference_mode():
-        together = encoder(both)[bounds[1] :].double()
-        short = input_ids[None, bounds[1] :]
-        alone = encoder._run(short, torch.ones_like(short, dtype=torch.bool))[0].double()
-    change = float(((together - alone).norm(dim=1) / alone.norm(dim=1)).max())
-    if not change <= _PADDING_CHANGES_MOST[dtype]:
+    try:
+        change = _padding_changes(encoder)
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise UnsupportedModel(
+            f"{directory}: {type(encoder.model).__name__} does not run: {first_line(error)}"
+        ) from None
+    if not change <= _PADDING_CHANGES_MOST[encoder.model.dtype]:
         raise UnsupportedModel(
             f"{directory}: padding changes what {type(encoder.model).__name__} makes of a text "
             f"(by {change:.2g} of it)"
         )
 
 
-def _transformers(directory: Path) -> Any:
-    try:
-        transformers = import_module("transformers")
-    except ImportError:
-        raise ModelLoadError(
-            f"{directory}: a model that is run by transformers: pip install 'holdfast[hf]'"
-        ) from None
-    transformers.utils.logging.disable_progress_bar()
-    return transformers
-
-
-def _line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _padding_changes(encoder: PaddedEncoder) -> float:
+    """By how much of its length a token's hidden state changes when its text is padded, at most."""
+    device, vocabulary = encoder.model.device, encoder.model.config.vocab_size
+    some = (torch.arange(sum(_CHECKED_LENGTHS), device=device) * 7919 + 11) % vocabulary
+    input_ids = torch.where(some == encoder.padding, (encoder.padding + 1) % vocabulary, some)
+    bounds = torch.tensor((0, _CHECKED_LENGTHS[0], sum(_CHECKED_LENGTHS)), device=device, dtype=torch.int32)
+    both = tuple((1, length) for length in _CHECKED_LENGTHS)
+    with torch.inference_mode():
+        together = encoder(Packed(input_ids, some, bounds, bounds, both, max(_CHECKED_LENGTHS)))
+        padded, short = together[_CHECKED_LENGTHS[0] :].double(), input_ids[None, _CHECKED_LENGTHS[0] :]
+        alone = encoder.run(short, torch.ones_like(short, dtype=torch.bool))[0].double()
+    if not bool(alone.isfinite().all()):
+        return 0.0  # float16 is too narrow for it, which is found record by record
+    return float(((padded - alone).norm(dim=1) / alone.norm(dim=1)).max())

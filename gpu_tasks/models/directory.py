@@ -9,7 +9,8 @@ import torch
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models import Dtype, Pool
-from gpu_tasks.models.auto import load_auto, load_auto_texts, num_positions
+from gpu_tasks.models.auto import load_auto, num_positions
+from gpu_tasks.models.auto_texts import load_auto_texts
 from gpu_tasks.models.bert import ROBERTA, first_position, load_bert
 from gpu_tasks.models.esm2 import load_esm2
 from gpu_tasks.models.mosaic import is_mosaic, load_mosaic
