@@ -88,10 +88,10 @@ def _load_mpnet(source: _Source) -> PackedModel:
 
 
 def _load_mosaic(source: _Source) -> PackedModel:
-    # ALiBi goes on for ever. The published code pools the special tokens with the rest:
-    # https://github.com/MAGICS-LAB/DNABERT_S/blob/main/README.md
+    # The published way pools the special tokens with the rest:
+    # https://github.com/MAGICS-LAB/DNABERT_S/blob/main/evaluate/utils.py
     model = _load_texts(source, load_mosaic, source.config.get("alibi_starting_size", _DEFAULT_LIMIT))
-    return replace(model, max_positions=None, pool_special=True)
+    return replace(model, pool_special=True)
 
 
 def _load_texts(
