@@ -40,7 +40,7 @@ class ModelCard:
 
     name: str
     path: str
-    family: Literal["esm2", "bert", "mock"]
+    family: Literal["esm2", "bert", "mpnet", "mosaic", "auto", "mock"]
     digest: str
     dim: int
     max_length: int

@@ -1,37 +1,44 @@
 """What can be known of a model without loading it: its family, its size, its fingerprint."""
 
-import json
 import re
-import struct
-from collections.abc import Iterator
-from math import prod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import xxhash
 
 from queue_app.errors import ModelError
 from queue_app.job import ModelCard, Pool
+from queue_app.model_files import (
+    ModelFiles,
+    is_of_bases,
+    num_special_tokens,
+    open_files,
+    read_json,
+)
 
 MOCK = re.compile(r"mock:(\d{1,5})(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)=[A-Za-z]{1,32})*")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOCK_MAX_LENGTH = 1022
+HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
-FILES = (
-    "config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
-    "vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "*.safetensors", "*.safetensors.index.json", "*_Pooling/config.json", "*_Normalize/config.json",
-)  # fmt: skip
-"""Everything in a model directory that can change a vector."""
-PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt"]
-
+Family = Literal["esm2", "bert", "mpnet", "mosaic", "auto"]
 ROBERTA = ("roberta", "xlm-roberta", "camembert")
-KNOWN = ("esm", "bert", *ROBERTA)
+BEHIND_PADDING = (
+    *ROBERTA, "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mluke",
+    "roberta-prelayernorm", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+"""Model types whose positions begin behind the padding token's id."""
+MPNET_FIRST_POSITION = 2
+NATIVE: Mapping[str, Family] = {"esm": "esm2", "mpnet": "mpnet", **dict.fromkeys(("bert", *ROBERTA), "bert")}
+ESM2_SPECIAL_TOKENS = 2
 ESM2_PADDING_POSITIONS = 2
-SPECIAL_TOKENS = 2
-MAX_HEADER_BYTES = 100 << 20
-_CHUNK_BYTES = 4 << 20
+DIMS = ("hidden_size", "d_model", "n_embd", "dim")
+POSITIONS = ("max_position_embeddings", "n_positions")
+DEFAULT_POSITIONS = 512
+"""Where neither the config nor the tokenizer names a limit, as for T5."""
+LIMIT_MOST = 1_000_000
+"""A tokenizer without a limit writes a number far above it."""
 _POOLS: dict[str, Pool] = {"lasttoken": "last", **{pool: pool for pool in get_args(Pool)}}
 _POOL_FLAGS: dict[str, Pool] = {
     "pooling_mode_cls_token": "cls",
@@ -85,55 +92,106 @@ def _from_hub(ref: str) -> Path:
 
 
 def _directory(path: Path, ref: str) -> ModelCard:
-    config = _read_json(path / "config.json") if (path / "config.json").exists() else None
-    if config is None:
-        raise ModelError(f"{path}: no config.json: not a model directory")
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        raise ModelError(_no_weights(path))
-    family = config.get("model_type")
-    if family not in KNOWN:
-        raise ModelError(f"{path}: model_type {family!r} is not implemented; known: {', '.join(KNOWN)}")
+    files = open_files(path)
+    num_parameters = files.num_parameters()
+    family = _family(files)
+    tokenizer = {} if family == "esm2" else files.read("tokenizer.json")
     try:
-        dim, positions = int(config["hidden_size"]), int(config["max_position_embeddings"])
-        if family in ROBERTA:
-            positions -= int(config["pad_token_id"]) + 1  # where its positions begin
+        dim, longest = _dim(files.config), _longest(family, files, tokenizer)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path / 'config.json'}: lacks {error}") from None
-    num_parameters = sum(_num_parameters(file) for file in weights)
-    name = ref.rstrip("/").rsplit("/", 1)[-1] if Path(ref).expanduser().is_dir() else ref
-    shared = (_digest(path), dim)
-    if family == "esm":
-        longest = positions - ESM2_PADDING_POSITIONS - SPECIAL_TOKENS
-        return ModelCard(name, str(path), "esm2", *shared, longest, num_parameters, "protein", "mean")
-    longest = min(positions, _max_seq_length(path) or positions) - SPECIAL_TOKENS
-    return ModelCard(name, str(path), "bert", *shared, longest, num_parameters, "text", _pool(path))
-
-
-def _no_weights(path: Path) -> str:
-    pickled = [file.name for pattern in PICKLED for file in path.glob(pattern)]
-    if not pickled:
-        return f"{path}: no *.safetensors in it"
-    return (
-        f"{path}: only pickled weights ({pickled[0]}), which can run any code when read; "
-        "Holdfast reads safetensors only: convert with transformers' save_pretrained(safe_serialization=True)"
+        raise ModelError(f"{files.transformer / 'config.json'}: lacks {error}") from None
+    return ModelCard(
+        name=ref.rstrip("/").rsplit("/", 1)[-1] if Path(ref).expanduser().is_dir() else ref,
+        path=str(path),
+        family=family,
+        digest=files.digest(),
+        dim=dim,
+        max_length=longest,
+        num_parameters=num_parameters,
+        alphabet="protein" if family == "esm2" else "dna" if is_of_bases(tokenizer) else "text",
+        pool="mean" if family == "esm2" else _pool(files),
     )
 
 
-def _max_seq_length(path: Path) -> int | None:
-    """A sentence-transformers directory's own limit; version 6 leaves it to the tokenizer."""
-    if not (path / "modules.json").exists():
+def _family(files: ModelFiles) -> Family:
+    """Raises ModelError for what not even transformers can run here."""
+    config, path = files.config, files.path
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
+        raise ModelError(f"{path}: its config.json names no model_type")
+    if kind == "bert" and is_mosaic(config):
+        return "mosaic"
+    if kind in NATIVE:
+        return NATIVE[kind]
+    for name in ("config.json", "tokenizer_config.json"):
+        if "auto_map" in files.read(name):
+            raise ModelError(
+                f"{files.transformer / name}: model_type {kind!r} comes with code of its own (auto_map), "
+                "and Holdfast runs no code from a model directory"
+            )
+    if "quantization_config" in config or (files.transformer / "adapter_config.json").exists():
+        raise ModelError(f"{path}: quantized, or an adapter; save the whole model, in float32 or half of it")
+    if "vocab_size" not in config:
+        raise ModelError(f"{path}: model_type {kind!r} is no text model: no vocab_size in its config.json")
+    return "auto"
+
+
+def is_mosaic(config: Mapping[str, Any]) -> bool:
+    """True for MosaicBERT, DNABERT-2 and DNABERT-S, which say `bert` and mean code of their own."""
+    own = config.get("auto_map")
+    names = own.values() if isinstance(own, dict) else ()
+    return "alibi_starting_size" in config or any(
+        str(name).rpartition("--")[2].startswith("bert_layers.") for name in names
+    )
+
+
+def _dim(config: Mapping[str, Any]) -> int:
+    return int(config[next((key for key in DIMS if key in config), DIMS[0])])
+
+
+def _longest(family: Family, files: ModelFiles, tokenizer: Mapping[str, Any]) -> int:
+    """Tokens of one segment, special ones left out."""
+    config = files.config
+    if family == "esm2":
+        return int(config["max_position_embeddings"]) - ESM2_PADDING_POSITIONS - ESM2_SPECIAL_TOKENS
+    return _limit(family, files) - num_special_tokens(tokenizer)
+
+
+def _limit(family: Family, files: ModelFiles) -> int:
+    """The same with the special ones."""
+    positions = _positions(family, files.config)
+    heeded = family == "auto" or (files.path / "modules.json").exists()
+    stated = _stated(files) if heeded else None
+    return min((limit for limit in (positions, stated) if limit), default=DEFAULT_POSITIONS)
+
+
+def _positions(family: Family, config: Mapping[str, Any]) -> int | None:
+    if family == "mosaic":
+        # ALiBi knows no limit; this is what the published models were made for, and where users raise it.
+        return int(config.get("alibi_starting_size", DEFAULT_POSITIONS))
+    if family == "auto":
+        found = next((int(config[key]) for key in POSITIONS if config.get(key)), None)
+    else:
+        found = int(config["max_position_embeddings"])
+    if found is None:
         return None
+    if family == "mpnet":
+        return found - MPNET_FIRST_POSITION
+    return found - (int(config["pad_token_id"]) + 1 if config["model_type"] in BEHIND_PADDING else 0)
+
+
+def _stated(files: ModelFiles) -> int | None:
+    """A sentence-transformers directory's own limit; version 6 leaves it to the tokenizer."""
     limits = (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length"))
-    stated = [_read_json(path / name).get(key) for name, key in limits if (path / name).exists()]
-    return next((int(length) for length in stated if length), None)
+    stated = [files.read(name).get(key) for name, key in limits]
+    return next((int(length) for length in stated if length and length <= LIMIT_MOST), None)
 
 
-def _pool(path: Path) -> Pool:
-    config = path / "1_Pooling" / "config.json"
+def _pool(files: ModelFiles) -> Pool:
+    config = files.modules.get("Pooling", files.path / "1_Pooling") / "config.json"
     if not config.exists():
         return "mean"
-    fields = _read_json(config)
+    fields = read_json(config)
     if isinstance(mode := fields.get("pooling_mode"), str):
         named = _POOLS.get(mode)
     else:
@@ -144,46 +202,3 @@ def _pool(path: Path) -> Pool:
             f"{config}: a pooling that is not implemented; choose one with --pool mean|cls|max|last"
         )
     return named
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: not readable as JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ModelError(f"{path}: not a JSON object")
-    return fields
-
-
-def _num_parameters(path: Path) -> int:
-    """Counted from the header alone: 8 bytes of length, then JSON with every tensor's shape."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > MAX_HEADER_BYTES:
-                raise ValueError("header too long")
-            header = json.loads(file.read(length))
-        shapes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
-        end = max((t["data_offsets"][1] for n, t in header.items() if n != "__metadata__"), default=0)
-        if path.stat().st_size < 8 + length + end:
-            raise ValueError("cut off")
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise ModelError(f"{path}: damaged safetensors file ({error}); fetch it again") from None
-    return sum(prod(shape) for shape in shapes)
-
-
-def _digest(path: Path) -> str:
-    """xxh3-128 (hex) over names and contents of all files that count, in the order of their names."""
-    state = xxhash.xxh3_128()
-    for file in sorted({file for pattern in FILES for file in path.glob(pattern)}):
-        state.update(f"{file.relative_to(path)}\n{file.stat().st_size}\n".encode())
-        for chunk in _chunks(file):
-            state.update(chunk)
-    return state.hexdigest()
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk

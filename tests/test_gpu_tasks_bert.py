@@ -13,6 +13,7 @@ from checkpoints import (
     TINY,
     Tensors,
     change_config,
+    change_json,
     change_weights,
     cosines,
     embed,
@@ -206,6 +207,40 @@ def test_the_flags_of_older_directories_are_read(
     assert load_model(str(directory)).pool == pool
 
 
+def test_a_transformer_in_a_folder_of_its_own_is_found(tiny: Path, tmp_path: Path) -> None:
+    """As the first versions of sentence-transformers saved it; their later modules hold nothing else."""
+    directory = put_transformer_aside(save_sentence_model(tiny, tmp_path, pool="cls", max_seq_length=20))
+    model, card = load_model(str(directory)), describe_model(str(directory))
+    assert (card.pool, card.dim, card.max_length) == (model.pool, model.dim, model.max_length)
+    assert (card.pool, card.max_length) == ("cls", 18)
+    vectors = embed(model, TEXTS[:9], long="truncate")
+    np.testing.assert_allclose(vectors, encode(directory, TEXTS[:9]), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_the_fingerprint_changes_with_every_file_of_such_a_folder(
+    tiny: Path, tmp_path: Path, name: str
+) -> None:
+    directory = put_transformer_aside(save_sentence_model(tiny, tmp_path))
+    before = describe_model(str(directory)).digest
+    path = directory / "0_Transformer" / name
+    content = path.read_bytes()
+    path.write_bytes(content + b" " if name.endswith(".json") else content[:-1] + b"\x01")
+    assert describe_model(str(directory)).digest != before
+
+
+def put_transformer_aside(directory: Path) -> Path:
+    inner = directory / "0_Transformer"
+    inner.mkdir()
+    for path in list(directory.iterdir()):
+        if path.is_file() and path.name not in ("modules.json", "config_sentence_transformers.json"):
+            path.rename(inner / path.name)
+    modules = json.loads((directory / "modules.json").read_bytes())
+    modules[0]["path"] = inner.name
+    (directory / "modules.json").write_text(json.dumps(modules))
+    return directory
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -238,10 +273,6 @@ def test_a_default_prompt_is_refused(tiny: Path, tmp_path: Path) -> None:
     change_json(path, default_prompt_name="query")
     with pytest.raises(UnsupportedModel, match="the prompt 'query'"):
         load_model(str(tmp_path))
-
-
-def change_json(path: Path, **changed: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_bytes()), **changed}))
 
 
 # ---- directories of transformers

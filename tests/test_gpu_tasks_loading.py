@@ -16,6 +16,7 @@ from checkpoints import (
     change_weights,
     embed,
     save_bert,
+    save_byte_tokenizer,
     save_esm2,
     save_esm2_in_parts,
 )
@@ -151,10 +152,14 @@ def test_a_key_that_the_config_lacks_is_named(make: Callable[[Path], Path], key:
     assert_refused(change_config(make(tmp_path), **{key: None}), rf"config\.json: lacks '{key}'")
 
 
-@pytest.mark.parametrize("family", ["t5", None])
-def test_an_unknown_family_is_refused_with_the_known_ones(esm2: Path, family: str | None) -> None:
-    change_config(esm2, model_type=family)
-    assert_refused(esm2, f"model_type {family!r}; implemented: esm, bert", UnsupportedModel)
+def test_a_config_without_a_family_is_refused(esm2: Path) -> None:
+    change_config(esm2, model_type=None)
+    assert_refused(esm2, r"config\.json names no model_type", UnsupportedModel)
+
+
+def test_a_family_that_transformers_does_not_know_either_is_refused(esm2: Path) -> None:
+    save_byte_tokenizer(change_config(esm2, model_type="no_such_family"), None)
+    assert_refused(esm2, "no_such_family")
 
 
 def test_a_directory_without_weights_is_refused(esm2: Path) -> None:

@@ -66,7 +66,7 @@ def test_checkpoint_knows_nothing_but_lmdb(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules("queue_app"), ids=lambda path: path.stem)
 def test_the_queue_never_imports_torch_or_the_inference(path: Path) -> None:
-    assert not top_level(path) & {"torch", "gpu_tasks"}
+    assert not top_level(path) & {"torch", "transformers", "gpu_tasks"}
 
 
 @pytest.mark.parametrize("path", modules("queue_app"), ids=lambda path: path.stem)
@@ -82,6 +82,11 @@ def test_the_queue_knows_of_the_store_what_is_listed_here(path: Path) -> None:
 )
 def test_inference_knows_neither_queue_nor_store(path: Path) -> None:
     assert not top_level(path) & {"celery", "redis", "lmdb", "queue_app", "checkpoint"}
+
+
+@pytest.mark.parametrize("path", modules("gpu_tasks"), ids=lambda path: path.stem)
+def test_transformers_is_an_extra_that_no_import_needs(path: Path) -> None:
+    assert "transformers" not in top_level(path)
 
 
 # ---- what happens at import

@@ -49,6 +49,83 @@ def test_a_pooling_that_is_unknown_is_refused_and_not_guessed(tmp_path: Path) ->
         describe_model(str(path))
 
 
+@pytest.mark.parametrize(
+    ("config", "dim", "longest"),
+    [
+        ({"model_type": "electra", "hidden_size": 32, "max_position_embeddings": 512}, 32, 510),
+        ({"model_type": "distilbert", "dim": 48, "max_position_embeddings": 256}, 48, 254),
+        ({"model_type": "gpt2", "n_embd": 64, "n_positions": 1024}, 64, 1022),
+        ({"model_type": "t5", "d_model": 80}, 80, 510),
+        ({"model_type": "longformer", "hidden_size": 8, "max_position_embeddings": 4098}, 8, 4094),
+    ],
+    ids=str,
+)
+def test_a_model_for_transformers_is_described_by_its_config(
+    tmp_path: Path, config: dict[str, object], dim: int, longest: int
+) -> None:
+    card = describe_model(str(model(tmp_path / "m", {"vocab_size": 9, "pad_token_id": 1, **config})))
+    assert (card.family, card.dim, card.max_length, card.alphabet) == ("auto", dim, longest, "text")
+
+
+@pytest.mark.parametrize(("stated", "longest"), [(384, 382), (10**30, 510), (None, 510), (2000, 1998)])
+def test_a_tokenizer_limits_a_model_for_transformers_when_it_is_sane(
+    tmp_path: Path, stated: int | None, longest: int
+) -> None:
+    config = {"model_type": "t5", "vocab_size": 9, "d_model": 32}
+    path = model(tmp_path / "m", config, tokenizer_config__json={"model_max_length": stated})
+    assert describe_model(str(path)).max_length == longest
+
+
+CLS, SEP = ({"SpecialToken": {"id": token}} for token in ("[CLS]", "[SEP]"))
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [CLS, {"Sequence": {"id": "A"}}, SEP],
+    "special_tokens": {"[CLS]": {"ids": [1]}, "[SEP]": {"ids": [2]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("processor", "count"),
+    [
+        (None, 0),
+        ({"type": "ByteLevel"}, 0),
+        ({"type": "RobertaProcessing"}, 2),
+        ({"type": "BertProcessing"}, 2),
+        (TEMPLATE, 2),
+        ({**TEMPLATE, "single": [{"Sequence": {"id": "A"}}, SEP]}, 1),
+        ({"type": "Sequence", "processors": [{"type": "ByteLevel"}, TEMPLATE]}, 2),
+    ],
+    ids=str,
+)
+def test_a_text_leaves_room_for_the_special_tokens_of_its_tokenizer(
+    tmp_path: Path, processor: object, count: int
+) -> None:
+    path = model(tmp_path / "m", BERT, tokenizer__json={"post_processor": processor})
+    assert describe_model(str(path)).max_length == 512 - count
+
+
+def test_modules_outside_of_the_model_directory_are_refused(tmp_path: Path) -> None:
+    path = model(tmp_path / "m", BERT)
+    for folder in ("../elsewhere", "/etc"):
+        (path / "modules.json").write_text(json.dumps([{"type": "models.Transformer", "path": folder}]))
+        with pytest.raises(ModelError, match="outside of the model directory"):
+            describe_model(str(path))
+
+
+def test_an_adapter_is_refused_as_its_base_model_is_elsewhere(tmp_path: Path) -> None:
+    path = model(tmp_path / "m", {"model_type": "electra", "vocab_size": 9}, adapter_config__json={})
+    with pytest.raises(ModelError, match="an adapter"):
+        describe_model(str(path))
+
+
+@pytest.mark.parametrize("name", ["spiece.model", "merges.txt", "vocab.json", "vocab.txt"])
+def test_the_fingerprint_changes_with_the_files_of_older_tokenizers(tmp_path: Path, name: str) -> None:
+    path = model(tmp_path / "m", BERT)
+    before = describe_model(str(path)).digest
+    (path / name).write_text("{}")
+    assert describe_model(str(path)).digest != before
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_the_fingerprint_changes_with_every_file_that_counts(tmp_path: Path, name: str) -> None:
     path = model(tmp_path / "m", ESM2, tokenizer__json={"a": 1})
@@ -95,8 +172,10 @@ def test_weights_that_are_cut_off_are_refused(tmp_path: Path, keep_bytes: int) -
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "t5"}, "'t5' is not implemented"),
-        ({}, "None is not implemented"),
+        ({}, "names no model_type"),
+        ({"model_type": "vit", "hidden_size": 32}, "'vit' is no text model"),
+        ({"model_type": "electra", "vocab_size": 9}, "lacks 'hidden_size'"),
+        ({"model_type": "electra", "quantization_config": {}}, "quantized"),
         ({"model_type": "esm"}, "lacks 'hidden_size'"),
         ([], "not a JSON object"),
     ],

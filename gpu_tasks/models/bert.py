@@ -1,10 +1,12 @@
 """BERT and its like (MiniLM, BGE, E5, GTE) on packed tokens (https://arxiv.org/abs/1810.04805).
 
 Post-norm layers, absolute positions, exact GELU. RoBERTa (https://arxiv.org/abs/1907.11692), XLM-RoBERTa and
-CamemBERT differ in where their positions begin.
+CamemBERT differ in where their positions begin. `bias` and `mlp` are for the descendants that are not.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +14,59 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gpu_tasks.models.layers import Attention, Layer, LayerNorm, choose_attention, feed_forward
+from gpu_tasks.models.layers import (
+    Attention,
+    Bias,
+    Layer,
+    LayerNorm,
+    attend_runs,
+    choose_attention,
+    feed_forward,
+)
 from gpu_tasks.models.packed import Packed
 from gpu_tasks.models.weights import open_weights, require
 
 ROBERTA = ("roberta", "xlm-roberta", "camembert")
+# CUDA's kernels copy a bias whose rows begin elsewhere.
+_ALIGNED = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bert:
-    """The encoder. `positions` [max_positions, dim] holds the embedding of token type 0 as well."""
+    """The encoder. `positions` [max_positions, dim] holds the embedding of token type 0 as well.
+
+    Where there are no positions, `words` [vocabulary, dim] holds it. A `bias` takes the place of `attention`.
+    """
 
     num_heads: int
     words: Tensor
-    positions: Tensor
+    positions: Tensor | None
     norm: LayerNorm
     layers: tuple[Layer, ...]
     attention: Attention
+    bias: Bias | None = None
+    mlp: Callable[[Layer, Tensor], Tensor] = feed_forward
 
     def __call__(self, packed: Packed) -> Tensor:
         """Hidden states [T, dim] of the last layer."""
-        words = functional.embedding(packed.input_ids, self.words)
-        x = self.norm(words + functional.embedding(packed.positions, self.positions))
+        x = functional.embedding(packed.input_ids, self.words)
+        if self.positions is not None:
+            x = x + functional.embedding(packed.positions, self.positions)
+        x, attention = self.norm(x), self._attention(packed)
         for layer in self.layers:
-            x = layer.attention_norm(x + self._attend(layer, x, packed))
-            x = layer.mlp_norm(x + feed_forward(layer, x))
+            x = layer.attention_norm(x + self._attend(layer, x, packed, attention))
+            x = layer.mlp_norm(x + self.mlp(layer, x))
         return x
 
-    def _attend(self, layer: Layer, x: Tensor, packed: Packed) -> Tensor:
+    def _attention(self, packed: Packed) -> Attention:
+        """The bias is made once for a batch: all layers and all lengths share it."""
+        if self.bias is None:
+            return self.attention
+        return partial(attend_runs, bias=self.bias(-(-packed.max_seqlen // _ALIGNED) * _ALIGNED))
+
+    def _attend(self, layer: Layer, x: Tensor, packed: Packed, attention: Attention) -> Tensor:
         query, key, value = layer.qkv(x).view(len(x), 3, self.num_heads, -1).unbind(1)
-        return layer.attention_out(self.attention(query, key, value, packed))
+        return layer.attention_out(attention(query, key, value, packed))
 
 
 def first_position(config: dict[str, Any]) -> int:

@@ -12,12 +12,14 @@ from gpu_tasks.models.packed import Packed
 
 Attention = Callable[[Tensor, Tensor, Tensor, Packed], Tensor]
 """Query, key and value, each [T, heads, head_dim], to [T, heads * head_dim]; rows attend to themselves."""
+Bias = Callable[[int], Tensor]
+"""What the attention scores of L tokens get on top, by the tokens' places: [heads, L, L]."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
     def __call__(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.weight, self.bias)
@@ -35,7 +37,10 @@ class LayerNorm:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """The weights of one encoder layer; pre-norm and post-norm models use them in different orders."""
+    """The weights of one encoder layer; pre-norm and post-norm models use them in different orders.
+
+    Where the feed-forward is gated, `up` has its outputs twice.
+    """
 
     qkv: Linear
     attention_out: Linear
@@ -55,15 +60,21 @@ def choose_attention(device: torch.device, dtype: torch.dtype, head_dim: int) ->
     return attend_varlen if find_spec("torch.nn.attention.varlen") else attend_runs
 
 
-def attend_runs(query: Tensor, key: Tensor, value: Tensor, packed: Packed) -> Tensor:
-    """Unpadded attention without a varlen kernel: rows of equal length are neighbours and share a call."""
+def attend_runs(
+    query: Tensor, key: Tensor, value: Tensor, packed: Packed, bias: Tensor | None = None
+) -> Tensor:
+    """Unpadded attention without a varlen kernel: rows of equal length are neighbours and share a call.
+
+    `bias` [heads, L, L], L at least the longest row, is cut to the length of each.
+    """
     attended = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     start = 0
     for count, length in packed.runs:
         rows = slice(start, start + count * length)
         shape = (count, length, *query.shape[1:])
         q, k, v = (x[rows].view(shape).transpose(1, 2) for x in (query, key, value))
-        out = functional.scaled_dot_product_attention(q, k, v)
+        mask = None if bias is None else bias[None, :, :length, :length]
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         attended[rows].view(shape).copy_(out.transpose(1, 2))
         start = rows.stop
     return attended.flatten(1)
@@ -82,3 +93,9 @@ def attend_varlen(query: Tensor, key: Tensor, value: Tensor, packed: Packed) -> 
 def feed_forward(layer: Layer, x: Tensor) -> Tensor:
     """The exact GELU, through erf: both BERT and ESM-2 were trained with it."""
     return layer.down(functional.gelu(layer.up(x)))
+
+
+def gated_feed_forward(layer: Layer, x: Tensor) -> Tensor:
+    """The first half of `up` gates the second (GeGLU, https://arxiv.org/abs/2002.05202)."""
+    gate, inner = layer.up(x).chunk(2, dim=-1)
+    return layer.down(functional.gelu(gate) * inner)

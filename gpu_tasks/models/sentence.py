@@ -19,6 +19,8 @@ _POOL_FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+# A tokenizer without a limit writes a number far above it.
+_LIMIT_MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +50,20 @@ def read_modules(directory: Path) -> SentenceModules | None:
     _refuse_default_prompt(directory)
     transformer = paths["Transformer"]
     config = _read_if_there(transformer / "sentence_bert_config.json")
-    tokenizer_config = _read_if_there(transformer / "tokenizer_config.json")
     return SentenceModules(
         transformer=transformer,
         pool=_pool(paths["Pooling"] / "config.json"),
         normalize="Normalize" in paths,
-        # Version 6 leaves it to the tokenizer.
-        max_seq_length=config.get("max_seq_length") or tokenizer_config.get("model_max_length"),
+        max_seq_length=stated_limit(transformer),
         lower_case=bool(config.get("do_lower_case", False)),
     )
+
+
+def stated_limit(directory: Path) -> int | None:
+    """The longest text, special tokens included; version 6 leaves it to the tokenizer. None: no limit."""
+    limits = (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length"))
+    stated = [_read_if_there(directory / name).get(key) for name, key in limits]
+    return next((int(length) for length in stated if length and length <= _LIMIT_MOST), None)
 
 
 def _module_paths(directory: Path) -> dict[str, Path]:

@@ -10,6 +10,8 @@ import tokenizers
 
 from gpu_tasks.errors import ModelLoadError
 
+_TEXT = "A"  # a letter of every alphabet
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextTokenizer:
@@ -35,14 +37,23 @@ def load_texts(directory: Path, *, lower_case: bool = False) -> TextTokenizer:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises plain Exception
         raise ModelLoadError(f"{path}: not a readable tokenizer: {error}") from None
+    return text_tokenizer(tokenizer, lower_case=lower_case)
+
+
+def text_tokenizer(tokenizer: tokenizers.Tokenizer, *, lower_case: bool = False) -> TextTokenizer:
+    """Whole texts through a tokenizer, which is changed. Raises ModelLoadError when it knows no letter."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    prefix, suffix = _special_tokens(tokenizer)
+    prefix, suffix = special_tokens(
+        tokenizer.encode(_TEXT).ids, tokenizer.encode(_TEXT, add_special_tokens=False).ids
+    )
     return TextTokenizer(prefix, suffix, tokenizer, lower_case)
 
 
-def _special_tokens(tokenizer: tokenizers.Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What the tokenizer's template puts before and after a text."""
-    encoding = tokenizer.encode("a")
-    payload = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
-    return tuple(encoding.ids[: payload[0]]), tuple(encoding.ids[payload[-1] + 1 :])
+def special_tokens(whole: Sequence[int], payload: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What stands before and after the payload. Raises ModelLoadError when the whole is something else."""
+    for start in range(len(whole) - len(payload) + 1):
+        stop = start + len(payload)
+        if payload and [*whole[start:stop]] == [*payload]:
+            return tuple(whole[:start]), tuple(whole[stop:])
+    raise ModelLoadError(f"a tokenizer that makes {[*whole]} of {_TEXT!r}, and {[*payload]} of its payload")

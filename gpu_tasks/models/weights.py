@@ -59,10 +59,11 @@ class Weights:
             )
         return (stored * scale if scale != 1.0 else stored).to(self.device, self.dtype)
 
-    def linear(self, *names: str, inputs: int, outputs: int) -> Linear:
+    def linear(self, *names: str, inputs: int, outputs: int, biased: bool = True) -> Linear:
         """The layers of these names as one, their outputs side by side."""
         weight = torch.cat([self.tensor(f"{name}.weight", outputs, inputs) for name in names])
-        return Linear(weight, torch.cat([self.tensor(f"{name}.bias", outputs) for name in names]))
+        biases = [self.tensor(f"{name}.bias", outputs) for name in names] if biased else []
+        return Linear(weight, torch.cat(biases) if biased else None)
 
     def norm(self, name: str, dim: int, eps: float) -> LayerNorm:
         return LayerNorm(self.tensor(f"{name}.weight", dim), self.tensor(f"{name}.bias", dim), eps)
