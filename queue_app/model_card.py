@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -133,6 +134,8 @@ def _family(files: ModelFiles) -> Family:
         raise ModelError(f"{path}: quantized, or an adapter; save the whole model, in float32 or half of it")
     if "vocab_size" not in config:
         raise ModelError(f"{path}: model_type {kind!r} is no text model: no vocab_size in its config.json")
+    if find_spec("transformers") is None:
+        raise ModelError(f"{path}: model_type {kind!r} is run by transformers: pip install 'holdfast[hf]'")
     return "auto"
 
 

@@ -5,7 +5,7 @@ against transformers.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from checkpoints import Tensors, change_weights, embed, save_bert, save_esm2, save_roberta
+from checkpoints import (
+    Tensors,
+    change_weights,
+    embed,
+    save_bert,
+    save_esm2,
+    save_mosaic,
+    save_mpnet,
+    save_roberta,
+)
 
 from gpu_tasks import load_model
 from gpu_tasks.models.residues import ESM2_VOCABULARY
@@ -51,14 +60,18 @@ RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 WORDS = ("a", "the", "of", "in", "on", "we", "is", "not", "cat", "red", "seven")
 
 
-@pytest.fixture(scope="module", params=["esm2", "bert", "roberta"])
+FAMILIES: dict[str, Callable[[Path], Family]] = {
+    "esm2": lambda path: Family(save_esm2(path), RESIDUES, "", 1022),
+    "bert": lambda path: Family(save_bert(path), WORDS, " ", 510),
+    "roberta": lambda path: Family(save_roberta(path), "0123456789BCDEFG", "", 510),
+    "mpnet": lambda path: Family(save_mpnet(path), WORDS, " ", 510),
+    "dnabert2": lambda path: Family(save_mosaic(path), "ACGT", " ", 510),
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
-    path = tmp_path_factory.mktemp(request.param)
-    if request.param == "esm2":
-        return Family(save_esm2(path), RESIDUES, "", 1022)
-    if request.param == "bert":
-        return Family(save_bert(path), WORDS, " ", 510)
-    return Family(save_roberta(path), "0123456789BCDEFG", "", 510)
+    return FAMILIES[request.param](tmp_path_factory.mktemp(request.param))
 
 
 def alone(family: Family, sequences: list[str]) -> Vectors:

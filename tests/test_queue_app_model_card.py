@@ -1,6 +1,7 @@
 """What is known of a model without loading it."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,16 @@ def test_weights_that_are_cut_off_are_refused(tmp_path: Path, keep_bytes: int) -
 def test_a_config_that_does_not_do_is_refused(tmp_path: Path, config: object, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         describe_model(str(model(tmp_path / "m", config)))
+
+
+def test_a_model_for_transformers_is_refused_before_any_work_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = model(tmp_path / "m", {"model_type": "electra", "vocab_size": 9, "hidden_size": 8})
+    assert describe_model(str(path)).family == "auto"
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ModelError, match=r"'electra' is run by transformers: pip install 'holdfast\[hf\]'"):
+        describe_model(str(path))
 
 
 @pytest.mark.parametrize(
