@@ -10,7 +10,7 @@ TEST_READY := $(VENV)/.installed-test
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-gpu calibrate mutants chaos takeover power-loss corruption fuzz storage peers clean
+.PHONY: help demo test check bench bench-gpu calibrate mutants chaos takeover power-loss corruption fuzz storage peers by-hand clean
 
 help:
 	@echo "make demo       install, embed the example data twice (once with a worker killed), compare"
@@ -26,6 +26,7 @@ help:
 	@echo "make fuzz       install, feed a fuzzer's inputs to everything that reads a store"
 	@echo "make corruption install, damage stores in every way, see that all of it is noticed and mended"
 	@echo "make peers      install, hold Holdfast beside its peers while workers are killed"
+	@echo "make by-hand    install, time the whole command beside what one would write by hand"
 	@echo "make mutants    install, take the guards away one at a time, see that the tests notice"
 	@echo "make clean      remove the environment, the demo's output and all caches"
 
@@ -60,6 +61,9 @@ takeover: $(TEST_READY)
 
 peers: $(TEST_READY)
 	$(BIN)/python benchmarks/peers.py $(ARGS)
+
+by-hand: $(TEST_READY)
+	$(BIN)/python benchmarks/by_hand.py $(ARGS)
 
 power-loss: $(TEST_READY)
 	$(BIN)/python benchmarks/power_loss.py $(ARGS)

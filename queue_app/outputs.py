@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import h5py
 import numpy as np
 import pyarrow as pa
 
@@ -71,6 +70,8 @@ def exported(job: Job) -> dict[str, Any] | None:
 
 def write_h5(output: Path, results: Results) -> None:
     """Datasets `ids` (UTF-8) and `embeddings` [N, dim]; provenance in the attributes."""
+    import h5py  # here, as workers import this module and most never write an output
+
     with _replacing(output) as temporary:
         with h5py.File(temporary, "w", track_order=True) as file:
             file.attrs.update(results.provenance)

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from queue_app.dataset import Record
 from queue_app.durable import file_digest, removed_on_failure, rename_durably, room_for, sync_file
@@ -92,6 +91,8 @@ def read_shard(path: Path, shard: Shard) -> ShardRecords:
 
 def _spool(records: Iterable[Record], spool: Path) -> npt.NDArray[np.int64]:
     """Write all records to one file; answers the cost of each."""
+    import pyarrow.compute as pc  # here, as a worker that only reads shards has no use for it
+
     costs: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
     with pa.OSFile(str(spool), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
         for batch in _batches(records):

@@ -123,3 +123,15 @@ def test_without_a_child_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
     assert killed == []
     worker._end_hung(17, RuntimeConfig())
     assert killed == [17]
+
+
+def test_a_worker_process_starts_without_celerys_other_commands_and_what_they_import() -> None:
+    program = (
+        "import queue_app.worker_process, sys; from queue_app.celery_app import app; "
+        "app.loader.import_default_modules(); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    unneeded = {"celery.bin.celery", "prompt_toolkit", "flower", "torch", "h5py", "pyarrow.compute"}
+    assert "gpu_tasks.task" in loaded
+    assert not loaded & unneeded
