@@ -31,7 +31,7 @@ def embed(
     job_dir: options.JobDir = None,
     keep_checkpoints: options.KeepCheckpoints = False,
     device: options.Device = "auto",
-    workers: Annotated[int | None, typer.Option(min=1, help="CPU workers. Default: one per 4 cores.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="CPU workers. Default: by model size.")] = None,
     pool: options.Pool = None,
     dtype: options.Dtype = "auto",
     store_dtype: options.StoreDtype = "float32",
@@ -52,12 +52,13 @@ def embed(
     """Embed the inputs on this machine: server, workers, progress, output. Run again to resume."""
     request = options.request_of(locals())
     from queue_app.devices import choose_queues, cpu_threads
+    from queue_app.local_run import cpu_workers
     from queue_app.local_run import embed as run_embed
     from queue_app.settings import runtime_config
     from queue_app.view import open_view
 
     config = runtime_config()
-    queues = choose_queues(device, workers, config)
+    queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request))
     with resumable(), open_view(quiet=quiet or as_json) as view:
         report = run_embed(
             request,
@@ -155,20 +156,22 @@ def resume(
     as_json: options.Json = False,
 ) -> None:
     """Go on with a job from its directory alone: as embed does, without reading the inputs again."""
-    from queue_app.devices import choose_queues
+    from queue_app.devices import choose_queues, cpu_workers_of
     from queue_app.local_run import resume as run_resume
     from queue_app.lookup import job_directory
     from queue_app.settings import runtime_config
     from queue_app.view import open_view
 
     directory = job_directory(job_dir)
-    if device == "auto" and directory.load().options.device_class == "cpu":
+    loaded = directory.load()
+    if device == "auto" and loaded.options.device_class == "cpu":
         device = "cpu"
     config = runtime_config()
+    queues = choose_queues(device, workers, config, cpu_workers=cpu_workers_of(loaded.threads))
     with resumable(), open_view(quiet=quiet or as_json) as view:
         report = run_resume(
             directory,
-            queues=choose_queues(device, workers, config),
+            queues=queues,
             broker_url=options.named_broker(broker),
             config=config,
             view=view,

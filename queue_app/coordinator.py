@@ -116,8 +116,8 @@ class GPUProcessCoordinator:
 
 def worker_command(queue: str) -> list[str]:
     """The command of one worker. Gossip and mingle would only slow its start."""
-    worker = [sys.executable, "-m", "queue_app.worker_process", "-Q", queue]
-    return [*worker, "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
+    celery = [sys.executable, "-m", "queue_app.celery", "-A", "queue_app", "worker", "-Q", queue]
+    return [*celery, "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
 
 
 def _wait_until(process: subprocess.Popen[bytes], deadline: float) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 from queue_app.errors import UsageError
 from queue_app.settings import RuntimeConfig
 
+SMALL_MODEL = 100_000_000
+"""In parameters."""
+CPU_WORKERS_MOST = 16
 NATIVE = {
     "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
     "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
@@ -26,15 +29,18 @@ def count_gpus(config: RuntimeConfig) -> int:
     return sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in Path("/dev").glob("nvidia*"))
 
 
-def choose_queues(device: str, num_workers: int | None, config: RuntimeConfig) -> list[str]:
-    """One queue per device: `auto`, `cpu`, or device numbers such as `0,1`.
+def choose_queues(
+    device: str, num_workers: int | None, config: RuntimeConfig, *, cpu_workers: int
+) -> list[str]:
+    """One queue per device: `auto`, `cpu`, or device numbers such as `0,1`; on the CPU `cpu_workers`, unless
+    a number was asked for.
 
     Raises:
         UsageError: the device is not one of these, or `--workers` was given for GPUs.
     """
     gpus = range(count_gpus(config)) if device == "auto" else _numbers(device)
     if not gpus:
-        return [f"cpu{index}" for index in range(num_workers or default_cpu_workers())]
+        return [f"cpu{index}" for index in range(num_workers or cpu_workers)]
     if num_workers is not None and num_workers != len(gpus):
         raise UsageError("--workers is for the CPU; a GPU has one worker, choose them with --device 0,1")
     return [f"gpu{index}" for index in gpus]
@@ -63,9 +69,20 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_cpu_workers() -> int:
-    """One worker for every four cores: each keeps a copy of the model in memory."""
+def default_cpu_workers(num_parameters: int) -> int:
+    """For a small model one worker per core: the threads of one would wait for each other at every layer.
+
+    Each worker keeps a copy of the model and of torch in memory, so of a large model there is one for every
+    four cores. Measured by benchmarks/by_hand.py and the part `processes` of benchmarks/throughput.py.
+    """
+    if num_parameters < SMALL_MODEL:
+        return min(num_cores(), CPU_WORKERS_MOST)
     return max(1, num_cores() // 4)
+
+
+def cpu_workers_of(threads: int) -> int:
+    """As many workers as have room with so many threads each."""
+    return max(1, num_cores() // threads)
 
 
 def cpu_threads(num_workers: int) -> int:

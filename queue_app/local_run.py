@@ -4,6 +4,7 @@ It owns no state of the job: whatever it was doing when it died, the next run fi
 is and goes on.
 """
 
+import contextlib
 import logging
 import os
 import time
@@ -17,13 +18,14 @@ from queue_app import keys
 from queue_app.broker import TRANSIENT, check, connect
 from queue_app.celery_app import make_app
 from queue_app.coordinator import POLL_SECONDS, GPUProcessCoordinator
-from queue_app.devices import is_emulated
+from queue_app.devices import cpu_workers_of, default_cpu_workers, is_emulated
 from queue_app.done import finished_shards
-from queue_app.errors import DiskFull, JobFailed, UsageError
+from queue_app.errors import Damage, DiskFull, JobFailed, UsageError
 from queue_app.export import ExportReport, check_output, export
 from queue_app.job import Job, JobDir, RunOptions
 from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
+from queue_app.model_card import count_parameters
 from queue_app.monitor import Snapshot, snapshot
 from queue_app.processes import ProcessFile
 from queue_app.producer import Prepared, announce, prepare
@@ -67,6 +69,17 @@ class _Machinery:
     client: redis.Redis
     server: EmbeddedServer | None
     workers: GPUProcessCoordinator
+
+
+def cpu_workers(request: EmbedRequest) -> int:
+    """How many CPU workers a job has unless a number is asked for: one that is there keeps its threads.
+
+    Raises ModelError when there is no such model.
+    """
+    with contextlib.suppress(UsageError, Damage):
+        if not request.overwrite:
+            return cpu_workers_of(request.directory.load().threads)
+    return default_cpu_workers(count_parameters(request.model))
 
 
 def embed(

@@ -55,15 +55,22 @@ def describe_model(ref: str) -> ModelCard:
     Raises:
         ModelError: there is no such model, or its directory cannot be used; says what to do.
     """
-    if ref.startswith("mock:"):
-        return _mock(ref)
+    return _mock(ref) if ref.startswith("mock:") else _directory(_locate(ref), ref)
+
+
+def count_parameters(ref: str) -> int:
+    """Of the same models, from the headers of their weights alone. Raises ModelError as above."""
+    return 0 if ref.startswith("mock:") else open_files(_locate(ref)).num_parameters()
+
+
+def _locate(ref: str) -> Path:
     path = Path(ref).expanduser()
     if path.is_dir():
-        return _directory(path.absolute(), ref)
+        return path.absolute()
     if path.exists():
         raise ModelError(f"{ref}: a file; -m takes the directory with config.json and *.safetensors")
     if HUB_ID.fullmatch(ref) and not ref.startswith("."):
-        return _directory(_from_hub(ref), ref)
+        return _from_hub(ref)
     raise ModelError(
         f"{ref}: no such model: give a directory, a hub id such as facebook/esm2_t6_8M_UR50D, or mock:DIM"
     )

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from queue_app import devices
 from queue_app.devices import is_emulated
+from queue_app.settings import RuntimeConfig
 
 X86 = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2 {}\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd {}\n"
@@ -40,3 +42,21 @@ def test_a_host_that_does_not_tell_is_taken_for_able(tmp_path: Path) -> None:
     assert not is_emulated("bfloat16", tmp_path / "missing")
     (tmp_path / "cpuinfo").write_text("processor : 0\n")
     assert not is_emulated("bfloat16", tmp_path / "cpuinfo")
+
+
+@pytest.mark.parametrize(
+    ("num_cores", "num_parameters", "expected"),
+    [(2, 22_000_000, 2), (8, 0, 8), (64, 8_000_000, 16), (2, 650_000_000, 1), (64, 650_000_000, 16)],
+)
+def test_small_models_have_a_worker_per_core_and_large_ones_fewer(
+    monkeypatch: pytest.MonkeyPatch, num_cores: int, num_parameters: int, expected: int
+) -> None:
+    monkeypatch.setattr(devices, "num_cores", lambda: num_cores)
+    assert devices.default_cpu_workers(num_parameters) == expected
+    queues = devices.choose_queues("cpu", None, RuntimeConfig(), cpu_workers=expected)
+    assert queues == [f"cpu{index}" for index in range(expected)]
+    assert devices.cpu_workers_of(devices.cpu_threads(expected)) == expected
+
+
+def test_a_number_that_was_asked_for_decides() -> None:
+    assert devices.choose_queues("cpu", 3, RuntimeConfig(), cpu_workers=1) == ["cpu0", "cpu1", "cpu2"]

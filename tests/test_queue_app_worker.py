@@ -127,7 +127,7 @@ def test_without_a_child_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_worker_process_starts_without_celerys_other_commands_and_what_they_import() -> None:
     program = (
-        "import queue_app.worker_process, sys; from queue_app.celery_app import app; "
+        "import queue_app.celery, sys; from queue_app.celery_app import app; "
         "app.loader.import_default_modules(); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

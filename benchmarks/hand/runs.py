@@ -70,7 +70,7 @@ def contestants() -> list[Contestant]:
     two = ours.command
 
     def one(programs: Programs) -> list[str]:
-        return two(programs)[:-2]
+        return [*two(programs)[:-1], "1"]
 
     def script(name: str) -> Callable[[Programs], list[str]]:
         return lambda programs: [str(programs.python), str(HERE / "scripts" / name), INPUT, "out"]
@@ -84,7 +84,7 @@ def contestants() -> list[Contestant]:
     return [
         peer(BY_HAND, "Celery by hand, 2 workers", 1, "celery"),
         Contestant("holdfast", "Holdfast, 2 workers", f"{shown} --workers 2", ours, two, None, "queue_app"),
-        Contestant("holdfast-1", "Holdfast, its default: 1 worker", shown, ours, one, None, "queue_app"),
+        Contestant("holdfast-1", "Holdfast, 1 worker", f"{shown} --workers 1", ours, one, None, "queue_app"),
         peer(REFERENCE, "sentence-transformers", 2, "sentence_transformers", like="pool"),
         peer("pool", "sentence-transformers, pool of 2", 1, "sentence_transformers"),
         peer("datatrove", "datatrove, 2 workers", 1, "datatrove"),
