@@ -139,9 +139,9 @@ def test_a_full_disk_gives_one_line_and_the_work_goes_on_when_there_is_room(
 ) -> None:
     write_fasta(home / "many.fasta", 2000)
     script = (
-        f"{EMBED} many.fasta -m mock:{dim} -o small/out.npy --device cpu --quiet; echo $? >&2;"
+        f"{EMBED} many.fasta -m mock:{dim} -o small/out.npy --device cpu --workers 1 --quiet; echo $? >&2;"
         "mount -o remount,size=200m small;"
-        f"{EMBED} many.fasta -m mock:{dim} -o small/out.npy --device cpu --json"
+        f"{EMBED} many.fasta -m mock:{dim} -o small/out.npy --device cpu --workers 1 --json"
     )
     ended = small_disk(home, size, script)
     assert ended.returncode == 0, ended.stderr

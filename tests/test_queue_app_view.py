@@ -9,7 +9,7 @@ from pathlib import Path
 from factories import write_fasta
 from runs import HOLDFAST, environment, holdfast
 
-JOB = ["-m", "mock:8,delay_ms=50", "--toks-per-batch", "300", "--device", "cpu"]
+JOB = ["-m", "mock:8,delay_ms=50", "--toks-per-batch", "300", "--device", "cpu", "--workers", "1"]
 
 
 def on_a_terminal(*arguments: str | Path) -> str:
