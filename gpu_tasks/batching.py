@@ -5,13 +5,14 @@ Equal arguments give equal plans, on any machine: everything here is integer ari
 
 import hashlib
 import json
-from bisect import bisect_left, insort
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from gpu_tasks.packing import best_fit
 
 LongRule = Literal["window", "truncate", "error"]
 Int64s = npt.NDArray[np.int64]
@@ -165,7 +166,7 @@ def plan_batches(
     segments = _cut(whole, max_length, long, window_overlap)
     segments = segments.take(np.lexsort((segments.starts, segments.ordinals, -segments.lengths)))
     costs = segments.lengths + len(prefix) + len(suffix)
-    batches = _best_fit(costs, toks_per_batch)
+    batches = best_fit(costs, toks_per_batch)
     # Stable: within a batch, and of equal length, all stay as they were sorted.
     segments = segments.take(np.argsort(batches, kind="stable"))
     bounds = _bounds(np.bincount(batches))
@@ -233,43 +234,6 @@ def _concatenate(parts: Sequence[_Segments]) -> _Segments:
         np.concatenate([part.starts for part in parts]),
         np.concatenate([part.lengths for part in parts]),
     )
-
-
-def _best_fit(costs: Int64s, budget: int) -> Int64s:
-    """The batch of each segment, for costs that descend: best-fit decreasing bin packing.
-
-    At most 11/9 of the fewest batches possible, and a few more (Johnson et al. 1974,
-    https://doi.org/10.1137/0203025).
-    """
-    num_batches = 0
-    least = int(costs.min(initial=0))
-    room: list[tuple[int, int]] = []  # (tokens, batch), ascending, where something still fits
-    taken: list[tuple[int, int]] = []  # (batch, rows), in the order of the segments
-    for cost, count in _equal_costs(costs):
-        begun, waiting = len(taken), count
-        while waiting:
-            place = bisect_left(room, (cost, -1))
-            if place < len(room):
-                left, batch = room.pop(place)
-            else:
-                left, batch = budget, num_batches
-                num_batches += 1
-            # What was the fullest batch with room stays so until it has none for another of this cost.
-            rows = min(waiting, max(left // max(cost, 1), 1))
-            taken.append((batch, rows))
-            waiting -= rows
-            if left - rows * cost >= least:
-                insort(room, (left - rows * cost, batch))
-        # Equally long segments are interchangeable: in order, so that the windows of a record are.
-        taken[begun:] = sorted(taken[begun:])
-    batches, rows_of = np.array(taken, dtype=np.int64).reshape(-1, 2).T
-    return np.repeat(batches, rows_of)
-
-
-def _equal_costs(costs: Int64s) -> Iterator[tuple[int, int]]:
-    """Each cost, descending, and how many segments have it."""
-    values, counts = np.unique(costs, return_counts=True)
-    return zip(values[::-1].tolist(), counts[::-1].tolist(), strict=True)
 
 
 def _completed(ordinals: Ordinals, bounds: Int64s) -> Int64s:
