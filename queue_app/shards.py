@@ -29,7 +29,8 @@ SHARD_FLOPS = {"cpu": 1e14, "cuda": 1e16}
 SHARD_COST = {"cpu": (250_000, 4_000_000), "cuda": (1_000_000, 32_000_000)}
 """Least and most characters, whatever the model: a worker holds a shard's sequences and vectors in memory."""
 SHARDS_LEAST = 32
-RECORDS_PER_SHARD_LEAST = 16
+RECORDS_PER_SHARD = (16, 16_384)
+"""Least, where the number of shards is to be chosen, and most: what a worker holds of each record adds up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ def write_shards(
 ) -> tuple[Shard, ...]:
     """Write shards/<index>.arrow, about equal in estimated cost, in the input's order.
 
-    Without `num_shards` there are at least 32, where there are records enough, and so many that none
-    costs more than `cost_most`, in characters.
+    Without `num_shards` there are at least 32, where there are records enough, and so many that on average
+    none costs more than `cost_most`, in characters, or has more than 16,384 records.
 
     Raises:
         InputError: there are no records.
@@ -121,9 +122,10 @@ def _batch(rows: list[Record]) -> pa.RecordBatch:
 
 
 def default_num_shards(costs: npt.NDArray[np.int64], cost_most: int) -> int:
+    least, most = RECORDS_PER_SHARD
     by_cost = -(-int(costs.sum()) // cost_most)
-    by_records = min(SHARDS_LEAST, len(costs) // RECORDS_PER_SHARD_LEAST)
-    return max(1, by_cost, by_records)
+    by_records = -(-len(costs) // most)
+    return max(1, by_cost, by_records, min(SHARDS_LEAST, len(costs) // least))
 
 
 def cut(costs: npt.NDArray[np.int64], num_shards: int) -> list[int]:

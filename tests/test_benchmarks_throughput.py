@@ -26,6 +26,7 @@ from roof import Roof  # noqa: E402
 from rounds import Absent, Outcome, System, Vectors, compare, ratios  # noqa: E402
 from shapes import SHAPES, Arithmetic, esm2  # noqa: E402
 from sheet import as_markdown  # noqa: E402
+from side_by_side import workers  # noqa: E402
 
 SEQUENCES = ("MKV", "ACDEFGHIK", "LLL", "MNPQRS", "WYV")
 
@@ -62,6 +63,12 @@ def measure(entry: ModuleType, report: Path, *parts: str) -> str:
     return report.read_text()
 
 
+def test_workers_side_by_side_answer_in_order(bench: Bench) -> None:
+    alone = bench.load(bench.esm2, "float32").embed(SEQUENCES)
+    with workers(bench.esm2, "float32", 2) as system:
+        np.testing.assert_allclose(system.embed(SEQUENCES), alone, atol=1e-6)
+
+
 def test_the_report_has_its_ratios_first_then_its_sections(entry: ModuleType, tmp_path: Path) -> None:
     text = measure(entry, tmp_path / "report.md", "text", "protein", "roof", "fill", "gpu")
     for section in (
@@ -85,7 +92,9 @@ def test_a_system_with_wrong_vectors_is_refused(bench: Bench, tmp_path: Path) ->
         return np.roll(right(sequences), 1, axis=0)
 
     outcomes = compare(
-        [System("Holdfast", "float32", right), System("wrong", "float32", of_another)], SEQUENCES, 2
+        [System("Holdfast", "float32", right, ours=True), System("wrong", "float32", of_another)],
+        SEQUENCES,
+        2,
     )
     assert [each.refused for each in outcomes] == [False, True]
     note_comparison(bench, "tiny", outcomes, {"float32": 1.0})
@@ -100,7 +109,10 @@ def test_a_system_with_wrong_vectors_is_refused(bench: Bench, tmp_path: Path) ->
 @pytest.mark.parametrize("wrong", [np.full((5, 4), np.nan), np.zeros((5, 4)), np.ones((5, 3))])
 def test_vectors_that_are_none_are_refused(wrong: Vectors) -> None:
     good = np.random.default_rng(0).standard_normal((5, 4))
-    systems = [System("Holdfast", "float32", lambda _: good), System("wrong", "float32", lambda _: wrong)]
+    systems = [
+        System("Holdfast", "float32", lambda _: good, ours=True),
+        System("wrong", "float32", lambda _: wrong),
+    ]
     assert compare(systems, SEQUENCES, 1)[1].refused
 
 

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from queue_app.dataset import Record
 from queue_app.errors import Damage, InputError
 from queue_app.job import DeviceClass, JobDir, Shard
-from queue_app.shards import RECORD_COST, read_shard, shard_cost_most, write_shards
+from queue_app.shards import (
+    RECORD_COST,
+    RECORDS_PER_SHARD,
+    default_num_shards,
+    read_shard,
+    shard_cost_most,
+    write_shards,
+)
 
 
 @pytest.fixture
@@ -53,6 +60,11 @@ def test_no_shard_costs_more_than_it_may(job_dir: JobDir) -> None:
     shards = write(job_dir, [92] * 10_000, cost_most=10_000)
     assert len(shards) == 100
     assert max(shard.num_tokens for shard in shards) <= 10_000
+
+
+def test_a_shard_of_short_records_has_no_more_of_them_than_a_worker_should_hold() -> None:
+    costs = np.full(1_000_000, 9, np.int64)
+    assert len(costs) / default_num_shards(costs, cost_most=10**9) <= RECORDS_PER_SHARD[1]
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -1,7 +1,9 @@
 """Holdfast's model beside other systems: on texts, on proteins, and on a device. Parts of the benchmark."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -23,6 +25,7 @@ from roof import Roof
 from rounds import Absent, Outcome, System, compare, ratios
 from shapes import Arithmetic
 from sheet import spread, table_with
+from side_by_side import workers
 
 MINILM_TOKENS = 256
 """Longer texts are cut: the model's own max_seq_length."""
@@ -31,34 +34,43 @@ EXTRACT_TOKENS = 4096
 
 def text(bench: Bench) -> Iterator[Table]:
     """MiniLM on texts: ours, sentence-transformers, and transformers by hand."""
-    for corpus in bench.text_corpora:
-        systems = [system for dtype in bench.settings.dtypes for system in text_systems(bench, dtype)]
-        yield beside(bench, "all-MiniLM-L6-v2", MINILM, corpus, systems, [])
+    with ExitStack() as stack:
+        systems = [each for dtype in bench.settings.dtypes for each in text_systems(bench, dtype, stack)]
+        for corpus in bench.text_corpora:
+            yield beside(bench, "all-MiniLM-L6-v2", MINILM, corpus, systems, [])
 
 
-def text_systems(bench: Bench, dtype: str) -> Iterator[System]:
+def text_systems(bench: Bench, dtype: str, stack: ExitStack) -> Iterator[System]:
     def by_hand(name: str, num_rows: int, *, by_length: bool) -> System:
         batches = in_batches_of(num_rows, by_length=by_length)
         return automodel(MINILM, dtype, name, batches, max_length=MINILM_TOKENS)
 
-    yield System("Holdfast", dtype, bench.load(MINILM, dtype).embed)
+    yield from our_systems(bench, MINILM, dtype, stack)
     yield sentence_transformers(MINILM, dtype)
     yield by_hand("transformers, sorted, batches of 32", 32, by_length=True)
     yield by_hand("transformers, unsorted, batches of 16", 16, by_length=False)
 
 
+def our_systems(bench: Bench, path: Path, dtype: str, stack: ExitStack) -> Iterator[System]:
+    """One process with all threads, and a worker per core, as `holdfast embed` runs it."""
+    yield System("Holdfast", dtype, bench.load(path, dtype).embed, ours=True)
+    if bench.settings.threads > 1:
+        yield stack.enter_context(workers(path, dtype, bench.settings.threads))
+
+
 def protein(bench: Bench) -> Iterator[Table]:
     """ESM-2 on proteins: ours, a loop as extract.py has it, transformers by hand, and FAESM."""
-    found = [each for dtype in bench.settings.dtypes for each in protein_systems(bench, dtype)]
-    systems = [each for each in found if isinstance(each, System)]
-    absent = list(dict.fromkeys(each for each in found if isinstance(each, Absent)))
     title = f"ESM-2 {bench.settings.shapes[0]}"
-    yield beside(bench, title, bench.esm2, bench.protein_corpus, systems, absent)
+    with ExitStack() as stack:
+        found = [each for dtype in bench.settings.dtypes for each in protein_systems(bench, dtype, stack)]
+        systems = [each for each in found if isinstance(each, System)]
+        absent = list(dict.fromkeys(each for each in found if isinstance(each, Absent)))
+        yield beside(bench, title, bench.esm2, bench.protein_corpus, systems, absent)
 
 
-def protein_systems(bench: Bench, dtype: str) -> Iterator[System | Absent]:
+def protein_systems(bench: Bench, dtype: str, stack: ExitStack) -> Iterator[System | Absent]:
     path = bench.esm2
-    yield System("Holdfast", dtype, bench.load(path, dtype).embed)
+    yield from our_systems(bench, path, dtype, stack)
     yield transformers_esm(path, dtype, "a loop like extract.py", by_padded_tokens(EXTRACT_TOKENS))
     for name, by_length in (("sorted", True), ("unsorted", False)):
         batches = in_batches_of(16, by_length=by_length)
@@ -120,14 +132,12 @@ def note_comparison(
     """For the summary and the plot. Refused systems are in neither."""
     bench.refused += [f"{title}: {label(each.system)}" for each in outcomes if each.refused]
     good = [each for each in outcomes if not each.refused]
-    first, bars = outcomes[0], []
-    for each in good:
-        ours = ours_of(outcomes, each)
-        bars.append(Bar(label(each.system), ratios(each, first), ours=each is ours))
-        if each is not ours:
-            bench.highlights.append(
-                Highlight(f"{title}: Holdfast / {label(each.system)}", ratios(ours, each))
-            )
+    first = outcomes[0]
+    bars = [Bar(label(each.system), ratios(each, first), ours=each.system.ours) for each in good]
+    for ours, theirs in product(good, good):
+        if ours.system.ours and not theirs.system.ours and ours.system.dtype == theirs.system.dtype:
+            what = f"{title}: {ours.system.name} / {label(theirs.system)}"
+            bench.highlights.append(Highlight(what, ratios(ours, theirs)))
     for dtype, seconds in roof_seconds.items():
         rates = [took / seconds for took in first.seconds]
         bars.append(Bar(f"matrix products alone, {dtype}", rates))

@@ -73,7 +73,7 @@ def beside(ours: Ours, path: Path, dtype: str, device: str) -> tuple[list[System
         transformers_esm(path, dtype, "transformers, sdpa", batches, device=device, padded=False),
         faesm(path, dtype, batches, device=device),
     )
-    systems = [System("Holdfast", dtype, ours.embed_by_runner)]
+    systems = [System("Holdfast", dtype, ours.embed_by_runner, ours=True)]
     systems += [as_users_run(each) for each in others if isinstance(each, System)]
     return systems, [each for each in others if isinstance(each, Absent)]
 

@@ -76,10 +76,14 @@ def lengths_of(plan: BatchPlan) -> list[int]:
     return [int(length) for batch in batches for length in np.diff(batch.cu_seqlens)]
 
 
+def shard_bounds(sequences: Sequence[str]) -> list[int]:
+    """Where `holdfast embed` would cut these into shards."""
+    costs = np.array([len(sequence) + RECORD_COST for sequence in sequences])
+    return cut(costs, default_num_shards(costs, shard_cost_most("cpu", 0)))
+
+
 def fill_in_shards(ours: Ours, sequences: Sequence[str]) -> tuple[int, float]:
     """How many shards a job would cut these into, and their fill: each has a last batch of its own."""
-    costs = np.array([len(sequence) + RECORD_COST for sequence in sequences])
-    bounds = cut(costs, default_num_shards(costs, shard_cost_most("cpu", 0)))
-    plans = [ours.plan(sequences[first:last]) for first, last in pairwise(bounds)]
+    plans = [ours.plan(sequences[first:last]) for first, last in pairwise(shard_bounds(sequences))]
     room = sum(plan.num_batches * plan.toks_per_batch for plan in plans)
     return len(plans), sum(plan.num_tokens for plan in plans) / room

@@ -21,6 +21,7 @@ class System:
     name: str
     dtype: str
     embed: Callable[[Sequence[str]], Vectors]
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
