@@ -5,7 +5,7 @@ Equal arguments give equal plans, on any machine: everything here is integer ari
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,6 +78,7 @@ class BatchPlan:
     The first segments of the batches run from long to short, and so do the segments of each batch. The
     windows of a record stand in their order, though not always in one batch.
 
+    `window_lengths` holds the tokens of each record that was cut into windows, special tokens left out.
     `fingerprint` is a hex digest over everything that shapes a batch, the tokens included: results stored
     under another fingerprint do not belong to this plan. `too_long` names the records that the rule
     `error` left out. `num_tokens` counts special tokens too.
@@ -90,6 +91,7 @@ class BatchPlan:
     toks_per_batch: int
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
+    window_lengths: Mapping[int, int]
     _payload: npt.NDArray[np.int32]
     _segments: _Segments
     _bounds: Int64s
@@ -179,6 +181,7 @@ def plan_batches(
         toks_per_batch=toks_per_batch,
         prefix=tuple(prefix),
         suffix=tuple(suffix),
+        window_lengths=_lengths_of(records, lengths, too_long) if long == "window" else {},
         _payload=payload,
         _segments=segments,
         _bounds=bounds,
@@ -220,6 +223,10 @@ def _cut(records: _Segments, max_length: int, long: LongRule, overlap: int) -> _
         return short
     cut = [_windows(records, int(row), max_length, overlap) for row in np.flatnonzero(too_long)]
     return _concatenate([short, *cut])
+
+
+def _lengths_of(records: Ordinals, lengths: Int64s, chosen: npt.NDArray[np.bool_]) -> dict[int, int]:
+    return dict(zip(records[chosen].tolist(), lengths[chosen].tolist(), strict=True))
 
 
 def _windows(records: _Segments, row: int, window: int, overlap: int) -> _Segments:

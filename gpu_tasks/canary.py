@@ -32,6 +32,7 @@ import numpy.typing as npt
 from gpu_tasks.batching import plan_batches
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.models import Dtype, EmbeddingModel
+from gpu_tasks.rows import split_rows
 from gpu_tasks.runner import AsyncInferenceRunner
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Deposits(Protocol):
 
 
 def embed_sequences(model: EmbeddingModel) -> Vectors:
-    """The vectors of the fixed sequences, one row each."""
+    """The vectors of the fixed sequences, one row each; where every token has one, their mean."""
     plan = plan_batches(
         model.tokenize(SEQUENCES),
         range(len(SEQUENCES)),
@@ -87,8 +88,8 @@ def embed_sequences(model: EmbeddingModel) -> Vectors:
     )
     results = list(AsyncInferenceRunner(model).run(plan))
     order = np.argsort(np.concatenate([result.ordinals for result in results]))
-    vectors: Vectors = np.concatenate([result.embeddings for result in results])[order].astype(np.float32)
-    return vectors
+    rows = [row for result in results for row in split_rows(result.embeddings, result.offsets)]
+    return np.stack([rows[place].mean(axis=0, dtype=np.float32) for place in order])
 
 
 def cosine_distance(ours: Vectors, theirs: Vectors) -> float:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gpu_tasks.windows import Vectors
+from gpu_tasks.rows import Offsets, Vectors, split_rows
 
 StoreDtype = Literal["float32", "float16"]
 
@@ -27,11 +27,15 @@ class DeviceSeconds:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fetched:
-    """One vector per row, [n, dim] in the store's dtype, and whether all its numbers are finite, bool[n]."""
+    """One vector per row, [n, dim] in the store's dtype, and whether all its numbers are finite, bool[n].
+
+    With `offsets` uint64[n + 1] the rows are ragged: see gpu_tasks.rows.
+    """
 
     embeddings: Vectors
     finite: npt.NDArray[np.bool_]
     seconds: DeviceSeconds = DeviceSeconds()
+    offsets: Offsets | None = None
 
 
 class Pending(Protocol):
@@ -60,8 +64,17 @@ class HostPending:
         return self.fetched
 
 
-def host_pending(vectors: npt.NDArray[np.float32], store_dtype: StoreDtype) -> HostPending:
-    """Round float32[n, dim] to the store's dtype, then check: float16 overflows above 65,504."""
+def host_pending(
+    vectors: npt.NDArray[np.float32], store_dtype: StoreDtype, offsets: Offsets | None = None
+) -> HostPending:
+    """Round float32[n, dim] to the store's dtype, then check: float16 overflows above 65,504.
+
+    Of ragged rows one without vectors counts as not finite: there is nothing to store.
+    """
     with np.errstate(over="ignore"):
         embeddings = vectors.astype(store_dtype)
-    return HostPending(Fetched(embeddings, np.isfinite(embeddings).all(axis=1)))
+    finite = np.isfinite(embeddings).all(axis=1)
+    if offsets is not None:
+        parts = split_rows(finite, offsets)
+        finite = np.array([len(part) > 0 and part.all() for part in parts], np.bool_)
+    return HostPending(Fetched(embeddings, finite, offsets=offsets))

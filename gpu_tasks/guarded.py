@@ -8,6 +8,7 @@ import numpy as np
 from checkpoint.flight import FlightLog
 from gpu_tasks.batching import BatchPlan, TokenBatch
 from gpu_tasks.errors import RecordTooLarge
+from gpu_tasks.rows import join_vectors, split_rows
 from gpu_tasks.runner import RESUMED, AsyncInferenceRunner, InferenceResult
 
 
@@ -86,11 +87,11 @@ class GuardedRun:
     def _again(self, result: InferenceResult, exact: AsyncInferenceRunner) -> InferenceResult:
         """The rows that are not finite, each alone and in float32."""
         batch, rows = self._batch(result.batch_idx), np.arange(len(result.ordinals))
-        embeddings, finite = result.embeddings.copy(), result.finite.copy()
-        for row in rows[~finite]:
+        parts, finite = split_rows(result.embeddings, result.offsets), result.finite.copy()
+        for row in rows[~finite].tolist():
             alone = exact.compute(batch.select(rows == row))
-            embeddings[row], finite[row] = alone.embeddings[0], alone.finite[0]
-        return replace(result, embeddings=embeddings, finite=finite)
+            parts[row], finite[row] = alone.embeddings, alone.finite[0]
+        return replace(result, embeddings=join_vectors(parts), finite=finite)
 
     def _batch(self, batch_idx: int) -> TokenBatch:
         return self.plan.batch(batch_idx).without(self._excluded())

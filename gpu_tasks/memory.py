@@ -6,6 +6,7 @@ from gpu_tasks.batching import TokenBatch
 from gpu_tasks.device import Fetched, StoreDtype
 from gpu_tasks.errors import OutOfMemory, RecordTooLarge
 from gpu_tasks.models import EmbeddingModel
+from gpu_tasks.rows import join_offsets
 
 
 def compute_again(model: EmbeddingModel, batch: TokenBatch, store_dtype: StoreDtype) -> tuple[Fetched, bool]:
@@ -35,6 +36,7 @@ def _compute_in_halves(model: EmbeddingModel, batch: TokenBatch, store_dtype: St
     return Fetched(
         np.concatenate([half.embeddings for half in halves]),
         np.concatenate([half.finite for half in halves]),
+        offsets=join_offsets([half.offsets for half in halves]),
     )
 
 

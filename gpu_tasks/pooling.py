@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gpu_tasks.models import Pool
+from gpu_tasks.readout import Pool
 
 
 def pooling_bounds(
@@ -42,3 +42,9 @@ def pool_rows(hidden: Tensor, bounds: Tensor, pool: Pool) -> Tensor:
     # unsafe: the bounds come from the planner, and checking them would wait for the device.
     reduced = torch.segment_reduce(hidden.float(), pool, offsets=bounds, axis=0, unsafe=True)
     return reduced[1::3].contiguous()
+
+
+def finite_rows(finite: Tensor, bounds: Tensor) -> Tensor:
+    """bool[n]: the rows that have tokens to pool, all of which are finite, from bool[T]."""
+    least = torch.segment_reduce(finite.float(), "min", offsets=bounds, axis=0, unsafe=True)
+    return least[1::3] == 1  # infinity where there are none

@@ -19,7 +19,7 @@ from gpu_tasks.errors import OutOfMemory
 from gpu_tasks.loader import Loaded, Loader
 from gpu_tasks.memory import compute_again
 from gpu_tasks.models import EmbeddingModel
-from gpu_tasks.windows import Vectors
+from gpu_tasks.rows import Offsets, Vectors
 
 RESUMED = -1
 
@@ -28,6 +28,7 @@ RESUMED = -1
 class InferenceResult:
     """The vectors of one batch, [n, dim], row i for the segment of record `ordinals[i]`.
 
+    With `offsets` uint64[n + 1] the rows are ragged, a vector for each token: see gpu_tasks.rows.
     `finite` (bool[n]) is false where a vector holds a NaN or infinity in the store's dtype. `split` says
     that the batch did not fit in memory and was computed in parts. A result whose `batch_idx` is RESUMED
     names the records that were committed before, and has no vectors.
@@ -38,6 +39,7 @@ class InferenceResult:
     embeddings: Vectors
     finite: npt.NDArray[np.bool_]
     split: bool = False
+    offsets: Offsets | None = None
 
 
 @dataclass(slots=True)
@@ -186,7 +188,9 @@ class AsyncInferenceRunner:
 
 
 def _result(batch: TokenBatch, fetched: Fetched, split: bool) -> InferenceResult:
-    return InferenceResult(batch.batch_idx, batch.ordinals, fetched.embeddings, fetched.finite, split)
+    return InferenceResult(
+        batch.batch_idx, batch.ordinals, fetched.embeddings, fetched.finite, split, fetched.offsets
+    )
 
 
 def _never() -> bool:

@@ -19,12 +19,14 @@ from checkpoint.records import DoneRecord, QuarantineEntry
 from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
 from gpu_tasks.guarded import GuardedRun
 from gpu_tasks.models import EmbeddingModel
+from gpu_tasks.rows import Offsets, Vectors, join_offsets, join_vectors, offsets_of, select_rows
 from gpu_tasks.runner import AsyncInferenceRunner, InferenceResult
-from gpu_tasks.windows import Vectors, combine_windows
+from gpu_tasks.windows import combine_windows, join_windows
 from queue_app.done import read_done
 from queue_app.durable import file_digest, write_durably
 from queue_app.errors import Damage
 from queue_app.job import Job, JobDir
+from queue_app.readouts import column_names
 from queue_app.results import write_result
 from queue_app.settings import RuntimeConfig
 from queue_app.shards import ShardRecords, read_shard
@@ -191,7 +193,7 @@ class ShardRun:
         shard = self.lease.shard
         entries = rejected_entries(self.lease, records, plan, self.job.options.max_length)
         entries = sorted([*entries, *store.quarantine()], key=lambda entry: entry.ordinal)
-        ordinals, embeddings = self._rows(store, {entry.ordinal for entry in entries})
+        ordinals, embeddings, offsets = self._rows(plan, store, {entry.ordinal for entry in entries})
         expected = set(range(shard.first_ordinal, shard.first_ordinal + shard.num_records))
         if expected - {entry.ordinal for entry in entries} != set(ordinals.tolist()):
             raise Damage(f"{self.label}: the committed rows are not the shard's records; verify the job")
@@ -201,31 +203,37 @@ class ShardRun:
             ids=[records.ids[ordinal - shard.first_ordinal] for ordinal in ordinals.tolist()],
             ordinals=ordinals,
             embeddings=embeddings,
+            offsets=offsets,
+            names=column_names(self.job.options),
         )
         record = DoneRecord(path.name, digest, shard.num_records, len(ordinals), tuple(entries))
         store.set_done(record, token=self.lease.token)
         return record
 
-    def _rows(self, store: CheckpointStore, left_out: set[int]) -> tuple[np.ndarray, Vectors]:
+    def _rows(
+        self, plan: BatchPlan, store: CheckpointStore, left_out: set[int]
+    ) -> tuple[Ordinals, Vectors, Offsets | None]:
         """All committed rows but those of the records that are left out, windows combined, by ordinal."""
         blocks = list(store.blocks())
         dtype = np.dtype(self.job.options.store_dtype)
         ordinals = np.concatenate([np.empty(0, np.uint64), *(block.ordinals for block in blocks)])
         rows = [np.empty((0, self.model.dim), dtype), *(block.embeddings for block in blocks)]
-        embeddings = np.concatenate(rows)
+        empty = offsets_of([]) if self.model.readout.is_ragged else None
+        offsets = join_offsets([empty, *(block.offsets for block in blocks)])
         kept = ~np.isin(ordinals, np.array(sorted(left_out), dtype=np.uint64))
-        options = self.job.options
-        return combine_windows(ordinals[kept], embeddings[kept], options.pool, normalize=self.model.normalize)
+        embeddings, offsets = select_rows(join_vectors(rows), offsets, kept)
+        if offsets is not None:
+            overlap = self.job.options.window_overlap
+            return join_windows(ordinals[kept], embeddings, offsets, plan.window_lengths, overlap)
+        pools, normalize = self.model.readout.side_by_side, self.model.normalize
+        return *combine_windows(ordinals[kept], embeddings, pools, normalize=normalize), None
 
 
 def as_block(result: InferenceResult) -> Block:
     """What is stored of a batch: its rows, without those that are not finite."""
-    return Block(
-        batch_idx=result.batch_idx,
-        ordinals=result.ordinals[result.finite],
-        embeddings=result.embeddings[result.finite],
-        split=result.split,
-    )
+    embeddings, offsets = select_rows(result.embeddings, result.offsets, result.finite)
+    ordinals = result.ordinals[result.finite]
+    return Block(result.batch_idx, ordinals, embeddings, split=result.split, offsets=offsets)
 
 
 def committed_progress(plan: BatchPlan, committed: set[int], quarantined: int, rejected: int) -> Progress:

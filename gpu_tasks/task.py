@@ -115,14 +115,15 @@ def check_model(path: str, digest: str) -> None:
 def load_once(job: Job) -> EmbeddingModel:
     """The model stays in the process from task to task, until a job wants another one."""
     options = job.options
-    wanted = (job.model, options.device_class, options.dtype, options.pool, job.threads)
+    wanted = (job.model, options.device_class, options.dtype, options.pool, options.layers, job.threads)
     if wanted not in _loaded:
         _loaded.clear()  # first: the device's memory may not hold two
         started = time.monotonic()
         device = device_name(job)
         model = load_model(
-            job.model.path, device=device, dtype=options.dtype, pool=options.pool, threads=job.threads
-        )
+            job.model.path, device=device, dtype=options.dtype, pool=options.pool, layers=options.layers,
+            threads=job.threads,
+        )  # fmt: skip
         watch_canary(job, model)
         _loaded[wanted] = model
         seconds = time.monotonic() - started
@@ -201,7 +202,9 @@ def work(
             config=config,
             report=heartbeat.report,
             should_stop=should_stop,
-            load_exact=None if is_exact(job) else cache(lambda: load_reference(job.model, job.options.pool)),
+            load_exact=None
+            if is_exact(job)
+            else cache(lambda: load_reference(job.model, job.options.pool, job.options.layers)),
         )
         try:
             done = run.run()

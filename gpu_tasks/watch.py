@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gpu_tasks.models import EmbeddingModel, load_model
 from queue_app.broker import TRANSIENT, client
 from queue_app.golden import CanaryDeposits
-from queue_app.job import Job, ModelCard, Pool
+from queue_app.job import Job, ModelCard
 from queue_app.states import Lease
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def watch_canary(job: Job, model: EmbeddingModel) -> None:
     if canary is None:
         canary = Canary(hardware_id(device_name(job)), job.options.dtype, embed_sequences(model))
         if not is_large(job):
-            distance = canary.check_against(reference_vectors(job.model, job.options.pool))
+            distance = canary.check_against(
+                reference_vectors(job.model, job.options.pool, job.options.layers)
+            )
             log.info("numerics agree with the processor's: cosine distance %.2g", distance)
         _canaries.clear()
         _canaries[job.job_id] = canary
@@ -46,11 +48,11 @@ def watch_canary(job: Job, model: EmbeddingModel) -> None:
 
 
 @lru_cache(maxsize=1)
-def reference_vectors(model: ModelCard, pool: Pool) -> "Vectors":
+def reference_vectors(model: ModelCard, pool: str, layers: tuple[int, ...]) -> "Vectors":
     """The canary's vectors as the processor computes them in float32; kept for the model's next job."""
     from gpu_tasks.canary import embed_sequences
 
-    return embed_sequences(load_reference(model, pool))
+    return embed_sequences(load_reference(model, pool, layers))
 
 
 def note_begun(job: Job, lease: Lease) -> None:
@@ -77,9 +79,9 @@ def is_large(job: Job) -> bool:
     return job.model.num_parameters > CANARY_PARAMETERS_MOST
 
 
-def load_reference(model: ModelCard, pool: Pool) -> EmbeddingModel:
+def load_reference(model: ModelCard, pool: str, layers: tuple[int, ...]) -> EmbeddingModel:
     """The model on the processor in float32."""
-    return load_model(model.path, device="cpu", dtype="float32", pool=pool)
+    return load_model(model.path, device="cpu", dtype="float32", pool=pool, layers=layers)
 
 
 def device_name(job: Job) -> str:

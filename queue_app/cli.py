@@ -33,6 +33,7 @@ def embed(
     device: options.Device = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="CPU workers. Default: by model size.")] = None,
     pool: options.Pool = None,
+    layer: options.Layer = "-1",
     dtype: options.Dtype = "auto",
     store_dtype: options.StoreDtype = "float32",
     toks_per_batch: options.ToksPerBatch = None,
@@ -41,6 +42,7 @@ def embed(
     shards: options.Shards = None,
     commit_seconds: options.CommitSeconds = 2.0,
     commit_sequences: options.CommitSequences = 10_000,
+    h5_layout: options.H5Layout = "flat",
     overwrite: options.Overwrite = False,
     id_column: options.IdColumn = None,
     sequence_column: options.SequenceColumn = None,
@@ -80,6 +82,7 @@ def enqueue(
     keep_checkpoints: options.KeepCheckpoints = False,
     queues: Annotated[str | None, typer.Option(help="gpu0,gpu1,… Default: those of live workers.")] = None,
     pool: options.Pool = None,
+    layer: options.Layer = "-1",
     dtype: options.Dtype = "auto",
     store_dtype: options.StoreDtype = "float32",
     toks_per_batch: options.ToksPerBatch = None,
@@ -88,6 +91,7 @@ def enqueue(
     shards: options.Shards = None,
     commit_seconds: options.CommitSeconds = 2.0,
     commit_sequences: options.CommitSequences = 10_000,
+    h5_layout: options.H5Layout = "flat",
     overwrite: options.Overwrite = False,
     id_column: options.IdColumn = None,
     sequence_column: options.SequenceColumn = None,
@@ -241,7 +245,12 @@ def quarantine(
 
 
 @app.command()
-def export(job_dir: options.JobDirArgument, output: options.Output, as_json: options.Json = False) -> None:
+def export(
+    job_dir: options.JobDirArgument,
+    output: options.Output,
+    h5_layout: options.H5Layout = "flat",
+    as_json: options.Json = False,
+) -> None:
     """Write a finished job's vectors to another output, in any format."""
     from queue_app.export import check_output
     from queue_app.export import export as run_export
@@ -249,7 +258,7 @@ def export(job_dir: options.JobDirArgument, output: options.Output, as_json: opt
 
     check_output(output)
     directory = job_directory(job_dir)
-    print_report(run_export(directory.load(), directory, output), as_json)
+    print_report(run_export(directory.load(), directory, output, h5_layout=h5_layout), as_json)
 
 
 @app.command()

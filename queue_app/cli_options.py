@@ -26,7 +26,16 @@ Model = Annotated[
 Output = Annotated[Path, typer.Option("--output", "-o", help="out.h5, out.npy, out.parquet, or a directory.")]
 JobDir = Annotated[Path | None, typer.Option(help="Default: <output>.holdfast")]
 Pool = Annotated[
-    Literal["mean", "cls", "max", "last"] | None, typer.Option(help="Default: the model's own pooling.")
+    str | None,
+    typer.Option(
+        metavar="mean|cls|max|last|none",
+        help="Several as in mean,cls; none keeps every token's vector. Default: the model's own pooling.",
+    ),
+]
+Layer = Annotated[str, typer.Option(help="Several as in 6,-1. 0 is before the first layer, -1 the last one.")]
+H5Layout = Annotated[
+    Literal["flat", "per-sequence"],
+    typer.Option(help="Of an .h5: all vectors in one dataset, or a dataset for each record."),
 ]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
@@ -80,6 +89,7 @@ def _with_dashes(argument: str) -> str:
 def request_of(options: dict[str, Any]) -> "EmbedRequest":
     """What `embed` or `enqueue` was called with."""
     from queue_app.job import RunOptions
+    from queue_app.readouts import parse_layers, parse_pool
     from queue_app.request import EmbedRequest
 
     return EmbedRequest(
@@ -87,7 +97,8 @@ def request_of(options: dict[str, Any]) -> "EmbedRequest":
         model=options["model"],
         output=options["output"],
         job_dir=options["job_dir"],
-        pool=options["pool"],
+        pool=options["pool"] and parse_pool(options["pool"]),
+        layers=parse_layers(options["layer"]),
         dtype=options["dtype"],
         store_dtype=options["store_dtype"],
         alphabet=options["alphabet"],
@@ -101,6 +112,7 @@ def request_of(options: dict[str, Any]) -> "EmbedRequest":
             commit_seconds=options["commit_seconds"],
             commit_sequences=options["commit_sequences"],
             keep_checkpoints=options["keep_checkpoints"],
+            h5_layout=options["h5_layout"],
         ),
         overwrite=options["overwrite"],
     )

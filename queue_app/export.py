@@ -23,10 +23,20 @@ from checkpoint.records import DoneRecord, QuarantineEntry
 from queue_app.done import read_done
 from queue_app.durable import file_digest, room_for, write_durably
 from queue_app.errors import Damage, HoldfastError, UsageError
-from queue_app.job import Job, JobDir, Shard
+from queue_app.job import H5Layout, Job, JobDir, Shard
 from queue_app.lock import FileLock
-from queue_app.outputs import OUTPUTS, Results, exported, files_of, meta_path, one_line, output_format
-from queue_app.results import as_matrix, iter_result
+from queue_app.outputs import (
+    OUTPUTS,
+    Results,
+    check_format,
+    exported,
+    files_of,
+    meta_path,
+    one_line,
+    output_format,
+)
+from queue_app.readouts import column_names, is_ragged
+from queue_app.results import as_matrix, iter_result, num_vectors
 
 VERSIONS_OF = ("holdfast", "torch", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 
@@ -63,23 +73,26 @@ def check_output(output: Path) -> None:
         raise UsageError(f"{output}: is not writable")
 
 
-def export(job: Job, job_dir: JobDir, output: Path) -> ExportReport:
+def export(job: Job, job_dir: JobDir, output: Path, *, h5_layout: H5Layout | None = None) -> ExportReport:
     """Write a finished job's output, its meta.json and, where there is any, its quarantine.tsv.
 
-    Exporting twice gives the same bytes; two exports at once wait for each other.
+    Without `h5_layout` an HDF5 file has the one that the job was submitted with. Exporting twice gives the
+    same bytes; two exports at once wait for each other.
 
     Raises:
+        UsageError: the output's format cannot hold what the job computed.
         HoldfastError: shards are not done yet.
         Damage: a result is not the one that was published, or records are missing.
         DiskFull: no room; the output that was there before stays.
     """
     check_output(output)
+    check_format(output, job.options, h5_layout or job.run.h5_layout)
     started = time.monotonic()
     lock = FileLock(job_dir.path / "export.lock")
     lock.acquire(wait=True)
     try:
         done = _done_records(job, job_dir)
-        content = _Content(job, job_dir, done)
+        content = _Content(job, job_dir, done, h5_layout)
         with room_for(output):
             OUTPUTS[output_format(output)](output, content)
             _write_companions(job, output, content, done)
@@ -126,11 +139,14 @@ def _check(job_dir: JobDir, shard: Shard, record: DoneRecord) -> None:
 class _Content:
     """The rows of all shards, streamed; counted and digested as they pass. Implements `Results`."""
 
-    def __init__(self, job: Job, job_dir: JobDir, done: list[DoneRecord]) -> None:
+    def __init__(self, job: Job, job_dir: JobDir, done: list[DoneRecord], h5_layout: H5Layout | None) -> None:
         self.files = [job_dir.results / record.file for record in done]
         self.num_rows = sum(record.num_embedded for record in done)
         self.dim = job.model.dim
+        self.columns = column_names(job.options)
+        self.is_ragged = is_ragged(job.options)
         self.dtype = job.options.store_dtype
+        self.h5_layout = h5_layout or job.run.h5_layout
         self.provenance = provenance(job, self.num_rows)
         self.digest = ""
 
@@ -140,7 +156,10 @@ class _Content:
             for batch in iter_result(path):
                 for record_id in batch.column("id").to_pylist():
                     state.update(f"{record_id}\n".encode())
-                state.update(as_matrix(batch.column("embedding")).tobytes())
+                for name in self.columns:
+                    state.update(as_matrix(batch.column(name)).tobytes())
+                if self.is_ragged:
+                    state.update(num_vectors(batch.column(self.columns[0])).tobytes())
                 rows += batch.num_rows
                 yield batch
         if rows != self.num_rows:
@@ -203,6 +222,7 @@ def _meta(job: Job, output: Path, content: Results) -> dict[str, Any]:
             "duplicate_sequences": job.counts.num_duplicate_sequences,
         },
         "dim": content.dim,
+        "columns": list(content.columns),
         "model": asdict(job.model),
         "options": asdict(job.options),
         "inputs": [asdict(file) for file in job.inputs],

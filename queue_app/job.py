@@ -15,6 +15,7 @@ StoreDtype = Literal["float32", "float16"]
 LongRule = Literal["window", "truncate", "error"]
 Alphabet = Literal["protein", "dna", "text"]
 DeviceClass = Literal["cpu", "cuda"]
+H5Layout = Literal["flat", "per-sequence"]
 
 JOB_SCHEMA = 1
 PLANNER_VERSION = 2
@@ -47,13 +48,18 @@ class ModelCard:
     num_parameters: int
     alphabet: Alphabet
     pool: Pool
+    num_layers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedOptions:
-    """Every option that can change a bit of the output."""
+    """Every option that can change a bit of the output.
 
-    pool: Pool
+    `pool` is one or several of mean, cls, max and last, joined by commas, or `none`, which keeps the vector
+    of every token. `layers` count from 0, the embeddings before the first layer.
+    """
+
+    pool: str
     dtype: Dtype
     store_dtype: StoreDtype
     alphabet: Alphabet
@@ -64,6 +70,7 @@ class EmbedOptions:
     device_class: DeviceClass
     id_column: str | None = None
     sequence_column: str | None = None
+    layers: tuple[int, ...] = (-1,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,7 @@ class RunOptions:
     commit_seconds: float = 2.0
     commit_sequences: int = 10_000
     keep_checkpoints: bool = False
+    h5_layout: H5Layout = "flat"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from queue_app.devices import cpu_workers_of, default_cpu_workers, is_emulated
 from queue_app.done import finished_shards
 from queue_app.errors import Damage, DiskFull, JobFailed, UsageError
 from queue_app.export import ExportReport, check_output, export
-from queue_app.job import Job, JobDir, RunOptions
+from queue_app.job import H5Layout, Job, JobDir, RunOptions
 from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import count_parameters
@@ -59,6 +59,8 @@ class LocalRun:
     settings: Mapping[str, str]
     view: View
     overwrite: bool = False
+    h5_layout: H5Layout | None = None
+    """None: as the job was submitted with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ def embed(
         settings=_worker_settings(request.model, request.run),
         view=view,
         overwrite=request.overwrite,
+        h5_layout=request.run.h5_layout,
     )
     return _run_alone(run)
 
@@ -156,7 +159,7 @@ def _run_alone(run: LocalRun) -> ExportReport:
         there = run.prepare(None) if run.job_dir.job_json.exists() and not run.overwrite else None
         if there and len(finished_shards(there.job, run.job_dir)) == len(there.job.shards):
             run.view.say(f"job {there.job.job_id}: all {len(there.job.shards)} shards are done already")
-            return export(there.job, run.job_dir, run.output)
+            return export(there.job, run.job_dir, run.output, h5_layout=run.h5_layout)
         require_local_disk(run.config.scratch or run.job_dir.path)
         return _run_with_server(run, there, pids)
 
@@ -190,7 +193,7 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
         prepared = there or run.prepare(machinery.client)
         _submit(run, prepared, machinery)
         _watch(run, prepared.job, machinery)
-        report = export(prepared.job, prepared.job_dir, run.output)
+        report = export(prepared.job, prepared.job_dir, run.output, h5_layout=run.h5_layout)
         grace = _grace_of_idle(machinery)
         return report
     except KeyboardInterrupt:

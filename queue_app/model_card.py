@@ -1,7 +1,7 @@
 """What can be known of a model without loading it: its family, its size, its fingerprint."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,6 +21,7 @@ from queue_app.model_files import (
 MOCK = re.compile(r"mock:(\d{1,5})(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)=[A-Za-z]{1,32})*")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOCK_MAX_LENGTH = 1022
+MOCK_LAYERS = 3
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 Family = Literal["esm2", "bert", "mpnet", "mosaic", "auto"]
@@ -35,6 +36,7 @@ NATIVE: Mapping[str, Family] = {"esm": "esm2", "mpnet": "mpnet", **dict.fromkeys
 ESM2_SPECIAL_TOKENS = 2
 ESM2_PADDING_POSITIONS = 2
 DIMS = ("hidden_size", "d_model", "n_embd", "dim")
+LAYERS = ("num_hidden_layers", "encoder_layers", "n_layer", "n_layers", "num_layers")
 POSITIONS = ("max_position_embeddings", "n_positions")
 DEFAULT_POSITIONS = 512
 """Where neither the config nor the tokenizer names a limit, as for T5."""
@@ -82,7 +84,8 @@ def _mock(ref: str) -> ModelCard:
         raise ModelError(f"{ref}: write mock:DIM or mock:DIM,delay_ms=N, as in mock:16")
     name = f"mock:{int(match[1])}"
     digest = xxhash.xxh3_128_hexdigest(name.encode())
-    return ModelCard(name, ref, "mock", digest, int(match[1]), MOCK_MAX_LENGTH, 0, "text", "mean")
+    dim = int(match[1])
+    return ModelCard(name, ref, "mock", digest, dim, MOCK_MAX_LENGTH, 0, "text", "mean", MOCK_LAYERS)
 
 
 def _from_hub(ref: str) -> Path:
@@ -118,6 +121,7 @@ def _directory(path: Path, ref: str) -> ModelCard:
         num_parameters=num_parameters,
         alphabet="protein" if family == "esm2" else "dna" if is_of_bases(tokenizer) else "text",
         pool="mean" if family == "esm2" else _pool(files),
+        num_layers=_first(files.config, LAYERS) or 0,
     )
 
 
@@ -159,6 +163,11 @@ def _dim(config: Mapping[str, Any]) -> int:
     return int(config[next((key for key in DIMS if key in config), DIMS[0])])
 
 
+def _first(config: Mapping[str, Any], keys: Sequence[str]) -> int | None:
+    """The first of these numbers that the config names."""
+    return next((int(config[key]) for key in keys if config.get(key)), None)
+
+
 def _longest(family: Family, files: ModelFiles, tokenizer: Mapping[str, Any]) -> int:
     """Tokens of one segment, special ones left out."""
     config = files.config
@@ -179,10 +188,7 @@ def _positions(family: Family, config: Mapping[str, Any]) -> int | None:
     if family == "mosaic":
         # ALiBi knows no limit; this is what the published models were made for, and where users raise it.
         return int(config.get("alibi_starting_size", DEFAULT_POSITIONS))
-    if family == "auto":
-        found = next((int(config[key]) for key in POSITIONS if config.get(key)), None)
-    else:
-        found = int(config["max_position_embeddings"])
+    found = _first(config, POSITIONS) if family == "auto" else int(config["max_position_embeddings"])
     if found is None:
         return None
     if family == "mpnet":

@@ -13,26 +13,32 @@ import pyarrow as pa
 
 from queue_app.durable import rename_durably, sync_file
 from queue_app.errors import UsageError
-from queue_app.job import Job
+from queue_app.job import EmbedOptions, H5Layout, Job
+from queue_app.readouts import column_names, is_ragged
 from queue_app.results import as_matrix, write_parquet
 
 Format = Literal["h5", "npy", "parquet", "directory"]
 
-H5_CHUNK_BYTES = 1 << 20
-
 
 class Results(Protocol):
-    """What an output is written from. `digest` stands once `batches` was read to its end."""
+    """What an output is written from. `digest` stands once `batches` was read to its end.
+
+    Each of the `columns` has vectors of `dim` numbers: one for each row or, where they are ragged, for each
+    token of it.
+    """
 
     files: list[Path]
     num_rows: int
     dim: int
+    columns: tuple[str, ...]
+    is_ragged: bool
+    h5_layout: H5Layout
     dtype: Literal["float32", "float16"]
     provenance: dict[str, str]
     digest: str
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Record batches with id, ordinal and embedding, in input order."""
+        """Record batches with id, ordinal and the columns, in input order."""
 
 
 def output_format(output: Path) -> Format:
@@ -46,6 +52,20 @@ def output_format(output: Path) -> Format:
             f"{output}: unknown format {suffix}; use .h5, .npy, .parquet, or no ending for a directory"
         )
     return formats[suffix]
+
+
+def check_format(output: Path, options: EmbedOptions, h5_layout: H5Layout) -> None:
+    """Raises UsageError where the output's format cannot hold what is computed."""
+    kind = output_format(output)
+    if kind == "npy" and is_ragged(options):
+        raise UsageError(
+            f"{output}: a .npy holds no rows of different lengths, which --pool none makes; "
+            "use .h5, .parquet, or a directory"
+        )
+    if kind == "h5" and h5_layout == "per-sequence" and len(column_names(options)) > 1:
+        raise UsageError(
+            f"{output}: --h5-layout per-sequence has one vector a record; choose one pool and one layer"
+        )
 
 
 def files_of(output: Path) -> list[Path]:
@@ -68,43 +88,19 @@ def exported(job: Job) -> dict[str, Any] | None:
     return meta if isinstance(meta, dict) and meta.get("job") == job.job_id else None
 
 
-def write_h5(output: Path, results: Results) -> None:
-    """Datasets `ids` (UTF-8) and `embeddings` [N, dim]; provenance in the attributes."""
-    import h5py  # here, as workers import this module and most never write an output
-
-    with _replacing(output) as temporary:
-        with h5py.File(temporary, "w", track_order=True) as file:
-            file.attrs.update(results.provenance)
-            ids = file.create_dataset("ids", (results.num_rows,), h5py.string_dtype(), track_times=False)
-            embeddings = file.create_dataset(
-                "embeddings", (results.num_rows, results.dim), results.dtype,
-                chunks=_h5_chunks(results), track_times=False,
-            )  # fmt: skip
-            for start, batch in _placed(results):
-                rows = slice(start, start + batch.num_rows)
-                ids[rows] = batch.column("id").to_pylist()
-                embeddings[rows] = as_matrix(batch.column("embedding"))
-        sync_file(temporary)
-
-
-def _h5_chunks(results: Results) -> tuple[int, int] | None:
-    """About a megabyte of whole rows; none for an output without rows, which cannot be chunked."""
-    row_bytes = results.dim * np.dtype(results.dtype).itemsize
-    rows = min(results.num_rows, max(1, H5_CHUNK_BYTES // row_bytes))
-    return (rows, results.dim) if rows else None
-
-
 def write_npy(output: Path, results: Results) -> None:
-    """[N, dim] as `np.load` reads it, and the ids in <stem>.ids.txt.
+    """[N, dim] as `np.load` reads it, [N, columns, dim] where there are several; ids in <stem>.ids.txt.
 
     One id a line, always: a line break inside an id becomes a blank there.
     """
     with _replacing(_ids_path(output)) as ids_temporary, _replacing(output) as temporary:
         with temporary.open("wb") as file, ids_temporary.open("w", encoding="utf-8", newline="\n") as ids:
             header = {"descr": np.dtype(results.dtype).str, "fortran_order": False}
-            np.lib.format.write_array_header_1_0(file, {**header, "shape": (results.num_rows, results.dim)})
+            columns = results.columns
+            shape = (results.num_rows, *([len(columns)] if len(columns) > 1 else []), results.dim)
+            np.lib.format.write_array_header_1_0(file, {**header, "shape": shape})
             for batch in results.batches():
-                file.write(as_matrix(batch.column("embedding")).tobytes())
+                file.write(np.stack([as_matrix(batch.column(name)) for name in columns], axis=1).tobytes())
                 ids.writelines(f"{one_line(each)}\n" for each in batch.column("id").to_pylist())
         sync_file(temporary)
         sync_file(ids_temporary)
@@ -120,11 +116,14 @@ def one_line(text: str) -> str:
 
 
 def write_parquet_file(output: Path, results: Results) -> None:
-    """Columns `id` and `embedding`; provenance in the schema's metadata."""
-    embedding = pa.list_(pa.from_numpy_dtype(np.dtype(results.dtype)), results.dim)
-    schema = pa.schema([("id", pa.string()), ("embedding", embedding)], metadata=results.provenance)
+    """Columns `id` and `embedding`, or several of these; provenance in the schema's metadata."""
+    vector = pa.list_(pa.from_numpy_dtype(np.dtype(results.dtype)), results.dim)
+    embedding = pa.list_(vector) if results.is_ragged else vector
+    fields = [("id", pa.string()), *((name, embedding) for name in results.columns)]
+    schema = pa.schema(fields, metadata=results.provenance)
     with _replacing(output) as temporary:
-        tables = (pa.Table.from_batches([batch.select(["id", "embedding"])]) for batch in results.batches())
+        batches = (batch.select(schema.names) for batch in results.batches())
+        tables = (pa.Table.from_batches([batch]).cast(schema) for batch in batches)
         write_parquet(temporary, schema, (table.replace_schema_metadata(schema.metadata) for table in tables))
 
 
@@ -147,12 +146,13 @@ def _link(source: Path, target: Path) -> None:
         sync_file(target)
 
 
-def _placed(results: Results) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Every batch with the row where it begins."""
-    start = 0
-    for batch in results.batches():
-        yield start, batch
-        start += batch.num_rows
+def write_h5_file(output: Path, results: Results) -> None:
+    """In the layout that was asked for: see queue_app.hdf5."""
+    from queue_app.hdf5 import write_h5  # here, as workers import this module and most never write an output
+
+    with _replacing(output) as temporary:
+        write_h5(temporary, results)
+        sync_file(temporary)
 
 
 @contextlib.contextmanager
@@ -177,7 +177,7 @@ def _replacing(output: Path) -> Iterator[Path]:
 
 
 OUTPUTS: dict[Format, Callable[[Path, Results], None]] = {
-    "h5": write_h5,
+    "h5": write_h5_file,
     "npy": write_npy,
     "parquet": write_parquet_file,
     "directory": write_directory,

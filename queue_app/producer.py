@@ -36,6 +36,8 @@ from queue_app.job import (
 from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
+from queue_app.outputs import check_format
+from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.request import EmbedRequest, device_class, resolve_options
 from queue_app.settings import runtime_config
 from queue_app.shards import shard_cost_most, write_shards
@@ -92,6 +94,7 @@ def prepare(
     dataset = _dataset(request, card)
     dataset.check()
     options = resolve_options(request, card, device_class, dataset.alphabet)
+    check_format(request.output, options, request.run.h5_layout)
     inputs = digest_inputs(request.inputs)
     if job_dir.job_json.exists() and not request.overwrite:
         job = job_dir.load()
@@ -155,10 +158,14 @@ def _changed_model(old: ModelCard, new: ModelCard) -> list[str]:
 
 def _changed_options(old: EmbedOptions, new: EmbedOptions) -> list[str]:
     return [
-        f"{field.name}: {getattr(old, field.name)} -> {getattr(new, field.name)}"
+        f"{field.name}: {_shown(getattr(old, field.name))} -> {_shown(getattr(new, field.name))}"
         for field in fields(EmbedOptions)
         if getattr(old, field.name) != getattr(new, field.name)
     ]
+
+
+def _shown(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
@@ -198,7 +205,8 @@ def _ingest(
     digest = job_digest(inputs, card, options)
     # The random generation keeps two outputs of one input apart, and a job from the one it replaces.
     job_id = f"{digest[:12]}-{secrets.token_hex(4)}"
-    cost_most = shard_cost_most(options.device_class, card.num_parameters)
+    token_bytes = vector_bytes(card, options) if is_ragged(options) else 0
+    cost_most = shard_cost_most(options.device_class, card.num_parameters, token_bytes)
     shards = write_shards(dataset, incoming, job_id, num_shards=request.num_shards, cost_most=cost_most)
     if [file.digest for file in dataset.inputs] != [file.digest for file in inputs]:
         raise InputError("an input changed while it was read; run again when it is complete")

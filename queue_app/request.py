@@ -13,10 +13,10 @@ from queue_app.job import (
     JobDir,
     LongRule,
     ModelCard,
-    Pool,
     RunOptions,
     StoreDtype,
 )
+from queue_app.readouts import resolve_layers
 
 # By benchmarks/calibrate.py; those of CUDA by estimate, until it has run there.
 CPU_TOKENS: Mapping[Dtype, int] = {"float32": 1024, "bfloat16": 4096, "float16": 4096}
@@ -35,7 +35,8 @@ class EmbedRequest:
     model: str
     output: Path
     job_dir: Path | None = None
-    pool: Pool | None = None
+    pool: str | None = None
+    layers: tuple[int, ...] = (-1,)
     dtype: Dtype | Literal["auto"] = "auto"
     store_dtype: StoreDtype = "float32"
     alphabet: Alphabet | Literal["auto"] = "auto"
@@ -63,11 +64,16 @@ def device_class(queues: Iterable[str]) -> DeviceClass:
 def resolve_options(
     request: EmbedRequest, card: ModelCard, device_class: DeviceClass, alphabet: Alphabet
 ) -> EmbedOptions:
-    """Settle every `auto`, so that the job says exactly what will be computed."""
+    """Settle every `auto`, so that the job says exactly what will be computed.
+
+    Raises:
+        UsageError: the model lacks a layer that was asked for.
+    """
     dtype: Dtype = request.dtype if request.dtype != "auto" else _default_dtype(device_class)
     max_length = min(request.max_length or card.max_length, card.max_length)
     return EmbedOptions(
         pool=request.pool or card.pool,
+        layers=resolve_layers(request.layers, card),
         dtype=dtype,
         store_dtype=request.store_dtype,
         alphabet=alphabet,

@@ -1,6 +1,7 @@
 """Published shard results: one Parquet file per shard, the same bytes in every run.
 
-Columns: id (string), ordinal (int64), embedding (fixed-size list of float32 or float16), in input order.
+Columns: id (string), ordinal (int64), embedding (fixed-size list of float32 or float16), in input order. With
+several pools or layers there are several embedding columns. Ragged, an embedding is a list of such lists.
 """
 
 import os
@@ -18,12 +19,21 @@ from queue_app.errors import Damage
 
 ROWS_PER_GROUP = 16_384
 READ_ROWS = 4_096
+READ_BYTES = 32 << 20
+"""Of rows that are read, or put in one row group, at once, about."""
+EMBEDDING = "embedding"
 
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 
 def write_result(
-    path: Path, *, ids: Sequence[str], ordinals: npt.NDArray[np.uint64], embeddings: Vectors
+    path: Path,
+    *,
+    ids: Sequence[str],
+    ordinals: npt.NDArray[np.uint64],
+    embeddings: Vectors,
+    offsets: npt.NDArray[np.uint64] | None = None,
+    names: Sequence[str] = (EMBEDDING,),
 ) -> str:
     """Write a shard's result, durably and at once; answers the xxh3-128 (hex) of the file.
 
@@ -31,19 +41,34 @@ def write_result(
         path: the final name; readers see all of the file or none of it.
         ids: n ids.
         ordinals: [n], ascending.
-        embeddings: [n, dim].
+        embeddings: [n, dim], or [vectors, dim] of ragged rows.
+        offsets: where each ragged row begins and ends, [n + 1].
+        names: the columns that the embeddings are cut into, equally wide.
 
     Raises:
         DiskFull: there is no room; nothing is left behind.
     """
     columns = {"id": pa.array(ids, pa.string()), "ordinal": pa.array(ordinals.astype(np.int64))}
-    table = pa.table({**columns, "embedding": as_fixed_lists(embeddings)})
+    table = pa.table({**columns, **embedding_columns(embeddings, offsets, names)})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with room_for(path), removed_on_failure(temporary):
         write_parquet(temporary, table.schema, [table])
         digest = file_digest(temporary)
         rename_durably(temporary, path)
     return digest
+
+
+def embedding_columns(
+    embeddings: Vectors, offsets: npt.NDArray[np.uint64] | None, names: Sequence[str]
+) -> dict[str, pa.Array]:
+    """The embeddings as Arrow arrays of n rows, one for each name."""
+    width = embeddings.shape[1] // len(names)
+    firsts = range(0, embeddings.shape[1], width)
+    parts = [as_fixed_lists(embeddings[:, first : first + width]) for first in firsts]
+    if offsets is not None:
+        bounds = pa.array(offsets.astype(np.int32))
+        parts = [pa.ListArray.from_arrays(bounds, part) for part in parts]
+    return dict(zip(names, parts, strict=True))
 
 
 def as_fixed_lists(embeddings: Vectors) -> pa.FixedSizeListArray:
@@ -53,10 +78,18 @@ def as_fixed_lists(embeddings: Vectors) -> pa.FixedSizeListArray:
 
 
 def as_matrix(column: Any) -> Vectors:
-    """The inverse of `as_fixed_lists`: [n, dim]."""
+    """The numbers of a column: [n, dim], or all rows of a ragged one end to end, [vectors, dim]."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_list(array.type):
+        array = array.flatten()
     vectors: Vectors = array.flatten().to_numpy(zero_copy_only=False)
     return vectors.reshape(len(array), array.type.list_size)
+
+
+def num_vectors(column: pa.Array) -> npt.NDArray[np.int64]:
+    """How many vectors each row of a ragged column has, [n]."""
+    lengths: npt.NDArray[np.int64] = np.diff(column.offsets.to_numpy()).astype(np.int64)
+    return lengths
 
 
 def write_parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table] | Sequence[pa.Table]) -> None:
@@ -64,7 +97,8 @@ def write_parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table] | Se
     writer = pq.ParquetWriter(path, schema, compression="none", use_dictionary=False, write_statistics=False)
     with writer:
         for table in tables:
-            writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+            group = _rows_within(table.nbytes, table.num_rows, ROWS_PER_GROUP)
+            writer.write_table(table, row_group_size=group)
     sync_file(path)
 
 
@@ -72,6 +106,16 @@ def iter_result(path: Path) -> Iterator[pa.RecordBatch]:
     """The result in input order, a few thousand rows at a time."""
     try:
         with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=READ_ROWS)
+            yield from file.iter_batches(batch_size=_read_rows(file.metadata))
     except (pa.ArrowInvalid, OSError) as error:
         raise Damage(f"{path}: not a readable result: {error}") from None
+
+
+def _read_rows(metadata: pq.FileMetaData) -> int:
+    num_bytes = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    return _rows_within(num_bytes, metadata.num_rows, READ_ROWS)
+
+
+def _rows_within(num_bytes: int, num_rows: int, most: int) -> int:
+    """So many rows of this size on average that a few of them are no burden."""
+    return max(1, min(most, READ_BYTES * num_rows // max(num_bytes, 1)))

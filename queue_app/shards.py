@@ -28,6 +28,8 @@ SHARD_FLOPS = {"cpu": 1e14, "cuda": 1e16}
 """A minute or a few of a device; its gap between two shards is a fraction of a second."""
 SHARD_COST = {"cpu": (250_000, 4_000_000), "cuda": (1_000_000, 32_000_000)}
 """Least and most characters, whatever the model: a worker holds a shard's sequences and vectors in memory."""
+SHARD_BYTES = 64 << 20
+"""Of the vectors of a shard where every token keeps its own: to publish them takes several copies."""
 SHARDS_LEAST = 32
 RECORDS_PER_SHARD = (16, 16_384)
 """Least, where the number of shards is to be chosen, and most: what a worker holds of each record adds up."""
@@ -71,10 +73,14 @@ def write_shards(
     return shards
 
 
-def shard_cost_most(device_class: DeviceClass, num_parameters: int) -> int:
-    """The most characters of a shard, by 2 FLOPs for each parameter and token."""
+def shard_cost_most(device_class: DeviceClass, num_parameters: int, token_bytes: int = 0) -> int:
+    """The most characters of a shard, by 2 FLOPs for each parameter and token, and by what a token leaves.
+
+    `token_bytes` is the size of the vectors that every token keeps; 0 where only rows have vectors.
+    """
     least, most = SHARD_COST[device_class]
-    return max(least, min(most, int(SHARD_FLOPS[device_class] / (2 * max(num_parameters, 1)))))
+    by_time = max(least, min(most, int(SHARD_FLOPS[device_class] / (2 * max(num_parameters, 1)))))
+    return min(by_time, max(1, SHARD_BYTES // token_bytes)) if token_bytes else by_time
 
 
 def read_shard(path: Path, shard: Shard) -> ShardRecords:

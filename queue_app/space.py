@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.filesize import decimal
 
 from checkpoint.errors import NetworkFileSystem
@@ -17,7 +16,9 @@ from checkpoint.filesystem import refuse_network_file_system
 from queue_app.done import read_done
 from queue_app.errors import DiskFull, UsageError
 from queue_app.job import Job, JobDir, Shard
+from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.settings import RuntimeConfig
+from queue_app.shards import RECORD_COST
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,15 @@ def _bytes_of(job: Job, shards: Sequence[Shard]) -> int:
     """Of the vectors of the records in these shards that were not rejected."""
     counts = job.counts
     good = 1 - counts.num_rejected / max(1, counts.num_records)
-    row_bytes = job.model.dim * np.dtype(job.options.store_dtype).itemsize
-    return int(good * sum(shard.num_records for shard in shards)) * row_bytes
+    num_vectors = int(good * sum(_num_vectors(job, shard) for shard in shards))
+    return num_vectors * vector_bytes(job.model, job.options)
+
+
+def _num_vectors(job: Job, shard: Shard) -> int:
+    """Where every token has one, estimated as the shard's cost was: a token for each character."""
+    if is_ragged(job.options):
+        return shard.num_tokens - RECORD_COST * shard.num_records
+    return shard.num_records
 
 
 def _by_disk(copies: Sequence[Copy]) -> Iterator[Room]:

@@ -194,7 +194,7 @@ def embed(
     ordinals, vectors = combine_windows(
         np.concatenate([result.ordinals for result in results]),
         np.concatenate([result.embeddings for result in results]),
-        model.pool,
+        model.readout.side_by_side,
         normalize=model.normalize,
     )
     assert ordinals.tolist() == list(range(len(sequences)))

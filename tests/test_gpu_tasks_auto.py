@@ -203,7 +203,7 @@ def test_a_sentence_model_has_the_vectors_of_sentence_transformers(
     modules = [Transformer(str(saved("distilbert"))), Pooling(32, pooling_mode="cls"), Normalize()]
     SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path), create_model_card=False)
     model, card = load_model(str(tmp_path)), describe_model(str(tmp_path))
-    assert (card.pool, model.pool, model.normalize) == ("cls", "cls", True)
+    assert (card.pool, model.readout.pools, model.normalize) == ("cls", ("cls",), True)
     expected = SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS)
     np.testing.assert_allclose(embed(model, TEXTS), expected, atol=2e-5)
 

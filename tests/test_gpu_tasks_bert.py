@@ -118,7 +118,7 @@ def test_texts_have_the_tokens_that_transformers_gives_them() -> None:
 
 def test_minilm_has_the_limits_that_its_directory_sets() -> None:
     model = load_model(str(MINILM))
-    assert (model.max_length, model.dim, model.pool, model.normalize) == (254, 384, "mean", True)
+    assert (model.max_length, model.dim, *model.readout.pools, model.normalize) == (254, 384, "mean", True)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -204,14 +204,14 @@ def test_the_flags_of_older_directories_are_read(
 ) -> None:
     directory = save_sentence_model(tiny, tmp_path)
     (directory / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode_mean_tokens": False, **flags}))
-    assert load_model(str(directory)).pool == pool
+    assert load_model(str(directory)).readout.pools == (pool,)
 
 
 def test_a_transformer_in_a_folder_of_its_own_is_found(tiny: Path, tmp_path: Path) -> None:
     """As the first versions of sentence-transformers saved it; their later modules hold nothing else."""
     directory = put_transformer_aside(save_sentence_model(tiny, tmp_path, pool="cls", max_seq_length=20))
     model, card = load_model(str(directory)), describe_model(str(directory))
-    assert (card.pool, card.dim, card.max_length) == (model.pool, model.dim, model.max_length)
+    assert (card.pool, card.dim, card.max_length) == (*model.readout.pools, model.dim, model.max_length)
     assert (card.pool, card.max_length) == ("cls", 18)
     vectors = embed(model, TEXTS[:9], long="truncate")
     np.testing.assert_allclose(vectors, encode(directory, TEXTS[:9]), atol=1e-4)

@@ -101,7 +101,7 @@ def test_mean_vectors_of_the_35m_architecture_are_those_of_transformers(esm2_35m
 
 def test_every_token_has_the_hidden_state_that_transformers_gives_it(esm2_8m: Reference) -> None:
     """What a ragged [L, dim] per record would hold."""
-    model = load_directory(esm2_8m.directory, device="cpu", dtype="float32", pool=None, threads=1)
+    model = load_directory(esm2_8m.directory, device="cpu", dtype="float32", threads=1)
     batch = plan_for(model, SEQUENCES).batch(0)
     hidden = hidden_states(model, batch.input_ids, batch.cu_seqlens)
     for ordinal, start, stop in zip(batch.ordinals, batch.cu_seqlens, batch.cu_seqlens[1:], strict=False):
@@ -120,7 +120,7 @@ def hidden_states(model: PackedModel, input_ids: np.ndarray, cu_seqlens: np.ndar
             runs=tuple((1, length) for length in lengths),
             max_seqlen=max(lengths),
         )
-        return model.encoder(packed).numpy()
+        return model.encoder(packed, (model.encoder.num_layers,))[0].numpy()
 
 
 @pytest.mark.parametrize("pool", ["cls", "max", "last"])
@@ -264,7 +264,7 @@ def test_a_variant_that_would_get_wrong_vectors_is_refused(tmp_path: Path, chang
 
 def test_the_published_configuration_leaves_room_for_1022_residues(tiny: Reference) -> None:
     model = load_model(str(tiny.directory))
-    assert (model.max_length, model.dim, model.pool) == (1022, TINY["hidden_size"], "mean")
+    assert (model.max_length, model.dim, *model.readout.pools) == (1022, TINY["hidden_size"], "mean")
 
 
 # ---- what is not finite

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError
-from gpu_tasks.models import Pool
+from gpu_tasks.readout import Pool
 
 SEQUENCES = [protein(number) for number in range(20)]
 
@@ -60,7 +60,7 @@ def test_embedding_with_it_never_imports_torch() -> None:
         "plan = plan_batches(m.tokenize(['MKV', 'MK' * 2000]), [0, 1], prefix=m.prefix, suffix=m.suffix,"
         " toks_per_batch=2048, max_length=m.max_length, long='window', window_overlap=9);"
         "results = list(AsyncInferenceRunner(m).run(plan));"
-        "combine_windows(results[0].ordinals, results[0].embeddings, m.pool);"
+        "combine_windows(results[0].ordinals, results[0].embeddings, m.readout.side_by_side);"
         "print(len(results), 'torch' in sys.modules)"
     )
     assert printed.split() == ["3", "False"]
@@ -102,7 +102,7 @@ def test_the_dimension_is_the_one_that_was_asked_for(dim: int) -> None:
 
 @pytest.mark.parametrize("pool", get_args(Pool))
 def test_it_takes_the_pool_that_the_windows_are_combined_with(pool: Pool) -> None:
-    assert load_model("mock:8", pool=pool).pool == pool
+    assert load_model("mock:8", pool=pool).readout.pools == (pool,)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_tasks.models import Pool
 from gpu_tasks.pooling import pool_rows, pooling_bounds
+from gpu_tasks.readout import Pool
 
 DIM = 5
 

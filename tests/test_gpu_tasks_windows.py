@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_tasks.models import Pool
+from gpu_tasks.readout import Pool
 from gpu_tasks.windows import combine_windows
 
 DIM = 6
@@ -21,7 +21,7 @@ def vectors_for(ordinals: list[int], dtype: Any = np.float32) -> np.ndarray:
 
 
 def combined(ordinals: list[int], vectors: np.ndarray, pool: Pool, **more: bool) -> dict[int, np.ndarray]:
-    unique, rows = combine_windows(np.array(ordinals, np.uint64), vectors, pool, **more)
+    unique, rows = combine_windows(np.array(ordinals, np.uint64), vectors, (pool,), **more)
     return dict(zip(unique.tolist(), rows, strict=True))
 
 
@@ -42,7 +42,7 @@ def test_every_record_gets_what_a_plain_loop_makes_of_its_windows(ordinals: list
 
 @given(ordinals_of_rows)
 def test_the_ordinals_come_back_ascending_and_once(ordinals: list[int]) -> None:
-    unique, _ = combine_windows(np.array(ordinals, np.uint64), vectors_for(ordinals), "mean")
+    unique, _ = combine_windows(np.array(ordinals, np.uint64), vectors_for(ordinals), ("mean",))
     assert unique.tolist() == sorted(set(ordinals))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -10,11 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from factories import make_job, publish
 
+from checkpoint.records import DoneRecord
 from queue_app.done import read_done
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.export import check_output, export, output_damage
 from queue_app.job import Job, JobDir
 from queue_app.outputs import files_of
+from queue_app.readouts import column_names, is_ragged
+from queue_app.results import write_result
 
 FORMATS = ["out.h5", "out.npy", "out.parquet", "out"]
 
@@ -173,3 +177,125 @@ def test_an_output_that_cannot_be_written_is_refused_early(tmp_path: Path, name:
     (tmp_path / "is_a_file").write_text("")
     with pytest.raises(UsageError, match=message):
         check_output(tmp_path / name)
+
+
+# ---- several vectors a record, or one for every token
+
+
+def with_options(job: Job, **changed: object) -> Job:
+    return dataclasses.replace(job, options=dataclasses.replace(job.options, **changed))  # type: ignore[arg-type]
+
+
+def publish_rows(job: Job, job_dir: JobDir, rows: list[np.ndarray]) -> None:
+    """One shard, with these vectors for its records: [k * dim] each, or [L, dim] where they are ragged."""
+    job_dir.results.mkdir(parents=True)
+    (job_dir.path / "done").mkdir()
+    job_dir.write(job)
+    ragged = is_ragged(job.options)
+    digest = write_result(
+        job_dir.result(0, 1),
+        ids=[f"p{number}" for number in range(len(rows))],
+        ordinals=np.arange(len(rows), dtype=np.uint64),
+        embeddings=np.concatenate(rows) if ragged else np.stack(rows),
+        offsets=np.cumsum([0, *map(len, rows)]).astype(np.uint64) if ragged else None,
+        names=column_names(job.options),
+    )
+    done = DoneRecord(job_dir.result(0, 1).name, digest, len(rows), len(rows), ())
+    job_dir.done(0).write_bytes(done.encode())
+
+
+@pytest.fixture
+def ragged(job_dir: JobDir) -> tuple[Job, list[np.ndarray]]:
+    job = with_options(make_job(num_shards=1, records_per_shard=4), pool="none")
+    rng = np.random.default_rng(3)
+    rows = [rng.standard_normal((length, 8)).astype(np.float32) for length in (5, 1, 300, 2)]
+    publish_rows(job, job_dir, rows)
+    return job, rows
+
+
+def ragged_rows(output: Path) -> list[np.ndarray]:
+    if output.suffix == ".h5":
+        with h5py.File(output) as file:
+            vectors, offsets = file["embeddings"][:], file["offsets"][:]
+        return [vectors[first:end] for first, end in pairwise(offsets.tolist())]
+    return [np.array(row, np.float32) for row in pq.read_table(output)["embedding"].to_pylist()]
+
+
+@pytest.mark.parametrize("name", ["out.h5", "out.parquet", "out"])
+def test_every_token_of_every_record_comes_out(
+    ragged: tuple[Job, list[np.ndarray]], job_dir: JobDir, tmp_path: Path, name: str
+) -> None:
+    job, rows = ragged
+    export(job, job_dir, tmp_path / name)
+    found = ragged_rows(tmp_path / name)
+    assert [row.shape for row in found] == [row.shape for row in rows]
+    for own, expected in zip(found, rows, strict=True):
+        np.testing.assert_array_equal(own, expected)
+
+
+def test_where_a_record_ends_is_part_of_the_content_digest(tmp_path: Path) -> None:
+    job = with_options(make_job(num_shards=1, records_per_shard=2), pool="none")
+    digests = []
+    for name, lengths in (("a", (1, 2)), ("b", (2, 1))):
+        job_dir = JobDir(tmp_path / name)
+        publish_rows(job, job_dir, [np.ones((length, 8), np.float32) for length in lengths])
+        digests.append(export(job, job_dir, tmp_path / f"{name}.parquet").output_digest)
+    assert digests[0] != digests[1]
+
+
+def test_a_npy_refuses_rows_of_different_lengths(
+    ragged: tuple[Job, list[np.ndarray]], job_dir: JobDir, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"--pool none makes; use \.h5"):
+        export(ragged[0], job_dir, tmp_path / "out.npy")
+
+
+def test_a_dataset_for_each_record_has_its_id_whatever_letters_are_in_it(
+    ragged: tuple[Job, list[np.ndarray]], job_dir: JobDir, tmp_path: Path
+) -> None:
+    job, rows = ragged
+    export(job, job_dir, tmp_path / "out.h5", h5_layout="per-sequence")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file) == ["0", "1", "2", "3"]
+        assert [file[name].attrs["original_id"] for name in file] == ["p0", "p1", "p2", "p3"]
+        for name, expected in zip(file, rows, strict=True):
+            np.testing.assert_array_equal(file[name][:], expected)
+        assert file.attrs["model_name"] == "mock:8"
+
+
+def test_pooled_vectors_have_a_dataset_for_each_record_too(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    publish(job, job_dir, quarantined={7})
+    export(job, job_dir, tmp_path / "out.h5", h5_layout="per-sequence")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file) == [str(number) for number in range(15) if number != 7]
+        np.testing.assert_array_equal(file["11"][:], np.full(8, 11.0, np.float32))
+
+
+@pytest.mark.parametrize("name", ["out.h5", "out.npy", "out.parquet", "out"])
+def test_several_pools_and_layers_have_a_column_each(job_dir: JobDir, tmp_path: Path, name: str) -> None:
+    job = with_options(make_job(num_shards=1, records_per_shard=3), pool="mean,cls", layers=(1, 3))
+    rows = [np.arange(32, dtype=np.float32) + 100 * number for number in range(3)]
+    publish_rows(job, job_dir, rows)
+    export(job, job_dir, tmp_path / name)
+    names = ["layer_1_mean", "layer_1_cls", "layer_3_mean", "layer_3_cls"]
+    expected = np.stack(rows).reshape(3, 4, 8)
+    for place, column in enumerate(names):
+        np.testing.assert_array_equal(column_of(tmp_path / name, column, place), expected[:, place])
+
+
+def column_of(output: Path, column: str, place: int) -> np.ndarray:
+    if output.suffix == ".npy":
+        found: np.ndarray = np.load(output)[:, place]
+    elif output.suffix == ".h5":
+        with h5py.File(output) as file:
+            found = file[f"embeddings_{column}"][:]
+    else:
+        found = np.array(pq.read_table(output)[f"embedding_{column}"].to_pylist(), np.float32)
+    return found
+
+
+def test_a_dataset_for_each_record_holds_one_vector_of_it(job_dir: JobDir, tmp_path: Path) -> None:
+    job = with_options(make_job(num_shards=1, records_per_shard=1), pool="mean,cls")
+    publish_rows(job, job_dir, [np.ones(16, np.float32)])
+    with pytest.raises(UsageError, match="choose one pool and one layer"):
+        export(job, job_dir, tmp_path / "out.h5", h5_layout="per-sequence")

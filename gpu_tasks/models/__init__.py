@@ -11,18 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_tasks.errors import ModelLoadError
+from gpu_tasks.readout import Readout, parse_pools
 
 if TYPE_CHECKING:
     from gpu_tasks.batching import TokenBatch
     from gpu_tasks.device import Staged
 
-Pool = Literal["mean", "cls", "max", "last"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 class EmbeddingModel(Protocol):
-    """A loaded model on its device: tokens in, one vector per segment out.
+    """A loaded model on its device: tokens in, the row of each segment out.
 
+    `dim` is the width of a stored vector: the model's own, times those that the readout puts side by side.
     `max_length` counts the payload tokens of one segment; `prefix` and `suffix` are the special tokens
     that the planner puts around each; `lookahead` is how many batches may be under way beside the one
     being fetched: 0 on the host, where nothing overlaps.
@@ -39,7 +40,7 @@ class EmbeddingModel(Protocol):
     @property
     def suffix(self) -> tuple[int, ...]: ...
     @property
-    def pool(self) -> Pool: ...
+    def readout(self) -> Readout: ...
     @property
     def normalize(self) -> bool: ...
     @property
@@ -60,6 +61,7 @@ def load_model(
     device: str = "cpu",
     dtype: str = "float32",
     pool: str | None = None,
+    layers: Sequence[int] = (-1,),
     threads: int | None = None,
 ) -> EmbeddingModel:
     """Load a model.
@@ -68,28 +70,28 @@ def load_model(
         ref: a directory with config.json and safetensors, or `mock:DIM[,delay_ms=N]`.
         device: `cpu`, `cuda` or `cuda:N`.
         dtype: of weights and activations: float32, bfloat16 or float16. Pooling sums in float32.
-        pool: mean, cls, max or last; None for the model's own.
+        pool: one or several of mean, cls, max and last, as in `mean,cls`; `none` for a vector per token;
+            None for the model's own pooling.
+        layers: whose hidden states are pooled: 0 is before the first layer, -1 the last one.
         threads: torch's compute threads on the CPU; None leaves them as they are.
 
     Raises:
         ModelLoadError: the reference is unknown, or the directory cannot be used.
         UnsupportedModel: the model's family or configuration has no implementation here.
         DeviceUnavailable: there is no such device.
-        ValueError: unknown dtype or pool.
+        ValueError: unknown dtype, pool or layer.
     """
     if dtype not in get_args(Dtype):
         raise ValueError(f"dtype={dtype!r}: not one of {', '.join(get_args(Dtype))}")
-    if pool is not None and pool not in get_args(Pool):
-        raise ValueError(f"pool={pool!r}: not one of {', '.join(get_args(Pool))}")
-    own_pool = cast("Pool | None", pool)
+    pools = None if pool is None else parse_pools(pool)
     if ref.startswith("mock:"):
         from gpu_tasks.models.mock import load_mock
 
-        return load_mock(ref, pool=own_pool)
+        return load_mock(ref, pools=pools, layers=tuple(layers))
     if not Path(ref).is_dir():
         raise ModelLoadError(f"{ref}: not a model directory, and not mock:DIM")
     from gpu_tasks.models.directory import load_directory
 
     return load_directory(
-        Path(ref), device=device, dtype=cast("Dtype", dtype), pool=own_pool, threads=threads
+        Path(ref), device=device, dtype=cast("Dtype", dtype), pools=pools, layers=layers, threads=threads
     )

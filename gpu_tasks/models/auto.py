@@ -40,13 +40,16 @@ class PaddedEncoder:
     model: Any
     padding: int
     dim: int
+    num_layers: int
 
-    def __call__(self, packed: Packed) -> Tensor:
-        """Hidden states [T, dim] of the last layer, packed again."""
-        hidden = [self._hidden(packed, first, lengths) for first, lengths in groups(packed.runs)]
-        return torch.cat(hidden)
+    def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
+        """See Encoder; all layers run, and their hidden states are packed again."""
+        found = [self._hidden(packed, first, lengths, layers) for first, lengths in groups(packed.runs)]
+        return [torch.cat(hidden) for hidden in zip(*found, strict=True)]
 
-    def _hidden(self, packed: Packed, first: int, lengths: Sequence[int]) -> Tensor:
+    def _hidden(
+        self, packed: Packed, first: int, lengths: Sequence[int], layers: tuple[int, ...]
+    ) -> list[Tensor]:
         """Of the rows from `first` on, [sum(lengths), dim]. Only gathers: nothing waits for the device."""
         count, longest = len(lengths), max(lengths)
         bounds = packed.cu_seqlens[first : first + count + 1].long()
@@ -54,19 +57,26 @@ class PaddedEncoder:
         mask = places < (bounds[1:] - bounds[:-1])[:, None]
         sources = (bounds[:-1, None] + places).clamp(max=len(packed.input_ids) - 1)
         input_ids = torch.where(mask, packed.input_ids[sources], self.padding)
-        hidden = self.run(input_ids, mask)
+        hidden = self.run(input_ids, mask, layers)
         rows = torch.repeat_interleave(bounds[1:] - bounds[:-1], output_size=sum(lengths))
         tokens = torch.arange(sum(lengths), device=bounds.device) + bounds[0]
-        return hidden.flatten(0, 1).index_select(0, rows * longest + tokens - bounds[rows])
+        places = rows * longest + tokens - bounds[rows]
+        return [each.flatten(0, 1).index_select(0, places) for each in hidden]
 
-    def run(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        hidden: Tensor = self.model(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state
-        if hidden.shape != (*input_ids.shape, self.dim):
-            raise UnsupportedModel(
-                f"{type(self.model).__name__} makes {[*hidden.shape]} of {[*input_ids.shape]} tokens, "
-                f"not {self.dim} numbers of each"
-            )
-        return hidden
+    def run(self, input_ids: Tensor, mask: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
+        """Hidden states [rows, longest, dim] of padded rows."""
+        inner = layers != (self.num_layers,)
+        output = self.model(input_ids=input_ids, attention_mask=mask.long(), output_hidden_states=inner)
+        states = {self.num_layers: output.last_hidden_state}
+        if inner:
+            states = dict(enumerate(output.hidden_states)) | states
+        for hidden in (states[layer] for layer in layers):
+            if hidden.shape != (*input_ids.shape, self.dim):
+                raise UnsupportedModel(
+                    f"{type(self.model).__name__} makes {[*hidden.shape]} of {[*input_ids.shape]} tokens, "
+                    f"not {self.dim} numbers of each"
+                )
+        return [states[layer] for layer in layers]
 
 
 def groups(runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, list[int]]]:
@@ -106,7 +116,8 @@ def load_auto(
     _refuse_short_positions(directory, model, num_positions(config))
     padding = model.config.pad_token_id
     known = padding in range(model.config.vocab_size)
-    encoder = PaddedEncoder(model, padding if known else 0, model.config.hidden_size)
+    num_layers = model.config.num_hidden_layers
+    encoder = PaddedEncoder(model, padding if known else 0, model.config.hidden_size, num_layers)
     _check_padding(encoder, directory)
     return encoder
 
@@ -169,10 +180,11 @@ def _padding_changes(encoder: PaddedEncoder) -> float:
     input_ids = torch.where(some == encoder.padding, (encoder.padding + 1) % vocabulary, some)
     bounds = torch.tensor((0, _CHECKED_LENGTHS[0], sum(_CHECKED_LENGTHS)), device=device, dtype=torch.int32)
     both = tuple((1, length) for length in _CHECKED_LENGTHS)
+    last = (encoder.num_layers,)
     with torch.inference_mode():
-        together = encoder(Packed(input_ids, some, bounds, bounds, both, max(_CHECKED_LENGTHS)))
+        (together,) = encoder(Packed(input_ids, some, bounds, bounds, both, max(_CHECKED_LENGTHS)), last)
         padded, short = together[_CHECKED_LENGTHS[0] :].double(), input_ids[None, _CHECKED_LENGTHS[0] :]
-        alone = encoder.run(short, torch.ones_like(short, dtype=torch.bool))[0].double()
+        alone = encoder.run(short, torch.ones_like(short, dtype=torch.bool), last)[0][0].double()
     if not bool(alone.isfinite().all()):
         return 0.0  # float16 is too narrow for it, which is found record by record
     return float(((padded - alone).norm(dim=1) / alone.norm(dim=1)).max())

@@ -4,7 +4,7 @@ Post-norm layers, absolute positions, exact GELU. RoBERTa (https://arxiv.org/abs
 CamemBERT differ in where their positions begin. `bias` and `mlp` are for the descendants that are not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from gpu_tasks.models.layers import (
     choose_attention,
     feed_forward,
 )
-from gpu_tasks.models.packed import Packed
+from gpu_tasks.models.packed import Packed, tap
 from gpu_tasks.models.weights import open_weights, require
 
 ROBERTA = ("roberta", "xlm-roberta", "camembert")
@@ -47,16 +47,24 @@ class Bert:
     bias: Bias | None = None
     mlp: Callable[[Layer, Tensor], Tensor] = feed_forward
 
-    def __call__(self, packed: Packed) -> Tensor:
-        """Hidden states [T, dim] of the last layer."""
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
+        """See Encoder."""
+        return tap(self._states(packed, max(layers)), layers)
+
+    def _states(self, packed: Packed, last: int) -> Iterator[Tensor]:
         x = functional.embedding(packed.input_ids, self.words)
         if self.positions is not None:
             x = x + functional.embedding(packed.positions, self.positions)
         x, attention = self.norm(x), self._attention(packed)
-        for layer in self.layers:
+        for layer in self.layers[:last]:
+            yield x
             x = layer.attention_norm(x + self._attend(layer, x, packed, attention))
             x = layer.mlp_norm(x + self.mlp(layer, x))
-        return x
+        yield x
 
     def _attention(self, packed: Packed) -> Attention:
         """The bias is made once for a batch: all layers and all lengths share it."""

@@ -1,6 +1,6 @@
 """Load a model directory: find the family in config.json, put the pieces together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
-from gpu_tasks.models import Dtype, Pool
+from gpu_tasks.models import Dtype
 from gpu_tasks.models.auto import load_auto, num_positions
 from gpu_tasks.models.auto_texts import load_auto_texts
 from gpu_tasks.models.bert import ROBERTA, first_position, load_bert
@@ -20,6 +20,7 @@ from gpu_tasks.models.residues import load_residues
 from gpu_tasks.models.sentence import SentenceModules, read_modules, stated_limit
 from gpu_tasks.models.texts import load_texts
 from gpu_tasks.models.weights import read_json
+from gpu_tasks.readout import Pool, Readout, check_layers
 from gpu_tasks.torch_device import TorchDevice, open_device
 
 # The published ESM-2 configs count two positions that fairseq keeps for padding.
@@ -45,7 +46,13 @@ class _Source:
 
 
 def load_directory(
-    directory: Path, *, device: str, dtype: Dtype, pool: Pool | None, threads: int | None
+    directory: Path,
+    *,
+    device: str,
+    dtype: Dtype,
+    pools: tuple[Pool, ...] | None = None,
+    layers: Sequence[int] = (-1,),
+    threads: int | None,
 ) -> PackedModel:
     """See gpu_tasks.models.load_model."""
     on = open_device(device, threads)
@@ -58,7 +65,9 @@ def load_directory(
     except KeyError as error:
         raise ModelLoadError(f"{inner}/config.json: lacks {error}") from None
     on.settle()
-    return replace(model, pool=pool) if pool else model
+    own = model.readout.pools
+    found = check_layers(layers, model.encoder.num_layers)
+    return replace(model, readout=Readout(found, own if pools is None else pools))
 
 
 def _load_esm2(source: _Source) -> PackedModel:
@@ -66,9 +75,9 @@ def _load_esm2(source: _Source) -> PackedModel:
     num_special = len(tokenizer.prefix) + len(tokenizer.suffix)
     return PackedModel(
         name=source.directory.name,
-        dim=config["hidden_size"],
+        hidden_size=config["hidden_size"],
         max_length=config["max_position_embeddings"] - _ESM2_PADDING_POSITIONS - num_special,
-        pool="mean",
+        readout=Readout(),
         normalize=False,
         pool_special=False,
         max_positions=None,
@@ -124,9 +133,9 @@ def _of_texts(
     longest = min((most for most in (positions, limit) if most), default=_DEFAULT_LIMIT)
     return PackedModel(
         name=source.directory.name,
-        dim=dim,
+        hidden_size=dim,
         max_length=longest - len(tokenizer.prefix) - len(tokenizer.suffix),
-        pool=modules.pool if modules else "mean",
+        readout=Readout(pools=(modules.pool,)) if modules else Readout(),
         normalize=modules is not None and modules.normalize,
         pool_special=modules is not None,
         max_positions=positions,

@@ -4,6 +4,7 @@ Reads the layout of transformers' EsmModel and EsmForMaskedLM. Pre-norm layers, 
 GELU, a final layer norm.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gpu_tasks.models.layers import Attention, Layer, LayerNorm, choose_attention, feed_forward
-from gpu_tasks.models.packed import Packed
+from gpu_tasks.models.packed import Packed, tap
 from gpu_tasks.models.weights import Weights, open_weights, require
 
 _ROPE_THETA = 1e4
@@ -34,14 +35,23 @@ class Esm2:
     norm: LayerNorm
     attention: Attention
 
-    def __call__(self, packed: Packed) -> Tensor:
-        """Hidden states [T, dim] after the final layer norm."""
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
+        """See Encoder."""
+        return tap(self._states(packed, max(layers)), layers)
+
+    def _states(self, packed: Packed, last: int) -> Iterator[Tensor]:
+        # The final layer norm belongs to the last layer, as in fair-esm and transformers.
         x = functional.embedding(packed.input_ids, self.embedding)
         cos, sin = self._angles(packed.positions, x.dtype)
-        for layer in self.layers:
+        for layer in self.layers[:last]:
+            yield x
             x = x + self._attend(layer, layer.attention_norm(x), cos, sin, packed)
             x = x + feed_forward(layer, layer.mlp_norm(x))
-        return self.norm(x)
+        yield self.norm(x) if last == len(self.layers) else x
 
     def _attend(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, packed: Packed) -> Tensor:
         qkv = layer.qkv(x).view(len(x), 3, self.num_heads, -1)

@@ -21,29 +21,38 @@ import numpy.typing as npt
 from gpu_tasks.batching import TokenBatch
 from gpu_tasks.device import HostPending, StoreDtype, host_pending
 from gpu_tasks.errors import ModelLoadError
-from gpu_tasks.models import Pool
+from gpu_tasks.readout import Pool, Readout, check_layers
+from gpu_tasks.rows import offsets_of
 
 _REF = re.compile(
     r"mock:(?P<dim>\d{1,5})(?P<options>(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)=[A-Za-z]{1,32})*)"
 )
+NUM_LAYERS = 3
 _CLS, _EOS = 256, 257
 _HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True, slots=True)
 class MockModel:
-    """A stand-in for a model: bytes are its tokens. `harm` maps kill, hang, … to their motifs."""
+    """A stand-in for a model: bytes are its tokens. `harm` maps kill, hang, … to their motifs.
+
+    The vectors of several pools or layers are different ones; the first of them is that of one alone.
+    """
 
     name: str
-    dim: int
+    hidden_size: int
     delay_ms: int = 0
     harm: Mapping[str, str] = field(default_factory=dict)
-    pool: Pool = "mean"
+    readout: Readout = field(default_factory=Readout)
     normalize: bool = False
     max_length: int = 1022
     prefix: tuple[int, ...] = (_CLS,)
     suffix: tuple[int, ...] = (_EOS,)
     lookahead: int = 0
+
+    @property
+    def dim(self) -> int:
+        return self.hidden_size * self.readout.num_vectors
 
     def tokenize(self, sequences: Sequence[str]) -> list[npt.NDArray[np.int32]]:
         return [np.frombuffer(sequence.encode(), np.uint8).astype(np.int32) for sequence in sequences]
@@ -67,9 +76,21 @@ class MockStaged:
             raise ValueError(f"a sequence holds {self.model.harm['raise']}")
         if self._rows_with("lost").any():
             raise RuntimeError(f"CUDA error: a sequence holds {self.model.harm['lost']}")
+        if self.model.readout.is_ragged:
+            return self._every_token(store_dtype)
         vectors = _vectors(_hashes(self.batch), self.model.dim)
         vectors[self._rows_with("nan")] = np.nan
         return host_pending(vectors, store_dtype)
+
+    def _every_token(self, store_dtype: StoreDtype) -> HostPending:
+        """A vector by the row and the token's place in it."""
+        lengths = np.diff(self.batch.cu_seqlens) - len(self.model.prefix) - len(self.model.suffix)
+        offsets = offsets_of(lengths)
+        places = np.arange(lengths.sum(), dtype=np.uint64) - np.repeat(offsets[:-1], lengths)
+        hashes = np.repeat(_hashes(self.batch), lengths) + places
+        vectors = _vectors(_splitmix64(hashes), self.model.dim)
+        vectors[np.repeat(self._rows_with("nan"), lengths)] = np.nan
+        return host_pending(vectors, store_dtype, offsets)
 
     def _rows_with(self, harm: str) -> npt.NDArray[np.bool_]:
         """bool[n]: the rows whose sequence holds the motif of this harm."""
@@ -81,14 +102,18 @@ class MockStaged:
         return rows
 
 
-def load_mock(ref: str, *, pool: Pool | None = None) -> MockModel:
+def load_mock(
+    ref: str, *, pools: tuple[Pool, ...] | None = None, layers: tuple[int, ...] = (-1,)
+) -> MockModel:
     """Raises ModelLoadError when `ref` is not `mock:DIM` with its options."""
     match = _REF.fullmatch(ref)
     if match is None or not int(match["dim"]):
         raise ModelLoadError(f"{ref!r}: write mock:DIM or mock:DIM,delay_ms=N, as in mock:16,delay_ms=20")
     options = dict(option.split("=") for option in match["options"].split(",")[1:])
     delay_ms = int(options.pop("delay_ms", 0))
-    return MockModel(ref, int(match["dim"]), delay_ms, options, pool or "mean")
+    found = check_layers(layers, NUM_LAYERS)
+    readout = Readout(found, Readout().pools if pools is None else pools)
+    return MockModel(ref, int(match["dim"]), delay_ms, options, readout)
 
 
 def _hashes(batch: TokenBatch) -> npt.NDArray[np.uint64]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
-from gpu_tasks.models import Pool
 from gpu_tasks.models.weights import read_json
+from gpu_tasks.readout import Pool
 
 _POOLS: dict[str, Pool] = {"cls": "cls", "mean": "mean", "max": "max", "lasttoken": "last"}
 # Older files have one flag per mode.

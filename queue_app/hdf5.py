@@ -1,0 +1,88 @@
+"""The HDF5 layouts: all vectors in one dataset, or one dataset for each record, as bio_embeddings has it.
+
+Provenance stands in the file's attributes. Written as it is streamed: nothing but one batch is in memory.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+
+from queue_app.outputs import Results
+from queue_app.results import EMBEDDING, as_matrix, num_vectors
+
+CHUNK_BYTES = 1 << 20
+
+
+def write_h5(path: Path, results: Results) -> None:
+    """Write the file, and close it."""
+    with h5py.File(path, "w", track_order=True) as file:
+        file.attrs.update(results.provenance)
+        if results.h5_layout == "per-sequence":
+            _write_per_sequence(file, results)
+        else:
+            _write_flat(file, results)
+
+
+def _write_flat(file: h5py.File, results: Results) -> None:
+    """`ids` (UTF-8) and `embeddings` [N, dim], or `embeddings_mean`, `embeddings_cls`, … with several.
+
+    Ragged, `embeddings` is [vectors, dim], and record i has those from `offsets[i]` to `offsets[i + 1]`.
+    """
+    ids = file.create_dataset("ids", (results.num_rows,), h5py.string_dtype(), track_times=False)
+    datasets = {
+        name: _vectors(file, name.replace(EMBEDDING, "embeddings", 1), results) for name in results.columns
+    }
+    offsets = np.zeros(results.num_rows + 1, np.uint64)
+    for start, batch in _placed(results):
+        end = start + batch.num_rows
+        ids[start:end] = batch.column("id").to_pylist()
+        counts = _counts(batch, results)
+        offsets[start + 1 : end + 1] = offsets[start] + np.cumsum(counts, dtype=np.uint64)
+        for name, dataset in datasets.items():
+            dataset.resize(int(offsets[end]), axis=0)
+            dataset[int(offsets[start]) :] = as_matrix(batch.column(name))
+    if results.is_ragged:
+        file.create_dataset("offsets", data=offsets, track_times=False)
+
+
+def _vectors(file: h5py.File, name: str, results: Results) -> Any:
+    """An empty dataset [0, dim] that grows."""
+    row_bytes = results.dim * np.dtype(results.dtype).itemsize
+    chunks = (max(1, CHUNK_BYTES // row_bytes), results.dim)
+    return file.create_dataset(
+        name, (0, results.dim), results.dtype, maxshape=(None, results.dim), chunks=chunks, track_times=False
+    )
+
+
+def _counts(batch: pa.RecordBatch, results: Results) -> np.ndarray[Any, Any]:
+    if results.is_ragged:
+        return num_vectors(batch.column(results.columns[0]))
+    return np.ones(batch.num_rows, np.int64)
+
+
+def _write_per_sequence(file: h5py.File, results: Results) -> None:
+    """A dataset for each record, [dim] or [tokens, dim], named by its ordinal, its id in `original_id`.
+
+    Ids cannot be the names: they may repeat, and a slash in one would make a group.
+    """
+    (column,) = results.columns
+    for batch in results.batches():
+        bounds = np.concatenate([[0], np.cumsum(_counts(batch, results))]).tolist()
+        vectors = as_matrix(batch.column(column))
+        rows = zip(batch.column("ordinal").to_pylist(), batch.column("id").to_pylist(), strict=True)
+        for row, (ordinal, record_id) in enumerate(rows):
+            own = vectors[bounds[row] : bounds[row + 1]] if results.is_ragged else vectors[row]
+            dataset = file.create_dataset(str(ordinal), data=own, track_times=False)
+            dataset.attrs["original_id"] = record_id
+
+
+def _placed(results: Results) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Every batch with the row where it begins."""
+    start = 0
+    for batch in results.batches():
+        yield start, batch
+        start += batch.num_rows
