@@ -21,6 +21,7 @@ from queue_app.dataset import Dataset, digest_inputs, looks_like_fasta
 from queue_app.done import finished_shards
 from queue_app.durable import removed_on_failure
 from queue_app.errors import Damage, InputError, JobChanged, UsageError
+from queue_app.ingest import ingest
 from queue_app.job import (
     JOB_SCHEMA,
     PLANNER_VERSION,
@@ -37,8 +38,9 @@ from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
 from queue_app.request import EmbedRequest, device_class, resolve_options
+from queue_app.reuse import Previous, named, open_previous
 from queue_app.settings import runtime_config
-from queue_app.shards import shard_cost_most, write_shards
+from queue_app.shards import shard_cost_most
 from queue_app.space import require_room
 from queue_app.states import Progress, ShardState
 
@@ -97,10 +99,11 @@ def prepare(
         job = job_dir.load()
         refuse_changes(job, inputs, card, options, request)
         return Prepared(job, job_dir, created=False)
+    previous = open_previous(request.reuse, card, options) if request.reuse else None
     incoming = JobDir(job_dir.path / "incoming")
     shutil.rmtree(incoming.path, ignore_errors=True)
     with removed_on_failure(incoming.path):
-        job = _ingest(request, incoming, dataset, card, options, inputs, threads)
+        job = _ingest(request, incoming, dataset, card, options, inputs, threads, previous)
     if job_dir.job_json.exists():
         forget(job_dir, client)
     _install(job, incoming, job_dir)
@@ -130,8 +133,7 @@ def refuse_changes(
     """Raises JobChanged, naming every difference, when the request is not the job that is there."""
     changes = [*_changed_inputs(job.inputs, inputs), *_changed_model(job.model, card)]
     changes += _changed_options(job.options, options)
-    if request.num_shards is not None and request.num_shards != len(job.shards):
-        changes.append(f"shards: {len(job.shards)} -> {request.num_shards}")
+    changes += [*_changed_reuse(job, request), *_changed_shards(job, request)]
     if changes:
         raise JobChanged(
             f"{job.output} belongs to another job ({'; '.join(changes)}); "
@@ -161,6 +163,21 @@ def _changed_options(old: EmbedOptions, new: EmbedOptions) -> list[str]:
     ]
 
 
+def _changed_reuse(job: Job, request: EmbedRequest) -> list[str]:
+    """By name alone: the job that was reused may be gone."""
+    before = job.reuse.path if job.reuse else None
+    after = named(request.reuse) if request.reuse else None
+    return [] if before == after else [f"reuse: {before} -> {after}"]
+
+
+def _changed_shards(job: Job, request: EmbedRequest) -> list[str]:
+    computed = [shard for shard in job.shards if not shard.reused]
+    if request.num_shards is None:
+        return []
+    asked = min(request.num_shards, sum(shard.num_rows for shard in computed))
+    return [] if asked == len(computed) else [f"shards: {len(computed)} -> {asked}"]
+
+
 def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
     """Remove a job's work: job.json first, so that what is left of it is never taken for a job."""
     job_dir.hold("cancelled")  # or the reconciler would take what is forgotten for lost, and rebuild it
@@ -174,13 +191,13 @@ def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
 
 def _install(job: Job, incoming: JobDir, job_dir: JobDir) -> None:
     """Put what was read in its place; it is a job once job.json stands."""
-    for path in (job_dir.shards, job_dir.results, job_dir.path / "done"):
+    for path in (job_dir.shards, job_dir.results, job_dir.dones):
         shutil.rmtree(path, ignore_errors=True)
-    incoming.shards.rename(job_dir.shards)
-    job_dir.held.unlink(missing_ok=True)
+    for path in (job_dir.twins, job_dir.held):
+        path.unlink(missing_ok=True)
+    for path in incoming.path.iterdir():
+        path.rename(job_dir.path / path.name)
     incoming.path.rmdir()
-    job_dir.results.mkdir()
-    (job_dir.path / "done").mkdir()
     job_dir.write(job)
 
 
@@ -192,14 +209,21 @@ def _ingest(
     options: EmbedOptions,
     inputs: tuple[InputFile, ...],
     threads: int,
+    previous: Previous | None,
 ) -> Job:
     """Read the inputs to their end and write the shards aside: an earlier job stays until they stand."""
-    incoming.shards.mkdir(parents=True)
-    digest = job_digest(inputs, card, options)
+    digest = job_digest(inputs, card, options, previous.digest if previous else None)
     # The random generation keeps two outputs of one input apart, and a job from the one it replaces.
     job_id = f"{digest[:12]}-{secrets.token_hex(4)}"
-    cost_most = shard_cost_most(options.device_class, card.num_parameters)
-    shards = write_shards(dataset, incoming, job_id, num_shards=request.num_shards, cost_most=cost_most)
+    ingested = ingest(
+        dataset,
+        incoming,
+        job_id,
+        num_shards=request.num_shards,
+        cost_most=shard_cost_most(options.device_class, card.num_parameters),
+        dedup=options.dedup,
+        previous=previous,
+    )
     if [file.digest for file in dataset.inputs] != [file.digest for file in inputs]:
         raise InputError("an input changed while it was read; run again when it is complete")
     return Job(
@@ -214,14 +238,20 @@ def _ingest(
         threads=threads,
         run=request.run,
         counts=dataset.counts,
-        shards=shards,
+        shards=ingested.shards,
+        sequences_digest=ingested.sequences_digest,
+        twins=ingested.twins,
+        reuse=ingested.reuse,
     )
 
 
-def job_digest(inputs: Iterable[InputFile], card: ModelCard, options: EmbedOptions) -> str:
-    """xxh3-128 (hex) over the content of the inputs, the model's files and every option that counts."""
+def job_digest(
+    inputs: Iterable[InputFile], card: ModelCard, options: EmbedOptions, reused: str | None = None
+) -> str:
+    """xxh3-128 (hex) over the inputs, the model's files, every option that counts, and what is reused."""
     state = xxhash.xxh3_128()
-    for part in (*(file.digest for file in inputs), card.digest, *sorted(asdict(options).items())):
+    parts = [*(file.digest for file in inputs), card.digest, *sorted(asdict(options).items())]
+    for part in (*parts, *([reused] if reused else [])):
         state.update(f"{part}\n".encode())
     return state.hexdigest()
 

@@ -74,12 +74,15 @@ def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int)
     results = Copy("results", job_dir.results, _bytes_of(job, left))
     stores = job_dir.checkpoint(0, job.job_id, config.scratch).parent
     kept = job.run.keep_checkpoints if config.keep_checkpoints is None else config.keep_checkpoints
-    under_way = sorted(left, key=lambda shard: -shard.num_records)[:num_workers]
+    under_way = sorted(left, key=lambda shard: -shard.num_rows)[:num_workers]
     stored = left if kept and num_workers else under_way
     checkpoints = Copy("checkpoints", stores, _bytes_of(job, stored))
-    output = Copy("output", Path(job.output), _bytes_of(job, job.shards))
+    output = Copy("output", Path(job.output), _row_bytes(job) * _num_good(job))
+    aside = Copy(
+        "vectors for twins", job_dir.path, _row_bytes(job) * (job.twins.num_firsts if job.twins else 0)
+    )
     computing = [results, checkpoints]
-    exporting = [results, output, *([checkpoints] if kept else [])]
+    exporting = [results, output, aside, *([checkpoints] if kept else [])]
     return [*_by_disk(computing), *_by_disk(exporting)]
 
 
@@ -89,11 +92,18 @@ def _is_published(job_dir: JobDir, shard: Shard) -> bool:
 
 
 def _bytes_of(job: Job, shards: Sequence[Shard]) -> int:
-    """Of the vectors of the records in these shards that were not rejected."""
-    counts = job.counts
-    good = 1 - counts.num_rejected / max(1, counts.num_records)
-    row_bytes = job.model.dim * np.dtype(job.options.store_dtype).itemsize
-    return int(good * sum(shard.num_records for shard in shards)) * row_bytes
+    """Of the vectors of the rows of these shards that were not rejected."""
+    num_rows = sum(shard.num_rows for shard in job.shards)
+    good = 1 - job.counts.num_rejected / max(1, num_rows)
+    return int(good * sum(shard.num_rows for shard in shards)) * _row_bytes(job)
+
+
+def _num_good(job: Job) -> int:
+    return sum(shard.num_records for shard in job.shards) - job.counts.num_rejected
+
+
+def _row_bytes(job: Job) -> int:
+    return job.model.dim * np.dtype(job.options.store_dtype).itemsize
 
 
 def _by_disk(copies: Sequence[Copy]) -> Iterator[Room]:
