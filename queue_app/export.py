@@ -139,16 +139,17 @@ class _Content:
         self.digest = ""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        state, rows = xxhash.xxh3_128(), 0
+        # One hash for each: where a batch ends must not be seen in the digest.
+        ids, vectors, rows = xxhash.xxh3_128(), xxhash.xxh3_128(), 0
         for batch in self._rows():
             for record_id in batch.column("id").to_pylist():
-                state.update(f"{record_id}\n".encode())
-            state.update(as_matrix(batch.column("embedding")).tobytes())
+                ids.update(f"{record_id}\n".encode())
+            vectors.update(as_matrix(batch.column("embedding")).tobytes())
             rows += batch.num_rows
             yield batch
         if rows != self.num_rows:
             raise Damage(f"{rows} rows in the results, {self.num_rows} were published")
-        self.digest = state.hexdigest()
+        self.digest = xxhash.xxh3_128_hexdigest(ids.digest() + vectors.digest())
 
 
 def provenance(job: Job, num_embedded: int) -> dict[str, str]:
@@ -162,7 +163,7 @@ def provenance(job: Job, num_embedded: int) -> dict[str, str]:
         "num_records": str(job.counts.num_records),
         "num_embedded": str(num_embedded),
         "num_quarantined": str(job.counts.num_records - num_embedded),
-        "num_reused": str(job.reuse.num_records if job.reuse else 0),
+        "num_reused": str(job.reuse.num_vectors if job.reuse else 0),
     }
 
 
@@ -206,7 +207,7 @@ def _meta(job: Job, output: Path, content: Results) -> dict[str, Any]:
             "duplicate_ids": job.counts.num_duplicate_ids,
             "duplicate_sequences": job.counts.num_duplicate_sequences,
             "twins": job.twins.num_twins if job.twins else 0,
-            "reused": job.reuse.num_records if job.reuse else 0,
+            "reused": job.reuse.num_vectors if job.reuse else 0,
         },
         "reuse": asdict(job.reuse) if job.reuse else None,
         "dim": content.dim,

@@ -91,5 +91,5 @@ def _sources(rows: Rows, previous: Previous | None) -> Int64s:
 def _reuse(previous: Previous | None, reused: tuple[Shard, ...]) -> Reuse | None:
     if previous is None:
         return None
-    num_records = sum(shard.num_records for shard in reused)
-    return Reuse(previous.path, previous.job.job_id, previous.digest, num_records)
+    num_vectors = sum(shard.num_rows for shard in reused)
+    return Reuse(previous.path, previous.job.job_id, previous.digest, num_vectors)

@@ -101,12 +101,12 @@ class TwinsFile:
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """Whose vectors were copied, and for how many records; `digest` is of that job and its results."""
+    """Whose vectors were copied, and how many; `digest` is of that job and its results."""
 
     path: str
     job_id: str
     digest: str
-    num_records: int
+    num_vectors: int
 
 
 @dataclass(frozen=True, slots=True)

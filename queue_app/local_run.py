@@ -238,7 +238,7 @@ def _spared(job: Job) -> str:
     if job.twins:
         spared.append(f"{job.twins.num_twins:,} repeat others")
     if job.reuse:
-        spared.append(f"{job.reuse.num_records:,} are reused from {job.reuse.path}")
+        spared.append(f"{job.reuse.num_vectors:,} are reused from {job.reuse.path}")
     return f" ({', '.join(spared)})" if spared else ""
 
 

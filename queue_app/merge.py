@@ -33,8 +33,8 @@ def in_input_order(job: Job, job_dir: JobDir, done: Mapping[int, DoneRecord]) ->
         yield from firsts
         return
     with RowFile(job_dir.aside) as file:
-        shared = _SharedRows(all_firsts(job, job_dir), file)
-        yield from with_twins(firsts, _Twins(read_twins(job, job_dir)), shared)
+        twins = Twins(read_twins(job, job_dir))
+        yield from place_twins(firsts, twins, all_firsts(job, job_dir), file)
 
 
 def computed_rows(job: Job, job_dir: JobDir, done: Mapping[int, DoneRecord]) -> Rows:
@@ -65,17 +65,13 @@ def merged(streams: Sequence[Rows]) -> Rows:
         yield from _woven(passed)
 
 
-def among(ordinals: Int64s, known: Int64s) -> npt.NDArray[np.bool_]:
-    """Which of the ordinals are known; `known` ascends."""
-    places = np.searchsorted(known, ordinals)
-    there = places < len(known)
-    there[there] = known[places[there]] == ordinals[there]
-    return there
+def place_twins(computed: Rows, twins: "Twins", firsts: Int64s, file: RowFile) -> Rows:
+    """The rows of both. Twins of a first that has no row have none either.
 
-
-def with_twins(firsts: Rows, twins: "_Twins", shared: "_SharedRows") -> Rows:
-    """The rows of both. Twins of a first that has no row have none either."""
-    for rows in firsts:
+    `firsts` are the ordinals that have twins, ascending; their vectors are put aside in `file`.
+    """
+    shared = _SharedRows(firsts, file)
+    for rows in computed:
         shared.put_aside(rows)
         for due in twins.until(_last(rows)):
             num_passed = _num_until(rows, _last(due))
@@ -87,7 +83,15 @@ def with_twins(firsts: Rows, twins: "_Twins", shared: "_SharedRows") -> Rows:
         yield from shared.rows_of(due)
 
 
-class _Twins:
+def among(ordinals: Int64s, known: Int64s) -> npt.NDArray[np.bool_]:
+    """Which of the ordinals are known; `known` ascends."""
+    places = np.searchsorted(known, ordinals)
+    there = places < len(known)
+    there[there] = known[places[there]] == ordinals[there]
+    return there
+
+
+class Twins:
     """The twins that were not asked for yet."""
 
     def __init__(self, batches: Rows) -> None:

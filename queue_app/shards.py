@@ -76,11 +76,13 @@ def write_shards(
 
     Without `num_shards` there are at least 32, where there are records enough, and so many that on average
     none costs more than `cost_most`, in characters, or has more than 16,384 records. No rows, no shards.
+    `reused` shards are made as large as that, since no worker waits for one.
     """
     if not len(rows.places):
         return ()
     costs = rows.spool.costs[rows.places]
-    bounds = cut(costs, num_shards or default_num_shards(costs, cost_most))
+    shards_least = 1 if reused else SHARDS_LEAST
+    bounds = cut(costs, num_shards or default_num_shards(costs, cost_most, shards_least))
     return tuple(
         _write_shard(
             Rows(rows.spool, rows.places[first:last], rows.copies[first:last]),
@@ -121,11 +123,11 @@ def num_records_of(path: Path, ordinals: Ordinals) -> int:
         return int(table["copies"].to_numpy()[wanted].sum())
 
 
-def default_num_shards(costs: npt.NDArray[np.int64], cost_most: int) -> int:
+def default_num_shards(costs: npt.NDArray[np.int64], cost_most: int, shards_least: int = SHARDS_LEAST) -> int:
     least, most = RECORDS_PER_SHARD
     by_cost = -(-int(costs.sum()) // cost_most)
     by_records = -(-len(costs) // most)
-    return max(1, by_cost, by_records, min(SHARDS_LEAST, len(costs) // least))
+    return max(1, by_cost, by_records, min(shards_least, len(costs) // least))
 
 
 def cut(costs: npt.NDArray[np.int64], num_shards: int) -> list[int]:
