@@ -18,6 +18,7 @@ DeviceClass = Literal["cpu", "cuda"]
 
 JOB_SCHEMA = 2
 PLANNER_VERSION = 2
+INCOMING = "incoming"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,11 @@ class JobDir:
     @property
     def job_json(self) -> Path:
         return self.path / "job.json"
+
+    @property
+    def incoming(self) -> "JobDir":
+        """What a producer is about to put in the place of this one. With a job.json it is complete."""
+        return JobDir(self.path / INCOMING)
 
     @property
     def server_json(self) -> Path:

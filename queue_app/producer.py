@@ -1,8 +1,8 @@
 """The producer: from what the user asked for to a job directory, a manifest and a message per shard.
 
 Idempotent at every step: the same request on the same output finds the job that is there, and a
-producer that was killed is simply run again. job.json is written last, so a directory without one
-holds nothing but a try.
+producer that was killed is simply run again. job.json is put in its place last, so a directory without
+one holds nothing but a try.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import redis
 import xxhash
@@ -19,7 +20,7 @@ from queue_app.broker import check, connect
 from queue_app.celery_app import EMBED_SHARD, make_app
 from queue_app.dataset import Dataset, digest_inputs, looks_like_fasta
 from queue_app.done import finished_shards
-from queue_app.durable import removed_on_failure
+from queue_app.durable import removed_on_failure, rename_durably
 from queue_app.errors import Damage, InputError, JobChanged, UsageError
 from queue_app.ingest import ingest
 from queue_app.job import (
@@ -90,6 +91,9 @@ def prepare(
 ) -> Prepared:
     """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
     job_dir = request.directory
+    incoming = job_dir.incoming
+    if incoming.job_json.exists():
+        _install(job_dir, client)  # a producer was killed while it did
     card = describe_model(request.model)
     dataset = _dataset(request, card)
     dataset.check()
@@ -100,13 +104,11 @@ def prepare(
         refuse_changes(job, inputs, card, options, request)
         return Prepared(job, job_dir, created=False)
     previous = open_previous(request.reuse, card, options) if request.reuse else None
-    incoming = JobDir(job_dir.path / "incoming")
     shutil.rmtree(incoming.path, ignore_errors=True)
     with removed_on_failure(incoming.path):
         job = _ingest(request, incoming, dataset, card, options, inputs, threads, previous)
-    if job_dir.job_json.exists():
-        forget(job_dir, client)
-    _install(job, incoming, job_dir)
+        incoming.write(job)
+    _install(job_dir, client)
     return Prepared(job, job_dir, created=True)
 
 
@@ -189,16 +191,31 @@ def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
     shutil.rmtree(job_dir.path / "checkpoints", ignore_errors=True)
 
 
-def _install(job: Job, incoming: JobDir, job_dir: JobDir) -> None:
-    """Put what was read in its place; it is a job once job.json stands."""
-    for path in (job_dir.shards, job_dir.results, job_dir.dones):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in (job_dir.twins, job_dir.held):
-        path.unlink(missing_ok=True)
-    for path in incoming.path.iterdir():
-        path.rename(job_dir.path / path.name)
+def _install(job_dir: JobDir, client: redis.Redis | None) -> None:
+    """Put what was read in the place of what is there; it is a job once its job.json stands.
+
+    Killed in between, the next producer goes on here: vectors that were copied from the job that is
+    replaced are nowhere else any more.
+    """
+    incoming = job_dir.incoming
+    if job_dir.job_json.exists():
+        forget(job_dir, client)
+    for name in ("shards", "results", "done", "sequences.arrow", "twins.arrow"):
+        if (incoming.path / name).exists():
+            _remove(job_dir.path / name)
+            (incoming.path / name).rename(job_dir.path / name)
+    if incoming.load().twins is None:
+        job_dir.twins.unlink(missing_ok=True)
+    job_dir.held.unlink(missing_ok=True)
+    rename_durably(incoming.job_json, job_dir.job_json)
     incoming.path.rmdir()
-    job_dir.write(job)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _ingest(

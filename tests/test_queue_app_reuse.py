@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from inline import InlineJob, embedded, submitted, write_numbered
 
-from queue_app import reuse
+from queue_app import producer, reuse
 from queue_app.cleanup import clean
 from queue_app.errors import DiskFull, JobChanged, JobNotFound, UsageError
 from queue_app.outputs import meta_path
@@ -239,6 +240,37 @@ def test_a_disk_that_fills_while_vectors_are_copied_leaves_no_half_job(
     job.compute()
     job.export()
     assert vectors(job) == vectors(grown)
+
+
+class Killed(BaseException):
+    """Raised where the producer is to end, as if by SIGKILL."""
+
+
+@pytest.mark.parametrize("step", ["shards", "results", "done", "sequences.arrow", "job.json"])
+def test_a_producer_killed_while_it_replaces_the_job_that_it_reuses_loses_no_vector(
+    copied: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def killed_before(step: str, rename: Callable[[Path, Path], object]) -> Callable[[Path, Path], object]:
+        def renamed(path: Path, target: Path) -> object:
+            if path.parent.name == "incoming" and path.name == step:
+                raise Killed
+            return rename(path, target)
+
+        return renamed
+
+    def submit() -> InlineJob:
+        output = tmp_path / "before.npy"
+        return submitted(output, [home / "grown.fasta"], job_dir=copied, reuse=copied, overwrite=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed_before(step, Path.rename))
+        patch.setattr(producer, "rename_durably", killed_before(step, producer.rename_durably))
+        with pytest.raises(Killed):
+            submit()
+    assert not (copied / "job.json").exists()
+    job = submit()
+    assert num_reused(job) == 190
+    assert verify_job(job.job_dir).sound
 
 
 def test_what_a_killed_producer_left_is_cleared_away(copied: Path, home: Path, tmp_path: Path) -> None:
