@@ -52,7 +52,7 @@ class InlineJob:
 
 def submitted(output: Path, inputs: Sequence[Path], *, model: str = "mock:8", **changed: Any) -> InlineJob:
     """A job that stands in its directory, and of which nothing is computed yet."""
-    options = {"toks_per_batch": 400, **changed}
+    options = {"toks_per_batch": 400, "num_shards": 3, **changed}
     request = EmbedRequest(inputs=inputs, model=model, output=output, **options)
     prepared = prepare(request, client=None, device_class="cpu", threads=1)
     return InlineJob(prepared.job, prepared.job_dir)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queue_app.merge import Twins, merged, place_twins
@@ -34,6 +34,7 @@ def seen(batches: Iterator[pa.RecordBatch]) -> list[tuple[str, int, float]]:
     ]
 
 
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 2), max_size=60), batch_sizes, batch_sizes)
 def test_streams_that_interleave_come_out_in_order(owners: list[int], size: int, other: int) -> None:
     parts = [[place for place, owner in enumerate(owners) if owner == each] for each in range(3)]
@@ -46,6 +47,7 @@ def test_a_single_stream_passes_as_it_is() -> None:
     assert sizes == [4, 4, 2]
 
 
+@settings(max_examples=50)
 @given(
     sources=st.lists(st.integers(0, 40), max_size=60),
     dropped=st.sets(st.integers(0, 20)),
@@ -79,6 +81,7 @@ def test_a_twin_has_its_own_id_and_the_vector_of_its_first(
     assert found == expected
 
 
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 19), min_size=1, max_size=50), batch_sizes)
 def test_rows_put_aside_come_back_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, places: list[int], size: int
