@@ -111,7 +111,7 @@ class BatchPlan:
         return self._segments.ordinals[self._rows(batch_idx)]
 
     def num_completed(self, batch_idx: int) -> int:
-        """How many records have their last segment in this batch. Summed over all batches: all records."""
+        """How many records have their last segment in this batch, copies counted. Over all batches: all."""
         return int(self._completed[batch_idx])
 
     def batch(self, batch_idx: int) -> TokenBatch:
@@ -142,6 +142,7 @@ def plan_batches(
     max_length: int,
     long: LongRule,
     window_overlap: int,
+    copies: Sequence[int] | Int64s | None = None,
 ) -> BatchPlan:
     """Fill segments to the budget, the longest first, each into the fullest batch that has room for it.
 
@@ -154,6 +155,7 @@ def plan_batches(
         long: what happens to longer records: `window` cuts them in equally long overlapping windows,
             `truncate` keeps their head, `error` leaves them out and lists them in `too_long`.
         window_overlap: least number of tokens that neighbouring windows share.
+        copies: per record how many it stands for in `num_completed`; by default one. Shapes no batch.
 
     Raises:
         ValueError: an argument is out of range, or an ordinal is given twice.
@@ -185,7 +187,7 @@ def plan_batches(
         _payload=payload,
         _segments=segments,
         _bounds=bounds,
-        _completed=_completed(segments.ordinals, bounds),
+        _completed=_completed(segments.ordinals, bounds, _copies_of(segments.ordinals, records, copies)),
     )
 
 
@@ -243,12 +245,21 @@ def _concatenate(parts: Sequence[_Segments]) -> _Segments:
     )
 
 
-def _completed(ordinals: Ordinals, bounds: Int64s) -> Int64s:
+def _copies_of(segments: Ordinals, records: Ordinals, copies: Sequence[int] | Int64s | None) -> Int64s:
+    """Per segment, how many records its record stands for."""
+    if copies is None:
+        return np.ones(len(segments), dtype=np.int64)
+    order = np.argsort(records)
+    return np.asarray(copies, dtype=np.int64)[order][np.searchsorted(records[order], segments)]
+
+
+def _completed(ordinals: Ordinals, bounds: Int64s, copies: Int64s) -> Int64s:
     """Per batch, the records of which it holds the last segment in the order of the plan."""
     _, from_the_end = np.unique(ordinals[::-1], return_index=True)
-    is_last = np.zeros(len(ordinals), dtype=np.int64)
-    is_last[len(ordinals) - 1 - from_the_end] = 1
-    return np.diff(_bounds(is_last)[bounds])
+    last = len(ordinals) - 1 - from_the_end
+    completed = np.zeros(len(ordinals), dtype=np.int64)
+    completed[last] = copies[last]
+    return np.diff(_bounds(completed)[bounds])
 
 
 def _bounds(lengths: npt.NDArray[np.integer]) -> Int64s:

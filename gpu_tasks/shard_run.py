@@ -8,7 +8,7 @@ on from there.
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from queue_app.results import write_result
 from queue_app.settings import RuntimeConfig
 from queue_app.shards import ShardRecords, read_shard
 from queue_app.states import Lease, Progress
+from queue_app.twins import twins_of
 
 log = logging.getLogger(__name__)
 
@@ -101,13 +102,14 @@ class ShardRun:
         options = self.job.options
         return plan_batches(
             self.model.tokenize([records.sequences[row] for row in good]),
-            [self.lease.shard.first_ordinal + row for row in good],
+            records.ordinals[good],
             prefix=self.model.prefix,
             suffix=self.model.suffix,
             toks_per_batch=options.toks_per_batch,
             max_length=options.max_length,
             long=options.long,
             window_overlap=options.window_overlap,
+            copies=records.copies[good],
         )
 
     # ---- computing
@@ -115,7 +117,7 @@ class ShardRun:
     def _compute(self, plan: BatchPlan, records: ShardRecords, store: CheckpointStore) -> None:
         committed = set(store.committed())
         quarantined = {entry.ordinal for entry in store.quarantine()}
-        rejected = len(rejected_entries(self.lease, records, plan, self.job.options.max_length))
+        rejected = len(self._rejected(plan, records))
 
         def note_commit(batches: Sequence[int]) -> None:
             committed.update(batches)
@@ -141,8 +143,10 @@ class ShardRun:
         )
         with self._writer(store, note_commit) as writer, contextlib.closing(run.results()) as results:
             for result in results:
-                bad = [*accused_entries(flight, plan.ordinals(result.batch_idx), self.lease, records),
-                       *not_finite_entries(result, self.lease, records)]  # fmt: skip
+                bad = self._with_twins(records, [
+                    *accused_entries(flight, plan.ordinals(result.batch_idx), records),
+                    *not_finite_entries(result, records),
+                ])  # fmt: skip
                 quarantined.update(entry.ordinal for entry in bad)
                 writer.put(as_block(result), bad)
         log.info("inference %s %s", self.label, runner.timings)
@@ -166,6 +170,17 @@ class ShardRun:
             max_pending_bytes=config.pending_bytes,
             on_commit=on_commit,
         )
+
+    # ---- setting aside
+
+    def _rejected(self, plan: BatchPlan, records: ShardRecords) -> list[QuarantineEntry]:
+        return self._with_twins(records, rejected_entries(records, plan, self.job.options.max_length))
+
+    def _with_twins(self, records: ShardRecords, entries: Sequence[QuarantineEntry]) -> list[QuarantineEntry]:
+        """An entry for every record of the same sequence: what befalls one befalls all."""
+        of_first = {e.ordinal: e for e in entries if records.copies[records.row(e.ordinal)] > 1}
+        twins = twins_of(self.job, self.job_dir, of_first) if of_first else []
+        return [*entries, *(replace(of_first[t.first], ordinal=t.ordinal, id=t.id) for t in twins)]
 
     # ---- publishing
 
@@ -191,22 +206,24 @@ class ShardRun:
 
     def _publish(self, plan: BatchPlan, records: ShardRecords, store: CheckpointStore) -> DoneRecord:
         shard = self.lease.shard
-        entries = rejected_entries(self.lease, records, plan, self.job.options.max_length)
-        entries = sorted([*entries, *store.quarantine()], key=lambda entry: entry.ordinal)
-        ordinals, embeddings, offsets = self._rows(plan, store, {entry.ordinal for entry in entries})
-        expected = set(range(shard.first_ordinal, shard.first_ordinal + shard.num_records))
-        if expected - {entry.ordinal for entry in entries} != set(ordinals.tolist()):
+        entries = sorted(
+            [*self._rejected(plan, records), *store.quarantine()], key=lambda entry: entry.ordinal
+        )
+        left_out = {entry.ordinal for entry in entries}
+        ordinals, embeddings, offsets = self._rows(plan, store, left_out)
+        if set(records.ordinals.tolist()) - left_out != set(ordinals.tolist()):
             raise Damage(f"{self.label}: the committed rows are not the shard's records; verify the job")
         path = self.job_dir.result(shard.index, self.lease.token)
         digest = write_result(
             path,
-            ids=[records.ids[ordinal - shard.first_ordinal] for ordinal in ordinals.tolist()],
+            ids=[records.ids[records.row(ordinal)] for ordinal in ordinals.tolist()],
             ordinals=ordinals,
             embeddings=embeddings,
             offsets=offsets,
             names=column_names(self.job.options),
         )
-        record = DoneRecord(path.name, digest, shard.num_records, len(ordinals), tuple(entries))
+        num_embedded = records.num_records(ordinals)
+        record = DoneRecord(path.name, digest, shard.num_records, num_embedded, tuple(entries))
         store.set_done(record, token=self.lease.token)
         return record
 
@@ -242,34 +259,33 @@ def committed_progress(plan: BatchPlan, committed: set[int], quarantined: int, r
     return Progress(len(committed), completed - quarantined, quarantined + rejected)
 
 
-def rejected_entries(
-    lease: Lease, records: ShardRecords, plan: BatchPlan, max_length: int
-) -> list[QuarantineEntry]:
+def rejected_entries(records: ShardRecords, plan: BatchPlan, max_length: int) -> list[QuarantineEntry]:
     """The records that never reach the model: bad ones, and those too long under `--long error`."""
-    first = lease.shard.first_ordinal
-    reasons = {first + row: problem for row, problem in enumerate(records.problems) if problem is not None}
-    reasons |= dict.fromkeys(plan.too_long, f"longer than {max_length} tokens")
-    return [_entry(lease, records, ordinal, reason) for ordinal, reason in sorted(reasons.items())]
+    reasons = dict.fromkeys(plan.too_long, f"longer than {max_length} tokens")
+    reasons |= {
+        ordinal: problem
+        for ordinal, problem in zip(records.ordinals.tolist(), records.problems, strict=True)
+        if problem is not None
+    }
+    return [_entry(records, ordinal, reason) for ordinal, reason in sorted(reasons.items())]
 
 
-def not_finite_entries(result: InferenceResult, lease: Lease, records: ShardRecords) -> list[QuarantineEntry]:
+def not_finite_entries(result: InferenceResult, records: ShardRecords) -> list[QuarantineEntry]:
     """The records of which a row came out as NaN or infinite."""
     bad = np.unique(result.ordinals[~result.finite]).tolist()
-    return [_entry(lease, records, ordinal, NOT_FINITE) for ordinal in bad]
+    return [_entry(records, ordinal, NOT_FINITE) for ordinal in bad]
 
 
-def accused_entries(
-    flight: FlightLog, ordinals: Ordinals, lease: Lease, records: ShardRecords
-) -> list[QuarantineEntry]:
+def accused_entries(flight: FlightLog, ordinals: Ordinals, records: ShardRecords) -> list[QuarantineEntry]:
     """The records of a batch that it was computed without, because they kill, fail or do not fit."""
     there = set(ordinals.tolist())
     return [
-        _entry(lease, records, ordinal, reason)
+        _entry(records, ordinal, reason)
         for ordinal, reason in sorted(flight.accused.items())
         if ordinal in there
     ]
 
 
-def _entry(lease: Lease, records: ShardRecords, ordinal: int, reason: str) -> QuarantineEntry:
-    row = ordinal - lease.shard.first_ordinal
+def _entry(records: ShardRecords, ordinal: int, reason: str) -> QuarantineEntry:
+    row = records.row(ordinal)
     return QuarantineEntry(ordinal, records.ids[row], len(records.sequences[row]), reason)

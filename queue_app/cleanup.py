@@ -10,11 +10,12 @@ from queue_app.lock import FileLock
 from queue_app.settings import runtime_config
 
 NO_LONGER_NEEDED = ("checkpoints", "shards", "server", "server.json", "processes.json", "logs")
-"""The results stay: verify, export and the same embed command still answer from them."""
+"""The results and twins stay: verify, export and the same embed command still answer from them; so do the
+sequences, by which a later job finds its vectors."""
 
 
 def clean(job_dir: JobDir) -> int:
-    """Remove all but job.json, the results and their done files; answers the bytes that were freed.
+    """Remove all but job.json, the results and what says of them; answers the bytes that were freed.
 
     Raises:
         UsageError: the job is not finished, or its output is not there: its work is still needed.
@@ -30,7 +31,7 @@ def clean(job_dir: JobDir) -> int:
             )
         if not output.exists():
             raise UsageError(f"{output} is missing; holdfast export {job_dir.path} -o {output} writes it")
-        paths = [job_dir.path / name for name in NO_LONGER_NEEDED]
+        paths = [job_dir.aside, *(job_dir.path / name for name in NO_LONGER_NEEDED)]
         if scratch := runtime_config().scratch:
             paths.append(scratch / job.job_id)
         return sum(_remove(path) for path in paths)

@@ -49,6 +49,13 @@ Long = Annotated[
     typer.Option(help="Sequences over --max-length: mean of overlapping windows, cut off, or quarantine."),
 ]
 Shards = Annotated[int | None, typer.Option(min=1, help="Default: at least 32, by cost.")]
+NoDedup = Annotated[
+    bool, typer.Option("--no-dedup", help="Compute identical sequences as often as they are there.")
+]
+Reuse = Annotated[
+    Path | None,
+    typer.Option(help="An earlier job of this model and options: sequences that it has are copied from it."),
+]
 CommitSeconds = Annotated[float, typer.Option(min=0.01, help="A crash repeats at most so much work.")]
 CommitSequences = Annotated[int, typer.Option(min=1, help="Commit earlier when so many are done.")]
 KeepCheckpoints = Annotated[
@@ -106,6 +113,8 @@ def request_of(options: dict[str, Any]) -> "EmbedRequest":
         max_length=options["max_length"],
         toks_per_batch=options["toks_per_batch"],
         num_shards=options["shards"],
+        dedup=not options["no_dedup"],
+        reuse=options["reuse"],
         id_column=options["id_column"],
         sequence_column=options["sequence_column"],
         run=RunOptions(

@@ -33,6 +33,10 @@ class JobNotFound(UsageError):
     """Raised when neither the server nor a job directory knows the job."""
 
 
+class OtherVersion(UsageError):
+    """Raised when a job was planned by a version whose shards and batches this one would cut differently."""
+
+
 class JobFailed(HoldfastError):
     """Raised when shards were given up after the attempt limit."""
 

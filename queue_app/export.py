@@ -12,19 +12,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import xxhash
 
 from checkpoint.records import DoneRecord, QuarantineEntry
+from queue_app.content import ContentDigest
 from queue_app.done import read_done
 from queue_app.durable import file_digest, room_for, write_durably
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.job import H5Layout, Job, JobDir, Shard
 from queue_app.lock import FileLock
+from queue_app.merge import in_input_order
 from queue_app.outputs import (
     OUTPUTS,
     Results,
@@ -36,7 +38,6 @@ from queue_app.outputs import (
     output_format,
 )
 from queue_app.readouts import column_names, is_ragged
-from queue_app.results import as_matrix, iter_result, num_vectors
 
 VERSIONS_OF = ("holdfast", "torch", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 
@@ -142,6 +143,8 @@ class _Content:
     def __init__(self, job: Job, job_dir: JobDir, done: list[DoneRecord], h5_layout: H5Layout | None) -> None:
         self.files = [job_dir.results / record.file for record in done]
         self.num_rows = sum(record.num_embedded for record in done)
+        self.as_published = (job.twins is None and job.reuse is None) or self.num_rows == 0
+        self._rows = partial(in_input_order, job, job_dir, dict(enumerate(done)))
         self.dim = job.model.dim
         self.columns = column_names(job.options)
         self.is_ragged = is_ragged(job.options)
@@ -151,20 +154,14 @@ class _Content:
         self.digest = ""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        state, rows = xxhash.xxh3_128(), 0
-        for path in self.files:
-            for batch in iter_result(path):
-                for record_id in batch.column("id").to_pylist():
-                    state.update(f"{record_id}\n".encode())
-                for name in self.columns:
-                    state.update(as_matrix(batch.column(name)).tobytes())
-                if self.is_ragged:
-                    state.update(num_vectors(batch.column(self.columns[0])).tobytes())
-                rows += batch.num_rows
-                yield batch
+        content, rows = ContentDigest(self.columns, ragged=self.is_ragged), 0
+        for batch in self._rows():
+            content.update(batch)
+            rows += batch.num_rows
+            yield batch
         if rows != self.num_rows:
             raise Damage(f"{rows} rows in the results, {self.num_rows} were published")
-        self.digest = state.hexdigest()
+        self.digest = content.hexdigest()
 
 
 def provenance(job: Job, num_embedded: int) -> dict[str, str]:
@@ -178,6 +175,7 @@ def provenance(job: Job, num_embedded: int) -> dict[str, str]:
         "num_records": str(job.counts.num_records),
         "num_embedded": str(num_embedded),
         "num_quarantined": str(job.counts.num_records - num_embedded),
+        "num_reused": str(job.reuse.num_vectors if job.reuse else 0),
     }
 
 
@@ -220,7 +218,10 @@ def _meta(job: Job, output: Path, content: Results) -> dict[str, Any]:
             "quarantined": job.counts.num_records - content.num_rows,
             "duplicate_ids": job.counts.num_duplicate_ids,
             "duplicate_sequences": job.counts.num_duplicate_sequences,
+            "twins": job.twins.num_twins if job.twins else 0,
+            "reused": job.reuse.num_vectors if job.reuse else 0,
         },
+        "reuse": asdict(job.reuse) if job.reuse else None,
         "dim": content.dim,
         "columns": list(content.columns),
         "model": asdict(job.model),

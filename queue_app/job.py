@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from queue_app.durable import write_durably
-from queue_app.errors import Damage, JobNotFound, UsageError
+from queue_app.errors import Damage, JobNotFound, OtherVersion
 
 Pool = Literal["mean", "cls", "max", "last"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -17,8 +17,9 @@ Alphabet = Literal["protein", "dna", "text"]
 DeviceClass = Literal["cpu", "cuda"]
 H5Layout = Literal["flat", "per-sequence"]
 
-JOB_SCHEMA = 1
+JOB_SCHEMA = 2
 PLANNER_VERSION = 2
+INCOMING = "incoming"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,17 @@ class EmbedOptions:
     id_column: str | None = None
     sequence_column: str | None = None
     layers: tuple[int, ...] = (-1,)
+    dedup: bool = True
+    """Compute identical sequences once. It changes last bits, as other batches come of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A contiguous run of the input. `num_tokens` is an estimate made without the tokenizer."""
+    """A contiguous run of the records that are computed, or of those whose vectors are reused.
+
+    It answers for `num_records` of the input: its rows, and `num_twins` that have the sequence of one of
+    them. `num_tokens` is an estimate made without the tokenizer.
+    """
 
     job_id: str
     index: int
@@ -83,6 +90,31 @@ class Shard:
     num_tokens: int
     first_ordinal: int
     digest: str  # xxh3-128 (hex) of shards/<index>.arrow
+    num_twins: int = 0
+    reused: bool = False  # done from the start, with vectors of another job
+
+    @property
+    def num_rows(self) -> int:
+        return self.num_records - self.num_twins
+
+
+@dataclass(frozen=True, slots=True)
+class TwinsFile:
+    """What twins.arrow holds: records whose sequence an earlier one has, and `num_firsts` of these."""
+
+    digest: str  # xxh3-128 (hex)
+    num_twins: int
+    num_firsts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """Whose vectors were copied, and how many; `digest` is of that job and its results."""
+
+    path: str
+    job_id: str
+    digest: str
+    num_vectors: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +153,21 @@ class Job:
     run: RunOptions
     counts: DatasetCounts
     shards: tuple[Shard, ...]
+    sequences_digest: str = ""  # xxh3-128 (hex) of sequences.arrow
+    twins: TwinsFile | None = None  # None: every sequence is there once
+    reuse: Reuse | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Versions:
+    """The part of job.json that every version can read."""
+
+    schema_version: int
+    planner_version: int
 
 
 _JOB = TypeAdapter(Job)
+_VERSIONS = TypeAdapter(_Versions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +179,11 @@ class JobDir:
     @property
     def job_json(self) -> Path:
         return self.path / "job.json"
+
+    @property
+    def incoming(self) -> "JobDir":
+        """What a producer is about to put in the place of this one. With a job.json it is complete."""
+        return JobDir(self.path / INCOMING)
 
     @property
     def server_json(self) -> Path:
@@ -157,14 +206,32 @@ class JobDir:
     def shards(self) -> Path:
         return self.path / "shards"
 
+    @property
+    def sequences(self) -> Path:
+        """Ordinal and content hash of every row of every shard: what a later job finds vectors by."""
+        return self.path / "sequences.arrow"
+
+    @property
+    def twins(self) -> Path:
+        return self.path / "twins.arrow"
+
+    @property
+    def aside(self) -> Path:
+        """The vectors that twins wait for while an output is written."""
+        return self.path / ".aside.arrow"
+
     def shard(self, index: int) -> Path:
         return self.shards / f"{index:05d}.arrow"
 
     def result(self, index: int, token: int) -> Path:
         return self.results / f"{index:05d}-{token}.parquet"
 
+    @property
+    def dones(self) -> Path:
+        return self.path / "done"
+
     def done(self, index: int) -> Path:
-        return self.path / "done" / f"{index:05d}.json"
+        return self.dones / f"{index:05d}.json"
 
     def checkpoint(self, index: int, job_id: str, scratch: Path | None) -> Path:
         """The shard's LMDB environment; under `scratch` it needs the job's id to be unique."""
@@ -182,19 +249,19 @@ class JobDir:
         Raises:
             JobNotFound: there is none, so nothing was submitted here.
             Damage: the file is not what `write` wrote.
-            UsageError: it was planned by another version, whose batches this one would cut differently.
+            OtherVersion: it was planned by another version, whose batches this one would cut differently.
         """
         try:
-            job = _JOB.validate_json(self.job_json.read_bytes())
+            content = self.job_json.read_bytes()
+            if _VERSIONS.validate_json(content) != _Versions(JOB_SCHEMA, PLANNER_VERSION):
+                raise OtherVersion(
+                    f"{self.path}: planned by another version of Holdfast; run that one, or use --overwrite"
+                )
+            return _JOB.validate_json(content)
         except FileNotFoundError:
             raise JobNotFound(f"{self.path}: no job here (no job.json)") from None
         except ValidationError as error:
             raise Damage(f"{self.job_json}: not a readable job: {error.errors()[0]['msg']}") from None
-        if (job.schema_version, job.planner_version) != (JOB_SCHEMA, PLANNER_VERSION):
-            raise UsageError(
-                f"{self.path}: planned by another version of Holdfast; run that one, or use --overwrite"
-            )
-        return job
 
     def write(self, job: Job) -> None:
         """Write job.json, durably and at once: a reader sees all of it or none."""

@@ -228,11 +228,21 @@ def _submit(run: LocalRun, prepared: Prepared, machinery: _Machinery) -> None:
     CheckpointManifest(machinery.client, job.job_id).set_exporter("coordinator")
     what = "submitted" if prepared.created else "resumed"
     run.view.say(
-        f"job {job.job_id} {what}: {job.counts.num_records:,} sequences in {len(job.shards)} shards, "
-        f"{sent} to do, on {', '.join(run.queues)}"
+        f"job {job.job_id} {what}: {job.counts.num_records:,} sequences{_spared(job)} "
+        f"in {len(job.shards)} shards, {sent} to do, on {', '.join(run.queues)}"
     )
     if job.options.device_class == "cpu" and is_emulated(job.options.dtype):
         run.view.say(f"this processor only emulates {job.options.dtype}: --dtype float32 is much faster")
+
+
+def _spared(job: Job) -> str:
+    """What need not be computed: ` (900 repeat others, 40 are reused from out.h5)`."""
+    spared = []
+    if job.twins:
+        spared.append(f"{job.twins.num_twins:,} repeat others")
+    if job.reuse:
+        spared.append(f"{job.reuse.num_vectors:,} are reused from {job.reuse.path}")
+    return f" ({', '.join(spared)})" if spared else ""
 
 
 def _watch(run: LocalRun, job: Job, machinery: _Machinery) -> None:

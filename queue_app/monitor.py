@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from queue_app.done import read_done
-from queue_app.job import Job, JobDir
+from queue_app.job import Job, JobDir, Shard
 from queue_app.manifest import CheckpointManifest
 from queue_app.owner import Owner
 from queue_app.states import JobState, JobStatus, ShardState
@@ -124,7 +124,7 @@ def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> Sn
             done, quarantined = done + record.num_embedded, quarantined + len(record.quarantine)
             num_done += 1
         else:
-            done += _committed(job_dir.checkpoint(shard.index, job.job_id, scratch))
+            done += _committed(job_dir, shard, job_dir.checkpoint(shard.index, job.job_id, scratch))
     left = len(job.shards) - num_done
     return Snapshot(
         job=job.job_id,
@@ -147,14 +147,16 @@ def _resting_state(job_dir: JobDir) -> JobState:
         return JobState.RUNNING
 
 
-def _committed(store_path: Path) -> int:
-    """Records of which anything is committed; 0 where the store cannot be read."""
+def _committed(job_dir: JobDir, shard: Shard, store_path: Path) -> int:
+    """Records of which anything is committed, twins included; 0 where the store cannot be read."""
     from checkpoint import CheckpointError, CheckpointStore
+    from queue_app.shards import num_records_of
 
     if not (store_path / "data.mdb").is_file():
         return 0
     try:
         with CheckpointStore.open_readonly(store_path) as store:
-            return len(store.committed_ordinals())
+            committed = store.committed_ordinals()
     except CheckpointError:
         return 0
+    return num_records_of(job_dir.shard(shard.index), committed) if shard.num_twins else len(committed)

@@ -15,7 +15,7 @@ from queue_app.durable import rename_durably, sync_file
 from queue_app.errors import UsageError
 from queue_app.job import EmbedOptions, H5Layout, Job
 from queue_app.readouts import column_names, is_ragged
-from queue_app.results import as_matrix, write_parquet
+from queue_app.results import READ_BYTES, ROWS_PER_GROUP, as_matrix, write_parquet
 
 Format = Literal["h5", "npy", "parquet", "directory"]
 
@@ -24,10 +24,11 @@ class Results(Protocol):
     """What an output is written from. `digest` stands once `batches` was read to its end.
 
     Each of the `columns` has vectors of `dim` numbers: one for each row or, where they are ragged, for each
-    token of it.
+    token of it. `as_published` says that the files, one after another, hold what `batches` yields.
     """
 
     files: list[Path]
+    as_published: bool
     num_rows: int
     dim: int
     columns: tuple[str, ...]
@@ -128,13 +129,33 @@ def write_parquet_file(output: Path, results: Results) -> None:
 
 
 def write_directory(output: Path, results: Results) -> None:
-    """The published files as a dataset, named by shard alone, so that every run gives the same names."""
-    for _ in results.batches():
-        pass  # counted and digested, as for every other format
+    """The published files as a dataset, named by number alone, so that every run gives the same names.
+
+    Where they are not the rows in their order, files of about a shard's size are written instead.
+    """
     with _replacing(output) as temporary:
         temporary.mkdir()
+        if not results.as_published:
+            for number, table in enumerate(_pieces(results)):
+                write_parquet(temporary / f"{number:05d}.parquet", table.schema, [table])
+            return
+        for _ in results.batches():
+            pass  # counted and digested, as for every other format
         for source in results.files:
             _link(source, temporary / f"{source.name.split('-')[0]}.parquet")
+
+
+def _pieces(results: Results) -> Iterator[pa.Table]:
+    """The rows in tables of at least 16,384, or 32 MB, but for the last."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in results.batches():
+        waiting.append(batch)
+        num_rows, num_bytes = (sum(each.num_rows for each in waiting), sum(each.nbytes for each in waiting))
+        if num_rows >= ROWS_PER_GROUP or num_bytes >= READ_BYTES:
+            yield pa.Table.from_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting)
 
 
 def _link(source: Path, target: Path) -> None:

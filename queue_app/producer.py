@@ -1,8 +1,8 @@
 """The producer: from what the user asked for to a job directory, a manifest and a message per shard.
 
 Idempotent at every step: the same request on the same output finds the job that is there, and a
-producer that was killed is simply run again. job.json is written last, so a directory without one
-holds nothing but a try.
+producer that was killed is simply run again. job.json is put in its place last, so a directory without
+one holds nothing but a try.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import redis
 import xxhash
@@ -19,8 +20,9 @@ from queue_app.broker import check, connect
 from queue_app.celery_app import EMBED_SHARD, make_app
 from queue_app.dataset import Dataset, digest_inputs, looks_like_fasta
 from queue_app.done import finished_shards
-from queue_app.durable import removed_on_failure
+from queue_app.durable import removed_on_failure, rename_durably
 from queue_app.errors import Damage, InputError, JobChanged, UsageError
+from queue_app.ingest import ingest
 from queue_app.job import (
     JOB_SCHEMA,
     PLANNER_VERSION,
@@ -39,8 +41,9 @@ from queue_app.model_card import describe_model
 from queue_app.outputs import check_format
 from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.request import EmbedRequest, device_class, resolve_options
+from queue_app.reuse import Previous, named, open_previous
 from queue_app.settings import runtime_config
-from queue_app.shards import shard_cost_most, write_shards
+from queue_app.shards import shard_cost_most
 from queue_app.space import require_room
 from queue_app.states import Progress, ShardState
 
@@ -90,6 +93,9 @@ def prepare(
 ) -> Prepared:
     """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
     job_dir = request.directory
+    incoming = job_dir.incoming
+    if incoming.job_json.exists():
+        _install(job_dir, client)  # a producer was killed while it did
     card = describe_model(request.model)
     dataset = _dataset(request, card)
     dataset.check()
@@ -100,13 +106,12 @@ def prepare(
         job = job_dir.load()
         refuse_changes(job, inputs, card, options, request)
         return Prepared(job, job_dir, created=False)
-    incoming = JobDir(job_dir.path / "incoming")
+    previous = open_previous(request.reuse, card, options) if request.reuse else None
     shutil.rmtree(incoming.path, ignore_errors=True)
     with removed_on_failure(incoming.path):
-        job = _ingest(request, incoming, dataset, card, options, inputs, threads)
-    if job_dir.job_json.exists():
-        forget(job_dir, client)
-    _install(job, incoming, job_dir)
+        job = _ingest(request, incoming, dataset, card, options, inputs, threads, previous)
+        incoming.write(job)
+    _install(job_dir, client)
     return Prepared(job, job_dir, created=True)
 
 
@@ -133,8 +138,7 @@ def refuse_changes(
     """Raises JobChanged, naming every difference, when the request is not the job that is there."""
     changes = [*_changed_inputs(job.inputs, inputs), *_changed_model(job.model, card)]
     changes += _changed_options(job.options, options)
-    if request.num_shards is not None and request.num_shards != len(job.shards):
-        changes.append(f"shards: {len(job.shards)} -> {request.num_shards}")
+    changes += [*_changed_reuse(job, request), *_changed_shards(job, request)]
     if changes:
         raise JobChanged(
             f"{job.output} belongs to another job ({'; '.join(changes)}); "
@@ -168,6 +172,21 @@ def _shown(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+def _changed_reuse(job: Job, request: EmbedRequest) -> list[str]:
+    """By name alone: the job that was reused may be gone."""
+    before = job.reuse.path if job.reuse else None
+    after = named(request.reuse) if request.reuse else None
+    return [] if before == after else [f"reuse: {before} -> {after}"]
+
+
+def _changed_shards(job: Job, request: EmbedRequest) -> list[str]:
+    computed = [shard for shard in job.shards if not shard.reused]
+    if request.num_shards is None:
+        return []
+    asked = min(request.num_shards, sum(shard.num_rows for shard in computed))
+    return [] if asked == len(computed) else [f"shards: {len(computed)} -> {asked}"]
+
+
 def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
     """Remove a job's work: job.json first, so that what is left of it is never taken for a job."""
     job_dir.hold("cancelled")  # or the reconciler would take what is forgotten for lost, and rebuild it
@@ -179,16 +198,31 @@ def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
     shutil.rmtree(job_dir.path / "checkpoints", ignore_errors=True)
 
 
-def _install(job: Job, incoming: JobDir, job_dir: JobDir) -> None:
-    """Put what was read in its place; it is a job once job.json stands."""
-    for path in (job_dir.shards, job_dir.results, job_dir.path / "done"):
-        shutil.rmtree(path, ignore_errors=True)
-    incoming.shards.rename(job_dir.shards)
+def _install(job_dir: JobDir, client: redis.Redis | None) -> None:
+    """Put what was read in the place of what is there; it is a job once its job.json stands.
+
+    Killed in between, the next producer goes on here: vectors that were copied from the job that is
+    replaced are nowhere else any more.
+    """
+    incoming = job_dir.incoming
+    if job_dir.job_json.exists():
+        forget(job_dir, client)
+    for name in ("shards", "results", "done", "sequences.arrow", "twins.arrow"):
+        if (incoming.path / name).exists():
+            _remove(job_dir.path / name)
+            (incoming.path / name).rename(job_dir.path / name)
+    if incoming.load().twins is None:
+        job_dir.twins.unlink(missing_ok=True)
     job_dir.held.unlink(missing_ok=True)
+    rename_durably(incoming.job_json, job_dir.job_json)
     incoming.path.rmdir()
-    job_dir.results.mkdir()
-    (job_dir.path / "done").mkdir()
-    job_dir.write(job)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _ingest(
@@ -199,15 +233,22 @@ def _ingest(
     options: EmbedOptions,
     inputs: tuple[InputFile, ...],
     threads: int,
+    previous: Previous | None,
 ) -> Job:
     """Read the inputs to their end and write the shards aside: an earlier job stays until they stand."""
-    incoming.shards.mkdir(parents=True)
-    digest = job_digest(inputs, card, options)
+    digest = job_digest(inputs, card, options, previous.digest if previous else None)
     # The random generation keeps two outputs of one input apart, and a job from the one it replaces.
     job_id = f"{digest[:12]}-{secrets.token_hex(4)}"
     token_bytes = vector_bytes(card, options) if is_ragged(options) else 0
-    cost_most = shard_cost_most(options.device_class, card.num_parameters, token_bytes)
-    shards = write_shards(dataset, incoming, job_id, num_shards=request.num_shards, cost_most=cost_most)
+    ingested = ingest(
+        dataset,
+        incoming,
+        job_id,
+        num_shards=request.num_shards,
+        cost_most=shard_cost_most(options.device_class, card.num_parameters, token_bytes),
+        dedup=options.dedup,
+        previous=previous,
+    )
     if [file.digest for file in dataset.inputs] != [file.digest for file in inputs]:
         raise InputError("an input changed while it was read; run again when it is complete")
     return Job(
@@ -222,14 +263,20 @@ def _ingest(
         threads=threads,
         run=request.run,
         counts=dataset.counts,
-        shards=shards,
+        shards=ingested.shards,
+        sequences_digest=ingested.sequences_digest,
+        twins=ingested.twins,
+        reuse=ingested.reuse,
     )
 
 
-def job_digest(inputs: Iterable[InputFile], card: ModelCard, options: EmbedOptions) -> str:
-    """xxh3-128 (hex) over the content of the inputs, the model's files and every option that counts."""
+def job_digest(
+    inputs: Iterable[InputFile], card: ModelCard, options: EmbedOptions, reused: str | None = None
+) -> str:
+    """xxh3-128 (hex) over the inputs, the model's files, every option that counts, and what is reused."""
     state = xxhash.xxh3_128()
-    for part in (*(file.digest for file in inputs), card.digest, *sorted(asdict(options).items())):
+    parts = [*(file.digest for file in inputs), card.digest, *sorted(asdict(options).items())]
+    for part in (*parts, *([reused] if reused else [])):
         state.update(f"{part}\n".encode())
     return state.hexdigest()
 

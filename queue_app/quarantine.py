@@ -62,13 +62,14 @@ def _harmful(job: Job, job_dir: JobDir, shard: Shard) -> list[QuarantineEntry]:
     path = job_dir.shard(shard.index)
     if not path.is_file():
         raise UsageError(f"{path} is gone; embed again with --overwrite")
-    problems = read_shard(path, shard).problems
+    records = read_shard(path, shard)
+    problems = zip(records.ordinals.tolist(), records.problems, strict=True)
+    bad = {ordinal for ordinal, problem in problems if problem is not None}
     longest = job.options.max_length if job.options.long == "error" else None
     return [
         entry
         for entry in entries
-        if problems[entry.ordinal - shard.first_ordinal] is None
-        and (longest is None or entry.length <= longest)
+        if entry.ordinal not in bad and (longest is None or entry.length <= longest)
     ]
 
 

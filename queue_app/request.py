@@ -44,6 +44,8 @@ class EmbedRequest:
     max_length: int | None = None
     toks_per_batch: int | None = None
     num_shards: int | None = None
+    dedup: bool = True
+    reuse: Path | None = None
     id_column: str | None = None
     sequence_column: str | None = None
     run: RunOptions = field(default_factory=RunOptions)
@@ -84,6 +86,7 @@ def resolve_options(
         device_class=device_class,
         id_column=request.id_column,
         sequence_column=request.sequence_column,
+        dedup=request.dedup,
     )
 
 

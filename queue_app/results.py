@@ -22,6 +22,7 @@ READ_ROWS = 4_096
 READ_BYTES = 32 << 20
 """Of rows that are read, or put in one row group, at once, about."""
 EMBEDDING = "embedding"
+OWN_COLUMNS = ["id", "ordinal"]
 
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
@@ -48,8 +49,26 @@ def write_result(
     Raises:
         DiskFull: there is no room; nothing is left behind.
     """
-    columns = {"id": pa.array(ids, pa.string()), "ordinal": pa.array(ordinals.astype(np.int64))}
-    table = pa.table({**columns, **embedding_columns(embeddings, offsets, names)})
+    columns = pa.record_batch(embedding_columns(embeddings, offsets, names))
+    return write_rows(path, result_rows(ids, ordinals, columns))
+
+
+def result_rows(
+    ids: Sequence[str], ordinals: npt.NDArray[np.uint64], embeddings: pa.RecordBatch
+) -> pa.RecordBatch:
+    """The rows of a result: `embeddings` holds only its embedding columns."""
+    own = [pa.array(ids, pa.string()), pa.array(ordinals.astype(np.int64))]
+    return pa.record_batch([*own, *embeddings.columns], names=[*OWN_COLUMNS, *embeddings.schema.names])
+
+
+def embeddings_of(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Only the embedding columns of the rows of a result."""
+    return rows.drop_columns(OWN_COLUMNS)
+
+
+def write_rows(path: Path, rows: pa.RecordBatch) -> str:
+    """As `write_result` does."""
+    table = pa.Table.from_batches([rows])
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with room_for(path), removed_on_failure(temporary):
         write_parquet(temporary, table.schema, [table])

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from queue_app.errors import HoldfastError
-from queue_app.job import Job, JobDir
+from queue_app.job import INCOMING, Job, JobDir
 from queue_app.outputs import exported
 from queue_app.server import ServerAddress
 
@@ -36,7 +36,7 @@ class JobRoots:
     def _job_dirs(self) -> Iterator[JobDir]:
         for root in self.roots:
             for path in (root, *(sorted(root.iterdir()) if root.is_dir() else ())):
-                if (path / "job.json").is_file():
+                if (path / "job.json").is_file() and path.name != INCOMING:
                     yield JobDir(path)
 
     def _load(self, job_dir: JobDir) -> Job | None:

@@ -1,10 +1,9 @@
-"""Shards: contiguous runs of the dataset, each one small self-contained Arrow file.
+"""Shards: contiguous runs of the records that are computed, each one small self-contained Arrow file.
 
-Cutting into equal costs needs the total, which is known only at the end of the input: the records are
-spooled to one Arrow file first, and the shards cut from its memory map.
+Cutting into equal costs needs the total, which is known only at the end of the input: the shards are cut
+from the spool.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,17 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from queue_app.dataset import Record
-from queue_app.durable import file_digest, removed_on_failure, rename_durably, room_for, sync_file
-from queue_app.errors import Damage, InputError
+from queue_app.durable import file_digest, rename_durably, sync_file
+from queue_app.errors import Damage
 from queue_app.job import DeviceClass, JobDir, Shard
+from queue_app.sequences import Int64s, Ordinals
+from queue_app.spool import SCHEMA as SPOOL_SCHEMA
+from queue_app.spool import Spool
 
-SCHEMA = pa.schema([("id", pa.string()), ("sequence", pa.string()), ("problem", pa.string())])
-"""`problem` is null for a good record. A bad one keeps its place, so that ordinal = first + row always."""
+SCHEMA = pa.schema([("ordinal", pa.uint64()), *SPOOL_SCHEMA, ("copies", pa.int64())])
+"""By ordinal. `copies` counts the records of this sequence, itself included. Bad records have rows, too."""
 
-SPOOL_CHARACTERS = 4 << 20
-RECORD_COST = 8
-"""In characters: what a record costs beside its length."""
 SHARD_FLOPS = {"cpu": 1e14, "cuda": 1e16}
 """A minute or a few of a device; its gap between two shards is a fraction of a second."""
 SHARD_COST = {"cpu": (250_000, 4_000_000), "cuda": (1_000_000, 32_000_000)}
@@ -35,42 +33,65 @@ RECORDS_PER_SHARD = (16, 16_384)
 """Least, where the number of shards is to be chosen, and most: what a worker holds of each record adds up."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ShardRecords:
     """The columns of one shard's file."""
 
+    ordinals: Ordinals
     ids: list[str]
     sequences: list[str]
     problems: list[str | None]
+    copies: Int64s
+
+    def row(self, ordinal: int) -> int:
+        """Where a record of this shard stands in it."""
+        return int(np.searchsorted(self.ordinals, np.uint64(ordinal)))
+
+    def num_records(self, ordinals: Ordinals) -> int:
+        """How many records of the input these rows stand for."""
+        return int(self.copies[np.searchsorted(self.ordinals, ordinals)].sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """What shards are cut from: rows of the spool, ascending, and how many records each stands for."""
+
+    spool: Spool
+    places: Int64s
+    copies: Int64s
+
+    def only(self, wanted: npt.NDArray[np.bool_]) -> "Rows":
+        return Rows(self.spool, self.places[wanted], self.copies[wanted])
 
 
 def write_shards(
-    records: Iterable[Record], job_dir: JobDir, job_id: str, *, num_shards: int | None, cost_most: int
+    rows: Rows,
+    job_dir: JobDir,
+    job_id: str,
+    *,
+    num_shards: int | None,
+    cost_most: int,
+    first_index: int = 0,
+    reused: bool = False,
 ) -> tuple[Shard, ...]:
     """Write shards/<index>.arrow, about equal in estimated cost, in the input's order.
 
     Without `num_shards` there are at least 32, where there are records enough, and so many that on average
-    none costs more than `cost_most`, in characters, or has more than 16,384 records.
-
-    Raises:
-        InputError: there are no records.
-        DiskFull: no room for the shards.
+    none costs more than `cost_most`, in characters, or has more than 16,384 records. No rows, no shards.
+    `reused` shards are made as large as that, since no worker waits for one.
     """
-    spool = job_dir.shards / ".spool.arrow"
-    with room_for(spool), removed_on_failure(spool):
-        costs = _spool(records, spool)
-        if not len(costs):
-            raise InputError("no records in the inputs")
-        bounds = cut(costs, num_shards or default_num_shards(costs, cost_most))
-        with pa.memory_map(str(spool)) as mapped:
-            table = pa.ipc.open_file(mapped).read_all()
-            shards = tuple(
-                _write_shard(table, job_dir, job_id, index, int(first), int(last), costs)
-                for index, (first, last) in enumerate(pairwise(bounds))
-            )
-            del table
-        spool.unlink()
-    return shards
+    if not len(rows.places):
+        return ()
+    costs = rows.spool.costs[rows.places]
+    shards_least = 1 if reused else SHARDS_LEAST
+    bounds = cut(costs, num_shards or default_num_shards(costs, cost_most, shards_least))
+    return tuple(
+        _write_shard(
+            Rows(rows.spool, rows.places[first:last], rows.copies[first:last]),
+            job_dir.shard(index), job_id, index, reused=reused,
+        )
+        for index, (first, last) in enumerate(pairwise(bounds), start=first_index)
+    )  # fmt: skip
 
 
 def shard_cost_most(device_class: DeviceClass, num_parameters: int, token_bytes: int = 0) -> int:
@@ -89,49 +110,30 @@ def read_shard(path: Path, shard: Shard) -> ShardRecords:
         raise Damage(f"{path}: not the shard that was submitted; run embed again with --overwrite")
     with pa.memory_map(str(path)) as mapped:
         table = pa.ipc.open_file(mapped).read_all()
-        if table.num_rows != shard.num_records:
-            raise Damage(f"{path}: {table.num_rows} records instead of {shard.num_records}")
+        if table.num_rows != shard.num_rows:
+            raise Damage(f"{path}: {table.num_rows} records instead of {shard.num_rows}")
         return ShardRecords(
-            table["id"].to_pylist(), table["sequence"].to_pylist(), table["problem"].to_pylist()
+            table["ordinal"].to_numpy(),
+            table["id"].to_pylist(),
+            table["sequence"].to_pylist(),
+            table["problem"].to_pylist(),
+            table["copies"].to_numpy(),
         )
 
 
-def _spool(records: Iterable[Record], spool: Path) -> npt.NDArray[np.int64]:
-    """Write all records to one file; answers the cost of each."""
-    import pyarrow.compute as pc  # here, as a worker that only reads shards has no use for it
-
-    costs: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
-    with pa.OSFile(str(spool), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
-        for batch in _batches(records):
-            writer.write_batch(batch)
-            lengths = pc.binary_length(batch.column("sequence")).to_numpy(zero_copy_only=False)
-            costs.append(lengths.astype(np.int64) + RECORD_COST)
-    return np.concatenate(costs)
+def num_records_of(path: Path, ordinals: Ordinals) -> int:
+    """How many records of the input some rows of a shard's file stand for."""
+    with pa.memory_map(str(path)) as mapped:
+        table = pa.ipc.open_file(mapped).read_all()
+        wanted = np.isin(table["ordinal"].to_numpy(), ordinals, assume_unique=True)
+        return int(table["copies"].to_numpy()[wanted].sum())
 
 
-def _batches(records: Iterable[Record]) -> Iterator[pa.RecordBatch]:
-    rows: list[Record] = []
-    waiting = 0
-    for record in records:
-        rows.append(record)
-        waiting += len(record.sequence) + RECORD_COST
-        if waiting >= SPOOL_CHARACTERS:
-            yield _batch(rows)
-            rows, waiting = [], 0
-    if rows:
-        yield _batch(rows)
-
-
-def _batch(rows: list[Record]) -> pa.RecordBatch:
-    columns = [[row.id for row in rows], [row.sequence for row in rows], [row.problem for row in rows]]
-    return pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
-
-
-def default_num_shards(costs: npt.NDArray[np.int64], cost_most: int) -> int:
+def default_num_shards(costs: npt.NDArray[np.int64], cost_most: int, shards_least: int = SHARDS_LEAST) -> int:
     least, most = RECORDS_PER_SHARD
     by_cost = -(-int(costs.sum()) // cost_most)
     by_records = -(-len(costs) // most)
-    return max(1, by_cost, by_records, min(SHARDS_LEAST, len(costs) // least))
+    return max(1, by_cost, by_records, min(shards_least, len(costs) // least))
 
 
 def cut(costs: npt.NDArray[np.int64], num_shards: int) -> list[int]:
@@ -146,24 +148,24 @@ def cut(costs: npt.NDArray[np.int64], num_shards: int) -> list[int]:
     return [*bounds, len(costs)]
 
 
-def _write_shard(
-    table: pa.Table,
-    job_dir: JobDir,
-    job_id: str,
-    index: int,
-    first: int,
-    last: int,
-    costs: npt.NDArray[np.int64],
-) -> Shard:
-    path = job_dir.shard(index)
-    temporary = path.with_name(f".{path.name}.tmp")
+def _write_shard(rows: Rows, path: Path, job_id: str, index: int, *, reused: bool) -> Shard:
+    table = rows.spool.select(rows.places)
     # One chunk, rebuilt from the values: a slice would carry the offsets of the spool into the bytes.
-    rows = pa.table(
-        [pa.array(table[name][first:last].to_pylist(), pa.string()) for name in SCHEMA.names], schema=SCHEMA
-    )
+    texts = [pa.array(table[name].to_pylist(), pa.string()) for name in SPOOL_SCHEMA.names]
+    ordinals = pa.array(rows.places.astype(np.uint64))
+    temporary = path.with_name(f".{path.name}.tmp")
     with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
-        writer.write_table(rows)
+        writer.write_table(pa.table([ordinals, *texts, pa.array(rows.copies)], schema=SCHEMA))
     sync_file(temporary)
     digest = file_digest(temporary)
     rename_durably(temporary, path)
-    return Shard(job_id, index, last - first, int(costs[first:last].sum()), first, digest)
+    return Shard(
+        job_id,
+        index,
+        num_records=int(rows.copies.sum()),
+        num_tokens=int(rows.spool.costs[rows.places].sum()),
+        first_ordinal=int(rows.places[0]),
+        digest=digest,
+        num_twins=int((rows.copies - 1).sum()),
+        reused=reused,
+    )

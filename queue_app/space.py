@@ -18,7 +18,7 @@ from queue_app.errors import DiskFull, UsageError
 from queue_app.job import Job, JobDir, Shard
 from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.settings import RuntimeConfig
-from queue_app.shards import RECORD_COST
+from queue_app.spool import RECORD_COST
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,13 @@ def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int)
     results = Copy("results", job_dir.results, _bytes_of(job, left))
     stores = job_dir.checkpoint(0, job.job_id, config.scratch).parent
     kept = job.run.keep_checkpoints if config.keep_checkpoints is None else config.keep_checkpoints
-    under_way = sorted(left, key=lambda shard: -shard.num_records)[:num_workers]
+    under_way = sorted(left, key=lambda shard: -shard.num_rows)[:num_workers]
     stored = left if kept and num_workers else under_way
     checkpoints = Copy("checkpoints", stores, _bytes_of(job, stored))
-    output = Copy("output", Path(job.output), _bytes_of(job, job.shards))
+    output = Copy("output", Path(job.output), _output_bytes(job))
+    aside = Copy("vectors for twins", job_dir.path, _aside_bytes(job))
     computing = [results, checkpoints]
-    exporting = [results, output, *([checkpoints] if kept else [])]
+    exporting = [results, output, aside, *([checkpoints] if kept else [])]
     return [*_by_disk(computing), *_by_disk(exporting)]
 
 
@@ -90,18 +91,37 @@ def _is_published(job_dir: JobDir, shard: Shard) -> bool:
 
 
 def _bytes_of(job: Job, shards: Sequence[Shard]) -> int:
-    """Of the vectors of the records in these shards that were not rejected."""
-    counts = job.counts
-    good = 1 - counts.num_rejected / max(1, counts.num_records)
-    num_vectors = int(good * sum(_num_vectors(job, shard) for shard in shards))
-    return num_vectors * vector_bytes(job.model, job.options)
+    """Of the vectors of the rows of these shards that were not rejected."""
+    num_rows = sum(shard.num_rows for shard in job.shards)
+    good = 1 - job.counts.num_rejected / max(1, num_rows)
+    return int(good * sum(_num_vectors(job, shard) for shard in shards)) * _vector_bytes(job)
+
+
+def _output_bytes(job: Job) -> int:
+    """Of the vectors of all good records, twins included."""
+    if is_ragged(job.options):
+        vectors = (_num_vectors(job, shard) * shard.num_records / shard.num_rows for shard in job.shards)
+        return int(sum(vectors)) * _vector_bytes(job)
+    return (sum(shard.num_records for shard in job.shards) - job.counts.num_rejected) * _vector_bytes(job)
+
+
+def _aside_bytes(job: Job) -> int:
+    """Of the vectors that twins wait for, each as large as the rows are on average."""
+    if job.twins is None:
+        return 0
+    share = job.twins.num_firsts / sum(shard.num_rows for shard in job.shards)
+    return int(share * sum(_num_vectors(job, shard) for shard in job.shards)) * _vector_bytes(job)
 
 
 def _num_vectors(job: Job, shard: Shard) -> int:
     """Where every token has one, estimated as the shard's cost was: a token for each character."""
     if is_ragged(job.options):
-        return shard.num_tokens - RECORD_COST * shard.num_records
-    return shard.num_records
+        return shard.num_tokens - RECORD_COST * shard.num_rows
+    return shard.num_rows
+
+
+def _vector_bytes(job: Job) -> int:
+    return vector_bytes(job.model, job.options)
 
 
 def _by_disk(copies: Sequence[Copy]) -> Iterator[Room]:

@@ -4,16 +4,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from checkpoint.records import DoneRecord
 from checkpoint.verify import verify_store
+from queue_app.coverage import Coverage
 from queue_app.done import read_done
 from queue_app.durable import file_digest
 from queue_app.errors import HoldfastError
 from queue_app.export import output_damage
 from queue_app.job import Job, JobDir, Shard
 from queue_app.results import iter_result
+from queue_app.sequences import Int64s, check_digest
 from queue_app.settings import runtime_config
-from queue_app.shards import read_shard
+from queue_app.shards import ShardRecords, read_shard
+from queue_app.twins import read_twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,11 @@ def verify_job(job_dir: JobDir) -> JobReport:
     """Check every shard file, result, done record, checkpoint store and the output. Changes nothing."""
     job = job_dir.load()
     damage: list[str] = []
-    records = [_check_shard(job, job_dir, shard, damage) for shard in job.shards]
+    coverage = Coverage(job.counts.num_records)
+    records = [_check_shard(job_dir, shard, coverage, damage) for shard in job.shards]
     done = [record for record in records if record is not None]
+    damage.extend(_files_damage(job, job_dir, coverage))
+    damage.extend(coverage.damage(finished=len(done) == len(job.shards)) if not damage else [])
     damage.extend(output_damage(job))
     num_blocks = sum(_check_store(job, job_dir, shard, damage) for shard in job.shards)
     return JobReport(
@@ -79,10 +87,11 @@ def verify_job(job_dir: JobDir) -> JobReport:
     )
 
 
-def _check_shard(job: Job, job_dir: JobDir, shard: Shard, damage: list[str]) -> DoneRecord | None:
+def _check_shard(job_dir: JobDir, shard: Shard, coverage: Coverage, damage: list[str]) -> DoneRecord | None:
+    records = None
     try:
         if job_dir.shard(shard.index).exists():
-            read_shard(job_dir.shard(shard.index), shard)
+            records = read_shard(job_dir.shard(shard.index), shard)
         elif not job_dir.done(shard.index).exists():
             damage.append(f"shard {shard.index}: {job_dir.shard(shard.index)} is missing")
     except HoldfastError as error:
@@ -92,24 +101,48 @@ def _check_shard(job: Job, job_dir: JobDir, shard: Shard, damage: list[str]) -> 
         if job_dir.done(shard.index).exists():
             damage.append(f"shard {shard.index}: {job_dir.done(shard.index)} is unreadable")
         return None
-    damage.extend(f"shard {shard.index}: {found}" for found in _result_damage(job_dir, shard, record))
+    found = _result_damage(job_dir, shard, record, records, coverage)
+    damage.extend(f"shard {shard.index}: {line}" for line in found)
     return record
 
 
-def _result_damage(job_dir: JobDir, shard: Shard, record: DoneRecord) -> list[str]:
+def _result_damage(
+    job_dir: JobDir, shard: Shard, record: DoneRecord, records: ShardRecords | None, coverage: Coverage
+) -> list[str]:
     path = job_dir.results / record.file
     if not path.is_file():
         return [f"result {path} is missing"]
     if file_digest(path) != record.digest:
         return [f"result {path} is not the one that was published (digest differs)"]
-    accounted_for = sorted([*_ordinals(path), *(entry.ordinal for entry in record.quarantine)])
-    if accounted_for != list(range(shard.first_ordinal, shard.first_ordinal + shard.num_records)):
+    embedded, set_aside = _ordinals(path), [entry.ordinal for entry in record.quarantine]
+    coverage.embed(embedded)
+    coverage.set_aside(set_aside)
+    accounted_for = record.num_embedded + len(set_aside) == shard.num_records
+    if not accounted_for or (
+        records and set(records.ordinals.tolist()) - {*set_aside} != {*embedded.tolist()}
+    ):
         return [f"result {path} does not hold the shard's records"]
     return []
 
 
-def _ordinals(path: Path) -> list[int]:
-    return [int(ordinal) for batch in iter_result(path) for ordinal in batch.column("ordinal").to_numpy()]
+def _ordinals(path: Path) -> Int64s:
+    columns = [batch.column("ordinal").to_numpy() for batch in iter_result(path)]
+    return np.concatenate([np.empty(0, np.int64), *columns])
+
+
+def _files_damage(job: Job, job_dir: JobDir, coverage: Coverage) -> list[str]:
+    """What is wrong with the files beside the shards."""
+    damage = []
+    try:
+        check_digest(job_dir.sequences, job.sequences_digest)
+    except HoldfastError as error:
+        damage.append(str(error))
+    try:
+        for twins in read_twins(job, job_dir):
+            coverage.embed_twins(twins)
+    except HoldfastError as error:
+        damage.append(str(error))
+    return damage
 
 
 def _check_store(job: Job, job_dir: JobDir, shard: Shard, damage: list[str]) -> int:

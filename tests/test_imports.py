@@ -16,10 +16,12 @@ KNOWN_OF_THE_STORE = {
     "export": {"checkpoint.records"},
     "lock": {"checkpoint.files"},
     "manifest": {"checkpoint.records"},
+    "merge": {"checkpoint.records"},
     "monitor": {"checkpoint"},
     "owner": {"checkpoint.owner"},
     "processes": {"checkpoint.owner"},
     "quarantine": {"checkpoint", "checkpoint.records"},
+    "reuse": {"checkpoint.records"},
     "space": {"checkpoint.errors", "checkpoint.filesystem"},
     "verify": {"checkpoint.records", "checkpoint.verify"},
 }

@@ -42,6 +42,12 @@ def test_a_job_that_the_server_knows_is_not_forgotten(job: Job, job_dir: JobDir,
     assert forgotten(tmp_path, job.job_id) == []
 
 
+def test_what_a_producer_is_about_to_put_in_place_is_no_job_yet(job: Job, job_dir: JobDir) -> None:
+    job_dir.incoming.path.mkdir()
+    job_dir.incoming.write(dataclasses.replace(job, job_id="0123456789ab-00000000"))
+    assert forgotten(job_dir.path) == [job.job_id]
+
+
 def test_a_held_job_is_left_alone(job_dir: JobDir, tmp_path: Path) -> None:
     job_dir.hold("paused")
     assert forgotten(tmp_path) == []

@@ -1,5 +1,6 @@
 """Cutting the record stream into shards."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ from queue_app.dataset import Record
 from queue_app.errors import Damage, InputError
 from queue_app.job import DeviceClass, JobDir, Shard
 from queue_app.shards import (
-    RECORD_COST,
     RECORDS_PER_SHARD,
+    Rows,
     default_num_shards,
     read_shard,
     shard_cost_most,
     write_shards,
 )
+from queue_app.spool import RECORD_COST, spooled
 
 
 @pytest.fixture
@@ -34,7 +36,16 @@ def records(lengths: list[int]) -> list[Record]:
 def write(
     job_dir: JobDir, lengths: list[int], num_shards: int | None = None, cost_most: int = 4_000_000
 ) -> tuple[Shard, ...]:
-    return write_shards(records(lengths), job_dir, "job", num_shards=num_shards, cost_most=cost_most)
+    return write_all(records(lengths), job_dir, num_shards, cost_most)
+
+
+def write_all(
+    given: Iterable[Record], job_dir: JobDir, num_shards: int | None, cost_most: int
+) -> tuple[Shard, ...]:
+    with spooled(given, job_dir.path / ".spool.arrow") as spool:
+        num_records = len(spool.costs)
+        rows = Rows(spool, np.arange(num_records), np.ones(num_records, np.int64))
+        return write_shards(rows, job_dir, "job", num_shards=num_shards, cost_most=cost_most)
 
 
 def test_concatenated_shards_are_the_input(job_dir: JobDir) -> None:
@@ -109,7 +120,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_bad_record_keeps_its_row_and_its_problem(job_dir: JobDir) -> None:
     given = [Record(0, "a", "MK"), Record(1, "b", "", "empty sequence"), Record(2, "ü", "MV")]
-    (shard,) = write_shards(given, job_dir, "job", num_shards=1, cost_most=9)
+    (shard,) = write_all(given, job_dir, num_shards=1, cost_most=9)
     content = read_shard(job_dir.shard(0), shard)
     assert content.ids == ["a", "b", "ü"]
     assert content.problems == [None, "empty sequence", None]
@@ -118,17 +129,17 @@ def test_a_bad_record_keeps_its_row_and_its_problem(job_dir: JobDir) -> None:
 def test_no_records_is_an_error_and_leaves_no_file(job_dir: JobDir) -> None:
     with pytest.raises(InputError):
         write(job_dir, [])
-    assert list(job_dir.shards.iterdir()) == []
+    assert [path.name for path in job_dir.path.rglob("*")] == ["shards"]
 
 
 def test_an_error_of_the_input_leaves_no_spool(job_dir: JobDir) -> None:
-    def failing() -> object:
+    def failing() -> Iterator[Record]:
         yield from records([5] * 10)
         raise InputError("a.fasta: line 11")
 
     with pytest.raises(InputError, match="line 11"):
-        write_shards(failing(), job_dir, "job", num_shards=1, cost_most=9)  # type: ignore[arg-type]
-    assert list(job_dir.shards.iterdir()) == []
+        write_all(failing(), job_dir, num_shards=1, cost_most=9)
+    assert [path.name for path in job_dir.path.rglob("*")] == ["shards"]
 
 
 def test_a_shard_file_that_is_not_the_submitted_one_is_damage(job_dir: JobDir) -> None:

@@ -93,10 +93,10 @@ def bare_rate(job: Job, job_dir: JobDir) -> float:
 
 
 def plan_of(job: Job, job_dir: JobDir, model: EmbeddingModel, index: int) -> BatchPlan:
-    shard, options = job.shards[index], job.options
+    records, options = read_shard(job_dir.shard(index), job.shards[index]), job.options
     return plan_batches(
-        model.tokenize(read_shard(job_dir.shard(index), shard).sequences),
-        range(shard.first_ordinal, shard.first_ordinal + shard.num_records),
+        model.tokenize(records.sequences),
+        records.ordinals,
         prefix=model.prefix,
         suffix=model.suffix,
         toks_per_batch=options.toks_per_batch,

@@ -13,7 +13,8 @@ from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
 from gpu_tasks.models import EmbeddingModel
 from queue_app.model_card import describe_model
 from queue_app.request import token_budget
-from queue_app.shards import RECORD_COST, cut, default_num_shards, shard_cost_most
+from queue_app.shards import cut, default_num_shards, shard_cost_most
+from queue_app.spool import RECORD_COST
 
 
 @dataclass(frozen=True, slots=True, eq=False)
