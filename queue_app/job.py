@@ -13,7 +13,8 @@ Pool = Literal["mean", "cls", "max", "last"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 StoreDtype = Literal["float32", "float16"]
 LongRule = Literal["window", "truncate", "error"]
-Alphabet = Literal["protein", "dna", "text"]
+Alphabet = Literal["protein", "dna", "rna", "text"]
+InputFormat = Literal["fasta", "fastq", "csv", "tsv", "jsonl", "lines", "parquet", "arrow"]
 DeviceClass = Literal["cpu", "cuda"]
 
 JOB_SCHEMA = 1
@@ -64,6 +65,7 @@ class EmbedOptions:
     device_class: DeviceClass
     id_column: str | None = None
     sequence_column: str | None = None
+    input_format: InputFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,11 @@ class JobDir:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def piped(self) -> Path:
+        """What came through pipes, while it is read."""
+        return self.path / "piped"
 
     @property
     def results(self) -> Path:

@@ -21,6 +21,7 @@ from queue_app.dataset import Dataset, digest_inputs, looks_like_fasta
 from queue_app.done import finished_shards
 from queue_app.durable import removed_on_failure
 from queue_app.errors import Damage, InputError, JobChanged, UsageError
+from queue_app.inputs import gather
 from queue_app.job import (
     JOB_SCHEMA,
     PLANNER_VERSION,
@@ -39,6 +40,7 @@ from queue_app.model_card import describe_model
 from queue_app.request import EmbedRequest, device_class, resolve_options
 from queue_app.settings import runtime_config
 from queue_app.shards import shard_cost_most, write_shards
+from queue_app.sources import Input
 from queue_app.space import require_room
 from queue_app.states import Progress, ShardState
 
@@ -87,12 +89,24 @@ def prepare(
     request: EmbedRequest, *, client: redis.Redis | None, device_class: DeviceClass, threads: int
 ) -> Prepared:
     """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
-    job_dir = request.directory
     card = describe_model(request.model)
-    dataset = _dataset(request, card)
+    with gather(request.inputs, request.directory.piped) as files:
+        return _find_or_make(request, card, files, client, device_class, threads)
+
+
+def _find_or_make(
+    request: EmbedRequest,
+    card: ModelCard,
+    files: Sequence[Input],
+    client: redis.Redis | None,
+    device_class: DeviceClass,
+    threads: int,
+) -> Prepared:
+    job_dir = request.directory
+    dataset = _dataset(request, card, files)
     dataset.check()
     options = resolve_options(request, card, device_class, dataset.alphabet)
-    inputs = digest_inputs(request.inputs)
+    inputs = digest_inputs(files)
     if job_dir.job_json.exists() and not request.overwrite:
         job = job_dir.load()
         refuse_changes(job, inputs, card, options, request)
@@ -107,19 +121,20 @@ def prepare(
     return Prepared(job, job_dir, created=True)
 
 
-def _dataset(request: EmbedRequest, card: ModelCard) -> Dataset:
+def _dataset(request: EmbedRequest, card: ModelCard, files: Sequence[Input]) -> Dataset:
     return Dataset(
-        request.inputs,
-        alphabet=_alphabet(request, card),
+        files,
+        alphabet=_alphabet(request, card, files),
+        input_format=request.input_format,
         id_column=request.id_column,
         sequence_column=request.sequence_column,
     )
 
 
-def _alphabet(request: EmbedRequest, card: ModelCard) -> Alphabet:
+def _alphabet(request: EmbedRequest, card: ModelCard, files: Sequence[Input]) -> Alphabet:
     if request.alphabet != "auto":
         return request.alphabet
-    if card.family == "mock" and looks_like_fasta(request.inputs):
+    if card.family == "mock" and looks_like_fasta(files, request.input_format):
         return "protein"
     return card.alphabet
 

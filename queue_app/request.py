@@ -10,6 +10,7 @@ from queue_app.job import (
     DeviceClass,
     Dtype,
     EmbedOptions,
+    InputFormat,
     JobDir,
     LongRule,
     ModelCard,
@@ -43,6 +44,7 @@ class EmbedRequest:
     max_length: int | None = None
     toks_per_batch: int | None = None
     num_shards: int | None = None
+    input_format: InputFormat | None = None
     id_column: str | None = None
     sequence_column: str | None = None
     run: RunOptions = field(default_factory=RunOptions)
@@ -78,6 +80,7 @@ def resolve_options(
         device_class=device_class,
         id_column=request.id_column,
         sequence_column=request.sequence_column,
+        input_format=request.input_format,
     )
 
 
