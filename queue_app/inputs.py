@@ -45,6 +45,15 @@ def gather(named: Sequence[Path], spool: Path) -> Iterator[list[Input]]:
         shutil.rmtree(spool, ignore_errors=True)
 
 
+def refuse_replacing(files: Sequence[Input], output: Path) -> None:
+    """Raises InputError for an output in whose place, or in which, an input lies: export would remove it."""
+    targets = {output.resolve(), (output.parent / f"{output.stem}.ids.txt").resolve()}
+    for file in files:
+        path = file.named.resolve()
+        if targets & {path, *path.parents}:
+            raise InputError(f"{file.title}: the output {output} would replace this input; choose another -o")
+
+
 def expand(named: Sequence[Path]) -> list[Path]:
     """Directories and patterns replaced by what they hold. Raises InputError for those that hold nothing."""
     return [file for path in named for file in _files_of(path)]

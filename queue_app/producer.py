@@ -21,7 +21,7 @@ from queue_app.dataset import Dataset, digest_inputs, looks_like_fasta
 from queue_app.done import finished_shards
 from queue_app.durable import removed_on_failure
 from queue_app.errors import Damage, InputError, JobChanged, UsageError
-from queue_app.inputs import gather
+from queue_app.inputs import gather, refuse_replacing
 from queue_app.job import (
     JOB_SCHEMA,
     PLANNER_VERSION,
@@ -91,6 +91,7 @@ def prepare(
     """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
     card = describe_model(request.model)
     with gather(request.inputs, request.directory.piped) as files:
+        refuse_replacing(files, request.output)
         return _find_or_make(request, card, files, client, device_class, threads)
 
 

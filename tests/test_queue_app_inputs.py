@@ -19,7 +19,7 @@ from runs import holdfast
 
 from queue_app.errors import InputError, JobChanged
 from queue_app.export import export
-from queue_app.inputs import expand, gather
+from queue_app.inputs import expand, gather, refuse_replacing
 from queue_app.job import InputFormat, JobDir
 from queue_app.lock import job_directory
 from queue_app.producer import Prepared, prepare
@@ -119,6 +119,19 @@ def test_files_of_one_name_are_told_apart_by_their_directories(home: Path) -> No
 def test_an_input_that_is_named_twice_is_refused(home: Path, names: tuple[str, str]) -> None:
     with pytest.raises(InputError, match=": this input is named twice"):
         gathered(*names)
+
+
+@pytest.mark.parametrize("output", ["data", "data/a.fa", "data/../data", "."])
+def test_an_output_that_would_replace_an_input_is_refused(home: Path, output: str) -> None:
+    with pytest.raises(InputError, match=f"data/a.fa: the output {output} would replace this input"):
+        refuse_replacing(gathered("data"), Path(output))
+    refuse_replacing(gathered("data"), Path("data/out.h5"))
+
+
+def test_ids_beside_an_output_may_be_no_input_either(home: Path) -> None:
+    (home / "out.ids.txt").write_text("MK\n")
+    with pytest.raises(InputError, match=r"out\.ids\.txt: the output out\.npy would"):
+        refuse_replacing(gathered("out.ids.txt"), Path("out.npy"))
 
 
 # ---- pipes
