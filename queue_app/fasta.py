@@ -8,7 +8,7 @@ from queue_app.sources import Pairs, Source
 from queue_app.tables import Columns
 
 SHOWN_CHARACTERS = 40
-COMMENTS = ("#", ";")
+COMMENTS = "#;"
 
 
 def read_fasta(source: Source, columns: Columns) -> Pairs:
@@ -17,11 +17,12 @@ def read_fasta(source: Source, columns: Columns) -> Pairs:
     letters: list[str] = []
     for number, line in enumerate(source.text(newline=None), start=1):
         line = line.strip()
-        if line.startswith(">"):
+        first = line[:1]
+        if first == ">":
             if header is not None:
                 yield _id(header), "".join(letters)
             header, letters = line, []
-        elif line and not line.startswith(COMMENTS):
+        elif first and first not in COMMENTS:
             if header is None:
                 what = f"not FASTA: a record begins with >, here stands {_show(line)}"
                 raise _refusal(source, number, what)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from backports import zstd
+
+from queue_app.archives import zstd
 
 Pairs = Sequence[tuple[str, str]]
 

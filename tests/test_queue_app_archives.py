@@ -7,10 +7,10 @@ import struct
 from pathlib import Path
 
 import pytest
-from backports import zstd
 from input_files import PACKED
 
 from queue_app import archives, sources
+from queue_app.archives import zstd
 from queue_app.errors import InputError
 from queue_app.sources import Input, open_source
 
