@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from queue_app.request import EmbedRequest
 
 Inputs = Annotated[
-    list[Path], typer.Argument(help="FASTA, CSV, TSV, JSON lines or plain lines; each also .gz.")
+    list[Path],
+    typer.Argument(
+        help="FASTA, FASTQ, CSV, TSV, JSON lines or plain lines, each also as .gz, .bz2, .xz or .zst; "
+        "Parquet; Arrow. A directory, a quoted 'pattern*', or - for standard input."
+    ),
+]
+InputFormat = Annotated[
+    Literal["fasta", "fastq", "csv", "tsv", "jsonl", "lines", "parquet", "arrow"] | None,
+    typer.Option(
+        help="Of all inputs. Default: by the name's ending, else FASTA, FASTQ, JSON, Parquet or "
+        "Arrow by the first bytes."
+    ),
 ]
 Model = Annotated[
     str,
@@ -62,15 +73,17 @@ KeepCheckpoints = Annotated[
     bool, typer.Option("--keep-checkpoints", help="Keep the LMDB stores of done shards.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Forget earlier work on this output.")]
-IdColumn = Annotated[str | None, typer.Option(help="CSV, TSV, JSON: default id, name, or the first.")]
+IdColumn = Annotated[str | None, typer.Option(help="Of a table: default id, name, or the first.")]
 SequenceColumn = Annotated[
-    str | None, typer.Option(help="CSV, TSV, JSON: default sequence, seq, text, or the second.")
+    str | None, typer.Option(help="Of a table: default sequence, seq, text, or the second.")
 ]
 Alphabet = Annotated[
-    Literal["auto", "protein", "dna", "text"],
+    Literal["auto", "protein", "dna", "rna", "text"],
     typer.Option(
-        help="protein: the 20 letters and B X Z U O J, in either case, one closing * dropped. "
-        "dna: IUPAC codes. Other letters send a record to quarantine."
+        help="protein: the 20 letters and B J O U X Z; one closing * is dropped. dna, rna: IUPAC codes; "
+        "U and T are one. In all three, lower case counts as upper case, and blanks are left out; "
+        "any other letter, a * within, or a gap (- or .) sends the record to quarantine. "
+        "text: as it stands. auto: the model's."
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, or GPU numbers such as 0,1.")]
@@ -115,6 +128,7 @@ def request_of(options: dict[str, Any]) -> "EmbedRequest":
         num_shards=options["shards"],
         dedup=not options["no_dedup"],
         reuse=options["reuse"],
+        input_format=options["input_format"],
         id_column=options["id_column"],
         sequence_column=options["sequence_column"],
         run=RunOptions(

@@ -1,30 +1,18 @@
 """The dataset: every record of the inputs, in order, each judged; nothing is dropped in silence."""
 
-import re
-import string
 from array import array
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import xxhash
 
+from queue_app.alphabets import judge
 from queue_app.errors import InputError
-from queue_app.formats import Columns, read_fasta, reader_of
-from queue_app.job import Alphabet, DatasetCounts, InputFile
-from queue_app.sources import digest_file, open_source
-
-EMPTY = "empty sequence"
-_ILLEGAL = {
-    "protein": re.compile("[^A-Z]"),
-    "dna": re.compile("[^ACGTUNRYSWKMBDHV]"),
-}
-
-
-# str.upper would turn ß into SS, and so hide it.
-_UPPER_WITHOUT_BLANKS = str.maketrans(string.ascii_lowercase, string.ascii_uppercase, " \t\r")
+from queue_app.formats import FORMATS, format_of
+from queue_app.job import Alphabet, DatasetCounts, InputFile, InputFormat
+from queue_app.sources import Input, Pairs, Source, digest_file, open_source
+from queue_app.tables import Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,37 +30,38 @@ class Dataset:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        files: Sequence[Input],
         *,
         alphabet: Alphabet,
+        input_format: InputFormat | None = None,
         id_column: str | None = None,
         sequence_column: str | None = None,
     ) -> None:
-        self.paths = list(paths)
+        self.files = list(files)
         self.alphabet: Alphabet = alphabet
+        self.input_format = input_format
         self.columns = Columns(id_column, sequence_column)
         self.inputs: tuple[InputFile, ...] = ()
         self.counts = DatasetCounts(0, 0, 0, 0)
 
     def check(self) -> None:
-        """Refuse early what can be seen early: names, and the first record of each file.
+        """Refuse early what can be seen early: the format and the first record of each file.
 
         Raises:
             InputError: names the file, and the line where there is one.
         """
-        check_names(self.paths)
-        for path in self.paths:
-            with open_source(path) as source:
-                next(reader_of(path)(source, self.columns), None)
+        for file in self.files:
+            with open_source(file) as source:
+                next(self._pairs(file, source), None)
 
     def __iter__(self) -> Iterator[Record]:
         """Raises InputError; what was yielded before counts for nothing then."""
         ids, sequences, num_rejected, ordinal = array("Q"), array("Q"), 0, 0
         inputs = []
-        for path in self.paths:
+        for file in self.files:
             first = ordinal
-            with open_source(path) as source:
-                for record_id, raw in reader_of(path)(source, self.columns):
+            with open_source(file) as source:
+                for record_id, raw in self._pairs(file, source):
                     sequence, problem = judge(raw, self.alphabet)
                     yield Record(ordinal, record_id, sequence, problem)
                     ids.append(xxhash.xxh3_64_intdigest(record_id.encode()))
@@ -81,59 +70,22 @@ class Dataset:
                     ordinal += 1
                 inputs.append(source.file())
             if ordinal == first:
-                raise InputError(f"{path}: no records in it")
+                raise InputError(f"{file.title}: no records in it")
         self.inputs = tuple(inputs)
         self.counts = DatasetCounts(ordinal, num_rejected, _num_repeats(ids), _num_repeats(sequences))
 
-
-def judge(raw: str, alphabet: Alphabet) -> tuple[str, str | None]:
-    """The sequence as it will be embedded, and what is wrong with it.
-
-    Proteins: upper case, blanks left out; one `*` at the end (the stop) is dropped; the 20 letters and
-    B X Z U O J. DNA: upper case, blanks left out; the IUPAC codes. Text: as it stands, but not blank.
-    """
-    if alphabet == "text":
-        return raw, None if raw.strip() else EMPTY
-    sequence = raw.translate(_UPPER_WITHOUT_BLANKS)
-    if alphabet == "protein":
-        sequence = sequence.removesuffix("*")
-    if not sequence:
-        return sequence, EMPTY
-    illegal = _ILLEGAL[alphabet].search(sequence)
-    if illegal is None:
-        return sequence, None
-    return (
-        sequence,
-        f"illegal letter {illegal[0]!r} at position {illegal.start() + 1} of a {alphabet} sequence",
-    )
+    def _pairs(self, file: Input, source: Source) -> Pairs:
+        return FORMATS[self.input_format or format_of(file)].read(source, self.columns)
 
 
-def check_names(paths: Sequence[Path]) -> None:
-    """Raises InputError for what is no readable file, is empty, or shares its name with another input."""
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: no such file")
-        if path.is_dir():
-            raise InputError(f"{path}: a directory; name the files in it, as in {path}/*.fasta")
-        if path.is_file() and path.stat().st_size == 0:
-            raise InputError(f"{path}: an empty file")
-    repeated = [name for name, count in Counter(path.name for path in paths).items() if count > 1]
-    if repeated:
-        same = ", ".join(str(path) for path in paths if path.name == repeated[0])
-        raise InputError(
-            f"two inputs have the same name ({same}): the output could not tell them apart; rename one"
-        )
-
-
-def digest_inputs(paths: Sequence[Path]) -> tuple[InputFile, ...]:
+def digest_inputs(files: Sequence[Input]) -> tuple[InputFile, ...]:
     """Hash the inputs without parsing them. Raises InputError when one cannot be read."""
-    return tuple(digest_file(path) for path in paths)
+    return tuple(digest_file(file) for file in files)
 
 
-def looks_like_fasta(paths: Sequence[Path]) -> bool:
-    """True when every input is FASTA, by name or first letter."""
-    check_names(paths)
-    return all(reader_of(path) is read_fasta for path in paths)
+def looks_like_fasta(files: Sequence[Input], input_format: InputFormat | None) -> bool:
+    """True when every input is FASTA, as was said, by name or by first letter."""
+    return all((input_format or format_of(file)) == "fasta" for file in files)
 
 
 def _num_repeats(hashes: "array[int]") -> int:

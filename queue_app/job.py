@@ -13,7 +13,8 @@ Pool = Literal["mean", "cls", "max", "last"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 StoreDtype = Literal["float32", "float16"]
 LongRule = Literal["window", "truncate", "error"]
-Alphabet = Literal["protein", "dna", "text"]
+Alphabet = Literal["protein", "dna", "rna", "text"]
+InputFormat = Literal["fasta", "fastq", "csv", "tsv", "jsonl", "lines", "parquet", "arrow"]
 DeviceClass = Literal["cpu", "cuda"]
 H5Layout = Literal["flat", "per-sequence"]
 
@@ -74,6 +75,7 @@ class EmbedOptions:
     layers: tuple[int, ...] = (-1,)
     dedup: bool = True
     """Compute identical sequences once. It changes last bits, as other batches come of it."""
+    input_format: InputFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,11 @@ class JobDir:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def piped(self) -> Path:
+        """What came through pipes, while it is read."""
+        return self.path / "piped"
 
     @property
     def results(self) -> Path:

@@ -12,7 +12,7 @@ from queue_app.errors import ModelError
 from queue_app.job import ModelCard, Pool
 from queue_app.model_files import (
     ModelFiles,
-    is_of_bases,
+    bases_of,
     num_special_tokens,
     open_files,
     read_json,
@@ -119,7 +119,7 @@ def _directory(path: Path, ref: str) -> ModelCard:
         dim=dim,
         max_length=longest,
         num_parameters=num_parameters,
-        alphabet="protein" if family == "esm2" else "dna" if is_of_bases(tokenizer) else "text",
+        alphabet="protein" if family == "esm2" else bases_of(tokenizer) or "text",
         pool="mean" if family == "esm2" else _pool(files),
         num_layers=_first(files.config, LAYERS) or 0,
     )

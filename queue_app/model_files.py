@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import xxhash
 
@@ -87,13 +87,16 @@ def num_special_tokens(tokenizer: Mapping[str, Any]) -> int:
     return _num_added(tokenizer.get("post_processor") or {}) if tokenizer else SPECIAL_TOKENS
 
 
-def is_of_bases(tokenizer: Mapping[str, Any]) -> bool:
-    """True when every token of a tokenizer.json, but the special ones, is made of DNA's letters alone."""
+def bases_of(tokenizer: Mapping[str, Any]) -> Literal["dna", "rna"] | None:
+    """What every token of a tokenizer.json, but the special ones, is made of; None: not of bases alone."""
     vocabulary = (tokenizer.get("model") or {}).get("vocab") or {}
     words = [word if isinstance(word, str) else word[0] for word in vocabulary]
     special = {added["content"] for added in tokenizer.get("added_tokens") or () if added.get("special")}
     ordinary = [word for word in words if word not in special]
-    return bool(ordinary) and all(map(_BASES.fullmatch, ordinary))
+    if not ordinary or not all(map(_BASES.fullmatch, ordinary)):
+        return None
+    letters = set().union(*ordinary)
+    return "rna" if "U" in letters and "T" not in letters else "dna"
 
 
 def _modules(path: Path) -> dict[str, Path]:

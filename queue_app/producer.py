@@ -23,6 +23,7 @@ from queue_app.done import finished_shards
 from queue_app.durable import removed_on_failure, rename_durably
 from queue_app.errors import Damage, InputError, JobChanged, UsageError
 from queue_app.ingest import ingest
+from queue_app.inputs import gather, refuse_replacing
 from queue_app.job import (
     JOB_SCHEMA,
     PLANNER_VERSION,
@@ -44,6 +45,7 @@ from queue_app.request import EmbedRequest, device_class, resolve_options
 from queue_app.reuse import Previous, named, open_previous
 from queue_app.settings import runtime_config
 from queue_app.shards import shard_cost_most
+from queue_app.sources import Input
 from queue_app.space import require_room
 from queue_app.states import Progress, ShardState
 
@@ -92,16 +94,28 @@ def prepare(
     request: EmbedRequest, *, client: redis.Redis | None, device_class: DeviceClass, threads: int
 ) -> Prepared:
     """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
-    job_dir = request.directory
-    incoming = job_dir.incoming
-    if incoming.job_json.exists():
-        _install(job_dir, client)  # a producer was killed while it did
+    if request.directory.incoming.job_json.exists():
+        _install(request.directory, client)  # a producer was killed while it did
     card = describe_model(request.model)
-    dataset = _dataset(request, card)
+    with gather(request.inputs, request.directory.piped) as files:
+        refuse_replacing(files, request.output)
+        return _find_or_make(request, card, files, client, device_class, threads)
+
+
+def _find_or_make(
+    request: EmbedRequest,
+    card: ModelCard,
+    files: Sequence[Input],
+    client: redis.Redis | None,
+    device_class: DeviceClass,
+    threads: int,
+) -> Prepared:
+    job_dir, incoming = request.directory, request.directory.incoming
+    dataset = _dataset(request, card, files)
     dataset.check()
     options = resolve_options(request, card, device_class, dataset.alphabet)
     check_format(request.output, options, request.run.h5_layout)
-    inputs = digest_inputs(request.inputs)
+    inputs = digest_inputs(files)
     if job_dir.job_json.exists() and not request.overwrite:
         job = job_dir.load()
         refuse_changes(job, inputs, card, options, request)
@@ -115,19 +129,20 @@ def prepare(
     return Prepared(job, job_dir, created=True)
 
 
-def _dataset(request: EmbedRequest, card: ModelCard) -> Dataset:
+def _dataset(request: EmbedRequest, card: ModelCard, files: Sequence[Input]) -> Dataset:
     return Dataset(
-        request.inputs,
-        alphabet=_alphabet(request, card),
+        files,
+        alphabet=_alphabet(request, card, files),
+        input_format=request.input_format,
         id_column=request.id_column,
         sequence_column=request.sequence_column,
     )
 
 
-def _alphabet(request: EmbedRequest, card: ModelCard) -> Alphabet:
+def _alphabet(request: EmbedRequest, card: ModelCard, files: Sequence[Input]) -> Alphabet:
     if request.alphabet != "auto":
         return request.alphabet
-    if card.family == "mock" and looks_like_fasta(request.inputs):
+    if card.family == "mock" and looks_like_fasta(files, request.input_format):
         return "protein"
     return card.alphabet
 

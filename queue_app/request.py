@@ -10,6 +10,7 @@ from queue_app.job import (
     DeviceClass,
     Dtype,
     EmbedOptions,
+    InputFormat,
     JobDir,
     LongRule,
     ModelCard,
@@ -46,6 +47,7 @@ class EmbedRequest:
     num_shards: int | None = None
     dedup: bool = True
     reuse: Path | None = None
+    input_format: InputFormat | None = None
     id_column: str | None = None
     sequence_column: str | None = None
     run: RunOptions = field(default_factory=RunOptions)
@@ -87,6 +89,7 @@ def resolve_options(
         id_column=request.id_column,
         sequence_column=request.sequence_column,
         dedup=request.dedup,
+        input_format=request.input_format,
     )
 
 

@@ -1,54 +1,71 @@
 """One input file as a checked stream of text: hashed as it is read, unpacked, guarded against the absurd.
 
-What a parser reads is nothing until the end has been read: a truncated gzip yields thousands of good
+What a parser reads is nothing until the end has been read: a truncated archive yields thousands of good
 lines before it says so. Whoever reads must read to the end.
 """
 
 import contextlib
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dnaio
 import xxhash
 
+from queue_app.archives import ArchiveError, unpack
 from queue_app.errors import InputError
 from queue_app.job import InputFile
 
 LINE_BYTES_MOST = 64 << 20
 """A longer line is no sequence and no text, but would fill the memory: 512 MiB hide in a small gzip."""
-GZIP_MAGIC = b"\x1f\x8b"
+MAGIC_BYTES = 8
 BUFFER_BYTES = 1 << 20
+STANDARD_INPUT = Path("-")
+
+Pairs = Iterator[tuple[str, str]]
+"""(id, sequence) of every record, in the file's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input: the file that is read, and what the user named, which for a pipe is another thing."""
+
+    path: Path
+    named: Path
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return "stdin" if self.named == STANDARD_INPUT else str(self.named)
 
 
 class Source:
     """An input that is being read. `line` is about where; `file()` says what was read, once all was."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._raw = _Hashed(path)
-        packed = self._raw.peek_magic() == GZIP_MAGIC
-        inner = gzip.GzipFile(fileobj=self._raw, mode="rb") if packed else self._raw
-        self._guarded = _Guarded(path, inner)
+    def __init__(self, source: Input) -> None:
+        self.name = source.title
+        self._raw = _Hashed(source)
+        self.magic = self._raw.peek(MAGIC_BYTES)
+        self._guarded = _Guarded(self.name, unpack(self._raw, self.magic))
         self.binary = _Shared(self._guarded, BUFFER_BYTES)
 
     @property
     def line(self) -> int:
         return self._guarded.num_lines + 1
 
-    def text(self, *, newline: str = "\n") -> io.TextIOWrapper:
+    def text(self, *, newline: str | None = "\n") -> io.TextIOWrapper:
         """The stream as UTF-8. Lines end at \\n alone: \\x0b, \\x1c and U+2028 may stand in a text."""
         return io.TextIOWrapper(self.binary, encoding="utf-8-sig", newline=newline)
 
+    def seekable(self) -> io.FileIO:
+        """The file as it lies there, for what is read from its end; `file()` hashes it afterwards."""
+        return self._raw.unhashed
+
     def file(self) -> InputFile:
         """What the file was; hashes what a parser left unread, too."""
-        while self._raw.read(BUFFER_BYTES):
-            pass
-        return self._raw.file()
+        return self._raw.hash_to_the_end()
 
     def close(self) -> None:
         self._guarded.close()
@@ -56,38 +73,31 @@ class Source:
 
 
 @contextlib.contextmanager
-def open_source(path: Path) -> Iterator[Source]:
+def open_source(source: Input) -> Iterator[Source]:
     """Open an input; whatever is wrong with it comes out as one InputError that names file and line."""
-    source = None
+    opened = None
     try:
-        source = Source(path)
-        yield source
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(_at(source, path, f"the gzip file is cut off or damaged ({error})")) from None
+        opened = Source(source)
+        yield opened
+    except (ArchiveError, csv.Error) as error:
+        raise InputError(_at(opened, source, str(error))) from None
     except UnicodeDecodeError:
-        raise InputError(_at(source, path, "not UTF-8 text; is this a binary file?")) from None
-    except csv.Error as error:
-        raise InputError(_at(source, path, str(error))) from None
-    except dnaio.FileFormatError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(_at(opened, source, "not UTF-8 text; is this a binary file?")) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise InputError(f"{source.title}: cannot be read: {error.strerror or error}") from None
     finally:
-        if source is not None:
-            source.close()
+        if opened is not None:
+            opened.close()
 
 
-def _at(source: Source | None, path: Path, what: str) -> str:
-    return f"{path}: near line {source.line if source else 1}: {what}"
+def _at(opened: Source | None, source: Input, what: str) -> str:
+    return f"{source.title}: near line {opened.line if opened else 1}: {what}"
 
 
-def digest_file(path: Path) -> InputFile:
+def digest_file(source: Input) -> InputFile:
     """Hash one input without parsing it."""
-    with open_source(path) as source:
-        raw = source._raw
-        while raw.read(BUFFER_BYTES):
-            pass
-        return raw.file()
+    with open_source(source) as opened:
+        return opened.file()
 
 
 class _Shared(io.BufferedReader):
@@ -100,40 +110,47 @@ class _Shared(io.BufferedReader):
 class _Hashed(io.RawIOBase):
     """The raw bytes of a file, hashed as they pass."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = path.open("rb", buffering=0)
+    def __init__(self, source: Input) -> None:
+        self._named = source.named
+        self.unhashed = source.path.open("rb", buffering=0)
         self._state = xxhash.xxh3_128()
         self._size_bytes = 0
 
-    def peek_magic(self) -> bytes:
-        magic = self._file.read(2) or b""
-        self._file.seek(0)
-        return magic
+    def peek(self, num_bytes: int) -> bytes:
+        """The first bytes of a file of which nothing was read yet."""
+        first = self.unhashed.read(num_bytes) or b""
+        self.unhashed.seek(0)
+        return first
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        count = self._file.readinto(buffer) or 0
+        count = self.unhashed.readinto(buffer) or 0
         self._state.update(memoryview(buffer)[:count])
         self._size_bytes += count
         return count
 
-    def file(self) -> InputFile:
-        path = self._path.absolute()
-        return InputFile(path.name, str(path), self._size_bytes, self._state.hexdigest())
+    def hash_to_the_end(self) -> InputFile:
+        self.unhashed.seek(self._size_bytes)
+        while self.read(BUFFER_BYTES):
+            pass
+        digest = self._state.hexdigest()
+        if self._named == STANDARD_INPUT:
+            return InputFile("stdin", "-", self._size_bytes, digest)
+        path = self._named.absolute()
+        return InputFile(path.name, str(path), self._size_bytes, digest)
 
     def close(self) -> None:
-        self._file.close()
+        self.unhashed.close()
         super().close()
 
 
 class _Guarded(io.RawIOBase):
     """Counts lines, and refuses what is no text: NUL bytes, and a line without end."""
 
-    def __init__(self, path: Path, inner: io.RawIOBase | gzip.GzipFile) -> None:
-        self._path = path
+    def __init__(self, name: str, inner: io.RawIOBase) -> None:
+        self._name = name
         self._inner = inner
         self._line_bytes = 0
         self.num_lines = 0
@@ -145,7 +162,7 @@ class _Guarded(io.RawIOBase):
         data = self._inner.read(len(memoryview(buffer))) or b""
         if b"\0" in data:
             raise InputError(
-                f"{self._path}: near line {self.num_lines + 1}: NUL bytes; this is a binary file"
+                f"{self._name}: near line {self.num_lines + 1}: NUL bytes; this is a binary file"
             )
         self._count(data)
         memoryview(buffer)[: len(data)] = data
@@ -158,7 +175,7 @@ class _Guarded(io.RawIOBase):
         self._line_bytes = behind_last if newlines else self._line_bytes + len(data)
         if self._line_bytes > LINE_BYTES_MOST:
             line, most = self.num_lines + 1, LINE_BYTES_MOST >> 20
-            raise InputError(f"{self._path}: line {line} is longer than {most} MiB; is this the right file?")
+            raise InputError(f"{self._name}: line {line} is longer than {most} MiB; is this the right file?")
 
     def close(self) -> None:
         self._inner.close()

@@ -60,12 +60,12 @@ BAD = {
     "a missing file": (["none.fasta"], "none.fasta: no such file"),
     "a directory": (["directory.fasta"], "directory.fasta: a directory"),
     "an empty file": (["empty.fasta"], "empty.fasta: an empty file"),
-    "no FASTA": (["prose.fasta"], "prose.fasta: Error in FASTA file at line 1"),
+    "no FASTA": (["prose.fasta"], "prose.fasta: line 1: not FASTA"),
     "a bad line far below": (["late.csv"], "late.csv: line 502: 1 fields"),
     "a binary file": (["binary.fasta"], "binary.fasta: near line 1: NUL bytes"),
     "a truncated gzip": (["cut.fasta.gz"], "cut.fasta.gz: near line"),
     "a missing column": (["table.csv", "--sequence_column", "seq"], "table.csv: no column 'seq'"),
-    "two inputs of one name": (["good.fasta", "sub/good.fasta"], "two inputs have the same name"),
+    "an input named twice": (["good.fasta", "sub/../good.fasta"], "good.fasta: this input is named twice"),
     "an unknown model": (["good.fasta", "-m", "none"], "none: no such model"),
     "a bad mock": (["good.fasta", "-m", "mock:x"], "mock:x: write mock:DIM or"),
     "a file as model": (["good.fasta", "-m", "table.csv"], "table.csv: a file"),
@@ -208,7 +208,7 @@ def test_the_documented_codes_are_those_of_the_errors() -> None:
 
     codes = {kind.__name__: kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)}
     assert codes == {
-        "HoldfastError": 1, "UsageError": 2, "InputError": 2, "ModelError": 2, "JobChanged": 2,
+        "HoldfastError": 1, "UsageError": 2, "InputError": 2, "ModelError": 2, "JobChanged": 2, "OtherVersion": 2,
         "JobNotFound": 2, "BrokerUnreachable": 1, "JobFailed": 1, "DiskFull": 1, "Damage": 4,
     }  # fmt: skip
 

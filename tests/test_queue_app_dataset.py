@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from queue_app import sources
-from queue_app.dataset import Dataset, Record, digest_inputs, judge
+from queue_app.dataset import Dataset, Record, digest_inputs
 from queue_app.errors import InputError
+from queue_app.inputs import gather
 from queue_app.job import Alphabet
+from queue_app.sources import Input
 
 Write = Callable[[str, str | bytes], Path]
 
@@ -28,9 +28,10 @@ def write(tmp_path: Path) -> Write:
 
 
 def read(*paths: Path, alphabet: Alphabet = "protein", **columns: str) -> list[Record]:
-    dataset = Dataset(paths, alphabet=alphabet, **columns)  # type: ignore[arg-type]
-    dataset.check()
-    return list(dataset)
+    with gather(paths, paths[0].parent / "piped") as files:
+        dataset = Dataset(files, alphabet=alphabet, **columns)  # type: ignore[arg-type]
+        dataset.check()
+        return list(dataset)
 
 
 def pairs(*paths: Path, alphabet: Alphabet = "protein", **columns: str) -> list[tuple[str, str]]:
@@ -106,7 +107,8 @@ def test_ordinals_run_on_over_all_inputs(write: Write) -> None:
 
 
 def test_repeated_ids_and_sequences_are_kept_and_counted(write: Write) -> None:
-    dataset = Dataset([write("a.fasta", ">a\nMK\n>a\nMKV\n>b\nMK\n>c\nmk\n")], alphabet="protein")
+    path = write("a.fasta", ">a\nMK\n>a\nMKV\n>b\nMK\n>c\nmk\n")
+    dataset = Dataset([Input(path, path)], alphabet="protein")
     assert [record.id for record in dataset] == ["a", "a", "b", "c"]
     counts = dataset.counts
     assert (counts.num_records, counts.num_duplicate_ids, counts.num_duplicate_sequences) == (4, 1, 2)
@@ -114,38 +116,14 @@ def test_repeated_ids_and_sequences_are_kept_and_counted(write: Write) -> None:
 
 def test_the_digest_of_what_was_parsed_is_that_of_the_file(write: Write) -> None:
     paths = [write("a.fasta", FASTA), write("b.fasta.gz", gzip.compress(FASTA.encode()))]
-    dataset = Dataset(paths, alphabet="protein")
+    files = [Input(path, path) for path in paths]
+    dataset = Dataset(files, alphabet="protein")
     assert len(list(dataset)) == 4
-    assert dataset.inputs == digest_inputs(paths)
+    assert dataset.inputs == digest_inputs(files)
     assert len({file.digest for file in dataset.inputs}) == 2
 
 
 # ---- records that cannot be embedded
-
-
-@pytest.mark.parametrize(
-    ("alphabet", "raw", "sequence", "problem"),
-    [
-        ("protein", "mkv*", "MKV", None),
-        ("protein", "MKBXZUOJ", "MKBXZUOJ", None),
-        ("protein", "", "", "empty"),
-        ("protein", "*", "", "empty"),
-        ("protein", "MK*V", "MK*V", "illegal letter '*' at position 3"),
-        ("protein", "MK4", "MK4", "illegal letter '4' at position 3"),
-        ("protein", "MKß", "MKß", "illegal letter 'ß'"),
-        ("protein", " mk v\t\r", "MKV", None),
-        ("dna", "acgtnry", "ACGTNRY", None),
-        ("dna", "ACGE", "ACGE", "illegal letter 'E'"),
-        ("text", " as it stands ", " as it stands ", None),
-        ("text", " \t", " \t", "empty"),
-    ],
-)
-def test_a_record_is_judged_by_its_alphabet(
-    alphabet: Alphabet, raw: str, sequence: str, problem: str | None
-) -> None:
-    judged, found = judge(raw, alphabet)
-    assert judged == sequence
-    assert found == problem if problem is None else found is not None and problem in found
 
 
 def test_a_bad_record_keeps_its_place_and_says_why(write: Write) -> None:
@@ -161,8 +139,8 @@ NOT_AN_INPUT = [
     ("a.fasta", b">a\nMK\0V\n", "binary"),
     ("a.fasta", bytes(range(128, 256)) * 64, "FASTA|binary"),
     ("a.txt", b"caf\xe9\n", "UTF-8"),
-    ("a.fasta.gz", gzip.compress(FASTA.encode() * 500)[:-20], "gzip file is cut off"),
-    ("a.fasta.gz", gzip.compress(FASTA.encode())[:-8] + b"\0" * 8, "gzip file is cut off or damaged"),
+    ("a.fasta.gz", gzip.compress(FASTA.encode() * 500)[:-20], "gzip archive is cut off"),
+    ("a.fasta.gz", gzip.compress(FASTA.encode())[:-8] + b"\0" * 8, "gzip archive is cut off or damaged"),
     ("a.csv", "id\nx\n", "no column of sequences"),
     ("a.csv", "id,seq\nx,MKV\ny\n", "line 3: 1 fields"),
     ("a.csv", 'id,seq\nx,"MKV\ny,MK\n', "line"),
@@ -173,7 +151,7 @@ NOT_AN_INPUT = [
     ("a.jsonl", "[" * 100_000, "line 1: not JSON"),
     ("a.jsonl", "[1]\n", "line 1: not a JSON object"),
     ("a.jsonl", '{"id": 1, "seq": 5}\n', "line 1: 'seq' is not a string"),
-    ("a.xyz", "id seq\n", "no other format"),
+    ("a.xyz", "id seq\n", "neither its name nor its first letter"),
     ("a.fasta", "", "empty file"),
 ]
 
@@ -199,19 +177,6 @@ def test_a_missing_column_names_those_that_are_there(write: Write) -> None:
         read(write("a.csv", "id,seq\na,MK\n"), sequence_column="residues")
 
 
-def test_two_inputs_of_one_name_are_refused(write: Write, tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    with pytest.raises(InputError, match="same name"):
-        read(write("a.fasta", FASTA), write("sub/a.fasta", FASTA))
-
-
-def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
-        read(tmp_path / "none.fasta")
-    with pytest.raises(InputError, match="a directory"):
-        read(tmp_path)
-
-
 def test_an_absurd_line_is_refused_before_it_fills_the_memory(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,20 +184,3 @@ def test_an_absurd_line_is_refused_before_it_fills_the_memory(
     bomb = gzip.compress(b">a\n" + b"A" * (8 << 20))
     with pytest.raises(InputError, match="line 2 is longer than 1 MiB"):
         read(write("a.fasta.gz", bomb))
-
-
-@given(
-    st.lists(
-        st.tuples(st.text("abc123", min_size=1), st.text("ACDEFGHIKLMNPQRSTVWY", min_size=1)), min_size=1
-    )
-)
-def test_whatever_was_written_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory, written: list[tuple[str, str]]
-) -> None:
-    home = tmp_path_factory.mktemp("round")
-    (home / "a.fasta").write_text("".join(f">{name}\n{sequence}\n" for name, sequence in written))
-    (home / "a.jsonl").write_text(
-        "".join(json.dumps({"id": name, "seq": sequence}) + "\n" for name, sequence in written)
-    )
-    assert pairs(home / "a.fasta") == written
-    assert pairs(home / "a.jsonl") == written

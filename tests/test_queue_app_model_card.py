@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from queue_app.errors import ModelError
 from queue_app.model_card import describe_model
+from queue_app.model_files import bases_of
 
 ESM2 = {"model_type": "esm", "hidden_size": 320, "max_position_embeddings": 1026}
 BERT = {"model_type": "bert", "hidden_size": 384, "max_position_embeddings": 512}
@@ -31,6 +32,15 @@ def test_an_esm2_directory_says_what_the_queue_must_know(tmp_path: Path) -> None
     card = describe_model(str(model(tmp_path / "esm2", ESM2)))
     assert (card.name, card.family, card.dim, card.max_length) == ("esm2", "esm2", 320, 1022)
     assert (card.alphabet, card.pool, card.num_parameters) == ("protein", "mean", 22)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "alphabet"), [(("A", "TTA", "GC"), "dna"), (("A", "UUA", "GC"), "rna"), (("A", "E"), None)]
+)
+def test_a_tokenizer_of_bases_says_whose_they_are(tokens: tuple[str, ...], alphabet: str | None) -> None:
+    vocabulary = {"[UNK]": 0, **{token: number for number, token in enumerate(tokens, start=1)}}
+    special = [{"content": "[UNK]", "special": True}]
+    assert bases_of({"model": {"vocab": vocabulary}, "added_tokens": special}) == alphabet
 
 
 def test_a_sentence_transformer_keeps_its_own_limit_and_pooling(tmp_path: Path) -> None:

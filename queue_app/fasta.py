@@ -1,0 +1,69 @@
+"""FASTA and FASTQ, line by line: lines end as on any system, and ids are UTF-8 whatever the locale says."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from queue_app.errors import InputError
+from queue_app.sources import Pairs, Source
+from queue_app.tables import Columns
+
+SHOWN_CHARACTERS = 40
+COMMENTS = "#;"
+
+
+def read_fasta(source: Source, columns: Columns) -> Pairs:
+    """The id is the header up to the first blank, as in Biopython. Lines from # or ; on are comments."""
+    header: str | None = None
+    letters: list[str] = []
+    for number, line in enumerate(source.text(newline=None), start=1):
+        line = line.strip()
+        first = line[:1]
+        if first == ">":
+            if header is not None:
+                yield _id(header), "".join(letters)
+            header, letters = line, []
+        elif first and first not in COMMENTS:
+            if header is None:
+                what = f"not FASTA: a record begins with >, here stands {_show(line)}"
+                raise _refusal(source, number, what)
+            letters.append(line)
+    if header is not None:
+        yield _id(header), "".join(letters)
+
+
+def read_fastq(source: Source, columns: Columns) -> Pairs:
+    """Four lines a record; the qualities are checked for their number and left out. The id as in FASTA."""
+    lines = enumerate((line.strip() for line in source.text(newline=None)), start=1)
+    for number, header in lines:
+        if not header:
+            continue
+        if not header.startswith("@"):
+            what = f"not FASTQ: a record begins with @, here stands {_show(header)}"
+            raise _refusal(source, number, what)
+        yield _id(header), _sequence(source, number, header, lines)
+
+
+def _sequence(source: Source, number: int, header: str, lines: Iterator[tuple[int, str]]) -> str:
+    rest = [line for _, line in islice(lines, 3)]
+    if len(rest) < 3:
+        raise _refusal(source, number, "cut off: the last record has less than four lines")
+    sequence, plus, qualities = rest
+    if plus not in ("+", f"+{header[1:]}"):
+        what = f"not FASTQ: the third line of a record is a +, here stands {_show(plus)}"
+        raise _refusal(source, number + 2, what)
+    if len(qualities) != len(sequence):
+        raise _refusal(source, number, f"a record of {len(sequence)} letters and {len(qualities)} qualities")
+    return sequence
+
+
+def _id(header: str) -> str:
+    words = header[1:].split(None, 1)
+    return words[0] if words else ""
+
+
+def _refusal(source: Source, line: int, what: str) -> InputError:
+    return InputError(f"{source.name}: line {line}: {what}")
+
+
+def _show(line: str) -> str:
+    return repr(line if len(line) <= SHOWN_CHARACTERS else line[:SHOWN_CHARACTERS] + "…")
