@@ -20,12 +20,23 @@ import pyarrow as pa
 import xxhash
 
 from checkpoint.records import DoneRecord, QuarantineEntry
+from queue_app.card import RunCard, make_card
+from queue_app.card_text import card_markdown
 from queue_app.done import read_done
 from queue_app.durable import file_digest, room_for, write_durably
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.job import Job, JobDir, Shard
 from queue_app.lock import FileLock
-from queue_app.outputs import OUTPUTS, Results, exported, files_of, meta_path, one_line, output_format
+from queue_app.outputs import (
+    OUTPUTS,
+    Results,
+    card_paths,
+    exported,
+    files_of,
+    meta_path,
+    one_line,
+    output_format,
+)
 from queue_app.results import as_matrix, iter_result
 
 VERSIONS_OF = ("holdfast", "torch", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
@@ -41,6 +52,7 @@ class ExportReport:
     num_quarantined: int
     output_digest: str
     seconds: float
+    card: RunCard
 
 
 def check_output(output: Path) -> None:
@@ -82,13 +94,13 @@ def export(job: Job, job_dir: JobDir, output: Path) -> ExportReport:
         content = _Content(job, job_dir, done)
         with room_for(output):
             OUTPUTS[output_format(output)](output, content)
-            _write_companions(job, output, content, done)
+            card = _write_companions(job, job_dir, output, content, done)
     finally:
         lock.release()
     quarantined = job.counts.num_records - content.num_rows
     seconds = time.monotonic() - started
     return ExportReport(
-        output, job.counts.num_records, content.num_rows, quarantined, content.digest, seconds
+        output, job.counts.num_records, content.num_rows, quarantined, content.digest, seconds, card
     )
 
 
@@ -162,15 +174,34 @@ def provenance(job: Job, num_embedded: int) -> dict[str, str]:
     }
 
 
-def _write_companions(job: Job, output: Path, content: Results, done: list[DoneRecord]) -> None:
-    """quarantine.tsv, then meta.json: its being there says that everything else is."""
+def _write_companions(
+    job: Job, job_dir: JobDir, output: Path, content: Results, done: list[DoneRecord]
+) -> RunCard:
+    """quarantine.tsv and the run card, then meta.json: its being there says that everything else is."""
     quarantine = sorted((entry for record in done for entry in record.quarantine), key=lambda e: e.ordinal)
     listed = output.with_name(output.name + ".quarantine.tsv")
     if quarantine:
         write_durably(listed, "".join(_tsv_lines(quarantine)).encode())
     else:
         listed.unlink(missing_ok=True)
+    card = make_card(
+        job,
+        job_dir,
+        output,
+        content_digest=content.digest,
+        num_embedded=content.num_rows,
+        quarantine=quarantine,
+        versions=_versions(),
+    )
+    markdown, data = card_paths(output)
+    write_durably(markdown, card_markdown(card).encode())
+    write_durably(data, json.dumps(card.as_json(), indent=1).encode())
     write_durably(meta_path(output), json.dumps(_meta(job, output, content), indent=1).encode())
+    return card
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
 
 
 def _tsv_lines(entries: list[QuarantineEntry]) -> Iterator[str]:
@@ -206,7 +237,7 @@ def _meta(job: Job, output: Path, content: Results) -> dict[str, Any]:
         "model": asdict(job.model),
         "options": asdict(job.options),
         "inputs": [asdict(file) for file in job.inputs],
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}},
+        "versions": _versions(),
         "host": socket.gethostname(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

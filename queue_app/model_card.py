@@ -118,6 +118,9 @@ def _directory(path: Path, ref: str) -> ModelCard:
         num_parameters=num_parameters,
         alphabet="protein" if family == "esm2" else "dna" if is_of_bases(tokenizer) else "text",
         pool="mean" if family == "esm2" else _pool(files),
+        # As gpu_tasks/models/directory.py loads them.
+        pool_special=family == "mosaic" or (family != "esm2" and bool(files.modules)),
+        normalize=family != "esm2" and "Normalize" in files.modules,
     )
 
 

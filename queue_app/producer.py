@@ -174,7 +174,7 @@ def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
 
 def _install(job: Job, incoming: JobDir, job_dir: JobDir) -> None:
     """Put what was read in its place; it is a job once job.json stands."""
-    for path in (job_dir.shards, job_dir.results, job_dir.path / "done"):
+    for path in (job_dir.shards, job_dir.results, job_dir.history, job_dir.path / "done"):
         shutil.rmtree(path, ignore_errors=True)
     incoming.shards.rename(job_dir.shards)
     job_dir.held.unlink(missing_ok=True)
