@@ -19,13 +19,13 @@ from rich.text import Text
 from queue_app.events import Event, EventKind
 from queue_app.figures import Figures
 from queue_app.monitor import Snapshot, WorkerView
-from queue_app.words import bytes_text, duration, percent
+from queue_app.words import duration, percent
 
 EVENTS_SHOWN = 5
 LINES_BESIDE_WORKERS = 16
 """What the view needs of a terminal's height beside the workers: bar, headings, events, and what was said."""
 BAR_COLUMNS = 40
-SHARD_COLUMNS = 28
+SHARD_COLUMNS = 26
 FIGURES_KEPT_SECONDS = 5.0
 STATE_STYLES = {"done": "bold green", "failed": "bold red", "cancelled": "bold red", "paused": "bold yellow"}
 EVENT_STYLES = {
@@ -125,11 +125,12 @@ def _rates(now: Snapshot, seconds: float) -> Text:
 def _workers(workers: Sequence[WorkerView], most: int) -> Table:
     with_gpu = any(worker.figures and worker.figures.gpu_memory_bytes for worker in workers)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("worker", no_wrap=True)
-    table.add_column("device", no_wrap=True)
+    # The one column that may break is the one that gives way where the terminal is narrow.
+    table.add_column("worker", overflow="ellipsis")
+    table.add_column("device", no_wrap=True, min_width=6)
     table.add_column("shard", no_wrap=True, min_width=SHARD_COLUMNS)
     for name in ("seq/s", "tokens/s", "fill", "wait", *(("GPU", "memory") if with_gpu else ())):
-        table.add_column(name, justify="right", no_wrap=True, min_width=5)
+        table.add_column(name, justify="right", no_wrap=True, min_width=max(len(name), 4))
     shown = workers if len(workers) <= most else workers[: most - 1]
     for worker in shown:
         table.add_row(worker.name, worker.device, _shard(worker), *_figures(worker, with_gpu))
@@ -159,7 +160,7 @@ def _figures(worker: WorkerView, with_gpu: bool) -> list[str]:
     ]
     if with_gpu:
         used, total = figures.gpu_memory_bytes, figures.gpu_memory_total_bytes
-        memory = f"{bytes_text(used)} of {bytes_text(total)}" if used and total else ""
+        memory = f"{used / 1e9:.0f}/{total / 1e9:.0f} GB" if used and total else ""
         shown += [percent(figures.gpu_share), memory]
     return shown
 
@@ -167,13 +168,14 @@ def _figures(worker: WorkerView, with_gpu: bool) -> list[str]:
 # ---- what happened
 
 
-def _events(events: Sequence[Event]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis")
+def _events(events: Sequence[Event]) -> Group:
+    lines = [_event(event) for event in events[-EVENTS_SHOWN:]]
     if len(events) > EVENTS_SHOWN:
-        table.add_row("", Text(f"{len(events) - EVENTS_SHOWN} earlier events", style="dim"))
-    for event in events[-EVENTS_SHOWN:]:
-        at = datetime.fromtimestamp(event.time).strftime("%H:%M:%S")
-        table.add_row(at, Text(event.text, style=EVENT_STYLES.get(event.kind, "cyan")))
-    return table
+        lines.insert(0, Text(f"{len(events) - EVENTS_SHOWN} earlier events", style="dim"))
+    return Group(*lines)
+
+
+def _event(event: Event) -> Text:
+    at = datetime.fromtimestamp(event.time).strftime("%H:%M:%S")
+    text = (event.text, EVENT_STYLES.get(event.kind, "cyan"))
+    return Text.assemble((at, "dim"), "  ", text, no_wrap=True, overflow="ellipsis")
