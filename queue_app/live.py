@@ -25,7 +25,7 @@ EVENTS_SHOWN = 5
 LINES_BESIDE_WORKERS = 16
 """What the view needs of a terminal's height beside the workers: bar, headings, events, and what was said."""
 BAR_COLUMNS = 40
-SHARD_COLUMNS = 26
+SHARD_COLUMNS = 22
 FIGURES_KEPT_SECONDS = 5.0
 STATE_STYLES = {"done": "bold green", "failed": "bold red", "cancelled": "bold red", "paused": "bold yellow"}
 EVENT_STYLES = {
@@ -126,7 +126,7 @@ def _workers(workers: Sequence[WorkerView], most: int) -> Table:
     with_gpu = any(worker.figures and worker.figures.gpu_memory_bytes for worker in workers)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     # The one column that may break is the one that gives way where the terminal is narrow.
-    table.add_column("worker", overflow="ellipsis")
+    table.add_column("worker", overflow="ellipsis", min_width=6)
     table.add_column("device", no_wrap=True, min_width=6)
     table.add_column("shard", no_wrap=True, min_width=SHARD_COLUMNS)
     for name in ("seq/s", "tokens/s", "fill", "wait", *(("GPU", "memory") if with_gpu else ())):
@@ -143,7 +143,7 @@ def _shard(worker: WorkerView) -> RenderableType:
     if worker.shard is None:
         return Text(" idle", style="dim")
     line = Table.grid(padding=(0, 1))
-    bar = ProgressBar(total=max(worker.shard_total, 1), completed=worker.shard_done, width=12)
+    bar = ProgressBar(total=max(worker.shard_total, 1), completed=worker.shard_done, width=8)
     line.add_row(f"{worker.shard:>5}", bar, f"{worker.shard_done:,}/{worker.shard_total:,}")
     return line
 

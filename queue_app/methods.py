@@ -85,11 +85,9 @@ def _vectors(model: ModelCard, options: EmbedOptions) -> str:
     if model.family == "mock":
         return f"Each vector has {model.dim:,} dimensions and is stored as {options.store_dtype}."
     pooled = POOLED.get(options.pool, f"the last layer's hidden states, pooled by '{options.pool}'")
-    unit = ", scaled to unit length," if model.normalize else ""
-    return (
-        f"Each is represented by {pooled.format(tokens=_tokens(model))}{unit} as a vector of "
-        f"{model.dim:,} dimensions, stored as {options.store_dtype}."
-    )
+    unit = "scaled to unit length and " if model.normalize else ""
+    vector = f"a vector of {model.dim:,} dimensions, {pooled.format(tokens=_tokens(model))}"
+    return f"Each is represented by {vector}. Vectors were {unit}stored as {options.store_dtype}."
 
 
 def _tokens(model: ModelCard) -> str:

@@ -54,7 +54,7 @@ class PlainView:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._next = 0.0
-        self._told: frozenset[Event] | None = None
+        self._told: set[Event] | None = None
         self._retried = ""
 
     def say(self, text: str) -> None:
@@ -69,15 +69,16 @@ class PlainView:
 
     def _new(self, now: Snapshot) -> Iterator[Event]:
         """What happened since the last snapshot; the first one's events are those of an earlier run."""
-        told = frozenset(now.events) if self._told is None else self._told
-        self._told = frozenset(now.events)
+        if self._told is None:
+            self._told = set(now.events)
         if not now.trouble:
             self._retried = ""
         for event in now.events:
-            if event not in told and event.text != self._retried:
-                # An attempt that fails again and again says the same each time.
+            # An attempt that fails again and again says the same each time.
+            if event not in self._told and event.text != self._retried:
                 self._retried = event.text if event.kind is EventKind.RETRIED else self._retried
                 yield event
+        self._told.update(now.events)
 
 
 def progress_line(now: Snapshot) -> str:
