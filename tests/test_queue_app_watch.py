@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -18,8 +19,6 @@ from waiting import wait_for
 
 from queue_app.cli_output import watched
 from queue_app.errors import UsageError
-from queue_app.events import EventKind
-from queue_app.lookup import snapshots
 from queue_app.view import PlainView
 from queue_app.watch import exit_code, watch
 
@@ -27,6 +26,7 @@ NUM_RECORDS = 200
 JOB = ["-m", "mock:16,delay_ms=40", "--toks-per-batch", "512", "--commit-seconds", "0.2", "--shards", "2"]
 """Of two shards one is always in hand, however long it takes to get the other."""
 CPU = ["--device", "cpu", "--workers", "1"]
+TOLD = ("worker cpu0 died and was started again", "taken back from cpu0@")
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,10 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Watched:
         # Within: on a crowded machine the command comes too late.
         watching = WatchAside(output)
         kill_tree(seen["workers"][0]["pid"])
-        wait_for(lambda: both_told(job_dir), "the worker's death to be told")
-        wait_for(lambda: "taken back" in watching.stream.getvalue(), "the watch to tell of it")
+        printed = lines_until_told(first)
+        wait_for(lambda: all(told in watching.stream.getvalue() for told in TOLD), "the watch to tell it too")
         first.kill()
         first.wait()
-        assert first.stdout is not None
-        printed = first.stdout.read()
         second = holdfast(*command, expect=3)
     code = watching.ended.result(timeout=60)
     return Watched(output, printed, second, seen, watching.stream.getvalue(), code)
@@ -85,21 +83,30 @@ class WatchAside:
             self.ended.set_exception(error)
 
 
-def both_told(job_dir: Path) -> bool:
-    (now,) = snapshots(str(job_dir), None)
-    return {EventKind.WORKER, EventKind.RECOVERED} <= {event.kind for event in now.events}
+def lines_until_told(process: subprocess.Popen[str]) -> str:
+    """What the command prints until it has told of the worker's death."""
+    assert process.stdout is not None
+    printed = ""
+    while not all(told in printed for told in TOLD):
+        line = process.stdout.readline()
+        assert line, printed
+        printed += line
+    return printed
 
 
-def test_a_killed_worker_is_told_as_it_happens(job: Watched) -> None:
-    assert "worker cpu0 died and was started again\n" in job.first
-    assert "taken back from cpu0@" in job.first
+def test_a_killed_worker_and_its_shard_are_told_as_it_happens_in_plain_lines(job: Watched) -> None:
+    lines = job.first.splitlines()
+    assert TOLD[0] in lines
+    assert any(
+        re.fullmatch(rf"shard \d+ {TOLD[1]}\S+: its process \d+ on this host is gone", line) for line in lines
+    )
     assert "\x1b" not in job.first
 
 
 def test_who_watches_from_elsewhere_sees_the_same_until_the_end(job: Watched) -> None:
     lines = job.watched.splitlines()
-    assert lines.count("worker cpu0 died and was started again") == 1
-    assert any(line.startswith("shard ") and "taken back from cpu0@" in line for line in lines)
+    assert lines.count(TOLD[0]) == 1
+    assert TOLD[1] in job.watched
     assert lines[-1].startswith(f"done  {NUM_RECORDS + 1}/{NUM_RECORDS + 1} sequences (100%)")
 
 
