@@ -19,7 +19,7 @@ from rich.text import Text
 from queue_app.events import Event, EventKind
 from queue_app.figures import Figures
 from queue_app.monitor import Snapshot, WorkerView
-from queue_app.words import duration, percent
+from queue_app.words import duration, percent, rate
 
 EVENTS_SHOWN = 5
 LINES_BESIDE_WORKERS = 16
@@ -109,9 +109,9 @@ def _headline(now: Snapshot) -> Table:
 def _rates(now: Snapshot, seconds: float) -> Text:
     parts = [f"{duration(seconds)} so far"]
     if now.rate and not now.ended:
-        parts.append(f"{now.rate:,.0f} seq/s")
+        parts.append(f"{rate(now.rate)} seq/s")
     if now.tokens_per_second and not now.ended:
-        parts.append(f"{now.tokens_per_second:,.0f} tokens/s")
+        parts.append(f"{rate(now.tokens_per_second)} tokens/s")
     if now.eta_seconds and not now.ended:
         parts.append(f"{duration(now.eta_seconds)} left")
     if now.quarantined:
@@ -153,8 +153,8 @@ def _figures(worker: WorkerView, with_gpu: bool) -> list[str]:
     if figures is None:
         return []
     shown = [
-        f"{figures.sequences_per_second:,.0f}",
-        f"{figures.tokens_per_second:,.0f}",
+        rate(figures.sequences_per_second),
+        rate(figures.tokens_per_second),
         percent(figures.fill),
         percent(figures.wait_share),
     ]

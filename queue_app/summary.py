@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from queue_app.card import Faults, Throughput
 from queue_app.export import ExportReport
 from queue_app.outputs import card_paths
-from queue_app.words import count, duration, listed
+from queue_app.words import count, duration, listed, rate
 
 
 def print_summary(report: ExportReport) -> None:
@@ -45,8 +45,8 @@ def speed_line(throughput: Throughput) -> str:
     """`12 s at work: 210 seq/s, 15,470 tokens/s, batches filled to 98%`."""
     seconds = throughput.busy_seconds or 0.0
     return (
-        f"{duration(seconds)} at work: {throughput.sequences_per_second:,.0f} seq/s, "
-        f"{throughput.tokens_per_second:,.0f} tokens/s, batches filled to {throughput.fill:.0%}"
+        f"{duration(seconds)} at work: {rate(throughput.sequences_per_second or 0)} seq/s, "
+        f"{rate(throughput.tokens_per_second or 0)} tokens/s, batches filled to {throughput.fill:.0%}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Protocol, TextIO
 
 from queue_app.events import Event, EventKind
 from queue_app.monitor import Snapshot, WorkerView
-from queue_app.words import duration, percent
+from queue_app.words import duration, percent, rate
 
 PLAIN_EVERY_SECONDS = 5.0
 
@@ -119,8 +119,8 @@ def worker_line(worker: WorkerView) -> str:
         return parts[0] + "idle"
     said = [f"shard {worker.shard}", f"{worker.shard_done:,}/{worker.shard_total:,}"]
     if figures := worker.figures:
-        said.append(f"{figures.sequences_per_second:,.0f} seq/s")
-        said.append(f"{figures.tokens_per_second:,.0f} tokens/s")
+        said.append(f"{rate(figures.sequences_per_second)} seq/s")
+        said.append(f"{rate(figures.tokens_per_second)} tokens/s")
         shares = {"fill": figures.fill, "wait": figures.wait_share, "GPU": figures.gpu_share}
         said += [f"{name} {percent(share)}" for name, share in shares.items() if share is not None]
     return parts[0] + ", ".join(said)

@@ -27,6 +27,11 @@ def bytes_text(size_bytes: int) -> str:
     return f"{size:,.0f} {units[0]}" if units[0] == "bytes" else f"{size:,.1f} {units[0]}"
 
 
+def rate(per_second: float) -> str:
+    """`1,204`, and of what is slow one digit more."""
+    return f"{per_second:,.0f}" if per_second >= 10 or not per_second else f"{per_second:.1f}"
+
+
 def count(number: int, noun: str) -> str:
     """`1 shard`, `2 shards`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
