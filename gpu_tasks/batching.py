@@ -114,6 +114,17 @@ class BatchPlan:
         """How many records have their last segment in this batch, copies counted. Over all batches: all."""
         return int(self._completed[batch_idx])
 
+    def tokens_of(self, batch_idx: int) -> int:
+        """How many tokens a batch has, special ones included."""
+        lengths = self._segments.lengths[self._rows(batch_idx)]
+        return int(lengths.sum()) + len(lengths) * (len(self.prefix) + len(self.suffix))
+
+    @property
+    def num_long(self) -> int:
+        """How many records are longer than a segment may be, whatever became of them."""
+        _, counts = np.unique(self._segments.ordinals, return_counts=True)
+        return int((counts > 1).sum()) + self.num_truncated + len(self.too_long)
+
     def batch(self, batch_idx: int) -> TokenBatch:
         """Assemble one batch. Raises IndexError when the plan has no such batch."""
         segments = self._segments.take(self._rows(batch_idx))

@@ -8,7 +8,7 @@ on from there.
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ from gpu_tasks.windows import combine_windows, join_windows
 from queue_app.done import read_done
 from queue_app.durable import file_digest, write_durably
 from queue_app.errors import Damage
+from queue_app.figures import Pace
+from queue_app.history import AttemptLog
 from queue_app.job import Job, JobDir
 from queue_app.readouts import column_names
 from queue_app.results import write_result
@@ -43,7 +45,8 @@ class ShardRun:
     """Everything that one attempt at a shard needs.
 
     `report` is called with what is committed, from the commit thread; `should_stop` is asked before
-    each batch; `load_exact` loads the same model in float32, for what is not finite otherwise.
+    each batch; `load_exact` loads the same model in float32, for what is not finite otherwise. `pace` counts
+    what is computed, `history` keeps what the attempt went through.
     """
 
     job: Job
@@ -54,6 +57,8 @@ class ShardRun:
     report: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     load_exact: Callable[[], EmbeddingModel] | None = None
+    pace: Pace = field(default_factory=Pace)
+    history: AttemptLog | None = None
 
     @property
     def label(self) -> str:
@@ -71,8 +76,12 @@ class ShardRun:
             Damage: the shard's file is not the one that was submitted.
             DiskFull: no room for the next commit; what is committed stays.
         """
+        self._note()
         records = read_shard(self.job_dir.shard(self.lease.shard.index), self.lease.shard)
         plan = self.plan(records)
+        self._note(
+            num_tokens=plan.num_tokens, num_batches=plan.num_batches, num_long=plan.num_long, fill=plan.fill
+        )
         with CheckpointStore.open(
             self.store_path,
             job_digest=bytes.fromhex(self.job.digest),
@@ -94,6 +103,10 @@ class ShardRun:
         keep = self.config.keep_checkpoints
         if not (self.job.run.keep_checkpoints if keep is None else keep):
             CheckpointStore.discard(self.store_path)
+
+    def _note(self, **news: float) -> None:
+        if self.history is not None:
+            self.history.note(**news)
 
     # ---- planning
 
@@ -122,6 +135,7 @@ class ShardRun:
         def note_commit(batches: Sequence[int]) -> None:
             committed.update(batches)
             self.report(committed_progress(plan, committed, len(quarantined), rejected))
+            self._note()
             log.info("committed %s batches=%s", self.label, ",".join(map(str, sorted(batches))))
 
         log.info(
@@ -141,6 +155,7 @@ class ShardRun:
             should_stop=self.should_stop,
             exact=self._exact_runner if self.load_exact else None,
         )
+        self.pace.begin(plan.fill)
         with self._writer(store, note_commit) as writer, contextlib.closing(run.results()) as results:
             for result in results:
                 bad = self._with_twins(records, [
@@ -149,6 +164,8 @@ class ShardRun:
                 ])  # fmt: skip
                 quarantined.update(entry.ordinal for entry in bad)
                 writer.put(as_block(result), bad)
+                sequences, tokens = plan.num_completed(result.batch_idx), plan.tokens_of(result.batch_idx)
+                self.pace.add(sequences, tokens, runner.timings.wait)
         log.info("inference %s %s", self.label, runner.timings)
         log.info("checkpoints %s %s", self.label, writer.times)
         flight.rest()

@@ -9,7 +9,9 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,12 +22,16 @@ from checkpoint import CheckpointStore
 from checkpoint.errors import StaleToken
 from checkpoint.records import DoneRecord
 from gpu_tasks.errors import DeviceUnavailable, ModelLoadError, NumericsDeviate, is_device_lost
+from gpu_tasks.gpu_load import gpu_load
 from gpu_tasks.models import EmbeddingModel, load_model
 from gpu_tasks.watch import device_name, is_exact, load_reference, note_begun, watch_canary
 from queue_app.broker import TRANSIENT, client
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
+from queue_app.devices import processor_name
 from queue_app.errors import Damage, HoldfastError, JobNotFound, ModelError
+from queue_app.figures import Figures, Pace
 from queue_app.heartbeat import Heartbeat
+from queue_app.history import Attempt, AttemptLog, Outcome
 from queue_app.job import Job, JobDir
 from queue_app.leases import take_away, why_gone
 from queue_app.manifest import CheckpointManifest
@@ -44,6 +50,8 @@ Answer = TypeVar("Answer")
 
 _loaded: dict[tuple[object, ...], EmbeddingModel] = {}
 """At most one model."""
+_pace = Pace()
+"""Of this process, over all its shards."""
 
 
 @worker_process_init.connect
@@ -188,7 +196,10 @@ def work(
     from gpu_tasks.shard_run import ShardRun
 
     config = runtime_config()
-    with Heartbeat(manifest, lease, config.beat_seconds) as heartbeat, pulse.at_work():
+    device = "cpu" if job.model.family == "mock" else device_name(job)
+    history = AttemptLog(directory, new_attempt(lease, device))
+    figures = partial(current_figures, device)
+    with Heartbeat(manifest, lease, config.beat_seconds, figures) as heartbeat, pulse.at_work():
 
         def should_stop() -> bool:
             pulse.beat()  # asked before each batch
@@ -205,26 +216,70 @@ def work(
             load_exact=None
             if is_exact(job)
             else cache(lambda: load_reference(job.model, job.options.pool, job.options.layers)),
+            pace=_pace,
+            history=history,
         )
         try:
             done = run.run()
+            history.note(outcome=outcome_of(done, heartbeat))
         except StaleToken:
+            history.note(outcome=Outcome.LOST)
             log.warning("fenced %s", run.label)
             return "fenced"
         except Damage as error:
             # No other attempt would find better data.
             reason = str(error)
             insist(lambda: manifest.fail(lease, reason))
+            history.fail(reason)
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
+            history.fail(reason)
             if is_device_lost(error):
                 leave_process(reason)
             raise
         if done is None:
             return give_back(manifest, lease, heartbeat)
     return finish(manifest, lease, run, done, heartbeat.progress)
+
+
+def new_attempt(lease: Lease, device: str) -> Attempt:
+    """What is known of an attempt when it begins."""
+    now = time.time()
+    name, torch = hardware_name(device), version("torch")
+    return Attempt(lease.shard.index, lease.token, worker_name(), name, torch, began=now, seen=now)
+
+
+@cache
+def hardware_name(device: str) -> str:
+    """What computes here, as its maker calls it."""
+    if device == "cpu":
+        return processor_name()
+    import torch
+
+    return str(torch.cuda.get_device_name(device))
+
+
+def current_figures(device: str) -> Figures:
+    """This process's pace, and what the driver says of its GPU where there is one."""
+    figures = _pace.figures()
+    load = None if device == "cpu" else gpu_load()
+    if load is None:
+        return figures
+    return replace(
+        figures,
+        gpu_share=load.share,
+        gpu_memory_bytes=load.memory_bytes,
+        gpu_memory_total_bytes=load.memory_total_bytes,
+    )
+
+
+def outcome_of(done: DoneRecord | None, heartbeat: Heartbeat) -> Outcome:
+    """Without a done record the attempt stopped at a batch boundary."""
+    if done is not None:
+        return Outcome.DONE
+    return Outcome.LOST if heartbeat.lost.is_set() else Outcome.STOPPED
 
 
 def give_back(manifest: CheckpointManifest, lease: Lease, heartbeat: Heartbeat) -> str:

@@ -10,7 +10,16 @@ from typing import Annotated
 import typer
 
 from queue_app import cli_options as options
-from queue_app.cli_output import DAMAGED, INTERRUPTED, print_json, print_report, print_state, resumable, say
+from queue_app.cli_output import (
+    DAMAGED,
+    INTERRUPTED,
+    print_json,
+    print_report,
+    print_state,
+    resumable,
+    say,
+    watched,
+)
 from queue_app.errors import HoldfastError
 
 app = typer.Typer(
@@ -139,10 +148,16 @@ def worker(
 @app.command()
 def status(
     job: Annotated[str | None, typer.Argument(help="Job id or directory. Default: every job.")] = None,
+    watch: options.Watch = False,
     as_json: options.Json = False,
     broker: options.Broker = None,
 ) -> None:
-    """How far a job is. Without a server it is read from the job directory."""
+    """How far a job is. Without a server it is read from the job directory.
+
+    With --watch the exit code is that of the job: 0 all embedded, 3 some quarantined, 1 failed or cancelled.
+    """
+    if watch:
+        raise typer.Exit(watched(job, options.named_broker(broker), as_json))
     from queue_app.lookup import snapshots
 
     found = snapshots(job, options.named_broker(broker))

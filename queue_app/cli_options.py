@@ -92,6 +92,9 @@ Broker = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Show it until it ends, or Ctrl-C; the job goes on either way.")
+]
 JobArgument = Annotated[str, typer.Argument(help="Job id, job directory, or output.")]
 JobDirArgument = Annotated[Path, typer.Argument(help="The job directory, or the output it belongs to.")]
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from queue_app.errors import UsageError
+
 if TYPE_CHECKING:
     from queue_app.export import ExportReport
 
@@ -31,24 +33,38 @@ def print_state(job_id: str, state: str) -> None:
 
 
 def print_report(report: "ExportReport", as_json: bool) -> None:
-    from queue_app.view import describe_report
+    from queue_app.summary import print_summary
 
     if as_json:
         print_json(_as_json(report))
     else:
-        print(describe_report(report))
+        print_summary(report)
     if report.num_quarantined:
         raise typer.Exit(QUARANTINED)
 
 
 def _as_json(report: "ExportReport") -> dict[str, Any]:
+    from queue_app.outputs import card_paths
+
     return {
         "output": str(report.output),
         "records": report.num_records,
         "embedded": report.num_embedded,
         "quarantined": report.num_quarantined,
         "digest": report.output_digest,
+        "card": str(card_paths(report.output)[1]),
     }
+
+
+def watched(job: str | None, broker: str | None, as_json: bool) -> int:
+    """Show one job until it has ended; answers its exit code. Raises UsageError when it cannot."""
+    from queue_app.view import open_view
+    from queue_app.watch import exit_code, watch
+
+    if job is None or as_json:
+        raise UsageError("--watch shows one job on a screen: name the job, and leave out --json")
+    with open_view(quiet=False, stream=sys.stdout) as view:
+        return exit_code(watch(job, broker, view))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Which devices this host has, asked without torch: the parent of a worker must never touch CUDA."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -62,6 +63,14 @@ def is_emulated(dtype: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
     flags = [set(flags.split()) for name, _, flags in lines if name.strip() in ("flags", "Features")]
     return bool(flags) and not flags[0] & NATIVE[dtype]
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What the maker calls this host's processor; its architecture where Linux does not know."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    named = [value.strip() for name, _, value in (line.partition(":") for line in lines)
+             if name.strip() == "model name"]  # fmt: skip
+    return named[0] if named else f"{platform.machine()} processor"
 
 
 def num_cores() -> int:

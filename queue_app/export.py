@@ -20,6 +20,8 @@ from typing import Any
 import pyarrow as pa
 
 from checkpoint.records import DoneRecord, QuarantineEntry
+from queue_app.card import RunCard, make_card
+from queue_app.card_text import card_markdown
 from queue_app.content import ContentDigest
 from queue_app.done import read_done
 from queue_app.durable import file_digest, room_for, write_durably
@@ -30,6 +32,7 @@ from queue_app.merge import in_input_order
 from queue_app.outputs import (
     OUTPUTS,
     Results,
+    card_paths,
     check_format,
     exported,
     files_of,
@@ -52,6 +55,7 @@ class ExportReport:
     num_quarantined: int
     output_digest: str
     seconds: float
+    card: RunCard
 
 
 def check_output(output: Path) -> None:
@@ -96,13 +100,13 @@ def export(job: Job, job_dir: JobDir, output: Path, *, h5_layout: H5Layout | Non
         content = _Content(job, job_dir, done, h5_layout)
         with room_for(output):
             OUTPUTS[output_format(output)](output, content)
-            _write_companions(job, output, content, done)
+            card = _write_companions(job, job_dir, output, content, done)
     finally:
         lock.release()
     quarantined = job.counts.num_records - content.num_rows
     seconds = time.monotonic() - started
     return ExportReport(
-        output, job.counts.num_records, content.num_rows, quarantined, content.digest, seconds
+        output, job.counts.num_records, content.num_rows, quarantined, content.digest, seconds, card
     )
 
 
@@ -179,15 +183,34 @@ def provenance(job: Job, num_embedded: int) -> dict[str, str]:
     }
 
 
-def _write_companions(job: Job, output: Path, content: Results, done: list[DoneRecord]) -> None:
-    """quarantine.tsv, then meta.json: its being there says that everything else is."""
+def _write_companions(
+    job: Job, job_dir: JobDir, output: Path, content: Results, done: list[DoneRecord]
+) -> RunCard:
+    """quarantine.tsv and the run card, then meta.json: its being there says that everything else is."""
     quarantine = sorted((entry for record in done for entry in record.quarantine), key=lambda e: e.ordinal)
     listed = output.with_name(output.name + ".quarantine.tsv")
     if quarantine:
         write_durably(listed, "".join(_tsv_lines(quarantine)).encode())
     else:
         listed.unlink(missing_ok=True)
+    card = make_card(
+        job,
+        job_dir,
+        output,
+        content_digest=content.digest,
+        num_embedded=content.num_rows,
+        quarantine=quarantine,
+        versions=_versions(),
+    )
+    markdown, data = card_paths(output)
+    write_durably(markdown, card_markdown(card).encode())
+    write_durably(data, json.dumps(card.as_json(), indent=1).encode())
     write_durably(meta_path(output), json.dumps(_meta(job, output, content), indent=1).encode())
+    return card
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
 
 
 def _tsv_lines(entries: list[QuarantineEntry]) -> Iterator[str]:
@@ -227,7 +250,7 @@ def _meta(job: Job, output: Path, content: Results) -> dict[str, Any]:
         "model": asdict(job.model),
         "options": asdict(job.options),
         "inputs": [asdict(file) for file in job.inputs],
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}},
+        "versions": _versions(),
         "host": socket.gethostname(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -5,9 +5,11 @@ It never stops the work because the server is away: only an answer that the leas
 
 import logging
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 from queue_app.broker import TRANSIENT
+from queue_app.figures import Figures
 from queue_app.manifest import CheckpointManifest
 from queue_app.states import JobState, Lease, Progress
 
@@ -15,12 +17,19 @@ log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Beats every `beat_seconds`, and at once when progress is reported."""
+    """Beats every `beat_seconds`, and at once when progress is reported. `figures` says how fast it goes."""
 
-    def __init__(self, manifest: CheckpointManifest, lease: Lease, beat_seconds: float) -> None:
+    def __init__(
+        self,
+        manifest: CheckpointManifest,
+        lease: Lease,
+        beat_seconds: float,
+        figures: Callable[[], Figures] | None = None,
+    ) -> None:
         self.manifest = manifest
         self.lease = lease
         self.beat_seconds = beat_seconds
+        self.figures = figures
         # Not zero: what the store holds is only known once it was opened, and is no progress then.
         self.progress: Progress | None = None
         self.job_state = JobState.RUNNING
@@ -46,7 +55,8 @@ class Heartbeat:
 
     def _beat(self) -> None:
         try:
-            state = self.manifest.beat(self.lease, self.progress)
+            figures = self.figures() if self.figures else None
+            state = self.manifest.beat(self.lease, self.progress, figures)
         except TRANSIENT as error:
             log.warning(
                 "no heartbeat job=%s shard=%d: %s", self.manifest.job_id, self.lease.shard.index, error

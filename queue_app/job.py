@@ -38,7 +38,8 @@ class ModelCard:
     """What the queue needs to know of a model without loading it.
 
     `digest` is the xxh3-128 (hex) over the model's files; `max_length` counts the tokens of one
-    sequence that fit beside the special tokens; `pool` is the model's own pooling.
+    sequence that fit beside the special tokens; `pool` is the model's own pooling. With `pool_special` the
+    special tokens are pooled with the rest; with `normalize` vectors are brought to unit length.
     """
 
     name: str
@@ -51,6 +52,8 @@ class ModelCard:
     alphabet: Alphabet
     pool: Pool
     num_layers: int = 0
+    pool_special: bool = False
+    normalize: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +211,10 @@ class JobDir:
     @property
     def results(self) -> Path:
         return self.path / "results"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history"
 
     @property
     def shards(self) -> Path:

@@ -35,6 +35,11 @@ def samples(job_id: str) -> str:
     return f"holdfast:{{{job_id}}}:samples"
 
 
+def events(job_id: str) -> str:
+    """list: "<server time> <kind> <text>", newest first (events.py)"""
+    return f"holdfast:{{{job_id}}}:events"
+
+
 def canary(job_id: str) -> str:
     """hash: "<subject>|<device>" and "<subject>|golden" -> the canary's vectors; expires, can be rebuilt"""
     return f"holdfast:{{{job_id}}}:canary"

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from queue_app.coordinator import POLL_SECONDS, GPUProcessCoordinator
 from queue_app.devices import cpu_workers_of, default_cpu_workers, is_emulated
 from queue_app.done import finished_shards
 from queue_app.errors import Damage, DiskFull, JobFailed, UsageError
+from queue_app.events import EventKind, publish
 from queue_app.export import ExportReport, check_output, export
+from queue_app.history import CommandLog
 from queue_app.job import H5Layout, Job, JobDir, RunOptions
 from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
@@ -34,7 +36,7 @@ from queue_app.server import EmbeddedServer
 from queue_app.settings import RuntimeConfig
 from queue_app.space import require_local_disk, require_room
 from queue_app.states import JobState
-from queue_app.view import View, trouble_line
+from queue_app.view import View
 
 log = logging.getLogger(__name__)
 
@@ -246,27 +248,36 @@ def _spared(job: Job) -> str:
 
 
 def _watch(run: LocalRun, job: Job, machinery: _Machinery) -> None:
-    """Until the job has ended: keep server and workers up, and show how far it is."""
-    told = ""
+    """Until the job has ended: show how far it is, and keep server and workers up."""
+    history = CommandLog(run.job_dir)
     while True:
-        _keep_up(machinery, run.view)
         now = _look(machinery.client, job.job_id, run.config)
         if now is not None:
             run.view.update(now)
-            if now.trouble and now.trouble != told:
-                run.view.say(trouble_line(now))
-            told = now.trouble
             if now.ended:
                 return _raise_unless_done(machinery.client, job, now)
+        for kind, text in _keep_up(machinery, history):
+            _tell(run, job, machinery, kind, text)
         time.sleep(POLL_SECONDS)
 
 
-def _keep_up(machinery: _Machinery, view: View) -> None:
+def _keep_up(machinery: _Machinery, history: CommandLog) -> Iterator[tuple[EventKind, str]]:
+    """Start again what died, and say so."""
     if machinery.server and not machinery.server.is_running():
         machinery.server.start()
-        view.say("the embedded server died and was started again on its data")
+        history.server_died()
+        yield EventKind.SERVER, "the embedded server died and was started again on its data"
     for line in machinery.workers.restart_dead():
-        view.say(line)
+        history.worker_died()
+        yield EventKind.WORKER, line
+
+
+def _tell(run: LocalRun, job: Job, machinery: _Machinery, kind: EventKind, text: str) -> None:
+    """To everyone who watches the job; the view shows it with the job's next snapshot."""
+    try:
+        publish(machinery.client, job.job_id, kind, text)
+    except TRANSIENT:
+        run.view.say(text)
 
 
 def _look(client: redis.Redis, job_id: str, config: RuntimeConfig) -> Snapshot | None:

@@ -11,18 +11,22 @@
 --            num_records, queue, sent_at, not_before (server time, seconds)
 --            owner, request, token (only ever rises), beat, attempts (without a commit between them)
 --            batches_done, sequences_done, quarantined, error
+--            figures        JSON of the holder's Figures
 -- KEYS[3]  holdfast:{job}:running     set of shard indices
 -- KEYS[4]  holdfast:{job}:quarantine  hash ordinal -> JSON
 -- KEYS[5]  holdfast:{job}:samples     list of "time done", newest first
+-- KEYS[6]  holdfast:{job}:events      list of "time kind text", newest first (events.py)
 -- ARGV[1]  operation; the rest are its arguments, in the order of its function's parameters
 --
 -- Answers are arrays of strings; the first says "ok" or why not. Progress is reported in absolute
 -- numbers, and acquire carries a request id: a call replayed after a lost reply changes nothing.
 
 local job, shard_prefix, running, quarantine, samples = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local events = KEYS[6]
 
 local SAMPLE_EVERY_SECONDS = 2
 local SAMPLES_KEPT = 30
+local EVENTS_KEPT = 50
 
 local function now()
   local time = redis.call('TIME')
@@ -77,6 +81,12 @@ local function sample()
   redis.call('LTRIM', samples, 0, SAMPLES_KEPT - 1)
 end
 
+-- What a person may want to see of a transition.
+local function tell(kind, text)
+  redis.call('LPUSH', events, string.format('%.3f ', now()) .. kind .. ' ' .. text)
+  redis.call('LTRIM', events, 0, EVENTS_KEPT - 1)
+end
+
 local function release_to_pending(index, reason, delay)
   move(index, 'running', 'pending')
   redis.call('HSET', shard_prefix .. index, 'owner', '', 'request', '', 'sent_at', 0,
@@ -93,7 +103,7 @@ function op.add(index, num_records, queue, state, sequences, quarantined)
   local token = string.format('%.0f', now() * 1000)
   redis.call('HSET', key, 'state', state, 'num_records', num_records, 'queue', queue, 'sent_at', 0,
     'not_before', 0, 'owner', '', 'request', '', 'token', token, 'beat', 0, 'attempts', 0,
-    'batches_done', 0, 'sequences_done', 0, 'quarantined', 0, 'error', '')
+    'batches_done', 0, 'sequences_done', 0, 'quarantined', 0, 'error', '', 'figures', '')
   redis.call('HINCRBY', job, state, 1)
   count(index, 0, sequences, quarantined)
   return { 'ok' }
@@ -126,29 +136,34 @@ function op.acquire(index, owner, floor, request, attempt_limit)
   if job_state ~= 'running' then return { job_state } end
   if number(key, 'attempts') >= tonumber(attempt_limit) then
     redis.call('HSET', key, 'error', redis.call('HGET', key, 'error') or '')
+    tell('failed', 'shard ' .. index .. ' given up after ' .. attempt_limit .. ' attempts without progress: '
+      .. redis.call('HGET', key, 'error'))
     move(index, 'pending', 'failed')
     settle()
     return { 'exhausted' }
   end
   local token = string.format('%.0f', math.max(number(key, 'token'), tonumber(floor)) + 1)
   move(index, 'pending', 'running')
-  redis.call('HSET', key, 'owner', owner, 'request', request, 'token', token, 'beat', 0, 'not_before', 0)
+  redis.call('HSET', key, 'owner', owner, 'request', request, 'token', token, 'beat', 0, 'not_before', 0,
+    'figures', '')
   redis.call('HINCRBY', key, 'attempts', 1)
   return { 'ok', token }
 end
 
--- Still alive, and so far (without counts: not known yet). The answer carries the job's state: pause and
+-- Still alive, at this pace, and so far (without counts: not known yet). The answer carries the job's state: pause and
 -- cancel reach the holder so.
-function op.beat(index, token, batches, sequences, quarantined)
+function op.beat(index, token, figures, batches, sequences, quarantined)
   if not holds(index, token) then return { 'lost' } end
   redis.call('HINCRBY', shard_prefix .. index, 'beat', 1)
+  redis.call('HSET', shard_prefix .. index, 'figures', figures)
   if batches then count(index, batches, sequences, quarantined) end
   sample()
   return { 'ok', redis.call('HGET', job, 'state') }
 end
 
--- Refuses unless every record of the shard is accounted for: embedded + quarantined = read.
-function op.complete(index, token, batches, sequences, quarantined, ...)
+-- Refuses unless every record of the shard is accounted for: embedded + quarantined = read. `set_aside` tells
+-- of the records that were quarantined; empty when there are none.
+function op.complete(index, token, batches, sequences, quarantined, set_aside, ...)
   local key = shard_prefix .. index
   local replayed = redis.call('HGET', key, 'state') == 'done' and redis.call('HGET', key, 'token') == token
   if not replayed then
@@ -162,6 +177,7 @@ function op.complete(index, token, batches, sequences, quarantined, ...)
     redis.call('HSET', key, 'error', '')
     local entries = { ... }
     for i = 1, #entries, 2 do redis.call('HSET', quarantine, entries[i], entries[i + 1]) end
+    if set_aside ~= '' then tell('quarantined', 'shard ' .. index .. ': ' .. set_aside) end
     settle()
   end
   return { 'ok', redis.call('HGET', job, 'state'), redis.call('HGET', job, 'export_by') or '' }
@@ -175,6 +191,7 @@ function op.release(index, token, reason, delay, spent)
     redis.call('HSET', key, 'attempts', math.max(0, number(key, 'attempts') - 1))
   else
     redis.call('HSET', job, 'trouble', 'shard ' .. index .. ': ' .. reason)
+    tell('retried', 'tried again: shard ' .. index .. ': ' .. reason)
   end
   release_to_pending(index, reason, delay)
   return { 'ok' }
@@ -183,6 +200,7 @@ end
 function op.fail(index, token, reason)
   if not holds(index, token) then return { 'lost' } end
   redis.call('HSET', shard_prefix .. index, 'error', reason)
+  tell('failed', 'shard ' .. index .. ' given up: ' .. reason)
   move(index, 'running', 'failed')
   settle()
   return { 'ok' }
@@ -192,6 +210,8 @@ end
 function op.expire(index, token, beat, reason)
   local key = shard_prefix .. index
   if not holds(index, token) or redis.call('HGET', key, 'beat') ~= beat then return { 'refused' } end
+  local worker = string.match(redis.call('HGET', key, 'owner') or '', '^[^|]*')
+  tell('recovered', 'shard ' .. index .. ' taken back from ' .. worker .. ': ' .. reason)
   release_to_pending(index, reason, 0)
   return { 'ok' }
 end
@@ -202,6 +222,7 @@ function op.reopen(index)
   if redis.call('HGET', key, 'state') ~= 'done' then return { 'refused' } end
   count(index, 0, 0, 0)
   redis.call('HSET', key, 'sent_at', 0, 'attempts', 0)
+  tell('damaged', 'shard ' .. index .. ' is computed again: its result is missing or damaged')
   move(index, 'done', 'pending')
   settle()
   return { 'ok' }

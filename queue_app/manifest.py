@@ -5,7 +5,7 @@ Every change is one call of manifest.lua. Reading is plain hash reads.
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from typing import cast
@@ -14,6 +14,7 @@ import redis
 
 from checkpoint.records import QuarantineEntry
 from queue_app import keys
+from queue_app.figures import Figures
 from queue_app.job import Job, Shard
 from queue_app.states import JobState, JobStatus, Lease, Progress, Refusal, ShardState, ShardStatus
 
@@ -31,6 +32,7 @@ class CheckpointManifest:
             keys.running(job_id),
             keys.quarantine(job_id),
             keys.samples(job_id),
+            keys.events(job_id),
         ]
 
     # ---- the producer's side
@@ -92,10 +94,13 @@ class CheckpointManifest:
             return Lease(shard, int(answer[1]))
         return Refusal(answer[0], tuple(answer[1:]))
 
-    def beat(self, lease: Lease, progress: Progress | None = None) -> JobState | None:
-        """Show that the holder lives and how far it is, once it knows. None: the lease is lost."""
+    def beat(
+        self, lease: Lease, progress: Progress | None = None, figures: Figures | None = None
+    ) -> JobState | None:
+        """Show that the holder lives, its pace, and how far it is, once it knows. None: the lease is lost."""
         counts = () if progress is None else _counts(progress)
-        answer = self._call("beat", lease.shard.index, lease.token, *counts)
+        pace = "" if figures is None else figures.encode()
+        answer = self._call("beat", lease.shard.index, lease.token, pace, *counts)
         return JobState(answer[1]) if answer[0] == "ok" else None
 
     def complete(
@@ -106,8 +111,10 @@ class CheckpointManifest:
         Refused as `lost` when the token is no longer the shard's, as `incomplete` when embedded and
         quarantined records do not add up to the shard's.
         """
-        view = [part for entry in quarantine for part in (str(entry.ordinal), json.dumps(asdict(entry)))]
-        answer = self._call("complete", lease.shard.index, lease.token, *_counts(progress), *view)
+        entries = list(quarantine)
+        view = [part for entry in entries for part in (str(entry.ordinal), json.dumps(asdict(entry)))]
+        counts = _counts(progress)
+        answer = self._call("complete", lease.shard.index, lease.token, *counts, _set_aside(entries), *view)
         if answer[0] == "ok":
             return JobState(answer[1]), answer[2]
         return Refusal(answer[0], tuple(answer[1:]))
@@ -197,7 +204,7 @@ class CheckpointManifest:
         """Remove every key of the job."""
         num_shards = self.client.hget(keys.job(self.job_id), "num_shards")
         shard_keys = [keys.shard(self.job_id, index) for index in range(int(cast("str", num_shards or 0)))]
-        own = [keys.job, keys.running, keys.quarantine, keys.samples, keys.canary, keys.begun]
+        own = [keys.job, keys.running, keys.quarantine, keys.samples, keys.events, keys.canary, keys.begun]
         self.client.delete(*(key(self.job_id) for key in own), *shard_keys)
         self.client.hdel(keys.JOBS, self.job_id)
 
@@ -207,3 +214,11 @@ class CheckpointManifest:
 
 def _counts(progress: Progress) -> tuple[int, int, int]:
     return progress.batches_done, progress.sequences_done, progress.quarantined
+
+
+def _set_aside(entries: Sequence[QuarantineEntry]) -> str:
+    """What a person is told of a shard's quarantined records: how many, and one by name."""
+    if not entries:
+        return ""
+    more = f", and {len(entries) - 1} more" if len(entries) > 1 else ""
+    return f"{entries[0].id} set aside ({entries[0].reason}){more}"

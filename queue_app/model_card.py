@@ -122,6 +122,9 @@ def _directory(path: Path, ref: str) -> ModelCard:
         alphabet="protein" if family == "esm2" else bases_of(tokenizer) or "text",
         pool="mean" if family == "esm2" else _pool(files),
         num_layers=_first(files.config, LAYERS) or 0,
+        # As gpu_tasks/models/directory.py loads them.
+        pool_special=family == "mosaic" or (family != "esm2" and bool(files.modules)),
+        normalize=family != "esm2" and "Normalize" in files.modules,
     )
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import redis
 
 from queue_app.done import read_done
+from queue_app.events import Event, read_events
+from queue_app.figures import Figures
 from queue_app.job import Job, JobDir, Shard
 from queue_app.manifest import CheckpointManifest
 from queue_app.owner import Owner
-from queue_app.states import JobState, JobStatus, ShardState
+from queue_app.states import JobState, JobStatus, ShardState, ShardStatus
 from queue_app.workers import WorkerEntry, live_workers, server_time
 
 RATE_WINDOW_SECONDS = 60.0
@@ -28,6 +30,11 @@ class WorkerView:
     pid: int
     child_pid: int
     shard: int | None
+    shard_done: int = 0
+    """Records of its shard that are committed or set aside, of `shard_total`."""
+    shard_total: int = 0
+    figures: Figures | None = None
+    """What it computes; None while it is idle, and until its shard is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +53,17 @@ class Snapshot:
     workers: tuple[WorkerView, ...] = ()
     trouble: str = ""
     """Why nothing gets on; it is tried again all the same."""
+    events: tuple[Event, ...] = ()
+    """The latest, in the order in which they happened."""
 
     @property
     def ended(self) -> bool:
         return self.state in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of all workers together."""
+        return sum(worker.figures.tokens_per_second for worker in self.workers if worker.figures)
 
     def as_json(self) -> dict[str, Any]:
         """The layout of `status --json`."""
@@ -59,9 +73,11 @@ class Snapshot:
             "sequences": {"total": self.total, "done": self.done, "quarantined": self.quarantined},
             "shards": {"total": self.num_shards, **self.shards},
             "rate": round(self.rate, 3),
+            "tokens_per_second": round(self.tokens_per_second, 3),
             "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
             "workers": [asdict(worker) for worker in self.workers],
             "trouble": self.trouble or None,
+            "events": [asdict(event) for event in self.events],
         }
 
 
@@ -85,6 +101,7 @@ def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> Snaps
         eta_seconds=left / rate if rate else (0.0 if left == 0 else None),
         workers=_workers(manifest, status, live_workers(client, lease_seconds)),
         trouble=status.trouble,
+        events=read_events(client, job_id),
     )
 
 
@@ -100,18 +117,22 @@ def _workers(
     manifest: CheckpointManifest, status: JobStatus, entries: Sequence[WorkerEntry]
 ) -> tuple[WorkerView, ...]:
     running = manifest.shard_statuses(manifest.running()) if status.shards[ShardState.RUNNING] else []
-    holders = {owner.worker: shard.index for shard in running if (owner := Owner.decode(shard.owner))}
-    return tuple(
-        WorkerView(
-            name=entry.name,
-            queue=entry.queue,
-            device=entry.device,
-            host=entry.host,
-            pid=entry.pid,
-            child_pid=entry.child_pid,
-            shard=holders.get(entry.name),
-        )
-        for entry in entries
+    held = {owner.worker: shard for shard in running if (owner := Owner.decode(shard.owner))}
+    return tuple(_worker(entry, held.get(entry.name)) for entry in entries)
+
+
+def _worker(entry: WorkerEntry, shard: ShardStatus | None) -> WorkerView:
+    return WorkerView(
+        name=entry.name,
+        queue=entry.queue,
+        device=entry.device,
+        host=entry.host,
+        pid=entry.pid,
+        child_pid=entry.child_pid,
+        shard=shard.index if shard else None,
+        shard_done=shard.sequences_done + shard.quarantined if shard else 0,
+        shard_total=shard.num_records if shard else 0,
+        figures=shard.figures if shard else None,
     )
 
 

@@ -80,6 +80,11 @@ def meta_path(output: Path) -> Path:
     return output.with_name(output.name + ".meta.json")
 
 
+def card_paths(output: Path) -> tuple[Path, Path]:
+    """The run card, for people and for machines."""
+    return output.with_name(output.name + ".card.md"), output.with_name(output.name + ".card.json")
+
+
 def exported(job: Job) -> dict[str, Any] | None:
     """The meta.json of the job's output; None while it was not written, or belongs to another job."""
     try:

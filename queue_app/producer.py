@@ -222,6 +222,7 @@ def _install(job_dir: JobDir, client: redis.Redis | None) -> None:
     incoming = job_dir.incoming
     if job_dir.job_json.exists():
         forget(job_dir, client)
+    shutil.rmtree(job_dir.history, ignore_errors=True)
     for name in ("shards", "results", "done", "sequences.arrow", "twins.arrow"):
         if (incoming.path / name).exists():
             _remove(job_dir.path / name)

@@ -17,6 +17,7 @@ import redis
 from queue_app import keys
 from queue_app.broker import TRANSIENT
 from queue_app.errors import HoldfastError
+from queue_app.events import EventKind, publish
 from queue_app.job import Job, JobDir
 from queue_app.leases import LeaseWatch, take_away
 from queue_app.manifest import CheckpointManifest
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 ACTING_MILLISECONDS = 5_000
 EXPORT_PATIENCE = 20
+REBUILT = "the server had forgotten the job; it was rebuilt from its directory"
 
 Send = Callable[[CheckpointManifest, str, Mapping[int, str]], None]
 """Sends one message per shard: manifest, job directory, shard index -> queue."""
@@ -115,6 +117,7 @@ class Reconciler:
             queues = live_queues(self.client, job, self.lease_seconds)
             if queues and self._may_act():
                 self.rebuild(job, job_dir, queues)
+                publish(self.client, job.job_id, EventKind.SERVER, REBUILT)
                 log.warning("rebuilt from its directory job=%s dir=%s", job.job_id, job_dir.path)
 
     def _job_ids(self) -> frozenset[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from queue_app.figures import Figures
 from queue_app.job import Shard
 
 
@@ -84,6 +85,9 @@ class ShardStatus:
     sent_at: float
     not_before: float
     error: str
+    num_records: int
+    figures: Figures | None
+    """Of its holder; None until it began to compute."""
 
     @classmethod
     def of(cls, index: int, fields: Mapping[str, str]) -> "ShardStatus":
@@ -102,6 +106,8 @@ class ShardStatus:
             sent_at=float(fields["sent_at"]),
             not_before=float(fields["not_before"]),
             error=fields["error"],
+            num_records=int(fields["num_records"]),
+            figures=Figures.decode(fields.get("figures", "")),
         )
 
 

@@ -1,15 +1,14 @@
-"""What a run looks like: a live bar on a terminal, plain lines every few seconds elsewhere."""
+"""What a run looks like: a live picture on a terminal, plain lines every few seconds elsewhere."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TextIO
 
-from queue_app.monitor import Snapshot
-
-if TYPE_CHECKING:
-    from queue_app.export import ExportReport
+from queue_app.events import Event, EventKind
+from queue_app.monitor import Snapshot, WorkerView
+from queue_app.words import duration, percent, rate
 
 PLAIN_EVERY_SECONDS = 5.0
 
@@ -25,15 +24,20 @@ class View(Protocol):
 
 
 @contextmanager
-def open_view(*, quiet: bool) -> Iterator[View]:
-    """The view that fits: nothing, a terminal's live display, or lines on standard error."""
+def open_view(*, quiet: bool, stream: TextIO | None = None) -> Iterator[View]:
+    """The view that fits: nothing, a terminal's live display, or lines. Without `stream`: standard error."""
+    stream = stream or sys.stderr
     if quiet:
         yield QuietView()
-    elif sys.stderr.isatty():
-        with LiveView() as live:
+    elif stream.isatty():
+        from rich.console import Console
+
+        from queue_app.live import LiveView
+
+        with LiveView(Console(file=stream)) as live:
             yield live
     else:
-        yield PlainView()
+        yield PlainView(stream)
 
 
 class QuietView:
@@ -47,54 +51,34 @@ class QuietView:
 class PlainView:
     """A line when something happens, and every few seconds how far it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
         self._next = 0.0
+        self._told: set[Event] | None = None
+        self._retried = ""
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=self._stream, flush=True)
 
     def update(self, now: Snapshot) -> None:
+        for event in self._new(now):
+            self.say(event.text)
         if time.monotonic() >= self._next or now.ended:
             self._next = time.monotonic() + PLAIN_EVERY_SECONDS
             self.say(progress_line(now))
 
-
-class LiveView:
-    """One bar with rate and time left; messages scroll by above it."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[count]}"),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-        )
-        self._task = self._progress.add_task("starting", total=None, count="", rate="")
-
-    def say(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False)
-
-    def update(self, now: Snapshot) -> None:
-        self._progress.update(
-            self._task,
-            description=f"{now.state}",
-            completed=now.done + now.quarantined,
-            total=now.total,
-            count=f"{now.done + now.quarantined:,}/{now.total:,} sequences",
-            rate=_rate_text(now),
-        )
-
-    def __enter__(self) -> "LiveView":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+    def _new(self, now: Snapshot) -> Iterator[Event]:
+        """What happened since the last snapshot; the first one's events are those of an earlier run."""
+        if self._told is None:
+            self._told = set(now.events)
+        if not now.trouble:
+            self._retried = ""
+        for event in now.events:
+            # An attempt that fails again and again says the same each time.
+            if event not in self._told and event.text != self._retried:
+                self._retried = event.text if event.kind is EventKind.RETRIED else self._retried
+                yield event
+        self._told.update(now.events)
 
 
 def progress_line(now: Snapshot) -> str:
@@ -108,24 +92,11 @@ def progress_line(now: Snapshot) -> str:
     return ", ".join(parts)
 
 
-def trouble_line(now: Snapshot) -> str:
-    """What the user may have to do something about, though nothing is given up yet."""
-    return f"tried again: {now.trouble}"
-
-
 def _rate_text(now: Snapshot) -> str:
     if not now.rate or now.ended:
         return ""
-    left = "" if now.eta_seconds is None else f", {_duration(now.eta_seconds)} left"
+    left = "" if now.eta_seconds is None else f", {duration(now.eta_seconds)} left"
     return f"{now.rate:,.0f} seq/s{left}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def describe(now: Snapshot) -> str:
@@ -134,20 +105,22 @@ def describe(now: Snapshot) -> str:
     if now.quarantined:
         lines.append(f"  {now.quarantined:,} quarantined")
     if now.trouble and not now.ended:
-        lines.append(f"  {trouble_line(now)}")
+        lines.append(f"  tried again: {now.trouble}")
     counts = ", ".join(f"{count} {state}" for state, count in now.shards.items() if count)
     lines.append(f"  shards: {counts}")
-    for worker in now.workers:
-        doing = "idle" if worker.shard is None else f"shard {worker.shard}"
-        lines.append(f"  {worker.name} ({worker.device}, pid {worker.pid}): {doing}")
+    lines += [f"  {worker_line(worker)}" for worker in now.workers]
     return "\n".join(lines)
 
 
-def describe_report(report: "ExportReport") -> str:
-    """What the user sees last: what was written, how much, and what was set aside."""
-    lines = [f"{report.output}: {report.num_embedded:,} of {report.num_records:,} sequences embedded"]
-    if report.num_quarantined:
-        listed = report.output.with_name(report.output.name + ".quarantine.tsv")
-        lines.append(f"{report.num_quarantined:,} quarantined, listed in {listed}")
-    lines.append(f"content digest {report.output_digest}")
-    return "\n".join(lines)
+def worker_line(worker: WorkerView) -> str:
+    """`gpu0@host (cuda:0, pid 712): shard 3, 45/114, 105 seq/s, 7,800 tokens/s, fill 98%, wait 1%`."""
+    parts = [f"{worker.name} ({worker.device}, pid {worker.pid}): "]
+    if worker.shard is None:
+        return parts[0] + "idle"
+    said = [f"shard {worker.shard}", f"{worker.shard_done:,}/{worker.shard_total:,}"]
+    if figures := worker.figures:
+        said.append(f"{rate(figures.sequences_per_second)} seq/s")
+        said.append(f"{rate(figures.tokens_per_second)} tokens/s")
+        shares = {"fill": figures.fill, "wait": figures.wait_share, "GPU": figures.gpu_share}
+        said += [f"{name} {percent(share)}" for name, share in shares.items() if share is not None]
+    return parts[0] + ", ".join(said)

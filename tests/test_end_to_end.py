@@ -306,6 +306,9 @@ def test_enqueued_work_is_done_and_exported_by_workers_alone(
         workers.send_signal(signal.SIGTERM)
         assert workers.wait(timeout=40) == 0
     assert np.load(output).shape == (NUM_RECORDS, 4)
+    card = json.loads((tmp_path / "out.npy.card.json").read_text())
+    assert (card["counts"]["embedded"], card["faults"]["command_starts"]) == (NUM_RECORDS, 0)
+    assert card["throughput"]["num_tokens"] == sum(len(protein(n)) + 2 for n in range(NUM_RECORDS))
 
 
 def test_a_drained_worker_gives_its_shard_back_and_another_goes_on(

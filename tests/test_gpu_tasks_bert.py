@@ -19,6 +19,8 @@ from checkpoints import (
     embed,
     plan_for,
     save_bert,
+    save_esm2,
+    save_mosaic,
     save_roberta,
 )
 from sentence_transformers import SentenceTransformer
@@ -34,6 +36,7 @@ from transformers import (
 
 from gpu_tasks import load_model
 from gpu_tasks.errors import UnsupportedModel
+from gpu_tasks.models.packed import PackedModel
 from queue_app.model_card import describe_model
 
 WORDS = [
@@ -151,6 +154,17 @@ def save_sentence_model(
         str(directory), create_model_card=False
     )
     return directory
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_run_card_says_what_the_model_does_with_special_tokens_and_length(
+    tiny: Path, tmp_path: Path, normalize: bool
+) -> None:
+    saved = save_sentence_model(tiny, tmp_path / "sentence", normalize=normalize)
+    for path in (tiny, saved, save_esm2(tmp_path / "esm2"), save_mosaic(tmp_path / "mosaic")):
+        model, card = load_model(str(path)), describe_model(str(path))
+        assert isinstance(model, PackedModel)
+        assert (card.pool_special, card.normalize) == (model.pool_special, model.normalize)
 
 
 @pytest.mark.parametrize("normalize", [False, True])

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 KNOWN_OF_THE_STORE = {
     "done": {"checkpoint.records"},
+    "card": {"checkpoint.records"},
     "durable": {"checkpoint.files"},
     "export": {"checkpoint.records"},
     "lock": {"checkpoint.files"},

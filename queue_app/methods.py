@@ -1,0 +1,200 @@
+"""The paragraph for a paper's Methods section: what was computed, in plain prose, true of every option.
+
+Each sentence is a function of the job and of what was counted; a sentence that would have nothing to say is
+left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from queue_app.job import EmbedOptions, Job, ModelCard
+from queue_app.readouts import is_ragged, num_vectors
+from queue_app.words import count, listed
+
+NOUNS: Mapping[str, str] = {
+    "protein": "protein sequence",
+    "dna": "nucleotide sequence",
+    "rna": "nucleotide sequence",
+    "text": "text",
+}
+POOLED: Mapping[str, str] = {
+    "mean": "the mean of {states} over {tokens}",
+    "max": "the element-wise maximum of {states} over {tokens}",
+    "cls": "{state} of the first token",
+    "last": "{state} of the last of {tokens}",
+}
+AVERAGED = "whose vectors were averaged with equal weight"
+OF_WINDOWS: Mapping[str, str] = {
+    "mean": AVERAGED,
+    "cls": AVERAGED,
+    "max": "whose vectors were combined by the element-wise maximum",
+    "last": "of which the last one's vector was taken",
+}
+DTYPES: Mapping[str, str] = {
+    "float32": "single precision (float32)",
+    "bfloat16": "bfloat16 with pooling in float32",
+    "float16": "half precision (float16) with pooling in float32",
+}
+ESM2 = "Lin et al. 2023, doi:10.1126/science.ade2574"
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the paragraph needs beside the job. `num_long`: records longer than the limit, None: not known."""
+
+    num_embedded: int
+    reasons: Mapping[str, int]
+    num_long: int | None
+    hardware: Sequence[str]
+    software: str
+
+
+def methods(job: Job, counted: Counted) -> str:
+    """The whole paragraph, on one line."""
+    sentences = (
+        _model(job, counted),
+        _records(job, counted),
+        _shared(job),
+        _vectors(job.model, job.options),
+        _long(job, counted),
+        _computing(job, counted),
+        _identity(job),
+    )
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _model(job: Job, counted: Counted) -> str:
+    model = job.model
+    if model.family == "mock":
+        return f"Vectors were made by {model.name}, a test model of {counted.software}: they mean nothing."
+    millions = f"{model.num_parameters / 1e6:,.0f} million parameters"
+    kind = f"ESM-2 protein language model ({ESM2}) " if model.family == "esm2" else "model "
+    return (
+        f"Embeddings were computed with {counted.software} and the {kind}{model.name} "
+        f"({millions}, fingerprint {model.digest})."
+    )
+
+
+def _records(job: Job, counted: Counted) -> str:
+    total, left = job.counts.num_records, job.counts.num_records - counted.num_embedded
+    noun = NOUNS[job.options.alphabet]
+    read = f"{count(total, noun)} from {listed([file.name for file in job.inputs])}"
+    if not left:
+        return f"All {read} were embedded." if total > 1 else f"The {read} was embedded."
+    reasons = "; ".join(
+        f"{reason}: {number:,}" if len(counted.reasons) > 1 else reason
+        for reason, number in counted.reasons.items()
+    )
+    embedded = f"{counted.num_embedded:,} {'was' if counted.num_embedded == 1 else 'were'} embedded"
+    return f"Of {read}, {embedded} and {left:,} set aside ({reasons})."
+
+
+def _vectors(model: ModelCard, options: EmbedOptions) -> str:
+    if model.family == "mock":
+        return f"Each vector has {model.dim:,} dimensions and is stored as {options.store_dtype}."
+    state = _state(model, options)
+    if is_ragged(options):
+        token = "residue" if model.family == "esm2" else "token"
+        return (
+            f"Each {token} is represented by {state}, {model.dim:,} dimensions{_of_each_layer(options)}; "
+            f"special tokens were left out. Vectors were stored as {options.store_dtype}."
+        )
+    states = state.replace("hidden state", "hidden states")
+    tokens = _tokens(model)
+    pooled = [
+        POOLED[pool].format(state=state, states=states, tokens=tokens) for pool in options.pool.split(",")
+    ]
+    number, dim = num_vectors(options), f"{model.dim:,} dimensions"
+    vectors = f"a vector of {dim}" if number == 1 else f"{number} vectors of {dim} each"
+    unit = "scaled to unit length and " if model.normalize else ""
+    return (
+        f"Each is represented by {vectors}, {listed(pooled)}{_of_each_layer(options)}. "
+        f"Vectors were {unit}stored as {options.store_dtype}."
+    )
+
+
+def _state(model: ModelCard, options: EmbedOptions) -> str:
+    """Of one token."""
+    if len(options.layers) > 1:
+        return "the hidden state"
+    (layer,) = options.layers
+    return (
+        "the last layer's hidden state"
+        if layer in (-1, model.num_layers)
+        else f"the hidden state of layer {layer}"
+    )
+
+
+def _of_each_layer(options: EmbedOptions) -> str:
+    layers = [str(layer) for layer in options.layers]
+    return f", of each of the layers {listed(layers)}" if len(layers) > 1 else ""
+
+
+def _shared(job: Job) -> str:
+    """Which vectors were not computed for their own record."""
+    told = []
+    if job.twins:
+        told.append(f"{count(job.twins.num_twins, 'record')} had the sequence of another and got its vector")
+    if job.reuse:
+        told.append(f"{count(job.reuse.num_vectors, 'vector')} came from an earlier run of the same model")
+    return f"{' and '.join(told)}." if told else ""
+
+
+def _tokens(model: ModelCard) -> str:
+    if model.family == "esm2":
+        return "its residues, special tokens left out"
+    return f"its tokens, special tokens {'included' if model.pool_special else 'left out'}"
+
+
+def _long(job: Job, counted: Counted) -> str:
+    options = job.options
+    limit = f"{options.max_length:,} {'residues' if job.model.family == 'esm2' else 'tokens'}"
+    noun = NOUNS[options.alphabet]
+    if counted.num_long == 0:
+        return f"No {noun} was longer than the limit of {limit}."
+    if counted.num_long == 1:
+        subject = f"The one {noun} of more than {limit} was"
+    else:
+        number = "" if counted.num_long is None else f"{counted.num_long:,} "
+        subject = f"The {number}{noun}s of more than {limit} were"
+    return f"{subject} {_long_rule(job)}."
+
+
+def _long_rule(job: Job) -> str:
+    options = job.options
+    if options.long == "truncate":
+        return "cut off there"
+    if options.long == "error":
+        return "set aside"
+    pooled = not is_ragged(options) and options.pool != "last"
+    unit = " and scaled to unit length again" if job.model.normalize and pooled else ""
+    return (
+        f"cut into equally long windows of that length that overlap by at least {options.window_overlap:,}, "
+        f"{_of_windows(options)}{unit}"
+    )
+
+
+def _of_windows(options: EmbedOptions) -> str:
+    if is_ragged(options):
+        return "where what lies in several has the mean of its vectors"
+    by_rule: dict[str, list[str]] = {}
+    for pool in options.pool.split(","):
+        by_rule.setdefault(OF_WINDOWS[pool], []).append(pool)
+    if len(by_rule) == 1:
+        return next(iter(by_rule))
+    return listed([f"{rule} ({', '.join(pools)})" for rule, pools in by_rule.items()])
+
+
+def _computing(job: Job, counted: Counted) -> str:
+    where = f" on {listed(counted.hardware)}" if counted.hardware else ""
+    if job.model.family == "mock":
+        return f"They were computed{where}."
+    exact = "" if job.options.dtype == "float32" else "; what overflowed was computed again in float32"
+    return f"Computation was in {DTYPES[job.options.dtype]}{where}{exact}."
+
+
+def _identity(job: Job) -> str:
+    return (
+        "Inputs, model and options have the joint fingerprint "
+        f"{job.digest}; fingerprints are xxh3-128 checksums of file contents."
+    )

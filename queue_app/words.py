@@ -1,0 +1,43 @@
+"""How numbers and lists are written for people, the same on every screen and in every file."""
+
+from collections.abc import Sequence
+
+
+def duration(seconds: float) -> str:
+    """`12 s`, `3 min 05 s`, `2 h 07 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def percent(share: float | None) -> str:
+    """`33%`; nothing for what is not known. Only what is complete is 100%."""
+    if share is None:
+        return ""
+    return "100%" if share >= 1 else f"{min(round(100 * share), 99)}%"
+
+
+def bytes_text(size_bytes: int) -> str:
+    """`12.3 GB`, in powers of 1,000."""
+    size, units = float(size_bytes), ["bytes", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:,.0f} {units[0]}" if units[0] == "bytes" else f"{size:,.1f} {units[0]}"
+
+
+def rate(per_second: float) -> str:
+    """`1,204`, and of what is slow one digit more."""
+    return f"{per_second:,.0f}" if per_second >= 10 or not per_second else f"{per_second:.1f}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 shard`, `2 shards`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """`a`, `a and b`, `a, b and c`; of many the first ones and how many more."""
+    shown = list(names) if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1:,} more"]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

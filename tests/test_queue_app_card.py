@@ -1,0 +1,180 @@
+"""The run card of a published job, made from its directory alone."""
+
+import dataclasses
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factories import make_job, publish
+
+from queue_app.card import command_of
+from queue_app.cleanup import clean
+from queue_app.export import export
+from queue_app.history import Attempt, AttemptLog, CommandLog, Outcome
+from queue_app.job import Job, JobDir
+from queue_app.summary import describe_report
+
+PLANNED = {"num_tokens": 1000, "num_batches": 2, "num_long": 1, "fill": 0.25}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return dataclasses.replace(make_job(num_shards=3, records_per_shard=5), output=str(tmp_path / "out.npy"))
+
+
+@pytest.fixture
+def job_dir(tmp_path: Path) -> JobDir:
+    return JobDir(tmp_path / "job")
+
+
+def attempt(
+    job_dir: JobDir,
+    shard: int,
+    token: int,
+    *,
+    began: float,
+    seconds: float,
+    worker: str = "gpu0@a",
+    **news: Any,
+) -> None:
+    """One attempt's file, as a worker leaves it after `seconds`."""
+    noted = Attempt(shard, token, worker, "NVIDIA H200", "2.13", began=began, seen=began)
+    AttemptLog(job_dir, noted, lambda: began + seconds).note(**news)
+
+
+def exported(job: Job, job_dir: JobDir) -> dict[str, Any]:
+    output = Path(job.output)
+    export(job, job_dir, output)
+    card = json.loads(output.with_name("out.npy.card.json").read_text())
+    assert isinstance(card, dict)
+    return card
+
+
+def undisturbed(job: Job, job_dir: JobDir) -> None:
+    """Each shard was done by the one attempt at it, in 10 s."""
+    for shard in job.shards:
+        attempt(
+            job_dir, shard.index, 1, began=1000.0 + 10 * shard.index, seconds=10.0,
+            outcome=Outcome.DONE, **PLANNED,
+        )  # fmt: skip
+
+
+def test_its_counts_are_those_of_the_output(job: Job, job_dir: JobDir) -> None:
+    publish(job, job_dir, quarantined={0, 7})
+    undisturbed(job, job_dir)
+    card = exported(job, job_dir)
+    assert card["counts"] == {
+        "records": 15, "embedded": 13, "quarantined": 2, "longer_than_limit": 3,
+        "duplicate_ids": 0, "duplicate_sequences": 0, "twins": 0, "reused": 0,
+    }  # fmt: skip
+    assert card["quarantine"]["reasons"] == {"empty sequence": 2}
+    assert [entry["id"] for entry in card["quarantine"]["first"]] == ["p0", "p7"]
+    assert card["inputs"][0]["digest"] == job.inputs[0].digest
+
+
+def test_its_speed_is_over_the_time_at_work(job: Job, job_dir: JobDir) -> None:
+    publish(job, job_dir)
+    undisturbed(job, job_dir)
+    card = exported(job, job_dir)
+    assert card["throughput"] == {
+        "began": "1970-01-01T00:16:40+00:00", "ended": "1970-01-01T00:17:10+00:00", "busy_seconds": 30.0,
+        "sequences_per_second": 0.5, "num_tokens": 3000, "tokens_per_second": 100.0, "fill": 0.2441,
+    }  # fmt: skip
+    assert card["devices"] == [{"name": "NVIDIA H200", "num_workers": 1, "num_hosts": 1}]
+
+
+def test_what_a_shard_needed_several_attempts_for_counts_once_and_is_told_as_survived(
+    job: Job, job_dir: JobDir
+) -> None:
+    publish(job, job_dir)
+    CommandLog(job_dir, lambda: 900.0).worker_died()
+    CommandLog(job_dir, lambda: 950.0)
+    attempt(job_dir, 0, 1, began=990.0, seconds=2.0, worker="gpu0@b", **PLANNED)  # died
+    attempt(job_dir, 1, 1, began=990.0, seconds=1.0, outcome=Outcome.FAILED, reason="no room", **PLANNED)
+    attempt(job_dir, 2, 1, began=991.0, seconds=1.0, outcome=Outcome.STOPPED, **PLANNED)
+    for shard in job.shards:
+        attempt(job_dir, shard.index, 2, began=1000.0, seconds=8.0, outcome=Outcome.DONE, **PLANNED)
+    card = exported(job, job_dir)
+    assert card["faults"] == {
+        "command_starts": 2, "worker_deaths": 1, "server_deaths": 0, "shards_recovered": 1,
+        "shards_retried": 1, "shards_given_back": 1, "errors": ["no room"],
+    }  # fmt: skip
+    assert card["throughput"]["num_tokens"] == 3000
+    assert card["throughput"]["busy_seconds"] == 10.0
+    assert card["devices"] == [{"name": "NVIDIA H200", "num_workers": 2, "num_hosts": 2}]
+
+
+def test_a_job_without_a_whole_history_has_a_card_that_does_not_guess(job: Job, job_dir: JobDir) -> None:
+    publish(job, job_dir)
+    attempt(job_dir, 0, 1, began=1000.0, seconds=10.0, outcome=Outcome.DONE, **PLANNED)
+    card = exported(job, job_dir)
+    assert set(card["throughput"].values()) == {None}
+    assert card["counts"]["longer_than_limit"] is None
+    assert "does not tell how long" in Path(job.output).with_name("out.npy.card.md").read_text()
+
+
+def test_reasons_are_counted_without_the_places_that_they_name(job: Job, job_dir: JobDir) -> None:
+    publish(job, job_dir, quarantined={0, 7})
+    for index, place in ((0, 3), (1, 12)):
+        done = job_dir.done(index)
+        reason = f"illegal letter '4' at position {place} of a protein sequence"
+        done.write_text(done.read_text().replace("empty\\tsequence", reason))
+    reasons = exported(job, job_dir)["quarantine"]["reasons"]
+    assert reasons == {"illegal letter '4' of a protein sequence": 2}
+
+
+def test_its_command_names_every_option_that_counts(job: Job) -> None:
+    options = dataclasses.replace(job.options, id_column="my id", pool="max")
+    words = shlex.split(command_of(dataclasses.replace(job, options=options), Path("/jobs/a b.npy")))
+    assert words[:7] == ["holdfast", "embed", "/data/a.fasta", "-m", "mock:8", "-o", "/jobs/a b.npy"]
+    flags = dict(zip(words[7::2], words[8::2], strict=True))
+    assert flags == {
+        "--pool": "max", "--dtype": "float32", "--store-dtype": "float32", "--alphabet": "protein",
+        "--long": "window", "--max-length": "1022", "--toks-per-batch": "2048", "--id-column": "my id",
+        "--layer": "-1", "--shards": "3", "--device": "cpu",
+    }  # fmt: skip
+
+
+def test_the_card_for_people_says_the_same(job: Job, job_dir: JobDir) -> None:
+    piped = dataclasses.replace(job, inputs=(dataclasses.replace(job.inputs[0], name="a|b.fasta"),))
+    publish(piped, job_dir, quarantined={0})
+    undisturbed(piped, job_dir)
+    card = exported(piped, job_dir)
+    text = Path(job.output).with_name("out.npy.card.md").read_text()
+    for said in (card["methods"], card["command"], card["output"]["content_digest"], "| embedded | 14 |"):
+        assert said in text
+    assert "| a\\|b.fasta | 100 bytes |" in text
+    assert "## Faults survived\n\nNone.\n" in text
+
+
+def test_a_second_export_has_a_card_of_its_own(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "other.parquet")
+    assert "-o " + str(tmp_path / "other.parquet") in (tmp_path / "other.parquet.card.md").read_text()
+
+
+def test_clean_keeps_the_card_and_what_another_one_is_made_from(job: Job, job_dir: JobDir) -> None:
+    publish(job, job_dir)
+    undisturbed(job, job_dir)
+    before = exported(job, job_dir)
+    clean(job_dir)
+    assert Path(job.output).with_name("out.npy.card.md").exists()
+    assert exported(job, job_dir) == before
+
+
+def test_the_summary_names_what_was_survived_and_the_card(job: Job, job_dir: JobDir) -> None:
+    publish(job, job_dir, quarantined={0})
+    undisturbed(job, job_dir)
+    CommandLog(job_dir).worker_died()
+    attempt(job_dir, 0, 0, began=990.0, seconds=10.0, **PLANNED)
+    report = export(job, job_dir, Path(job.output))
+    assert describe_report(report).splitlines() == [
+        f"{job.output}: 14 of 15 sequences embedded",
+        f"1 quarantined, listed in {job.output}.quarantine.tsv",
+        f"content digest {report.output_digest}",
+        "40 s at work: 0.3 seq/s, 75 tokens/s, batches filled to 24%",
+        "survived 1 worker death and 1 recovered shard",
+        f"run card {job.output}.card.md",
+    ]

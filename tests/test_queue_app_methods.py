@@ -1,0 +1,152 @@
+"""The paragraph for a Methods section: true for every combination of options."""
+
+from dataclasses import replace
+from itertools import product
+from typing import Any, get_args
+
+import pytest
+from factories import make_job
+
+from queue_app.job import Alphabet, Dtype, Job, LongRule, ModelCard, Pool, Reuse, TwinsFile
+from queue_app.methods import DTYPES, NOUNS, OF_WINDOWS, POOLED, Counted, methods
+
+ESM2 = ModelCard(
+    "facebook/esm2_t6_8M_UR50D", "/models/esm2", "esm2", "ef" * 16, 320, 1022, 7_511_801, "protein", "mean", 6
+)
+MINILM = ModelCard(
+    "all-MiniLM-L6-v2",
+    "/models/minilm",
+    "bert",
+    "ef" * 16,
+    384,
+    254,
+    22_713_216,
+    "text",
+    "mean",
+    num_layers=6,
+    pool_special=True,
+    normalize=True,
+)
+COUNTED = Counted(
+    num_embedded=20,
+    reasons={},
+    num_long=0,
+    hardware=["1 GPU (NVIDIA H200)"],
+    software="Holdfast 0.1.0 (PyTorch 2.13)",
+)
+
+
+def job_of(model: ModelCard, **options: Any) -> Job:
+    job = make_job(num_shards=2, records_per_shard=10)
+    named = {"alphabet": model.alphabet, "max_length": model.max_length, "window_overlap": 127, **options}
+    return replace(job, model=model, options=replace(job.options, **named))
+
+
+def test_a_paper_can_take_it_as_it_stands() -> None:
+    assert methods(job_of(ESM2, dtype="bfloat16"), COUNTED) == (
+        "Embeddings were computed with Holdfast 0.1.0 (PyTorch 2.13) and the ESM-2 protein language model "
+        "(Lin et al. 2023, doi:10.1126/science.ade2574) facebook/esm2_t6_8M_UR50D (8 million parameters, "
+        "fingerprint efefefefefefefefefefefefefefefef). All 20 protein sequences from a.fasta were embedded. "
+        "Each is represented by a vector of 320 dimensions, the mean of the last layer's hidden states over "
+        "its residues, special tokens left out. Vectors were stored as float32. No protein sequence was "
+        "longer than the limit of 1,022 residues. Computation was in bfloat16 with pooling in float32 on "
+        "1 GPU (NVIDIA H200); what overflowed was computed again in float32. Inputs, model and options have "
+        "the joint fingerprint abababababababababababababababab; fingerprints are xxh3-128 checksums of file "
+        "contents."
+    )
+
+
+@pytest.mark.parametrize("pool", [*get_args(Pool), "mean,cls,max", "none"])
+@pytest.mark.parametrize("layers", [(-1,), (3,), (3, 6)], ids=str)
+@pytest.mark.parametrize("model", [ESM2, MINILM], ids=["esm2", "minilm"])
+def test_every_combination_of_options_is_told_in_whole_sentences(
+    model: ModelCard, layers: tuple[int, ...], pool: str
+) -> None:
+    for long, dtype, alphabet, num_long in product(
+        get_args(LongRule), get_args(Dtype), get_args(Alphabet), (None, 0, 1, 7)
+    ):
+        job = job_of(model, pool=pool, layers=layers, long=long, dtype=dtype, alphabet=alphabet)
+        text = methods(job, replace(COUNTED, num_long=num_long))
+        assert "'" + pool + "'" not in text
+        assert "{" not in text
+        assert "  " not in text
+        assert text.endswith(".")
+
+
+def test_no_option_is_without_words() -> None:
+    assert set(POOLED) == set(OF_WINDOWS) == set(get_args(Pool))
+    assert set(DTYPES) == set(get_args(Dtype))
+    assert set(NOUNS) == set(get_args(Alphabet))
+
+
+@pytest.mark.parametrize(
+    ("pool", "said"),
+    [
+        ("mean", "the mean of the last layer's hidden states over its tokens, special tokens included."),
+        ("mean", "Vectors were scaled to unit length and stored as float32."),
+        ("max", "element-wise maximum"),
+        ("cls", "the last layer's hidden state of the first token."),
+        ("last", "the last layer's hidden state of the last of its tokens, special"),
+    ],
+)
+def test_a_models_own_pooling_and_scaling_are_told(pool: str, said: str) -> None:
+    assert said in methods(job_of(MINILM, pool=pool), COUNTED)
+
+
+@pytest.mark.parametrize(
+    ("long", "pool", "said"),
+    [
+        ("window", "mean", "The 3 texts of more than 254 tokens were cut into equally long windows of"),
+        ("window", "mean", "that overlap by at least 127, whose vectors were averaged with equal"),
+        ("window", "mean", "and scaled to unit length again."),
+        ("window", "last", "of which the last one's vector was taken."),
+        ("window", "max", "whose vectors were combined by the element-wise maximum and scaled"),
+        ("truncate", "mean", "The 3 texts of more than 254 tokens were cut off there."),
+        ("error", "mean", "The 3 texts of more than 254 tokens were set aside."),
+    ],
+)  # fmt: skip
+def test_what_became_of_long_records_is_told(long: str, pool: str, said: str) -> None:
+    assert said in methods(job_of(MINILM, long=long, pool=pool), replace(COUNTED, num_long=3))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"layers": (3,)}, "the mean of the hidden states of layer 3 over its residues"),
+        ({"layers": (6,)}, "the mean of the last layer's hidden states over"),
+        ({"pool": "mean,cls"}, "by 2 vectors of 320 dimensions each, the mean of the last layer's hidden"),
+        ({"pool": "mean,cls"}, "left out and the last layer's hidden state of the first token."),
+        ({"layers": (3, 6)}, "over its residues, special tokens left out, of each of the layers 3 and 6."),
+        ({"pool": "none"}, "Each residue is represented by the last layer's hidden state, 320 dimensions;"),
+        ({"pool": "mean,max"}, "with equal weight (mean) and whose vectors were combined by the"),
+        ({"pool": "none"}, "where what lies in several has the mean of its vectors."),
+    ],
+)  # fmt: skip
+def test_what_was_taken_out_of_the_model_is_told(options: dict[str, Any], said: str) -> None:
+    assert said in methods(job_of(ESM2, **options), replace(COUNTED, num_long=3))
+
+
+def test_vectors_that_were_not_computed_for_their_record_are_told() -> None:
+    twins, reuse = TwinsFile("00" * 16, 4, 1), Reuse("/data/old.h5", "a", "b", 9)
+    text = methods(replace(job_of(ESM2), twins=twins, reuse=reuse), COUNTED)
+    assert "4 records had the sequence of another and got its vector and 9 vectors came from" in text
+
+
+def test_records_that_were_set_aside_are_told_with_their_reasons() -> None:
+    counted = replace(COUNTED, num_embedded=17, reasons={"empty sequence": 2, "illegal letter '4'": 1})
+    text = methods(job_of(ESM2), counted)
+    assert (
+        "Of 20 protein sequences from a.fasta, 17 were embedded and 3 set aside (empty sequence: 2; "
+        "illegal letter '4': 1)."
+    ) in text
+
+
+def test_full_precision_needs_no_second_computation() -> None:
+    text = methods(job_of(ESM2, dtype="float32"), COUNTED)
+    assert "Computation was in single precision (float32) on 1 GPU (NVIDIA H200). Inputs" in text
+
+
+def test_a_test_model_is_called_one() -> None:
+    text = methods(make_job(num_shards=2, records_per_shard=10), COUNTED)
+    assert text.startswith("Vectors were made by mock:8, a test model")
+    assert "hidden states" not in text
