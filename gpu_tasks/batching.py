@@ -112,6 +112,11 @@ class BatchPlan:
         """How many records have their last segment in this batch. Summed over all batches: all records."""
         return int(self._completed[batch_idx])
 
+    def num_tokens_in(self, batch_idx: int) -> int:
+        """The tokens of one batch, special ones included."""
+        lengths = self._segments.lengths[self._rows(batch_idx)]
+        return int(lengths.sum()) + len(lengths) * (len(self.prefix) + len(self.suffix))
+
     def batch(self, batch_idx: int) -> TokenBatch:
         """Assemble one batch. Raises IndexError when the plan has no such batch."""
         segments = self._segments.take(self._rows(batch_idx))

@@ -8,7 +8,7 @@ on from there.
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from checkpoint.flight import FlightLog, Patience
 from checkpoint.records import DoneRecord, QuarantineEntry
 from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
 from gpu_tasks.guarded import GuardedRun
+from gpu_tasks.meter import Meter
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.runner import AsyncInferenceRunner, InferenceResult
 from gpu_tasks.windows import Vectors, combine_windows
@@ -29,6 +30,7 @@ from queue_app.results import write_result
 from queue_app.settings import RuntimeConfig
 from queue_app.shards import ShardRecords, read_shard
 from queue_app.states import Lease, Progress
+from queue_app.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ class ShardRun:
     """Everything that one attempt at a shard needs.
 
     `report` is called with what is committed, from the commit thread; `should_stop` is asked before
-    each batch; `load_exact` loads the same model in float32, for what is not finite otherwise.
+    each batch; `load_exact` loads the same model in float32, for what is not finite otherwise. What is
+    committed is counted in `tally`.
     """
 
     job: Job
@@ -51,6 +54,7 @@ class ShardRun:
     report: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     load_exact: Callable[[], EmbeddingModel] | None = None
+    tally: Tally = field(default_factory=Tally)
 
     @property
     def label(self) -> str:
@@ -117,17 +121,21 @@ class ShardRun:
 
         def note_commit(batches: Sequence[int]) -> None:
             committed.update(batches)
-            self.report(committed_progress(plan, committed, len(quarantined), rejected))
+            progress = committed_progress(plan, committed, len(quarantined), rejected)
+            self.report(progress)
+            meter.committed(batches, progress, writer.times.latest)
             log.info("committed %s batches=%s", self.label, ",".join(map(str, sorted(batches))))
 
         log.info(
             "computing %s batches=%d tokens=%d fill=%.3f resumed=%d",
             self.label, plan.num_batches, plan.num_tokens, plan.fill, len(committed),
         )  # fmt: skip
-        self.report(committed_progress(plan, committed, len(quarantined), rejected))
+        resumed = committed_progress(plan, committed, len(quarantined), rejected)
+        self.report(resumed)
         patience = Patience(self.config.probe_after_deaths, self.config.quarantine_after_deaths)
         flight = FlightLog.open(self.store_path / "flight.json", patience)
         runner = AsyncInferenceRunner(self.model, store_dtype=self.job.options.store_dtype)
+        meter = Meter(self.tally, plan, runner.timings, resumed)
         run = GuardedRun(
             runner=runner,
             plan=plan,

@@ -33,6 +33,7 @@ from queue_app.model_card import describe_model
 from queue_app.owner import Owner
 from queue_app.settings import runtime_config
 from queue_app.states import JobState, Lease, Progress, Refusal
+from queue_app.tally import Count, tally
 from queue_app.worker import is_draining, pulse, worker_name
 
 log = logging.getLogger(__name__)
@@ -201,6 +202,7 @@ def work(
             config=config,
             report=heartbeat.report,
             should_stop=should_stop,
+            tally=tally,
             load_exact=None if is_exact(job) else cache(lambda: load_reference(job.model, job.options.pool)),
         )
         try:
@@ -216,6 +218,7 @@ def work(
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
+            tally.add(Count.SHARD_RETRIES)
             if is_device_lost(error):
                 leave_process(reason)
             raise
@@ -243,6 +246,8 @@ def finish(
         # The result stands in the job directory all the same; whoever holds the lease now will find it.
         log.warning("not completed: %s %s", answer.reason, run.label)
         return answer.reason
+    tally.add(Count.SHARDS_COMPLETED)
+    tally.add(Count.SEQUENCES_QUARANTINED, len(done.quarantine))
     run.discard_store()
     log.info("done %s embedded=%d quarantined=%d", run.label, done.num_embedded, len(done.quarantine))
     state, exporter = answer
