@@ -26,7 +26,7 @@ from queue_app.exporter import READ_SECONDS, STALE_SECONDS, Exporter
 from queue_app.workers import WorkerEntry, live_workers
 
 ROOT = Path(__file__).resolve().parent.parent
-NUM_GOOD, NUM_BAD = 300, 2
+NUM_GOOD, NUM_BAD, NUM_SHARDS = 300, 2, 3
 NVIDIA_SMI = """#!/bin/sh
 case "$*" in *--id=7*) echo "2048, 8192, 37" ;; *) exit 6 ;; esac
 """
@@ -86,57 +86,49 @@ def worker_on(client: redis.Redis, queue: str) -> WorkerEntry | None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, server: Any) -> Iterator[Run]:
-    home = tmp_path_factory.mktemp("metrics")
-    url = server.address.url
-    client = connect(url)
+    home, client = tmp_path_factory.mktemp("metrics"), connect(server.address.url)
     client.flushall()
-    fasta = write_fasta(home / "in.fasta", NUM_GOOD)
-    fasta.write_text(fasta.read_text() + ">bad1\nMK1V\n>bad2\nM!K\n")
     (home / "nvidia-smi").write_text(NVIDIA_SMI)
     (home / "nvidia-smi").chmod(0o755)
-    broker = {"HOLDFAST_BROKER_URL": url, "HOLDFAST_PRELOAD_TORCH": "0"}
+    broker = {"HOLDFAST_BROKER_URL": server.address.url, "HOLDFAST_PRELOAD_TORCH": "0"}
     path = {"PATH": f"{home}{os.pathsep}{os.environ['PATH']}"}
     ports = free_ports(0, 7)
     scrapes: list[Scrape] = []
 
-    def reached(condition: Callable[[Scrape], bool]) -> Callable[[], Scrape | None]:
-        def look() -> Scrape | None:
-            scrapes.append(Scrape.of(ports[0]))
-            return scrapes[-1] if condition(scrapes[-1]) else None
-
-        return look
+    def reached(condition: Callable[[Scrape], bool]) -> Scrape | None:
+        scrapes.append(Scrape.of(ports[0]))
+        return scrapes[-1] if condition(scrapes[-1]) else None
 
     with running("worker", "cpu0", "gpu7", "--metrics-port", str(ports[0]), **broker, **path):
         worker = wait_for(lambda: worker_on(client, "cpu0"), "cpu0")
         wait_for(lambda: worker_on(client, "gpu7"), "gpu7")
-        slow = [
-            "-m",
-            "mock:8,delay_ms=40",
-            "--toks-per-batch",
-            "512",
-            "--commit-seconds",
-            "0.1",
-            "--shards",
-            "3",
-        ]
-        job_id = holdfast(
-            "enqueue", fasta, "-o", home / "out.npy", *slow, "--queues", "cpu0", **broker
-        ).stdout
-        embedded = "holdfast_sequences_embedded_total"
-        early = wait_for(reached(lambda now: now.sum(embedded) > 20), "some commits")
         assert worker is not None
-        listening = {
-            pid
-            for pid in (worker.pid, worker.child_pid)
-            for each in psutil.Process(pid).net_connections("tcp")
-            if each.status == psutil.CONN_LISTEN and each.laddr.port == ports[0]
-        }
-        wait_for(lambda: stopped_at_work(client, job_id.strip(), worker.child_pid), "a shard under way")
+        job_id = enqueue(home, **broker)
+        early = wait_for(lambda: reached(is_under_way), "some commits")
+        assert early is not None
+        listening = {pid for pid in (worker.pid, worker.child_pid) if listens(pid, ports[0])}
+        wait_for(lambda: stopped_at_work(client, job_id, worker.child_pid), "a shard under way")
         os.kill(worker.child_pid, signal.SIGKILL)
         wait_for((home / "out.npy.meta.json").exists, "the output")
-        wait_for(reached(is_told_of_the_end), "the last figures")
+        wait_for(lambda: reached(is_over), "the last figures")
         yield Run(ports, early, scrapes, listening)
     client.flushall()
+
+
+def enqueue(home: Path, **broker: str) -> str:
+    """A job of some seconds, with two bad records; answers its id."""
+    fasta = write_fasta(home / "in.fasta", NUM_GOOD)
+    fasta.write_text(fasta.read_text() + ">bad1\nMK1V\n>bad2\nM!K\n")
+    job = [fasta, "-m", "mock:8,delay_ms=40", "-o", home / "out.npy", "--queues", "cpu0"]
+    cut = ["--shards", str(NUM_SHARDS), "--toks-per-batch", "512", "--commit-seconds", "0.1"]
+    return holdfast("enqueue", *job, *cut, **broker).stdout.strip()
+
+
+def listens(pid: int, port: int) -> bool:
+    return any(
+        each.status == psutil.CONN_LISTEN and each.laddr.port == port
+        for each in psutil.Process(pid).net_connections("tcp")
+    )
 
 
 def stopped_at_work(client: redis.Redis, job_id: str, pid: int) -> bool:
@@ -148,11 +140,16 @@ def stopped_at_work(client: redis.Redis, job_id: str, pid: int) -> bool:
     return False
 
 
-def is_told_of_the_end(now: Scrape) -> bool:
-    try:
-        return now.sum("holdfast_job_sequences", state="left") == 0
-    except KeyError:
+def is_under_way(now: Scrape) -> bool:
+    return now.sum("holdfast_sequences_embedded_total") > 20
+
+
+def is_over(now: Scrape) -> bool:
+    """Queue and job are told as they were a moment ago."""
+    if "holdfast_job_shards" not in now.names:
         return False
+    done = now.sum("holdfast_job_shards", state="done")
+    return done == NUM_SHARDS and now.sum("holdfast_queue_length", queue="cpu0") == 0
 
 
 def test_each_worker_serves_at_the_port_of_its_number(run: Run) -> None:
@@ -183,7 +180,7 @@ def test_no_counter_ever_sinks_not_even_when_a_process_is_killed(run: Run) -> No
 def test_work_is_counted_in_all_its_units(run: Run) -> None:
     now = run.last
     shards = now.sum("holdfast_shards_completed_total")
-    assert shards == now.sum("holdfast_job_shards", state="done") == 3
+    assert shards == now.sum("holdfast_job_shards", state="done") == NUM_SHARDS
     assert now.sum("holdfast_batches_total") > 30
     assert now.sum("holdfast_tokens_embedded_total") > 20 * now.sum("holdfast_sequences_embedded_total")
     assert now.sum("holdfast_inference_seconds_total", station="launch") > 0
