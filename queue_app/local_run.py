@@ -27,7 +27,7 @@ from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import count_parameters
 from queue_app.monitor import Snapshot, snapshot
-from queue_app.ports import environment, require_ports
+from queue_app.ports import describe, environment, require_ports
 from queue_app.processes import ProcessFile
 from queue_app.producer import Prepared, announce, prepare
 from queue_app.request import EmbedRequest, device_class
@@ -159,8 +159,9 @@ def _run_alone(run: LocalRun) -> ExportReport:
             run.view.say(f"job {there.job.job_id}: all {len(there.job.shards)} shards are done already")
             return export(there.job, run.job_dir, run.output)
         require_local_disk(run.config.scratch or run.job_dir.path)
-        for address in require_ports(run.queues, run.config):
-            run.view.say(f"metrics: {address}")
+        require_ports(run.queues, run.config)
+        if served := describe(run.queues, run.config):
+            run.view.say(served)
         return _run_with_server(run, there, pids)
 
 

@@ -141,7 +141,7 @@ class WorkerCollector(Collector):
 
 
 def backlog_families(backlog: Backlog) -> Iterator[Metric]:
-    """What all workers of a server see alike: take the maximum over them, not the sum."""
+    """What all workers of a server see alike, each at its own moment: take the average, not the sum."""
     length = GaugeMetricFamily(
         "holdfast_queue_length", "Messages that wait in a queue: one per shard.", labels=["queue"]
     )

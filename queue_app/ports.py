@@ -27,13 +27,18 @@ def environment(config: RuntimeConfig) -> Mapping[str, str]:
     }
 
 
-def require_ports(queues: Sequence[str], config: RuntimeConfig) -> list[str]:
-    """Make sure that every worker will have its port; answers where they will serve.
+def ports_of(queues: Sequence[str], config: RuntimeConfig) -> dict[str, int]:
+    """Of several workers, by queue; empty when they do not serve."""
+    return {queue: port for queue in queues if (port := port_of(queue, config)) is not None}
+
+
+def require_ports(queues: Sequence[str], config: RuntimeConfig) -> None:
+    """Make sure that every worker will have its port.
 
     Raises:
         UsageError: one is taken, or the address is none of this host's; says which.
     """
-    ports = {queue: port for queue in queues if (port := port_of(queue, config)) is not None}
+    ports = ports_of(queues, config)
     for queue, port in ports.items():
         rivals = [other for other in ports if ports[other] == port and other != queue]
         if rivals:
@@ -42,7 +47,16 @@ def require_ports(queues: Sequence[str], config: RuntimeConfig) -> list[str]:
             _try(config.metrics_address, port)
         except (OSError, OverflowError) as error:
             raise UsageError(refusal(queue, config.metrics_address, port, error)) from None
-    return [url(config.metrics_address, port) for port in ports.values()]
+
+
+def describe(queues: Sequence[str], config: RuntimeConfig) -> str:
+    """`metrics: http://127.0.0.1:9900/metrics (gpu0), 9901 (gpu1)`, or nothing where none is served."""
+    ports = ports_of(queues, config)
+    if not ports:
+        return ""
+    (queue, port), *others = ports.items()
+    first = f"metrics: {url(config.metrics_address, port)} ({queue})"
+    return ", ".join([first, *(f"{port} ({queue})" for queue, port in others)])
 
 
 def _try(address: str, port: int) -> None:

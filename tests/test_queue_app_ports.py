@@ -8,7 +8,7 @@ from ports import free_ports
 from runs import holdfast
 
 from queue_app.errors import UsageError
-from queue_app.ports import environment, port_of, require_ports
+from queue_app.ports import describe, environment, port_of, require_ports
 from queue_app.settings import RuntimeConfig
 
 
@@ -26,14 +26,22 @@ def test_the_number_of_the_queue_is_added_to_the_port(queue: str, port: int) -> 
 def test_without_a_port_no_worker_serves_and_none_is_told_to() -> None:
     config = RuntimeConfig()
     assert port_of("gpu0", config) is None
-    assert require_ports(["gpu0", "cpu0"], config) == []
+    require_ports(["gpu0", "cpu0"], config)
+    assert describe(["gpu0", "cpu0"], config) == ""
     assert environment(config) == {}
 
 
 def test_metrics_stay_on_this_host_unless_an_address_is_given() -> None:
     assert RuntimeConfig().metrics_address == "127.0.0.1"
-    (port,) = free_ports(0)
-    assert require_ports(["cpu0"], RuntimeConfig(metrics_port=port)) == [f"http://127.0.0.1:{port}/metrics"]
+    assert (
+        describe(["cpu0"], RuntimeConfig(metrics_port=9900))
+        == "metrics: http://127.0.0.1:9900/metrics (cpu0)"
+    )
+
+
+def test_the_user_is_told_where_each_worker_serves() -> None:
+    config = RuntimeConfig(metrics_port=9900, metrics_address="::1")
+    assert describe(["gpu0", "gpu3"], config) == "metrics: http://[::1]:9900/metrics (gpu0), 9903 (gpu3)"
 
 
 def test_a_port_that_is_taken_is_named_with_its_worker(taken: int) -> None:
