@@ -2,8 +2,10 @@
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from factories import write_fasta
 from ports import free_ports
 from runs import holdfast
 
@@ -64,8 +66,10 @@ def test_a_port_beyond_the_last_one_is_refused() -> None:
         require_ports(["cpu1"], RuntimeConfig(metrics_port=65535))
 
 
-def test_the_command_says_so_in_one_line_before_it_starts_a_worker(taken: int, server_url: str) -> None:
-    said = holdfast("worker", "cpu0", "--metrics-port", str(taken), expect=2, HOLDFAST_BROKER_URL=server_url)
-    [line] = said.stderr.splitlines()
+def test_the_command_says_so_in_one_line_and_starts_nothing(taken: int, tmp_path: Path) -> None:
+    fasta = write_fasta(tmp_path / "a.fasta", 3)
+    job = [fasta, "-m", "mock:8", "-o", tmp_path / "out.npy", "--device", "cpu", "--workers", "1"]
+    [line] = holdfast("embed", *job, "--metrics-port", str(taken), expect=2).stderr.splitlines()
     assert line.startswith(f"holdfast: cpu0 cannot serve its metrics at http://127.0.0.1:{taken}/metrics")
     assert "choose another --metrics-port" in line
+    assert list(tmp_path.iterdir()) == [fasta]
