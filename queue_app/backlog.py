@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import redis
+from redis.client import NEVER_DECODE
 
 from queue_app import keys
 from queue_app.celery_app import SENT_AT
@@ -69,7 +70,8 @@ class BacklogReader:
         pipe = self._client.pipeline(transaction=False)
         for name in names:
             pipe.llen(name)
-            pipe.lindex(name, -1)  # kombu puts in on the left, and takes from the right
+            # Kombu puts in on the left and takes from the right. What is no message may be no text either.
+            pipe.execute_command("LINDEX", name, -1, **{NEVER_DECODE: True})  # type: ignore[no-untyped-call]
         answers = pipe.execute()
         return [
             QueueBacklog(name, length, age_seconds(oldest) if oldest is not None else 0.0)
@@ -92,7 +94,7 @@ class BacklogReader:
         return shown[:JOBS_MOST]
 
 
-def age_seconds(message: str) -> float | None:
+def age_seconds(message: bytes) -> float | None:
     """How long ago a message was sent, by the clocks of the two hosts; None when it does not say."""
     try:
         return max(0.0, time.time() - float(json.loads(message)["headers"][SENT_AT]))

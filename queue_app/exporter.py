@@ -4,6 +4,7 @@ What the server knows is read by the reconciler's thread every few seconds and s
 never waits for the server, and no work waits for a scrape.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -11,9 +12,12 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, start_http_server
 
 from queue_app.backlog import Backlog, BacklogReader
+from queue_app.broker import TRANSIENT
 from queue_app.driver import GpuGauge
 from queue_app.metrics import WorkerCollector, WorkerNames
 from queue_app.tally import Tally
+
+log = logging.getLogger(__name__)
 
 READ_SECONDS = 2.0
 STALE_SECONDS = 15.0
@@ -31,11 +35,17 @@ class Exporter:
         self._noted = self._read = float("-inf")
 
     def note(self, *, has_child: bool) -> None:
-        """The worker was registered just now. Raises redis errors as they come."""
+        """The worker was registered just now. Raises what a server raises that is away."""
         self._has_child, self._noted = has_child, self._clock()
-        if self._clock() - self._read >= READ_SECONDS:
+        if self._clock() - self._read < READ_SECONDS:
+            return
+        try:
             self._backlog = self._reader.read()
             self._read = self._clock()
+        except TRANSIENT:
+            raise
+        except Exception as error:  # whatever somebody left on the server: the reconciler must go on
+            log.warning("queues and jobs cannot be told: %s", error)
 
     def is_up(self) -> bool:
         return self._has_child and self._clock() - self._noted < STALE_SECONDS

@@ -62,9 +62,11 @@ def test_the_queue_of_a_worker_that_died_is_still_shown(client: redis.Redis, ser
 
 
 @pytest.mark.parametrize(
-    "message", ["no message", "{}", '{"headers": {}}', '{"headers": {"sent_at": null}}', "[]"]
+    "message", ["no message", "{}", '{"headers": {}}', '{"headers": {"sent_at": null}}', "[]", b"\xff\xfe"]
 )
-def test_a_message_that_does_not_say_when_it_was_sent_has_no_age(client: redis.Redis, message: str) -> None:
+def test_a_message_that_does_not_say_when_it_was_sent_has_no_age(
+    client: redis.Redis, message: str | bytes
+) -> None:
     add_worker(client, "cpu0")
     client.lpush("cpu0", message)
     assert BacklogReader(client).read().queues == (QueueBacklog("cpu0", 1, None),)

@@ -283,12 +283,12 @@ class Server:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.away = False
+        self.failure: Exception | None = None
 
     def read(self) -> Backlog:
         self.asked += 1
-        if self.away:
-            raise redis.ConnectionError("away")
+        if self.failure is not None:
+            raise self.failure
         return Backlog((), ())
 
 
@@ -311,7 +311,7 @@ def test_what_has_not_been_heard_of_for_long_is_not_told() -> None:
     now, server = 0.0, Server()
     watched = exporter(server, lambda: now)
     watched.note(has_child=True)
-    server.away, now = True, STALE_SECONDS - 1
+    server.failure, now = redis.ConnectionError("away"), STALE_SECONDS - 1
     with pytest.raises(redis.ConnectionError):
         watched.note(has_child=True)
     assert watched.backlog() is not None
@@ -320,6 +320,15 @@ def test_what_has_not_been_heard_of_for_long_is_not_told() -> None:
     assert watched.is_up()  # it was registered since
     now = 2 * STALE_SECONDS
     assert not watched.is_up()
+
+
+def test_what_nobody_expects_on_the_server_does_not_end_the_reconciler() -> None:
+    server = Server()
+    server.failure = ValueError("no entry of a worker")
+    watched = exporter(server, lambda: 0.0)
+    watched.note(has_child=True)
+    assert watched.backlog() is None
+    assert watched.is_up()
 
 
 def test_a_worker_without_a_process_to_compute_in_is_not_up() -> None:
