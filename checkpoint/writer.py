@@ -38,6 +38,8 @@ class WriterTimes:
     lag: float = 0.0
     """The longest that a block waited from `put` until it was durable; at best the trigger's seconds."""
     committing: float = 0.0
+    latest: float = 0.0
+    """The commit that `on_commit` tells of."""
     processor: float = 0.0
     """What the commit thread computed, `on_commit` included."""
 
@@ -162,7 +164,8 @@ class CheckpointWriter:
         self.store.commit(blocks, token=self.token, quarantine=entries)
         ended = time.monotonic()
         self.times.num_commits += 1
-        self.times.committing += ended - started
+        self.times.latest = ended - started
+        self.times.committing += self.times.latest
         self.times.lag = max(self.times.lag, ended - due[0].since)
         with self._changed:
             self._pending_bytes -= sum(waiting.size_bytes for waiting in due)

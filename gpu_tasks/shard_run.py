@@ -18,6 +18,7 @@ from checkpoint.flight import FlightLog, Patience
 from checkpoint.records import DoneRecord, QuarantineEntry
 from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
 from gpu_tasks.guarded import GuardedRun
+from gpu_tasks.meter import Meter
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.rows import Offsets, Vectors, join_offsets, join_vectors, offsets_of, select_rows
 from gpu_tasks.runner import AsyncInferenceRunner, InferenceResult
@@ -33,6 +34,7 @@ from queue_app.results import write_result
 from queue_app.settings import RuntimeConfig
 from queue_app.shards import ShardRecords, read_shard
 from queue_app.states import Lease, Progress
+from queue_app.tally import Tally
 from queue_app.twins import twins_of
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ class ShardRun:
 
     `report` is called with what is committed, from the commit thread; `should_stop` is asked before
     each batch; `load_exact` loads the same model in float32, for what is not finite otherwise. `pace` counts
-    what is computed, `history` keeps what the attempt went through.
+    what is computed, `tally` what is committed; `history` keeps what the attempt went through.
     """
 
     job: Job
@@ -58,6 +60,7 @@ class ShardRun:
     should_stop: Callable[[], bool]
     load_exact: Callable[[], EmbeddingModel] | None = None
     pace: Pace = field(default_factory=Pace)
+    tally: Tally = field(default_factory=Tally)
     history: AttemptLog | None = None
 
     @property
@@ -134,7 +137,9 @@ class ShardRun:
 
         def note_commit(batches: Sequence[int]) -> None:
             committed.update(batches)
-            self.report(committed_progress(plan, committed, len(quarantined), rejected))
+            progress = committed_progress(plan, committed, len(quarantined), rejected)
+            self.report(progress)
+            meter.committed(batches, progress, writer.times.latest)
             self._note()
             log.info("committed %s batches=%s", self.label, ",".join(map(str, sorted(batches))))
 
@@ -142,10 +147,12 @@ class ShardRun:
             "computing %s batches=%d tokens=%d fill=%.3f resumed=%d",
             self.label, plan.num_batches, plan.num_tokens, plan.fill, len(committed),
         )  # fmt: skip
-        self.report(committed_progress(plan, committed, len(quarantined), rejected))
+        resumed = committed_progress(plan, committed, len(quarantined), rejected)
+        self.report(resumed)
         patience = Patience(self.config.probe_after_deaths, self.config.quarantine_after_deaths)
         flight = FlightLog.open(self.store_path / "flight.json", patience)
         runner = AsyncInferenceRunner(self.model, store_dtype=self.job.options.store_dtype)
+        meter = Meter(self.tally, plan, runner.timings, resumed)
         run = GuardedRun(
             runner=runner,
             plan=plan,

@@ -39,6 +39,7 @@ from queue_app.model_card import describe_model
 from queue_app.owner import Owner
 from queue_app.settings import runtime_config
 from queue_app.states import JobState, Lease, Progress, Refusal
+from queue_app.tally import Count, tally
 from queue_app.worker import is_draining, pulse, worker_name
 
 log = logging.getLogger(__name__)
@@ -217,6 +218,7 @@ def work(
             if is_exact(job)
             else cache(lambda: load_reference(job.model, job.options.pool, job.options.layers)),
             pace=_pace,
+            tally=tally,
             history=history,
         )
         try:
@@ -236,6 +238,7 @@ def work(
             reason = f"{type(error).__name__}: {error}"
             insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
             history.fail(reason)
+            tally.add(Count.SHARD_RETRIES)
             if is_device_lost(error):
                 leave_process(reason)
             raise
@@ -301,6 +304,8 @@ def finish(
         # The result stands in the job directory all the same; whoever holds the lease now will find it.
         log.warning("not completed: %s %s", answer.reason, run.label)
         return answer.reason
+    tally.add(Count.SHARDS_COMPLETED)
+    tally.add(Count.SEQUENCES_QUARANTINED, len(done.quarantine))
     run.discard_store()
     log.info("done %s embedded=%d quarantined=%d", run.label, done.num_embedded, len(done.quarantine))
     state, exporter = answer

@@ -4,14 +4,19 @@ A message is only a wake-up call: it names a shard, and the manifest decides. Wh
 do is keep one message in a worker's hands, give it back when the worker dies, and never store results.
 """
 
+import time
 from typing import Any
 
 from celery import Celery
+from celery.signals import before_task_publish
 
 from queue_app.settings import runtime_config
 
 EMBED_SHARD = "gpu_tasks.embed_shard"
 EXPORT_JOB = "gpu_tasks.export_job"
+
+SENT_AT = "sent_at"
+"""The header of every message that says when it was sent, in seconds by the sender's clock."""
 
 VISIBILITY_TIMEOUT_SECONDS = 30 * 24 * 3600
 """So long that it never ends a lease: the reconciler does, within seconds instead of an hour."""
@@ -50,6 +55,12 @@ def make_app(broker_url: str) -> Celery:
     made = Celery("holdfast", broker=broker_url)
     made.conf.update(OPTIONS, broker_transport_options=dict(TRANSPORT_OPTIONS))
     return made
+
+
+@before_task_publish.connect
+def stamp(headers: dict[str, Any], **_: object) -> None:
+    """So that whoever looks at a queue can tell how long its messages have waited. Nothing else reads it."""
+    headers[SENT_AT] = time.time()
 
 
 app = make_app(runtime_config().broker_url)

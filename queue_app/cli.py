@@ -60,6 +60,8 @@ def embed(
     sequence_column: options.SequenceColumn = None,
     alphabet: options.Alphabet = "auto",
     broker: options.Broker = None,
+    metrics_port: options.MetricsPort = None,
+    metrics_address: options.MetricsAddress = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -68,10 +70,9 @@ def embed(
     from queue_app.devices import choose_queues, cpu_threads
     from queue_app.local_run import cpu_workers
     from queue_app.local_run import embed as run_embed
-    from queue_app.settings import runtime_config
     from queue_app.view import open_view
 
-    config = runtime_config()
+    config = options.config_with_metrics(metrics_port, metrics_address)
     queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request))
     with resumable(), open_view(quiet=quiet or as_json) as view:
         report = run_embed(
@@ -136,13 +137,15 @@ def enqueue(
 def worker(
     queues: Annotated[list[str], typer.Argument(help="gpu0 gpu1 … or cpu0 …: one worker each.")],
     broker: options.Broker = None,
+    metrics_port: options.MetricsPort = None,
+    metrics_address: options.MetricsAddress = None,
 ) -> None:
     """Start one worker per device; the same as celery -A queue_app worker -Q gpu0."""
     from queue_app.coordinator import run_workers
-    from queue_app.settings import runtime_config
 
+    config = options.config_with_metrics(metrics_port, metrics_address)
     url, _ = options.connected(broker)
-    run_workers(queues, url, runtime_config())
+    run_workers(queues, url, config)
 
 
 @app.command()
@@ -177,6 +180,8 @@ def resume(
     device: options.Device = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="CPU workers.")] = None,
     broker: options.Broker = None,
+    metrics_port: options.MetricsPort = None,
+    metrics_address: options.MetricsAddress = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -184,14 +189,13 @@ def resume(
     from queue_app.devices import choose_queues, cpu_workers_of
     from queue_app.local_run import resume as run_resume
     from queue_app.lookup import job_directory
-    from queue_app.settings import runtime_config
     from queue_app.view import open_view
 
     directory = job_directory(job_dir)
     loaded = directory.load()
     if device == "auto" and loaded.options.device_class == "cpu":
         device = "cpu"
-    config = runtime_config()
+    config = options.config_with_metrics(metrics_port, metrics_address)
     queues = choose_queues(device, workers, config, cpu_workers=cpu_workers_of(loaded.threads))
     with resumable(), open_view(quiet=quiet or as_json) as view:
         report = run_resume(

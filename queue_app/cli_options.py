@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import redis
 
     from queue_app.request import EmbedRequest
+    from queue_app.settings import RuntimeConfig
 
 Inputs = Annotated[
     list[Path],
@@ -90,6 +91,19 @@ Device = Annotated[str, typer.Option(help="auto, cpu, or GPU numbers such as 0,1
 Broker = Annotated[
     str | None, typer.Option(help="redis://… of your own server. Default: HOLDFAST_BROKER_URL.")
 ]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=65535,
+        help="Serve Prometheus metrics: the worker of gpuN or cpuN at this port plus N. Default: "
+        "HOLDFAST_METRICS_PORT, else not at all.",
+    ),
+]
+MetricsAddress = Annotated[
+    str | None,
+    typer.Option(help="Where metrics are served. Default: HOLDFAST_METRICS_ADDRESS, else 127.0.0.1."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Watch = Annotated[
@@ -141,6 +155,16 @@ def request_of(options: dict[str, Any]) -> "EmbedRequest":
             h5_layout=options["h5_layout"],
         ),
         overwrite=options["overwrite"],
+    )
+
+
+def config_with_metrics(port: int | None, address: str | None) -> "RuntimeConfig":
+    """The settings; what the command says of metrics comes before the environment."""
+    from queue_app.settings import runtime_config
+
+    said = {"metrics_port": port, "metrics_address": address}
+    return runtime_config().model_copy(
+        update={name: value for name, value in said.items() if value is not None}
     )
 
 

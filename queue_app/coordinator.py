@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from queue_app.errors import HoldfastError
+from queue_app.ports import describe, environment, require_ports
 from queue_app.processes import ProcessFile, kill_session, spawn
 from queue_app.settings import RuntimeConfig
 
@@ -143,8 +144,12 @@ def last_words(log: Path | None, born_at: int = 0) -> str:
 def run_workers(queues: Sequence[str], url: str, config: RuntimeConfig) -> None:
     """`holdfast worker gpu0 gpu1`: one worker each, restarted when they die, until SIGTERM or Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    require_ports(queues, config)
+    if served := describe(queues, config):
+        print(served, file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="holdfast-workers-") as scratch:
-        env = {**os.environ, "HOLDFAST_BROKER_URL": url, "HOLDFAST_PARENT_PID": str(os.getpid())}
+        settings = {"HOLDFAST_BROKER_URL": url, "HOLDFAST_PARENT_PID": str(os.getpid())}
+        env = {**os.environ, **settings, **environment(config)}
         workers = GPUProcessCoordinator(queues, env, None, ProcessFile(Path(scratch) / "processes.json"))
         try:
             workers.start()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from queue_app.manifest import CheckpointManifest
 from queue_app.owner import Owner
 from queue_app.states import ShardState, ShardStatus
+from queue_app.tally import Count, tally
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ def take_away(manifest: CheckpointManifest, status: ShardStatus, reason: str) ->
     """End a lease that was seen to be dead; False when it moved meanwhile, or another was quicker."""
     taken = manifest.expire(status, reason)
     if taken:
+        tally.add(Count.LEASES_EXPIRED)
         log.warning(
             "lease taken away job=%s shard=%d token=%d owner=%s: %s",
             manifest.job_id, status.index, status.token, status.owner, reason,

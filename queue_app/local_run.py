@@ -29,6 +29,7 @@ from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import count_parameters
 from queue_app.monitor import Snapshot, snapshot
+from queue_app.ports import describe, environment, require_ports
 from queue_app.processes import ProcessFile
 from queue_app.producer import Prepared, announce, prepare
 from queue_app.request import EmbedRequest, device_class
@@ -163,6 +164,9 @@ def _run_alone(run: LocalRun) -> ExportReport:
             run.view.say(f"job {there.job.job_id}: all {len(there.job.shards)} shards are done already")
             return export(there.job, run.job_dir, run.output, h5_layout=run.h5_layout)
         require_local_disk(run.config.scratch or run.job_dir.path)
+        require_ports(run.queues, run.config)
+        if served := describe(run.queues, run.config):
+            run.view.say(served)
         return _run_with_server(run, there, pids)
 
 
@@ -176,7 +180,8 @@ def _run_with_server(run: LocalRun, there: Prepared | None, pids: ProcessFile) -
             # Messages of an earlier run may name queues that have no worker now, or a shard twice.
             client.delete("", *client.scan_iter("?pu[0-9]*", _type="list"))
         roots = str(run.job_dir.path)
-        env = {**os.environ, **run.settings, "HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": roots}
+        settings = {**run.settings, "HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": roots}
+        env = {**os.environ, **settings, **environment(run.config)}
         workers = GPUProcessCoordinator(run.queues, env, run.job_dir.logs, pids)
         return _run_with_workers(run, there, _Machinery(url, client, server, workers))
     except redis.ResponseError as error:

@@ -59,6 +59,11 @@ class RuntimeConfig(BaseSettings):
     pending_bytes: int = Field(default=256 << 20, ge=1)
     """Blocks that may wait for the commit thread before inference has to wait for the disk."""
 
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Where workers serve Prometheus metrics: the one of gpuN or cpuN at this port plus N. None: nowhere."""
+    metrics_address: str = "127.0.0.1"
+    """The address that metrics are served at; whoever reaches it can read them."""
+
     preload_torch: bool = True
     """Import torch when a worker's child starts, while the producer still reads the input."""
     parent_pid: int | None = None

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 from celery import bootsteps
@@ -33,14 +33,19 @@ from queue_app.launch import die_with_parent
 from queue_app.lock import FileLock, JobBusy
 from queue_app.manifest import CheckpointManifest
 from queue_app.owner import Owner
+from queue_app.ports import port_of, refusal
 from queue_app.producer import Prepared, announce, send_shards
 from queue_app.pulse import Pulse
 from queue_app.recovery import Reconciler
 from queue_app.roots import JobRoots
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.states import JobState
+from queue_app.tally import Count, tally
 from queue_app.transport import tolerate_garbage
 from queue_app.workers import WorkerEntry, register, unregister
+
+if TYPE_CHECKING:
+    from queue_app.exporter import Exporter
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +73,8 @@ class _ThisWorker:
     lock: FileLock | None = None
     pid: int = 0
     """The parent's."""
+    exporter: "Exporter | None" = None
+    """The parent's, when a port for metrics is set."""
 
 
 _this = _ThisWorker()
@@ -104,6 +111,7 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
     book = keys.unacked(instance.hostname)
     conf.broker_transport_options = {**conf.broker_transport_options, **book}
     tolerate_garbage()
+    _this.exporter = _serve_metrics(config)
     _restore_orphans(book, queue, config)
 
 
@@ -143,6 +151,24 @@ def visible_device(queue: str, config: RuntimeConfig) -> str:
     return devices[int(number)]
 
 
+def _serve_metrics(config: RuntimeConfig) -> "Exporter | None":
+    port = port_of(_this.queue, config)
+    if port is None:
+        return None
+    from queue_app.backlog import BacklogReader
+    from queue_app.exporter import Exporter
+    from queue_app.metrics import WorkerNames
+
+    exporter = Exporter(BacklogReader(connect(config.broker_url)))
+    names = WorkerNames(_this.name, _this.queue, _this.device)
+    device = visible_device(_this.queue, config)
+    try:
+        exporter.serve(names, device, tally, config.metrics_address, port)
+    except (OSError, OverflowError) as error:
+        raise SystemExit(refusal(_this.queue, config.metrics_address, port, error)) from None
+    return exporter
+
+
 def _restore_orphans(book: dict[str, str], queue: str, config: RuntimeConfig) -> None:
     """Put back what an earlier worker of this name held when it was killed.
 
@@ -162,6 +188,7 @@ def tie_child_to_parent(**_: object) -> None:
     """A child must not go on when its parent was killed: it would keep the device, and nobody would see to
     its lease. The parent may be gone already, and `getppid` tell of another."""
     die_with_parent(_this.pid)
+    tally.add(Count.CHILDREN_STARTED)
 
 
 @worker_shutting_down.connect
@@ -215,6 +242,8 @@ class ReconcilerStep(bootsteps.StartStopStep):
                     _end_hung(entry.child_pid, config)
                     deliveries.drop(worker.consumer)
                     register(client, entry)
+                    if _this.exporter is not None:
+                        _this.exporter.note(has_child=bool(entry.child_pid) and not is_draining())
                     if standstill.seconds(client.llen(_this.queue)) > _patience(config) and not is_draining():
                         _leave(entry.child_pid)
                     reconciler.step()

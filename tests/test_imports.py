@@ -27,7 +27,7 @@ KNOWN_OF_THE_STORE = {
     "verify": {"checkpoint.records", "checkpoint.verify"},
 }
 """What each module of queue_app may import of checkpoint; all others: nothing."""
-MEETING_PLACES = {"task", "shard_run", "guarded", "watch"}
+MEETING_PLACES = {"task", "shard_run", "guarded", "meter", "watch"}
 """Modules of gpu_tasks where the three packages meet."""
 
 

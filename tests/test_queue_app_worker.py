@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -135,3 +136,12 @@ def test_a_worker_process_starts_without_celerys_other_commands_and_what_they_im
     unneeded = {"celery.bin.celery", "prompt_toolkit", "flower", "torch", "h5py", "pyarrow.compute"}
     assert "gpu_tasks.task" in loaded
     assert not loaded & unneeded
+
+
+def test_a_worker_whose_metrics_port_is_taken_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signal handlers swallow exceptions: it would go on, and nobody would see it."""
+    monkeypatch.setattr(worker._this, "queue", "cpu1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit, match=rf"cpu1 cannot serve its metrics at .*:{port}/"):
+            worker._serve_metrics(RuntimeConfig(metrics_port=port - 1))
