@@ -89,7 +89,7 @@ def prepare(
     """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
     job_dir = request.directory
     card = describe_model(request.model)
-    dataset = _dataset(request, card)
+    dataset = dataset_of(request, card)
     dataset.check()
     options = resolve_options(request, card, device_class, dataset.alphabet)
     inputs = digest_inputs(request.inputs)
@@ -107,7 +107,8 @@ def prepare(
     return Prepared(job, job_dir, created=True)
 
 
-def _dataset(request: EmbedRequest, card: ModelCard) -> Dataset:
+def dataset_of(request: EmbedRequest, card: ModelCard) -> Dataset:
+    """The records that were asked for, judged as the model wants them."""
     return Dataset(
         request.inputs,
         alphabet=_alphabet(request, card),

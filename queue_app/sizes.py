@@ -1,0 +1,45 @@
+"""How large the files of a job will be, before there are any: to about a percent, never far too little."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from queue_app.job import StoreDtype
+from queue_app.outputs import Format
+
+FILE_BYTES = 4096
+"""Headers, names and provenance."""
+ROW_BYTES: dict[Format, int] = {"h5": 36, "npy": 1, "parquet": 5, "directory": 13}
+"""What a record takes beside its vector and the letters of its id."""
+SHARD_ROW_BYTES = 9
+"""The same in a shard's file, beside id and sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """In bytes. `outputs` is what the output would be in each format; `shards` and `results` stay in the
+    job directory until `holdfast clean`."""
+
+    vectors: int
+    outputs: dict[Format, int]
+    shards: int
+    results: int
+
+
+def sizes_of(
+    *,
+    num_records: int,
+    num_good: int,
+    num_shards: int,
+    num_sequence_bytes: int,
+    num_id_bytes: int,
+    dim: int,
+    store_dtype: StoreDtype,
+) -> Sizes:
+    """`num_good` of the records have a vector; `num_id_bytes` are those of all ids."""
+    vectors = num_good * dim * np.dtype(store_dtype).itemsize
+    content = vectors + num_id_bytes
+    outputs = {name: content + num_good * row + FILE_BYTES for name, row in ROW_BYTES.items()}
+    shards = num_sequence_bytes + num_id_bytes + num_records * SHARD_ROW_BYTES + num_shards * FILE_BYTES
+    results = outputs["directory"] + num_shards * FILE_BYTES
+    return Sizes(vectors, outputs, shards, results)
