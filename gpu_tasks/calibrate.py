@@ -6,14 +6,12 @@ On standard input it gets one line of JSON, a Request. It answers `ready` once t
 for another line, so that all workers of a host can compute at the same time, and answers an Estimate as
 JSON. What goes wrong is answered as `{"error": ...}`.
 
-The sample is planned as a shard is. Batches from all over the plan are computed, and what a token costs in
-those between is read off their neighbours, which have about the same length.
+The sample is planned as a shard is, and each of its batches stands for tokens of the whole.
 """
 
 import json
 import os
 import sys
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
@@ -22,17 +20,11 @@ from typing import TextIO
 import numpy as np
 import numpy.typing as npt
 
-from gpu_tasks.batching import BatchPlan, LongRule, TokenBatch, plan_batches
-from gpu_tasks.device import Pending, StoreDtype
+from gpu_tasks.batching import BatchPlan, LongRule, plan_batches
+from gpu_tasks.device import StoreDtype
 from gpu_tasks.errors import InferenceError, OutOfMemory
-from gpu_tasks.loader import Loader
 from gpu_tasks.models import EmbeddingModel, load_model
-
-LOADED_AHEAD = 3
-GOLDEN = 0.618
-FEW_BATCHES = 4
-FEW_ERROR = 0.25
-"""What the error is taken for when it was too few batches to tell."""
+from gpu_tasks.rates import relative_error, seconds_per_token, time_batches
 
 NO_ROOM = (
     "a batch does not fit in the device's memory; the job would compute it in halves, "
@@ -85,14 +77,6 @@ class Estimate:
     measured_batches: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Timed:
-    """One batch of the sample, computed."""
-
-    num_tokens: int
-    seconds: float
-
-
 def main() -> None:
     # What a library prints must not get between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
@@ -134,11 +118,13 @@ def estimate(model: EmbeddingModel, request: Request) -> Estimate:
     kept = np.flatnonzero(segments)
     plan = _plan(model, [tokens[row] for row in kept], request)
     stand_for = _tokens_stood_for(model, plan, lengths[kept], segments[kept], request)
-    found = _time_batches(model, plan, request)
-    computing, error = _whole_seconds(plan, found, stand_for)
+    found = time_batches(
+        model, plan, store_dtype=request.store_dtype, seconds=request.seconds, turn=request.turn
+    )
+    computing = float(seconds_per_token(found, plan.num_batches) @ stand_for) if found else 0.0
     return Estimate(
         seconds=computing + tokenizing * shares,
-        relative_error=error,
+        relative_error=relative_error(found, plan.num_batches) if found else 0.0,
         num_tokens=float(stand_for.sum()),
         num_long=float(np.array(request.weights)[lengths > request.max_length].sum()),
         measured_seconds=sum(timed.seconds for timed in found.values()),
@@ -194,66 +180,6 @@ def _tokens_stood_for(
     tokens = segments * (np.minimum(lengths, request.max_length) + num_special)
     rows = [plan.ordinals(index).astype(np.int64) for index in range(plan.num_batches)]
     return np.array([tokens[batch].sum() for batch in rows])
-
-
-def _whole_seconds(plan: BatchPlan, found: dict[int, _Timed], stand_for: Float64s) -> tuple[float, float]:
-    """Of all records, and its relative standard error."""
-    if not found:
-        return 0.0, 0.0
-    measured = sorted(found)
-    rates = np.array([found[index].seconds / found[index].num_tokens for index in measured])
-    per_token = np.interp(np.arange(plan.num_batches), measured, rates)
-    return float(per_token @ stand_for), _relative_error(rates, plan.num_batches)
-
-
-def _relative_error(rates: Float64s, num_batches: int) -> float:
-    """By the differences of neighbours: what is left of them is noise, not length."""
-    if len(rates) < min(FEW_BATCHES, num_batches):
-        return FEW_ERROR
-    noise = float(np.sqrt(np.mean(np.diff(rates) ** 2) / 2)) if len(rates) > 1 else 0.0
-    return noise / float(rates.mean()) / float(np.sqrt(len(rates)))
-
-
-# ---- measuring
-
-
-def _time_batches(model: EmbeddingModel, plan: BatchPlan, request: Request) -> dict[int, _Timed]:
-    """Those that there was time for, each timed from the end of the one before."""
-    found: dict[int, _Timed] = {}
-    waiting: deque[tuple[TokenBatch, Pending]] = deque()
-    ended = started = perf_counter()
-    with Loader(_order(plan.num_batches, request.turn), plan.batch, model.stage, LOADED_AHEAD) as loader:
-        for loaded in loader:
-            waiting.append((loaded.batch, loaded.staged.launch(request.store_dtype)))
-            if len(waiting) > model.lookahead:
-                ended = _land(waiting, found, ended)
-            if perf_counter() - started > request.seconds:
-                break
-    while waiting:
-        ended = _land(waiting, found, ended)
-    return found
-
-
-def _land(waiting: "deque[tuple[TokenBatch, Pending]]", found: dict[int, _Timed], before: float) -> float:
-    batch, pending = waiting.popleft()
-    pending.wait()
-    now = perf_counter()
-    found[batch.batch_idx] = _Timed(len(batch.input_ids), now - before)
-    return now
-
-
-def _order(num_batches: int, turn: float) -> list[int]:
-    """All batches, long and short ones alike from the start, by steps of about the golden section.
-
-    The first stands there twice: the second time takes the place of the first, which warmed the kernels.
-    """
-    if not num_batches:
-        return []
-    step = max(1, round(num_batches * GOLDEN))
-    while np.gcd(step, num_batches) != 1:
-        step += 1
-    first = int(num_batches * (0.5 + turn)) % num_batches
-    return [first, *((first + number * step) % num_batches for number in range(num_batches))]
 
 
 if __name__ == "__main__":

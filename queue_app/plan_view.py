@@ -151,9 +151,12 @@ def _cost(cost: Cost, gpu_hour_cost: float) -> Iterator[str]:
 
 
 def about(seconds: float) -> str:
-    """As exact as an estimate deserves: `40 s`, `12 min`, `5 h 20 min`, `3.2 days`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
+    """As exact as an estimate deserves: `40 s`, `2 min 10 s`, `25 min`, `5 h 20 min`, `3.2 days`."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 600:
+        minutes, rest = divmod(round(seconds, -1), 60)
+        return f"{minutes:.0f} min {rest:.0f} s" if rest else f"{minutes:.0f} min"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     if seconds < 48 * 3600:
