@@ -76,7 +76,7 @@ def describe_devices(facts: Mapping[str, Any], num_gpus: int) -> Iterator[Findin
         yield Finding("devices", "warning", text, "look at CUDA_VISIBLE_DEVICES and nvidia-smi")
     for index, device in enumerate(seen):
         yield _gpu(f"gpu{index}", device)
-    if not seen:
+    if not num_gpus and not seen:
         yield _processor()
 
 

@@ -17,7 +17,7 @@ from queue_app.producer import dataset_of
 from queue_app.request import EmbedRequest, device_class, resolve_options
 from queue_app.sample import StratifiedSample
 from queue_app.settings import RuntimeConfig
-from queue_app.shards import cut, default_num_shards, shard_cost_most
+from queue_app.shards import RECORD_COST, cut, default_num_shards, shard_cost_most
 from queue_app.sizes import Sizes, sizes_of
 from queue_app.space import Room, require_local_disk, rooms
 from queue_app.survey import Int64s, Survey, survey
@@ -182,7 +182,7 @@ def _sizes(job: Job, found: Survey) -> Sizes:
         num_records=job.counts.num_records,
         num_good=len(found.lengths),
         num_shards=len(job.shards),
-        num_sequence_bytes=int(found.costs.sum()),
+        num_sequence_bytes=int((found.costs - RECORD_COST).sum()),
         num_id_bytes=found.num_id_bytes,
         dim=job.model.dim,
         store_dtype=job.options.store_dtype,

@@ -104,17 +104,18 @@ def _model(plan: Plan) -> Iterator[str]:
     card, options = plan.job.model, plan.job.options
     size = f", {card.num_parameters / 1e6:,.0f} million parameters" if card.num_parameters else ""
     yield f"{card.name}{size}: {options.pool} pooling, vectors of {card.dim:,} numbers"
-    threads = f", {plan.job.threads} thread{'s'[: plan.job.threads > 1]} each"
+    threads = f", {_count(plan.job.threads, 'thread')} each"
     yield f"{options.dtype} on {', '.join(plan.queues)}{threads if options.device_class == 'cpu' else ''}"
 
 
 def _work(plan: Plan) -> Iterator[str]:
-    budget = f"{plan.job.options.toks_per_batch:,} tokens"
-    shards = f"{len(plan.job.shards):,} shard{'s'[: len(plan.job.shards) > 1]}"
+    shards = _count(len(plan.job.shards), "shard")
+    budget = _count(plan.job.options.toks_per_batch, "token")
     if plan.num_batches is None:
         yield f"{shards}, in batches of {budget}"
     else:
-        yield f"{shards}, about {plan.num_batches:,} batches of {budget}; {plan.num_tokens:,} tokens in all"
+        batches, tokens = _rounded(plan.num_batches), _rounded(plan.num_tokens or 0)
+        yield f"{shards}, about {batches} batches of {budget}, {tokens} tokens in all"
     if plan.begun:
         yield "a job lies there already: the same command goes on with it, or is refused if it is another"
 
@@ -124,7 +125,8 @@ def _disk(plan: Plan) -> Iterator[str]:
     chosen = output_format(output)
     others = ", ".join(f"{name} {decimal(size)}" for name, size in sizes.outputs.items() if name != chosen)
     yield f"{output.name} {decimal(sizes.outputs[chosen])} in {plan.job.options.store_dtype} ({others})"
-    yield f"the job directory {decimal(sizes.shards + sizes.results)}, until holdfast clean"
+    whole, cleaned = decimal(sizes.shards + sizes.results), decimal(sizes.results)
+    yield f"the job directory {whole}, of which holdfast clean leaves {cleaned}"
     for room in _fullest(plan):
         yield f"{room.path}: at its fullest {decimal(room.num_bytes)}, {decimal(room.free_bytes)} free"
 
@@ -142,7 +144,8 @@ def _time(plan: Plan, timing: Timing) -> Iterator[str]:
         yield (
             f"{device.queue}: {device.tokens_per_second:,.0f} tokens/s, "
             f"{plan.num_good / device.seconds:,.1f} records/s "
-            f"({device.measured_batches} batches in {device.measured_seconds:.0f} s)"
+            f"(measured on {_count(device.measured_batches, 'batch', 'batches')}, "
+            f"{device.measured_seconds:.1f} s)"
         )
 
 
@@ -159,10 +162,19 @@ def about(seconds: float) -> str:
         return f"{minutes:.0f} min {rest:.0f} s" if rest else f"{minutes:.0f} min"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
+    if seconds < 24 * 3600:
         hours, minutes = divmod(round(seconds / 600) * 10, 60)
         return f"{hours} h {minutes:02d} min"
     return f"{seconds / 86400:.1f} days"
+
+
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _rounded(number: int) -> str:
+    """To three digits: the others would be invented."""
+    return f"{round(number, min(0, 3 - len(str(number)))):,}"
 
 
 def _short(record_id: str) -> str:

@@ -1,4 +1,4 @@
-"""How large the files of a job will be, before there are any: to about a percent, never far too little."""
+"""How large the files of a job will be, before there are any: to some percent."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,12 @@ import numpy as np
 from queue_app.job import StoreDtype
 from queue_app.outputs import Format
 
-FILE_BYTES = 4096
-"""Headers, names and provenance."""
-ROW_BYTES: dict[Format, int] = {"h5": 36, "npy": 1, "parquet": 5, "directory": 13}
+OUTPUT_BYTES = 4096
+SHARD_BYTES = 1024
+"""What a file takes by itself, and each shard has two: headers, names, provenance."""
+ROW_BYTES: dict[Format, int] = {"h5": 41, "npy": 1, "parquet": 8, "directory": 15}
 """What a record takes beside its vector and the letters of its id."""
-SHARD_ROW_BYTES = 9
+SHARD_ROW_BYTES = 12
 """The same in a shard's file, beside id and sequence."""
 
 
@@ -39,7 +40,7 @@ def sizes_of(
     """`num_good` of the records have a vector; `num_id_bytes` are those of all ids."""
     vectors = num_good * dim * np.dtype(store_dtype).itemsize
     content = vectors + num_id_bytes
-    outputs = {name: content + num_good * row + FILE_BYTES for name, row in ROW_BYTES.items()}
-    shards = num_sequence_bytes + num_id_bytes + num_records * SHARD_ROW_BYTES + num_shards * FILE_BYTES
-    results = outputs["directory"] + num_shards * FILE_BYTES
+    outputs = {name: content + num_good * row + OUTPUT_BYTES for name, row in ROW_BYTES.items()}
+    shards = num_sequence_bytes + num_id_bytes + num_records * SHARD_ROW_BYTES + num_shards * SHARD_BYTES
+    results = outputs["directory"] + num_shards * SHARD_BYTES
     return Sizes(vectors, outputs, shards, results)
