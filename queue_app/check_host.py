@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from queue_app.findings import Finding
 
 PACKAGE = "holdfast"
-NAMED = ("torch", "celery", "redis", "lmdb", "numpy", "pyarrow", "h5py", "tokenizers")
+NAMED = ("celery", "redis", "lmdb", "numpy", "pyarrow", "h5py", "tokenizers")
 OPEN_FILES_LEAST = 1024
 """What Linux grants by default; a worker holds some dozens, Celery and LMDB included."""
 
@@ -33,12 +33,10 @@ def examine_packages() -> Iterator[Finding]:
     for each in wrong:
         there = _version(each.name) or "missing"
         yield Finding(
-            "versions", "problem", f"{each.name} is {there}", f"pip install '{each.name}{each.specifier}'"
+            "packages", "problem", f"{each.name} is {there}", f"pip install '{each.name}{each.specifier}'"
         )
-    named = ", ".join(f"{name} {_version(name)}" for name in NAMED if _version(name))
-    yield Finding(
-        "versions", "ok", f"python {platform.python_version()}, holdfast {version(PACKAGE)}, {named}"
-    )
+    yield Finding("versions", "ok", f"python {platform.python_version()}, holdfast {version(PACKAGE)}")
+    yield Finding("packages", "ok", ", ".join(f"{name} {_version(name)}" for name in NAMED if _version(name)))
 
 
 def _is_wanted(asked: Requirement) -> bool:

@@ -59,7 +59,8 @@ def examine_configured(url: str, config: RuntimeConfig) -> Iterator[Finding]:
             check(client, url)
             yield from _examine(client, url, config)
     except HoldfastError as error:
-        yield Finding("server", "problem", str(error), "start it, or mend --broker or HOLDFAST_BROKER_URL")
+        reason = str(error).partition("; ")[0]  # what comes after is for those who run a job
+        yield Finding("server", "problem", reason, "start it, or mend --broker or HOLDFAST_BROKER_URL")
     except redis.RedisError as error:
         yield Finding(
             "server", "problem", f"{without_password(url)}: {error}", "let this user run all commands"

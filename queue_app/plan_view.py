@@ -102,7 +102,7 @@ def _too_long(plan: Plan) -> Iterator[str]:
 
 def _model(plan: Plan) -> Iterator[str]:
     card, options = plan.job.model, plan.job.options
-    size = f", {card.num_parameters / 1e6:,.0f} million parameters" if card.num_parameters else ""
+    size = f", {card.num_parameters / 1e6:,.1f} million parameters" if card.num_parameters else ""
     yield f"{card.name}{size}: {options.pool} pooling, vectors of {card.dim:,} numbers"
     threads = f", {_count(plan.job.threads, 'thread')} each"
     yield f"{options.dtype} on {', '.join(plan.queues)}{threads if options.device_class == 'cpu' else ''}"
@@ -128,7 +128,8 @@ def _disk(plan: Plan) -> Iterator[str]:
     whole, cleaned = decimal(sizes.shards + sizes.results), decimal(sizes.results)
     yield f"the job directory {whole}, of which holdfast clean leaves {cleaned}"
     for room in _fullest(plan):
-        yield f"{room.path}: at its fullest {decimal(room.num_bytes)}, {decimal(room.free_bytes)} free"
+        needed, free = decimal(room.num_bytes), decimal(room.free_bytes)
+        yield f"{room.path}: at its fullest {needed} of vectors, {free} free"
 
 
 def _fullest(plan: Plan) -> Collection[Room]:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from factories import protein
 from runs import holdfast
+from typer.testing import CliRunner
 
 from queue_app import cli, cli_beforehand
+from queue_app.errors import InputError, UsageError
 from queue_app.export import export
 from queue_app.job import Job, JobDir
 from queue_app.outputs import OUTPUTS
@@ -168,22 +170,22 @@ def test_too_little_room_is_a_problem_that_names_the_disk(
     assert re.search(r"problem +.* needs .* 1.0 kB are free", screen(plan))
 
 
-def test_a_device_that_cannot_compute_is_a_problem_and_all_else_is_told(home: Path) -> None:
-    arguments = [home / "in.fasta", "-m", "mock:8,kill=MK", "--device", "cpu", "-o", home / "other.npy"]
-    (home / "kill.fasta").write_text(f">a\nMKV\n>b\n{protein(1)}\n")
-    arguments[0] = home / "kill.fasta"
-    told = holdfast("plan", *arguments, "--quiet", expect=1).stdout
-    assert "2 proteins" in told
-    assert re.search(r"problem +cpu\d: the process was killed", told)
+def test_a_device_that_cannot_compute_is_a_problem_and_all_else_is_told(tmp_path: Path) -> None:
+    (tmp_path / "in.fasta").write_text(f">a\nMKV\n>b\n{protein(1)}\n")
+    options = ["-m", "mock:8,kill=MK", "--device", "cpu", "-o", str(tmp_path / "out.npy"), "--quiet"]
+    ended = CliRunner().invoke(cli.app, ["plan", str(tmp_path / "in.fasta"), *options])
+    assert ended.exit_code == 1
+    assert "2 proteins" in ended.stdout
+    assert re.search(r"problem +cpu\d: the process was killed", ended.stdout)
 
 
-def test_an_input_that_embed_refuses_is_refused_alike(home: Path) -> None:
-    (home / "bad.csv").write_text("id,sequence\n" + "a,MKV\n" * 50 + "b\n")
-    ended = holdfast("plan", home / "bad.csv", *OPTIONS, "--quiet", expect=2)
-    assert ended.stderr.splitlines() == [
-        f"holdfast: {home / 'bad.csv'}: line 52: 1 fields, but the header has 2"
-    ]
-    assert ended.stdout == ""
+def test_what_embed_refuses_is_refused_alike(tmp_path: Path) -> None:
+    source = tmp_path / "bad.csv"
+    source.write_text("id,sequence\n" + "a,MKV\n" * 50 + "b\n")
+    with pytest.raises(InputError, match=r"bad.csv: line 52: 1 fields"):
+        plan_of(request_for(source))
+    with pytest.raises(UsageError, match="unknown format"):
+        plan_of(request_for(source, output=tmp_path / "out.pickle"))
 
 
 # ---- the screen
