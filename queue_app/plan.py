@@ -31,8 +31,8 @@ CUT_CHARACTERS = 16
 """Of a sampled text, for each token of the longest segment: more than tokenizers make one token of."""
 SAMPLE_CHARACTERS = {"cpu": 400_000, "cuda": 8_000_000}
 """What keeps a fast device busy for some seconds."""
-START_SECONDS = 2.0
-"""What server and workers take to start, beside loading the model."""
+START_SECONDS = 3.0
+"""What server and workers take to start and to end, beside loading the model."""
 
 
 @dataclass(frozen=True, slots=True)

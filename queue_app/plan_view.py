@@ -140,7 +140,7 @@ def _fullest(plan: Plan) -> Collection[Room]:
 def _time(plan: Plan, timing: Timing) -> Iterator[str]:
     least, most = about(timing.least_seconds), about(timing.most_seconds)
     spread = "" if least == most else f" ({least} to {most})"
-    yield f"about {about(timing.seconds)}{spread}, of which {about(timing.start_seconds)} to start"
+    yield f"about {about(timing.seconds)}{spread}, of which {about(timing.start_seconds)} to start and end"
     for device in timing.devices:
         yield (
             f"{device.queue}: {device.tokens_per_second:,.0f} tokens/s, "

@@ -44,7 +44,8 @@ class DeviceTime:
 class Timing:
     """What all devices would take together.
 
-    `start_seconds` pass before the first batch. `largest_share` is that of the most expensive shard.
+    `start_seconds` pass before the first batch and after the last. `largest_share` is that of the most
+    expensive shard.
     """
 
     devices: tuple[DeviceTime, ...]

@@ -3,15 +3,20 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from gpu_tasks.batching import LongRule, plan_batches, window_starts
+from gpu_tasks import calibrate, rates
+from gpu_tasks.batching import BatchPlan, LongRule, TokenBatch, plan_batches, window_starts
 from gpu_tasks.calibrate import Request, _num_segments, estimate
+from gpu_tasks.device import StoreDtype, host_pending
 from gpu_tasks.models import load_model
+from gpu_tasks.models.mock import MockModel, load_mock
 from gpu_tasks.rates import TimedBatch, relative_error, scattered, seconds_per_token
+from queue_app.sample import StratifiedSample
 
 REQUEST = Request(
     model="mock:8", device="cpu", dtype="float32", pool="mean", threads=1, store_dtype="float32",
@@ -26,15 +31,17 @@ def request_for(lengths: list[int], long: LongRule = "window", cut: int = 10**9)
     return replace(REQUEST, texts=texts, lengths=lengths, weights=[1.0] * len(lengths), long=long)
 
 
-def planned_tokens(lengths: list[int], long: LongRule) -> int:
+def plan_of(model: MockModel, lengths: list[int], request: Request) -> BatchPlan:
     """What the job itself would compute."""
-    model = load_model("mock:8")
-    plan = plan_batches(
+    return plan_batches(
         model.tokenize(["A" * length for length in lengths]), range(len(lengths)),
-        prefix=model.prefix, suffix=model.suffix, toks_per_batch=REQUEST.toks_per_batch,
-        max_length=REQUEST.max_length, long=long, window_overlap=REQUEST.window_overlap,
+        prefix=model.prefix, suffix=model.suffix, toks_per_batch=request.toks_per_batch,
+        max_length=request.max_length, long=request.long, window_overlap=request.window_overlap,
     )  # fmt: skip
-    return plan.num_tokens
+
+
+def planned_tokens(lengths: list[int], long: LongRule) -> int:
+    return plan_of(load_mock("mock:8"), lengths, replace(REQUEST, long=long)).num_tokens
 
 
 @pytest.mark.parametrize("long", ["window", "truncate", "error"])
@@ -72,6 +79,61 @@ def test_time_is_reckoned_for_what_was_not_computed() -> None:
     found = estimate(load_model("mock:8,delay_ms=5"), request)
     assert found.measured_batches == 1
     assert found.seconds >= 0.005 * 100_000 / 2  # two records in a batch
+
+
+class Clock:
+    """Goes on only when something is computed."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(frozen=True)
+class Priced(MockModel):
+    """Takes for each row what a transformer does: its tokens, and their square for attention."""
+
+    clock: Clock = field(default_factory=Clock)
+
+    def stage(self, batch: TokenBatch) -> Any:
+        return Priced.Staged(self, batch)
+
+    @staticmethod
+    def seconds(batch: TokenBatch) -> float:
+        lengths = np.diff(batch.cu_seqlens).astype(float)
+        return float((lengths + lengths**2 / 300).sum()) / 1000
+
+    @dataclass(frozen=True)
+    class Staged:
+        model: "Priced"
+        batch: TokenBatch
+
+        def launch(self, store_dtype: StoreDtype) -> Any:
+            self.model.clock.now += Priced.seconds(self.batch)
+            return host_pending(np.zeros((self.batch.num_rows, 8), np.float32), store_dtype)
+
+
+def test_the_time_of_a_set_of_very_different_lengths_is_told_from_a_tenth_of_its_sample(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = Priced("priced", 8, max_length=1_000)
+    monkeypatch.setattr(calibrate, "perf_counter", model.clock)
+    monkeypatch.setattr(rates, "perf_counter", model.clock)
+    random = np.random.default_rng(0)
+    lengths = [*random.lognormal(5, 1, 8_000).astype(int).clip(1).tolist(), 400_000]
+    sample = StratifiedSample(cut_characters=16_000)
+    for length in lengths:
+        sample.add("A" * length)
+    settings = replace(REQUEST, toks_per_batch=1_024, max_length=1_000, window_overlap=125)
+    request = replace(settings, **asdict(sample.draw(300_000)))
+    found = estimate(model, request)
+    whole = plan_of(model, lengths, request)
+    exact = sum(Priced.seconds(whole.batch(index)) for index in range(whole.num_batches))
+    assert found.measured_batches < 0.1 * whole.num_batches
+    assert found.seconds == pytest.approx(exact, rel=max(0.03, 2 * found.relative_error))
+    assert found.relative_error < 0.1
+    assert found.num_tokens == pytest.approx(whole.num_tokens, rel=0.02)
 
 
 def test_what_lies_between_timed_batches_costs_what_its_neighbours_do() -> None:
