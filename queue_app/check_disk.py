@@ -12,6 +12,7 @@ from rich.filesize import decimal
 
 from checkpoint.filesystem import NETWORK_FILE_SYSTEMS, mount_of
 from queue_app.findings import Finding
+from queue_app.space import standing
 
 PASSING = {
     "tmpfs": "it is memory, and empty after a restart: choose another --job-dir",
@@ -33,7 +34,7 @@ def examine_disks(job_dir: Path, scratch: Path | None) -> Iterator[Finding]:
     yield _kind("disk", job_dir, scratch)
     if scratch is not None:
         yield _kind("scratch", scratch, None)
-    for path in {job_dir, scratch or job_dir}:
+    for path in dict.fromkeys((job_dir, scratch or job_dir)):
         yield examine_room(path)
     yield examine_speed(scratch or job_dir)
 
@@ -53,10 +54,10 @@ def _kind(topic: str, path: Path, scratch: Path | None) -> Finding:
 
 
 def examine_room(path: Path) -> Finding:
-    standing = _standing(path)
-    free = shutil.disk_usage(standing).free
-    left = os.statvfs(standing)
-    text = f"{decimal(free)} free at {standing}"
+    there = standing(path.absolute())
+    free = shutil.disk_usage(there).free
+    left = os.statvfs(there)
+    text = f"{decimal(free)} free at {there}"
     if left.f_files and left.f_favail < FREE_FILES_LEAST:  # some file systems count no files
         return Finding(
             "room", "warning", f"{text}, but for {left.f_favail:,} files only", "remove small files"
@@ -70,11 +71,11 @@ def examine_room(path: Path) -> Finding:
 
 def examine_speed(path: Path) -> Finding:
     """What a commit does: some megabytes, then fsync. Nothing is left behind."""
-    standing = _standing(path)
+    there = standing(path.absolute())
     try:
-        seconds = median(_durable_writes(standing))
+        seconds = median(_durable_writes(there))
     except OSError as error:
-        text = f"cannot be written: {standing}: {error.strerror}"
+        text = f"cannot be written: {there}: {error.strerror}"
         return Finding("disk speed", "problem", text, "choose another --job-dir, or mend its permissions")
     speed = f"{decimal(round(PIECE_BYTES / seconds))}/s"
     text = f"{decimal(PIECE_BYTES)} are safe after {seconds * 1000:.1f} ms: {speed}"
@@ -97,9 +98,3 @@ def _durable_writes(directory: Path) -> Iterator[float]:
             yield time.monotonic() - started
             if time.monotonic() - begun > PROBE_SECONDS:
                 return
-
-
-def _standing(path: Path) -> Path:
-    """The path itself, or what is there of the way to it."""
-    whole = path.absolute()
-    return whole if whole.exists() else _standing(whole.parent)

@@ -116,8 +116,8 @@ def make_plan(
     sample = StratifiedSample(cut_characters=CUT_CHARACTERS * options.max_length)
     found = survey(dataset, sample)
     job = _draft(request, card, options, threads, found)
-    found_rooms = rooms(job, _new_directory(request), config, num_workers=len(queues))
-    problems = list(_problems_of_disks(request, config, found_rooms))
+    full = rooms(job, _new_directory(request), config, num_workers=len(queues))
+    problems = [*_problems_of_disks(request, config, full)]
     timing = None
     if seconds and len(found.lengths):
         say(f"computing a sample on {', '.join(queues)}, for {seconds:g} seconds at most")
@@ -130,7 +130,7 @@ def make_plan(
         queues=tuple(queues),
         survey=found,
         sizes=_sizes(job, found),
-        rooms=tuple(found_rooms),
+        rooms=tuple(full),
         timing=timing,
         begun=request.directory.job_json.exists(),
         problems=tuple(problems),
