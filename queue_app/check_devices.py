@@ -78,6 +78,7 @@ def describe_devices(facts: Mapping[str, Any], num_gpus: int) -> Iterator[Findin
         yield _gpu(f"gpu{index}", device)
     if not num_gpus and not seen:
         yield _processor()
+        yield Finding("attention", "ok", "a call for all rows of one length, as FlashAttention needs CUDA")
 
 
 def _unseen(facts: Mapping[str, Any], num_gpus: int) -> Finding:

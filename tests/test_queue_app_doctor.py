@@ -57,7 +57,7 @@ def test_it_looks_at_everything_and_this_machine_is_well(told: dict[str, Any]) -
     assert told["well"]
     topics = {finding["topic"] for finding in told["findings"]}
     assert {"versions", "hf", "open files", "disk", "room", "disk speed", "server", "torch"} <= topics
-    assert topics & {"devices", "gpu0"}
+    assert topics & {"attention", "gpu0"}
 
 
 def test_a_problem_ends_the_command_with_1_and_a_warning_with_0(monkeypatch: pytest.MonkeyPatch) -> None:
