@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from queue_app import cli_options as options
+from queue_app.cli_beforehand import doctor, plan
 from queue_app.cli_output import (
     DAMAGED,
     INTERRUPTED,
@@ -84,6 +85,9 @@ def embed(
             view=view,
         )
     print_report(report, as_json)
+
+
+app.command()(plan)
 
 
 @app.command()
@@ -295,6 +299,9 @@ def clean(job_dir: options.JobDirArgument) -> None:
     directory = job_directory(job_dir)
     freed = run_clean(directory)
     print(f"{directory.path}: freed {freed / 1e6:.1f} MB")
+
+
+app.command()(doctor)
 
 
 def main() -> None:

@@ -111,7 +111,7 @@ def _find_or_make(
     threads: int,
 ) -> Prepared:
     job_dir, incoming = request.directory, request.directory.incoming
-    dataset = _dataset(request, card, files)
+    dataset = dataset_of(request, card, files)
     dataset.check()
     options = resolve_options(request, card, device_class, dataset.alphabet)
     check_format(request.output, options, request.run.h5_layout)
@@ -129,7 +129,8 @@ def _find_or_make(
     return Prepared(job, job_dir, created=True)
 
 
-def _dataset(request: EmbedRequest, card: ModelCard, files: Sequence[Input]) -> Dataset:
+def dataset_of(request: EmbedRequest, card: ModelCard, files: Sequence[Input]) -> Dataset:
+    """The records that were asked for, judged as the model wants them."""
     return Dataset(
         files,
         alphabet=_alphabet(request, card, files),

@@ -128,12 +128,12 @@ def _by_disk(copies: Sequence[Copy]) -> Iterator[Room]:
     on_disk: dict[int, list[Copy]] = defaultdict(list)
     for copy in copies:
         if copy.num_bytes:
-            on_disk[_standing(copy.path).stat().st_dev].append(copy)
+            on_disk[standing(copy.path).stat().st_dev].append(copy)
     for found in on_disk.values():
-        path = _standing(found[0].path)
+        path = standing(found[0].path)
         yield Room(path, found, shutil.disk_usage(path).free)
 
 
-def _standing(path: Path) -> Path:
+def standing(path: Path) -> Path:
     """The path itself, or what is there of the way to it."""
-    return path if path.exists() else _standing(path.parent)
+    return path if path.exists() else standing(path.parent)

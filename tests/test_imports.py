@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 KNOWN_OF_THE_STORE = {
+    "check_disk": {"checkpoint.filesystem"},
     "done": {"checkpoint.records"},
     "card": {"checkpoint.records"},
     "durable": {"checkpoint.files"},

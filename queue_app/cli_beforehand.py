@@ -1,0 +1,125 @@
+"""The commands that look before a job is made: `holdfast plan` and `holdfast doctor`.
+
+As cli.py, this is imported for every `holdfast --help`: everything heavy is imported inside the functions.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from queue_app import cli_options as options
+from queue_app.cli_output import print_json, say
+from queue_app.errors import HoldfastError
+
+PlannedOutput = Annotated[
+    Path, typer.Option("--output", "-o", help="As of embed; where there must be room.", show_default=True)
+]
+Seconds = Annotated[
+    float, typer.Option(min=0, help="Compute a sample for so long at most, for the time. 0: no time.")
+]
+GpuHourCost = Annotated[
+    float | None, typer.Option(min=0, help="What an hour of one GPU costs (of the machine, on a CPU).")
+]
+
+
+def plan(
+    inputs: options.Inputs,
+    model: options.Model,
+    output: PlannedOutput = Path("embeddings.h5"),
+    job_dir: options.JobDir = None,
+    keep_checkpoints: options.KeepCheckpoints = False,
+    device: options.Device = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="CPU workers. Default: by model size.")] = None,
+    pool: options.Pool = None,
+    layer: options.Layer = "-1",
+    dtype: options.Dtype = "auto",
+    store_dtype: options.StoreDtype = "float32",
+    toks_per_batch: options.ToksPerBatch = None,
+    max_length: options.MaxLength = None,
+    long: options.Long = "window",
+    shards: options.Shards = None,
+    no_dedup: options.NoDedup = False,
+    reuse: options.Reuse = None,
+    commit_seconds: options.CommitSeconds = 2.0,
+    commit_sequences: options.CommitSequences = 10_000,
+    h5_layout: options.H5Layout = "flat",
+    overwrite: options.Overwrite = False,
+    input_format: options.InputFormat = None,
+    id_column: options.IdColumn = None,
+    sequence_column: options.SequenceColumn = None,
+    alphabet: options.Alphabet = "auto",
+    broker: options.Broker = None,
+    metrics_port: options.MetricsPort = None,
+    metrics_address: options.MetricsAddress = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    seconds: Seconds = 20.0,
+    gpu_hour_cost: GpuHourCost = None,
+) -> None:
+    """What embed would do with the same options: records, disk, time. Nothing is written."""
+    request = options.request_of(locals())
+    from queue_app.devices import choose_queues, cpu_threads
+    from queue_app.local_run import cpu_workers
+    from queue_app.plan import make_plan
+    from queue_app.plan_json import plan_as_json
+    from queue_app.plan_view import describe_plan
+    from queue_app.settings import runtime_config
+
+    config = runtime_config()
+    queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request))
+    threads = cpu_threads(len(queues))
+    with _steps(quiet=quiet or as_json) as step:
+        made = make_plan(request, queues=queues, threads=threads, config=config, seconds=seconds, say=step)
+    if as_json:
+        print_json(plan_as_json(made, gpu_hour_cost=gpu_hour_cost))
+    else:
+        width = shutil.get_terminal_size().columns
+        for line in describe_plan(made, gpu_hour_cost=gpu_hour_cost, width=width, unicode=_is_unicode()):
+            print(line)
+    if made.problems:
+        raise typer.Exit(HoldfastError.exit_code)
+
+
+def doctor(
+    job_dir: Annotated[Path, typer.Option(help="Where a job is to lie. Default: here.")] = Path(),
+    broker: options.Broker = None,
+    as_json: options.Json = False,
+) -> None:
+    """What is missing on this machine, and how to mend it: devices, server, disk, limits, versions."""
+    from queue_app.doctor import examine
+    from queue_app.findings import describe_findings, findings_as_json, is_well
+    from queue_app.settings import runtime_config
+
+    with _steps(quiet=as_json) as step:
+        step("looking at devices, server and disk")
+        found = examine(options.named_broker(broker), job_dir, runtime_config())
+    if as_json:
+        print_json(findings_as_json(found))
+    else:
+        for line in describe_findings(found):
+            typer.echo(line)
+    if not is_well(found):
+        raise typer.Exit(HoldfastError.exit_code)
+
+
+@contextmanager
+def _steps(*, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Shows what is being done: one changing line on a terminal, plain lines elsewhere."""
+    if quiet:
+        yield lambda step: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+
+        with Console(stderr=True).status("") as status:
+            yield status.update
+    else:
+        yield say
+
+
+def _is_unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().startswith("utf")

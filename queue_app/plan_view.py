@@ -1,0 +1,193 @@
+"""How a plan is shown: a screen of lines, each under the word that says what it is about."""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.filesize import decimal
+
+from queue_app.histogram import bars, histogram
+from queue_app.job import Alphabet, LongRule
+from queue_app.outputs import one_line, output_format
+from queue_app.plan import LETTER_TOKENS, Cost, Plan
+from queue_app.readouts import is_ragged
+from queue_app.space import Room
+from queue_app.timing import Timing
+
+LABEL_WIDTH = 10
+SCREEN_WIDTH_MOST = 100
+REASONS_MOST = 8
+ID_CHARACTERS = 40
+RECORDS: dict[Alphabet, str] = {
+    "protein": "proteins", "dna": "DNA sequences", "rna": "RNA sequences", "text": "texts"
+}  # fmt: skip
+LETTERS: dict[Alphabet, str] = {
+    "protein": "residues", "dna": "bases", "rna": "bases", "text": "characters"
+}  # fmt: skip
+LONG: dict[LongRule, str] = {
+    "window": "the mean of overlapping windows is stored",
+    "truncate": "they are cut off there",
+    "error": "they are set aside",
+}
+
+
+def describe_plan(plan: Plan, *, gpu_hour_cost: float | None, width: int, unicode: bool) -> Iterator[str]:
+    """The lines of the screen, `width` columns at most where they can be."""
+    yield from _labelled("input", _inputs(plan))
+    yield from _labelled("lengths", _lengths(plan, min(width, SCREEN_WIDTH_MOST) - LABEL_WIDTH, unicode))
+    yield from _labelled("set aside", _rejected(plan))
+    yield from _labelled("repeats", _repeats(plan))
+    yield from _labelled("too long", _too_long(plan))
+    yield from _labelled("model", _model(plan))
+    yield from _labelled("work", _work(plan))
+    yield from _labelled("disk", _disk(plan))
+    if plan.timing:
+        yield from _labelled("time", _time(plan, plan.timing))
+    if plan.timing and gpu_hour_cost is not None:
+        yield from _labelled("cost", _cost(plan.cost(plan.timing, gpu_hour_cost), gpu_hour_cost))
+    yield from _labelled("problem", plan.problems)
+
+
+def _labelled(label: str, lines: Iterator[str] | tuple[str, ...]) -> Iterator[str]:
+    for line in lines:
+        yield f"{label:<{LABEL_WIDTH}}{line}"
+        label = ""
+
+
+def _inputs(plan: Plan) -> Iterator[str]:
+    files = plan.survey.inputs
+    name = files[0].name if len(files) == 1 else f"{len(files)} files"
+    kind = RECORDS[plan.job.options.alphabet]
+    yield f"{name}, {decimal(plan.survey.num_bytes)}: {plan.job.counts.num_records:,} {kind}"
+
+
+def _lengths(plan: Plan, width: int, unicode: bool) -> Iterator[str]:
+    lengths = plan.survey.lengths
+    if not len(lengths):
+        return
+    letters = LETTERS[plan.job.options.alphabet]
+    yield (
+        f"{lengths.min():,} to {lengths.max():,} {letters}, median {np.median(lengths):,.0f}, "
+        f"mean {lengths.mean():,.0f}; {lengths.sum():,} in all"
+    )
+    yield from bars(histogram(lengths), width=width, unicode=unicode)
+
+
+def _rejected(plan: Plan) -> Iterator[str]:
+    rejected = plan.survey.rejected
+    if not rejected:
+        return
+    yield f"{plan.job.counts.num_rejected:,} records cannot be embedded; they would be listed as quarantined"
+    for each in rejected[:REASONS_MOST]:
+        ids = [*map(_short, each.first_ids), *(["…"] if each.num_records > len(each.first_ids) else [])]
+        yield f"{each.num_records:>6,}  {each.reason}: {', '.join(ids)}"
+    if len(rejected) > REASONS_MOST:
+        others = sum(each.num_records for each in rejected[REASONS_MOST:])
+        yield f"{others:>6,}  for {len(rejected) - REASONS_MOST} other reasons"
+
+
+def _repeats(plan: Plan) -> Iterator[str]:
+    counts = plan.job.counts
+    if counts.num_duplicate_sequences:
+        share = counts.num_duplicate_sequences / counts.num_records
+        once = "computed once for all" if plan.job.options.dedup else "computed again (--no-dedup)"
+        yield f"{counts.num_duplicate_sequences:,} sequences ({share:.1%}) stood there before: {once}"
+    if num_reused := len(plan.survey.reused_costs):
+        yield f"{num_reused:,} vectors are copied from an earlier job (--reuse)"
+    if counts.num_duplicate_ids:
+        yield f"{counts.num_duplicate_ids:,} ids stood there before; every record still has its row"
+
+
+def _too_long(plan: Plan) -> Iterator[str]:
+    options, num_long = plan.job.options, plan.num_long
+    limit = f"the limit of {options.max_length:,} tokens"
+    if num_long is None:
+        yield f"not known: whether a text exceeds {limit} is seen only when a sample is computed"
+    elif num_long:
+        about = "" if plan.job.model.family in LETTER_TOKENS else "about "
+        yield f"{about}{num_long:,} over {limit}: {LONG[options.long]} (--long {options.long})"
+
+
+def _model(plan: Plan) -> Iterator[str]:
+    card, options = plan.job.model, plan.job.options
+    size = f", {card.num_parameters / 1e6:,.1f} million parameters" if card.num_parameters else ""
+    pooling = "a vector for every token" if is_ragged(options) else f"{options.pool} pooling"
+    each = f" of each of {len(options.layers)} layers" if len(options.layers) > 1 else ""
+    yield f"{card.name}{size}: {pooling}{each}, vectors of {card.dim:,} numbers"
+    threads = f", {_count(plan.job.threads, 'thread')} each"
+    yield f"{options.dtype} on {', '.join(plan.queues)}{threads if options.device_class == 'cpu' else ''}"
+
+
+def _work(plan: Plan) -> Iterator[str]:
+    shards = _count(sum(not shard.reused for shard in plan.job.shards), "shard")
+    budget = _count(plan.job.options.toks_per_batch, "token")
+    if plan.num_batches is None:
+        yield f"{shards}, in batches of {budget}"
+    else:
+        batches, tokens = _rounded(plan.num_batches), _rounded(plan.num_tokens or 0)
+        yield f"{shards}, about {batches} batches of {budget}, {tokens} tokens in all"
+    if plan.begun:
+        yield "a job lies there already: the same command goes on with it, or is refused if it is another"
+
+
+def _disk(plan: Plan) -> Iterator[str]:
+    output, sizes = Path(plan.job.output), plan.sizes
+    chosen = output_format(output)
+    others = ", ".join(f"{name} {decimal(size)}" for name, size in sizes.outputs.items() if name != chosen)
+    yield f"{output.name} {decimal(sizes.outputs[chosen])} in {plan.job.options.store_dtype} ({others})"
+    whole, cleaned = decimal(sizes.shards + sizes.results), decimal(sizes.results)
+    yield f"the job directory {whole}, of which holdfast clean leaves {cleaned}"
+    for room in _fullest(plan):
+        needed, free = decimal(room.num_bytes), decimal(room.free_bytes)
+        yield f"{room.path}: at its fullest {needed} of vectors, {free} free"
+
+
+def _fullest(plan: Plan) -> Collection[Room]:
+    """Of each disk the moment at which it holds most."""
+    return {room.path: room for room in sorted(plan.rooms, key=lambda room: room.num_bytes)}.values()
+
+
+def _time(plan: Plan, timing: Timing) -> Iterator[str]:
+    least, most = about(timing.least_seconds), about(timing.most_seconds)
+    spread = "" if least == most else f" ({least} to {most})"
+    yield f"about {about(timing.seconds)}{spread}, of which {about(timing.start_seconds)} to start and end"
+    for device in timing.devices:
+        yield (
+            f"{device.queue}: {device.tokens_per_second:,.0f} tokens/s, "
+            f"{plan.num_good / device.seconds:,.1f} records/s "
+            f"(measured on {_count(device.measured_batches, 'batch', 'batches')}, "
+            f"{device.measured_seconds:.1f} s)"
+        )
+
+
+def _cost(cost: Cost, gpu_hour_cost: float) -> Iterator[str]:
+    yield f"about {cost.usual:,.2f} ({cost.least:,.2f} to {cost.most:,.2f}), at {gpu_hour_cost:g} an hour"
+
+
+def about(seconds: float) -> str:
+    """As exact as an estimate deserves: `40 s`, `2 min 10 s`, `25 min`, `5 h 20 min`, `3.2 days`."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 600:
+        minutes, rest = divmod(round(seconds, -1), 60)
+        return f"{minutes:.0f} min {rest:.0f} s" if rest else f"{minutes:.0f} min"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 24 * 3600:
+        hours, minutes = divmod(round(seconds / 600) * 10, 60)
+        return f"{hours} h {minutes:02d} min"
+    return f"{seconds / 86400:.1f} days"
+
+
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _rounded(number: int) -> str:
+    """To three digits: the others would be invented."""
+    return f"{round(number, min(0, 3 - len(str(number)))):,}"
+
+
+def _short(record_id: str) -> str:
+    line = one_line(record_id) or "(no id)"
+    return line if len(line) <= ID_CHARACTERS else f"{line[:ID_CHARACTERS]}…"

@@ -1,0 +1,43 @@
+"""How large the files of a job will be, before there are any: to some percent."""
+
+from dataclasses import dataclass
+
+from queue_app.outputs import Format
+
+OUTPUT_BYTES = 4096
+SHARD_BYTES = 1024
+"""What a file takes by itself, and each shard has two: headers, names, provenance."""
+ROW_BYTES: dict[Format, int] = {"h5": 41, "npy": 1, "parquet": 8, "directory": 15}
+"""What a record takes beside its vector and the letters of its id."""
+SHARD_ROW_BYTES = 28
+"""The same in a shard's file, beside id and sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """In bytes. `outputs` is what the output would be in each format; `shards` and `results` stay in the
+    job directory until `holdfast clean`."""
+
+    vectors: int
+    outputs: dict[Format, int]
+    shards: int
+    results: int
+
+
+def sizes_of(
+    *,
+    num_rows: int,
+    num_good: int,
+    num_shards: int,
+    num_sequence_bytes: int,
+    num_id_bytes: int,
+    num_vectors: int,
+    vector_bytes: int,
+) -> Sizes:
+    """`num_good` of the records have a vector, `num_rows` a row in a shard's file; `num_id_bytes` are those of all ids."""
+    vectors = num_vectors * vector_bytes
+    content = vectors + num_id_bytes
+    outputs = {name: content + num_good * row + OUTPUT_BYTES for name, row in ROW_BYTES.items()}
+    shards = num_sequence_bytes + num_id_bytes + num_rows * SHARD_ROW_BYTES + num_shards * SHARD_BYTES
+    results = outputs["directory"] + num_shards * SHARD_BYTES
+    return Sizes(vectors, outputs, shards, results)
