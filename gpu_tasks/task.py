@@ -251,7 +251,8 @@ def new_attempt(lease: Lease, device: str) -> Attempt:
     """What is known of an attempt when it begins."""
     now = time.time()
     name, torch = hardware_name(device), version("torch")
-    return Attempt(lease.shard.index, lease.token, worker_name(), name, torch, began=now, seen=now)
+    shard = lease.shard
+    return Attempt(shard.job_id, shard.index, lease.token, worker_name(), name, torch, began=now, seen=now)
 
 
 @cache

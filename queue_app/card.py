@@ -9,67 +9,20 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from checkpoint.records import QuarantineEntry
-from queue_app.history import Attempt, History, Outcome, read_history
+from queue_app.account import Device, Faults, Throughput, devices_of, faults_of, throughput_of, total_of
+from queue_app.history import History, read_history
 from queue_app.job import EmbedOptions, Job, JobDir
 from queue_app.methods import Counted, methods
 from queue_app.words import count
 
 QUARANTINE_SHOWN = 10
-REASONS_SHOWN = 5
 SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup")
 """Options that the command has no flag of that name and form for."""
 _PLACE = re.compile(r" at position \d+|^\d+ (?=tokens do not fit)")
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """One kind of hardware, and how many workers on how many hosts computed on it."""
-
-    name: str
-    num_workers: int
-    num_hosts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Faults:
-    """What the job went through and survived. `errors` are the first different ones."""
-
-    command_starts: int
-    worker_deaths: int
-    server_deaths: int
-    shards_recovered: int
-    """Attempts whose worker died, or was cut off from the others."""
-    shards_retried: int
-    """Attempts that ended with an error."""
-    shards_given_back: int
-    """Attempts that stopped in order: a drain, a pause, Ctrl-C."""
-    errors: tuple[str, ...] = ()
-
-    @property
-    def any(self) -> bool:
-        deaths = self.worker_deaths + self.server_deaths
-        return bool(deaths or self.shards_recovered or self.shards_retried)
-
-
-@dataclass(frozen=True, slots=True)
-class Throughput:
-    """`busy_seconds` is how long at least one shard was under way, over all starts; rates are over that.
-
-    None: the job directory does not tell.
-    """
-
-    began: str | None = None
-    ended: str | None = None
-    busy_seconds: float | None = None
-    sequences_per_second: float | None = None
-    num_tokens: int | None = None
-    tokens_per_second: float | None = None
-    fill: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +91,13 @@ def make_card(
     versions: Mapping[str, str],
 ) -> RunCard:
     """The card of a finished job's output. `quarantine` is all of it; the card names the first few."""
-    history = read_history(job_dir)
+    history = read_history(job_dir, job.job_id)
     reasons = _by_reason(quarantine)
-    devices = _devices(history.attempts)
+    devices = devices_of(history)
     counted = Counted(
         num_embedded=num_embedded,
         reasons=reasons,
-        num_long=_total(job, history, "num_long"),
+        num_long=total_of(job, history, "num_long"),
         hardware=[_device_text(job, device) for device in devices],
         software=_software(versions, history),
     )
@@ -158,8 +111,8 @@ def make_card(
         quarantine=quarantine[:QUARANTINE_SHOWN],
         devices=devices,
         versions=versions,
-        throughput=_throughput(job, history, num_embedded),
-        faults=_faults(history),
+        throughput=throughput_of(job, history, num_embedded),
+        faults=faults_of(history),
         command=command_of(job, output),
         methods=methods(job, counted),
     )
@@ -173,11 +126,8 @@ def command_of(job: Job, output: Path) -> str:
         value = getattr(job.options, field.name)
         if value is not None and field.name not in SETTLED_OTHERWISE:
             words += [f"--{field.name.replace('_', '-')}", str(value)]
-    words += [
-        "--layer",
-        ",".join(map(str, job.options.layers)),
-        *([] if job.options.dedup else ["--no-dedup"]),
-    ]
+    words += ["--layer", ",".join(map(str, job.options.layers))]
+    words += [] if job.options.dedup else ["--no-dedup"]
     words += ["--reuse", job.reuse.path] if job.reuse else []
     words += ["--shards", str(sum(not shard.reused for shard in job.shards))]
     return shlex.join([*words, "--device", "cpu"] if job.options.device_class == "cpu" else words)
@@ -195,18 +145,6 @@ def _by_reason(quarantine: Iterable[QuarantineEntry]) -> dict[str, int]:
 # ---- what computed
 
 
-def _devices(attempts: Iterable[Attempt]) -> list[Device]:
-    """Only of what has got somewhere: an attempt that died at once computed nothing."""
-    workers: dict[str, set[str]] = {}
-    for attempt in attempts:
-        if attempt.num_tokens is not None:
-            workers.setdefault(attempt.hardware, set()).add(attempt.worker)
-    return [
-        Device(name, len(found), len({worker.rpartition("@")[2] for worker in found}))
-        for name, found in sorted(workers.items())
-    ]
-
-
 def _device_text(job: Job, device: Device) -> str:
     """`2 NVIDIA H200`, or `an AMD EPYC processor with 2 workers of 1 thread each`."""
     on_hosts = f" of {count(device.num_hosts, 'host')}" if device.num_hosts > 1 else ""
@@ -219,52 +157,3 @@ def _device_text(job: Job, device: Device) -> str:
 def _software(versions: Mapping[str, str], history: History) -> str:
     torch = sorted({attempt.torch for attempt in history.attempts}) or [versions["torch"]]
     return f"Holdfast {versions['holdfast']} (PyTorch {' and '.join(torch)})"
-
-
-# ---- how fast
-
-
-def _throughput(job: Job, history: History, num_embedded: int) -> Throughput:
-    tokens, batches = _total(job, history, "num_tokens"), _total(job, history, "num_batches")
-    busy = history.busy_seconds()
-    if tokens is None or not batches or not busy:
-        return Throughput()
-    return Throughput(
-        began=_iso(history.attempts[0].began),
-        ended=_iso(max(attempt.seen for attempt in history.attempts)),
-        busy_seconds=round(busy, 3),
-        sequences_per_second=round(num_embedded / busy, 3),
-        num_tokens=tokens,
-        tokens_per_second=round(tokens / busy, 3),
-        fill=round(tokens / (batches * job.options.toks_per_batch), 4),
-    )
-
-
-def _total(job: Job, history: History, name: str) -> int | None:
-    """A count of the plans, over all shards that were computed; None where one is not known."""
-    latest = history.latest()
-    computed = [shard.index for shard in job.shards if not shard.reused]
-    if any(index not in latest for index in computed):
-        return None
-    return sum(int(getattr(latest[index], name)) for index in computed)
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-# ---- what was survived
-
-
-def _faults(history: History) -> Faults:
-    outcomes = Counter(attempt.outcome for attempt in history.attempts)
-    errors = dict.fromkeys(attempt.reason for attempt in history.attempts if attempt.reason)
-    return Faults(
-        command_starts=len(history.starts),
-        worker_deaths=sum(start.worker_deaths for start in history.starts),
-        server_deaths=sum(start.server_deaths for start in history.starts),
-        shards_recovered=outcomes[None] + outcomes[Outcome.LOST],
-        shards_retried=outcomes[Outcome.FAILED],
-        shards_given_back=outcomes[Outcome.STOPPED],
-        errors=tuple(errors)[:REASONS_SHOWN],
-    )

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
-from queue_app.card import Faults, RunCard, Throughput
+from queue_app.account import Faults, Throughput
+from queue_app.card import RunCard
 from queue_app.words import bytes_text, count, duration, percent
 
 Row = Sequence[object]

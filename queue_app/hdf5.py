@@ -15,6 +15,8 @@ from queue_app.outputs import Results
 from queue_app.results import EMBEDDING, as_matrix, num_vectors
 
 CHUNK_BYTES = 1 << 20
+RAGGED_CHUNK_BYTES = 1 << 17
+"""How many vectors there will be is not known then, and the last chunk takes all its room."""
 
 
 def write_h5(path: Path, results: Results) -> None:
@@ -52,7 +54,9 @@ def _write_flat(file: h5py.File, results: Results) -> None:
 def _vectors(file: h5py.File, name: str, results: Results) -> Any:
     """An empty dataset [0, dim] that grows."""
     row_bytes = results.dim * np.dtype(results.dtype).itemsize
-    chunks = (max(1, CHUNK_BYTES // row_bytes), results.dim)
+    rows = RAGGED_CHUNK_BYTES // row_bytes if results.is_ragged else CHUNK_BYTES // row_bytes
+    most = rows if results.is_ragged else min(rows, results.num_rows)
+    chunks = (max(1, most), results.dim)
     return file.create_dataset(
         name, (0, results.dim), results.dtype, maxshape=(None, results.dim), chunks=chunks, track_times=False
     )

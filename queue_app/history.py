@@ -47,6 +47,7 @@ class Attempt:
     of the shard's whole plan, None until it stands.
     """
 
+    job: str
     shard: int
     token: int
     worker: str
@@ -60,10 +61,6 @@ class Attempt:
     num_batches: int | None = None
     num_long: int | None = None
     fill: float | None = None
-
-    @property
-    def host(self) -> str:
-        return self.worker.rpartition("@")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +130,13 @@ class History:
         return {attempt.shard: attempt for attempt in self.attempts if attempt.num_tokens is not None}
 
 
-def read_history(job_dir: JobDir) -> History:
-    """What the directory holds; files that are not readable as ours are left out."""
-    attempts = _read(job_dir, "[0-9]*.json", TypeAdapter(Attempt))
+def read_history(job_dir: JobDir, job_id: str) -> History:
+    """What the directory holds of the job; files that are not readable as ours are left out.
+
+    So is what a zombie still writes of a job that this one has replaced.
+    """
+    found = _read(job_dir, "[0-9]*.json", TypeAdapter(Attempt))
+    attempts = (attempt for attempt in found if attempt.job == job_id)
     starts = _read(job_dir, "command-*.json", TypeAdapter(CommandStart))
     return History(
         tuple(sorted(attempts, key=lambda attempt: attempt.began)),

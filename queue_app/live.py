@@ -26,6 +26,7 @@ LINES_BESIDE_WORKERS = 16
 """What the view needs of a terminal's height beside the workers: bar, headings, events, and what was said."""
 BAR_COLUMNS = 40
 SHARD_COLUMNS = 22
+SHARD_BAR_COLUMNS = 8
 FIGURES_KEPT_SECONDS = 5.0
 STATE_STYLES = {"done": "bold green", "failed": "bold red", "cancelled": "bold red", "paused": "bold yellow"}
 EVENT_STYLES = {
@@ -98,12 +99,18 @@ def _headline(now: Snapshot) -> Table:
     line = Table.grid(padding=(0, 2))
     line.add_row(
         Text(str(now.state), style=STATE_STYLES.get(str(now.state), "bold")),
-        ProgressBar(total=max(now.total, 1), completed=settled, width=BAR_COLUMNS),
+        _bar(settled, now.total, BAR_COLUMNS),
         f"{settled:,}/{now.total:,} sequences",
         percent(settled / now.total if now.total else 1.0),
         f"{now.shards.get('done', 0)}/{now.num_shards} shards",
     )
     return line
+
+
+def _bar(completed: int, total: int, width: int) -> ProgressBar:
+    return ProgressBar(
+        total=max(total, 1), completed=completed, width=width, complete_style="cyan", finished_style="green"
+    )
 
 
 def _rates(now: Snapshot, seconds: float) -> Text:
@@ -143,7 +150,7 @@ def _shard(worker: WorkerView) -> RenderableType:
     if worker.shard is None:
         return Text(" idle", style="dim")
     line = Table.grid(padding=(0, 1))
-    bar = ProgressBar(total=max(worker.shard_total, 1), completed=worker.shard_done, width=8)
+    bar = _bar(worker.shard_done, worker.shard_total, SHARD_BAR_COLUMNS)
     line.add_row(f"{worker.shard:>5}", bar, f"{worker.shard_done:,}/{worker.shard_total:,}")
     return line
 

@@ -34,7 +34,8 @@ def sizes_of(
     num_vectors: int,
     vector_bytes: int,
 ) -> Sizes:
-    """`num_good` of the records have a vector, `num_rows` a row in a shard's file; `num_id_bytes` are those of all ids."""
+    """`num_good` records have a row in the output, `num_rows` one in a shard's file; `num_id_bytes` are those
+    of all ids."""
     vectors = num_vectors * vector_bytes
     content = vectors + num_id_bytes
     outputs = {name: content + num_good * row + OUTPUT_BYTES for name, row in ROW_BYTES.items()}

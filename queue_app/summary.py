@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 
-from queue_app.card import Faults, Throughput
+from queue_app.account import Faults, Throughput
 from queue_app.export import ExportReport
 from queue_app.outputs import card_paths
 from queue_app.words import count, duration, listed, rate

@@ -16,6 +16,7 @@ from queue_app.history import Attempt, AttemptLog, CommandLog, Outcome
 from queue_app.job import Job, JobDir
 from queue_app.summary import describe_report
 
+JOB_ID = "0123456789ab-cafecafe"
 PLANNED = {"num_tokens": 1000, "num_batches": 2, "num_long": 1, "fill": 0.25}
 
 
@@ -40,7 +41,7 @@ def attempt(
     **news: Any,
 ) -> None:
     """One attempt's file, as a worker leaves it after `seconds`."""
-    noted = Attempt(shard, token, worker, "NVIDIA H200", "2.13", began=began, seen=began)
+    noted = Attempt(JOB_ID, shard, token, worker, "NVIDIA H200", "2.13", began=began, seen=began)
     AttemptLog(job_dir, noted, lambda: began + seconds).note(**news)
 
 

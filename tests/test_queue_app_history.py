@@ -24,8 +24,10 @@ def job_dir(tmp_path: Path) -> JobDir:
     return JobDir(tmp_path)
 
 
-def log(job_dir: JobDir, clock: Callable[[], float], shard: int = 0, token: int = 1) -> AttemptLog:
-    attempt = Attempt(shard, token, "gpu0@host", "NVIDIA H200", "2.13", began=clock(), seen=clock())
+def log(
+    job_dir: JobDir, clock: Callable[[], float], shard: int = 0, token: int = 1, job: str = "a"
+) -> AttemptLog:
+    attempt = Attempt(job, shard, token, "gpu0@host", "NVIDIA H200", "2.13", began=clock(), seen=clock())
     return AttemptLog(job_dir, attempt, clock)
 
 
@@ -36,20 +38,20 @@ def test_an_attempt_is_kept_with_its_last_sign_of_life(job_dir: JobDir) -> None:
     kept.note(num_tokens=500, num_batches=4, num_long=1, fill=0.9)
     clock.now = 105.0
     kept.note(outcome=Outcome.DONE)
-    (attempt,) = read_history(job_dir).attempts
+    (attempt,) = read_history(job_dir, "a").attempts
     assert (attempt.began, attempt.seen, attempt.outcome) == (100.0, 105.0, Outcome.DONE)
     assert (attempt.num_tokens, attempt.num_long) == (500, 1)
 
 
 def test_a_process_that_died_leaves_an_attempt_without_an_outcome(job_dir: JobDir) -> None:
     log(job_dir, Clock(100.0)).note()
-    (attempt,) = read_history(job_dir).attempts
+    (attempt,) = read_history(job_dir, "a").attempts
     assert attempt.outcome is None
 
 
 def test_an_error_is_kept_and_cut_where_it_is_endless(job_dir: JobDir) -> None:
     log(job_dir, Clock(100.0)).fail("no " * 1000)
-    (attempt,) = read_history(job_dir).attempts
+    (attempt,) = read_history(job_dir, "a").attempts
     assert attempt.outcome is Outcome.FAILED
     assert len(attempt.reason) == 500
 
@@ -58,8 +60,8 @@ def test_what_a_power_loss_left_of_a_file_is_passed_over(job_dir: JobDir) -> Non
     log(job_dir, Clock(100.0), shard=1).note()
     (job_dir.history / "00002-1.json").write_bytes(b"")
     (job_dir.history / "command-1.json").write_text('{"host": ')
-    assert [attempt.shard for attempt in read_history(job_dir).attempts] == [1]
-    assert read_history(job_dir).starts == ()
+    assert [attempt.shard for attempt in read_history(job_dir, "a").attempts] == [1]
+    assert read_history(job_dir, "a").starts == ()
 
 
 def test_time_at_work_is_counted_once_where_workers_overlap_and_not_between_two_runs(job_dir: JobDir) -> None:
@@ -68,7 +70,7 @@ def test_time_at_work_is_counted_once_where_workers_overlap_and_not_between_two_
         kept = log(job_dir, clock, shard)
         clock.now = seen
         kept.note(outcome=Outcome.DONE)
-    assert read_history(job_dir).busy_seconds() == 13.0
+    assert read_history(job_dir, "a").busy_seconds() == 13.0
 
 
 def test_each_start_of_the_command_is_kept_with_what_died_under_it(job_dir: JobDir) -> None:
@@ -76,10 +78,16 @@ def test_each_start_of_the_command_is_kept_with_what_died_under_it(job_dir: JobD
     first.worker_died()
     first.worker_died()
     CommandLog(job_dir, Clock(200.0)).server_died()
-    starts = read_history(job_dir).starts
+    starts = read_history(job_dir, "a").starts
     assert [(start.worker_deaths, start.server_deaths) for start in starts] == [(2, 0), (0, 1)]
 
 
 def test_a_job_without_history_has_none(job_dir: JobDir) -> None:
-    assert read_history(job_dir).attempts == ()
-    assert read_history(job_dir).busy_seconds() == 0.0
+    assert read_history(job_dir, "a").attempts == ()
+    assert read_history(job_dir, "a").busy_seconds() == 0.0
+
+
+def test_what_a_zombie_of_a_replaced_job_writes_is_not_this_jobs(job_dir: JobDir) -> None:
+    log(job_dir, Clock(100.0), token=1, job="before").note()
+    log(job_dir, Clock(100.0), token=2).note()
+    assert [attempt.token for attempt in read_history(job_dir, "a").attempts] == [2]
