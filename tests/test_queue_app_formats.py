@@ -1,7 +1,10 @@
 """Every format holds the same records; what is no such file, or a part of one, is refused by name."""
 
 import itertools
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -115,14 +118,25 @@ def test_fasta_may_hold_blank_lines_comments_and_a_byte_order_mark(tmp_path: Pat
     assert format_of(Input(path, tmp_path / "b.fa.zst")) == "fasta"
 
 
-@pytest.mark.parametrize("locale", ["C", "de_DE.ISO-8859-1"])
-def test_ids_are_utf_8_whatever_the_locale_says(
-    tmp_path: Path, locale: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LC_ALL", locale)
-    monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "latin-1")
+READ_IN_ASCII = """
+import sys
+from pathlib import Path
+from queue_app.dataset import Dataset
+from queue_app.sources import Input
+path = Path(sys.argv[1])
+(record,) = Dataset([Input(path, path)], alphabet="protein")
+print(ascii(record.id))
+"""
+
+
+def test_ids_are_utf_8_whatever_the_locale_says(tmp_path: Path) -> None:
     (path := tmp_path / "a.fasta").write_bytes(">größe\nMK\n".encode())
-    assert read(path) == [("größe", "MK")]
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ended = subprocess.run(
+        [sys.executable, "-c", READ_IN_ASCII, path],
+        capture_output=True, text=True, env={**os.environ, **ascii_only}, timeout=60,
+    )  # fmt: skip
+    assert ended.stdout.strip() == ascii("größe"), ended.stderr
 
 
 BAD_RECORDS = [
