@@ -5,9 +5,10 @@ Every change is one call of manifest.lua. Reading is plain hash reads.
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from importlib.resources import files
+from itertools import islice
 from typing import cast
 
 import redis
@@ -16,6 +17,9 @@ from checkpoint.records import QuarantineEntry
 from queue_app import keys
 from queue_app.job import Job, Shard
 from queue_app.states import JobState, JobStatus, Lease, Progress, Refusal, ShardState, ShardStatus
+
+LISTED_AT_A_TIME = 1_000
+"""Quarantine entries in one call: Lua takes fewer than 8,000 arguments."""
 
 
 class CheckpointManifest:
@@ -106,8 +110,10 @@ class CheckpointManifest:
         Refused as `lost` when the token is no longer the shard's, as `incomplete` when embedded and
         quarantined records do not add up to the shard's.
         """
-        view = [part for entry in quarantine for part in (str(entry.ordinal), json.dumps(asdict(entry)))]
-        answer = self._call("complete", lease.shard.index, lease.token, *_counts(progress), *view)
+        for entries in _some_at_a_time(quarantine):
+            view = [part for each in entries for part in (str(each.ordinal), json.dumps(asdict(each)))]
+            self._call("list", lease.shard.index, lease.token, *view)
+        answer = self._call("complete", lease.shard.index, lease.token, *_counts(progress))
         if answer[0] == "ok":
             return JobState(answer[1]), answer[2]
         return Refusal(answer[0], tuple(answer[1:]))
@@ -203,6 +209,12 @@ class CheckpointManifest:
 
     def _call(self, *arguments: str | int | float) -> list[str]:
         return cast("list[str]", self._script(self._keys, arguments))
+
+
+def _some_at_a_time(entries: Iterable[QuarantineEntry]) -> Iterator[list[QuarantineEntry]]:
+    left = iter(entries)
+    while some := list(islice(left, LISTED_AT_A_TIME)):
+        yield some
 
 
 def _counts(progress: Progress) -> tuple[int, int, int]:
