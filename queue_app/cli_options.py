@@ -61,12 +61,13 @@ Long = Annotated[
     typer.Option(help="Sequences over --max-length: mean of overlapping windows, cut off, or quarantine."),
 ]
 Shards = Annotated[int | None, typer.Option(min=1, help="Default: at least 32, by cost.")]
-NoDedup = Annotated[
-    bool, typer.Option("--no-dedup", help="Compute identical sequences as often as they are there.")
-]
+NoDedup = Annotated[bool, typer.Option("--no-dedup", help="Compute identical sequences one by one.")]
 Reuse = Annotated[
     Path | None,
-    typer.Option(help="An earlier job of this model and options: sequences that it has are copied from it."),
+    typer.Option(
+        help="Output or directory of an earlier job of the same model and options: vectors of sequences "
+        "that it has are copied."
+    ),
 ]
 CommitSeconds = Annotated[float, typer.Option(min=0.01, help="A crash repeats at most so much work.")]
 CommitSequences = Annotated[int, typer.Option(min=1, help="Commit earlier when so many are done.")]

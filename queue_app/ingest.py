@@ -66,11 +66,11 @@ def ingest(
 
 
 def _firsts(spool: Spool, *, dedup: bool) -> Int64s:
-    """Per record the first good one of its sequence. A bad record is nobody's twin."""
-    firsts = np.arange(len(spool.costs))
-    if dedup:
-        good = np.flatnonzero(spool.good)
-        firsts[good] = good[find_firsts(spool.hashes[good])]
+    """Per record the first one of its sequence. A bad record is nobody's twin."""
+    if not dedup:
+        return np.arange(len(spool.costs))
+    firsts, bad = find_firsts(spool.hashes), np.flatnonzero(~spool.good)
+    firsts[bad] = bad
     return firsts
 
 

@@ -161,9 +161,16 @@ function op.beat(index, token, figures, batches, sequences, quarantined)
   return { 'ok', redis.call('HGET', job, 'state') }
 end
 
+-- What the holder sets aside, for those who look: some at a time, as a call takes no more arguments than that.
+function op.list(index, token, ...)
+  if not holds(index, token) then return { 'lost' } end
+  redis.call('HSET', quarantine, ...)
+  return { 'ok' }
+end
+
 -- Refuses unless every record of the shard is accounted for: embedded + quarantined = read. `set_aside` tells
 -- of the records that were quarantined; empty when there are none.
-function op.complete(index, token, batches, sequences, quarantined, set_aside, ...)
+function op.complete(index, token, batches, sequences, quarantined, set_aside)
   local key = shard_prefix .. index
   local replayed = redis.call('HGET', key, 'state') == 'done' and redis.call('HGET', key, 'token') == token
   if not replayed then
@@ -175,8 +182,6 @@ function op.complete(index, token, batches, sequences, quarantined, set_aside, .
     sample()
     move(index, 'running', 'done')
     redis.call('HSET', key, 'error', '')
-    local entries = { ... }
-    for i = 1, #entries, 2 do redis.call('HSET', quarantine, entries[i], entries[i + 1]) end
     if set_aside ~= '' then tell('quarantined', 'shard ' .. index .. ': ' .. set_aside) end
     settle()
   end

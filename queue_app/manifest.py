@@ -5,9 +5,10 @@ Every change is one call of manifest.lua. Reading is plain hash reads.
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
+from itertools import islice
 from typing import cast
 
 import redis
@@ -17,6 +18,9 @@ from queue_app import keys
 from queue_app.figures import Figures
 from queue_app.job import Job, Shard
 from queue_app.states import JobState, JobStatus, Lease, Progress, Refusal, ShardState, ShardStatus
+
+LISTED_AT_A_TIME = 1_000
+"""Quarantine entries in one call: Lua takes fewer than 8,000 arguments."""
 
 
 class CheckpointManifest:
@@ -112,9 +116,11 @@ class CheckpointManifest:
         quarantined records do not add up to the shard's.
         """
         entries = list(quarantine)
-        view = [part for entry in entries for part in (str(entry.ordinal), json.dumps(asdict(entry)))]
+        for some in _some_at_a_time(entries):
+            view = [part for each in some for part in (str(each.ordinal), json.dumps(asdict(each)))]
+            self._call("list", lease.shard.index, lease.token, *view)
         counts = _counts(progress)
-        answer = self._call("complete", lease.shard.index, lease.token, *counts, _set_aside(entries), *view)
+        answer = self._call("complete", lease.shard.index, lease.token, *counts, _set_aside(entries))
         if answer[0] == "ok":
             return JobState(answer[1]), answer[2]
         return Refusal(answer[0], tuple(answer[1:]))
@@ -210,6 +216,12 @@ class CheckpointManifest:
 
     def _call(self, *arguments: str | int | float) -> list[str]:
         return cast("list[str]", self._script(self._keys, arguments))
+
+
+def _some_at_a_time(entries: Iterable[QuarantineEntry]) -> Iterator[list[QuarantineEntry]]:
+    left = iter(entries)
+    while some := list(islice(left, LISTED_AT_A_TIME)):
+        yield some
 
 
 def _counts(progress: Progress) -> tuple[int, int, int]:

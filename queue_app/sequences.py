@@ -24,7 +24,8 @@ ROWS_PER_BATCH = 1 << 20
 def find_firsts(hashes: Hashes) -> Int64s:
     """Per row, the first row of the same hash: itself where it is the first.
 
-    By sorting: it takes some 50 bytes a row at its peak, where a dictionary would take 150.
+    By sorting, in arrays: with it an ingest holds some 90 bytes a record at its peak, where a dictionary
+    alone would take 150.
     """
     order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: equal ones stay in their order
     begins = np.zeros(len(order), np.bool_)

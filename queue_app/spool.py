@@ -71,12 +71,17 @@ def _write(records: Iterable[Record], path: Path) -> tuple[Int64s, npt.NDArray[n
             costs.append(lengths.astype(np.int64) + RECORD_COST)
             good.append(np.array([row.problem is None for row in rows]))
             for row in rows:
-                hashes += xxhash.xxh3_128_digest(row.sequence.encode())
+                hashes += xxhash.xxh3_128_digest(_text(row).encode())
     return (
         np.concatenate(costs),
         np.concatenate(good),
         np.frombuffer(hashes, np.uint64).reshape(-1, 2),
     )
+
+
+def _text(row: Record) -> str:
+    """What is hashed: no input holds a NUL, so that a bad record never has the hash of a good one."""
+    return row.sequence if row.problem is None else f"{row.problem}\0{row.sequence}"
 
 
 def _runs(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -273,6 +273,17 @@ def test_quarantined_records_are_listed_once_their_shard_is_done(
     assert manifest.quarantine() == [entry]
 
 
+def test_a_shard_may_set_aside_more_records_than_one_call_can_name(client: redis.Redis) -> None:
+    job = make_job(num_shards=1, records_per_shard=9_000)
+    manifest = CheckpointManifest(client, job.job_id)
+    manifest.initialize(job, "/jobs/a", {0: "cpu0"}, {})
+    entries = [QuarantineEntry(ordinal, f"p{ordinal}", 0, "empty") for ordinal in range(9_000)]
+    assert manifest.complete(lease_of(manifest, job), Progress(0, 0, 9_000), entries) == (
+        JobState.DONE, "workers",
+    )  # fmt: skip
+    assert len(manifest.quarantine()) == 9_000
+
+
 def test_forgetting_a_job_leaves_no_key(manifest: CheckpointManifest, client: redis.Redis, job: Job) -> None:
     finish(manifest, job, 0)
     lease_of(manifest, job, 1)

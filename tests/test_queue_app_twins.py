@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inline import InlineJob, embedded, submitted, write_numbered
 
+from queue_app.dataset import Record
 from queue_app.errors import Damage, JobChanged, OtherVersion
+from queue_app.ingest import ingest
 from queue_app.job import JobDir
 from queue_app.monitor import snapshot_of_directory
 from queue_app.quarantine import list_quarantine, retry_quarantine
@@ -133,6 +135,14 @@ def test_a_bad_record_is_nobodys_twin(tmp_path: Path) -> None:
     assert job.job.twins is not None
     assert job.job.twins.num_twins == 1
     assert [entry.id for entry in list_quarantine(job.job_dir)] == ["b", "c", "d", "e"]
+
+
+def test_a_good_record_is_never_the_twin_of_a_bad_one(tmp_path: Path) -> None:
+    records = [Record(0, "a", "MK", "a problem"), Record(1, "b", "MK"), Record(2, "c", "MK")]
+    job_dir = JobDir(tmp_path / "incoming")
+    written = ingest(records, job_dir, "job", num_shards=1, cost_most=99, dedup=True, previous=None)
+    content = read_shard(job_dir.shard(0), written.shards[0])
+    assert (content.ids, content.copies.tolist()) == (["a", "b"], [1, 2])
 
 
 def test_a_shard_counts_the_twins_of_its_rows(ten_times: InlineJob) -> None:
