@@ -9,7 +9,7 @@ from queue_app.job import JobDir
 from queue_app.lock import FileLock
 from queue_app.settings import runtime_config
 
-NO_LONGER_NEEDED = ("checkpoints", "shards", "server", "server.json", "processes.json", "logs")
+NO_LONGER_NEEDED = ("array", "checkpoints", "shards", "server", "server.json", "processes.json", "logs")
 """The results stay: verify, export and the same embed command still answer from them."""
 
 

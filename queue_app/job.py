@@ -149,6 +149,11 @@ class JobDir:
     def shards(self) -> Path:
         return self.path / "shards"
 
+    @property
+    def array(self) -> Path:
+        """The vectors as one array, where somebody asked for them and the output is no .npy."""
+        return self.path / "array"
+
     def shard(self, index: int) -> Path:
         return self.shards / f"{index:05d}.arrow"
 

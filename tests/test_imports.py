@@ -16,6 +16,7 @@ KNOWN_OF_THE_STORE = {
     "export": {"checkpoint.records"},
     "lock": {"checkpoint.files"},
     "manifest": {"checkpoint.records"},
+    "mapped": {"checkpoint.records"},
     "monitor": {"checkpoint"},
     "owner": {"checkpoint.owner"},
     "processes": {"checkpoint.owner"},
