@@ -134,7 +134,9 @@ def submit(
 
     Args:
         inputs: as for `embed`; or an EmbedRequest, which says all the rest but where to send it.
-        model, output, sequences: as for `embed`; the workers must see them under the same path.
+        model: as for `embed`; the workers must see a directory under the same path.
+        output: likewise.
+        sequences: as for `embed`.
         broker_url: the server; default: HOLDFAST_BROKER_URL.
         queues: such as ["gpu0", "gpu1"]; default: those of all live workers.
         threads: of each CPU worker; fixed in the job, as it can change the last bits.

@@ -69,7 +69,7 @@ def _results_key(job: Job, job_dir: JobDir) -> str:
     records = [read_done(job_dir, shard.index) for shard in job.shards]
     state = xxhash.xxh3_128()
     for record in records:
-        state.update(record.digest if record else "")
+        state.update((record.digest if record else "").encode())
     if missing := records.count(None):
         raise HoldfastError(
             f"{missing} of {len(records)} shards are not done; wait for the job, "

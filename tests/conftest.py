@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 import redis
+from factories import write_fasta
 from hypothesis import settings
+from runs import holdfast
 
 from queue_app.broker import connect
+from queue_app.export import export
 from queue_app.job import JobDir
+from queue_app.lookup import job_directory
 from queue_app.processes import ProcessFile
 from queue_app.server import EmbeddedServer
 
@@ -56,3 +60,21 @@ def client(server_url: str) -> Iterator[redis.Redis]:
 def examples(request: pytest.FixtureRequest) -> Path:
     """The example data of the checkout."""
     return request.config.rootpath / "examples"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with proteins.fasta and its vectors in every format: out.h5, out.npy, out.parquet, out.
+
+    The last of its 61 records is in quarantine.
+    """
+    home = tmp_path_factory.mktemp("finished")
+    fasta = write_fasta(home / "proteins.fasta", 60)
+    with fasta.open("a") as file:
+        file.write(">bad\nMK1V\n")
+    options = ["-m", "mock:8", "--device", "cpu", "--workers", "1", "--shards", "3"]
+    holdfast("embed", fasta, "-o", home / "out.h5", *options, expect=3)
+    job_dir = job_directory(home / "out.h5")
+    for name in ("out.npy", "out.parquet", "out"):
+        export(job_dir.load(), job_dir, home / name)
+    return home
