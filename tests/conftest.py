@@ -1,20 +1,21 @@
 """A real server for the tests: on loopback, a free port and a private directory, always stopped."""
 
+import asyncio
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
-from factories import write_fasta
+from factories import TEXTS, write_fasta
 from hypothesis import settings
-from runs import holdfast
 
+from queue_app import Job, embed_async
 from queue_app.broker import connect
 from queue_app.export import export
 from queue_app.job import JobDir
-from queue_app.lookup import job_directory
 from queue_app.processes import ProcessFile
 from queue_app.server import EmbeddedServer
 
@@ -64,17 +65,28 @@ def examples(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with proteins.fasta and its vectors in every format: out.h5, out.npy, out.parquet, out.
+    """A directory with proteins.fasta and its vectors in every format: out.h5, out.npy, out.parquet, out; and
+    texts.npy, of TEXTS.
 
-    The last of its 61 records is in quarantine.
+    The last of the 61 proteins is in quarantine. Both jobs were run at once by one event loop, in a thread
+    that is not the main one.
     """
     home = tmp_path_factory.mktemp("finished")
     fasta = write_fasta(home / "proteins.fasta", 60)
     with fasta.open("a") as file:
         file.write(">bad\nMK1V\n")
-    options = ["-m", "mock:8", "--device", "cpu", "--workers", "1", "--shards", "3"]
-    holdfast("embed", fasta, "-o", home / "out.h5", *options, expect=3)
-    job_dir = job_directory(home / "out.h5")
+
+    async def cell() -> None:
+        on = {"model": "mock:8", "device": "cpu", "workers": 1}
+        await asyncio.gather(
+            embed_async(fasta, output=home / "out.h5", num_shards=3, **on),  # type: ignore[arg-type]
+            embed_async(sequences=TEXTS, output=home / "texts.npy", **on),  # type: ignore[arg-type]
+        )
+
+    thread = threading.Thread(target=lambda: asyncio.run(cell()))
+    thread.start()
+    thread.join()
+    job = Job.open(home / "out.h5")
     for name in ("out.npy", "out.parquet", "out"):
-        export(job_dir.load(), job_dir, home / name)
+        export(job.job, job.job_dir, home / name)
     return home

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow.dataset
 import pytest
 from factories import protein
+from test_docs import ROOT, blocks
 
 from queue_app.lookup import job_directory
 from queue_app.results import as_matrix, iter_result
@@ -140,6 +141,16 @@ def write_per_sequence(path: Path, published: Published, names: Iterable[str]) -
     return path
 
 
+def documented(name: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of that name, written by the code that the documentation shows for it."""
+    for source in ("out.h5", "proteins.fasta"):
+        (tmp_path / source).symlink_to(finished / source)
+    monkeypatch.chdir(tmp_path)
+    [code] = [code for code in blocks(ROOT / "docs" / "file_formats.md", "python") if name in code]
+    exec(compile(code, name, "exec"), {})
+    return tmp_path / name
+
+
 def by_ordinal(tmp_path: Path, published: Published) -> Path:
     return write_per_sequence(tmp_path / "by_ordinal.h5", published, map(str, range(60)))
 
@@ -155,11 +166,9 @@ def test_a_lookup_by_original_id_as_in_bio_embeddings_finds_each_vector(
 
 
 def test_protspace_loads_a_dataset_per_id_and_the_name_of_the_model(
-    tmp_path: Path, published: Published, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, finished: Path, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = protspace(monkeypatch).load_h5(
-        [write_per_sequence(tmp_path / "by_id.h5", published, published.ids)]
-    )
+    loaded = protspace(monkeypatch).load_h5([documented("by_id.h5", finished, tmp_path, monkeypatch)])
     rows = dict(zip(loaded.headers, loaded.data, strict=True))
     assert same(published, published.ids, [rows[record_id] for record_id in published.ids])
     assert loaded.name == "mock:8"
@@ -189,7 +198,7 @@ def test_biotrainer_loads_a_dataset_per_sequence_under_its_hash(
     records = [record for record in read_fasta(finished / "proteins.fasta") if record.seq_id != "bad"]
     keys = [record.get_hash() for record in records]
     assert keys == [biotrainer_key(protein(number)) for number in range(60)]
-    path = write_per_sequence(tmp_path / "by_sequence.h5", published, keys)
+    path = documented("by_sequence.h5", finished, tmp_path, monkeypatch)
     loaded = service.load_embeddings(str(path), keys)
     assert same(published, [record.seq_id for record in records], [loaded[key].numpy() for key in keys])
 
@@ -211,7 +220,7 @@ def test_biotrainer_does_not_find_a_sequence_by_its_ordinal(
 
 def protspace(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module of protspace that reads HDF5 files."""
-    unpacked("protspace", monkeypatch)
+    require("protspace")
     for name in ("protspace", "protspace.data", "protspace.data.loaders"):
         bare_package(name, monkeypatch)
     return importlib.import_module("protspace.data.loaders.h5")
@@ -219,7 +228,7 @@ def protspace(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def biotrainer(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     """The service of biotrainer that reads HDF5 files, and its reader of FASTA files."""
-    unpacked("biotrainer", monkeypatch)
+    require("biotrainer")
     for name in ("biotrainer", "biotrainer.embedders", "biotrainer.embedders.services"):
         bare_package(name, monkeypatch)
     interfaces = bare_package("biotrainer.embedders.interfaces", monkeypatch)
@@ -228,15 +237,13 @@ def biotrainer(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     fasta = importlib.import_module("biotrainer.input_files.fasta")
     inputs.read_FASTA = fasta.read_FASTA  # type: ignore[attr-defined]
     inputs.BiotrainerSequenceRecord = fasta.BiotrainerSequenceRecord  # type: ignore[attr-defined]
-    return importlib.import_module("biotrainer.embedders.services.embedding_service").EmbeddingService, (
-        fasta.read_FASTA
-    )
+    service = importlib.import_module("biotrainer.embedders.services.embedding_service")
+    return service.EmbeddingService, fasta.read_FASTA
 
 
-def unpacked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def require(name: str) -> None:
     if not (READERS / name).is_dir():
         pytest.skip(f"{name} is not in {READERS}: `make test` puts it there")
-    monkeypatch.syspath_prepend(READERS)
 
 
 def bare_package(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
