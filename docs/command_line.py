@@ -31,8 +31,8 @@ def _command(name: str, command: Any) -> str:
 
 def _row(parameter: Any, context: Any) -> str:
     names, meaning = parameter.get_help_record(context) or (parameter.human_readable_name, "")
-    return f"| `{_cell(names)}` | {html.escape(_cell(meaning))} |"
+    return f"| `{_one_line(names)}` | {html.escape(_one_line(meaning)).replace('|', '&#124;')} |"
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -57,7 +57,10 @@ def request_of(
         known = _OPTIONS.validate_python(dict(options))
     except ValidationError as error:
         wrong = error.errors()[0]
-        raise UsageError(f"{wrong['loc'][0]}={wrong['input']!r}: {wrong['msg']}") from None
+        name = wrong["loc"][0]
+        if wrong["type"] == "extra_forbidden":
+            raise UsageError(f"no option {name!r}; there are: {', '.join(Options.__annotations__)}") from None
+        raise UsageError(f"{name}={wrong['input']!r}: {wrong['msg']}") from None
     run_names = {field.name for field in fields(RunOptions)}
     of_run: Any = {name: value for name, value in known.items() if name in run_names}
     others: Any = {name: value for name, value in known.items() if name not in run_names}

@@ -22,7 +22,7 @@ from queue_app.quarantine import list_quarantine
 from queue_app.results import Vectors
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Result:
     """What a job computed: row i of `embeddings` is that of `ids[i]`, in the order of the input.
 
@@ -41,6 +41,10 @@ class Result:
     def __len__(self) -> int:
         """N, the number of rows."""
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        rows, dim = self.embeddings.shape
+        return f"Result({rows} rows of {dim} {self.embeddings.dtype}, {len(self.quarantine)} quarantined)"
 
 
 def open_result(job: Job, job_dir: JobDir) -> Result:

@@ -44,6 +44,7 @@ def test_two_jobs_run_at_once_in_an_event_loop_outside_the_main_thread(finished:
         assert proteins.ids == list(file["ids"].asstr()[:]) == [f"p{number}" for number in range(60)]
         assert np.array_equal(proteins.embeddings, file["embeddings"][:])
     assert (len(proteins), [entry.id for entry in proteins.quarantine]) == (60, ["bad"])
+    assert repr(proteins) == "Result(60 rows of 8 float32, 1 quarantined)"
     assert (texts.ids, texts.ordinals.tolist()) == (["0", "1"], [0, 1])
 
 
@@ -245,7 +246,7 @@ def test_every_option_of_a_request_may_be_given_by_name() -> None:
     [
         ({"pool": "median"}, "pool='median': Input should be 'mean'"),
         ({"max_length": 0}, "max_length=0: Input should be greater than or equal to 1"),
-        ({"colour": "red"}, "colour='red': Extra inputs are not permitted"),
+        ({"colour": "red"}, "no option 'colour'; there are: job_dir, pool, "),
         ({"device": "tpu"}, "write auto, cpu, or device numbers"),
         ({"sequences": None}, "name either inputs, which are files, or sequences"),
         ({"sequences": "MKV"}, "a single string"),
