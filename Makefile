@@ -86,7 +86,7 @@ $(DEMO_READY): $(INPUTS) | $(BIN)/python
 $(TEST_READY): $(INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	@# Whose readers our outputs are held against, without what they would install; where they cannot be had, tests skip.
-	-$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --upgrade --target $(VENV)/readers biotrainer protspace
+	-$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --upgrade --target $(VENV)/readers bio-embeddings biotrainer protspace
 	@touch $@
 
 $(BIN)/python:

@@ -21,7 +21,7 @@ from queue_app.lookup import job_directory
 from queue_app.results import as_matrix, iter_result
 
 READERS = Path(sys.prefix) / "readers"
-"""Where `make test` unpacks protspace and biotrainer: their code without all that they would install."""
+"""Where `make test` unpacks bio_embeddings, protspace and biotrainer, without what they would install."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +155,12 @@ def by_ordinal(tmp_path: Path, published: Published) -> Path:
     return write_per_sequence(tmp_path / "by_ordinal.h5", published, map(str, range(60)))
 
 
-def test_a_lookup_by_original_id_as_in_bio_embeddings_finds_each_vector(
-    tmp_path: Path, published: Published
+def test_bio_embeddings_finds_each_vector_by_its_original_id(
+    tmp_path: Path, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its QueryEmbeddingsFile builds this table, and reads through it."""
     with h5py.File(by_ordinal(tmp_path, published)) as file:
-        names = {file[name].attrs["original_id"]: name for name in file}
-        found = np.array([file[names[record_id]][:] for record_id in published.ids])
+        query = bio_embeddings(monkeypatch).QueryEmbeddingsFile(file)
+        found = np.array([query.query_original_id(record_id) for record_id in published.ids])
     assert same(published, published.ids, found)
 
 
@@ -216,6 +215,16 @@ def test_biotrainer_does_not_find_a_sequence_by_its_ordinal(
 
 
 # ---- the real readers, without what the packages around them import
+
+
+def bio_embeddings(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of bio_embeddings that reads HDF5 files; Biopython, which it imports, reads none of them."""
+    require("bio_embeddings")
+    for name in ("bio_embeddings", "bio_embeddings.utilities"):
+        bare_package(name, monkeypatch)
+    for name, member in (("Bio", "SeqIO"), ("Bio.SeqRecord", "SeqRecord")):
+        setattr(bare_package(name, monkeypatch), member, object)
+    return importlib.import_module("bio_embeddings.utilities.helpers")
 
 
 def protspace(monkeypatch: pytest.MonkeyPatch) -> Any:
