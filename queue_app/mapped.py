@@ -43,8 +43,9 @@ class Result:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        rows, dim = self.embeddings.shape
-        return f"Result({rows} rows of {dim} {self.embeddings.dtype}, {len(self.quarantine)} quarantined)"
+        rows, *dims = self.embeddings.shape
+        shape = " x ".join(map(str, dims))
+        return f"Result({rows} rows of {shape} {self.embeddings.dtype}, {len(self.quarantine)} quarantined)"
 
 
 def open_result(job: Job, job_dir: JobDir) -> Result:
@@ -54,6 +55,7 @@ def open_result(job: Job, job_dir: JobDir) -> Result:
         HoldfastError: shards are not done yet.
         Damage: a result is not the one that was published.
         DiskFull: no room for the array of an output that cannot be mapped.
+        UsageError: the vectors are no array: a row for every token is not one row for every record.
     """
     key = _results_key(job, job_dir)
     quarantine = tuple(list_quarantine(job_dir))

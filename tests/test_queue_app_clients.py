@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import inspect
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import pytest
 from factories import protein
 from test_docs import ROOT, blocks
 
+from queue_app.export import export
 from queue_app.lookup import job_directory
 from queue_app.results import as_matrix, iter_result
 
@@ -132,12 +134,16 @@ def test_datasets_reads_the_parquet_files(
 # ---- one dataset per sequence
 
 
-def write_per_sequence(path: Path, published: Published, names: Iterable[str]) -> Path:
-    """An HDF5 file with a dataset for each sequence under the given names, as bio_embeddings lays it out."""
-    with h5py.File(path, "w") as file:
+def by_ordinal(tmp_path: Path, finished: Path, published: Published) -> Path:
+    """An HDF5 file with a dataset for each record, named by its ordinal, with its id in `original_id`."""
+    path, job_dir = tmp_path / "by_ordinal.h5", job_directory(finished / "out.h5")
+    if "h5_layout" in inspect.signature(export).parameters:
+        export(job_dir.load(), job_dir, path, h5_layout="per-sequence")
+        return path
+    with h5py.File(path, "w") as file:  # the same by hand, as long as no option writes it
         file.attrs["model_name"] = "mock:8"
-        for name, record_id, vector in zip(names, published.ids, published.vectors, strict=True):
-            file.create_dataset(name, data=vector).attrs["original_id"] = record_id
+        for row, (record_id, vector) in enumerate(zip(published.ids, published.vectors, strict=True)):
+            file.create_dataset(str(row), data=vector).attrs["original_id"] = record_id
     return path
 
 
@@ -151,14 +157,10 @@ def documented(name: str, finished: Path, tmp_path: Path, monkeypatch: pytest.Mo
     return tmp_path / name
 
 
-def by_ordinal(tmp_path: Path, published: Published) -> Path:
-    return write_per_sequence(tmp_path / "by_ordinal.h5", published, map(str, range(60)))
-
-
 def test_bio_embeddings_finds_each_vector_by_its_original_id(
-    tmp_path: Path, published: Published, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, finished: Path, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with h5py.File(by_ordinal(tmp_path, published)) as file:
+    with h5py.File(by_ordinal(tmp_path, finished, published)) as file:
         query = bio_embeddings(monkeypatch).QueryEmbeddingsFile(file)
         found = np.array([query.query_original_id(record_id) for record_id in published.ids])
     assert same(published, published.ids, found)
@@ -174,10 +176,10 @@ def test_protspace_loads_a_dataset_per_id_and_the_name_of_the_model(
 
 
 def test_protspace_takes_the_name_of_a_dataset_for_the_id(
-    tmp_path: Path, published: Published, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, finished: Path, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Why the layout by ordinal is not enough for it: it never reads `original_id`."""
-    loaded = protspace(monkeypatch).load_h5([by_ordinal(tmp_path, published)])
+    loaded = protspace(monkeypatch).load_h5([by_ordinal(tmp_path, finished, published)])
     assert set(loaded.headers) == set(map(str, range(60)))
 
 
@@ -203,11 +205,11 @@ def test_biotrainer_loads_a_dataset_per_sequence_under_its_hash(
 
 
 def test_biotrainer_does_not_find_a_sequence_by_its_ordinal(
-    tmp_path: Path, published: Published, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, finished: Path, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It loads the file, but a training asks for the hash: it needs names of its own."""
     service, _ = biotrainer(monkeypatch)
-    path = str(by_ordinal(tmp_path, published))
+    path = str(by_ordinal(tmp_path, finished, published))
     loaded = service.load_embeddings(path)
     assert same(published, published.ids, [loaded[str(row)].numpy() for row in range(60)])
     with pytest.raises(ValueError, match="not found in embeddings file"):
