@@ -28,7 +28,13 @@ from queue_app.request import EmbedRequest
 from queue_app.states import JobState
 
 HERE: Any = {"device": "cpu", "workers": 1}
-SLOW: Any = {**HERE, "model": "mock:8,delay_ms=50", "toks_per_batch": 300, "commit_seconds": 0.2}
+SLOW: Any = {
+    **HERE,
+    "model": "mock:8,delay_ms=50",
+    "toks_per_batch": 300,
+    "num_shards": 4,
+    "commit_seconds": 0.2,
+}
 
 
 # ---- a job that is done
