@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from queue_app import Job, Result
 from queue_app.api_options import Options, input_files
 from queue_app.cleanup import clean
 from queue_app.errors import HoldfastError, JobChanged, JobFailed, JobNotFound, UsageError
+from queue_app.export import export
 from queue_app.job import JobDir, RunOptions
 from queue_app.mapped import open_result
 from queue_app.producer import Prepared
@@ -187,15 +188,33 @@ def test_submit_without_a_live_worker_asks_for_queues(server_url: str, client: A
         queue_app.submit(sequences=["MKV"], model="mock:8", output=tmp_path / "a.npy", broker_url=server_url)
 
 
-# ---- the mapped array
-
-
 @pytest.fixture
 def published(tmp_path: Path) -> JobDir:
     """A finished job of 2 shards with 3 records each, whose output was never written."""
     job_dir = JobDir(tmp_path / "job")
-    publish(make_job(num_shards=2, records_per_shard=3), job_dir, quarantined={1, 5})
+    job = replace(make_job(num_shards=2, records_per_shard=3), output=str(tmp_path / "a.parquet"))
+    publish(job, job_dir, quarantined={1, 5})
     return job_dir
+
+
+def test_a_job_has_not_ended_before_its_output_is_written(published: JobDir) -> None:
+    job = Job(published)
+    with pytest.raises(TimeoutError, match="has not ended within 0 s"):
+        job.wait(0)
+    export(job.job, published, job.output)
+    assert job.wait(0).state is JobState.DONE
+
+
+def test_who_waits_writes_the_output_that_nobody_is_left_to_write(
+    published: JobDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queue_app.handle.OUTPUT_PATIENCE_SECONDS", 0.0)
+    job = Job(published)
+    assert job.wait().state is JobState.DONE
+    assert job.output.exists()
+
+
+# ---- the mapped array
 
 
 def test_rows_name_their_place_in_the_input_where_records_are_missing(published: JobDir) -> None:
