@@ -1,18 +1,28 @@
-"""The queue: Celery app, producer, manifest, recovery and the command line. Never imports torch."""
+"""The queue: Celery app, producer, manifest, recovery and the command line. Never imports torch.
+
+From Python: `embed`, `start`, `submit` and `embed_async` make a job, `Job` is a handle on one.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from queue_app.api import embed, embed_async, start, submit
     from queue_app.celery_app import app
+    from queue_app.handle import JobHandle as Job
     from queue_app.manifest import CheckpointManifest as Manifest
-    from queue_app.producer import submit
+    from queue_app.mapped import Result
 
-__all__ = ["Manifest", "app", "submit"]
+__all__ = ["Job", "Manifest", "Result", "app", "embed", "embed_async", "start", "submit"]
 
 _HOMES = {
     "app": ("queue_app.celery_app", "app"),
+    "embed": ("queue_app.api", "embed"),
+    "embed_async": ("queue_app.api", "embed_async"),
+    "Job": ("queue_app.handle", "JobHandle"),
     "Manifest": ("queue_app.manifest", "CheckpointManifest"),
-    "submit": ("queue_app.producer", "submit"),
+    "Result": ("queue_app.mapped", "Result"),
+    "start": ("queue_app.api", "start"),
+    "submit": ("queue_app.api", "submit"),
 }
 
 
@@ -24,3 +34,7 @@ def __getattr__(name: str) -> Any:
 
     module, attribute = _HOMES[name]
     return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

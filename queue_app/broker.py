@@ -58,6 +58,24 @@ def check(server: redis.Redis, url: str) -> None:
         ) from None
 
 
+def own_broker(url: str | None) -> str | None:
+    """The user's own server, where `url` or HOLDFAST_BROKER_URL names one; else None."""
+    config = runtime_config()
+    return url or (config.broker_url if "broker_url" in config.model_fields_set else None)
+
+
+def connected(url: str | None) -> tuple[str, redis.Redis]:
+    """The server that must be there: at `url`, HOLDFAST_BROKER_URL, or the usual address.
+
+    Raises:
+        BrokerUnreachable: nobody answers there.
+    """
+    chosen = url or runtime_config().broker_url
+    server = connect(chosen)
+    check(server, chosen)
+    return chosen, server
+
+
 def without_password(url: str) -> str:
     """The url as it may be shown and logged."""
     parts = urlsplit(url)

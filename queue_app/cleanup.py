@@ -9,7 +9,9 @@ from queue_app.job import JobDir
 from queue_app.lock import FileLock
 from queue_app.settings import runtime_config
 
-NO_LONGER_NEEDED = ("checkpoints", "shards", "server", "server.json", "processes.json", "logs", "piped")
+NO_LONGER_NEEDED = (
+    "array", "checkpoints", "shards", "server", "server.json", "processes.json", "logs", "piped",
+)  # fmt: skip
 """The results and twins stay: verify, export and the same embed command still answer from them; so do the
 sequences, by which a later job finds its vectors."""
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from queue_app.errors import UsageError
-
 if TYPE_CHECKING:
     import redis
 
@@ -171,31 +169,20 @@ def config_with_metrics(port: int | None, address: str | None) -> "RuntimeConfig
 
 def named_broker(broker: str | None) -> str | None:
     """The user's own server, where --broker or HOLDFAST_BROKER_URL names one; else None."""
-    from queue_app.settings import runtime_config
+    from queue_app.broker import own_broker
 
-    if broker:
-        return broker
-    config = runtime_config()
-    return config.broker_url if "broker_url" in config.model_fields_set else None
+    return own_broker(broker)
 
 
 def connected(broker: str | None) -> "tuple[str, redis.Redis]":
     """The server that must be there: --broker, HOLDFAST_BROKER_URL, or the usual address."""
-    from queue_app.broker import check, connect
-    from queue_app.settings import runtime_config
+    from queue_app import broker as server
 
-    url = broker or runtime_config().broker_url
-    client = connect(url)
-    check(client, url)
-    return url, client
+    return server.connected(broker)
 
 
 def live_queues(client: "redis.Redis") -> list[str]:
     """The queues of all live workers. Raises UsageError where there are none."""
-    from queue_app.settings import runtime_config
-    from queue_app.workers import live_workers
+    from queue_app.routing import every_live_queue
 
-    queues = sorted({entry.queue for entry in live_workers(client, runtime_config().lease_seconds)})
-    if not queues:
-        raise UsageError("no worker is running; start one (holdfast worker gpu0), or name --queues gpu0,gpu1")
-    return queues
+    return every_live_queue(client)

@@ -234,6 +234,11 @@ class JobDir:
         """The vectors that twins wait for while an output is written."""
         return self.path / ".aside.arrow"
 
+    @property
+    def array(self) -> Path:
+        """The vectors as one array, where somebody asked for them and the output is no .npy."""
+        return self.path / "array"
+
     def shard(self, index: int) -> Path:
         return self.shards / f"{index:05d}.arrow"
 

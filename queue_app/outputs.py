@@ -73,7 +73,7 @@ def files_of(output: Path) -> list[Path]:
     """The files that a written output consists of."""
     if output.is_dir():
         return sorted(output.iterdir())
-    return [output, _ids_path(output)] if output_format(output) == "npy" else [output]
+    return [output, ids_path(output)] if output_format(output) == "npy" else [output]
 
 
 def meta_path(output: Path) -> Path:
@@ -99,7 +99,7 @@ def write_npy(output: Path, results: Results) -> None:
 
     One id a line, always: a line break inside an id becomes a blank there.
     """
-    with _replacing(_ids_path(output)) as ids_temporary, _replacing(output) as temporary:
+    with _replacing(ids_path(output)) as ids_temporary, _replacing(output) as temporary:
         with temporary.open("wb") as file, ids_temporary.open("w", encoding="utf-8", newline="\n") as ids:
             header = {"descr": np.dtype(results.dtype).str, "fortran_order": False}
             columns = results.columns
@@ -112,7 +112,8 @@ def write_npy(output: Path, results: Results) -> None:
         sync_file(ids_temporary)
 
 
-def _ids_path(output: Path) -> Path:
+def ids_path(output: Path) -> Path:
+    """Where the ids of a .npy output lie."""
     return output.with_suffix(".ids.txt")
 
 

@@ -7,7 +7,9 @@ from typing import cast
 
 import redis
 
+from queue_app.errors import UsageError
 from queue_app.job import Job
+from queue_app.settings import runtime_config
 from queue_app.states import ShardStatus
 from queue_app.workers import WorkerEntry, live_workers
 
@@ -20,6 +22,14 @@ def live_queues(client: redis.Redis, job: Job, lease_seconds: float) -> list[str
     kind = "cpu" if job.options.device_class == "cpu" else "gpu"
     queues = {worker.queue for worker in live_workers(client, lease_seconds)}
     return sorted(queue for queue in queues if queue.startswith(kind))
+
+
+def every_live_queue(client: redis.Redis) -> list[str]:
+    """The queues of all live workers. Raises UsageError where there are none."""
+    queues = sorted({worker.queue for worker in live_workers(client, runtime_config().lease_seconds)})
+    if not queues:
+        raise UsageError("no worker is running; start one (holdfast worker gpu0), or name --queues gpu0,gpu1")
+    return queues
 
 
 def lively_workers(client: redis.Redis, lease_seconds: float) -> list[WorkerEntry]:

@@ -1,15 +1,20 @@
 """A real server for the tests: on loopback, a free port and a private directory, always stopped."""
 
+import asyncio
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from factories import TEXTS, write_fasta
 from hypothesis import settings
 
+from queue_app import Job, embed_async
 from queue_app.broker import connect
+from queue_app.export import export
 from queue_app.job import JobDir
 from queue_app.processes import ProcessFile
 from queue_app.server import EmbeddedServer
@@ -56,3 +61,32 @@ def client(server_url: str) -> Iterator[redis.Redis]:
 def examples(request: pytest.FixtureRequest) -> Path:
     """The example data of the checkout."""
     return request.config.rootpath / "examples"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with proteins.fasta and its vectors in every format: out.h5, out.npy, out.parquet, out; and
+    texts.npy, of TEXTS.
+
+    The last of the 61 proteins is in quarantine. Both jobs were run at once by one event loop, in a thread
+    that is not the main one.
+    """
+    home = tmp_path_factory.mktemp("finished")
+    fasta = write_fasta(home / "proteins.fasta", 60)
+    with fasta.open("a") as file:
+        file.write(">bad\nMK1V\n")
+
+    async def cell() -> None:
+        on = {"model": "mock:8", "device": "cpu", "workers": 1}
+        await asyncio.gather(
+            embed_async(fasta, output=home / "out.h5", num_shards=3, **on),  # type: ignore[arg-type]
+            embed_async(sequences=TEXTS, output=home / "texts.npy", **on),  # type: ignore[arg-type]
+        )
+
+    thread = threading.Thread(target=lambda: asyncio.run(cell()))
+    thread.start()
+    thread.join()
+    job = Job.open(home / "out.h5")
+    for name in ("out.npy", "out.parquet", "out"):
+        export(job.job, job.job_dir, home / name)
+    return home

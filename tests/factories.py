@@ -21,6 +21,8 @@ from queue_app.job import (
 from queue_app.results import write_result
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
+TEXTS = ["alpha-hemolysin", "co-chaperonin GroEL"]
+"""Those of the documentation."""
 
 
 def make_job(*, num_shards: int, records_per_shard: int, job_id: str = "0123456789ab-cafecafe") -> Job:

@@ -18,6 +18,7 @@ KNOWN_OF_THE_STORE = {
     "export": {"checkpoint.records"},
     "lock": {"checkpoint.files"},
     "manifest": {"checkpoint.records"},
+    "mapped": {"checkpoint.records"},
     "merge": {"checkpoint.records"},
     "monitor": {"checkpoint"},
     "owner": {"checkpoint.owner"},

@@ -1,0 +1,107 @@
+"""The vectors of a finished job as one memory-mapped array, beside their ids.
+
+A .npy output is mapped as it lies. For any other output one array is written into the job directory, and
+written anew only when the results have changed; `holdfast clean` removes it.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from checkpoint.records import QuarantineEntry
+from queue_app.done import read_done
+from queue_app.errors import Damage, HoldfastError
+from queue_app.export import export
+from queue_app.job import Job, JobDir
+from queue_app.outputs import exported, ids_path, output_format
+from queue_app.quarantine import list_quarantine
+from queue_app.results import Vectors
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Result:
+    """What a job computed: row i of `embeddings` is that of `ids[i]`, in the order of the input.
+
+    Records that were set aside have no row; `embedded + quarantined = records read`, always.
+    """
+
+    ids: list[str]
+    """N ids as the input has them, repeated ones too; a line break inside one is a blank."""
+    ordinals: npt.NDArray[np.int64]
+    """[N], ascending: the place of each row's record in the input, counted from 0."""
+    embeddings: Vectors
+    """[N, dim], float32 or float16, read-only: only the rows that are looked at are read from the disk."""
+    quarantine: tuple[QuarantineEntry, ...]
+    """The records without a row: `ordinal`, `id`, `length` in characters, and `reason`."""
+
+    def __len__(self) -> int:
+        """N, the number of rows."""
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        rows, *dims = self.embeddings.shape
+        shape = " x ".join(map(str, dims))
+        return f"Result({rows} rows of {shape} {self.embeddings.dtype}, {len(self.quarantine)} quarantined)"
+
+
+def open_result(job: Job, job_dir: JobDir) -> Result:
+    """The vectors of a finished job.
+
+    Raises:
+        HoldfastError: shards are not done yet.
+        Damage: a result is not the one that was published.
+        DiskFull: no room for the array of an output that cannot be mapped.
+        UsageError: the vectors are no array: a row for every token is not one row for every record.
+    """
+    key = _results_key(job, job_dir)
+    quarantine = tuple(list_quarantine(job_dir))
+    num_rows = job.counts.num_records - len(quarantine)
+    path = _own_array(job, num_rows) or _array(job, job_dir, key)
+    ids = ids_path(path).read_text(encoding="utf-8").split("\n")[:-1]
+    embeddings = _map(path)
+    if not len(ids) == len(embeddings) == num_rows:
+        raise Damage(f"{path}: {len(embeddings)} rows and {len(ids)} ids, {num_rows} were published")
+    everything = np.arange(job.counts.num_records)
+    ordinals = np.delete(everything, [entry.ordinal for entry in quarantine])
+    return Result(ids, ordinals, embeddings, quarantine)
+
+
+def _results_key(job: Job, job_dir: JobDir) -> str:
+    """xxh3-128 (hex) over what every shard has published: another one after a quarantine retry."""
+    records = [read_done(job_dir, shard.index) for shard in job.shards]
+    state = xxhash.xxh3_128()
+    for record in records:
+        state.update((record.digest if record else "").encode())
+    if missing := records.count(None):
+        raise HoldfastError(
+            f"{missing} of {len(records)} shards are not done; wait for the job, "
+            f"or run holdfast resume {job_dir.path}"
+        )
+    return state.hexdigest()
+
+
+def _own_array(job: Job, num_rows: int) -> Path | None:
+    """The job's output, where it is a .npy with every row in it."""
+    output, meta = Path(job.output), exported(job)
+    is_there = output_format(output) == "npy" and output.is_file() and ids_path(output).is_file()
+    return output if is_there and meta and meta["sequences"]["done"] == num_rows else None
+
+
+def _array(job: Job, job_dir: JobDir, key: str) -> Path:
+    """The array in the job directory; whoever maps an older one keeps it until he lets go."""
+    path = job_dir.array / f"{key}.npy"
+    if not path.is_file():
+        shutil.rmtree(job_dir.array, ignore_errors=True)
+        job_dir.array.mkdir()
+        export(job, job_dir, path)
+    return path
+
+
+def _map(path: Path) -> Vectors:
+    """The array on disk; one without rows has nothing that could be mapped."""
+    array: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
