@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 KNOWN_OF_THE_STORE = {
+    "aside": {"checkpoint.records"},
     "done": {"checkpoint.records"},
     "durable": {"checkpoint.files"},
     "export": {"checkpoint.records"},
