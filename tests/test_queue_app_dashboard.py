@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import httpx2 as httpx
 import pytest
 import redis
 from factories import make_job, publish
+from pages import TOKEN, acquire, owner, running_job, serving
 from runs import HOLDFAST, environment
 from waiting import wait_for
 
@@ -25,18 +25,16 @@ from queue_app.dashboard.cells import FEW_SHARDS, ShardMap
 from queue_app.dashboard.feed import Feed
 from queue_app.dashboard.look import JobReader
 from queue_app.dashboard.place import Place
-from queue_app.dashboard.serve import PageServer, listen
+from queue_app.dashboard.serve import listen
 from queue_app.dashboard.watch import Watch
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
-from queue_app.owner import Owner
 from queue_app.processes import ProcessFile
 from queue_app.server import EmbeddedServer
 from queue_app.settings import RuntimeConfig
-from queue_app.states import JobState, Lease, Progress
+from queue_app.states import JobState, Progress
 from queue_app.workers import WorkerEntry, register
 
-TOKEN = "token-of-the-tests"
 CONFIG = RuntimeConfig()
 
 
@@ -47,13 +45,7 @@ def job() -> Job:
 
 @pytest.fixture
 def manifest(client: redis.Redis, job: Job, tmp_path: Path) -> CheckpointManifest:
-    """A job that runs, as its producer leaves it."""
-    made = CheckpointManifest(client, job.job_id)
-    directory = JobDir(tmp_path / "out.npy.holdfast")
-    directory.path.mkdir()
-    directory.write(job)
-    made.initialize(job, str(directory.path), {}, {})
-    return made
+    return running_job(client, job, tmp_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +61,9 @@ class Served:
 
 @pytest.fixture
 def served(server_url: str, manifest: CheckpointManifest) -> Iterator[Served]:
-    with listen("127.0.0.1", 0) as listener:
-        feed = Feed(Place.find(None, server_url), CONFIG)
-        server = PageServer(feed, token=TOKEN, host="127.0.0.1")
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with httpx.Client(timeout=20) as browser:
-            assert browser.get(f"{url}/?token={TOKEN}").status_code == 200
-            yield Served(url, browser)
-        server.should_exit = True
-        thread.join(timeout=20)
-        assert not thread.is_alive()
+    with serving(Place.find(None, server_url)) as url, httpx.Client(timeout=20) as browser:
+        assert browser.get(f"{url}/?token={TOKEN}").status_code == 200
+        yield Served(url, browser)
 
 
 def events(served: Served, job_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -98,17 +81,6 @@ def events(served: Served, job_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def boards(served: Served, job_id: str) -> Iterator[dict[str, Any]]:
     return (data for name, data in events(served, job_id) if name == "board")
-
-
-def owner(worker: str) -> str:
-    """This process, which lives, as the worker of that name."""
-    return Owner.current(worker).encode()
-
-
-def acquire(manifest: CheckpointManifest, job: Job, index: int, worker: str = "cpu0@here") -> Lease:
-    lease = manifest.acquire(job.shards[index], owner=owner(worker), floor=0, attempt_limit=20)
-    assert isinstance(lease, Lease)
-    return lease
 
 
 def quarantined(ordinal: int) -> QuarantineEntry:

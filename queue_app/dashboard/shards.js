@@ -24,12 +24,15 @@ class ShardMap {
     this.draw();
   }
 
-  // The largest squares with which the map stays in sight.
+  // A few shards share one row; of many, squares as large as keeps the map in sight.
   arrange(width) {
-    for (const pitch of [22, 18, 15, 12, 10, 8, 7, 6]) {
-      const columns = Math.max(1, Math.floor((width + 2) / pitch));
-      const rows = Math.ceil(this.cells.length / columns);
-      if (rows * pitch <= 340 || pitch === 6) return { pitch, columns, rows, gap: pitch > 8 ? 2 : 1 };
+    const number = this.cells.length;
+    if (number * 14 <= width) return { wide: Math.min(64, width / number), high: 26, columns: number, gap: 2 };
+    for (const pitch of [18, 15, 12, 10, 8, 7, 6]) {
+      const columns = Math.max(1, Math.floor(width / pitch));
+      if (Math.ceil(number / columns) * pitch <= 340 || pitch === 6) {
+        return { wide: pitch, high: pitch, columns, gap: pitch > 8 ? 2 : 1 };
+      }
     }
   }
 
@@ -37,9 +40,9 @@ class ShardMap {
     const width = this.canvas.parentElement.clientWidth - 38;
     if (width <= 0 || !this.cells.length) return;
     this.grid = this.arrange(width);
-    const { pitch, columns, rows } = this.grid;
+    const { wide, high, columns } = this.grid;
     const scale = window.devicePixelRatio || 1;
-    const height = rows * pitch;
+    const height = Math.ceil(this.cells.length / columns) * high;
     this.canvas.style.width = `${width}px`;
     this.canvas.style.height = `${height}px`;
     this.canvas.width = Math.round(width * scale);
@@ -50,44 +53,46 @@ class ShardMap {
     const colour = (name) => style.getPropertyValue(`--${name}`).trim();
     const colours = Object.fromEntries([...STATES, "warn-mark", "panel", "ink"].map((name) => [name, colour(name)]));
     this.cells.forEach((cell, place) => {
-      this.square(pen, colours, cell, (place % columns) * pitch, Math.floor(place / columns) * pitch);
+      this.square(pen, colours, cell, (place % columns) * wide, Math.floor(place / columns) * high);
     });
   }
 
   square(pen, colours, cell, x, y) {
-    const size = this.grid.pitch - this.grid.gap;
-    pen.fillStyle = colours[cell.state === "running" ? "pending" : cell.state];
-    pen.fillRect(x, y, size, size);
-    if (cell.state === "running") {
-      const share = Math.max(0.25, cell.total ? (cell.done + cell.quarantined) / cell.total : 0);
-      pen.fillStyle = colours.running;
-      pen.fillRect(x, y + size * (1 - share), size, size * share);
-    } else if (cell.state === "cancelled" || cell.state === "failed") {
-      pen.strokeStyle = colours.panel;
+    const [width, height] = [this.grid.wide - this.grid.gap, this.grid.high - this.grid.gap];
+    const stroke = (colour, thickness, ...lines) => {
+      pen.strokeStyle = colour;
+      pen.lineWidth = thickness;
       pen.beginPath();
-      pen.moveTo(x, y + size);
-      pen.lineTo(x + size, y);
-      if (cell.state === "failed") { pen.moveTo(x, y); pen.lineTo(x + size, y + size); }
+      for (const [fromX, fromY, toX, toY] of lines) { pen.moveTo(fromX, fromY); pen.lineTo(toX, toY); }
       pen.stroke();
+    };
+    pen.fillStyle = colours[cell.state === "running" ? "pending" : cell.state];
+    pen.fillRect(x, y, width, height);
+    if (cell.state === "running") {
+      const share = Math.max(0.2, cell.total ? (cell.done + cell.quarantined) / cell.total : 0);
+      pen.fillStyle = colours.running;
+      pen.fillRect(x, y + height * (1 - share), width, height * share);
     }
+    const [rising, falling] = [[x, y + height, x + width, y], [x, y, x + width, y + height]];
+    if (cell.state === "cancelled") stroke(colours.panel, 1, rising);
+    if (cell.state === "failed") stroke(colours.panel, 1, rising, falling);
     if (cell.losses) {
       pen.fillStyle = colours["warn-mark"];
       pen.beginPath();
-      pen.arc(x + size / 2, y + size / 2, Math.max(1.8, size / 5), 0, 7);
+      pen.arc(x + width / 2, y + height / 2, Math.max(1.8, height / 5), 0, 7);
       pen.fill();
     }
     if (cell.index === this.picked) {
       pen.strokeStyle = colours.ink;
       pen.lineWidth = 2;
-      pen.strokeRect(x + 1, y + 1, size - 2, size - 2);
-      pen.lineWidth = 1;
+      pen.strokeRect(x + 1, y + 1, width - 2, height - 2);
     }
   }
 
   at(event) {
     if (!this.grid) return undefined;
-    const column = Math.floor(event.offsetX / this.grid.pitch);
-    const row = Math.floor(event.offsetY / this.grid.pitch);
+    const column = Math.floor(event.offsetX / this.grid.wide);
+    const row = Math.floor(event.offsetY / this.grid.high);
     return column < this.grid.columns ? this.cells[row * this.grid.columns + column] : undefined;
   }
 

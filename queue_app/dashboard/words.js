@@ -18,7 +18,8 @@ function make(tag, text, className = "") {
 }
 
 function percent(part, whole) {
-  return whole ? `${Math.floor(100 * part / whole)} %` : "100 %";
+  const share = whole ? 100 * part / whole : 100;
+  return share > 0 && share < 1 ? `${share.toPrecision(1)} %` : `${Math.floor(share)} %`;
 }
 
 function duration(seconds) {
