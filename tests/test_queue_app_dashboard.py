@@ -260,7 +260,31 @@ def test_a_shard_that_ends_early_again_for_the_same_reason_is_told_again(
         watching.board()
 
 
-def test_a_pause_is_no_early_end(server_url: str, manifest: CheckpointManifest, job: Job) -> None:
+def test_a_shard_that_recovers_between_two_looks_is_told_all_the_same(
+    server_url: str, manifest: CheckpointManifest, job: Job
+) -> None:
+    watching = watch(server_url, job)
+    lease = acquire(manifest, job, 0)
+    assert told(watching) == []
+    manifest.release(lease, "OSError: the disk is full")
+    manifest.complete(acquire(manifest, job, 0, worker="cpu1@here"), Progress(1, 10, 0))
+    assert told(watching) == [("good", "shard 0 goes on after its last commit, with cpu1@here")]
+
+
+def test_an_early_end_before_anybody_looked_is_told_by_the_trace_it_left(
+    server_url: str, manifest: CheckpointManifest, job: Job
+) -> None:
+    manifest.release(acquire(manifest, job, 0), "OSError: the disk is full")
+    manifest.release(acquire(manifest, job, 1), "stopped early", counts=False)
+    watching = watch(server_url, job)
+    assert told(watching) == [("bad", "shard 0 had come to an early end: OSError: the disk is full")]
+    acquire(manifest, job, 0)
+    assert told(watching)[1:] == [("good", "shard 0 goes on after its last commit, with cpu0@here")]
+
+
+def test_what_was_given_back_for_a_pause_is_no_early_end(
+    server_url: str, manifest: CheckpointManifest, job: Job
+) -> None:
     watching = watch(server_url, job)
     lease = acquire(manifest, job, 0)
     watching.board()
@@ -269,7 +293,7 @@ def test_a_pause_is_no_early_end(server_url: str, manifest: CheckpointManifest, 
     assert told(watching) == [("note", "the job is paused")]
     manifest.unpause()
     manifest.complete(acquire(manifest, job, 0), Progress(1, 9, 1), [quarantined(3)])
-    assert told(watching)[1:] == [("note", "shard 0: 1 set aside"), ("note", "the job is running")]
+    assert told(watching)[1:] == [("note", "the job is running")]
 
 
 def test_a_workers_process_that_was_replaced_is_told_and_its_rate_known(

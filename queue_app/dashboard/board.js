@@ -17,6 +17,7 @@ function showBoard(news) {
   page.samples = [...page.samples, ...news.samples].slice(-SAMPLES_SHOWN);
   Object.assign(page, { status: news.status, kept: news.source });
   $("board").hidden = false;
+  $("nothing").hidden = true;
   showHead(news.about);
   showFigures();
   showShards();
@@ -130,7 +131,8 @@ function workerRow(worker) {
     bar.append(part);
     done.append(bar, `${COUNT.format(cell.done + cell.quarantined)} of ${COUNT.format(cell.total)}`);
   }
-  row.append(name, make("td", worker.device), make("td", worker.host), make("td", worker.shard ?? "idle"), done,
+  const idle = page.list.jobs.length > 1 ? "not at this job" : "idle"; // what it does elsewhere is not told here
+  row.append(name, make("td", worker.device), make("td", worker.host), make("td", worker.shard ?? idle), done,
     make("td", worker.rate ? worker.rate.toFixed(1) : "–", "number"),
     make("td", String(worker.restarts), worker.restarts ? "number marked" : "number"));
   return row;

@@ -16,6 +16,8 @@ from queue_app.states import JobState, ShardState
 FIELDS = ("state", "owner", "token", "attempts", "sequences_done", "quarantined", "num_records", "error")
 FEW_SHARDS = 500
 ALL_EVERY_SECONDS = 5.0
+ALL_SHARE = 0.1
+"""Reading all shards takes at most this share of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +40,31 @@ class ShardMap:
     """Every shard as it was last seen.
 
     Few shards are all read every time. Of many, those that run or ran a moment ago are read every time, all
-    of them every few seconds and when the job's state has changed.
+    of them now and then, and when the job's state has changed.
     """
 
     def __init__(self) -> None:
         self._cells: dict[int, Cell] = {}
         self._job_state: JobState | None = None
-        self._all_read_at = float("-inf")
+        self._all_due_at = 0.0
 
     def look(self, manifest: CheckpointManifest, num_shards: int, job_state: JobState) -> tuple[Cell, ...]:
         """Raises redis errors as they come."""
-        due = time.monotonic() - self._all_read_at >= ALL_EVERY_SECONDS
+        due = time.monotonic() >= self._all_due_at
         if num_shards <= FEW_SHARDS or due or job_state is not self._job_state:
-            self._cells = read_cells(manifest.client, manifest.job_id, range(num_shards))
-            self._all_read_at, self._job_state = time.monotonic(), job_state
+            self._read_all(manifest, num_shards)
+            self._job_state = job_state
         else:
             ran = [cell.index for cell in self._cells.values() if cell.state is ShardState.RUNNING]
             moving = sorted({*manifest.running(), *ran})
             self._cells |= read_cells(manifest.client, manifest.job_id, moving)
         return tuple(self._cells.values())
+
+    def _read_all(self, manifest: CheckpointManifest, num_shards: int) -> None:
+        began = time.monotonic()
+        self._cells = read_cells(manifest.client, manifest.job_id, range(num_shards))
+        ended = time.monotonic()
+        self._all_due_at = ended + max(ALL_EVERY_SECONDS, (ended - began) / ALL_SHARE)
 
 
 def read_cells(client: redis.Redis, job_id: str, indices: Iterable[int]) -> dict[int, Cell]:

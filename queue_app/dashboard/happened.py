@@ -26,17 +26,25 @@ def happened(before: Look, now: Look) -> Iterator[Line]:
         yield "note", f"the job is {now.summary.state}"
 
 
+def found(first: Look) -> Iterator[Line]:
+    """What had happened before anybody looked, as far as it left a trace."""
+    for cell in first.cells:
+        if cell.losses:
+            yield "bad", f"shard {cell.index} had come to an early end: {cell.error}"
+
+
 def with_losses(before: Iterable[Cell], now: Iterable[Cell]) -> tuple[Cell, ...]:
-    """The cells of now, each with the leases counted that came to an early end since it was first seen."""
+    """The cells of now, each with the leases counted that are known to have come to an early end."""
     known = {cell.index: cell for cell in before}
-    return tuple(_with_losses(known[cell.index], cell) if cell.index in known else cell for cell in now)
+    return tuple(replace(cell, losses=_losses(known.get(cell.index), cell)) for cell in now)
 
 
-def _with_losses(old: Cell, new: Cell) -> Cell:
-    """Tokens tell of a lease that ended and was given out again between the two looks."""
+def _losses(old: Cell | None, new: Cell) -> int:
+    """Tokens tell of a lease that ended and was given out again between two looks."""
     open_again = new.state in (ShardState.PENDING, ShardState.RUNNING) and _is_troubled(new)
-    lost = open_again and _leases_ended(new) > _leases_ended(old)
-    return replace(new, losses=old.losses + lost)
+    if old is None:
+        return int(open_again)
+    return old.losses + (open_again and _leases_ended(new) > _leases_ended(old))
 
 
 def _leases_ended(cell: Cell) -> int:
@@ -59,10 +67,14 @@ def _to_a_shard(old: Cell, new: Cell) -> Iterator[Line]:
     if new.losses > old.losses:
         holder = f", held by {old.worker}," if old.worker else ""
         yield "bad", f"shard {new.index}{holder} came to an early end: {new.error}"
-    taken = new.token > old.token and new.state in (ShardState.RUNNING, ShardState.DONE)
-    if taken and (_is_troubled(old) or _is_troubled(new)):
+    if new.token > old.token and _goes_on(old, new):
         yield "good", f"shard {new.index} goes on after its last commit, with {new.worker}"
     if new.state is ShardState.FAILED and old.state is not ShardState.FAILED:
         yield "bad", f"shard {new.index} was given up: {new.error}"
-    if new.quarantined > old.quarantined:
-        yield "note", f"shard {new.index}: {new.quarantined - old.quarantined} set aside"
+
+
+def _goes_on(old: Cell, new: Cell) -> bool:
+    """Taken up again after an early end; one that is done by now no longer says why."""
+    if new.state is ShardState.DONE:
+        return old.state is ShardState.RUNNING or _is_troubled(old)
+    return new.state is ShardState.RUNNING and (_is_troubled(old) or _is_troubled(new))

@@ -9,6 +9,7 @@ function follow(job) {
   page.source?.close();
   Object.assign(page, { job, status: null, kept: "server", cells: [], samples: [], from: 0, listed: "" });
   $("board").hidden = true;
+  $("nothing").hidden = false;
   put("answer", "");
   history.replaceState(null, "", `/#${job}`); // the token leaves the address
   page.source = new EventSource(`/events?job=${encodeURIComponent(job)}`);
@@ -40,12 +41,13 @@ function showJobs(list) {
   page.list = list;
   put("server", list.server);
   $("jobs").hidden = list.jobs.length < 2;
-  $("nothing").hidden = list.jobs.length > 0;
+  put("nothing", list.jobs.length ? "Looking at the job…" : "No job yet.");
+  $("nothing").hidden = Boolean(page.status);
   listJobs(list.jobs);
   showState();
   if (!list.jobs.some((job) => job.job === page.job)) {
-    const busy = list.jobs.find((job) => ["ingesting", "running", "paused"].includes(job.state));
-    const next = busy || list.jobs.at(-1);
+    const first = (...states) => list.jobs.find((job) => states.includes(job.state));
+    const next = first("running") || first("ingesting", "paused") || list.jobs.at(-1);
     if (next) follow(next.job); else $("board").hidden = true;
   }
 }
@@ -81,7 +83,8 @@ function jobItem(job) {
 async function listQuarantine() {
   const { sequences, shards, job } = page.status;
   const wanted = `${job} ${page.from} ${sequences.quarantined} ${shards.done} ${page.kept}`;
-  if (wanted === page.listed) return;
+  const unreachable = page.list.away && page.kept !== "directory";
+  if (wanted === page.listed || unreachable) return;
   page.listed = wanted;
   let answer = { start: 0, num_entries: 0, entries: [] };
   if (sequences.quarantined) {

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from queue_app.dashboard.crew import Crew, WorkerLine
-from queue_app.dashboard.happened import Kind, happened, with_losses
+from queue_app.dashboard.happened import Kind, found, happened, with_losses
 from queue_app.dashboard.look import JobReader, Look
 
 EVENTS_KEPT = 200
@@ -55,8 +55,7 @@ class Watch:
 
     def _add(self, now: Look) -> Board:
         before = self._last
-        if before is not None:
-            now = replace(now, cells=with_losses(before.cells, now.cells))
+        now = replace(now, cells=with_losses(before.cells if before else (), now.cells))
         self._note(before, now)
         self._last = now
         newest = self._samples[-1][0] if self._samples else float("-inf")
@@ -64,9 +63,7 @@ class Watch:
         return Board(now, self._crew.lines(now), tuple(self._samples), tuple(self._events))
 
     def _note(self, before: Look | None, now: Look) -> None:
-        lines = self._crew.add(before, now)
-        if before is not None:
-            lines += happened(before, now)
+        lines = [*self._crew.add(before, now), *(happened(before, now) if before else found(now))]
         for kind, text in lines:
             number = self._events[-1].number + 1 if self._events else 1
             self._events.append(Event(number, now.time, kind, text))
