@@ -32,8 +32,8 @@ function showHead(about) {
   put("title", about.title);
   put("state", state);
   $("state").dataset.state = state;
-  const parts = [`job ${job}`, about.model && `${about.model}, ${about.dim} dimensions`, about.inputs && `from ${about.inputs}`,
-    about.output && `to ${about.output}`];
+  const model = about.model && `${about.model}, ${about.dim} dimensions`;
+  const parts = [`job ${job}`, model, about.inputs && `from ${about.inputs}`, about.output && `to ${about.output}`];
   put("about", parts.filter(Boolean).join(" · "));
   document.querySelectorAll("#controls button").forEach((button) => {
     button.disabled = Boolean(page.list?.away) || !ALLOWED[button.dataset.do].includes(state);
@@ -79,8 +79,10 @@ function drawSpark() {
   const [first, last] = [rates[0][0], rates.at(-1)[0]];
   const most = Math.max(...rates.map(([, rate]) => rate)) || 1;
   $("spark").setAttribute("viewBox", "0 0 100 20");
-  $("spark").setAttribute("aria-label", `Rate over ${duration(last - first)}, at most ${COUNT.format(Math.round(most))} a second`);
-  const points = rates.map(([time, rate]) => `${(100 * (time - first) / (last - first)).toFixed(2)},${(19 - 18 * rate / most).toFixed(2)}`);
+  const peak = COUNT.format(Math.round(most));
+  $("spark").setAttribute("aria-label", `Rate over ${duration(last - first)}, at most ${peak} a second`);
+  const across = (time) => (100 * (time - first) / (last - first)).toFixed(2);
+  const points = rates.map(([time, rate]) => `${across(time)},${(19 - 18 * rate / most).toFixed(2)}`);
   for (const [name, path] of [["area", `M0,20L${points.join("L")}L100,20Z`], ["line", `M${points.join("L")}`]]) {
     const drawn = document.createElementNS("http://www.w3.org/2000/svg", "path");
     drawn.setAttribute("class", name);
@@ -92,8 +94,8 @@ function drawSpark() {
 function showShards() {
   const { shards } = page.status;
   const lost = page.cells.filter((cell) => cell.losses).length;
-  const counts = STATES.map((state) => [state, shards[state], state]);
-  const items = [...counts, ["lost", lost, "with an early end"]].filter(([, count]) => count).map(([name, count, text]) => {
+  const counts = [...STATES.map((state) => [state, shards[state], state]), ["lost", lost, "with an early end"]];
+  const items = counts.filter(([, count]) => count).map(([name, count, text]) => {
     const item = make("li", "", name);
     item.append(document.createElement("i"), `${COUNT.format(count)} ${text}`);
     return item;

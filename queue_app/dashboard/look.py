@@ -99,7 +99,7 @@ class JobReader:
         return Look(time.time(), summary, About.of(directory, job), cells, source="directory")
 
     def _from_memory(self) -> Look | None:
-        return replace(self._last, source="memory") if self._last else None
+        return replace(self._last, time=time.time(), source="memory") if self._last else None
 
     def _about(self, job_dir: str) -> About:
         if self._known is None or not self._known.model:

@@ -1,6 +1,8 @@
 // The page: one stream of events in, what they say on the screen, three buttons out.
 
-const page = { source: null, job: null, list: null, status: null, about: null, kept: "server", cells: [], samples: [], from: 0, listed: "" };
+// `kept` says where the board was read: by the server, in the directory, or from memory; `from` and `listed`
+// which of the records set aside are wanted and shown.
+const page = { source: null, job: null, list: null, status: null, kept: "server", cells: [], samples: [] };
 const map = new ShardMap($("map"), $("tip"), pick);
 
 // ---- the stream
@@ -57,7 +59,8 @@ function listJobs(jobs) {
   const list = $("jobs").firstElementChild;
   const there = new Map([...list.children].map((item) => [item.dataset.job, item]));
   const items = jobs.map((job) => there.get(job.job) || jobItem(job));
-  if (items.length !== there.size || items.some((item, at) => item !== list.children[at])) list.replaceChildren(...items);
+  const same = items.length === there.size && items.every((item, at) => item === list.children[at]);
+  if (!same) list.replaceChildren(...items);
   jobs.forEach((job, at) => {
     const share = job.total ? `, ${percent(job.settled, job.total)}` : "";
     const button = items[at].firstElementChild;
@@ -104,9 +107,11 @@ function showQuarantine({ start, num_entries: all, entries }) {
   $("quarantine").parentElement.hidden = !entries.length;
   const waiting = page.status.sequences.quarantined - all;
   $("no-quarantine").hidden = waiting <= 0 && all > 0;
-  put("no-quarantine", waiting > 0 ? `${COUNT.format(waiting)} more will be listed when their shards are done.` : "No record is set aside.");
+  const more = `${COUNT.format(waiting)} more will be listed when their shards are done.`;
+  put("no-quarantine", waiting > 0 ? more : "No record is set aside.");
   $("pager").hidden = all <= entries.length;
-  put("range", entries.length ? `${COUNT.format(start + 1)} to ${COUNT.format(start + entries.length)} of ${COUNT.format(all)}` : "");
+  const [first, last] = [start + 1, start + entries.length].map((number) => COUNT.format(number));
+  put("range", entries.length ? `${first} to ${last} of ${COUNT.format(all)}` : "");
   $("back").disabled = start === 0;
   $("forth").disabled = start + entries.length >= all;
 }
@@ -119,16 +124,22 @@ function turn(by) {
 // ---- the controls
 
 async function act(what) {
-  if (what === "cancel") {
-    $("confirm").showModal();
-    const answer = await new Promise((resolve) => $("confirm").addEventListener("close", () => resolve($("confirm").returnValue), { once: true }));
-    if (answer !== "yes") return;
-  }
+  if (what === "cancel" && !await isSure()) return;
   say("note", "…");
   const response = await fetch(`/jobs/${page.job}/${what}`, { method: "POST" }).catch(() => null);
   const answer = await response?.json().catch(() => null);
-  if (response?.ok) say("note", `Asked to ${what}: the job is ${answer.state}.`);
-  else say("bad", `Could not ${what}: ${answer?.error || (response ? `refused (${response.status})` : "no connection")}.`);
+  if (response?.ok) return say("note", `Asked to ${what}: the job is ${answer.state}.`);
+  const why = answer?.error || (response ? `refused (${response.status})` : "no connection");
+  return say("bad", `Could not ${what}: ${why}.`);
+}
+
+function isSure() {
+  const dialog = $("confirm");
+  dialog.returnValue = "no"; // what Escape leaves it at
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
 }
 
 function say(kind, text) {

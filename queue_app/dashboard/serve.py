@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import ipaddress
 import os
 import secrets
 import socket
@@ -31,6 +32,8 @@ def serve(job: str | None, broker: str | None, *, host: str, port: int | None) -
         feed, token = Feed(place, runtime_config()), secrets.token_urlsafe(24)
         print(address(listener, token), flush=True)
         say("whoever has this address can see the jobs, pause and cancel them; Ctrl-C ends the page")
+        if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+            say("nothing on its way is encrypted: ssh -L with the usual --host is safer")
         with contextlib.suppress(KeyboardInterrupt):
             PageServer(feed, token=token, host=host).run(sockets=[listener])
 
