@@ -31,6 +31,7 @@ function showLink(kind, text) {
 
 function showState() {
   if (!page.list) return;
+  $("link").title = page.list.away;
   const fromDisk = page.kept === "directory" ? "; read from the directory" : "";
   if (!page.list.away) showLink("live", "live");
   else if (fromDisk && hasEnded()) showLink("wait", `its server has ended${fromDisk}`);
