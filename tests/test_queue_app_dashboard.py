@@ -1,6 +1,7 @@
 """What the page is told, and who is told it: over HTTP, from a real server."""
 
 import asyncio
+import contextlib
 import json
 import re
 import subprocess
@@ -59,11 +60,25 @@ class Served:
         return self.browser.post(self.url + path, headers={"Origin": self.url, **headers})
 
 
-@pytest.fixture
-def served(server_url: str, manifest: CheckpointManifest) -> Iterator[Served]:
-    with serving(Place.find(None, server_url)) as url, httpx.Client(timeout=20) as browser:
+@contextlib.contextmanager
+def opened(place: Place) -> Iterator[Served]:
+    with serving(place) as url, httpx.Client(timeout=20) as browser:
         assert browser.get(f"{url}/?token={TOKEN}").status_code == 200
         yield Served(url, browser)
+
+
+@pytest.fixture
+def served(server_url: str, manifest: CheckpointManifest) -> Iterator[Served]:
+    with opened(Place.find(None, server_url)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def door(server: EmbeddedServer) -> Iterator[Served]:
+    """For tests that only want to get in: one for all of them."""
+    assert server.address is not None
+    with opened(Place.find(None, server.address.url)) as made:
+        yield made
 
 
 def events(served: Served, job_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -93,8 +108,8 @@ def quarantined(ordinal: int) -> QuarantineEntry:
 @pytest.mark.parametrize(
     "path", ["/", "/events", "/jobs/x/quarantine", "/none", "/?token=guess", f"/events?token={TOKEN}"]
 )
-def test_nothing_is_answered_without_the_token(served: Served, path: str) -> None:
-    answer = httpx.get(served.url + path)
+def test_nothing_is_answered_without_the_token(door: Served, path: str) -> None:
+    answer = httpx.get(door.url + path)
     assert answer.status_code == 403
     assert "holdfast dashboard" in answer.text
 
@@ -115,21 +130,21 @@ def test_a_program_brings_the_token_in_a_header(served: Served, job: Job) -> Non
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "", "["])
-def test_a_name_that_was_rebound_to_this_address_is_refused(served: Served, host: str) -> None:
-    assert served.browser.get(served.url, headers={"Host": host}).status_code == 403
+def test_a_name_that_was_rebound_to_this_address_is_refused(door: Served, host: str) -> None:
+    assert door.browser.get(door.url, headers={"Host": host}).status_code == 403
 
 
 @pytest.mark.parametrize("host", ["localhost:9", "127.0.0.1:9", "[::1]:9", "10.0.0.7"])
-def test_a_forwarded_port_is_none_of_its_business(served: Served, host: str) -> None:
-    assert served.browser.get(served.url, headers={"Host": host}).status_code == 200
+def test_a_forwarded_port_is_none_of_its_business(door: Served, host: str) -> None:
+    assert door.browser.get(door.url, headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://127.0.0.1:9", "null", None])
 def test_another_page_cannot_use_the_cookie_to_change_anything(
-    served: Served, manifest: CheckpointManifest, origin: str | None
+    door: Served, manifest: CheckpointManifest, origin: str | None
 ) -> None:
     headers = {"Origin": origin} if origin else {}
-    answer = served.browser.post(f"{served.url}/jobs/{manifest.job_id}/cancel", headers=headers)
+    answer = door.browser.post(f"{door.url}/jobs/{manifest.job_id}/cancel", headers=headers)
     assert answer.status_code == 403
     status = manifest.job_status()
     assert status is not None
@@ -140,8 +155,8 @@ def test_nothing_may_be_changed_by_reading(served: Served, job: Job) -> None:
     assert served.browser.get(f"{served.url}/jobs/{job.job_id}/cancel").status_code == 405
 
 
-def test_the_page_runs_its_own_script_alone_and_asks_nobody_else(served: Served) -> None:
-    answer = served.browser.get(served.url)
+def test_the_page_runs_its_own_script_alone_and_asks_nobody_else(door: Served) -> None:
+    answer = door.browser.get(door.url)
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
