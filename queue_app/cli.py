@@ -207,9 +207,7 @@ def unpause(job: options.JobArgument, broker: options.Broker = None) -> None:
 def dashboard(
     job: Annotated[str | None, typer.Argument(help="Job id, job directory, or output. Default: all.")] = None,
     broker: options.Broker = None,
-    host: Annotated[str, typer.Option(help="Where to listen; others than this machine need another.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in, unencrypted.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: 8765, or a free one.")] = None,
 ) -> None:
     """Serve a page that shows jobs at work, and can pause, unpause and cancel them."""
