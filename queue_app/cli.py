@@ -237,6 +237,22 @@ def unpause(job: options.JobArgument, broker: options.Broker = None) -> None:
 
 
 @app.command()
+def dashboard(
+    job: Annotated[str | None, typer.Argument(help="Job id, job directory, or output. Default: all.")] = None,
+    broker: options.Broker = None,
+    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in, unencrypted.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: 8765, or a free one.")] = None,
+) -> None:
+    """Serve a page that shows jobs at work, and can pause, unpause and cancel them."""
+    from queue_app.dashboard import require_extra
+
+    require_extra()
+    from queue_app.dashboard.serve import serve
+
+    serve(job, options.named_broker(broker), host=host, port=port)
+
+
+@app.command()
 def verify(job_dir: options.JobDirArgument, as_json: options.Json = False) -> None:
     """Check every checksum, count and digest of a job again. Exit 4 when something is damaged."""
     from queue_app.lookup import job_directory

@@ -57,8 +57,10 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
 
 
-def test_the_wheel_carries_the_lua_script_the_types_and_the_license(wheel: Path) -> None:
+def test_the_wheel_carries_the_lua_script_the_page_the_types_and_the_license(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
+    parts = {path.name for path in (ROOT / "queue_app/dashboard").iterdir() if path.suffix != ".py"}
+    assert {f"queue_app/dashboard/{name}" for name in parts - {"__pycache__"}} <= set(names)
     assert {"queue_app/manifest.lua", *(f"{package}/py.typed" for package in PACKAGES)} <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 

@@ -11,9 +11,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 KNOWN_OF_THE_STORE = {
+    "aside": {"checkpoint.records"},
+    "card": {"checkpoint.records"},
     "check_disk": {"checkpoint.filesystem"},
     "done": {"checkpoint.records"},
-    "card": {"checkpoint.records"},
     "durable": {"checkpoint.files"},
     "export": {"checkpoint.records"},
     "lock": {"checkpoint.files"},

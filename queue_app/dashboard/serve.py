@@ -1,0 +1,73 @@
+"""`holdfast dashboard`: serves the page until it is interrupted."""
+
+import contextlib
+import errno
+import ipaddress
+import os
+import secrets
+import socket
+
+import uvicorn
+
+from queue_app.cli_output import say
+from queue_app.dashboard.app import make_app
+from queue_app.dashboard.feed import Feed
+from queue_app.dashboard.place import Place
+from queue_app.errors import HoldfastError
+from queue_app.settings import runtime_config
+
+USUAL_PORT = 8765
+
+
+def serve(job: str | None, broker: str | None, *, host: str, port: int | None) -> None:
+    """Print the page's address and serve it. `port` None: the usual one, or where it is taken, a free one.
+
+    Raises:
+        JobNotFound: nobody knows the job.
+        BrokerUnreachable: there is no server, and nothing on disk to read instead.
+        HoldfastError: the port cannot be listened on.
+    """
+    place = Place.find(job, broker)
+    with listen(host, port) as listener:
+        feed, token = Feed(place, runtime_config()), secrets.token_urlsafe(24)
+        print(address(listener, token), flush=True)
+        say("whoever has this address can see the jobs, pause and cancel them; Ctrl-C ends the page")
+        if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+            say("nothing on its way is encrypted: ssh -L with the usual --host is safer")
+        with contextlib.suppress(KeyboardInterrupt):
+            PageServer(feed, token=token, host=host).run(sockets=[listener])
+
+
+class PageServer(uvicorn.Server):
+    """Ends the streams before it waits for its connections."""
+
+    def __init__(self, feed: Feed, *, token: str, host: str) -> None:
+        # No log of requests: the first one carries the token.
+        app = make_app(feed, token=token, host=host)
+        super().__init__(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+        self.feed = feed
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.feed.close()
+        await super().shutdown(sockets)
+
+
+def listen(host: str, port: int | None) -> socket.socket:
+    """Raises HoldfastError, naming the way out, when that cannot be."""
+    wanted = USUAL_PORT if port is None else port
+    try:
+        family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, wanted), family=family)
+    except OSError as error:
+        if port is None and error.errno == errno.EADDRINUSE:
+            return listen(host, 0)
+        number = error.errno or 0
+        why = os.strerror(number) if number > 0 else error.strerror  # Python's text repeats the address
+        raise HoldfastError(f"{host}:{wanted}: {why}; --port 0 takes one that is free") from None
+
+
+def address(listener: socket.socket, token: str) -> str:
+    """What is to be opened in a browser."""
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/?token={token}"

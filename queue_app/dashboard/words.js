@@ -1,0 +1,44 @@
+"use strict";
+// The words and numbers of the page, and the two ways in which it writes them.
+
+const COUNT = new Intl.NumberFormat("en");
+
+const $ = (id) => document.getElementById(id);
+
+// Only what differs is written: what stays the same is not read out again.
+function put(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+function make(tag, text, className = "") {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  made.className = className;
+  return made;
+}
+
+function percent(part, whole) {
+  const share = whole ? 100 * part / whole : 100;
+  return share > 0 && share < 1 ? `${share.toPrecision(1)} %` : `${Math.floor(share)} %`;
+}
+
+function duration(seconds) {
+  const all = Math.round(seconds);
+  const [hours, minutes, rest] = [Math.floor(all / 3600), Math.floor(all / 60) % 60, all % 60];
+  if (hours) return `${hours} h ${String(minutes).padStart(2, "0")} min`;
+  return minutes ? `${minutes} min ${String(rest).padStart(2, "0")} s` : `${rest} s`;
+}
+
+function clock(milliseconds) {
+  return new Date(milliseconds).toLocaleTimeString("en-GB");
+}
+
+function tellShard(cell) {
+  const lines = [`shard ${cell.index}: ${cell.state}`, `${COUNT.format(cell.done)} of ${COUNT.format(cell.total)} done`];
+  if (cell.quarantined) lines.push(`${COUNT.format(cell.quarantined)} set aside`);
+  if (cell.worker) lines.push(cell.state === "running" ? `held by ${cell.worker}` : `last held by ${cell.worker}`);
+  if (cell.attempts > 1) lines.push(`attempt ${cell.attempts} since its last commit`);
+  if (cell.losses) lines.push(`came to an early end ${cell.losses === 1 ? "once" : `${cell.losses} times`}`);
+  if (cell.error) lines.push(cell.error);
+  return lines;
+}

@@ -1,0 +1,55 @@
+"""The page's server in a thread of the test, and jobs for it to show."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import redis
+
+from queue_app.dashboard.feed import Feed
+from queue_app.dashboard.place import Place
+from queue_app.dashboard.serve import PageServer, listen
+from queue_app.job import Job, JobDir
+from queue_app.manifest import CheckpointManifest
+from queue_app.owner import Owner
+from queue_app.settings import RuntimeConfig
+from queue_app.states import Lease
+
+TOKEN = "token-of-the-tests"
+
+
+@contextlib.contextmanager
+def serving(place: Place) -> Iterator[str]:
+    """The page's address, without the token."""
+    with listen("127.0.0.1", 0) as listener:
+        server = PageServer(Feed(place, RuntimeConfig()), token=TOKEN, host="127.0.0.1")
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=20)
+            assert not thread.is_alive()
+
+
+def running_job(client: redis.Redis, job: Job, home: Path) -> CheckpointManifest:
+    """A job that runs, as its producer leaves it, with out.npy as its output."""
+    manifest = CheckpointManifest(client, job.job_id)
+    directory = JobDir(home / "out.npy.holdfast")
+    directory.path.mkdir()
+    directory.write(job)
+    manifest.initialize(job, str(directory.path), {}, {})
+    return manifest
+
+
+def owner(worker: str) -> str:
+    """This process, which lives, as the worker of that name."""
+    return Owner.current(worker).encode()
+
+
+def acquire(manifest: CheckpointManifest, job: Job, index: int, worker: str = "cpu0@here") -> Lease:
+    lease = manifest.acquire(job.shards[index], owner=owner(worker), floor=0, attempt_limit=20)
+    assert isinstance(lease, Lease)
+    return lease
