@@ -19,7 +19,7 @@ MODEL = re.compile(r"(facebook|sentence-transformers)/[\w.-]+")
 INLINE_CODE = re.compile(r"`([^`\n]+)`")
 COMMANDS: dict[str, Any] = getattr(typer.main.get_command(app), "commands")  # noqa: B009
 OF_OTHERS = {
-    "--basic-auth", "--help", "--include", "--nogpu", "--rm", "--truncation-seq-length",
+    "--basic-auth", "--help", "--include", "--repr-layers", "--nogpu", "--rm", "--truncation-seq-length",
 }  # fmt: skip
 """Options of the programs that the pages compare with."""
 

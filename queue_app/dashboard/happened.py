@@ -6,6 +6,7 @@ from typing import Literal
 
 from queue_app.dashboard.cells import Cell
 from queue_app.dashboard.look import Look
+from queue_app.events import Event, EventKind
 from queue_app.states import ShardState
 
 STOPPED = "stopped early"
@@ -26,8 +27,15 @@ def happened(before: Look, now: Look) -> Iterator[Line]:
         yield "note", f"the job is {now.summary.state}"
 
 
+def kind_of(event: Event) -> Kind:
+    """Only a shard that was taken back is on its way again by that."""
+    return "good" if event.kind is EventKind.RECOVERED else "bad"
+
+
 def found(first: Look) -> Iterator[Line]:
-    """What had happened before anybody looked, as far as it left a trace."""
+    """What had happened before anybody looked, where the server kept no events and a trace was left."""
+    if first.summary.events:
+        return
     for cell in first.cells:
         if cell.losses:
             yield "bad", f"shard {cell.index} had come to an early end: {cell.error}"

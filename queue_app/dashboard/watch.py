@@ -1,6 +1,6 @@
 """What successive looks at a job tell together.
 
-It knows only what it saw: of what happened while nobody looked, the state that it left is all there is.
+Of what happened while nobody looked it knows what the server keeps, and the state that it left.
 """
 
 import threading
@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from queue_app.dashboard.crew import Crew, WorkerLine
-from queue_app.dashboard.happened import Kind, found, happened, with_losses
+from queue_app.dashboard.happened import Kind, found, happened, kind_of, with_losses
 from queue_app.dashboard.look import JobReader, Look
 
 EVENTS_KEPT = 200
@@ -63,7 +63,12 @@ class Watch:
         return Board(now, self._crew.lines(now), tuple(self._samples), tuple(self._events))
 
     def _note(self, before: Look | None, now: Look) -> None:
+        for kept in now.summary.events if before is None else ():
+            self._append(kept.time, kind_of(kept), kept.text)
         lines = [*self._crew.add(before, now), *(happened(before, now) if before else found(now))]
         for kind, text in lines:
-            number = self._events[-1].number + 1 if self._events else 1
-            self._events.append(Event(number, now.time, kind, text))
+            self._append(now.time, kind, text)
+
+    def _append(self, time: float, kind: Kind, text: str) -> None:
+        number = self._events[-1].number + 1 if self._events else 1
+        self._events.append(Event(number, time, kind, text))
