@@ -9,7 +9,9 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
 from gpu_tasks.guarded import GuardedRun
 from gpu_tasks.meter import Meter
 from gpu_tasks.models import EmbeddingModel
-from gpu_tasks.rows import Offsets, Vectors, join_offsets, join_vectors, offsets_of, select_rows
+from gpu_tasks.rows import Offsets, Vectors, join_vectors, select_rows
 from gpu_tasks.runner import AsyncInferenceRunner, InferenceResult
 from gpu_tasks.windows import combine_windows, join_windows
 from queue_app.done import read_done
@@ -256,16 +258,14 @@ class ShardRun:
     ) -> tuple[Ordinals, Vectors, Offsets | None]:
         """All committed rows but those of the records that are left out, windows combined, by ordinal."""
         blocks = list(store.blocks())
-        dtype = np.dtype(self.job.options.store_dtype)
+        nothing = np.empty((0, self.model.dim), np.dtype(self.job.options.store_dtype))
         ordinals = np.concatenate([np.empty(0, np.uint64), *(block.ordinals for block in blocks)])
-        rows = [np.empty((0, self.model.dim), dtype), *(block.embeddings for block in blocks)]
-        empty = offsets_of([]) if self.model.readout.is_ragged else None
-        offsets = join_offsets([empty, *(block.offsets for block in blocks)])
         kept = ~np.isin(ordinals, np.array(sorted(left_out), dtype=np.uint64))
-        embeddings, offsets = select_rows(join_vectors(rows), offsets, kept)
-        if offsets is not None:
-            overlap = self.job.options.window_overlap
-            return join_windows(ordinals[kept], embeddings, offsets, plan.window_lengths, overlap)
+        if self.model.readout.is_ragged:
+            rows: list[Any] = [row for block in blocks for _, row in block.matrices()]
+            rows, overlap = list(compress(rows, kept)), self.job.options.window_overlap
+            return join_windows(ordinals[kept], rows, plan.window_lengths, overlap, nothing=nothing)
+        embeddings = join_vectors([nothing, *(block.embeddings for block in blocks)])[kept]
         pools, normalize = self.model.readout.side_by_side, self.model.normalize
         return *combine_windows(ordinals[kept], embeddings, pools, normalize=normalize), None
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from gpu_tasks.batching import Ordinals, window_starts
 from gpu_tasks.readout import Pool
-from gpu_tasks.rows import Offsets, Vectors, join_vectors, offsets_of, split_rows
+from gpu_tasks.rows import Offsets, Vectors, join_vectors, offsets_of
 
 Float32s = npt.NDArray[np.float32]
 
@@ -41,7 +41,7 @@ def combine_windows(
 
 
 def join_windows(
-    ordinals: Ordinals, embeddings: Vectors, offsets: Offsets, lengths: Mapping[int, int], overlap: int
+    ordinals: Ordinals, rows: Sequence[Vectors], lengths: Mapping[int, int], overlap: int, *, nothing: Vectors
 ) -> tuple[Ordinals, Vectors, Offsets]:
     """The vector of every token of each record, from one ragged row per segment.
 
@@ -50,18 +50,18 @@ def join_windows(
 
     Args:
         ordinals: uint64[rows], in plan order.
-        embeddings, offsets: the ragged rows.
+        rows: one [L, dim] for each.
         lengths: the tokens of each record that was cut into windows.
         overlap: the plan's `window_overlap`.
+        nothing: [0, dim], what is left where there are no rows.
 
     Returns:
         The ordinals, ascending, each once, and their ragged rows. Sums run in float32, in plan order;
         records with one row keep their bytes.
     """
-    rows = split_rows(embeddings, offsets)
     order = np.argsort(ordinals, kind="stable")
     unique, first, counts = np.unique(ordinals[order], return_index=True, return_counts=True)
-    joined = [embeddings[:0]]
+    joined = [nothing]
     for ordinal, begin, count in zip(unique.tolist(), first.tolist(), counts.tolist(), strict=True):
         windows = [rows[place] for place in order[begin : begin + count]]
         joined.append(windows[0] if count == 1 else _overlaid(windows, lengths[ordinal], overlap))

@@ -36,6 +36,7 @@ from queue_app.outputs import (
     check_format,
     exported,
     files_of,
+    holds_other_than_output,
     meta_path,
     one_line,
     output_format,
@@ -62,9 +63,11 @@ def check_output(output: Path) -> None:
     """Refuse what could not be written at the end, before anything is begun.
 
     Raises:
-        UsageError: an unknown format, a directory that is not there or not writable, or a file where a
-            directory is meant, or the other way round.
+        UsageError: no name, an unknown format, a directory that is not there or not writable, a file where a
+            directory is meant, or the other way round, or a directory with other things in it.
     """
+    if not output.name:
+        raise UsageError(f"{output}: name an output in it, as in {output / 'out.h5'}")
     kind = output_format(output)
     parent = output.absolute().parent
     if not parent.is_dir():
@@ -74,6 +77,8 @@ def check_output(output: Path) -> None:
     if output.exists() and output.is_dir() != (kind == "directory"):
         what = "a directory" if output.is_dir() else "a file"
         raise UsageError(f"{output}: {what} is there already; choose another output")
+    if output.is_dir() and (other := holds_other_than_output(output)):
+        raise UsageError(f"{output}: {other} lies in it, which would be removed; choose another output")
     if output.exists() and not os.access(output, os.W_OK):
         raise UsageError(f"{output}: is not writable")
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from queue_app.errors import UsageError
 from queue_app.job import EmbedOptions, H5Layout, Job
 from queue_app.readouts import column_names, is_ragged
 from queue_app.results import READ_BYTES, ROWS_PER_GROUP, as_matrix, write_parquet
+
+_PIECE = re.compile(r"\d{5,}\.parquet")
 
 Format = Literal["h5", "npy", "parquet", "directory"]
 
@@ -149,6 +152,11 @@ def write_directory(output: Path, results: Results) -> None:
             pass  # counted and digested, as for every other format
         for source in results.files:
             _link(source, temporary / f"{source.name.split('-')[0]}.parquet")
+
+
+def holds_other_than_output(directory: Path) -> str | None:
+    """The name of something in it that `write_directory` does not write, and would remove."""
+    return next((path.name for path in directory.iterdir() if not _PIECE.fullmatch(path.name)), None)
 
 
 def _pieces(results: Results) -> Iterator[pa.Table]:

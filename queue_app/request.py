@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from queue_app.errors import UsageError
 from queue_app.job import (
     Alphabet,
     DeviceClass,
@@ -55,7 +56,12 @@ class EmbedRequest:
 
     @property
     def directory(self) -> JobDir:
-        """The job directory: asked for, or `<output>.holdfast`."""
+        """The job directory: asked for, or `<output>.holdfast`.
+
+        Raises UsageError for an output without a name.
+        """
+        if not self.output.name:
+            raise UsageError(f"{self.output}: name an output in it, as in {self.output / 'out.h5'}")
         chosen = self.job_dir or self.output.with_name(self.output.name + ".holdfast")
         return JobDir(chosen.absolute())
 

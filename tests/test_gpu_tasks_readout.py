@@ -15,7 +15,7 @@ from gpu_tasks.batching import window_starts
 from gpu_tasks.canary import embed_sequences
 from gpu_tasks.memory import compute_again
 from gpu_tasks.models import EmbeddingModel
-from gpu_tasks.rows import offsets_of, split_rows
+from gpu_tasks.rows import split_rows
 from gpu_tasks.windows import join_windows
 
 PROTEINS = ["MKV", "A", "ACDEFGHIKLMNPQRSTVWY" * 3, "GSHMASMTGGQQMGRGS", "WYV" * 40]
@@ -221,11 +221,7 @@ def test_a_token_in_several_windows_has_their_mean(length: int, overlap: int, se
     other = rng.standard_normal((4, 3)).astype(np.float32)
     ordinals = np.array([7, *([5] * len(starts))], np.uint64)
     unique, joined, offsets = join_windows(
-        ordinals,
-        np.concatenate([other, *windows]),
-        offsets_of([4, *([10] * len(starts))]),
-        {5: length},
-        overlap,
+        ordinals, [other, *windows], {5: length}, overlap, nothing=other[:0]
     )
     assert unique.tolist() == [5, 7]
     assert offsets.tolist() == [0, length, length + 4]
@@ -245,10 +241,10 @@ def test_the_windows_of_a_protein_give_every_residue_one_vector(esm2: Path) -> N
     results = list(AsyncInferenceRunner(model).run(plan))
     _, joined, offsets = join_windows(
         np.concatenate([result.ordinals for result in results]),
-        np.concatenate([result.embeddings for result in results]),
-        offsets_of(np.concatenate([np.diff(result.offsets) for result in results])),
+        [row for result in results for row in split_rows(result.embeddings, result.offsets)],
         plan.window_lengths,
         100,
+        nothing=results[0].embeddings[:0],
     )
     assert offsets.tolist() == [0, 1400, 1403]
     np.testing.assert_allclose(joined[1400:], hidden_of_transformers(esm2, "MKV")[-1], atol=1e-4)

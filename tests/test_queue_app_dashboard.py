@@ -286,11 +286,25 @@ def test_a_shard_that_recovers_between_two_looks_is_told_all_the_same(
     assert told(watching) == [("good", "shard 0 goes on after its last commit, with cpu1@here")]
 
 
-def test_an_early_end_before_anybody_looked_is_told_by_the_trace_it_left(
+def test_what_happened_before_anybody_looked_is_told_as_the_server_keeps_it(
     server_url: str, manifest: CheckpointManifest, job: Job
 ) -> None:
     manifest.release(acquire(manifest, job, 0), "OSError: the disk is full")
+    status = manifest.shard_status(acquire(manifest, job, 1).shard.index)
+    assert status is not None
+    assert manifest.expire(status, "its process 7 on this host is gone")
+    (retried, text), (recovered, other) = told(watch(server_url, job))
+    assert (retried, recovered) == ("bad", "good")
+    assert "OSError: the disk is full" in text
+    assert "its process 7 on this host is gone" in other
+
+
+def test_an_early_end_that_the_server_keeps_no_more_is_told_by_the_trace_it_left(
+    server_url: str, client: redis.Redis, manifest: CheckpointManifest, job: Job
+) -> None:
+    manifest.release(acquire(manifest, job, 0), "OSError: the disk is full")
     manifest.release(acquire(manifest, job, 1), "stopped early", counts=False)
+    client.delete(keys.events(job.job_id))
     watching = watch(server_url, job)
     assert told(watching) == [("bad", "shard 0 had come to an early end: OSError: the disk is full")]
     acquire(manifest, job, 0)

@@ -18,6 +18,7 @@ from queue_app.export import check_output, export, output_damage
 from queue_app.job import Job, JobDir
 from queue_app.outputs import files_of
 from queue_app.readouts import column_names, is_ragged
+from queue_app.request import EmbedRequest
 from queue_app.results import write_result
 
 FORMATS = ["out.h5", "out.npy", "out.parquet", "out"]
@@ -177,6 +178,25 @@ def test_an_output_that_cannot_be_written_is_refused_early(tmp_path: Path, name:
     (tmp_path / "is_a_file").write_text("")
     with pytest.raises(UsageError, match=message):
         check_output(tmp_path / name)
+
+
+def test_a_directory_without_a_name_is_no_output() -> None:
+    with pytest.raises(UsageError, match=r"name an output in it, as in out\.h5"):
+        check_output(Path())
+    with pytest.raises(UsageError, match="name an output"):
+        _ = EmbedRequest(inputs=[], model="mock:4", output=Path()).directory
+
+
+def test_a_directory_with_other_things_in_it_is_never_replaced(
+    job: Job, job_dir: JobDir, tmp_path: Path
+) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out")
+    export(job, job_dir, tmp_path / "out")
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match=r"thesis\.tex lies in it"):
+        export(job, job_dir, tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
 
 
 # ---- several vectors a record, or one for every token
