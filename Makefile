@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 DEMO_READY := $(VENV)/.installed-demo
 TEST_READY := $(VENV)/.installed-test
 INPUTS := pyproject.toml constraints.txt
+TESTS_AT_ONCE ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench bench-gpu calibrate mutants chaos takeover power-loss corruption fuzz storage peers by-hand clean
@@ -33,8 +34,9 @@ help:
 demo: $(DEMO_READY)
 	$(BIN)/python examples/demo.py
 
+# Most tests wait for processes of their own to die and come back, so that several at a time share a core.
 test: $(TEST_READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist worksteal
 
 check: $(TEST_READY)
 	$(BIN)/ruff check .
