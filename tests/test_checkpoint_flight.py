@@ -1,7 +1,6 @@
 """The note of what was being computed: what it makes of deaths."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -151,7 +150,7 @@ def test_an_error_counts_as_a_death_and_is_named(path: Path) -> None:
     assert "ValueError: no such residue" in FlightLog.open(path).accused[5]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"other": 1}', os.urandom(64)])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"other": 1}', bytes(range(192, 256))])
 def test_a_note_that_cannot_be_read_is_as_good_as_none(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert FlightLog.open(path).suspects == ()
