@@ -536,7 +536,7 @@ def test_a_record_that_does_harm_is_set_aside_and_all_others_embedded(
         "--toks-per-batch",
         "512",
         expect=3,
-        HOLDFAST_STALL_SECONDS="2",
+        HOLDFAST_STALL_SECONDS="5",
     )
     (line,) = (tmp_path / "out.npy.quarantine.tsv").read_text().splitlines()[1:]
     assert line.split("\t")[:2] == [str(NUM_RECORDS), "poison"]

@@ -235,10 +235,10 @@ def test_packed_tokens_never_reach_transformers(
     seen: list[list[int]] = []
     run = auto.PaddedEncoder.run
 
-    def watch(self: Any, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def watch(self: Any, input_ids: torch.Tensor, mask: torch.Tensor, layers: Any) -> Any:
         seen.extend(ids[inside].tolist() for ids, inside in zip(input_ids, mask, strict=True))
         assert (input_ids[~mask] == 1).all()
-        return run(self, input_ids, mask)
+        return run(self, input_ids, mask, layers)
 
     monkeypatch.setattr(auto.PaddedEncoder, "run", watch)
     model.stage(batch).launch("float32").wait()

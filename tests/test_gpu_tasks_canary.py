@@ -14,7 +14,7 @@ from gpu_tasks.canary import COSINE_DISTANCE_MOST, Canary, embed_sequences
 from gpu_tasks.device import Fetched, HostPending, StoreDtype
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.models import Dtype, EmbeddingModel, load_model
-from queue_app.job import Job, ModelCard, Pool
+from queue_app.job import Job, ModelCard
 from queue_app.producer import prepare
 from queue_app.request import EmbedRequest
 
@@ -72,9 +72,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     loaded: list[str] = []
     load = watch.load_reference
 
-    def load_and_count(model: ModelCard, pool: Pool) -> EmbeddingModel:
+    def load_and_count(model: ModelCard, pool: str, layers: tuple[int, ...]) -> EmbeddingModel:
         loaded.append(model.name)
-        return load(model, pool)
+        return load(model, pool, layers)
 
     monkeypatch.setattr(watch, "_canaries", {})
     monkeypatch.setattr(watch, "load_reference", load_and_count)
