@@ -8,8 +8,12 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from queue_app.dashboard.cells import Cell
 from queue_app.dashboard.crew import WorkerLine
+from queue_app.dashboard.embedding_map import EmbeddingMap
+from queue_app.dashboard.maps import Making, Offer
 from queue_app.dashboard.watch import Board
 
 CELL = ("index", "state", "done", "quarantined", "total", "attempts", "losses", "worker", "error")
@@ -34,6 +38,24 @@ def board_message(now: Board, sent: Board | None) -> dict[str, Any]:
         "cells": _changed_cells(now, base),
         "samples": _new_samples(now, base),
         "events": _new_events(now, base),
+    }
+
+
+def map_message(found: EmbeddingMap | Making, offer: Offer) -> dict[str, Any]:
+    """`made` says whether there are points; x and y are at most 1, and as exact as a screen."""
+    if isinstance(found, Making):
+        return {"made": False, "step": found.step, "share": found.share}
+    extent = float(np.abs(found.points).max(initial=0)) or 1.0
+    x, y = (found.points / extent).astype(np.float64).round(5).T.tolist()
+    return {
+        "made": True,
+        **asdict(offer),
+        "num_embedded": found.published.num_embedded,
+        "shares": found.shares,
+        "ids": found.ids,
+        "ordinals": found.ordinals.tolist(),
+        "x": x,
+        "y": y,
     }
 
 
