@@ -37,7 +37,7 @@ async function drawMap() {
 function showMap(map) {
   note(map.ids.length ? "" : "No record has a vector: there is nothing to draw.");
   if (!map.ids.length) return;
-  Object.assign(chart, { map, chosen: -1, pressed: -1 });
+  Object.assign(chart, { map, told: null, chosen: -1, pressed: -1 });
   offer("column", map.columns);
   offer("method", map.methods, (name) => name.toUpperCase());
   offer("by", map.colours);
@@ -45,6 +45,7 @@ function showMap(map) {
   points.show(map.x, map.y);
   put("caption", captionOf(map));
   tell(null);
+  repaint();
   colourMap();
 }
 
@@ -72,7 +73,8 @@ async function askMap(what, more = {}) {
   const response = await fetch(`/jobs/${chart.job}/${what}?${query}`).catch(() => null);
   const answer = await response?.json().catch(() => null);
   if (response?.ok && answer) return answer;
-  note(`No map: ${answer?.error || (response ? `the server failed (${response.status})` : "no connection")}`, "bad");
+  const why = answer?.error || (response ? `the server failed (${response.status})` : "no connection");
+  note(`${chart.map ? "" : "No map: "}${why}`, "bad");
   return null;
 }
 
@@ -84,20 +86,20 @@ function note(text, kind = "note") {
 // ---- colours
 
 async function colourMap() {
-  const by = $("by").value;
+  const [map, by] = [chart.map, $("by").value];
   const told = await askMap("map/colours", { by });
-  if (!told || by !== $("by").value) return;
-  note("");
+  if (chart.map !== map || by !== $("by").value) return;
+  if (told) note("");
   Object.assign(chart, { told, pressed: -1 });
   repaint();
 }
 
 function repaint() {
-  if (!chart.map || !chart.told) return;
+  if (!chart.map) return;
   chart.colours = palette(chart.told);
-  const items = legendItems(chart.colours, chart.pressed, press);
-  $("colours").replaceChildren(...items);
-  points.paint(chart.colours.colour, litPlaces());
+  $("colours").replaceChildren(...legendItems(chart.colours, chart.pressed, press));
+  put("chosen-value", chart.chosen < 0 ? "" : tellValue(chart.chosen));
+  points.paint(chart.colours, litPlaces());
 }
 
 function press(entry) {
@@ -130,7 +132,7 @@ function search() {
   const more = found && found.length > shown.length ? `, ${COUNT.format(shown.length)} listed` : "";
   put("hits", found ? `${COUNT.format(found.length)} found${more}` : "");
   $("found").hidden = !shown.length;
-  points.paint(points.colour, litPlaces());
+  points.paint(chart.colours, litPlaces());
 }
 
 function pointItem(place, text, number) {
@@ -148,8 +150,11 @@ function pointItem(place, text, number) {
 // ---- one point and its neighbours
 
 function tellPoint(place) {
-  const value = chart.colours ? `\n${$("by").value}: ${chart.colours.tell(place)}` : "";
-  return `${chart.map.ids[place]}${value}`;
+  return [chart.map.ids[place], tellValue(place)].filter(Boolean).join("\n");
+}
+
+function tellValue(place) {
+  return chart.told ? `${$("by").value}: ${chart.colours.tell(place)}` : "";
 }
 
 async function choose(place) {
@@ -159,7 +164,12 @@ async function choose(place) {
   if (place < 0) return;
   const { map } = chart;
   const answer = await askMap("map/nearest", { of: map.ordinals[place] });
-  if (!answer || chart.chosen !== place || chart.map !== map) return;
+  if (chart.chosen !== place || chart.map !== map) return;
+  if (!answer) {
+    put("near-title", "");
+    return;
+  }
+  note("");
   tell(answer);
   points.mark(place, answer.slice(1).map(({ ordinal }) => placeOf(ordinal)).filter((near) => near >= 0));
 }
@@ -175,7 +185,7 @@ function tell(answer) {
   if (!answer) return;
   const [itself, ...near] = answer;
   put("chosen-id", chart.map.ids[chart.chosen]);
-  put("chosen-value", chart.colours ? `${$("by").value}: ${chart.colours.tell(chart.chosen)}` : "");
+  put("chosen-value", tellValue(chart.chosen));
   put("chosen-text", itself?.beginning || "");
   put("near-title", itself ? "Nearest by cosine" : "Looking for its neighbours…");
   $("near").replaceChildren(...near.map((each) => {

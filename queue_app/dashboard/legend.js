@@ -7,10 +7,12 @@ const SCALES = {
 };
 const SHORT = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 
-// How to paint what the server says of each point: `colour(place)`, `tell(place)`, and `entries` for a legend.
+// How to paint what the server says of each point: its colour, its value in words, and the legend. Without
+// an answer, all in one colour.
 function palette(told) {
   const style = getComputedStyle(document.documentElement);
-  const [none, others] = ["--pending", "--cancelled"].map((name) => style.getPropertyValue(name).trim());
+  const [plain, none, others] = ["--running", "--pending", "--cancelled"].map((name) => style.getPropertyValue(name).trim());
+  if (!told) return { colour: () => plain, hasValue: () => true, entries: [] };
   return told.kind === "scale" ? scalePalette(told, none) : namesPalette(told, none, others);
 }
 
@@ -20,6 +22,7 @@ function scalePalette({ values, low, high }, none) {
   const shade = (value) => shades[Math.round(64 * Math.min(1, Math.max(0, (value - low) / (high - low || 1))))];
   const has = (place) => values[place] !== null;
   return {
+    hasValue: has,
     colour: (place) => (has(place) ? shade(values[place]) : none),
     tell: (place) => (has(place) ? SHORT.format(values[place]) : "no value"),
     entries: [],
@@ -40,6 +43,7 @@ function namesPalette({ values, names, counts }, none, others) {
   const missing = values.filter((value) => value === null).length;
   if (missing) entries.push(entry("no value", missing, none, (value) => value === null));
   return {
+    hasValue: (place) => values[place] !== null,
     colour: (place) => colourOf(values[place]),
     tell: (place) => (values[place] === null ? "no value" : names[values[place]]),
     entries, scale: null, missing: 0, none,

@@ -21,13 +21,15 @@ class PointMap {
 
   // Whatever was marked and wherever it was looked at, forget it.
   show(x, y) {
-    Object.assign(this, { x, y, colour: () => "#888", lit: null, chosen: -1, near: [], view: null });
+    Object.assign(this, { x, y, order: [], lit: null, chosen: -1, near: [], view: null });
     this.draw();
   }
 
-  // `colour(place)` of every point; `lit` is a set of places, null for all.
-  paint(colour, lit) {
-    Object.assign(this, { colour, lit });
+  // The colour of every point; `lit` is a set of places, null for all. What has no value lies lowest.
+  paint({ colour, hasValue }, lit) {
+    const places = this.x.map((_, place) => place);
+    const order = [...places.filter((place) => !hasValue(place)), ...places.filter(hasValue)];
+    Object.assign(this, { colour, order, lit });
     this.draw();
   }
 
@@ -89,10 +91,9 @@ class PointMap {
     [this.canvas.width, this.canvas.height] = [Math.round(wide * scale), Math.round(tall * scale)];
     const pen = this.canvas.getContext("2d");
     pen.scale(scale, scale);
-    const places = this.x.map((_, place) => place);
     const radius = this.x.length > 5000 ? 2 : 3.2;
-    this.dots(pen, this.lit ? places.filter((place) => !this.isLit(place)) : [], radius, 0.13);
-    this.dots(pen, this.lit ? places.filter((place) => this.isLit(place)) : places, radius, 0.8);
+    this.dots(pen, this.order.filter((place) => !this.isLit(place)), radius, 0.13);
+    this.dots(pen, this.order.filter((place) => this.isLit(place)), radius, 0.8);
     this.marks(pen, radius);
   }
 
