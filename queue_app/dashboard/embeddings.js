@@ -49,11 +49,16 @@ function showMap(map) {
   colourMap();
 }
 
+// Whether there are records that are not drawn.
+function isPart() {
+  return chart.map.ids.length < chart.map.num_embedded;
+}
+
 function captionOf({ ids, shares, num_embedded: all }) {
   const axes = shares.length
     ? `The two directions of greatest variance: ${percent(shares[0], 1)} of it across, ${percent(shares[1], 1)} up.`
     : "UMAP by cosine: neighbours lie together, while far distances say little.";
-  const drawn = ids.length < all
+  const drawn = isPart()
     ? `${COUNT.format(ids.length)} of ${COUNT.format(all)} records, chosen at random.`
     : `${COUNT.format(all)} records.`;
   return `${drawn} ${axes}`;
@@ -61,7 +66,7 @@ function captionOf({ ids, shares, num_embedded: all }) {
 
 function offer(id, names, title = (name) => name) {
   const known = [...$(id).options].map((option) => option.value);
-  $(id).parentElement.hidden = names.length < 2;
+  $(id).parentElement.hidden = names.length < 2 && id !== "by"; // which says what the colours are
   if (known.join("\n") === names.join("\n")) return;
   $(id).replaceChildren(...names.map((name) => new Option(title(name), name)));
 }
@@ -130,7 +135,8 @@ function search() {
   const shown = (found || []).slice(0, FOUND_SHOWN);
   $("found").replaceChildren(...shown.map((place) => pointItem(place, chart.map.ids[place], "")));
   const more = found && found.length > shown.length ? `, ${COUNT.format(shown.length)} listed` : "";
-  put("hits", found ? `${COUNT.format(found.length)} found${more}` : "");
+  const among = isPart() ? ` among the ${COUNT.format(chart.map.ids.length)} drawn` : "";
+  put("hits", found ? `${COUNT.format(found.length)} found${among}${more}` : "");
   $("found").hidden = !shown.length;
   points.paint(chart.colours, litPlaces());
 }
@@ -187,7 +193,8 @@ function tell(answer) {
   put("chosen-id", chart.map.ids[chart.chosen]);
   put("chosen-value", tellValue(chart.chosen));
   put("chosen-text", itself?.beginning || "");
-  put("near-title", itself ? "Nearest by cosine" : "Looking for its neighbours…");
+  const grey = isPart() ? ", of all records; those in grey are not drawn" : "";
+  put("near-title", itself ? `Nearest by cosine${grey}` : "Looking for its neighbours…");
   $("near").replaceChildren(...near.map((each) => {
     const item = pointItem(placeOf(each.ordinal), each.id, each.similarity.toFixed(3));
     if (each.beginning) item.firstElementChild.append(make("small", each.beginning));

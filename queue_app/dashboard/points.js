@@ -1,12 +1,13 @@
 // The points of the embeddings' map on a canvas: drawing, moving, and which one is meant.
 
 const CLICK_PIXELS = 12; // so far from a point it still is the one that is meant
+const MANY = 5000; // so many points are drawn small
 const PAN = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 const ZOOM = { "+": 1.4, "=": 1.4, "-": 1 / 1.4, _: 1 / 1.4 };
 
 class PointMap {
   constructor(canvas, tip, { onPick, tell }) {
-    Object.assign(this, { canvas, tip, onPick, tell, held: null, due: false });
+    Object.assign(this, { canvas, tip, onPick, tell, held: null, due: false, wide: 0, tall: 0 });
     this.show([], []);
     canvas.addEventListener("pointerdown", (event) => this.hold(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
@@ -44,21 +45,19 @@ class PointMap {
   // All points, with a margin; `scale` is in pixels, x and y are in the middle.
   whole() {
     const [left, right, low, high] = [...range(this.x), ...range(this.y)];
-    const { clientWidth: wide, clientHeight: tall } = this.canvas;
-    const fits = Math.min((wide - 40) / (right - left || 1), (tall - 40) / (high - low || 1));
+    const fits = Math.min((this.wide - 40) / (right - left || 1), (this.tall - 40) / (high - low || 1));
     return { scale: Math.max(fits, 1), x: (left + right) / 2, y: (low + high) / 2 };
   }
 
   at(place) {
-    const { clientWidth: wide, clientHeight: tall } = this.canvas;
-    return [wide / 2 + (this.x[place] - this.view.x) * this.view.scale,
-      tall / 2 - (this.y[place] - this.view.y) * this.view.scale];
+    return [this.wide / 2 + (this.x[place] - this.view.x) * this.view.scale,
+      this.tall / 2 - (this.y[place] - this.view.y) * this.view.scale];
   }
 
   isSeen(place) {
     if (!this.view) return true;
     const [x, y] = this.at(place);
-    return x > 0 && y > 0 && x < this.canvas.clientWidth && y < this.canvas.clientHeight;
+    return x > 0 && y > 0 && x < this.wide && y < this.tall;
   }
 
   nearest({ offsetX, offsetY }) {
@@ -84,14 +83,14 @@ class PointMap {
   }
 
   drawNow() {
-    const { clientWidth: wide, clientHeight: tall } = this.canvas;
-    if (!wide || !this.x.length) return;
+    [this.wide, this.tall] = [this.canvas.clientWidth, this.canvas.clientHeight];
+    if (!this.wide || !this.x.length) return;
     this.view ||= this.whole();
     const scale = window.devicePixelRatio || 1;
-    [this.canvas.width, this.canvas.height] = [Math.round(wide * scale), Math.round(tall * scale)];
+    [this.canvas.width, this.canvas.height] = [this.wide, this.tall].map((pixels) => Math.round(pixels * scale));
     const pen = this.canvas.getContext("2d");
     pen.scale(scale, scale);
-    const radius = this.x.length > 5000 ? 2 : 3.2;
+    const radius = this.x.length > MANY ? 1.5 : 3.2;
     this.dots(pen, this.order.filter((place) => !this.isLit(place)), radius, 0.13);
     this.dots(pen, this.order.filter((place) => this.isLit(place)), radius, 0.8);
     this.marks(pen, radius);
@@ -102,9 +101,13 @@ class PointMap {
     for (const place of places) {
       const [x, y] = this.at(place);
       pen.fillStyle = this.colour(place);
-      pen.beginPath();
-      pen.arc(x, y, radius, 0, 7);
-      pen.fill();
+      if (this.x.length > MANY) {
+        pen.fillRect(x - radius, y - radius, 2 * radius, 2 * radius); // so small, none can tell; far faster
+      } else {
+        pen.beginPath();
+        pen.arc(x, y, radius, 0, 7);
+        pen.fill();
+      }
     }
     pen.globalAlpha = 1;
   }
@@ -143,11 +146,11 @@ class PointMap {
   }
 
   // What lies under (x, y), by default the middle, stays there.
-  zoom(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
+  zoom(factor, x = this.wide / 2, y = this.tall / 2) {
     if (!this.view) return;
     const least = this.whole().scale / 2;
     const now = Math.min(Math.max(this.view.scale * factor, least), least * 2000);
-    const [right, down] = [x - this.canvas.clientWidth / 2, y - this.canvas.clientHeight / 2];
+    const [right, down] = [x - this.wide / 2, y - this.tall / 2];
     this.view.x += right / this.view.scale - right / now;
     this.view.y -= down / this.view.scale - down / now;
     this.view.scale = now;
