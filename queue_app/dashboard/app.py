@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,8 +17,8 @@ from queue_app.broker import TRANSIENT
 from queue_app.dashboard.access import Guard
 from queue_app.dashboard.aside import read_aside
 from queue_app.dashboard.feed import Feed
-from queue_app.dashboard.maps import Maps, Wanted
-from queue_app.dashboard.messages import map_message
+from queue_app.dashboard.maps import Making, Maps, Wanted
+from queue_app.dashboard.messages import making_message, map_message
 from queue_app.dashboard.metadata import Metadata
 from queue_app.dashboard.page import load_page
 from queue_app.errors import HoldfastError
@@ -92,7 +93,14 @@ class MapAnswers:
     async def map(self, request: Request) -> Response:
         """The points, or how far their making is."""
         wanted = await self._wanted(request)
-        return await _answer(lambda: map_message(self._maps.look(wanted), self._maps.offer(wanted.job)))
+
+        def look() -> dict[str, Any]:
+            found = self._maps.look(wanted)
+            if isinstance(found, Making):
+                return making_message(found)
+            return map_message(found, self._maps.offer(found.published))
+
+        return await _answer(look)
 
     async def colours(self, request: Request) -> Response:
         """`?by=COLUMN`: what each point is coloured by, and how."""

@@ -1,6 +1,7 @@
 """What the points of a map are coloured by: a number on a scale, or one of some names."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,7 @@ class Scale:
     values: list[float | None]
     low: float
     high: float
-    kind: str = "scale"
+    kind: Literal["scale"] = "scale"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Names:
     values: list[int | None]
     names: list[str]
     counts: list[int]
-    kind: str = "names"
+    kind: Literal["names"] = "names"
 
 
 def choices(published: Published, metadata: Metadata | None) -> tuple[str, ...]:

@@ -79,8 +79,7 @@ class Maps:
         self._turn = threading.Lock()
         self._kept: OrderedDict[tuple[str, str, Method], Making] = OrderedDict()
 
-    def offer(self, job_id: str) -> Offer:
-        published = self._published(job_id)
+    def offer(self, published: Published) -> Offer:
         return Offer(published.columns, methods(), choices(published, self.metadata))
 
     def look(self, wanted: Wanted) -> EmbeddingMap | Making:

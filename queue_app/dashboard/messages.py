@@ -41,10 +41,13 @@ def board_message(now: Board, sent: Board | None) -> dict[str, Any]:
     }
 
 
-def map_message(found: EmbeddingMap | Making, offer: Offer) -> dict[str, Any]:
-    """`made` says whether there are points; x and y are at most 1, and as exact as a screen."""
-    if isinstance(found, Making):
-        return {"made": False, "step": found.step, "share": found.share}
+def making_message(making: Making) -> dict[str, Any]:
+    """How far a map is that has no points yet."""
+    return {"made": False, "step": making.step, "share": making.share}
+
+
+def map_message(found: EmbeddingMap, offer: Offer) -> dict[str, Any]:
+    """The points, and what else there is; x and y are at most 1, and as exact as a screen."""
     extent = float(np.abs(found.points).max(initial=0)) or 1.0
     x, y = (found.points / extent).astype(np.float64).round(5).T.tolist()
     return {
