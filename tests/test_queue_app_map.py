@@ -13,18 +13,22 @@ from typing import Any
 import httpx2 as httpx
 import numpy as np
 import pytest
+import redis
 from factories import make_job, publish
 from inline import InlineJob, embedded, write_numbered
-from pages import TOKEN, serving
+from pages import TOKEN, running_job, serving
 from runs import holdfast
 
+from queue_app import keys
 from queue_app.dashboard.drawn import choose, draw
+from queue_app.dashboard.embedding_map import EmbeddingMap
+from queue_app.dashboard.maps import Making, Maps, Wanted
 from queue_app.dashboard.metadata import Metadata, read_metadata
 from queue_app.dashboard.nearest import nearest
 from queue_app.dashboard.place import Place
 from queue_app.dashboard.projection import Method, methods, project
 from queue_app.dashboard.published import Floats, Published
-from queue_app.errors import InputError
+from queue_app.errors import HoldfastError, InputError
 from queue_app.job import JobDir
 from queue_app.mapped import open_result
 
@@ -214,9 +218,12 @@ class Browser:
         return answer.json()
 
     def map(self, **query: str) -> Any:
-        while not (told := self.ask(**query))["made"]:
-            assert told["step"]
-        return told
+        """The map, or why there is none, however long it takes."""
+        while True:
+            answer = self.client.get(self.url, params=query).json()
+            if "error" in answer or answer["made"]:
+                return answer
+            assert answer["step"]
 
 
 @contextlib.contextmanager
@@ -301,13 +308,28 @@ def test_results_that_are_damaged_or_missing_are_one_line_until_they_are_mended(
     whole = result.read_bytes()
     with opened(job_dir.path, job.job_id) as browser:
         result.write_bytes(whole[:-300] + b"x" + whole[-299:])
-        assert "shard 1" in browser.ask(expect=409)["error"]
+        assert "shard 1" in browser.map()["error"]
         result.unlink()
-        assert "missing or damaged" in browser.ask(expect=409)["error"]
+        assert "missing or damaged" in browser.map()["error"]
         result.write_bytes(whole)
         assert len(browser.map()["ids"]) == 8
         job_dir.done(0).unlink()
-        assert "1 of 2 shards are not done" in browser.ask(expect=409)["error"]
+        assert "1 of 2 shards are not done" in browser.map()["error"]
+
+
+def test_of_a_servers_job_there_is_a_map_where_this_host_sees_its_directory(
+    server_url: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    job = make_job(num_shards=2, records_per_shard=4)
+    manifest = running_job(client, job, tmp_path)
+    maps = Maps(Place.find(None, server_url), None)
+    with pytest.raises(HoldfastError, match="2 of 2 shards are not done"):
+        maps.look(Wanted(job.job_id))
+    publish(job, JobDir(tmp_path / "out.npy.holdfast"))
+    assert isinstance(maps.look(Wanted(job.job_id)), EmbeddingMap | Making)
+    client.hset(keys.JOBS, manifest.job_id, "/none/out.npy.holdfast")
+    with pytest.raises(HoldfastError, match="does not see the job's directory /none/out"):
+        maps.look(Wanted(job.job_id))
 
 
 def test_of_a_vector_for_every_token_there_is_no_map(tmp_path: Path) -> None:
@@ -315,7 +337,7 @@ def test_of_a_vector_for_every_token_there_is_no_map(tmp_path: Path) -> None:
     job = replace(job, options=replace(job.options, pool="none"))
     publish(job, job_dir)
     with opened(job_dir.path, job.job_id) as browser:
-        assert "every token has a vector" in browser.ask(expect=409)["error"]
+        assert "every token has a vector" in browser.map()["error"]
 
 
 def test_a_table_of_other_records_is_told_so(made: InlineJob, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ function showMap(map) {
   put("caption", captionOf(map));
   tell(null);
   repaint();
+  search();
   colourMap();
 }
 
