@@ -132,9 +132,7 @@ class Maps:
         job = load(directory) if directory else None
         if directory is None or job is None or job.job_id != job_id:
             where = f" {directory.path}" if directory else ""
-            raise HoldfastError(
-                f"this host does not see the job's directory{where}: no map can be drawn of it"
-            )
+            raise HoldfastError(f"this host does not see the job's directory{where}, which it is drawn from")
         return Published.find(job, directory)
 
 

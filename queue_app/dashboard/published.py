@@ -46,7 +46,7 @@ class Published:
         """Raises HoldfastError where there is no vector for every record, or not yet."""
         if is_ragged(job.options):
             raise UsageError(
-                "there is no map of it: every token has a vector, and no record one (--pool none)"
+                "every token has a vector, and no record one (--pool none); embed with --pool mean for a map"
             )
         found = {shard.index: read_done(job_dir, shard.index) for shard in job.shards}
         done = {index: record for index, record in found.items() if record is not None}
