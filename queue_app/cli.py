@@ -242,14 +242,15 @@ def dashboard(
     broker: options.Broker = None,
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in, unencrypted.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: 8765, or a free one.")] = None,
+    metadata: options.Metadata = None,
 ) -> None:
-    """Serve a page that shows jobs at work, and can pause, unpause and cancel them."""
+    """Serve a page that shows jobs at work, can pause, unpause and cancel them, and maps their embeddings."""
     from queue_app.dashboard import require_extra
 
     require_extra()
     from queue_app.dashboard.serve import serve
 
-    serve(job, options.named_broker(broker), host=host, port=port)
+    serve(job, options.named_broker(broker), host=host, port=port, metadata=metadata)
 
 
 @app.command()

@@ -103,6 +103,13 @@ MetricsAddress = Annotated[
     str | None,
     typer.Option(help="Where metrics are served. Default: HOLDFAST_METRICS_ADDRESS, else 127.0.0.1."),
 ]
+Metadata = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV or TSV with an id column (id, name, or the first): the map of a finished job can be "
+        "coloured by its other columns."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Watch = Annotated[

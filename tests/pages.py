@@ -8,6 +8,7 @@ from pathlib import Path
 import redis
 
 from queue_app.dashboard.feed import Feed
+from queue_app.dashboard.metadata import Metadata
 from queue_app.dashboard.place import Place
 from queue_app.dashboard.serve import PageServer, listen
 from queue_app.job import Job, JobDir
@@ -20,10 +21,10 @@ TOKEN = "token-of-the-tests"
 
 
 @contextlib.contextmanager
-def serving(place: Place) -> Iterator[str]:
+def serving(place: Place, metadata: Metadata | None = None) -> Iterator[str]:
     """The page's address, without the token."""
     with listen("127.0.0.1", 0) as listener:
-        server = PageServer(Feed(place, RuntimeConfig()), token=TOKEN, host="127.0.0.1")
+        server = PageServer(Feed(place, RuntimeConfig()), token=TOKEN, host="127.0.0.1", metadata=metadata)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

@@ -24,6 +24,7 @@ KNOWN_OF_THE_STORE = {
     "monitor": {"checkpoint"},
     "owner": {"checkpoint.owner"},
     "processes": {"checkpoint.owner"},
+    "published": {"checkpoint.records"},
     "quarantine": {"checkpoint", "checkpoint.records"},
     "reuse": {"checkpoint.records"},
     "space": {"checkpoint.errors", "checkpoint.filesystem"},

@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 import redis
 from chromium import browser, needs_chromium
-from factories import make_job, write_fasta
+from factories import make_job, publish, write_fasta
 from pages import TOKEN, acquire, running_job, serving
 from runs import HOLDFAST, environment, running, wait_for_progress
 from waiting import wait_for
 
 from queue_app.control import pause
+from queue_app.dashboard.metadata import read_metadata
 from queue_app.dashboard.place import Place
+from queue_app.job import JobDir
 from queue_app.lookup import snapshots
 from queue_app.states import Progress
 
@@ -131,6 +133,48 @@ def test_ten_thousand_shards_are_one_picture_that_tells_each(
         assert box["height"] < 400
         page.mouse.move(box["x"] + 2, box["y"] + 2)
         wait_for_text(page, "#tip", "shard 0: pending")
+
+
+def test_a_finished_jobs_map_is_coloured_searched_and_tells_neighbours(tmp_path: Path, page: Any) -> None:
+    job, job_dir = make_job(num_shards=3, records_per_shard=40), JobDir(tmp_path / "a.npy.holdfast")
+    publish(job, job_dir)
+    table = tmp_path / "kinds.csv"
+    table.write_text(
+        "id,kind,mass\n" + "".join(f"p{n},{'odd' if n % 2 else 'even'},{n}\n" for n in range(120))
+    )
+    with serving(Place.find(str(job_dir.path), None), read_metadata(table)) as url:
+        page.goto(f"{url}/?token={TOKEN}")
+        page.get_by_role("button", name="Draw the map").click()
+        wait_for_text(page, "#caption", r"120 records\. The two directions of greatest variance: 100 %")
+        page.get_by_role("button", name="even 60").click()
+        assert page.evaluate("points.lit.size") == 60
+        page.get_by_role("button", name="even 60").click()
+
+        page.get_by_label("Find").fill("P11")
+        wait_for_text(page, "#hits", "11 found")
+        page.get_by_label("Found").get_by_role("button", name="p112").click()
+        wait_for_text(page, "#chosen-value", "kind: even")
+        assert page.locator("#near li").count() == 10
+        wait_for_text(page, "#near li", r"p1\s*1\.000")
+        page.locator("#near button").first.click()
+        wait_for_text(page, "#chosen-id", "^p1$")
+
+        page.get_by_label("Find").fill("")
+        page.get_by_label("Colour").select_option("mass")
+        wait_for_text(page, "#colours", "116.6 or more")
+        x, y = page.evaluate("points.at(7)")
+        page.locator("#points").click(position={"x": x, "y": y})
+        wait_for_text(page, "#chosen-id", "^p7$")
+        page.locator("#points").press("Escape")
+        page.locator("#unchosen").wait_for()
+        page.locator("#points").press("+")
+        assert page.evaluate("points.at(7)") != [x, y]
+        page.locator("#points").press("0")
+        page.wait_for_function("([x]) => points.view && Math.abs(points.at(7)[0] - x) < 1", arg=[x])
+
+        job_dir.result(1, 1).unlink()
+        page.locator("#points").click(position={"x": x, "y": y})
+        wait_for_text(page, "#map-note", "00001-1.parquet: not a readable result")
 
 
 @pytest.fixture

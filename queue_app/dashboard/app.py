@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,6 +17,9 @@ from queue_app.broker import TRANSIENT
 from queue_app.dashboard.access import Guard
 from queue_app.dashboard.aside import read_aside
 from queue_app.dashboard.feed import Feed
+from queue_app.dashboard.maps import Making, Maps, Wanted
+from queue_app.dashboard.messages import making_message, map_message
+from queue_app.dashboard.metadata import Metadata
 from queue_app.dashboard.page import load_page
 from queue_app.errors import HoldfastError
 from queue_app.states import JobState
@@ -27,13 +31,16 @@ CONTROLS: Mapping[str, Callable[[str, str | None], tuple[str, JobState]]] = {
 }
 
 
-def make_app(feed: Feed, *, token: str, host: str) -> ASGIApp:
-    """The page's server; nothing of it answers without the token."""
-    answers = Answers(feed)
+def make_app(feed: Feed, *, token: str, host: str, metadata: Metadata | None = None) -> ASGIApp:
+    """The page's server; nothing of it answers without the token. Maps can be coloured by `metadata`."""
+    answers, maps = Answers(feed), MapAnswers(feed, metadata)
     routes = [
         Route("/", answers.page),
         Route("/events", answers.events),
         Route("/jobs/{job}/quarantine", answers.quarantine),
+        Route("/jobs/{job}/map", maps.map),
+        Route("/jobs/{job}/map/colours", maps.colours),
+        Route("/jobs/{job}/map/nearest", maps.nearest),
         Route("/jobs/{job}/{control}", answers.control, methods=["POST"]),
     ]
     return Guard(Starlette(routes=routes), token=token, host=host)
@@ -57,15 +64,13 @@ class Answers:
 
     async def quarantine(self, request: Request) -> Response:
         """`?from=N`: some of the records that were set aside, by ordinal."""
-        job_id = await self._job(request)
-        start = request.query_params.get("from", "0")
-        if not start.isdecimal():
-            raise HTTPException(400, "from is a number")
-        return await _answer(lambda: asdict(read_aside(self.feed.place, job_id, int(start))))
+        job_id = await _job(self.feed, request)
+        start = _number(request, "from")
+        return await _answer(lambda: asdict(read_aside(self.feed.place, job_id, start)))
 
     async def control(self, request: Request) -> Response:
         """Pause, unpause or cancel; answers the job's state."""
-        job_id = await self._job(request)
+        job_id = await _job(self.feed, request)
         act = CONTROLS.get(request.path_params["control"])
         if act is None:
             raise HTTPException(404)
@@ -77,12 +82,54 @@ class Answers:
 
         return await _answer(run)
 
-    async def _job(self, request: Request) -> str:
-        """Only ids that are in the list: anything else might be taken for a path."""
-        job_id: str = request.path_params["job"]
-        if job_id not in {line.job for line in (await self.feed.jobs()).jobs}:
-            raise HTTPException(404, "no such job")
-        return job_id
+
+class MapAnswers:
+    """The same for maps. `?column=C&method=M` choose one, by default the first that there is."""
+
+    def __init__(self, feed: Feed, metadata: Metadata | None) -> None:
+        self.feed = feed
+        self._maps = Maps(feed.place, metadata)
+
+    async def map(self, request: Request) -> Response:
+        """The points, or how far their making is."""
+        wanted = await self._wanted(request)
+
+        def look() -> dict[str, Any]:
+            found = self._maps.look(wanted)
+            if isinstance(found, Making):
+                return making_message(found)
+            return map_message(found, self._maps.offer(found.published))
+
+        return await _answer(look)
+
+    async def colours(self, request: Request) -> Response:
+        """`?by=COLUMN`: what each point is coloured by, and how."""
+        wanted, by = await self._wanted(request), request.query_params.get("by", "")
+        return await _answer(lambda: asdict(self._maps.colour(wanted, by)))
+
+    async def nearest(self, request: Request) -> Response:
+        """`?of=ORDINAL`: a record that is on the map, and its nearest neighbours."""
+        wanted, ordinal = await self._wanted(request), _number(request, "of")
+        return await _answer(lambda: [asdict(each) for each in self._maps.nearest(wanted, ordinal)])
+
+    async def _wanted(self, request: Request) -> Wanted:
+        job_id, asked = await _job(self.feed, request), request.query_params
+        return Wanted(job_id, asked.get("column", ""), asked.get("method", ""))
+
+
+async def _job(feed: Feed, request: Request) -> str:
+    """Only ids that are in the list: anything else might be taken for a path."""
+    job_id: str = request.path_params["job"]
+    if job_id not in {line.job for line in (await feed.jobs()).jobs}:
+        raise HTTPException(404, "no such job")
+    return job_id
+
+
+def _number(request: Request, name: str) -> int:
+    text = request.query_params.get(name, "0")
+    if not text.isdecimal():
+        raise HTTPException(400, f"{name} is a number")
+    return int(text)
 
 
 async def _answer(read: Callable[[], object]) -> Response:

@@ -23,6 +23,7 @@ function showBoard(news) {
   showShards();
   showWorkers();
   showEvents(news.events);
+  offerMap();
   showState();
   listQuarantine();
 }

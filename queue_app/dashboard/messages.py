@@ -8,8 +8,12 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from queue_app.dashboard.cells import Cell
 from queue_app.dashboard.crew import WorkerLine
+from queue_app.dashboard.embedding_map import EmbeddingMap
+from queue_app.dashboard.maps import Making, Offer
 from queue_app.dashboard.watch import Board
 
 CELL = ("index", "state", "done", "quarantined", "total", "attempts", "losses", "worker", "error")
@@ -34,6 +38,27 @@ def board_message(now: Board, sent: Board | None) -> dict[str, Any]:
         "cells": _changed_cells(now, base),
         "samples": _new_samples(now, base),
         "events": _new_events(now, base),
+    }
+
+
+def making_message(making: Making) -> dict[str, Any]:
+    """How far a map is that has no points yet."""
+    return {"made": False, "step": making.step, "share": making.share}
+
+
+def map_message(found: EmbeddingMap, offer: Offer) -> dict[str, Any]:
+    """The points, and what else there is; x and y are at most 1, and as exact as a screen."""
+    extent = float(np.abs(found.points).max(initial=0)) or 1.0
+    x, y = (found.points / extent).astype(np.float64).round(5).T.tolist()
+    return {
+        "made": True,
+        **asdict(offer),
+        "num_embedded": found.published.num_embedded,
+        "shares": found.shares,
+        "ids": found.ids,
+        "ordinals": found.ordinals.tolist(),
+        "x": x,
+        "y": y,
     }
 
 

@@ -5,7 +5,7 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 
-SCRIPTS = ("words.js", "shards.js", "board.js", "page.js")
+SCRIPTS = ("words.js", "shards.js", "points.js", "legend.js", "embeddings.js", "board.js", "page.js")
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,11 @@ class Place:
             self._job_id = job.job_id
         return self._job_id or ""
 
+    def directory_of(self, job_id: str) -> JobDir | None:
+        """Where the job lies, as far as it is known. Raises redis errors as they come."""
+        path = self.directory.path if self.directory else self.jobs(self.client()).get(job_id, "")
+        return JobDir(Path(path)) if path else None
+
     def name_of(self, job_id: str) -> str:
         """What `pause`, `unpause` and `cancel` call the job: an embedded server is found by directory."""
         return str(self.directory.path) if self.directory else job_id

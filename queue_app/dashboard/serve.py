@@ -6,12 +6,14 @@ import ipaddress
 import os
 import secrets
 import socket
+from pathlib import Path
 
 import uvicorn
 
 from queue_app.cli_output import say
 from queue_app.dashboard.app import make_app
 from queue_app.dashboard.feed import Feed
+from queue_app.dashboard.metadata import Metadata, read_metadata
 from queue_app.dashboard.place import Place
 from queue_app.errors import HoldfastError
 from queue_app.settings import runtime_config
@@ -19,14 +21,18 @@ from queue_app.settings import runtime_config
 USUAL_PORT = 8765
 
 
-def serve(job: str | None, broker: str | None, *, host: str, port: int | None) -> None:
+def serve(
+    job: str | None, broker: str | None, *, host: str, port: int | None, metadata: Path | None = None
+) -> None:
     """Print the page's address and serve it. `port` None: the usual one, or where it is taken, a free one.
 
     Raises:
+        InputError: the table that maps are to be coloured by cannot be read.
         JobNotFound: nobody knows the job.
         BrokerUnreachable: there is no server, and nothing on disk to read instead.
         HoldfastError: the port cannot be listened on.
     """
+    known = read_metadata(metadata) if metadata else None
     place = Place.find(job, broker)
     with listen(host, port) as listener:
         feed, token = Feed(place, runtime_config()), secrets.token_urlsafe(24)
@@ -35,15 +41,15 @@ def serve(job: str | None, broker: str | None, *, host: str, port: int | None) -
         if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
             say("nothing on its way is encrypted: ssh -L with the usual --host is safer")
         with contextlib.suppress(KeyboardInterrupt):
-            PageServer(feed, token=token, host=host).run(sockets=[listener])
+            PageServer(feed, token=token, host=host, metadata=known).run(sockets=[listener])
 
 
 class PageServer(uvicorn.Server):
     """Ends the streams before it waits for its connections."""
 
-    def __init__(self, feed: Feed, *, token: str, host: str) -> None:
+    def __init__(self, feed: Feed, *, token: str, host: str, metadata: Metadata | None = None) -> None:
         # No log of requests: the first one carries the token.
-        app = make_app(feed, token=token, host=host)
+        app = make_app(feed, token=token, host=host, metadata=metadata)
         super().__init__(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
         self.feed = feed
 

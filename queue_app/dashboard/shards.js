@@ -98,13 +98,6 @@ class ShardMap {
 
   hover(event) {
     const cell = this.at(event);
-    this.tip.hidden = !cell;
-    if (!cell) return;
-    this.tip.textContent = tellShard(cell).join("\n");
-    const box = this.tip.getBoundingClientRect();
-    const left = Math.min(event.clientX + 14, innerWidth - box.width - 8);
-    const below = event.clientY + 18 + box.height < innerHeight;
-    this.tip.style.left = `${left}px`;
-    this.tip.style.top = `${below ? event.clientY + 18 : event.clientY - box.height - 10}px`;
+    showTip(this.tip, event, cell ? tellShard(cell).join("\n") : "");
   }
 }

@@ -42,3 +42,15 @@ function tellShard(cell) {
   if (cell.error) lines.push(cell.error);
   return lines;
 }
+
+// Beside the pointer and within the window; no text, no tip.
+function showTip(tip, event, text) {
+  tip.hidden = !text;
+  if (!text) return;
+  tip.textContent = text;
+  const box = tip.getBoundingClientRect();
+  const left = Math.min(event.clientX + 14, innerWidth - box.width - 8);
+  const below = event.clientY + 18 + box.height < innerHeight;
+  tip.style.left = `${left}px`;
+  tip.style.top = `${below ? event.clientY + 18 : event.clientY - box.height - 10}px`;
+}
