@@ -31,6 +31,7 @@ class Pulse:
         self._ticks_seen = 0
         self._stopped_since = clock()
         self._looked = clock()
+        self._child_seen = 0
 
     # ---- the child's side
 
@@ -85,9 +86,10 @@ class Pulse:
         now, ticks = self._clock(), self._ticks()
         looked_away = now - self._looked > patience / 2
         may_run = self._work()[0] != child_pid and not _was_stopped(child_pid)
-        if ticks != self._ticks_seen or looked_away or may_run:
+        is_other = child_pid != self._child_seen
+        if ticks != self._ticks_seen or looked_away or may_run or is_other:
             self._ticks_seen, self._stopped_since = ticks, now
-        self._looked = now
+        self._looked, self._child_seen = now, child_pid
         return now - self._stopped_since >= patience
 
     def _work(self) -> tuple[int, int]:

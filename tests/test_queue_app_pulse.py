@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 
+import pytest
 from waiting import wait_for
 
 from queue_app.pulse import Pulse
@@ -70,6 +71,21 @@ def test_a_child_that_does_not_run_is_stopped_once_patience_is_over() -> None:
     for now in range(0, 17, 1):  # noqa: B007
         answers.append(look(pulse))
     assert answers == [False] * 15 + [True, True]
+
+
+def test_a_child_that_begins_at_once_is_not_taken_for_its_dead_predecessor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    pulse = Pulse(lambda: now)
+    pulse.beat()
+    for now in range(15):  # noqa: B007
+        assert not look(pulse)
+    successor = os.getpid() + 1
+    monkeypatch.setattr("queue_app.pulse.os.getpid", lambda: successor)
+    pulse.beat()
+    for now in range(15, 29):  # noqa: B007
+        assert not pulse.is_stopped(successor, patience=15)
 
 
 def test_a_child_that_hangs_in_a_kernel_is_not_stopped() -> None:
