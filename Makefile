@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 DEMO_READY := $(VENV)/.installed-demo
 TEST_READY := $(VENV)/.installed-test
 INPUTS := pyproject.toml constraints.txt
-TESTS_AT_ONCE ?= 4
+TESTS_AT_ONCE ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench bench-gpu calibrate mutants chaos takeover power-loss corruption fuzz storage peers by-hand clean

@@ -154,6 +154,7 @@ def test_a_finished_jobs_map_is_coloured_searched_and_tells_neighbours(tmp_path:
         wait_for_text(page, "#hits", "11 found")
         page.get_by_label("Found").get_by_role("button", name="p112").click()
         wait_for_text(page, "#chosen-value", "kind: even")
+        page.locator("#near li").nth(9).wait_for()
         assert page.locator("#near li").count() == 10
         wait_for_text(page, "#near li", r"p1\s*1\.000")
         page.locator("#near button").first.click()
