@@ -82,7 +82,7 @@ class _Unpacked(io.RawIOBase):
 
     def _take(self, most: int) -> bytes:
         """Up to `most` bytes; none at the end alone."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of archive says how
 
 
 class _Gzip(_Unpacked):

@@ -9,7 +9,7 @@ import contextlib
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import redis
@@ -18,10 +18,11 @@ from celery import Celery
 
 from queue_app.broker import check, connect
 from queue_app.celery_app import EMBED_SHARD, make_app
+from queue_app.changes import refuse_changes
 from queue_app.dataset import Dataset, digest_inputs, looks_like_fasta
 from queue_app.done import finished_shards
 from queue_app.durable import removed_on_failure, rename_durably
-from queue_app.errors import Damage, InputError, JobChanged, UsageError
+from queue_app.errors import Damage, InputError, UsageError
 from queue_app.ingest import ingest
 from queue_app.inputs import gather, refuse_replacing
 from queue_app.job import (
@@ -42,7 +43,7 @@ from queue_app.model_card import describe_model
 from queue_app.outputs import check_format
 from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.request import EmbedRequest, device_class, resolve_options
-from queue_app.reuse import Previous, named, open_previous
+from queue_app.reuse import Previous, open_previous
 from queue_app.settings import runtime_config
 from queue_app.shards import shard_cost_most
 from queue_app.sources import Input
@@ -146,61 +147,6 @@ def _alphabet(request: EmbedRequest, card: ModelCard, files: Sequence[Input]) ->
     if card.family == "mock" and looks_like_fasta(files, request.input_format):
         return "protein"
     return card.alphabet
-
-
-def refuse_changes(
-    job: Job, inputs: Sequence[InputFile], card: ModelCard, options: EmbedOptions, request: EmbedRequest
-) -> None:
-    """Raises JobChanged, naming every difference, when the request is not the job that is there."""
-    changes = [*_changed_inputs(job.inputs, inputs), *_changed_model(job.model, card)]
-    changes += _changed_options(job.options, options)
-    changes += [*_changed_reuse(job, request), *_changed_shards(job, request)]
-    if changes:
-        raise JobChanged(
-            f"{job.output} belongs to another job ({'; '.join(changes)}); "
-            "use --overwrite to forget its work, or another -o"
-        )
-
-
-def _changed_inputs(old: Sequence[InputFile], new: Sequence[InputFile]) -> list[str]:
-    if len(old) != len(new):
-        return [f"inputs: {len(old)} files -> {len(new)}"]
-    return [
-        f"input {after.name}: content differs from {before.name} as first read"
-        for before, after in zip(old, new, strict=True)
-        if before.digest != after.digest
-    ]
-
-
-def _changed_model(old: ModelCard, new: ModelCard) -> list[str]:
-    return [] if old.digest == new.digest else [f"model: {old.name} -> {new.name} (other weights)"]
-
-
-def _changed_options(old: EmbedOptions, new: EmbedOptions) -> list[str]:
-    return [
-        f"{field.name}: {_shown(getattr(old, field.name))} -> {_shown(getattr(new, field.name))}"
-        for field in fields(EmbedOptions)
-        if getattr(old, field.name) != getattr(new, field.name)
-    ]
-
-
-def _shown(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _changed_reuse(job: Job, request: EmbedRequest) -> list[str]:
-    """By name alone: the job that was reused may be gone."""
-    before = job.reuse.path if job.reuse else None
-    after = named(request.reuse) if request.reuse else None
-    return [] if before == after else [f"reuse: {before} -> {after}"]
-
-
-def _changed_shards(job: Job, request: EmbedRequest) -> list[str]:
-    computed = [shard for shard in job.shards if not shard.reused]
-    if request.num_shards is None:
-        return []
-    asked = min(request.num_shards, sum(shard.num_rows for shard in computed))
-    return [] if asked == len(computed) else [f"shards: {len(computed)} -> {asked}"]
 
 
 def forget(job_dir: JobDir, client: redis.Redis | None) -> None:

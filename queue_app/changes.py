@@ -1,0 +1,64 @@
+"""What differs between a job that is there and what is asked for now: each difference has a name."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from queue_app.errors import JobChanged
+from queue_app.job import EmbedOptions, InputFile, Job, ModelCard
+from queue_app.request import EmbedRequest
+from queue_app.reuse import named
+
+
+def refuse_changes(
+    job: Job, inputs: Sequence[InputFile], card: ModelCard, options: EmbedOptions, request: EmbedRequest
+) -> None:
+    """Raises JobChanged, naming every difference, when the request is not the job that is there."""
+    changes = [*_changed_inputs(job.inputs, inputs), *_changed_model(job.model, card)]
+    changes += _changed_options(job.options, options)
+    changes += [*_changed_reuse(job, request), *_changed_shards(job, request)]
+    if changes:
+        raise JobChanged(
+            f"{job.output} belongs to another job ({'; '.join(changes)}); "
+            "use --overwrite to forget its work, or another -o"
+        )
+
+
+def _changed_inputs(old: Sequence[InputFile], new: Sequence[InputFile]) -> list[str]:
+    if len(old) != len(new):
+        return [f"inputs: {len(old)} files -> {len(new)}"]
+    return [
+        f"input {after.name}: content differs from {before.name} as first read"
+        for before, after in zip(old, new, strict=True)
+        if before.digest != after.digest
+    ]
+
+
+def _changed_model(old: ModelCard, new: ModelCard) -> list[str]:
+    return [] if old.digest == new.digest else [f"model: {old.name} -> {new.name} (other weights)"]
+
+
+def _changed_options(old: EmbedOptions, new: EmbedOptions) -> list[str]:
+    return [
+        f"{field.name}: {_shown(getattr(old, field.name))} -> {_shown(getattr(new, field.name))}"
+        for field in fields(EmbedOptions)
+        if getattr(old, field.name) != getattr(new, field.name)
+    ]
+
+
+def _shown(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _changed_reuse(job: Job, request: EmbedRequest) -> list[str]:
+    """By name alone: the job that was reused may be gone."""
+    before = job.reuse.path if job.reuse else None
+    after = named(request.reuse) if request.reuse else None
+    return [] if before == after else [f"reuse: {before} -> {after}"]
+
+
+def _changed_shards(job: Job, request: EmbedRequest) -> list[str]:
+    computed = [shard for shard in job.shards if not shard.reused]
+    if request.num_shards is None:
+        return []
+    asked = min(request.num_shards, sum(shard.num_rows for shard in computed))
+    return [] if asked == len(computed) else [f"shards: {len(computed)} -> {asked}"]
