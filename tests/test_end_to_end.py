@@ -173,8 +173,8 @@ def test_ctrl_c_commits_and_says_how_to_go_on(fasta: Path, undisturbed: Path, tm
 def test_workers_of_a_finished_job_are_ended_with_nothing_in_hand(fasta: Path, tmp_path: Path) -> None:
     holdfast("embed", fasta, "-o", tmp_path / "out.npy", "-m", "mock:4", *CPU, "--shards", "16")
     logs = logs_of(tmp_path / "out.npy.holdfast")
-    # A shard's message may come twice, when the job was found by a worker before it was announced.
-    assert len(re.findall(r"succeeded in \S+: 'done'", logs)) == 16
+    # A shard's message may come twice, when a worker found the job before it was announced; it is done once.
+    assert len(re.findall(r"\] done job=\S+ shard=\d+", logs)) == 16
     assert list((tmp_path / "out.npy.holdfast" / "checkpoints").iterdir()) == []
     assert "Warm shutdown" not in logs
 
