@@ -69,6 +69,11 @@ class PaddedEncoder:
         output = self.model(input_ids=input_ids, attention_mask=mask.long(), output_hidden_states=inner)
         states = {self.num_layers: output.last_hidden_state}
         if inner:
+            if len(output.hidden_states) != self.num_layers + 1:
+                raise UnsupportedModel(
+                    f"{type(self.model).__name__} tells {len(output.hidden_states)} hidden states of "
+                    f"{self.num_layers} layers; only its last layer, --layer -1, is known"
+                )
             states = dict(enumerate(output.hidden_states)) | states
         for hidden in (states[layer] for layer in layers):
             if hidden.shape != (*input_ids.shape, self.dim):

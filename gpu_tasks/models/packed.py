@@ -111,9 +111,8 @@ class PackedModel:
                 f"batch {batch.batch_idx}: a segment of {batch.max_seqlen} tokens, but {self.name} has "
                 f"{self.max_positions} positions; plan with max_length={self.max_length} or less"
             )
-        if self.readout.is_ragged:
-            return RaggedStaged(self, batch, self._upload(batch))
-        return PackedStaged(self, batch, self._upload(batch))
+        kind = RaggedStaged if self.readout.is_ragged else PackedStaged
+        return kind(self, batch, _runs(batch), self._upload(batch))
 
     def _upload(self, batch: TokenBatch) -> Upload:
         # One array, one copy: split again on the device.
@@ -140,13 +139,14 @@ class PackedStaged:
 
     model: PackedModel
     batch: TokenBatch
+    runs: tuple[tuple[int, int], ...]
     upload: Upload
 
     def launch(self, store_dtype: StoreDtype) -> Pending:
         return self.upload.compute(lambda flat: self._embed(flat, getattr(torch, store_dtype)))
 
     def _embed(self, flat: Tensor, store_dtype: torch.dtype) -> Outputs:
-        packed = unpack(flat, self.batch)
+        packed = unpack(flat, self.batch, self.runs)
         vectors = [
             self._unit(pool_rows(hidden, packed.bounds, pool))
             for hidden in self.model.hidden_states(packed)
@@ -165,6 +165,7 @@ class RaggedStaged:
 
     model: PackedModel
     batch: TokenBatch
+    runs: tuple[tuple[int, int], ...]
     upload: Upload
 
     def launch(self, store_dtype: StoreDtype) -> "RaggedPending":
@@ -176,7 +177,7 @@ class RaggedStaged:
         return RaggedPending(pending, offsets_of(lengths))
 
     def _embed(self, flat: Tensor, store_dtype: torch.dtype, num_tokens: int) -> Outputs:
-        packed = unpack(flat, self.batch)
+        packed = unpack(flat, self.batch, self.runs)
         hidden = torch.cat(self.model.hidden_states(packed), dim=1).to(store_dtype)
         lengths, firsts = packed.bounds.diff()[1::3], packed.bounds[1:-1:3]
         # With its size given, the device need not be waited for.
@@ -211,12 +212,12 @@ class EmptyStaged:
         return HostPending(Fetched(nothing, np.empty(0, np.bool_), offsets=offsets))
 
 
-def unpack(flat: Tensor, batch: TokenBatch) -> Packed:
+def unpack(flat: Tensor, batch: TokenBatch, runs: tuple[tuple[int, int], ...]) -> Packed:
     """What was uploaded as one array, taken apart on the device."""
     num_rows = batch.num_rows
     cu_seqlens, bounds, tokens = flat.tensor_split((num_rows + 1, 4 * num_rows + 2))
     input_ids, positions = tokens.chunk(2)
-    return Packed(input_ids, positions, cu_seqlens.int(), bounds, _runs(batch), batch.max_seqlen)
+    return Packed(input_ids, positions, cu_seqlens.int(), bounds, runs, batch.max_seqlen)
 
 
 def _runs(batch: TokenBatch) -> tuple[tuple[int, int], ...]:
