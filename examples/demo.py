@@ -32,7 +32,7 @@ QUERIES = ("alpha-hemolysin", "co-chaperonin GroEL", "oxidoreductase, zinc-bindi
 NUM_NEIGHBOURS = 5
 POLL_SECONDS = 0.1
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 @dataclass(slots=True)
