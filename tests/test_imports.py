@@ -173,11 +173,11 @@ def test_every_way_to_read_a_variable_is_found(tmp_path: Path) -> None:
 # ---- the map
 
 
-def test_the_readme_names_every_module_and_no_other() -> None:
-    """The table "Where to find it": each package's rows follow the row that names the package."""
+def test_the_documentation_names_every_module_and_no_other() -> None:
+    """The table of modules: each package's rows follow the row that names the package."""
     named: set[str] = set()
     package = ""
-    for line in (ROOT / "README.md").read_text().splitlines():
+    for line in (ROOT / "docs/inside.md").read_text().splitlines():
         if heading := re.match(r"\| \*\*`(\w+)/`\*\* \|", line):
             package = heading[1]
         elif package and line.startswith("| `"):
