@@ -30,8 +30,6 @@ from queue_app.job import H5Layout, Job, JobDir, Shard
 from queue_app.lock import FileLock
 from queue_app.merge import in_input_order
 from queue_app.outputs import (
-    OUTPUTS,
-    Results,
     card_paths,
     check_format,
     exported,
@@ -42,6 +40,7 @@ from queue_app.outputs import (
     output_format,
 )
 from queue_app.readouts import column_names, is_ragged
+from queue_app.writers import OUTPUTS, Results
 
 VERSIONS_OF = ("holdfast", "torch", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 

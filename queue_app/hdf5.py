@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
-from queue_app.outputs import Results
 from queue_app.results import EMBEDDING, as_matrix, num_vectors
+from queue_app.writers import Results
 
 CHUNK_BYTES = 1 << 20
 RAGGED_CHUNK_BYTES = 1 << 17

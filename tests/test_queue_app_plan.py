@@ -18,13 +18,13 @@ from queue_app import cli, cli_beforehand
 from queue_app.errors import InputError, UsageError
 from queue_app.export import export
 from queue_app.job import Job, JobDir
-from queue_app.outputs import OUTPUTS
 from queue_app.plan import Plan, make_plan
 from queue_app.plan_json import plan_as_json
 from queue_app.plan_view import about, describe_plan
 from queue_app.request import EmbedRequest
 from queue_app.settings import RuntimeConfig
 from queue_app.timing import DeviceTime, Timing
+from queue_app.writers import OUTPUTS
 
 MODEL = "mock:64"
 LIMIT = 110
