@@ -1,4 +1,4 @@
-"""The HDF5 layouts: all vectors in one dataset, or one dataset for each record, as bio_embeddings has it.
+"""HDF5 outputs: all vectors in one dataset, or, in the layouts of hdf5_records, one for each record.
 
 Provenance stands in the file's attributes. Written as it is streamed: nothing but one batch is in memory.
 """
@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
+from queue_app.hdf5_records import write_records
 from queue_app.results import EMBEDDING, as_matrix, num_vectors
 from queue_app.writers import Results
 
@@ -23,10 +24,10 @@ def write_h5(path: Path, results: Results) -> None:
     """Write the file, and close it."""
     with h5py.File(path, "w", track_order=True) as file:
         file.attrs.update(results.provenance)
-        if results.h5_layout == "per-sequence":
-            _write_per_sequence(file, results)
-        else:
+        if results.h5_layout == "flat":
             _write_flat(file, results)
+        else:
+            write_records(file, results)
 
 
 def _write_flat(file: h5py.File, results: Results) -> None:
@@ -66,22 +67,6 @@ def _counts(batch: pa.RecordBatch, results: Results) -> np.ndarray[Any, Any]:
     if results.is_ragged:
         return num_vectors(batch.column(results.columns[0]))
     return np.ones(batch.num_rows, np.int64)
-
-
-def _write_per_sequence(file: h5py.File, results: Results) -> None:
-    """A dataset for each record, [dim] or [tokens, dim], named by its ordinal, its id in `original_id`.
-
-    Ids cannot be the names: they may repeat, and a slash in one would make a group.
-    """
-    (column,) = results.columns
-    for batch in results.batches():
-        bounds = np.concatenate([[0], np.cumsum(_counts(batch, results))]).tolist()
-        vectors = as_matrix(batch.column(column))
-        rows = zip(batch.column("ordinal").to_pylist(), batch.column("id").to_pylist(), strict=True)
-        for row, (ordinal, record_id) in enumerate(rows):
-            own = vectors[bounds[row] : bounds[row + 1]] if results.is_ragged else vectors[row]
-            dataset = file.create_dataset(str(ordinal), data=own, track_times=False)
-            dataset.attrs["original_id"] = record_id
 
 
 def _placed(results: Results) -> Iterator[tuple[int, pa.RecordBatch]]:

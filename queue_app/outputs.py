@@ -11,20 +11,23 @@ from queue_app.readouts import column_names, is_ragged
 
 _PIECE = re.compile(r"\d{5,}\.parquet")
 
-Format = Literal["h5", "npy", "parquet", "directory"]
+Format = Literal["h5", "npy", "parquet", "arrow", "directory"]
+
+_BY_ENDING: dict[str, Format] = {
+    ".h5": "h5", ".hdf5": "h5", ".npy": "npy", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
+    "": "directory",
+}  # fmt: skip
 
 
 def output_format(output: Path) -> Format:
     """By the name's ending; none means a directory. Raises UsageError for one that is unknown."""
-    formats: dict[str, Format] = {
-        ".h5": "h5", ".hdf5": "h5", ".npy": "npy", ".parquet": "parquet", "": "directory",
-    }  # fmt: skip
     suffix = output.suffix.lower()
-    if suffix not in formats:
+    if suffix not in _BY_ENDING:
         raise UsageError(
-            f"{output}: unknown format {suffix}; use .h5, .npy, .parquet, or no ending for a directory"
+            f"{output}: unknown format {suffix}; "
+            "use .h5, .npy, .parquet, .arrow, or no ending for a directory"
         )
-    return formats[suffix]
+    return _BY_ENDING[suffix]
 
 
 def check_format(output: Path, options: EmbedOptions, h5_layout: H5Layout) -> None:
@@ -33,12 +36,17 @@ def check_format(output: Path, options: EmbedOptions, h5_layout: H5Layout) -> No
     if kind == "npy" and is_ragged(options):
         raise UsageError(
             f"{output}: a .npy holds no rows of different lengths, which --pool none makes; "
-            "use .h5, .parquet, or a directory"
+            "use .h5, .parquet, .arrow, or a directory"
         )
-    if kind == "h5" and h5_layout == "per-sequence" and len(column_names(options)) > 1:
+    if kind == "h5" and h5_layout != "flat" and len(column_names(options)) > 1:
         raise UsageError(
-            f"{output}: --h5-layout per-sequence has one vector a record; choose one pool and one layer"
+            f"{output}: --h5-layout {h5_layout} has one vector a record; choose one pool and one layer"
         )
+
+
+def needs_sequences(output: Path, h5_layout: H5Layout) -> bool:
+    """True where vectors are named by their sequences, which only the shards hold."""
+    return output_format(output) == "h5" and h5_layout == "per-hash"
 
 
 def files_of(output: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from queue_app.outputs import Format
 OUTPUT_BYTES = 4096
 SHARD_BYTES = 1024
 """What a file takes by itself, and each shard has two: headers, names, provenance."""
-ROW_BYTES: dict[Format, int] = {"h5": 41, "npy": 1, "parquet": 8, "directory": 15}
+ROW_BYTES: dict[Format, int] = {"h5": 41, "npy": 1, "parquet": 8, "arrow": 4, "directory": 15}
 """What a record takes beside its vector and the letters of its id."""
 SHARD_ROW_BYTES = 28
 """The same in a shard's file, beside id and sequence."""

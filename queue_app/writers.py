@@ -13,6 +13,7 @@ import pyarrow as pa
 from queue_app.durable import rename_durably, sync_file
 from queue_app.job import H5Layout
 from queue_app.outputs import Format, ids_path, one_line
+from queue_app.record_sequences import RecordSequences
 from queue_app.results import READ_BYTES, ROWS_PER_GROUP, as_matrix, write_parquet
 
 
@@ -37,6 +38,9 @@ class Results(Protocol):
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Record batches with id, ordinal and the columns, in input order."""
 
+    def sequences(self) -> RecordSequences:
+        """The sequences of the job's records, in input order."""
+
 
 def write_npy(output: Path, results: Results) -> None:
     """[N, dim] as `np.load` reads it, [N, columns, dim] where there are several; ids in <stem>.ids.txt.
@@ -57,15 +61,33 @@ def write_npy(output: Path, results: Results) -> None:
 
 
 def write_parquet_file(output: Path, results: Results) -> None:
-    """Columns `id` and `embedding`, or several of these; provenance in the schema's metadata."""
-    vector = pa.list_(pa.from_numpy_dtype(np.dtype(results.dtype)), results.dim)
-    embedding = pa.list_(vector) if results.is_ragged else vector
-    fields = [("id", pa.string()), *((name, embedding) for name in results.columns)]
-    schema = pa.schema(fields, metadata=results.provenance)
+    """A table: see `_schema`."""
+    schema = _schema(results)
     with _replacing(output) as temporary:
         batches = (batch.select(schema.names) for batch in results.batches())
         tables = (pa.Table.from_batches([batch]).cast(schema) for batch in batches)
         write_parquet(temporary, schema, (table.replace_schema_metadata(schema.metadata) for table in tables))
+
+
+def write_arrow_file(output: Path, results: Results) -> None:
+    """The same table as an Arrow IPC file, not compressed, so that it can be mapped into memory as it lies.
+
+    What a reader takes for one array is one record batch: few and large ones are what it wants.
+    """
+    schema = _schema(results)
+    with _replacing(output) as temporary:
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for table in _pieces(results):
+                writer.write_table(table.select(schema.names).combine_chunks().cast(schema))
+        sync_file(temporary)
+
+
+def _schema(results: Results) -> pa.Schema:
+    """Columns `id` and `embedding`, or several of these; provenance in the metadata."""
+    vector = pa.list_(pa.from_numpy_dtype(np.dtype(results.dtype)), results.dim)
+    embedding = pa.list_(vector) if results.is_ragged else vector
+    fields = [("id", pa.string()), *((name, embedding) for name in results.columns)]
+    return pa.schema(fields, metadata=results.provenance)
 
 
 def write_directory(output: Path, results: Results) -> None:
@@ -141,5 +163,6 @@ OUTPUTS: dict[Format, Callable[[Path, Results], None]] = {
     "h5": write_h5_file,
     "npy": write_npy,
     "parquet": write_parquet_file,
+    "arrow": write_arrow_file,
     "directory": write_directory,
 }

@@ -113,7 +113,7 @@ def test_the_sizes_are_those_of_the_files(
         "shards": sum(path.stat().st_size for path in there.shards.iterdir()),
     }
     assert {name: planned["bytes"][name] for name in sizes} == pytest.approx(sizes, rel=0.1)
-    for name, ending in {"h5": ".h5", "npy": ".npy", "parquet": ".parquet"}.items():
+    for name, ending in {"h5": ".h5", "npy": ".npy", "parquet": ".parquet", "arrow": ".arrow"}.items():
         output = tmp_path / f"out{ending}"
         export(job, there, output)
         files = [output, output.with_suffix(".ids.txt")] if name == "npy" else [output]
