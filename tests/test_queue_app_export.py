@@ -16,7 +16,7 @@ from checkpoint.records import DoneRecord
 from queue_app.done import read_done
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.export import check_output, export, output_damage
-from queue_app.job import Job, JobDir
+from queue_app.job import H5Layout, Job, JobDir
 from queue_app.outputs import files_of
 from queue_app.readouts import column_names, is_ragged
 from queue_app.request import EmbedRequest
@@ -349,8 +349,11 @@ def column_of(output: Path, column: str, place: int) -> np.ndarray:
     return found
 
 
-def test_a_dataset_for_each_record_holds_one_vector_of_it(job_dir: JobDir, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["per-sequence", "per-id", "per-hash"])
+def test_a_dataset_for_each_record_holds_one_vector_of_it(
+    job_dir: JobDir, tmp_path: Path, layout: H5Layout
+) -> None:
     job = with_options(make_job(num_shards=1, records_per_shard=1), pool="mean,cls")
     publish_rows(job, job_dir, [np.ones(16, np.float32)])
-    with pytest.raises(UsageError, match="choose one pool and one layer"):
-        export(job, job_dir, tmp_path / "out.h5", h5_layout="per-sequence")
+    with pytest.raises(UsageError, match=f"{layout} has one vector a record; choose one pool and one layer"):
+        export(job, job_dir, tmp_path / "out.h5", h5_layout=layout)

@@ -7,7 +7,7 @@ import shutil
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from factories import protein
@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from queue_app import cli, cli_beforehand
 from queue_app.errors import InputError, UsageError
 from queue_app.export import export
-from queue_app.job import Job, JobDir
+from queue_app.job import H5Layout, Job, JobDir, RunOptions
 from queue_app.plan import Plan, make_plan
 from queue_app.plan_json import plan_as_json
 from queue_app.plan_view import about, describe_plan
@@ -120,6 +120,16 @@ def test_the_sizes_are_those_of_the_files(
         size = sum(path.stat().st_size for path in files)
         assert planned["bytes"]["outputs"][name] == pytest.approx(size, rel=0.06)
     assert planned["bytes"]["outputs"].keys() == OUTPUTS.keys()
+
+
+@pytest.mark.parametrize("layout", get_args(H5Layout))
+def test_the_size_of_an_h5_is_that_of_its_layout(
+    home: Path, job: Job, tmp_path: Path, layout: H5Layout
+) -> None:
+    request = request_for(home / "in.fasta", run=RunOptions(h5_layout=layout))
+    export(job, JobDir(home / "out.h5.holdfast"), tmp_path / "out.h5", h5_layout=layout)
+    size = (tmp_path / "out.h5").stat().st_size
+    assert plan_of(request).sizes.outputs["h5"] == pytest.approx(size, rel=0.06)
 
 
 def test_every_rejected_record_is_counted_under_its_reason_and_the_first_are_named(
