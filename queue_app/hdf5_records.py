@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow as pa
 
 from queue_app.errors import Damage
 from queue_app.job import H5Layout
@@ -38,11 +39,14 @@ def write_records(file: h5py.File, results: Results) -> None:
 def _rows(results: Results) -> Iterator[tuple[int, str, Vectors]]:
     (column,) = results.columns
     for batch in results.batches():
-        vectors = as_matrix(batch.column(column))
-        own: Any = vectors
-        if results.is_ragged:
-            own = np.split(vectors, np.cumsum(num_vectors(batch.column(column)))[:-1])
-        yield from zip(batch.column("ordinal").to_pylist(), batch.column("id").to_pylist(), own, strict=True)
+        ordinals, ids = batch.column("ordinal").to_pylist(), batch.column("id").to_pylist()
+        yield from zip(ordinals, ids, _vectors(batch.column(column), results), strict=True)
+
+
+def _vectors(column: pa.Array, results: Results) -> list[Vectors]:
+    """[dim] of each row, or [tokens, dim] of a ragged one."""
+    vectors: Any = as_matrix(column)
+    return np.split(vectors, np.cumsum(num_vectors(column))[:-1]) if results.is_ragged else list(vectors)
 
 
 def _by_ordinal(file: h5py.File, results: Results) -> Naming:

@@ -39,7 +39,7 @@ def sizes_of(
     h5_layout: H5Layout,
 ) -> Sizes:
     """`num_good` records have a row in the output, `num_rows` one in a shard's file; `num_id_bytes` are those
-    of all ids."""
+    of all ids. Sequences that share a dataset are counted as if they did not."""
     vectors = num_vectors * vector_bytes
     content = vectors + num_id_bytes
     row_bytes: dict[Format, int] = {"h5": H5_ROW_BYTES[h5_layout], **ROW_BYTES}

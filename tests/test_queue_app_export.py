@@ -199,6 +199,18 @@ def test_a_changed_output_is_damage_and_a_moved_one_is_not(job: Job, job_dir: Jo
     assert output_damage(job) == []
 
 
+def test_a_changed_arrow_file_is_damage(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    job = dataclasses.replace(job, output=str(tmp_path / "out.arrow"))
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.arrow")
+    assert output_damage(job) == []
+    with (tmp_path / "out.arrow").open("r+b") as file:
+        file.seek(-100, 2)
+        file.write(b"\xff")
+    (found,) = output_damage(job)
+    assert "out.arrow is not what was written" in found
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
