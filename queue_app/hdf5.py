@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
+from queue_app.hdf5_file import OutputFile, new_file
 from queue_app.hdf5_records import write_records
 from queue_app.results import EMBEDDING, as_matrix, num_vectors
 from queue_app.writers import Results
@@ -21,16 +22,16 @@ RAGGED_CHUNK_BYTES = 1 << 17
 
 
 def write_h5(path: Path, results: Results) -> None:
-    """Write the file, and close it."""
-    with h5py.File(path, "w", track_order=True) as file:
+    """Write the file, and close it. Raises OSError."""
+    with new_file(path) as (file, output):
         file.attrs.update(results.provenance)
         if results.h5_layout == "flat":
-            _write_flat(file, results)
+            _write_flat(file, output, results)
         else:
-            write_records(file, results)
+            write_records(file, output, results)
 
 
-def _write_flat(file: h5py.File, results: Results) -> None:
+def _write_flat(file: h5py.File, output: OutputFile, results: Results) -> None:
     """`ids` (UTF-8) and `embeddings` [N, dim], or `embeddings_mean`, `embeddings_cls`, … with several.
 
     Ragged, `embeddings` is [vectors, dim], and record i has those from `offsets[i]` to `offsets[i + 1]`.
@@ -48,6 +49,7 @@ def _write_flat(file: h5py.File, results: Results) -> None:
         for name, dataset in datasets.items():
             dataset.resize(int(offsets[end]), axis=0)
             dataset[int(offsets[start]) :] = as_matrix(batch.column(name))
+        output.raise_failure()
     if results.is_ragged:
         file.create_dataset("offsets", data=offsets, track_times=False)
 

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from queue_app.errors import Damage
+from queue_app.hdf5_file import OutputFile
 from queue_app.job import H5Layout
 from queue_app.results import Vectors, as_matrix, num_vectors
 from queue_app.writers import Results
@@ -26,7 +27,7 @@ Naming = Callable[[int, str], str | None]
 """From ordinal and id to the name of a dataset; None where another record has it already."""
 
 
-def write_records(file: h5py.File, results: Results) -> None:
+def write_records(file: h5py.File, output: OutputFile, results: Results) -> None:
     """A dataset for each record, in the order of the input: [dim], or [tokens, dim] where they are ragged."""
     name_of = _NAMINGS[results.h5_layout](file, results)
     for ordinal, record_id, vectors in _rows(results):
@@ -34,6 +35,7 @@ def write_records(file: h5py.File, results: Results) -> None:
         if name is not None:
             dataset = file.create_dataset(name, data=vectors, track_times=False)
             dataset.attrs["original_id"] = record_id
+            output.raise_failure()
 
 
 def _rows(results: Results) -> Iterator[tuple[int, str, Vectors]]:

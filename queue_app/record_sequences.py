@@ -19,8 +19,8 @@ def require_sequences(job: Job, job_dir: JobDir) -> None:
     """Raises UsageError where the shards were removed."""
     if not all(job_dir.shard(shard.index).is_file() for shard in job.shards):
         raise UsageError(
-            f"{job_dir.path}: the sequences, by which per-hash names vectors, are gone, as holdfast clean "
-            f"leaves it; embed again into another output: --reuse {job_dir.path} copies the vectors"
+            f"{job_dir.path}: per-hash names vectors by their sequences, which holdfast clean has removed; "
+            f"embed them again into another output: --reuse {job_dir.path} copies the vectors"
         )
 
 

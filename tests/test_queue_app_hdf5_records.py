@@ -146,7 +146,7 @@ def test_a_cleaned_job_is_refused_in_one_line_whose_remedy_helps(tmp_path: Path)
     job = embedded(tmp_path / "out.parquet", [fasta])
     clean(job.job_dir)
     with pytest.raises(
-        UsageError, match=r"the sequences, .* are gone.*--reuse \S+/out\.parquet\.holdfast copies"
+        UsageError, match=r"names vectors by their sequences.*--reuse \S+/out\.parquet\.holdfast copies"
     ) as said:
         exported(job, "per-hash")
     assert "\n" not in str(said.value)
