@@ -43,7 +43,7 @@ def embed(
     Args:
         inputs: a file or several. Text in memory goes to `sequences`.
         model: a directory with config.json and *.safetensors, a hub id, or mock:DIM.
-        output: out.h5, out.npy, out.parquet, or a directory.
+        output: out.h5, out.npy, out.parquet, out.arrow, or a directory.
         sequences: instead of files, id -> sequence, or sequences alone, whose ids are "0", "1", …
         device: auto, cpu, or GPU numbers such as "0,1".
         workers: on the CPU; default: by the model's size.

@@ -7,13 +7,14 @@ from queue_app.done import finished_shards
 from queue_app.errors import UsageError
 from queue_app.job import JobDir
 from queue_app.lock import FileLock
+from queue_app.outputs import needs_sequences
 from queue_app.settings import runtime_config
 
 NO_LONGER_NEEDED = (
     "array", "checkpoints", "shards", "server", "server.json", "processes.json", "logs", "piped",
 )  # fmt: skip
 """The results and twins stay: verify, export and the same embed command still answer from them; so do the
-sequences, by which a later job finds its vectors."""
+sequences, by which a later job finds its vectors, and the shards of a job whose output is named by them."""
 
 
 def clean(job_dir: JobDir) -> int:
@@ -34,6 +35,8 @@ def clean(job_dir: JobDir) -> int:
         if not output.exists():
             raise UsageError(f"{output} is missing; holdfast export {job_dir.path} -o {output} writes it")
         paths = [job_dir.aside, *(job_dir.path / name for name in NO_LONGER_NEEDED)]
+        if needs_sequences(output, job.run.h5_layout):
+            paths.remove(job_dir.shards)
         if scratch := runtime_config().scratch:
             paths.append(scratch / job.job_id)
         return sum(_remove(path) for path in paths)

@@ -33,7 +33,12 @@ Model = Annotated[
     str,
     typer.Option("--model", "-m", help="A directory (config.json, *.safetensors), a hub id, or mock:DIM."),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="out.h5, out.npy, out.parquet, or a directory.")]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", help="out.h5, out.npy, out.parquet, out.arrow or .feather, or a directory."
+    ),
+]
 JobDir = Annotated[Path | None, typer.Option(help="Default: <output>.holdfast")]
 Pool = Annotated[
     str | None,
@@ -44,8 +49,11 @@ Pool = Annotated[
 ]
 Layer = Annotated[str, typer.Option(help="Several as in 6,-1. 0 is before the first layer, -1 the last one.")]
 H5Layout = Annotated[
-    Literal["flat", "per-sequence"],
-    typer.Option(help="Of an .h5: all vectors in one dataset, or a dataset for each record."),
+    Literal["flat", "per-sequence", "per-id", "per-hash"],
+    typer.Option(
+        help="Of an .h5: all vectors in one dataset, or a dataset for each record, named by its place "
+        "(per-sequence: bio_embeddings), its id (protspace) or the hash of its sequence (biotrainer)."
+    ),
 ]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],

@@ -30,18 +30,19 @@ from queue_app.job import H5Layout, Job, JobDir, Shard
 from queue_app.lock import FileLock
 from queue_app.merge import in_input_order
 from queue_app.outputs import (
-    OUTPUTS,
-    Results,
     card_paths,
     check_format,
     exported,
     files_of,
     holds_other_than_output,
     meta_path,
+    needs_sequences,
     one_line,
     output_format,
 )
 from queue_app.readouts import column_names, is_ragged
+from queue_app.record_sequences import RecordSequences, iter_sequences, require_sequences
+from queue_app.writers import OUTPUTS, Results
 
 VERSIONS_OF = ("holdfast", "torch", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 
@@ -90,19 +91,22 @@ def export(job: Job, job_dir: JobDir, output: Path, *, h5_layout: H5Layout | Non
     same bytes; two exports at once wait for each other.
 
     Raises:
-        UsageError: the output's format cannot hold what the job computed.
+        UsageError: the output's format cannot hold what the job computed, or wants what was cleaned away.
         HoldfastError: shards are not done yet.
         Damage: a result is not the one that was published, or records are missing.
         DiskFull: no room; the output that was there before stays.
     """
     check_output(output)
-    check_format(output, job.options, h5_layout or job.run.h5_layout)
+    layout = h5_layout or job.run.h5_layout
+    check_format(output, job.options, layout)
+    if needs_sequences(output, layout):
+        require_sequences(job, job_dir)
     started = time.monotonic()
     lock = FileLock(job_dir.path / "export.lock")
     lock.acquire(wait=True)
     try:
         done = _done_records(job, job_dir)
-        content = _Content(job, job_dir, done, h5_layout)
+        content = _Content(job, job_dir, done, layout)
         with room_for(output):
             OUTPUTS[output_format(output)](output, content)
             card = _write_companions(job, job_dir, output, content, done)
@@ -149,16 +153,17 @@ def _check(job_dir: JobDir, shard: Shard, record: DoneRecord) -> None:
 class _Content:
     """The rows of all shards, streamed; counted and digested as they pass. Implements `Results`."""
 
-    def __init__(self, job: Job, job_dir: JobDir, done: list[DoneRecord], h5_layout: H5Layout | None) -> None:
+    def __init__(self, job: Job, job_dir: JobDir, done: list[DoneRecord], h5_layout: H5Layout) -> None:
         self.files = [job_dir.results / record.file for record in done]
         self.num_rows = sum(record.num_embedded for record in done)
         self.as_published = (job.twins is None and job.reuse is None) or self.num_rows == 0
         self._rows = partial(in_input_order, job, job_dir, dict(enumerate(done)))
+        self._sequences = partial(iter_sequences, job, job_dir)
         self.dim = job.model.dim
         self.columns = column_names(job.options)
         self.is_ragged = is_ragged(job.options)
         self.dtype = job.options.store_dtype
-        self.h5_layout = h5_layout or job.run.h5_layout
+        self.h5_layout = h5_layout
         self.provenance = provenance(job, self.num_rows)
         self.digest = ""
 
@@ -171,6 +176,9 @@ class _Content:
         if rows != self.num_rows:
             raise Damage(f"{rows} rows in the results, {self.num_rows} were published")
         self.digest = content.hexdigest()
+
+    def sequences(self) -> RecordSequences:
+        return self._sequences()
 
 
 def provenance(job: Job, num_embedded: int) -> dict[str, str]:

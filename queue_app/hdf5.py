@@ -1,4 +1,4 @@
-"""The HDF5 layouts: all vectors in one dataset, or one dataset for each record, as bio_embeddings has it.
+"""HDF5 outputs: all vectors in one dataset, or, in the layouts of hdf5_records, one for each record.
 
 Provenance stands in the file's attributes. Written as it is streamed: nothing but one batch is in memory.
 """
@@ -11,8 +11,10 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
-from queue_app.outputs import Results
+from queue_app.hdf5_file import OutputFile, new_file
+from queue_app.hdf5_records import write_records
 from queue_app.results import EMBEDDING, as_matrix, num_vectors
+from queue_app.writers import Results
 
 CHUNK_BYTES = 1 << 20
 RAGGED_CHUNK_BYTES = 1 << 17
@@ -20,16 +22,16 @@ RAGGED_CHUNK_BYTES = 1 << 17
 
 
 def write_h5(path: Path, results: Results) -> None:
-    """Write the file, and close it."""
-    with h5py.File(path, "w", track_order=True) as file:
+    """Write the file, and close it. Raises OSError."""
+    with new_file(path) as (file, output):
         file.attrs.update(results.provenance)
-        if results.h5_layout == "per-sequence":
-            _write_per_sequence(file, results)
+        if results.h5_layout == "flat":
+            _write_flat(file, output, results)
         else:
-            _write_flat(file, results)
+            write_records(file, output, results)
 
 
-def _write_flat(file: h5py.File, results: Results) -> None:
+def _write_flat(file: h5py.File, output: OutputFile, results: Results) -> None:
     """`ids` (UTF-8) and `embeddings` [N, dim], or `embeddings_mean`, `embeddings_cls`, … with several.
 
     Ragged, `embeddings` is [vectors, dim], and record i has those from `offsets[i]` to `offsets[i + 1]`.
@@ -47,6 +49,7 @@ def _write_flat(file: h5py.File, results: Results) -> None:
         for name, dataset in datasets.items():
             dataset.resize(int(offsets[end]), axis=0)
             dataset[int(offsets[start]) :] = as_matrix(batch.column(name))
+        output.raise_failure()
     if results.is_ragged:
         file.create_dataset("offsets", data=offsets, track_times=False)
 
@@ -66,22 +69,6 @@ def _counts(batch: pa.RecordBatch, results: Results) -> np.ndarray[Any, Any]:
     if results.is_ragged:
         return num_vectors(batch.column(results.columns[0]))
     return np.ones(batch.num_rows, np.int64)
-
-
-def _write_per_sequence(file: h5py.File, results: Results) -> None:
-    """A dataset for each record, [dim] or [tokens, dim], named by its ordinal, its id in `original_id`.
-
-    Ids cannot be the names: they may repeat, and a slash in one would make a group.
-    """
-    (column,) = results.columns
-    for batch in results.batches():
-        bounds = np.concatenate([[0], np.cumsum(_counts(batch, results))]).tolist()
-        vectors = as_matrix(batch.column(column))
-        rows = zip(batch.column("ordinal").to_pylist(), batch.column("id").to_pylist(), strict=True)
-        for row, (ordinal, record_id) in enumerate(rows):
-            own = vectors[bounds[row] : bounds[row + 1]] if results.is_ragged else vectors[row]
-            dataset = file.create_dataset(str(ordinal), data=own, track_times=False)
-            dataset.attrs["original_id"] = record_id
 
 
 def _placed(results: Results) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -16,7 +16,7 @@ LongRule = Literal["window", "truncate", "error"]
 Alphabet = Literal["protein", "dna", "rna", "text"]
 InputFormat = Literal["fasta", "fastq", "csv", "tsv", "jsonl", "lines", "parquet", "arrow"]
 DeviceClass = Literal["cpu", "cuda"]
-H5Layout = Literal["flat", "per-sequence"]
+H5Layout = Literal["flat", "per-sequence", "per-id", "per-hash"]
 
 JOB_SCHEMA = 2
 PLANNER_VERSION = 2

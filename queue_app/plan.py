@@ -216,6 +216,7 @@ def _sizes(job: Job, found: Survey) -> Sizes:
         num_id_bytes=found.num_id_bytes,
         num_vectors=int(found.lengths.sum()) if is_ragged(job.options) else len(found.lengths),
         vector_bytes=vector_bytes(job.model, job.options),
+        h5_layout=job.run.h5_layout,
     )
 
 

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 
+from queue_app.job import H5Layout
 from queue_app.outputs import Format
 
 OUTPUT_BYTES = 4096
 SHARD_BYTES = 1024
 """What a file takes by itself, and each shard has two: headers, names, provenance."""
-ROW_BYTES: dict[Format, int] = {"h5": 41, "npy": 1, "parquet": 8, "directory": 15}
+ROW_BYTES: dict[Format, int] = {"npy": 1, "parquet": 8, "arrow": 4, "directory": 15}
 """What a record takes beside its vector and the letters of its id."""
+H5_ROW_BYTES: dict[H5Layout, int] = {"flat": 41, "per-sequence": 375, "per-id": 385, "per-hash": 440}
+"""The same in each layout of an .h5: a dataset of one's own has a header, a name and an attribute."""
 SHARD_ROW_BYTES = 28
 """The same in a shard's file, beside id and sequence."""
 
@@ -33,12 +36,14 @@ def sizes_of(
     num_id_bytes: int,
     num_vectors: int,
     vector_bytes: int,
+    h5_layout: H5Layout,
 ) -> Sizes:
     """`num_good` records have a row in the output, `num_rows` one in a shard's file; `num_id_bytes` are those
-    of all ids."""
+    of all ids. Sequences that share a dataset are counted as if they did not."""
     vectors = num_vectors * vector_bytes
     content = vectors + num_id_bytes
-    outputs = {name: content + num_good * row + OUTPUT_BYTES for name, row in ROW_BYTES.items()}
+    row_bytes: dict[Format, int] = {"h5": H5_ROW_BYTES[h5_layout], **ROW_BYTES}
+    outputs = {name: content + num_good * row + OUTPUT_BYTES for name, row in row_bytes.items()}
     shards = num_sequence_bytes + num_id_bytes + num_rows * SHARD_ROW_BYTES + num_shards * SHARD_BYTES
     results = outputs["directory"] + num_shards * SHARD_BYTES
     return Sizes(vectors, outputs, shards, results)

@@ -65,8 +65,8 @@ def examples(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with proteins.fasta and its vectors in every format: out.h5, out.npy, out.parquet, out; and
-    texts.npy, of TEXTS.
+    """A directory with proteins.fasta and its vectors in every format: out.h5, out.npy, out.parquet,
+    out.arrow, out; and texts.npy, of TEXTS.
 
     The last of the 61 proteins is in quarantine. Both jobs were run at once by one event loop, in a thread
     that is not the main one.
@@ -87,6 +87,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     thread.start()
     thread.join()
     job = Job.open(home / "out.h5")
-    for name in ("out.npy", "out.parquet", "out"):
+    for name in ("out.npy", "out.parquet", "out.arrow", "out"):
         export(job.job, job.job_dir, home / name)
     return home

@@ -13,13 +13,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import redis
 import torch
 from blocks import damage_block
 from checkpoints import save_esm2
 from factories import protein, write_fasta
+from output_files import table_of
 from runs import (
     committed_batches,
     environment,
@@ -227,7 +227,7 @@ def test_a_changed_input_on_the_same_output_is_refused_by_name(tmp_path: Path) -
 
 def test_every_output_holds_the_same_rows(fasta: Path, tmp_path: Path) -> None:
     holdfast("embed", fasta, "-o", tmp_path / "out.h5", "-m", "mock:4", *CPU)
-    for name in ("out.npy", "out.parquet", "out"):
+    for name in ("out.npy", "out.parquet", "out.arrow", "out"):
         holdfast("export", tmp_path / "out.h5.holdfast", "-o", tmp_path / name)
     expected = np.load(tmp_path / "out.npy")
     ids = (tmp_path / "out.ids.txt").read_text().splitlines()
@@ -235,8 +235,8 @@ def test_every_output_holds_the_same_rows(fasta: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(file["embeddings"][:], expected)
         assert list(file["ids"].asstr()[:]) == ids
         assert file.attrs["model_name"]
-    for path in (tmp_path / "out.parquet", tmp_path / "out"):
-        table = pq.read_table(path)
+    for name in ("out.parquet", "out.arrow", "out"):
+        table = table_of(tmp_path / name)
         assert table["id"].to_pylist() == ids
         np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float32), expected)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from factories import protein, write_fasta
+from output_files import table_of
 from runs import holdfast, running, wait_for_progress
 
 from queue_app.job import JobDir
@@ -61,6 +62,9 @@ def test_a_killed_worker_changes_no_byte_of_every_tokens_vectors(
     assert ours.equals(theirs)
     assert (tmp_path / "out.parquet").read_bytes() == every_token.read_bytes()
     assert holdfast("verify", tmp_path / "out.parquet").returncode == 0
+    for job_dir, name in ((tmp_path / "out.parquet", "ours.arrow"), (every_token, "theirs.arrow")):
+        holdfast("export", job_dir, "-o", tmp_path / name)
+    assert (tmp_path / "ours.arrow").read_bytes() == (tmp_path / "theirs.arrow").read_bytes()
 
 
 def test_every_format_holds_the_same_tokens(every_token: Path, tmp_path: Path) -> None:
@@ -73,11 +77,13 @@ def test_every_format_holds_the_same_tokens(every_token: Path, tmp_path: Path) -
         bounds = file["offsets"][:].tolist()
         for (first, end), row in zip(pairwise(bounds), expected, strict=True):
             np.testing.assert_array_equal(file["embeddings_layer_3"][first:end], row)
-    holdfast("export", job_dir, "-o", tmp_path / "out")
-    assert pq.read_table(tmp_path / "out")["id"].to_pylist() == pq.read_table(every_token)["id"].to_pylist()
+    for name in ("out", "out.arrow"):
+        holdfast("export", job_dir, "-o", tmp_path / name)
+        assert table_of(tmp_path / name).select(["id"]).equals(pq.read_table(every_token, columns=["id"]))
+    assert table_of(tmp_path / "out.arrow").equals(pq.read_table(every_token))
     refused = holdfast("export", job_dir, "-o", tmp_path / "out.npy", expect=2).stderr
     assert refused.count("\n") == 1
-    assert "use .h5, .parquet" in refused
+    assert "use .h5, .parquet, .arrow" in refused
 
 
 def test_a_record_with_a_residue_that_is_not_finite_is_quarantined_whole(tmp_path: Path) -> None:

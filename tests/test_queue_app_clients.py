@@ -1,8 +1,6 @@
 """Outputs open in the programs that our users have already, with the values that were published."""
 
-import hashlib
 import importlib
-import inspect
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,12 +11,15 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.dataset
 import pytest
 from factories import protein
-from test_docs import ROOT, blocks
+from inline import embedded, write_numbered
 
 from queue_app.export import export
+from queue_app.hdf5_records import sequence_hash
+from queue_app.job import H5Layout
 from queue_app.lookup import job_directory
 from queue_app.results import as_matrix, iter_result
 
@@ -102,6 +103,46 @@ def test_pyarrow_streams_the_directory_in_the_order_of_the_input(
     assert same(published, table["id"].to_pylist(), as_matrix(table["embedding"]))
 
 
+def test_pyarrow_maps_the_arrow_file_without_a_copy(finished: Path, published: Published) -> None:
+    with pa.memory_map(str(finished / "out.arrow")) as mapped:
+        table = pa.ipc.open_file(mapped).read_all()
+    vectors = table["embedding"].chunk(0).flatten().to_numpy(zero_copy_only=True)
+    assert same(published, table["id"].to_pylist(), vectors.reshape(len(table), -1))
+
+
+def test_pandas_reads_the_arrow_file(finished: Path, published: Published) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_feather(finished / "out.arrow")
+    assert same(published, frame["id"], np.stack(frame["embedding"]))
+
+
+def test_polars_reads_and_scans_the_arrow_file_as_an_array_column(
+    finished: Path, published: Published
+) -> None:
+    polars = pytest.importorskip("polars")
+    for frame in (
+        polars.read_ipc(finished / "out.arrow"),
+        polars.scan_ipc(finished / "out.arrow").collect(),
+    ):
+        assert frame.schema["embedding"] == polars.Array(polars.Float32, 8)
+        assert same(published, frame["id"], frame["embedding"].to_numpy())
+
+
+def test_duckdb_queries_the_mapped_arrow_file(finished: Path, published: Published) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    with pa.memory_map(str(finished / "out.arrow")) as mapped, duckdb.connect() as connection:
+        connection.register("vectors", pa.ipc.open_file(mapped).read_all())
+        ids, vectors = zip(*connection.execute("SELECT id, embedding FROM vectors").fetchall(), strict=True)
+    assert same(published, ids, np.array(vectors, np.float32))
+
+
+def test_datasets_reads_the_arrow_file(finished: Path, published: Published, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    source = {"data_files": str(finished / "out.arrow"), "split": "train", "cache_dir": str(tmp_path)}
+    rows = datasets.load_dataset("arrow", **source).with_format("numpy")
+    assert same(published, rows["id"][:], rows["embedding"][:])
+
+
 def test_scikit_learn_projects_the_mapped_array(finished: Path, published: Published) -> None:
     decomposition = pytest.importorskip("sklearn.decomposition")
     points = decomposition.PCA(n_components=2).fit_transform(np.load(finished / "out.npy", mmap_mode="r"))
@@ -134,33 +175,17 @@ def test_datasets_reads_the_parquet_files(
 # ---- one dataset per sequence
 
 
-def by_ordinal(tmp_path: Path, finished: Path, published: Published) -> Path:
-    """An HDF5 file with a dataset for each record, named by its ordinal, with its id in `original_id`."""
-    path, job_dir = tmp_path / "by_ordinal.h5", job_directory(finished / "out.h5")
-    if "h5_layout" in inspect.signature(export).parameters:
-        export(job_dir.load(), job_dir, path, h5_layout="per-sequence")
-        return path
-    with h5py.File(path, "w") as file:  # the same by hand, as long as no option writes it
-        file.attrs["model_name"] = "mock:8"
-        for row, (record_id, vector) in enumerate(zip(published.ids, published.vectors, strict=True)):
-            file.create_dataset(str(row), data=vector).attrs["original_id"] = record_id
+def in_layout(layout: H5Layout, finished: Path, tmp_path: Path) -> Path:
+    path, job_dir = tmp_path / f"{layout}.h5", job_directory(finished / "out.h5")
+    export(job_dir.load(), job_dir, path, h5_layout=layout)
     return path
 
 
-def documented(name: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of that name, written by the code that the documentation shows for it."""
-    for source in ("out.h5", "proteins.fasta"):
-        (tmp_path / source).symlink_to(finished / source)
-    monkeypatch.chdir(tmp_path)
-    [code] = [code for code in blocks(ROOT / "docs" / "file_formats.md", "python") if name in code]
-    exec(compile(code, name, "exec"), {})
-    return tmp_path / name
-
-
-def test_bio_embeddings_finds_each_vector_by_its_original_id(
-    tmp_path: Path, finished: Path, published: Published, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("layout", ["per-sequence", "per-id", "per-hash"])
+def test_bio_embeddings_finds_each_vector_by_its_original_id_whatever_its_name(
+    tmp_path: Path, finished: Path, published: Published, monkeypatch: pytest.MonkeyPatch, layout: H5Layout
 ) -> None:
-    with h5py.File(by_ordinal(tmp_path, finished, published)) as file:
+    with h5py.File(in_layout(layout, finished, tmp_path)) as file:
         query = bio_embeddings(monkeypatch).QueryEmbeddingsFile(file)
         found = np.array([query.query_original_id(record_id) for record_id in published.ids])
     assert same(published, published.ids, found)
@@ -169,27 +194,49 @@ def test_bio_embeddings_finds_each_vector_by_its_original_id(
 def test_protspace_loads_a_dataset_per_id_and_the_name_of_the_model(
     tmp_path: Path, finished: Path, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = protspace(monkeypatch).load_h5([documented("by_id.h5", finished, tmp_path, monkeypatch)])
-    rows = dict(zip(loaded.headers, loaded.data, strict=True))
-    assert same(published, published.ids, [rows[record_id] for record_id in published.ids])
+    loaded = protspace(monkeypatch).load_h5([in_layout("per-id", finished, tmp_path)])
+    assert same(published, loaded.headers, loaded.data)
     assert loaded.name == "mock:8"
 
 
+def test_protspace_loads_every_record_whatever_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = ["sp|P12345|ONE", "P12345/10-50", "a/b/c", ".", "P12345", "P12345"]
+    (tmp_path / "a.fasta").write_text(
+        "".join(f">{name}\n{protein(row)}\n" for row, name in enumerate(ids)) + f">\n{protein(6)}\n"
+    )
+    job = embedded(tmp_path / "rows.npy", [tmp_path / "a.fasta"])
+    export(job.job, job.job_dir, tmp_path / "out.h5", h5_layout="per-id")
+    loaded = protspace(monkeypatch).load_h5([tmp_path / "out.h5"])
+    names = ["sp|P12345|ONE", "P12345_10-50", "a_b_c", ".#3", "P12345", "P12345#5", "#6"]
+    assert loaded.headers == names
+    assert np.array_equal(loaded.data, np.load(tmp_path / "rows.npy"))
+    identified = [protspace(monkeypatch).parse_identifier(name) for name in names]
+    assert identified[0] == "P12345", "which is why such an id stays as it is"
+
+
+def test_protspace_would_cut_off_or_lose_an_id_with_slashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why no slash is left in a name."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["model_name"] = "mock:8"
+        file["P12345/10-50"] = file["a/b/c"] = np.ones(8)
+    assert protspace(monkeypatch).load_h5([tmp_path / "a.h5"]).headers == ["10-50"]
+
+
 def test_protspace_takes_the_name_of_a_dataset_for_the_id(
-    tmp_path: Path, finished: Path, published: Published, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Why the layout by ordinal is not enough for it: it never reads `original_id`."""
-    loaded = protspace(monkeypatch).load_h5([by_ordinal(tmp_path, finished, published)])
-    assert set(loaded.headers) == set(map(str, range(60)))
+    loaded = protspace(monkeypatch).load_h5([in_layout("per-sequence", finished, tmp_path)])
+    assert loaded.headers == list(map(str, range(60)))
 
 
 def test_protspace_refuses_one_matrix_of_all(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="looks like per-residue"):
         protspace(monkeypatch).load_h5([finished / "out.h5"])
-
-
-def biotrainer_key(sequence: str) -> str:
-    return hashlib.sha256(f"{sequence}_{len(sequence)}".encode()).hexdigest()
 
 
 def test_biotrainer_loads_a_dataset_per_sequence_under_its_hash(
@@ -198,10 +245,35 @@ def test_biotrainer_loads_a_dataset_per_sequence_under_its_hash(
     service, read_fasta = biotrainer(monkeypatch)
     records = [record for record in read_fasta(finished / "proteins.fasta") if record.seq_id != "bad"]
     keys = [record.get_hash() for record in records]
-    assert keys == [biotrainer_key(protein(number)) for number in range(60)]
-    path = documented("by_sequence.h5", finished, tmp_path, monkeypatch)
-    loaded = service.load_embeddings(str(path), keys)
+    loaded = service.load_embeddings(str(in_layout("per-hash", finished, tmp_path)), keys)
     assert same(published, [record.seq_id for record in records], [loaded[key].numpy() for key in keys])
+
+
+def test_biotrainer_loads_the_vectors_of_residues_and_one_dataset_for_identical_sequences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, read_fasta = biotrainer(monkeypatch)
+    fasta = write_numbered(tmp_path / "a.fasta", [5, 7, 5, 8])
+    job = embedded(tmp_path / "out.parquet", [fasta], pool="none")
+    export(job.job, job.job_dir, tmp_path / "out.h5", h5_layout="per-hash")
+    keys = {record.get_hash(): record for record in read_fasta(fasta)}
+    loaded = service.load_embeddings(str(tmp_path / "out.h5"), list(keys))
+    assert {key: len(vectors) for key, vectors in loaded.items()} == {
+        key: len(record.seq) for key, record in keys.items()
+    }
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert set(file) == set(keys)
+
+
+def test_biotrainer_hashes_only_the_last_line_of_a_sequence_and_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why it needs a FASTA with one line a sequence, in capitals and without stops."""
+    _, read_fasta = biotrainer(monkeypatch)
+    (tmp_path / "a.fasta").write_text(">plain\nMKV\n>lines\nMK\nVW\n>lower\nmkv\n>stop\nMKV*\n")
+    records = read_fasta(tmp_path / "a.fasta")
+    assert [record.seq for record in records] == ["MKV", "VW", "mkv", "MKV*"]
+    assert [record.get_hash() for record in records] == [sequence_hash(record.seq) for record in records]
 
 
 def test_biotrainer_does_not_find_a_sequence_by_its_ordinal(
@@ -209,11 +281,11 @@ def test_biotrainer_does_not_find_a_sequence_by_its_ordinal(
 ) -> None:
     """It loads the file, but a training asks for the hash: it needs names of its own."""
     service, _ = biotrainer(monkeypatch)
-    path = str(by_ordinal(tmp_path, finished, published))
+    path = str(in_layout("per-sequence", finished, tmp_path))
     loaded = service.load_embeddings(path)
     assert same(published, published.ids, [loaded[str(row)].numpy() for row in range(60)])
     with pytest.raises(ValueError, match="not found in embeddings file"):
-        service.load_embeddings(path, [biotrainer_key(protein(0))])
+        service.load_embeddings(path, [sequence_hash(protein(0))])
 
 
 # ---- the real readers, without what the packages around them import

@@ -7,21 +7,22 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 from factories import make_job, publish
+from output_files import table_of
 
 from checkpoint.records import DoneRecord
 from queue_app.done import read_done
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.export import check_output, export, output_damage
-from queue_app.job import Job, JobDir
+from queue_app.job import H5Layout, Job, JobDir
 from queue_app.outputs import files_of
 from queue_app.readouts import column_names, is_ragged
 from queue_app.request import EmbedRequest
 from queue_app.results import write_result
 
-FORMATS = ["out.h5", "out.npy", "out.parquet", "out"]
+FORMATS = ["out.h5", "out.npy", "out.parquet", "out.arrow", "out"]
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def rows(output: Path) -> tuple[list[str], np.ndarray]:
             return list(file["ids"].asstr()[:]), file["embeddings"][:]
     if output.suffix == ".npy":
         return output.with_suffix(".ids.txt").read_text().splitlines(), np.load(output)
-    table = pq.read_table(output)
+    table = table_of(output)
     return table["id"].to_pylist(), np.array(table["embedding"].to_pylist(), np.float32)
 
 
@@ -86,7 +87,7 @@ def test_a_job_whose_records_are_all_quarantined_has_an_empty_output(
     assert len(vectors) == 0
 
 
-@pytest.mark.parametrize("name", ["out.npy", "out.parquet", "out"])
+@pytest.mark.parametrize("name", ["out.npy", "out.parquet", "out.feather", "out"])
 def test_exporting_twice_gives_the_same_bytes(job: Job, job_dir: JobDir, tmp_path: Path, name: str) -> None:
     publish(job, job_dir)
     export(job, job_dir, tmp_path / name)
@@ -103,6 +104,40 @@ def test_h5_says_where_its_numbers_come_from(job: Job, job_dir: JobDir, tmp_path
         assert file.attrs["model_digest"] == job.model.digest
         assert json.loads(file.attrs["inputs"])[0]["name"] == "a.fasta"
         assert json.loads(file.attrs["options"])["pool"] == "mean"
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.arrow"])
+def test_a_table_says_where_its_numbers_come_from(
+    job: Job, job_dir: JobDir, tmp_path: Path, name: str
+) -> None:
+    publish(job, job_dir, quarantined={7})
+    export(job, job_dir, tmp_path / name)
+    schema = table_of(tmp_path / name).schema
+    assert schema.types == [pa.string(), pa.list_(pa.float32(), 8)]
+    assert (schema.metadata[b"model_name"], schema.metadata[b"num_quarantined"]) == (b"mock:8", b"1")
+
+
+def test_an_arrow_file_is_mapped_and_never_copied(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.arrow")
+    before = pa.total_allocated_bytes()
+    with pa.memory_map(str(tmp_path / "out.arrow")) as mapped, pa.ipc.open_file(mapped) as file:
+        assert file.num_record_batches == 1, "small results of many shards are one array"
+        column = file.get_batch(0).column("embedding")
+        vectors = column.flatten().to_numpy(zero_copy_only=True).reshape(15, 8)
+        np.testing.assert_array_equal(vectors[:, 0], np.arange(15.0))
+        assert pa.total_allocated_bytes() == before
+
+
+def test_an_arrow_file_is_written_a_batch_at_a_time(
+    job: Job, job_dir: JobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queue_app.writers.ROWS_PER_GROUP", 6)
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.arrow")
+    with pa.OSFile(str(tmp_path / "out.arrow")) as source, pa.ipc.open_file(source) as file:
+        batches = [file.get_batch(number).num_rows for number in range(file.num_record_batches)]
+    assert batches == [10, 5], "of shards of 5 rows, so many that they have at least 6"
 
 
 def test_half_precision_stays_half_precision(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
@@ -162,6 +197,18 @@ def test_a_changed_output_is_damage_and_a_moved_one_is_not(job: Job, job_dir: Jo
     assert str(ids) in found
     (tmp_path / "out.npy").rename(tmp_path / "elsewhere.npy")
     assert output_damage(job) == []
+
+
+def test_a_changed_arrow_file_is_damage(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    job = dataclasses.replace(job, output=str(tmp_path / "out.arrow"))
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.arrow")
+    assert output_damage(job) == []
+    with (tmp_path / "out.arrow").open("r+b") as file:
+        file.seek(-100, 2)
+        file.write(b"\xff")
+    (found,) = output_damage(job)
+    assert "out.arrow is not what was written" in found
 
 
 @pytest.mark.parametrize(
@@ -238,10 +285,10 @@ def ragged_rows(output: Path) -> list[np.ndarray]:
         with h5py.File(output) as file:
             vectors, offsets = file["embeddings"][:], file["offsets"][:]
         return [vectors[first:end] for first, end in pairwise(offsets.tolist())]
-    return [np.array(row, np.float32) for row in pq.read_table(output)["embedding"].to_pylist()]
+    return [np.array(row, np.float32) for row in table_of(output)["embedding"].to_pylist()]
 
 
-@pytest.mark.parametrize("name", ["out.h5", "out.parquet", "out"])
+@pytest.mark.parametrize("name", ["out.h5", "out.parquet", "out.arrow", "out"])
 def test_every_token_of_every_record_comes_out(
     ragged: tuple[Job, list[np.ndarray]], job_dir: JobDir, tmp_path: Path, name: str
 ) -> None:
@@ -291,7 +338,7 @@ def test_pooled_vectors_have_a_dataset_for_each_record_too(job: Job, job_dir: Jo
         np.testing.assert_array_equal(file["11"][:], np.full(8, 11.0, np.float32))
 
 
-@pytest.mark.parametrize("name", ["out.h5", "out.npy", "out.parquet", "out"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_several_pools_and_layers_have_a_column_each(job_dir: JobDir, tmp_path: Path, name: str) -> None:
     job = with_options(make_job(num_shards=1, records_per_shard=3), pool="mean,cls", layers=(1, 3))
     rows = [np.arange(32, dtype=np.float32) + 100 * number for number in range(3)]
@@ -310,12 +357,15 @@ def column_of(output: Path, column: str, place: int) -> np.ndarray:
         with h5py.File(output) as file:
             found = file[f"embeddings_{column}"][:]
     else:
-        found = np.array(pq.read_table(output)[f"embedding_{column}"].to_pylist(), np.float32)
+        found = np.array(table_of(output)[f"embedding_{column}"].to_pylist(), np.float32)
     return found
 
 
-def test_a_dataset_for_each_record_holds_one_vector_of_it(job_dir: JobDir, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["per-sequence", "per-id", "per-hash"])
+def test_a_dataset_for_each_record_holds_one_vector_of_it(
+    job_dir: JobDir, tmp_path: Path, layout: H5Layout
+) -> None:
     job = with_options(make_job(num_shards=1, records_per_shard=1), pool="mean,cls")
     publish_rows(job, job_dir, [np.ones(16, np.float32)])
-    with pytest.raises(UsageError, match="choose one pool and one layer"):
-        export(job, job_dir, tmp_path / "out.h5", h5_layout="per-sequence")
+    with pytest.raises(UsageError, match=f"{layout} has one vector a record; choose one pool and one layer"):
+        export(job, job_dir, tmp_path / "out.h5", h5_layout=layout)

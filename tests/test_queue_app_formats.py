@@ -183,6 +183,16 @@ def test_text_of_any_type_is_read(tmp_path: Path, kind: pa.DataType) -> None:
         assert read(tmp_path / "a.parquet") == expected
 
 
+def test_a_table_of_sequences_and_their_vectors_is_read_and_an_output_is_none(tmp_path: Path) -> None:
+    vectors = pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2))
+    table = pa.table({"id": ["a", "b"], "embedding": vectors, "sequence": ["MKV", "GLS"]})
+    feather.write_feather(table, tmp_path / "a.arrow", compression="uncompressed")
+    assert read(tmp_path / "a.arrow") == [("a", "MKV"), ("b", "GLS")]
+    feather.write_feather(table.drop_columns("sequence"), tmp_path / "out.arrow")
+    with pytest.raises(InputError, match=r"column 'embedding' holds fixed_size_list.*, and no text"):
+        read(tmp_path / "out.arrow")
+
+
 def test_whole_numbers_may_be_ids_and_other_types_are_refused(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", id=[7, None], text=["a", "b"])
     assert read(path) == [("7", "a"), ("", "b")]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from factories import protein
 from input_files import EVERY_KIND, contents
+from output_files import table_of
 from runs import holdfast
 
 from queue_app.errors import InputError, JobChanged
@@ -273,7 +273,7 @@ def test_a_gap_is_listed_with_its_reason(mixed: Path) -> None:
     assert line.endswith("gap\t4\tgap '-' at position 3 of an aligned sequence: take its gaps out first")
 
 
-@pytest.mark.parametrize("name", ["out.h5", "ids.npy", "ids.parquet", "ids"])
+@pytest.mark.parametrize("name", ["out.h5", "ids.npy", "ids.parquet", "ids.arrow", "ids"])
 def test_unusual_ids_are_in_every_output(mixed: Path, name: str) -> None:
     if name != "out.h5":
         job_dir = JobDir(mixed / "out.h5.holdfast")
@@ -284,5 +284,5 @@ def test_unusual_ids_are_in_every_output(mixed: Path, name: str) -> None:
     elif name == "ids.npy":
         ids = (mixed / "ids.ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
     else:
-        ids = pq.read_table(mixed / name)["id"].to_pylist()
+        ids = table_of(mixed / name)["id"].to_pylist()
     assert ids[-len(UNUSUAL) :] == UNUSUAL

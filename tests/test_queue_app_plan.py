@@ -7,7 +7,7 @@ import shutil
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from factories import protein
@@ -17,14 +17,14 @@ from typer.testing import CliRunner
 from queue_app import cli, cli_beforehand
 from queue_app.errors import InputError, UsageError
 from queue_app.export import export
-from queue_app.job import Job, JobDir
-from queue_app.outputs import OUTPUTS
+from queue_app.job import H5Layout, Job, JobDir, RunOptions
 from queue_app.plan import Plan, make_plan
 from queue_app.plan_json import plan_as_json
 from queue_app.plan_view import about, describe_plan
 from queue_app.request import EmbedRequest
 from queue_app.settings import RuntimeConfig
 from queue_app.timing import DeviceTime, Timing
+from queue_app.writers import OUTPUTS
 
 MODEL = "mock:64"
 LIMIT = 110
@@ -113,13 +113,23 @@ def test_the_sizes_are_those_of_the_files(
         "shards": sum(path.stat().st_size for path in there.shards.iterdir()),
     }
     assert {name: planned["bytes"][name] for name in sizes} == pytest.approx(sizes, rel=0.1)
-    for name, ending in {"h5": ".h5", "npy": ".npy", "parquet": ".parquet"}.items():
+    for name, ending in {"h5": ".h5", "npy": ".npy", "parquet": ".parquet", "arrow": ".arrow"}.items():
         output = tmp_path / f"out{ending}"
         export(job, there, output)
         files = [output, output.with_suffix(".ids.txt")] if name == "npy" else [output]
         size = sum(path.stat().st_size for path in files)
         assert planned["bytes"]["outputs"][name] == pytest.approx(size, rel=0.06)
     assert planned["bytes"]["outputs"].keys() == OUTPUTS.keys()
+
+
+@pytest.mark.parametrize("layout", get_args(H5Layout))
+def test_the_size_of_an_h5_is_that_of_its_layout(
+    home: Path, job: Job, tmp_path: Path, layout: H5Layout
+) -> None:
+    request = request_for(home / "in.fasta", run=RunOptions(h5_layout=layout))
+    export(job, JobDir(home / "out.h5.holdfast"), tmp_path / "out.h5", h5_layout=layout)
+    size = (tmp_path / "out.h5").stat().st_size
+    assert plan_of(request).sizes.outputs["h5"] == pytest.approx(size, rel=0.06)
 
 
 def test_every_rejected_record_is_counted_under_its_reason_and_the_first_are_named(

@@ -3,23 +3,23 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from factories import protein
 from inline import embedded, write_numbered
+from output_files import table_of
 
 NUMBERS = [*range(40), *range(40), 3, 3, 41]
 READOUTS = [{"pool": "none"}, {"pool": "none", "layers": (1, -1)}, {"pool": "mean,cls"}]
 
 
 def rows_of(output: Path) -> dict[str, list[np.ndarray]]:
-    table = pq.read_table(output)
+    table = table_of(output)
     names = [name for name in table.column_names if name.startswith("embedding")]
     return {name: [np.array(row, np.float32) for row in table[name].to_pylist()] for name in names}
 
 
 @pytest.mark.parametrize("readout", READOUTS, ids=lambda readout: "-".join(map(str, readout.values())))
-@pytest.mark.parametrize("name", ["out.parquet", "out"])
+@pytest.mark.parametrize("name", ["out.parquet", "out.arrow", "out"])
 def test_twins_and_copied_rows_are_those_of_their_sequences(
     tmp_path: Path, readout: dict[str, object], name: str
 ) -> None:

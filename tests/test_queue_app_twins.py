@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inline import InlineJob, embedded, submitted, write_numbered
+from output_files import table_of
 
 from queue_app.dataset import Record
 from queue_app.errors import Damage, JobChanged, OtherVersion
@@ -97,12 +98,12 @@ def test_what_an_output_holds_has_one_digest_however_its_rows_were_batched(
     assert shuffled.export().output_digest == shuffled_in_full.export().output_digest
 
 
-@pytest.mark.parametrize("name", ["out.parquet", "out"])
-def test_a_parquet_file_and_a_directory_hold_every_record_in_input_order(
+@pytest.mark.parametrize("name", ["out.parquet", "out.arrow", "out"])
+def test_a_table_and_a_directory_hold_every_record_in_input_order(
     shuffled: InlineJob, tmp_path: Path, name: str
 ) -> None:
     shuffled.export(tmp_path / name)
-    table = pq.read_table(tmp_path / name)
+    table = table_of(tmp_path / name)
     assert table["id"].to_pylist() == [f"r{place}" for place in range(1200)]
     vectors = np.array(table["embedding"].to_pylist(), np.float32)
     np.testing.assert_array_equal(vectors, np.load(shuffled.job.output))
@@ -111,7 +112,7 @@ def test_a_parquet_file_and_a_directory_hold_every_record_in_input_order(
 def test_a_directory_of_many_files_is_in_order_by_their_names(
     shuffled: InlineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("queue_app.outputs.ROWS_PER_GROUP", 100)
+    monkeypatch.setattr("queue_app.writers.ROWS_PER_GROUP", 100)
     shuffled.export(tmp_path / "out")
     files = sorted((tmp_path / "out").iterdir())
     assert len(files) > 2
