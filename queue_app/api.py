@@ -14,7 +14,7 @@ from queue_app import local_run, producer
 from queue_app.api_options import Options, Paths, Sequences, input_files, request_of
 from queue_app.background import BackgroundRun
 from queue_app.broker import connected, own_broker
-from queue_app.devices import choose_queues, cpu_threads
+from queue_app.devices import check_queues, choose_queues, cpu_threads
 from queue_app.export import check_output
 from queue_app.handle import JobHandle
 from queue_app.request import EmbedRequest
@@ -29,7 +29,7 @@ def embed(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
     sequences: Sequences | None = None,
-    device: str = "auto",
+    device: str | int = "auto",
     workers: int | None = None,
     broker_url: str | None = None,
     progress: bool = False,
@@ -45,7 +45,7 @@ def embed(
         model: a directory with config.json and *.safetensors, a hub id, or mock:DIM.
         output: out.h5, out.npy, out.parquet, or a directory.
         sequences: instead of files, id -> sequence, or sequences alone, whose ids are "0", "1", …
-        device: auto, cpu, or GPU numbers such as "0,1".
+        device: auto, cpu, or GPU numbers such as 0 or "0,1".
         workers: on the CPU; default: by the model's size.
         broker_url: a server of your own; default: HOLDFAST_BROKER_URL, else one is started.
         progress: shows on standard error how far it is.
@@ -56,6 +56,7 @@ def embed(
     Raises:
         UsageError: an input, model or option cannot be used; nothing is left behind.
         JobChanged: the output belongs to a job with other inputs, model or options.
+        JobBusy: another process works on it.
         JobFailed: shards were given up; what is done stays.
         DiskFull: no room; what is done stays.
         KeyboardInterrupt: on Ctrl-C, when the workers have committed what they had.
@@ -72,7 +73,7 @@ def start(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
     sequences: Sequences | None = None,
-    device: str = "auto",
+    device: str | int = "auto",
     workers: int | None = None,
     broker_url: str | None = None,
     progress: bool = False,
@@ -95,7 +96,7 @@ async def embed_async(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
     sequences: Sequences | None = None,
-    device: str = "auto",
+    device: str | int = "auto",
     workers: int | None = None,
     broker_url: str | None = None,
     progress: bool = False,
@@ -158,6 +159,7 @@ def _submit(
     request: EmbedRequest, broker_url: str | None, queues: Sequence[str] | None, threads: int | None
 ) -> JobHandle:
     check_output(request.output)
+    check_queues(queues or ())
     url, client = connected(broker_url)
     names = queues or every_live_queue(client)
     prepared = producer.submit(
@@ -173,7 +175,7 @@ class _LocalJob:
     inputs: Paths | None
     sequences: Sequences | None
     request: EmbedRequest
-    device: str
+    device: str | int
     workers: int | None
     broker_url: str | None
 
@@ -182,7 +184,7 @@ class _LocalJob:
         with input_files(self.inputs, self.sequences) as files:
             request = replace(self.request, inputs=files)
             cpu_workers = local_run.cpu_workers(request)
-            queues = choose_queues(self.device, self.workers, config, cpu_workers=cpu_workers)
+            queues = choose_queues(str(self.device), self.workers, config, cpu_workers=cpu_workers)
             local_run.embed(
                 request,
                 queues=queues,
