@@ -251,10 +251,13 @@ def quarantine(
     entries = retry_quarantine(directory) if retry else list_quarantine(directory)
     if as_json:
         print_json([asdict(entry) for entry in entries])
-    for entry in () if as_json else entries:
+        return
+    for entry in entries:
         print(f"{entry.ordinal}\t{entry.id}\t{entry.length}\t{entry.reason}")
-    if retry:
+    if retry and entries:
         say(f"{len(entries)} to be tried again: run the same command, or holdfast resume {directory.path}")
+    elif not entries:
+        say("no record can be tried again as it stands" if retry else "no record was set aside")
 
 
 @app.command()

@@ -215,6 +215,14 @@ def test_a_job_that_does_not_run_has_nothing_to_hold(finished: Path, command: st
     assert line == "out.h5: nothing to hold: the job does not run now; holdfast status tells how far it is"
 
 
+def test_a_quarantine_says_so_where_there_is_nothing_to_list_or_to_try_again(finished: Path) -> None:
+    assert holdfast("quarantine", finished / "texts.npy").stderr == "no record was set aside\n"
+    listed = holdfast("quarantine", finished / "out.h5")
+    assert (listed.stdout.split("\t")[:2], listed.stderr) == (["60", "bad"], "")
+    again = holdfast("quarantine", finished / "out.h5", "--retry")
+    assert (again.stdout, again.stderr) == ("", "no record can be tried again as it stands\n")
+
+
 @pytest.mark.parametrize("name", ["foo", "gpu", "gpu-1", ""])
 def test_a_queue_that_names_no_device_is_refused_before_anything(home: Path, name: str) -> None:
     job = ["good.fasta", "-m", "mock:8", "-o", "out.npy"]
