@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Unpack
 
 from queue_app import local_run, producer
@@ -103,11 +104,19 @@ async def embed_async(
     **options: Unpack[Options],
 ) -> JobHandle:
     """`embed`, without holding up the event loop. Cancelled, it stops the run as Ctrl-C would."""
-    arguments = {"sequences": sequences, "device": device, "workers": workers, "broker_url": broker_url}
-    call = asyncio.to_thread(
-        start, inputs, model=model, output=output, progress=progress, **arguments, **options  # type: ignore[arg-type]
-    )  # fmt: skip
-    starting = asyncio.ensure_future(call)
+    begin = partial(
+        start,
+        inputs,
+        model=model,
+        output=output,
+        sequences=sequences,
+        device=device,
+        workers=workers,
+        broker_url=broker_url,
+        progress=progress,
+        **options,
+    )
+    starting = asyncio.ensure_future(asyncio.to_thread(begin))
     try:
         job = await asyncio.shield(starting)
         await job.wait_async()

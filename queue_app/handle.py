@@ -133,7 +133,8 @@ class JobHandle:
 
         Raises:
             Damage: a result is not the one that was published.
-            DiskFull: the output is no .npy, and there is no room for an array beside it.
+            DiskFull: the output is no .npy, and there is no room for an array in the job directory.
+            PermissionError: likewise, and the job directory cannot be written.
             HoldfastError: as `wait`.
         """
         self.wait(timeout)

@@ -5,8 +5,10 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -15,8 +17,10 @@ from factories import protein, write_fasta
 from runs import HOLDFAST, environment, holdfast
 
 from queue_app.cli import app
-from queue_app.cli_request import SHARED
+from queue_app.cli_request import SHARED, request_of
 from queue_app.errors import HoldfastError
+from queue_app.job import RunOptions
+from queue_app.request import EmbedRequest
 from queue_app.server import EmbeddedServer
 
 CPU = ["--device", "cpu"]
@@ -228,6 +232,14 @@ def test_a_queue_that_names_no_device_is_refused_before_anything(home: Path, nam
     job = ["good.fasta", "-m", "mock:8", "-o", "out.npy"]
     for arguments in (["worker", "cpu0", name], ["enqueue", *job, "--queues", f"cpu0,{name}"]):
         assert f"queue {name!r} names no device" in refused(home, 2, *arguments)
+
+
+def test_what_is_not_said_on_the_command_line_is_what_a_request_leaves_open() -> None:
+    said: dict[str, Any] = {"inputs": [Path("a.fasta")], "model": "mock:8", "output": Path("out.h5")}
+    assert request_of(**said) == EmbedRequest(**said)
+    asked = {field.name for kind in (EmbedRequest, RunOptions) for field in fields(kind)}
+    spelled = {"layer": "layers", "shards": "num_shards", "no_dedup": "dedup"}
+    assert {spelled.get(name, name) for name in SHARED} == asked - {"run"}
 
 
 @pytest.mark.parametrize("command", ["embed", "plan", "enqueue"])
