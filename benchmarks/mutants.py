@@ -155,14 +155,14 @@ MUTANTS = (
     ),
     Mutant(
         "results are held against their digest",
-        "queue_app/export.py",
+        "queue_app/content.py",
         "if not path.is_file() or file_digest(path) != record.digest:",
         "if not path.is_file():",
         "test_queue_app_export.py",
     ),
     Mutant(
         "records read = embedded + quarantined",
-        "queue_app/export.py",
+        "queue_app/content.py",
         "if record.num_embedded + len(record.quarantine) != shard.num_records:",
         "if False:",
         "test_queue_app_export.py",

@@ -8,13 +8,14 @@ import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Unpack
 
 from queue_app import local_run, producer
 from queue_app.api_options import Options, Paths, Sequences, input_files, request_of
 from queue_app.background import BackgroundRun
 from queue_app.broker import connected, own_broker
-from queue_app.devices import choose_queues, cpu_threads
+from queue_app.devices import check_queues, choose_queues, cpu_threads
 from queue_app.export import check_output
 from queue_app.handle import JobHandle
 from queue_app.request import EmbedRequest
@@ -29,7 +30,7 @@ def embed(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
     sequences: Sequences | None = None,
-    device: str = "auto",
+    device: str | int = "auto",
     workers: int | None = None,
     broker_url: str | None = None,
     progress: bool = False,
@@ -45,7 +46,7 @@ def embed(
         model: a directory with config.json and *.safetensors, a hub id, or mock:DIM.
         output: out.h5, out.npy, out.parquet, out.arrow, or a directory.
         sequences: instead of files, id -> sequence, or sequences alone, whose ids are "0", "1", …
-        device: auto, cpu, or GPU numbers such as "0,1".
+        device: auto, cpu, or GPU numbers such as 0 or "0,1".
         workers: on the CPU; default: by the model's size.
         broker_url: a server of your own; default: HOLDFAST_BROKER_URL, else one is started.
         progress: shows on standard error how far it is.
@@ -56,6 +57,7 @@ def embed(
     Raises:
         UsageError: an input, model or option cannot be used; nothing is left behind.
         JobChanged: the output belongs to a job with other inputs, model or options.
+        JobBusy: another process works on it.
         JobFailed: shards were given up; what is done stays.
         DiskFull: no room; what is done stays.
         KeyboardInterrupt: on Ctrl-C, when the workers have committed what they had.
@@ -72,7 +74,7 @@ def start(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
     sequences: Sequences | None = None,
-    device: str = "auto",
+    device: str | int = "auto",
     workers: int | None = None,
     broker_url: str | None = None,
     progress: bool = False,
@@ -95,18 +97,26 @@ async def embed_async(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
     sequences: Sequences | None = None,
-    device: str = "auto",
+    device: str | int = "auto",
     workers: int | None = None,
     broker_url: str | None = None,
     progress: bool = False,
     **options: Unpack[Options],
 ) -> JobHandle:
     """`embed`, without holding up the event loop. Cancelled, it stops the run as Ctrl-C would."""
-    arguments = {"sequences": sequences, "device": device, "workers": workers, "broker_url": broker_url}
-    call = asyncio.to_thread(
-        start, inputs, model=model, output=output, progress=progress, **arguments, **options  # type: ignore[arg-type]
-    )  # fmt: skip
-    starting = asyncio.ensure_future(call)
+    begin = partial(
+        start,
+        inputs,
+        model=model,
+        output=output,
+        sequences=sequences,
+        device=device,
+        workers=workers,
+        broker_url=broker_url,
+        progress=progress,
+        **options,
+    )
+    starting = asyncio.ensure_future(asyncio.to_thread(begin))
     try:
         job = await asyncio.shield(starting)
         await job.wait_async()
@@ -158,6 +168,7 @@ def _submit(
     request: EmbedRequest, broker_url: str | None, queues: Sequence[str] | None, threads: int | None
 ) -> JobHandle:
     check_output(request.output)
+    check_queues(queues or ())
     url, client = connected(broker_url)
     names = queues or every_live_queue(client)
     prepared = producer.submit(
@@ -173,7 +184,7 @@ class _LocalJob:
     inputs: Paths | None
     sequences: Sequences | None
     request: EmbedRequest
-    device: str
+    device: str | int
     workers: int | None
     broker_url: str | None
 
@@ -182,7 +193,7 @@ class _LocalJob:
         with input_files(self.inputs, self.sequences) as files:
             request = replace(self.request, inputs=files)
             cpu_workers = local_run.cpu_workers(request)
-            queues = choose_queues(self.device, self.workers, config, cpu_workers=cpu_workers)
+            queues = choose_queues(str(self.device), self.workers, config, cpu_workers=cpu_workers)
             local_run.embed(
                 request,
                 queues=queues,

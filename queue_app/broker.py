@@ -54,7 +54,8 @@ def check(server: redis.Redis, url: str) -> None:
     except redis.RedisError as error:
         raise BrokerUnreachable(
             f"{without_password(url)}: no server answers ({error}); "
-            "start one, or leave out --broker to use the embedded server"
+            "start one, or name another by --broker or HOLDFAST_BROKER_URL; "
+            "holdfast embed, where neither names one, starts its own"
         ) from None
 
 

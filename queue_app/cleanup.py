@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from queue_app.content import content_lock
 from queue_app.done import finished_shards
 from queue_app.errors import UsageError
 from queue_app.job import JobDir
@@ -24,7 +25,7 @@ def clean(job_dir: JobDir) -> int:
         UsageError: the job is not finished, or its output is not there: its work is still needed.
         JobBusy: a process works on it.
     """
-    with FileLock(job_dir.path / "lock"):
+    with FileLock(job_dir.path / "lock"), content_lock(job_dir):
         job = job_dir.load()
         output = Path(job.output)
         left = len(job.shards) - len(finished_shards(job, job_dir))

@@ -5,7 +5,7 @@ Everything heavy is imported inside the commands: `holdfast --help` must be ther
 
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,11 +21,14 @@ from queue_app.cli_output import (
     say,
     watched,
 )
+from queue_app.cli_request import takes_request
 from queue_app.errors import HoldfastError
+
+if TYPE_CHECKING:
+    from queue_app.request import EmbedRequest
 
 app = typer.Typer(
     name="holdfast",
-    help="Crash-safe batch embedding inference. A job that was killed goes on where it was: run it again.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -33,41 +36,27 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def holdfast(version: options.Version = False) -> None:
+    """Crash-safe batch embedding inference. A job that was killed goes on where it was: run it again."""
+
+
 @app.command()
+@takes_request
 def embed(
-    inputs: options.Inputs,
-    model: options.Model,
-    output: options.Output,
-    job_dir: options.JobDir = None,
-    keep_checkpoints: options.KeepCheckpoints = False,
+    request: "EmbedRequest",
     device: options.Device = "auto",
-    workers: Annotated[int | None, typer.Option(min=1, help="CPU workers. Default: by model size.")] = None,
-    pool: options.Pool = None,
-    layer: options.Layer = "-1",
-    dtype: options.Dtype = "auto",
-    store_dtype: options.StoreDtype = "float32",
-    toks_per_batch: options.ToksPerBatch = None,
-    max_length: options.MaxLength = None,
-    long: options.Long = "window",
-    shards: options.Shards = None,
-    no_dedup: options.NoDedup = False,
-    reuse: options.Reuse = None,
-    commit_seconds: options.CommitSeconds = 2.0,
-    commit_sequences: options.CommitSequences = 10_000,
-    h5_layout: options.H5Layout = "flat",
-    overwrite: options.Overwrite = False,
-    input_format: options.InputFormat = None,
-    id_column: options.IdColumn = None,
-    sequence_column: options.SequenceColumn = None,
-    alphabet: options.Alphabet = "auto",
+    workers: options.Workers = None,
     broker: options.Broker = None,
     metrics_port: options.MetricsPort = None,
     metrics_address: options.MetricsAddress = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Embed the inputs on this machine: server, workers, progress, output. Run again to resume."""
-    request = options.request_of(locals())
+    """Embed the inputs on this machine. Run again to resume.
+
+    Starts a server and a worker per device, shows how far it is, and writes the output.
+    """
     from queue_app.devices import choose_queues, cpu_threads
     from queue_app.local_run import cpu_workers
     from queue_app.local_run import embed as run_embed
@@ -91,50 +80,22 @@ app.command()(plan)
 
 
 @app.command()
+@takes_request
 def enqueue(
-    inputs: options.Inputs,
-    model: options.Model,
-    output: options.Output,
-    job_dir: options.JobDir = None,
-    keep_checkpoints: options.KeepCheckpoints = False,
+    request: "EmbedRequest",
     queues: Annotated[str | None, typer.Option(help="gpu0,gpu1,… Default: those of live workers.")] = None,
-    pool: options.Pool = None,
-    layer: options.Layer = "-1",
-    dtype: options.Dtype = "auto",
-    store_dtype: options.StoreDtype = "float32",
-    toks_per_batch: options.ToksPerBatch = None,
-    max_length: options.MaxLength = None,
-    long: options.Long = "window",
-    shards: options.Shards = None,
-    no_dedup: options.NoDedup = False,
-    reuse: options.Reuse = None,
-    commit_seconds: options.CommitSeconds = 2.0,
-    commit_sequences: options.CommitSequences = 10_000,
-    h5_layout: options.H5Layout = "flat",
-    overwrite: options.Overwrite = False,
-    input_format: options.InputFormat = None,
-    id_column: options.IdColumn = None,
-    sequence_column: options.SequenceColumn = None,
-    alphabet: options.Alphabet = "auto",
     broker: options.Broker = None,
     as_json: options.Json = False,
 ) -> None:
-    """Submit a job to the workers of a running server, print its id and return."""
-    from queue_app.devices import cpu_threads
-    from queue_app.export import check_output
-    from queue_app.producer import submit
+    """Hand a job to the workers of a running server. Prints its id and returns."""
+    from queue_app.api import submit
 
-    request = options.request_of(locals())
-    check_output(output)
-    url, client = options.connected(broker)
-    names = queues.split(",") if queues else options.live_queues(client)
-    prepared = submit(request, broker_url=url, queues=names, threads=cpu_threads(len(names)))
+    job = submit(request, broker_url=broker, queues=queues.split(",") if queues is not None else None)
     if as_json:
-        job_dir = prepared.job_dir.path
-        print_json({"job": prepared.job.job_id, "created": prepared.created, "job_dir": str(job_dir)})
+        print_json({"job": job.id, "created": job.created, "job_dir": str(job.job_dir.path)})
         return
-    print(prepared.job.job_id)
-    say("submitted" if prepared.created else "this job was submitted before; it goes on")
+    print(job.id)
+    say("submitted" if job.created else "this job was submitted before; it goes on")
 
 
 @app.command()
@@ -144,11 +105,14 @@ def worker(
     metrics_port: options.MetricsPort = None,
     metrics_address: options.MetricsAddress = None,
 ) -> None:
-    """Start one worker per device; the same as celery -A queue_app worker -Q gpu0."""
+    """Start one worker per device. The same as celery -A queue_app worker -Q gpu0."""
+    from queue_app.broker import connected
     from queue_app.coordinator import run_workers
+    from queue_app.devices import check_queues
 
+    check_queues(queues)
     config = options.config_with_metrics(metrics_port, metrics_address)
-    url, _ = options.connected(broker)
+    url, _ = connected(broker)
     run_workers(queues, url, config)
 
 
@@ -182,14 +146,14 @@ def status(
 def resume(
     job_dir: options.JobDirArgument,
     device: options.Device = "auto",
-    workers: Annotated[int | None, typer.Option(min=1, help="CPU workers.")] = None,
+    workers: options.Workers = None,
     broker: options.Broker = None,
     metrics_port: options.MetricsPort = None,
     metrics_address: options.MetricsAddress = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Go on with a job from its directory alone: as embed does, without reading the inputs again."""
+    """Go on with a job from its directory alone. As embed does, without reading the inputs again."""
     from queue_app.devices import choose_queues, cpu_workers_of
     from queue_app.local_run import resume as run_resume
     from queue_app.lookup import job_directory
@@ -244,7 +208,10 @@ def dashboard(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: 8765, or a free one.")] = None,
     metadata: options.Metadata = None,
 ) -> None:
-    """Serve a page that shows jobs at work, can pause, unpause and cancel them, and maps their embeddings."""
+    """Serve a page that shows jobs at work and maps their vectors.
+
+    From it jobs can be paused, unpaused and cancelled.
+    """
     from queue_app.dashboard import require_extra
 
     require_extra()
@@ -284,10 +251,13 @@ def quarantine(
     entries = retry_quarantine(directory) if retry else list_quarantine(directory)
     if as_json:
         print_json([asdict(entry) for entry in entries])
-    for entry in () if as_json else entries:
+        return
+    for entry in entries:
         print(f"{entry.ordinal}\t{entry.id}\t{entry.length}\t{entry.reason}")
-    if retry:
+    if retry and entries:
         say(f"{len(entries)} to be tried again: run the same command, or holdfast resume {directory.path}")
+    elif not entries:
+        say("no record can be tried again as it stands" if retry else "no record was set aside")
 
 
 @app.command()
@@ -297,7 +267,7 @@ def export(
     h5_layout: options.H5Layout = "flat",
     as_json: options.Json = False,
 ) -> None:
-    """Write a finished job's vectors to another output, in any format."""
+    """Write a finished job's vectors to another output. In any format, without computing again."""
     from queue_app.export import check_output
     from queue_app.export import export as run_export
     from queue_app.lookup import job_directory
@@ -309,7 +279,7 @@ def export(
 
 @app.command()
 def clean(job_dir: options.JobDirArgument) -> None:
-    """Remove what a finished job no longer needs: shards, checkpoints, server data, logs."""
+    """Remove what a finished job no longer needs. Shards, checkpoints, arrays, server data, logs."""
     from queue_app.cleanup import clean as run_clean
     from queue_app.lookup import job_directory
 

@@ -8,13 +8,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from queue_app import cli_options as options
 from queue_app.cli_output import print_json, say
+from queue_app.cli_request import output_by_default, takes_request
 from queue_app.errors import HoldfastError
+
+if TYPE_CHECKING:
+    from queue_app.request import EmbedRequest
 
 PlannedOutput = Annotated[
     Path, typer.Option("--output", "-o", help="As of embed; where there must be room.", show_default=True)
@@ -27,32 +31,12 @@ GpuHourCost = Annotated[
 ]
 
 
+@output_by_default(PlannedOutput, Path("embeddings.h5"))
+@takes_request
 def plan(
-    inputs: options.Inputs,
-    model: options.Model,
-    output: PlannedOutput = Path("embeddings.h5"),
-    job_dir: options.JobDir = None,
-    keep_checkpoints: options.KeepCheckpoints = False,
+    request: "EmbedRequest",
     device: options.Device = "auto",
-    workers: Annotated[int | None, typer.Option(min=1, help="CPU workers. Default: by model size.")] = None,
-    pool: options.Pool = None,
-    layer: options.Layer = "-1",
-    dtype: options.Dtype = "auto",
-    store_dtype: options.StoreDtype = "float32",
-    toks_per_batch: options.ToksPerBatch = None,
-    max_length: options.MaxLength = None,
-    long: options.Long = "window",
-    shards: options.Shards = None,
-    no_dedup: options.NoDedup = False,
-    reuse: options.Reuse = None,
-    commit_seconds: options.CommitSeconds = 2.0,
-    commit_sequences: options.CommitSequences = 10_000,
-    h5_layout: options.H5Layout = "flat",
-    overwrite: options.Overwrite = False,
-    input_format: options.InputFormat = None,
-    id_column: options.IdColumn = None,
-    sequence_column: options.SequenceColumn = None,
-    alphabet: options.Alphabet = "auto",
+    workers: options.Workers = None,
     broker: options.Broker = None,
     metrics_port: options.MetricsPort = None,
     metrics_address: options.MetricsAddress = None,
@@ -61,8 +45,7 @@ def plan(
     seconds: Seconds = 20.0,
     gpu_hour_cost: GpuHourCost = None,
 ) -> None:
-    """What embed would do with the same options: records, disk, time. Nothing is written."""
-    request = options.request_of(locals())
+    """What embed would do: records, disk, time. Nothing is written."""
     from queue_app.devices import choose_queues, cpu_threads
     from queue_app.local_run import cpu_workers
     from queue_app.plan import make_plan
@@ -90,7 +73,10 @@ def doctor(
     broker: options.Broker = None,
     as_json: options.Json = False,
 ) -> None:
-    """What is missing on this machine, and how to mend it: devices, server, disk, limits, versions."""
+    """What is missing on this machine, and how to mend it.
+
+    Looks at devices, server, disk, limits and versions.
+    """
     from queue_app.doctor import examine
     from queue_app.findings import describe_findings, findings_as_json, is_well
     from queue_app.settings import runtime_config

@@ -5,16 +5,25 @@ As cli.py, this is imported for every `holdfast --help`: everything heavy is imp
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    import redis
-
-    from queue_app.request import EmbedRequest
     from queue_app.settings import RuntimeConfig
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(version("holdfast"))
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+]
 Inputs = Annotated[
     list[Path],
     typer.Argument(
@@ -94,6 +103,7 @@ Alphabet = Annotated[
         "text: as it stands. auto: the model's."
     ),
 ]
+Workers = Annotated[int | None, typer.Option(min=1, help="CPU workers. Default: by model size.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, or GPU numbers such as 0,1.")]
 Broker = Annotated[
     str | None, typer.Option(help="redis://… of your own server. Default: HOLDFAST_BROKER_URL.")
@@ -137,41 +147,6 @@ def _with_dashes(argument: str) -> str:
     return flag.replace("_", "-") + equals + value
 
 
-def request_of(options: dict[str, Any]) -> "EmbedRequest":
-    """What `embed` or `enqueue` was called with."""
-    from queue_app.job import RunOptions
-    from queue_app.readouts import parse_layers, parse_pool
-    from queue_app.request import EmbedRequest
-
-    return EmbedRequest(
-        inputs=options["inputs"],
-        model=options["model"],
-        output=options["output"],
-        job_dir=options["job_dir"],
-        pool=options["pool"] and parse_pool(options["pool"]),
-        layers=parse_layers(options["layer"]),
-        dtype=options["dtype"],
-        store_dtype=options["store_dtype"],
-        alphabet=options["alphabet"],
-        long=options["long"],
-        max_length=options["max_length"],
-        toks_per_batch=options["toks_per_batch"],
-        num_shards=options["shards"],
-        dedup=not options["no_dedup"],
-        reuse=options["reuse"],
-        input_format=options["input_format"],
-        id_column=options["id_column"],
-        sequence_column=options["sequence_column"],
-        run=RunOptions(
-            commit_seconds=options["commit_seconds"],
-            commit_sequences=options["commit_sequences"],
-            keep_checkpoints=options["keep_checkpoints"],
-            h5_layout=options["h5_layout"],
-        ),
-        overwrite=options["overwrite"],
-    )
-
-
 def config_with_metrics(port: int | None, address: str | None) -> "RuntimeConfig":
     """The settings; what the command says of metrics comes before the environment."""
     from queue_app.settings import runtime_config
@@ -187,17 +162,3 @@ def named_broker(broker: str | None) -> str | None:
     from queue_app.broker import own_broker
 
     return own_broker(broker)
-
-
-def connected(broker: str | None) -> "tuple[str, redis.Redis]":
-    """The server that must be there: --broker, HOLDFAST_BROKER_URL, or the usual address."""
-    from queue_app import broker as server
-
-    return server.connected(broker)
-
-
-def live_queues(client: "redis.Redis") -> list[str]:
-    """The queues of all live workers. Raises UsageError where there are none."""
-    from queue_app.routing import every_live_queue
-
-    return every_live_queue(client)

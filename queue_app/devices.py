@@ -5,6 +5,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from queue_app.errors import UsageError
@@ -13,6 +14,7 @@ from queue_app.settings import RuntimeConfig
 SMALL_MODEL = 100_000_000
 """In parameters."""
 CPU_WORKERS_MOST = 16
+QUEUE_NAME = re.compile(r"(gpu|cpu)(\d+)")
 NATIVE = {
     "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
     "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
@@ -30,6 +32,13 @@ def count_gpus(config: RuntimeConfig) -> int:
     return sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in Path("/dev").glob("nvidia*"))
 
 
+def check_queues(queues: Iterable[str]) -> None:
+    """Raises UsageError for a queue whose name says no device."""
+    for queue in queues:
+        if not QUEUE_NAME.fullmatch(queue):
+            raise UsageError(f"queue {queue!r} names no device: write gpu0, gpu1, … or cpu0, …")
+
+
 def choose_queues(
     device: str, num_workers: int | None, config: RuntimeConfig, *, cpu_workers: int
 ) -> list[str]:
@@ -37,9 +46,11 @@ def choose_queues(
     a number was asked for.
 
     Raises:
-        UsageError: the device is not one of these, or `--workers` was given for GPUs.
+        UsageError: the device is none of these or is not there; `--workers` was given for GPUs, or is 0.
     """
-    gpus = range(count_gpus(config)) if device == "auto" else _numbers(device)
+    gpus = _gpus(device, config)
+    if num_workers is not None and num_workers < 1:
+        raise UsageError(f"--workers {num_workers}: one at least")
     if not gpus:
         return [f"cpu{index}" for index in range(num_workers or cpu_workers)]
     if num_workers is not None and num_workers != len(gpus):
@@ -47,13 +58,21 @@ def choose_queues(
     return [f"gpu{index}" for index in gpus]
 
 
-def _numbers(device: str) -> list[int]:
+def _gpus(device: str, config: RuntimeConfig) -> Sequence[int]:
     if device == "cpu":
         return []
-    try:
-        return sorted({int(part) for part in device.split(",")})
-    except ValueError:
-        raise UsageError(f"--device {device}: write auto, cpu, or device numbers such as 0,1") from None
+    num_gpus = count_gpus(config)
+    if device == "auto":
+        return range(num_gpus)
+    if not re.fullmatch(r"\d+(,\d+)*", device):
+        raise UsageError(f"--device {device}: write auto, cpu, or device numbers such as 0,1")
+    numbers = sorted({int(number) for number in device.split(",")})
+    if numbers[-1] >= num_gpus:
+        raise UsageError(
+            f"--device {device}: no GPU {numbers[-1]} among the {num_gpus} of this host; "
+            "--device cpu does without"
+        )
+    return numbers
 
 
 def is_emulated(dtype: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

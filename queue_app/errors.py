@@ -41,6 +41,10 @@ class JobFailed(HoldfastError):
     """Raised when shards were given up after the attempt limit."""
 
 
+class JobBusy(HoldfastError):
+    """Raised when another process holds the job directory."""
+
+
 class DiskFull(HoldfastError):
     """Raised when there is no room for what must be written next."""
 

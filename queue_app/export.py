@@ -1,8 +1,4 @@
-"""Export: the published shard results become one output, in input order.
-
-Only the files that done records name are read, each against its digest; and before anything is renamed
-into place, records read = records embedded + records quarantined must hold.
-"""
+"""Export: a finished job's content becomes one output, with what is told of it beside it."""
 
 import json
 import os
@@ -12,23 +8,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from checkpoint.records import DoneRecord, QuarantineEntry
+from checkpoint.records import QuarantineEntry
 from queue_app.card import RunCard, make_card
 from queue_app.card_text import card_markdown
-from queue_app.content import ContentDigest
-from queue_app.done import read_done
+from queue_app.content import Content, content_lock
 from queue_app.durable import file_digest, room_for, write_durably
-from queue_app.errors import Damage, HoldfastError, UsageError
-from queue_app.job import H5Layout, Job, JobDir, Shard
-from queue_app.lock import FileLock
-from queue_app.merge import in_input_order
+from queue_app.errors import UsageError
+from queue_app.job import H5Layout, Job, JobDir
 from queue_app.outputs import (
     card_paths,
     check_format,
@@ -40,9 +30,8 @@ from queue_app.outputs import (
     one_line,
     output_format,
 )
-from queue_app.readouts import column_names, is_ragged
-from queue_app.record_sequences import RecordSequences, iter_sequences, require_sequences
-from queue_app.writers import OUTPUTS, Results
+from queue_app.record_sequences import require_sequences
+from queue_app.writers import OUTPUTS
 
 VERSIONS_OF = ("holdfast", "torch", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 
@@ -102,16 +91,11 @@ def export(job: Job, job_dir: JobDir, output: Path, *, h5_layout: H5Layout | Non
     if needs_sequences(output, layout):
         require_sequences(job, job_dir)
     started = time.monotonic()
-    lock = FileLock(job_dir.path / "export.lock")
-    lock.acquire(wait=True)
-    try:
-        done = _done_records(job, job_dir)
-        content = _Content(job, job_dir, done, layout)
+    with content_lock(job_dir):
+        content = Content(job, job_dir, layout)
         with room_for(output):
             OUTPUTS[output_format(output)](output, content)
-            card = _write_companions(job, job_dir, output, content, done)
-    finally:
-        lock.release()
+            card = _write_companions(job, job_dir, output, content)
     quarantined = job.counts.num_records - content.num_rows
     seconds = time.monotonic() - started
     return ExportReport(
@@ -119,88 +103,9 @@ def export(job: Job, job_dir: JobDir, output: Path, *, h5_layout: H5Layout | Non
     )
 
 
-def _done_records(job: Job, job_dir: JobDir) -> list[DoneRecord]:
-    """Every shard's done record, checked for completeness, its file for its digest."""
-    found = [read_done(job_dir, shard.index) for shard in job.shards]
-    missing = [shard.index for shard, record in zip(job.shards, found, strict=True) if record is None]
-    if missing:
-        raise HoldfastError(
-            f"{len(missing)} of {len(found)} shards are not done; holdfast resume {job_dir.path} goes on"
-        )
-    records = [record for record in found if record is not None]
-    for shard, record in zip(job.shards, records, strict=True):
-        _check(job_dir, shard, record)
-    total = sum(record.num_embedded + len(record.quarantine) for record in records)
-    if total != job.counts.num_records:
-        raise Damage(f"{job_dir.path}: {total} records accounted for, {job.counts.num_records} were read")
-    return records
-
-
-def _check(job_dir: JobDir, shard: Shard, record: DoneRecord) -> None:
-    path = job_dir.results / record.file
-    if not path.is_file() or file_digest(path) != record.digest:
-        raise Damage(
-            f"shard {shard.index}: {path} is missing or damaged; "
-            f"holdfast resume {job_dir.path} computes it again"
-        )
-    if record.num_embedded + len(record.quarantine) != shard.num_records:
-        raise Damage(
-            f"shard {shard.index}: {record.num_embedded} embedded + {len(record.quarantine)} quarantined, "
-            f"of {shard.num_records} records"
-        )
-
-
-class _Content:
-    """The rows of all shards, streamed; counted and digested as they pass. Implements `Results`."""
-
-    def __init__(self, job: Job, job_dir: JobDir, done: list[DoneRecord], h5_layout: H5Layout) -> None:
-        self.files = [job_dir.results / record.file for record in done]
-        self.num_rows = sum(record.num_embedded for record in done)
-        self.as_published = (job.twins is None and job.reuse is None) or self.num_rows == 0
-        self._rows = partial(in_input_order, job, job_dir, dict(enumerate(done)))
-        self._sequences = partial(iter_sequences, job, job_dir)
-        self.dim = job.model.dim
-        self.columns = column_names(job.options)
-        self.is_ragged = is_ragged(job.options)
-        self.dtype = job.options.store_dtype
-        self.h5_layout = h5_layout
-        self.provenance = provenance(job, self.num_rows)
-        self.digest = ""
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        content, rows = ContentDigest(self.columns, ragged=self.is_ragged), 0
-        for batch in self._rows():
-            content.update(batch)
-            rows += batch.num_rows
-            yield batch
-        if rows != self.num_rows:
-            raise Damage(f"{rows} rows in the results, {self.num_rows} were published")
-        self.digest = content.hexdigest()
-
-    def sequences(self) -> RecordSequences:
-        return self._sequences()
-
-
-def provenance(job: Job, num_embedded: int) -> dict[str, str]:
-    """What is the same in every run of the job, as strings: it stands inside the output."""
-    return {
-        "model_name": job.model.name,
-        "model_digest": job.model.digest,
-        "job_digest": job.digest,
-        "inputs": json.dumps([{"name": file.name, "digest": file.digest} for file in job.inputs]),
-        "options": json.dumps(asdict(job.options), sort_keys=True),
-        "num_records": str(job.counts.num_records),
-        "num_embedded": str(num_embedded),
-        "num_quarantined": str(job.counts.num_records - num_embedded),
-        "num_reused": str(job.reuse.num_vectors if job.reuse else 0),
-    }
-
-
-def _write_companions(
-    job: Job, job_dir: JobDir, output: Path, content: Results, done: list[DoneRecord]
-) -> RunCard:
+def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content) -> RunCard:
     """quarantine.tsv and the run card, then meta.json: its being there says that everything else is."""
-    quarantine = sorted((entry for record in done for entry in record.quarantine), key=lambda e: e.ordinal)
+    quarantine = sorted(content.quarantine, key=lambda entry: entry.ordinal)
     listed = output.with_name(output.name + ".quarantine.tsv")
     if quarantine:
         write_durably(listed, "".join(_tsv_lines(quarantine)).encode())
@@ -243,7 +148,7 @@ def output_damage(job: Job) -> list[str]:
     return [f"output {path} is not what was written; run the same embed command again" for path in damaged]
 
 
-def _meta(job: Job, output: Path, content: Results) -> dict[str, Any]:
+def _meta(job: Job, output: Path, content: Content) -> dict[str, Any]:
     return {
         "job": job.job_id,
         "content_digest": content.digest,

@@ -7,6 +7,7 @@ number of processes, say the same.
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 from queue_app import control
 from queue_app.background import BackgroundRun
@@ -63,6 +64,10 @@ class JobHandle:
                 raise
         status = manifest_of(str(job), broker_url)[0].job_status()
         return cls(JobDir(Path(status.job_dir if status else "")), broker_url=broker_url, name=str(job))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """To another process goes where the job is; a run that `start` began here stays here."""
+        return {**self.__dict__, "_run": None}
 
     def __repr__(self) -> str:
         return f"Job({self._name!r})"
@@ -128,7 +133,8 @@ class JobHandle:
 
         Raises:
             Damage: a result is not the one that was published.
-            DiskFull: the output is no .npy, and there is no room for an array beside it.
+            DiskFull: the output is no .npy, and there is no room for an array in the job directory.
+            PermissionError: likewise, and the job directory cannot be written.
             HoldfastError: as `wait`.
         """
         self.wait(timeout)

@@ -11,69 +11,69 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
+from queue_app.content import Content
 from queue_app.hdf5_file import OutputFile, new_file
 from queue_app.hdf5_records import write_records
 from queue_app.results import EMBEDDING, as_matrix, num_vectors
-from queue_app.writers import Results
 
 CHUNK_BYTES = 1 << 20
 RAGGED_CHUNK_BYTES = 1 << 17
 """How many vectors there will be is not known then, and the last chunk takes all its room."""
 
 
-def write_h5(path: Path, results: Results) -> None:
+def write_h5(path: Path, content: Content) -> None:
     """Write the file, and close it. Raises OSError."""
     with new_file(path) as (file, output):
-        file.attrs.update(results.provenance)
-        if results.h5_layout == "flat":
-            _write_flat(file, output, results)
+        file.attrs.update(content.provenance)
+        if content.h5_layout == "flat":
+            _write_flat(file, output, content)
         else:
-            write_records(file, output, results)
+            write_records(file, output, content)
 
 
-def _write_flat(file: h5py.File, output: OutputFile, results: Results) -> None:
+def _write_flat(file: h5py.File, output: OutputFile, content: Content) -> None:
     """`ids` (UTF-8) and `embeddings` [N, dim], or `embeddings_mean`, `embeddings_cls`, … with several.
 
     Ragged, `embeddings` is [vectors, dim], and record i has those from `offsets[i]` to `offsets[i + 1]`.
     """
-    ids = file.create_dataset("ids", (results.num_rows,), h5py.string_dtype(), track_times=False)
+    ids = file.create_dataset("ids", (content.num_rows,), h5py.string_dtype(), track_times=False)
     datasets = {
-        name: _vectors(file, name.replace(EMBEDDING, "embeddings", 1), results) for name in results.columns
+        name: _vectors(file, name.replace(EMBEDDING, "embeddings", 1), content) for name in content.columns
     }
-    offsets = np.zeros(results.num_rows + 1, np.uint64)
-    for start, batch in _placed(results):
+    offsets = np.zeros(content.num_rows + 1, np.uint64)
+    for start, batch in _placed(content):
         end = start + batch.num_rows
         ids[start:end] = batch.column("id").to_pylist()
-        counts = _counts(batch, results)
+        counts = _counts(batch, content)
         offsets[start + 1 : end + 1] = offsets[start] + np.cumsum(counts, dtype=np.uint64)
         for name, dataset in datasets.items():
             dataset.resize(int(offsets[end]), axis=0)
             dataset[int(offsets[start]) :] = as_matrix(batch.column(name))
         output.raise_failure()
-    if results.is_ragged:
+    if content.is_ragged:
         file.create_dataset("offsets", data=offsets, track_times=False)
 
 
-def _vectors(file: h5py.File, name: str, results: Results) -> Any:
+def _vectors(file: h5py.File, name: str, content: Content) -> Any:
     """An empty dataset [0, dim] that grows."""
-    row_bytes = results.dim * np.dtype(results.dtype).itemsize
-    rows = RAGGED_CHUNK_BYTES // row_bytes if results.is_ragged else CHUNK_BYTES // row_bytes
-    most = rows if results.is_ragged else min(rows, results.num_rows)
-    chunks = (max(1, most), results.dim)
+    row_bytes = content.dim * np.dtype(content.dtype).itemsize
+    rows = RAGGED_CHUNK_BYTES // row_bytes if content.is_ragged else CHUNK_BYTES // row_bytes
+    most = rows if content.is_ragged else min(rows, content.num_rows)
+    chunks = (max(1, most), content.dim)
     return file.create_dataset(
-        name, (0, results.dim), results.dtype, maxshape=(None, results.dim), chunks=chunks, track_times=False
+        name, (0, content.dim), content.dtype, maxshape=(None, content.dim), chunks=chunks, track_times=False
     )
 
 
-def _counts(batch: pa.RecordBatch, results: Results) -> np.ndarray[Any, Any]:
-    if results.is_ragged:
-        return num_vectors(batch.column(results.columns[0]))
+def _counts(batch: pa.RecordBatch, content: Content) -> np.ndarray[Any, Any]:
+    if content.is_ragged:
+        return num_vectors(batch.column(content.columns[0]))
     return np.ones(batch.num_rows, np.int64)
 
 
-def _placed(results: Results) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _placed(content: Content) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Every batch with the row where it begins."""
     start = 0
-    for batch in results.batches():
+    for batch in content.batches():
         yield start, batch
         start += batch.num_rows

@@ -17,20 +17,20 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
+from queue_app.content import Content
 from queue_app.errors import Damage
 from queue_app.hdf5_file import OutputFile
 from queue_app.job import H5Layout
 from queue_app.results import Vectors, as_matrix, num_vectors
-from queue_app.writers import Results
 
 Naming = Callable[[int, str], str | None]
 """From ordinal and id to the name of a dataset; None where another record has it already."""
 
 
-def write_records(file: h5py.File, output: OutputFile, results: Results) -> None:
+def write_records(file: h5py.File, output: OutputFile, content: Content) -> None:
     """A dataset for each record, in the order of the input: [dim], or [tokens, dim] where they are ragged."""
-    name_of = _NAMINGS[results.h5_layout](file, results)
-    for ordinal, record_id, vectors in _rows(results):
+    name_of = _NAMINGS[content.h5_layout](file, content)
+    for ordinal, record_id, vectors in _rows(content):
         name = name_of(ordinal, record_id)
         if name is not None:
             dataset = file.create_dataset(name, data=vectors, track_times=False)
@@ -38,25 +38,25 @@ def write_records(file: h5py.File, output: OutputFile, results: Results) -> None
             output.raise_failure()
 
 
-def _rows(results: Results) -> Iterator[tuple[int, str, Vectors]]:
-    (column,) = results.columns
-    for batch in results.batches():
+def _rows(content: Content) -> Iterator[tuple[int, str, Vectors]]:
+    (column,) = content.columns
+    for batch in content.batches():
         ordinals, ids = batch.column("ordinal").to_pylist(), batch.column("id").to_pylist()
-        yield from zip(ordinals, ids, _vectors(batch.column(column), results), strict=True)
+        yield from zip(ordinals, ids, _vectors(batch.column(column), content), strict=True)
 
 
-def _vectors(column: pa.Array, results: Results) -> list[Vectors]:
+def _vectors(column: pa.Array, content: Content) -> list[Vectors]:
     """[dim] of each row, or [tokens, dim] of a ragged one."""
     vectors: Any = as_matrix(column)
-    return np.split(vectors, np.cumsum(num_vectors(column))[:-1]) if results.is_ragged else list(vectors)
+    return np.split(vectors, np.cumsum(num_vectors(column))[:-1]) if content.is_ragged else list(vectors)
 
 
-def _by_ordinal(file: h5py.File, results: Results) -> Naming:
+def _by_ordinal(file: h5py.File, content: Content) -> Naming:
     """Never taken twice, and no id has to be fit for a name."""
     return lambda ordinal, _: str(ordinal)
 
 
-def _by_id(file: h5py.File, results: Results) -> Naming:
+def _by_id(file: h5py.File, content: Content) -> Naming:
     """The id with `_` for each `/`, which would make a group of what stands before it.
 
     A name that is empty, `.` or taken gets the record's ordinal behind it: `P12345#600`.
@@ -71,9 +71,9 @@ def _by_id(file: h5py.File, results: Results) -> Naming:
     return name
 
 
-def _by_hash(file: h5py.File, results: Results) -> Naming:
+def _by_hash(file: h5py.File, content: Content) -> Naming:
     """As biotrainer hashes it. Identical sequences share one dataset, of the first of them that has a row."""
-    sequences = results.sequences()
+    sequences = content.sequences()
 
     def name(ordinal: int, record_id: str) -> str | None:
         for place, sequence in sequences:
@@ -91,7 +91,7 @@ def sequence_hash(sequence: str) -> str:
     return hashlib.sha256(f"{sequence}_{len(sequence)}".encode()).hexdigest()
 
 
-_NAMINGS: Mapping[H5Layout, Callable[[h5py.File, Results], Naming]] = {
+_NAMINGS: Mapping[H5Layout, Callable[[h5py.File, Content], Naming]] = {
     "per-sequence": _by_ordinal,
     "per-id": _by_id,
     "per-hash": _by_hash,

@@ -277,7 +277,7 @@ class JobDir:
                     f"{self.path}: planned by another version of Holdfast; run that one, or use --overwrite"
                 )
             return _JOB.validate_json(content)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise JobNotFound(f"{self.path}: no job here (no job.json)") from None
         except ValidationError as error:
             raise Damage(f"{self.job_json}: not a readable job: {error.errors()[0]['msg']}") from None

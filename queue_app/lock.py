@@ -9,12 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 from checkpoint.files import make_directory
-from queue_app.errors import HoldfastError
+from queue_app.errors import JobBusy, UsageError
 from queue_app.job import JobDir
-
-
-class JobBusy(HoldfastError):
-    """Raised when another process holds the job directory."""
 
 
 class FileLock:
@@ -68,8 +64,11 @@ def job_directory(job_dir: JobDir, *, wait: bool = False) -> Iterator[None]:
     One that was made for a job that did not come to be is gone again afterwards.
 
     Raises:
+        UsageError: it is a file.
         JobBusy: another process works on it, and `wait` is false.
     """
+    if job_dir.path.is_file():
+        raise UsageError(f"{job_dir.path}: a file; a job directory is made where there is nothing yet")
     made, lock = _make_and_lock(job_dir.path, wait=wait)
     try:
         yield

@@ -8,7 +8,7 @@ import redis
 
 from queue_app import keys
 from queue_app.broker import TRANSIENT, check, connect
-from queue_app.errors import JobNotFound
+from queue_app.errors import BrokerUnreachable, JobNotFound
 from queue_app.job import JobDir
 from queue_app.manifest import CheckpointManifest
 from queue_app.monitor import Snapshot, snapshot, snapshot_of_directory
@@ -20,7 +20,7 @@ JOB_ID = re.compile("[0-9a-f]{12}-[0-9a-f]{8}")
 
 def job_directory(path: Path) -> JobDir:
     """Raises JobNotFound when neither the path nor `<path>.holdfast` holds a job."""
-    for candidate in (path, path.with_name(path.name + ".holdfast")):
+    for candidate in (path, path.parent / f"{path.name}.holdfast"):
         directory = JobDir(candidate.absolute())
         if directory.job_json.is_file():
             return directory
@@ -50,13 +50,20 @@ def manifest_of(job: str, broker: str | None) -> tuple[CheckpointManifest, str]:
     """The manifest of a job that the server knows, and the server's url.
 
     Raises:
-        BrokerUnreachable: no server answers.
+        BrokerUnreachable: no server answers, as that of a job that does not run.
         JobNotFound: it does not know the job.
     """
     directory = _as_directory(job)
     url = server_url(directory, broker)
     client = connect(url)
-    check(client, url)
+    try:
+        check(client, url)
+    except BrokerUnreachable:
+        if broker is None and directory is not None and directory.server_json.is_file():
+            raise BrokerUnreachable(
+                f"{job}: nothing to hold: the job does not run now; holdfast status tells how far it is"
+            ) from None
+        raise
     manifest = CheckpointManifest(client, directory.load().job_id if directory else job)
     if manifest.job_status() is None:
         raise JobNotFound(f"{job}: the server does not know this job")

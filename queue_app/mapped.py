@@ -13,13 +13,19 @@ import numpy.typing as npt
 import xxhash
 
 from checkpoint.records import QuarantineEntry
+from queue_app.content import Content, content_lock
 from queue_app.done import read_done
+from queue_app.durable import removed_on_failure, rename_durably, room_for
 from queue_app.errors import Damage, HoldfastError
-from queue_app.export import export
 from queue_app.job import Job, JobDir
 from queue_app.outputs import exported, ids_path, output_format
 from queue_app.quarantine import list_quarantine
+from queue_app.ragged import Ragged, open_ragged, write_ragged
+from queue_app.readouts import column_names, is_ragged
 from queue_app.results import Vectors
+from queue_app.writers import write_npy
+
+ARRAY = "embeddings.npy"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -33,8 +39,14 @@ class Result:
     """N ids as the input has them, repeated ones too; a line break inside one is a blank."""
     ordinals: npt.NDArray[np.int64]
     """[N], ascending: the place of each row's record in the input, counted from 0."""
-    embeddings: Vectors
-    """[N, dim], float32 or float16, read-only: only the rows that are looked at are read from the disk."""
+    embeddings: Vectors | Ragged
+    """[N, dim], float32 or float16, read-only: only the rows that are looked at are read from the disk.
+
+    With several pools or layers [N, columns, dim]. With `pool="none"` row i is [L_i, dim], a vector for every
+    residue or token, and [L_i, columns, dim] with several layers.
+    """
+    columns: tuple[str, ...]
+    """What the columns are, as the other outputs call them: `embedding`, or `embedding_cls`, …"""
     quarantine: tuple[QuarantineEntry, ...]
     """The records without a row: `ordinal`, `id`, `length` in characters, and `reason`."""
 
@@ -43,9 +55,10 @@ class Result:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        rows, *dims = self.embeddings.shape
-        shape = " x ".join(map(str, dims))
-        return f"Result({rows} rows of {shape} {self.embeddings.dtype}, {len(self.quarantine)} quarantined)"
+        rows = self.embeddings
+        values, length = (rows.values, ["L"]) if isinstance(rows, Ragged) else (rows, [])
+        shape = " x ".join([*length, *map(str, values.shape[1:])])
+        return f"Result({len(self)} rows of {shape} {values.dtype}, {len(self.quarantine)} quarantined)"
 
 
 def open_result(job: Job, job_dir: JobDir) -> Result:
@@ -55,19 +68,18 @@ def open_result(job: Job, job_dir: JobDir) -> Result:
         HoldfastError: shards are not done yet.
         Damage: a result is not the one that was published.
         DiskFull: no room for the array of an output that cannot be mapped.
-        UsageError: the vectors are no array: a row for every token is not one row for every record.
     """
     key = _results_key(job, job_dir)
     quarantine = tuple(list_quarantine(job_dir))
     num_rows = job.counts.num_records - len(quarantine)
     path = _own_array(job, num_rows) or _array(job, job_dir, key)
     ids = ids_path(path).read_text(encoding="utf-8").split("\n")[:-1]
-    embeddings = _map(path)
+    embeddings = open_ragged(path) if is_ragged(job.options) else _map(path)
     if not len(ids) == len(embeddings) == num_rows:
         raise Damage(f"{path}: {len(embeddings)} rows and {len(ids)} ids, {num_rows} were published")
     everything = np.arange(job.counts.num_records)
     ordinals = np.delete(everything, [entry.ordinal for entry in quarantine])
-    return Result(ids, ordinals, embeddings, quarantine)
+    return Result(ids, ordinals, embeddings, column_names(job.options), quarantine)
 
 
 def _results_key(job: Job, job_dir: JobDir) -> str:
@@ -93,15 +105,24 @@ def _own_array(job: Job, num_rows: int) -> Path | None:
 
 def _array(job: Job, job_dir: JobDir, key: str) -> Path:
     """The array in the job directory; whoever maps an older one keeps it until he lets go."""
-    path = job_dir.array / f"{key}.npy"
-    if not path.is_file():
-        shutil.rmtree(job_dir.array, ignore_errors=True)
-        job_dir.array.mkdir()
-        export(job, job_dir, path)
-    return path
+    home = job_dir.array / key
+    with content_lock(job_dir):
+        if not home.is_dir():
+            shutil.rmtree(job_dir.array, ignore_errors=True)
+            _write(Content(job, job_dir), home)
+    return home / ARRAY
+
+
+def _write(content: Content, home: Path) -> None:
+    """The array and its ids, whole or not at all."""
+    making = home.with_suffix(".making")
+    making.mkdir(parents=True)
+    write = write_ragged if content.is_ragged else write_npy
+    with room_for(home), removed_on_failure(making):
+        write(making / ARRAY, content)
+        rename_durably(making, home)
 
 
 def _map(path: Path) -> Vectors:
-    """The array on disk; one without rows has nothing that could be mapped."""
     array: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     return array

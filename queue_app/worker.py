@@ -28,9 +28,11 @@ from queue_app import keys
 from queue_app.broker import TRANSIENT, connect
 from queue_app.celery_app import EXPORT_JOB, app
 from queue_app.deliveries import LostDeliveries, Standstill
+from queue_app.devices import QUEUE_NAME
+from queue_app.errors import JobBusy
 from queue_app.job import Job, JobDir
 from queue_app.launch import die_with_parent
-from queue_app.lock import FileLock, JobBusy
+from queue_app.lock import FileLock
 from queue_app.manifest import CheckpointManifest
 from queue_app.owner import Owner
 from queue_app.ports import port_of, refusal
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-QUEUE_NAME = re.compile(r"(gpu|cpu)(\d+)")
 
 pulse = Pulse()
 """Shared with the children that are forked from here."""

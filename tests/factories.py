@@ -57,11 +57,17 @@ def make_job(*, num_shards: int, records_per_shard: int, job_id: str = "01234567
     )
 
 
-def publish(job: Job, job_dir: JobDir, *, quarantined: Collection[int] = ()) -> None:
-    """Every shard's result and done file, as workers leave them; the vector of ordinal n is all n."""
+def publish(
+    job: Job, job_dir: JobDir, *, quarantined: Collection[int] = (), num_vectors: int | None = None
+) -> None:
+    """Every shard's result and done file, as workers leave them; the vector of ordinal n is all n.
+
+    With `num_vectors` rows are ragged, and each has so many of it.
+    """
     job_dir.results.mkdir(parents=True)
     (job_dir.path / "done").mkdir()
     job_dir.write(job)
+    dtype = job.options.store_dtype
     for shard in job.shards:
         run = range(shard.first_ordinal, shard.first_ordinal + shard.num_records)
         good = np.array([ordinal for ordinal in run if ordinal not in quarantined], np.uint64)
@@ -69,7 +75,8 @@ def publish(job: Job, job_dir: JobDir, *, quarantined: Collection[int] = ()) -> 
             job_dir.result(shard.index, 1),
             ids=[f"p{ordinal}" for ordinal in good],
             ordinals=good,
-            embeddings=np.repeat(good[:, None], job.model.dim, axis=1).astype(job.options.store_dtype),
+            embeddings=np.repeat(good, num_vectors or 1)[:, None].repeat(job.model.dim, axis=1).astype(dtype),
+            offsets=None if num_vectors is None else np.arange(len(good) + 1, dtype=np.uint64) * num_vectors,
         )
         entries = [
             QuarantineEntry(each, f"p{each}", 7, "empty\tsequence") for each in run if each in quarantined

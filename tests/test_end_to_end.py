@@ -606,7 +606,8 @@ def test_a_model_that_does_not_load_fails_the_job_with_its_reason(fasta: Path, t
 def test_a_worker_without_its_device_ends_and_says_why(fasta: Path, tmp_path: Path) -> None:
     model = save_esm2(tmp_path / "esm2")
     command = ["embed", fasta, "-o", tmp_path / "out.npy", "-m", model, "--device", "0"]
-    assert "torch sees 0 CUDA devices" in holdfast(*command, expect=1).stderr
+    ended = holdfast(*command, expect=1, CUDA_VISIBLE_DEVICES="0")
+    assert "torch sees 0 CUDA devices" in ended.stderr
 
 
 def test_a_host_with_another_model_under_the_same_name_computes_nothing(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ KNOWN_OF_THE_STORE = {
     "aside": {"checkpoint.records"},
     "card": {"checkpoint.records"},
     "check_disk": {"checkpoint.filesystem"},
+    "content": {"checkpoint.records"},
     "done": {"checkpoint.records"},
     "durable": {"checkpoint.files"},
     "export": {"checkpoint.records"},

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from runs import environment, running, wait_for_progress
 import queue_app
 from queue_app import Job, Result
 from queue_app.api_options import Options, input_files
+from queue_app.background import BackgroundRun
 from queue_app.cleanup import clean
+from queue_app.content import content_lock
 from queue_app.errors import HoldfastError, JobChanged, JobFailed, JobNotFound, UsageError
 from queue_app.export import export
 from queue_app.job import JobDir, RunOptions
@@ -91,6 +94,19 @@ def test_a_job_is_opened_by_its_directory_too(finished: Path) -> None:
 def test_a_job_that_nobody_knows_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(JobNotFound, match="no job here"):
         Job.open(tmp_path / "out.h5")
+
+
+def test_a_job_goes_to_another_process_without_the_run_that_began_it(finished: Path) -> None:
+    job = Job.open(finished / "out.h5")
+    begun = Job(job.job_dir, run=BackgroundRun(lambda view: None, quiet=True))
+    again = pickle.loads(pickle.dumps(begun))
+    assert (again.id, again.wait(0).state) == (job.id, JobState.DONE)
+
+
+@pytest.mark.parametrize("job", ["", ".", "/", "nothing"])
+def test_what_is_no_job_is_not_opened(job: str) -> None:
+    with pytest.raises(JobNotFound):
+        Job.open(job)
 
 
 def test_the_twins_for_asyncio_answer_the_same(finished: Path) -> None:
@@ -229,9 +245,9 @@ def test_rows_name_their_place_in_the_input_where_records_are_missing(published:
 
 def test_the_array_is_written_once_and_anew_when_the_results_changed(published: JobDir) -> None:
     first = open_result(published.load(), published)
-    (written,) = published.array.glob("*.npy")
+    (written,) = published.array.iterdir()
     open_result(published.load(), published)
-    assert list(published.array.glob("*.npy")) == [written]
+    assert list(published.array.iterdir()) == [written]
     for path in (published.results, published.path / "done"):
         for file in path.iterdir():
             file.unlink()
@@ -257,6 +273,16 @@ def test_clean_removes_the_array_and_it_is_written_again(finished: Path) -> None
     assert len(job.result()) == 60
 
 
+def test_clean_waits_for_who_is_still_reading_the_results(published: JobDir) -> None:
+    export(published.load(), published, Path(published.load().output))
+    cleaning = threading.Thread(target=clean, args=[published])
+    with content_lock(published):
+        cleaning.start()
+        cleaning.join(0.5)
+        assert cleaning.is_alive()
+    cleaning.join()
+
+
 # ---- what may be asked for
 
 
@@ -273,6 +299,8 @@ def test_every_option_of_a_request_may_be_given_by_name() -> None:
         ({"max_length": 0}, "max_length=0: Input should be greater than or equal to 1"),
         ({"colour": "red"}, "no option 'colour'; there are: job_dir, pool, "),
         ({"device": "tpu"}, "write auto, cpu, or device numbers"),
+        ({"device": 99}, "--device 99: no GPU 99 among the"),
+        ({"workers": 0, "device": "cpu"}, "--workers 0: one at least"),
         ({"sequences": None}, "name either inputs, which are files, or sequences"),
         ({"sequences": "MKV"}, "a single string"),
         ({"sequences": ["MKV", 5]}, "that of 1 is not a string"),

@@ -5,14 +5,22 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from disks import can_mount, small_disk
 from factories import protein, write_fasta
 from runs import HOLDFAST, environment, holdfast
 
+from queue_app.cli import app
+from queue_app.cli_request import SHARED, request_of
 from queue_app.errors import HoldfastError
+from queue_app.job import RunOptions
+from queue_app.request import EmbedRequest
 from queue_app.server import EmbeddedServer
 
 CPU = ["--device", "cpu"]
@@ -73,6 +81,9 @@ BAD = {
     "an output in no directory": (["good.fasta", "-o", "none/out.npy"], "is no directory"),
     "an output of unknown format": (["good.fasta", "-o", "out.pickle"], "out.pickle: unknown format"),
     "an output that is a directory": (["good.fasta", "-o", "directory.npy"], "a directory is there"),
+    "a GPU that is not there": (["good.fasta", "--device", "0,99"], "--device 0,99: no GPU 99 among the"),
+    "a negative device": (["good.fasta", "--device=-1"], "--device -1: write auto, cpu, or device numbers"),
+    "a file as job directory": (["good.fasta", "--job-dir", "table.csv"], "table.csv: a file; a job"),
     "no server's address": (["good.fasta", "--broker", "localhost"], "localhost: not a server's address"),
 }
 
@@ -191,6 +202,68 @@ def test_a_job_that_is_not_there_is_a_wrong_command(home: Path, command: str) ->
     assert "none.holdfast" in refused(home, 2, command, "none.holdfast", *more)
 
 
+@pytest.mark.parametrize("job", ["", ".", "/", "sub/.."])
+@pytest.mark.parametrize("command", ["status", "verify", "pause"])
+def test_a_directory_without_a_name_of_its_own_is_a_wrong_command(home: Path, command: str, job: str) -> None:
+    assert "no job here" in refused(home, 2, command, job)
+
+
+def test_inside_its_directory_a_job_is_a_dot(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished / "out.h5.holdfast")
+    assert "done  61/61 sequences" in holdfast("status", ".").stdout
+
+
+@pytest.mark.parametrize("command", ["pause", "unpause", "cancel"])
+def test_a_job_that_does_not_run_has_nothing_to_hold(finished: Path, command: str) -> None:
+    line = refused(finished, 1, command, "out.h5")
+    assert line == "out.h5: nothing to hold: the job does not run now; holdfast status tells how far it is"
+
+
+def test_a_quarantine_says_so_where_there_is_nothing_to_list_or_to_try_again(finished: Path) -> None:
+    assert holdfast("quarantine", finished / "texts.npy").stderr == "no record was set aside\n"
+    listed = holdfast("quarantine", finished / "out.h5")
+    assert (listed.stdout.split("\t")[:2], listed.stderr) == (["60", "bad"], "")
+    again = holdfast("quarantine", finished / "out.h5", "--retry")
+    assert (again.stdout, again.stderr) == ("", "no record can be tried again as it stands\n")
+
+
+@pytest.mark.parametrize("name", ["foo", "gpu", "gpu-1", ""])
+def test_a_queue_that_names_no_device_is_refused_before_anything(home: Path, name: str) -> None:
+    job = ["good.fasta", "-m", "mock:8", "-o", "out.npy"]
+    for arguments in (["worker", "cpu0", name], ["enqueue", *job, "--queues", f"cpu0,{name}"]):
+        assert f"queue {name!r} names no device" in refused(home, 2, *arguments)
+
+
+def test_what_is_not_said_on_the_command_line_is_what_a_request_leaves_open() -> None:
+    said: dict[str, Any] = {"inputs": [Path("a.fasta")], "model": "mock:8", "output": Path("out.h5")}
+    assert request_of(**said) == EmbedRequest(**said)
+    asked = {field.name for kind in (EmbedRequest, RunOptions) for field in fields(kind)}
+    spelled = {"layer": "layers", "shards": "num_shards", "no_dedup": "dedup"}
+    assert {spelled.get(name, name) for name in SHARED} == asked - {"run"}
+
+
+@pytest.mark.parametrize("command", ["embed", "plan", "enqueue"])
+def test_the_commands_that_take_a_job_have_its_options_in_common(command: str) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    found = {each.name: each for each in commands[command].params}
+    assert SHARED.keys() <= found.keys()
+    assert "request" not in found
+    others = {each.name: each for each in commands["embed"].params}
+    assert all(found[name].opts == others[name].opts for name in SHARED)
+    assert all(found[name].default == others[name].default for name in SHARED if name != "output")
+
+
+def test_the_help_names_every_command_in_a_whole_sentence() -> None:
+    lines = holdfast("--help").stdout.partition("Commands:")[2].splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if line and not line.endswith(".")] == []
+    assert [line for line in lines if line.endswith("...")] == []
+
+
+def test_it_tells_its_version() -> None:
+    assert holdfast("--version").stdout == f"{version('holdfast')}\n"
+
+
 @pytest.mark.parametrize("command", ["clean", "export"])
 def test_an_unfinished_job_is_neither_cleaned_nor_exported(home: Path, command: str, server_url: str) -> None:
     job = ["good.fasta", "-m", "mock:8", "-o", "out.npy", "--queues", "cpu9"]
@@ -209,8 +282,8 @@ def test_the_documented_codes_are_those_of_the_errors() -> None:
     codes = {kind.__name__: kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)}
     assert codes == {
         "HoldfastError": 1, "UsageError": 2, "InputError": 2, "ModelError": 2, "JobChanged": 2,
-        "OtherVersion": 2, "JobNotFound": 2, "BrokerUnreachable": 1, "JobFailed": 1, "DiskFull": 1,
-        "Damage": 4,
+        "OtherVersion": 2, "JobNotFound": 2, "BrokerUnreachable": 1, "JobFailed": 1, "JobBusy": 1,
+        "DiskFull": 1, "Damage": 4,
     }  # fmt: skip
 
 

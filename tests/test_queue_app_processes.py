@@ -10,7 +10,8 @@ from waiting import wait_for
 
 from checkpoint.owner import ProcessId, host_key, identify
 from queue_app.coordinator import last_words, log_size
-from queue_app.lock import FileLock, JobBusy
+from queue_app.errors import JobBusy
+from queue_app.lock import FileLock
 from queue_app.owner import Owner
 from queue_app.processes import ProcessFile, spawn, stop
 
