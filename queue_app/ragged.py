@@ -69,7 +69,7 @@ def write_ragged(path: Path, results: Results) -> None:
     """Write values (.npy), offsets and ids, one a line, a batch at a time, and fsync them."""
     offsets, row = np.zeros(results.num_rows + 1, np.int64), 0
     with path.open("wb") as file, ids_path(path).open("w", encoding="utf-8", newline="\n") as ids:
-        _write_header(file, results, num_vectors=0)
+        _write_header(file, results, num_values=0)
         for batch in results.batches():
             ends = offsets[row] + np.cumsum(num_vectors(batch.column(results.columns[0])))
             offsets[row + 1 : row + 1 + len(ends)] = ends
@@ -78,16 +78,16 @@ def write_ragged(path: Path, results: Results) -> None:
             file.write(np.stack(parts, axis=1).data)
             ids.writelines(f"{one_line(each)}\n" for each in batch.column("id").to_pylist())
         file.seek(0)
-        _write_header(file, results, num_vectors=int(offsets[-1]))
+        _write_header(file, results, num_values=int(offsets[-1]))
     np.save(offsets_path(path), offsets)
     for written in (path, offsets_path(path), ids_path(path)):
         sync_file(written)
 
 
-def _write_header(file: BinaryIO, results: Results, *, num_vectors: int) -> None:
+def _write_header(file: BinaryIO, results: Results, *, num_values: int) -> None:
     """NumPy leaves room in it for a first dimension that grows, so it may be written over."""
     layers = [len(results.columns)] if len(results.columns) > 1 else []
-    shape = (num_vectors, *layers, results.dim)
+    shape = (num_values, *layers, results.dim)
     header = {"descr": np.dtype(results.dtype).str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 
