@@ -148,7 +148,8 @@ def submit(
         output: likewise.
         sequences: as for `embed`.
         broker_url: the server; default: HOLDFAST_BROKER_URL.
-        queues: such as ["gpu0", "gpu1"]; default: those of all live workers.
+        queues: such as ["gpu0", "gpu1"]; default: those of all live GPU workers, or
+            of all CPU workers where there are no others.
         threads: of each CPU worker; fixed in the job, as it can change the last bits.
 
     Raises:
@@ -168,7 +169,7 @@ def _submit(
     request: EmbedRequest, broker_url: str | None, queues: Sequence[str] | None, threads: int | None
 ) -> JobHandle:
     check_output(request.output)
-    check_queues(queues or ())
+    check_queues(queues or [])
     url, client = connected(broker_url)
     names = queues or every_live_queue(client)
     prepared = producer.submit(

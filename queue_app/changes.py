@@ -25,7 +25,7 @@ def refuse_changes(
 
 def _changed_inputs(old: Sequence[InputFile], new: Sequence[InputFile]) -> list[str]:
     if len(old) != len(new):
-        return [f"inputs: {len(old)} files -> {len(new)}"]
+        return [f"inputs: {len(old)} -> {len(new)} files"]
     return [
         f"input {after.name}: content differs from {before.name} as first read"
         for before, after in zip(old, new, strict=True)

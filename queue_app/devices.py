@@ -5,7 +5,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from queue_app.errors import UsageError
@@ -32,9 +32,11 @@ def count_gpus(config: RuntimeConfig) -> int:
     return sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in Path("/dev").glob("nvidia*"))
 
 
-def check_queues(queues: Iterable[str]) -> None:
-    """Raises UsageError for a queue whose name says no device."""
+def check_queues(queues: Sequence[str]) -> None:
+    """Raises UsageError for a queue whose name says no device, or that is named twice."""
     for queue in queues:
+        if queues.count(queue) > 1:
+            raise UsageError(f"queue {queue!r} is named twice; a device has one worker")
         if not QUEUE_NAME.fullmatch(queue):
             raise UsageError(f"queue {queue!r} names no device: write gpu0, gpu1, … or cpu0, …")
 

@@ -299,8 +299,8 @@ def _raise_unless_done(client: redis.Redis, job: Job, now: Snapshot) -> None:
     if now.state is JobState.FAILED:
         statuses = CheckpointManifest(client, job.job_id).shard_statuses(shard.index for shard in job.shards)
         failed = [status for status in statuses if status.state == "failed"]
-        reason = failed[0].error if failed else "unknown"
+        first = f", shard {failed[0].index}: {failed[0].error}" if failed else ""
         raise JobFailed(
-            f"job {job.job_id}: {len(failed)} shard(s) were given up, shard {failed[0].index}: {reason}; "
+            f"job {job.job_id}: {len(failed)} shard(s) were given up{first}; "
             "the same command tries them again"
         )

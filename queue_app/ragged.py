@@ -70,7 +70,7 @@ def write_ragged(path: Path, content: Content) -> None:
     """Write values (.npy), offsets and ids, one a line, a batch at a time, and fsync them."""
     offsets, row = np.zeros(content.num_rows + 1, np.int64), 0
     with path.open("wb") as file, ids_path(path).open("w", encoding="utf-8", newline="\n") as ids:
-        _write_header(file, content, num_vectors=0)
+        _write_header(file, content, num_values=0)
         for batch in content.batches():
             ends = offsets[row] + np.cumsum(num_vectors(batch.column(content.columns[0])))
             offsets[row + 1 : row + 1 + len(ends)] = ends
@@ -79,16 +79,16 @@ def write_ragged(path: Path, content: Content) -> None:
             file.write(np.stack(parts, axis=1).data)
             ids.writelines(f"{one_line(each)}\n" for each in batch.column("id").to_pylist())
         file.seek(0)
-        _write_header(file, content, num_vectors=int(offsets[-1]))
+        _write_header(file, content, num_values=int(offsets[-1]))
     np.save(offsets_path(path), offsets)
     for written in (path, offsets_path(path), ids_path(path)):
         sync_file(written)
 
 
-def _write_header(file: BinaryIO, content: Content, *, num_vectors: int) -> None:
+def _write_header(file: BinaryIO, content: Content, *, num_values: int) -> None:
     """NumPy leaves room in it for a first dimension that grows, so it may be written over."""
     layers = [len(content.columns)] if len(content.columns) > 1 else []
-    shape = (num_vectors, *layers, content.dim)
+    shape = (num_values, *layers, content.dim)
     header = {"descr": np.dtype(content.dtype).str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 

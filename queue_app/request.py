@@ -1,6 +1,6 @@
 """What a user asks for, and how every `auto` in it is settled before a job is made."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -66,9 +66,15 @@ class EmbedRequest:
         return JobDir(chosen.absolute())
 
 
-def device_class(queues: Iterable[str]) -> DeviceClass:
-    """Queues named cpuN run on the processor, all others on CUDA devices."""
-    return "cpu" if all(queue.startswith("cpu") for queue in queues) else "cuda"
+def device_class(queues: Sequence[str]) -> DeviceClass:
+    """Queues named cpuN run on the processor, all others on CUDA devices.
+
+    Raises UsageError where both are named: a job is planned for one kind, whose workers alone can compute it.
+    """
+    kinds = {queue.startswith("cpu") for queue in queues}
+    if len(kinds) > 1:
+        raise UsageError(f"queues {', '.join(queues)}: a job runs on GPUs or on CPUs; name one kind")
+    return "cpu" if kinds <= {True} else "cuda"
 
 
 def resolve_options(

@@ -25,11 +25,14 @@ def live_queues(client: redis.Redis, job: Job, lease_seconds: float) -> list[str
 
 
 def every_live_queue(client: redis.Redis) -> list[str]:
-    """The queues of all live workers. Raises UsageError where there are none."""
+    """The queues of all live GPU workers; of all CPU workers, where no others live.
+
+    Raises UsageError where there are none.
+    """
     queues = sorted({worker.queue for worker in live_workers(client, runtime_config().lease_seconds)})
     if not queues:
         raise UsageError("no worker is running; start one (holdfast worker gpu0), or name --queues gpu0,gpu1")
-    return queues
+    return [queue for queue in queues if queue.startswith("gpu")] or queues
 
 
 def lively_workers(client: redis.Redis, lease_seconds: float) -> list[WorkerEntry]:

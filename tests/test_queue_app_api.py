@@ -29,7 +29,9 @@ from queue_app.job import JobDir, RunOptions
 from queue_app.mapped import open_result
 from queue_app.producer import Prepared
 from queue_app.request import EmbedRequest
+from queue_app.routing import every_live_queue
 from queue_app.states import JobState
+from queue_app.workers import WorkerEntry, register, unregister
 
 HERE: Any = {"device": "cpu", "workers": 1}
 SLOW: Any = {
@@ -202,6 +204,15 @@ def test_submit_takes_a_whole_request_and_answers_what_the_producer_prepared(
 def test_submit_without_a_live_worker_asks_for_queues(server_url: str, client: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no worker is running"):
         queue_app.submit(sequences=["MKV"], model="mock:8", output=tmp_path / "a.npy", broker_url=server_url)
+
+
+def test_where_both_kinds_of_workers_live_a_job_is_one_for_gpus(client: Any) -> None:
+    for queue in ("cpu0", "gpu0", "gpu1", "cpu1"):
+        register(client, WorkerEntry(f"{queue}@here", queue, "", "here", 1, 2, ""))
+    assert every_live_queue(client) == ["gpu0", "gpu1"]
+    unregister(client, "gpu0@here")
+    unregister(client, "gpu1@here")
+    assert every_live_queue(client) == ["cpu0", "cpu1"]
 
 
 @pytest.fixture

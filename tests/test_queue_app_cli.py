@@ -234,6 +234,13 @@ def test_a_queue_that_names_no_device_is_refused_before_anything(home: Path, nam
         assert f"queue {name!r} names no device" in refused(home, 2, *arguments)
 
 
+def test_a_device_has_one_worker_and_a_job_one_kind_of_device(home: Path, server_url: str) -> None:
+    assert "queue 'cpu0' is named twice" in refused(home, 2, "worker", "cpu0", "cpu0")
+    job = ["enqueue", "good.fasta", "-m", "mock:8", "-o", "out.npy", "--broker", server_url]
+    assert "cpu0, gpu0: a job runs on GPUs or on CPUs" in refused(home, 2, *job, "--queues", "cpu0,gpu0")
+    assert not (home / "out.npy.holdfast").exists()
+
+
 def test_what_is_not_said_on_the_command_line_is_what_a_request_leaves_open() -> None:
     said: dict[str, Any] = {"inputs": [Path("a.fasta")], "model": "mock:8", "output": Path("out.h5")}
     assert request_of(**said) == EmbedRequest(**said)
