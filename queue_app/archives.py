@@ -58,10 +58,23 @@ _KINDS = (
     _Kind("xz", (b"\xfd7zXZ\0",), lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY_BYTES)),
     _Kind("zstd", _ZSTD_MAGICS, zstd.ZstdDecompressor),
 )
+_UNREAD = {
+    b"PK\x03\x04": "zip archive, or a spreadsheet",
+    b"7z\xbc\xaf\x27\x1c": "7z archive",
+    b"\x04\x22\x4d\x18": "LZ4 archive",
+    b"\x1f\x9d": "compress (.Z) archive",
+}
 
 
 def unpack(raw: io.RawIOBase, magic: bytes) -> io.RawIOBase:
-    """What an archive holds, or `raw` itself; `magic` is its first MAGIC_BYTES, which are yet to be read."""
+    """What an archive holds, or `raw` itself; `magic` is its first MAGIC_BYTES, which are yet to be read.
+
+    Raises:
+        ArchiveError: an archive of a kind that is not read.
+    """
+    for start, title in _UNREAD.items():
+        if magic.startswith(start):
+            raise ArchiveError(f"a {title}, which is not read: unpack it first")
     if magic.startswith(_GZIP_MAGIC):
         return _Gzip(raw)
     for kind in _KINDS:

@@ -96,6 +96,47 @@ def test_outputs_that_lie_in_a_directory_are_none_of_its_inputs(
     assert not caplog.records
 
 
+def test_outputs_that_match_a_pattern_are_none_of_its_inputs(home: Path) -> None:
+    for name in ("out.parquet.holdfast", "out", "work"):
+        (home / "data" / name).mkdir()
+    for name in ("out.parquet", "out/00000.parquet", "out.meta.json", "work/job.json", "work/twins.arrow"):
+        (home / "data" / name).write_text("x")
+    assert named("data/*") == named("data") == ["data/a.fa", "data/b.fasta.gz"]
+    with pytest.raises(InputError, match=r"data/\*\.parquet: no file matches"):
+        named("data/*.parquet")
+
+
+def test_a_job_directory_is_no_input(home: Path) -> None:
+    (home / "data" / "job.json").write_text("{}")
+    with pytest.raises(InputError, match="data: a job directory, and no input; holdfast resume data goes on"):
+        named("data")
+
+
+def test_a_broken_link_in_a_directory_is_not_left_out(home: Path) -> None:
+    (home / "data" / "c.fa").symlink_to("nowhere.fa")
+    with pytest.raises(InputError, match=r"data/c\.fa: a broken link"):
+        gathered("data")
+
+
+NOBODY = 65534
+
+
+@pytest.mark.parametrize("name", ["data", "data/a.fa", "data/*.fa"])
+def test_what_may_not_be_read_is_refused_by_name(home: Path, name: str) -> None:
+    home.chmod(0o755)
+    (home / "data").chmod(0)
+    as_root = os.geteuid() == 0
+    if as_root:
+        os.seteuid(NOBODY)
+    try:
+        with pytest.raises(InputError, match=r"data.*: cannot be read: Permission denied|no file matches"):
+            gathered(name)
+    finally:
+        if as_root:
+            os.seteuid(0)
+        (home / "data").chmod(0o755)
+
+
 def test_a_pattern_means_what_the_shell_would_have_made_of_it(home: Path) -> None:
     assert named("data/*.fa*") == ["data/a.fa", "data/b.fasta.gz"]
     assert named(f"{home}/data/?.fa") == [f"{home}/data/a.fa"]
@@ -124,14 +165,22 @@ def test_an_input_that_is_named_twice_is_refused(home: Path, names: tuple[str, s
 @pytest.mark.parametrize("output", ["data", "data/a.fa", "data/../data", "."])
 def test_an_output_that_would_replace_an_input_is_refused(home: Path, output: str) -> None:
     with pytest.raises(InputError, match=f"data/a.fa: the output {output} would replace this input"):
-        refuse_replacing(gathered("data"), Path(output))
-    refuse_replacing(gathered("data"), Path("data/out.h5"))
+        refuse_replacing(gathered("data"), Path(output), Path("job"))
+    refuse_replacing(gathered("data"), Path("data/out.h5"), Path("job"))
+
+
+@pytest.mark.parametrize("name", ["out.h5.quarantine.tsv", "out.h5.holdfast/results/a.parquet", "job/a.fa"])
+def test_nothing_that_a_job_writes_may_be_an_input(home: Path, name: str) -> None:
+    (home / name).parent.mkdir(parents=True, exist_ok=True)
+    (home / name).write_text("id\tseq\na\tMK\n")
+    with pytest.raises(InputError, match=f"{name}: the output out.h5 would replace this input"):
+        refuse_replacing(gathered(name), Path("out.h5"), Path("job"))
 
 
 def test_ids_beside_an_output_may_be_no_input_either(home: Path) -> None:
     (home / "out.ids.txt").write_text("MK\n")
     with pytest.raises(InputError, match=r"out\.ids\.txt: the output out\.npy would"):
-        refuse_replacing(gathered("out.ids.txt"), Path("out.npy"))
+        refuse_replacing(gathered("out.ids.txt"), Path("out.npy"), Path("job"))
 
 
 # ---- pipes
