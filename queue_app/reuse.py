@@ -4,6 +4,7 @@ What is copied becomes shards of the new job that are done from the start: nothi
 needed afterwards. Only results that it has published, and that are whole, are taken.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -52,8 +53,17 @@ class Previous:
         return state.hexdigest()
 
     def find(self, hashes: Hashes) -> Int64s:
-        """Per sequence the ordinal of a row of the earlier job, or NOT_FOUND."""
-        ordinals, known = read_sequences(self.job, self.job_dir)
+        """Per sequence the ordinal of a row of the earlier job, or NOT_FOUND.
+
+        Raises Damage when that job does not know its sequences any more.
+        """
+        try:
+            ordinals, known = read_sequences(self.job, self.job_dir)
+        except Damage:
+            raise Damage(
+                f"{self.job_dir.sequences}: not the file that was written at submit, and without it nothing "
+                "is found; leave --reuse away"
+            ) from None
         published = among(ordinals, np.sort(self._published()))
         ordinals, known = ordinals[published], known[published]
         firsts = find_firsts(np.concatenate([known, hashes]))[len(known) :]
@@ -70,7 +80,7 @@ class Previous:
 
 def named(path: Path) -> str:
     """How a job is called that is reused: its output and its job directory are the same to the user."""
-    return str(path.absolute()).removesuffix(".holdfast")
+    return os.path.abspath(path).removesuffix(".holdfast")  # noqa: PTH100 Path's own keeps every ..
 
 
 def open_previous(path: Path, card: ModelCard, options: EmbedOptions) -> Previous:
