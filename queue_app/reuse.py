@@ -4,7 +4,6 @@ What is copied becomes shards of the new job that are done from the start: nothi
 needed afterwards. Only results that it has published, and that are whole, are taken.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -80,7 +79,7 @@ class Previous:
 
 def named(path: Path) -> str:
     """How a job is called that is reused: its output and its job directory are the same to the user."""
-    return os.path.abspath(path).removesuffix(".holdfast")  # noqa: PTH100 Path's own keeps every ..
+    return str(path.resolve()).removesuffix(".holdfast")
 
 
 def open_previous(path: Path, card: ModelCard, options: EmbedOptions) -> Previous:

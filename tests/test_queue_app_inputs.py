@@ -17,10 +17,12 @@ from factories import protein
 from input_files import EVERY_KIND, contents
 from runs import holdfast
 
+from queue_app import producer
+from queue_app.dataset import digest_inputs
 from queue_app.errors import InputError, JobChanged
 from queue_app.export import export
 from queue_app.inputs import expand, gather, refuse_replacing
-from queue_app.job import InputFormat, JobDir
+from queue_app.job import InputFile, InputFormat, JobDir
 from queue_app.lock import job_directory
 from queue_app.producer import Prepared, prepare
 from queue_app.request import EmbedRequest
@@ -258,6 +260,21 @@ def test_standard_input_that_is_none_is_refused_and_leaves_nothing(
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
     assert not (home / "out.h5.holdfast").exists()
+
+
+def test_an_input_that_grows_while_it_is_read_is_refused_by_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digested_and_grown(files: list[Input]) -> tuple[InputFile, ...]:
+        found = digest_inputs(files)
+        with (home / "data" / "a.fa").open("a") as file:
+            file.write(">late\nMK\n")
+        return found
+
+    monkeypatch.setattr(producer, "digest_inputs", digested_and_grown)
+    with pytest.raises(InputError, match=r"data/a\.fa: changed while it was read; run again when"):
+        prepared(home, Path("data"))
+    assert not (home / "out.h5.holdfast" / "job.json").exists()
 
 
 def test_a_terminal_is_no_input(home: Path) -> None:
