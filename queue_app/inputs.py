@@ -50,11 +50,10 @@ def gather(named: Sequence[Path], spool: Path) -> Iterator[list[Input]]:
         shutil.rmtree(spool, ignore_errors=True)
 
 
-def refuse_replacing(files: Sequence[Input], output: Path, job_dir: Path) -> None:
-    """Raises InputError for an input that lies where the job writes anything: it would be lost."""
-    written = [job_dir, output.parent / f"{output.stem}{IDS_ENDING}"]
-    written += [Path(f"{output}{ending}") for ending in ENDINGS_OF_AN_OUTPUT]
-    targets = {path.resolve() for path in written}
+def refuse_replacing(files: Sequence[Input], output: Path) -> None:
+    """Raises InputError for an input in the place of anything that is written, or in it: it would be lost."""
+    written = [Path(f"{output}{ending}") for ending in ENDINGS_OF_AN_OUTPUT]
+    targets = {path.resolve() for path in (*written, output.parent / f"{output.stem}{IDS_ENDING}")}
     for file in files:
         path = file.named.resolve()
         if targets & {path, *path.parents}:
@@ -96,7 +95,8 @@ def _files_in(directory: Path) -> list[Path]:
         raise InputError(
             f"{directory}: files of several formats ({held}): name those that are meant, as in '{pattern}'"
         )
-    _tell_ignored(directory, [path for path in others if path not in files], len(files))
+    taken = set(files)
+    _tell_ignored(directory, [path for path in others if path not in taken], len(files))
     return files
 
 

@@ -1,7 +1,7 @@
 """JSON lines: one object a line, and in all of them the same keys of id and sequence."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,20 +26,18 @@ def read_json_lines(source: Source, columns: Columns) -> Pairs:
 
     Where one object lacks a key, another of its keys would stand in for it: that is refused.
     """
-    number, before = 0, None
+    number = 0
+    names: list[str] = []
+    keys: _Keys | None = None
     for line_number, line in enumerate(source.text(), start=1):
         if not line.strip():
             continue
         number += 1
         where = f"{source.name}: line {line_number}"
         fields = _object(where, line)
-        keys = _keys(where, fields, columns)
-        if before not in (None, keys):
-            raise InputError(
-                f"{where}: id and sequence would come from {keys}, and come from {before} in the lines "
-                "before; write null where a value is missing"
-            )
-        before = keys
+        if keys is None or list(fields) != names:
+            names = list(fields)
+            keys = _keys(where, names, columns, keys)
         yield _pair(where, number, fields, keys)
 
 
@@ -60,10 +58,15 @@ def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _keys(where: str, fields: Mapping[str, Any], columns: Columns) -> _Keys:
-    names = list(fields)
+def _keys(where: str, names: Sequence[str], columns: Columns, before: _Keys | None) -> _Keys:
     places = find_places(where, names, columns)
-    return _Keys(None if places.id is None else names[places.id], names[places.sequence])
+    keys = _Keys(None if places.id is None else names[places.id], names[places.sequence])
+    if before not in (None, keys):
+        raise InputError(
+            f"{where}: id and sequence would come from {keys}, and come from {before} in the lines before; "
+            "write null where a value is missing"
+        )
+    return keys
 
 
 def _pair(where: str, number: int, fields: Mapping[str, Any], keys: _Keys) -> tuple[str, str]:

@@ -126,7 +126,7 @@ def make_plan(
     say("reading the model's files")
     card = describe_model(request.model)
     with tempfile.TemporaryDirectory() as spool, gather(request.inputs, Path(spool)) as files:
-        refuse_replacing(files, request.output, request.directory.path)
+        refuse_replacing(files, request.output)
         dataset = dataset_of(request, card, files)
         dataset.check()
         options = resolve_options(request, card, device_class(queues), dataset.alphabet)

@@ -99,7 +99,7 @@ def prepare(
         _install(request.directory, client)  # a producer was killed while it did
     card = describe_model(request.model)
     with gather(request.inputs, request.directory.piped) as files:
-        refuse_replacing(files, request.output, request.directory.path)
+        refuse_replacing(files, request.output)
         return _find_or_make(request, card, files, client, device_class, threads)
 
 

@@ -11,8 +11,8 @@ from queue_app.sources import Pairs, Source, shown
 
 FIELD_CHARACTERS_MOST = 1 << 30
 _USUAL_NAMES = {*ID_COLUMNS, *SEQUENCE_COLUMNS}
-_NO_NAME = re.compile(r".*\d.*|[A-Z*-]{12,}|.{40,}|.+[.!?]", re.DOTALL)
-"""What names no column, most likely: what has a number in it, a sequence, a sentence."""
+_NO_NAME = re.compile(r".*\d.*|[A-Z*-]{12,}|.{40,}|.+[.!?=]", re.DOTALL)
+"""What names no column, most likely: what has a number in it, a sequence, a sentence, the `sep=` of Excel."""
 
 
 def read_csv(source: Source, columns: Columns) -> Pairs:

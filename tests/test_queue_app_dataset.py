@@ -199,6 +199,7 @@ NOT_AN_INPUT = [
     ("a.csv", "id;seq\nx;MK\n", "no column of sequences; .*commas separate in CSV, tabs in TSV"),
     ("a.csv", "p1,MKV\np2,MVV\n", "line 1 must name the columns, but 'p1' looks like a value"),
     ("a.tsv", "x\tMKVLLAAAGGGE\ny\tMK\n", "line 1 must name the columns, but 'MKV.* looks like a value"),
+    ("a.csv", "sep=,\nid,seq\nx,MK\n", "line 1 must name the columns, but .sep=. looks like a value"),
     ("a.csv", "good,I loved it.\nbad,Not me.\n", "line 1 must name the columns"),
     ("a.csv", "id,seq\n", "no records"),
     ("a.jsonl", '{"id": 1, "seq": "MK"}\n{"id": 2\n', "line 2: not JSON"),

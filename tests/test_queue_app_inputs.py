@@ -167,22 +167,22 @@ def test_an_input_that_is_named_twice_is_refused(home: Path, names: tuple[str, s
 @pytest.mark.parametrize("output", ["data", "data/a.fa", "data/../data", "."])
 def test_an_output_that_would_replace_an_input_is_refused(home: Path, output: str) -> None:
     with pytest.raises(InputError, match=f"data/a.fa: the output {output} would replace this input"):
-        refuse_replacing(gathered("data"), Path(output), Path("job"))
-    refuse_replacing(gathered("data"), Path("data/out.h5"), Path("job"))
+        refuse_replacing(gathered("data"), Path(output))
+    refuse_replacing(gathered("data"), Path("data/out.h5"))
 
 
-@pytest.mark.parametrize("name", ["out.h5.quarantine.tsv", "out.h5.holdfast/results/a.parquet", "job/a.fa"])
+@pytest.mark.parametrize("name", ["out.h5.quarantine.tsv", "out.h5.holdfast/results/a.parquet"])
 def test_nothing_that_a_job_writes_may_be_an_input(home: Path, name: str) -> None:
     (home / name).parent.mkdir(parents=True, exist_ok=True)
     (home / name).write_text("id\tseq\na\tMK\n")
     with pytest.raises(InputError, match=f"{name}: the output out.h5 would replace this input"):
-        refuse_replacing(gathered(name), Path("out.h5"), Path("job"))
+        refuse_replacing(gathered(name), Path("out.h5"))
 
 
 def test_ids_beside_an_output_may_be_no_input_either(home: Path) -> None:
     (home / "out.ids.txt").write_text("MK\n")
     with pytest.raises(InputError, match=r"out\.ids\.txt: the output out\.npy would"):
-        refuse_replacing(gathered("out.ids.txt"), Path("out.npy"), Path("job"))
+        refuse_replacing(gathered("out.ids.txt"), Path("out.npy"))
 
 
 # ---- pipes
