@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +68,15 @@ def test_what_in_a_directory_is_no_input_is_named(home: Path, caplog: pytest.Log
         assert named("data") == ["data/a.fa", "data/b.fasta.gz"]
     (record,) = caplog.records
     assert record.getMessage() == "data: 2 files are inputs; ignored: README.md, more/, notes and 2 more"
+
+
+def test_a_directory_of_ten_thousand_files_is_looked_through_once(home: Path) -> None:
+    (home / "many").mkdir()
+    for number in range(10_000):
+        (home / "many" / f"{number:05}.fa").touch()
+    before = time.process_time()
+    assert len(named("many")) == 10_000
+    assert time.process_time() - before < 5
 
 
 def test_a_directory_of_several_formats_is_refused(home: Path) -> None:
