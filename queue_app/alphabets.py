@@ -27,10 +27,10 @@ _CLEAN: Mapping[str, Mapping[int, int | str | None]] = {
     "dna": {**_UPPER_WITHOUT_BLANKS, ord("u"): "T", ord("U"): "T"},
     "rna": {**_UPPER_WITHOUT_BLANKS, ord("t"): "U", ord("T"): "U"},
 }
-_ILLEGAL = {
-    "protein": re.compile("[^A-Z]"),
-    "dna": re.compile("[^ACGTRYSWKMBDHVN]"),
-    "rna": re.compile("[^ACGURYSWKMBDHVN]"),
+_LETTERS = {
+    "protein": re.compile("[A-Z]+"),
+    "dna": re.compile("[ACGTRYSWKMBDHVN]+"),
+    "rna": re.compile("[ACGURYSWKMBDHVN]+"),
 }
 
 
@@ -38,13 +38,19 @@ def judge(raw: str, alphabet: Alphabet) -> tuple[str, str | None]:
     """The sequence as it will be embedded, and what is wrong with it."""
     if alphabet == "text":
         return raw, None if raw.strip() else EMPTY
+    letters = _LETTERS[alphabet]
+    if letters.fullmatch(raw):
+        return raw, None  # as most are, which spares a third of the time that reading takes
     sequence = raw.translate(_CLEAN[alphabet])
     if alphabet == "protein":
         sequence = sequence.removesuffix(STOP)
     if not sequence:
         return sequence, EMPTY
-    illegal = _ILLEGAL[alphabet].search(sequence)
-    return sequence, illegal and _problem(illegal[0], illegal.start() + 1, alphabet)
+    legal = letters.match(sequence)
+    num_legal = legal.end() if legal else 0
+    if num_legal == len(sequence):
+        return sequence, None
+    return sequence, _problem(sequence[num_legal], num_legal + 1, alphabet)
 
 
 def _problem(letter: str, position: int, alphabet: Alphabet) -> str:

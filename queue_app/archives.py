@@ -24,6 +24,8 @@ ENDINGS = (".gz", ".bgz", ".bz2", ".xz", ".zst")
 MAGIC_BYTES = 6
 XZ_MEMORY_BYTES = 512 << 20
 """`xz -9` wants 65 MiB; a damaged or a hostile header may ask for gigabytes."""
+_ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 31}
+"""As `zstd --long=31` packs large corpora: up to 2 GiB, of which no more is touched than is unpacked."""
 _CHUNK_BYTES = 256 << 10
 
 
@@ -56,12 +58,25 @@ _ZSTD_MAGICS = (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + number]) + b"\x2a\x4d\x18" 
 _KINDS = (
     _Kind("bzip2", (b"BZh",), bz2.BZ2Decompressor),
     _Kind("xz", (b"\xfd7zXZ\0",), lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY_BYTES)),
-    _Kind("zstd", _ZSTD_MAGICS, zstd.ZstdDecompressor),
+    _Kind("zstd", _ZSTD_MAGICS, lambda: zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)),
 )
+_UNREAD = {
+    b"PK\x03\x04": "zip archive, or a spreadsheet",
+    b"7z\xbc\xaf\x27\x1c": "7z archive",
+    b"\x04\x22\x4d\x18": "LZ4 archive",
+    b"\x1f\x9d": "compress (.Z) archive",
+}
 
 
 def unpack(raw: io.RawIOBase, magic: bytes) -> io.RawIOBase:
-    """What an archive holds, or `raw` itself; `magic` is its first MAGIC_BYTES, which are yet to be read."""
+    """What an archive holds, or `raw` itself; `magic` is its first MAGIC_BYTES, which are yet to be read.
+
+    Raises:
+        ArchiveError: an archive of a kind that is not read.
+    """
+    for start, title in _UNREAD.items():
+        if magic.startswith(start):
+            raise ArchiveError(f"a {title}, which is not read: unpack it first")
     if magic.startswith(_GZIP_MAGIC):
         return _Gzip(raw)
     for kind in _KINDS:

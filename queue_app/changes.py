@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 
 from queue_app.errors import JobChanged
 from queue_app.job import EmbedOptions, InputFile, Job, ModelCard
@@ -51,7 +52,7 @@ def _shown(value: object) -> str:
 
 def _changed_reuse(job: Job, request: EmbedRequest) -> list[str]:
     """By name alone: the job that was reused may be gone."""
-    before = job.reuse.path if job.reuse else None
+    before = named(Path(job.reuse.path)) if job.reuse else None
     after = named(request.reuse) if request.reuse else None
     return [] if before == after else [f"reuse: {before} -> {after}"]
 

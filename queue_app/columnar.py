@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from queue_app.columns import Columns, Places, find_places, plain
 from queue_app.errors import InputError
 from queue_app.sources import Pairs, Source
-from queue_app.tables import Columns, Places, find_places, plain
 
 PARQUET_MAGIC = b"PAR1"
 ARROW_FILE_MAGIC = b"ARROW1"
@@ -132,7 +132,7 @@ def _pairs(source: Source, places: Places, batches: Batches) -> Pairs:
     """A null is as good as an empty string, as in a CSV file, which knows no other."""
     wanted, number = _wanted(places), 0
     for batch in batches:
-        texts = [column.cast(pa.string()).to_pylist() for column in batch.columns]
+        texts = [_texts(column) for column in batch.columns]
         sequences = texts[wanted.index(places.sequence)]
         ids = None if places.id is None else texts[wanted.index(places.id)]
         for row, sequence in enumerate(sequences):
@@ -140,6 +140,15 @@ def _pairs(source: Source, places: Places, batches: Batches) -> Pairs:
             where = f"{source.name}: row {number}"
             record_id = str(number) if ids is None else ids[row] or ""
             yield plain(where, record_id), plain(where, sequence or "")
+
+
+def _texts(column: pa.Array) -> list[str | None]:
+    if pa.types.is_dictionary(column.type):
+        kind = column.type.value_type
+        if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+            column = pa.array(column.to_pylist(), kind)  # as polars writes categories: pyarrow casts none
+    texts: list[str | None] = column.cast(pa.string()).to_pylist()
+    return texts
 
 
 @contextlib.contextmanager

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from itertools import islice
 
+from queue_app.columns import Columns
 from queue_app.errors import InputError
-from queue_app.sources import Pairs, Source
-from queue_app.tables import Columns
+from queue_app.sources import Pairs, Source, shown
 
-SHOWN_CHARACTERS = 40
 COMMENTS = "#;"
 
 
@@ -24,7 +23,7 @@ def read_fasta(source: Source, columns: Columns) -> Pairs:
             header, letters = line, []
         elif first and first not in COMMENTS:
             if header is None:
-                what = f"not FASTA: a record begins with >, here stands {_show(line)}"
+                what = f"not FASTA: a record begins with >, here stands {shown(line)}"
                 raise _refusal(source, number, what)
             letters.append(line)
     if header is not None:
@@ -38,7 +37,7 @@ def read_fastq(source: Source, columns: Columns) -> Pairs:
         if not header:
             continue
         if not header.startswith("@"):
-            what = f"not FASTQ: a record begins with @, here stands {_show(header)}"
+            what = f"not FASTQ: a record begins with @, here stands {shown(header)}"
             raise _refusal(source, number, what)
         yield _id(header), _sequence(source, number, header, lines)
 
@@ -49,7 +48,7 @@ def _sequence(source: Source, number: int, header: str, lines: Iterator[tuple[in
         raise _refusal(source, number, "cut off: the last record has less than four lines")
     sequence, plus, qualities = rest
     if plus not in ("+", f"+{header[1:]}"):
-        what = f"not FASTQ: the third line of a record is a +, here stands {_show(plus)}"
+        what = f"not FASTQ, four lines a record: the third is a +, here stands {shown(plus)}"
         raise _refusal(source, number + 2, what)
     if len(qualities) != len(sequence):
         raise _refusal(source, number, f"a record of {len(sequence)} letters and {len(qualities)} qualities")
@@ -63,7 +62,3 @@ def _id(header: str) -> str:
 
 def _refusal(source: Source, line: int, what: str) -> InputError:
     return InputError(f"{source.name}: line {line}: {what}")
-
-
-def _show(line: str) -> str:
-    return repr(line if len(line) <= SHOWN_CHARACTERS else line[:SHOWN_CHARACTERS] + "…")

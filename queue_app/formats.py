@@ -12,11 +12,13 @@ from queue_app.columnar import (
     read_arrow,
     read_parquet,
 )
+from queue_app.columns import Columns
 from queue_app.errors import InputError
 from queue_app.fasta import read_fasta, read_fastq
 from queue_app.job import InputFormat
+from queue_app.json_lines import read_json_lines
 from queue_app.sources import Input, Pairs, Source, open_source
-from queue_app.tables import Columns, read_csv, read_json_lines, read_tsv
+from queue_app.tables import read_csv, read_tsv
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,19 +10,21 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from queue_app.durable import room_for
 from queue_app.errors import InputError
 from queue_app.formats import FORMATS, format_by_name
+from queue_app.job import JobDir
 from queue_app.sources import STANDARD_INPUT, Input
 
 log = logging.getLogger(__name__)
 
 MARKS_OF_AN_OUTPUT = (".meta.json", ".holdfast")
 ENDINGS_OF_AN_OUTPUT = ("", ".meta.json", ".quarantine.tsv", ".card.json", ".card.md", ".holdfast")
+IDS_ENDING = ".ids.txt"
 NAMED_OF_IGNORED = 3
 COPY_BYTES = 1 << 20
 STANDARD_INPUT_DESCRIPTOR = 0
@@ -33,11 +35,14 @@ def gather(named: Sequence[Path], spool: Path) -> Iterator[list[Input]]:
     """Every file that is meant. `spool`, a directory that is gone afterwards, takes what pipes give.
 
     Raises:
-        InputError: names what is missing, empty, no input, or named twice.
+        InputError: names what is missing, empty, unreadable, no input, or named twice.
         DiskFull: no room for what a pipe gives.
     """
-    files = expand(named)
-    _check(files)
+    try:
+        files = expand(named)
+        _check(files)
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from None
     shutil.rmtree(spool, ignore_errors=True)  # of a run that was killed
     try:
         yield [_as_input(path, spool / str(index)) for index, path in enumerate(files)]
@@ -46,8 +51,9 @@ def gather(named: Sequence[Path], spool: Path) -> Iterator[list[Input]]:
 
 
 def refuse_replacing(files: Sequence[Input], output: Path) -> None:
-    """Raises InputError for an output in whose place, or in which, an input lies: export would remove it."""
-    targets = {output.resolve(), (output.parent / f"{output.stem}.ids.txt").resolve()}
+    """Raises InputError for an input in the place of anything that is written, or in it: it would be lost."""
+    written = [Path(f"{output}{ending}") for ending in ENDINGS_OF_AN_OUTPUT]
+    targets = {path.resolve() for path in (*written, output.parent / f"{output.stem}{IDS_ENDING}")}
     for file in files:
         path = file.named.resolve()
         if targets & {path, *path.parents}:
@@ -67,6 +73,7 @@ def _files_of(path: Path) -> list[Path]:
     if path.exists() or not any(sign in str(path) for sign in "*?["):
         return [path]
     found = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207 Path's own knows no /
+    found = [each for each in found if not _is_of_a_job(each)]
     if not found:
         raise InputError(f"{path}: no file matches this pattern")
     return [file for each in found for file in _files_of(each)]
@@ -74,10 +81,11 @@ def _files_of(path: Path) -> list[Path]:
 
 def _files_in(directory: Path) -> list[Path]:
     """Those whose names say a format, which must be one: a note or a table beside FASTA is no input."""
+    if JobDir(directory).job_json.exists():
+        raise InputError(f"{directory}: a job directory, and no input; holdfast resume {directory} goes on")
     visible = [path for path in sorted(directory.iterdir()) if not path.name.startswith(".")]
-    of_outputs = _of_outputs({path.name for path in visible})
-    others = [path for path in visible if path.name not in of_outputs]
-    files = [path for path in others if path.is_file() and format_by_name(path)]
+    others = [path for path in visible if not _is_of_a_job(path)]
+    files = [path for path in others if format_by_name(path) and not path.is_dir()]
     if not files:
         raise InputError(f"{directory}: a directory without a file whose name says a format: {_endings()}")
     titles = Counter(FORMATS[name].title for path in files if (name := format_by_name(path)))
@@ -87,15 +95,19 @@ def _files_in(directory: Path) -> list[Path]:
         raise InputError(
             f"{directory}: files of several formats ({held}): name those that are meant, as in '{pattern}'"
         )
-    _tell_ignored(directory, [path for path in others if path not in files], len(files))
+    taken = set(files)
+    _tell_ignored(directory, [path for path in others if path not in taken], len(files))
     return files
 
 
-def _of_outputs(names: Set[str]) -> set[str]:
+def _is_of_a_job(path: Path) -> bool:
     """What Holdfast wrote there itself: the same command again must find the same inputs."""
-    outputs = {name.removesuffix(end) for name in names for end in MARKS_OF_AN_OUTPUT if name.endswith(end)}
-    companions = {f"{output}{end}" for output in outputs for end in ENDINGS_OF_AN_OUTPUT}
-    return companions | {f"{Path(output).stem}.ids.txt" for output in outputs}
+    name = str(path)
+    outputs = [name.removesuffix(ending) for ending in ENDINGS_OF_AN_OUTPUT if name.endswith(ending)]
+    if name.endswith(IDS_ENDING):
+        outputs.append(f"{name.removesuffix(IDS_ENDING)}.npy")
+    marks = (Path(f"{output}{mark}") for output in outputs for mark in MARKS_OF_AN_OUTPUT)
+    return JobDir(path).job_json.exists() or any(mark.exists() for mark in marks)
 
 
 def _tell_ignored(directory: Path, ignored: Sequence[Path], num_taken: int) -> None:
@@ -115,7 +127,7 @@ def _check(files: Sequence[Path]) -> None:
         if path == STANDARD_INPUT:
             continue
         if not path.exists():
-            raise InputError(f"{path}: no such file")
+            raise InputError(f"{path}: {'a broken link' if path.is_symlink() else 'no such file'}")
         if not path.is_file() and not path.is_fifo():
             raise InputError(f"{path}: neither a file nor a pipe")
         if path.is_file() and path.stat().st_size == 0:

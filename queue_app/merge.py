@@ -19,13 +19,13 @@ from queue_app.row_file import RowFile
 from queue_app.sequences import Int64s
 from queue_app.twins import all_firsts, read_twins
 
-Rows = Iterator[pa.RecordBatch]
+Batches = Iterator[pa.RecordBatch]
 ROWS_AT_ONCE = 4_096
 RAGGED_AT_ONCE = 32
 """Twins whose vectors are in memory at once; a ragged row may have a thousand of them."""
 
 
-def in_input_order(job: Job, job_dir: JobDir, done: Mapping[int, DoneRecord]) -> Rows:
+def in_input_order(job: Job, job_dir: JobDir, done: Mapping[int, DoneRecord]) -> Batches:
     """Every embedded record, twins included, as batches of id, ordinal and embedding.
 
     Raises:
@@ -42,10 +42,10 @@ def in_input_order(job: Job, job_dir: JobDir, done: Mapping[int, DoneRecord]) ->
         yield from place_twins(firsts, twins, all_firsts(job, job_dir), file)
 
 
-def computed_rows(job: Job, job_dir: JobDir, done: Mapping[int, DoneRecord]) -> Rows:
+def computed_rows(job: Job, job_dir: JobDir, done: Mapping[int, DoneRecord]) -> Batches:
     """The rows of the published results alone. Shards of reused vectors lie between the others."""
 
-    def rows(*, reused: bool) -> Rows:
+    def rows(*, reused: bool) -> Batches:
         for shard in job.shards:
             if shard.reused == reused and shard.index in done:
                 yield from iter_result(job_dir.results / done[shard.index].file)
@@ -53,7 +53,7 @@ def computed_rows(job: Job, job_dir: JobDir, done: Mapping[int, DoneRecord]) -> 
     return merged([rows(reused=False), rows(reused=True)])
 
 
-def merged(streams: Sequence[Rows]) -> Rows:
+def merged(streams: Sequence[Batches]) -> Batches:
     """One ascending stream of several."""
     heads = {stream: head for stream in map(_not_empty, streams) if (head := next(stream, None)) is not None}
     while heads:
@@ -70,7 +70,7 @@ def merged(streams: Sequence[Rows]) -> Rows:
         yield from _woven(passed)
 
 
-def place_twins(computed: Rows, twins: "Twins", firsts: Int64s, file: RowFile) -> Rows:
+def place_twins(computed: Batches, twins: "Twins", firsts: Int64s, file: RowFile) -> Batches:
     """The rows of both. Twins of a first that has no row have none either.
 
     `firsts` are the ordinals that have twins, ascending; their vectors are put aside in `file`.
@@ -99,11 +99,11 @@ def among(ordinals: Int64s, known: Int64s) -> npt.NDArray[np.bool_]:
 class Twins:
     """The twins that were not asked for yet."""
 
-    def __init__(self, batches: Rows) -> None:
+    def __init__(self, batches: Batches) -> None:
         self._batches = batches
         self._head = next(batches, None)
 
-    def until(self, ordinal: int | None) -> Rows:
+    def until(self, ordinal: int | None) -> Batches:
         """Those up to an ordinal, or all."""
         while self._head is not None:
             num_due = self._head.num_rows if ordinal is None else _num_until(self._head, ordinal)
@@ -152,7 +152,7 @@ def _woven(parts: Iterable[pa.RecordBatch]) -> list[pa.RecordBatch]:
     return [rows.take(pa.array(np.argsort(_ordinals(rows), kind="stable")))]
 
 
-def _not_empty(stream: Rows) -> Rows:
+def _not_empty(stream: Batches) -> Batches:
     return (batch for batch in stream if batch.num_rows)
 
 

@@ -42,6 +42,8 @@ DEFAULT_POSITIONS = 512
 """Where neither the config nor the tokenizer names a limit, as for T5."""
 LIMIT_MOST = 1_000_000
 """A tokenizer without a limit writes a number far above it."""
+MODULES = {"Transformer", "Pooling", "Normalize"}
+"""Of sentence-transformers. Vectors without the work of another, as of Dense, would be other vectors."""
 _POOLS: dict[str, Pool] = {"lasttoken": "last", **{pool: pool for pool in get_args(Pool)}}
 _POOL_FLAGS: dict[str, Pool] = {
     "pooling_mode_cls_token": "cls",
@@ -112,7 +114,7 @@ def _directory(path: Path, ref: str) -> ModelCard:
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{files.transformer / 'config.json'}: lacks {error}") from None
     return ModelCard(
-        name=ref.rstrip("/").rsplit("/", 1)[-1] if Path(ref).expanduser().is_dir() else ref,
+        name=path.name if Path(ref).expanduser().is_dir() else ref,
         path=str(path),
         family=family,
         digest=files.digest(),
@@ -129,8 +131,10 @@ def _directory(path: Path, ref: str) -> ModelCard:
 
 
 def _family(files: ModelFiles) -> Family:
-    """Raises ModelError for what not even transformers can run here."""
+    """Raises ModelError for what cannot be run here, not even by transformers."""
     config, path = files.config, files.path
+    if others := files.modules.keys() - MODULES:
+        raise ModelError(f"{path}: not implemented of its modules: {', '.join(sorted(others))}")
     kind = config.get("model_type")
     if not isinstance(kind, str):
         raise ModelError(f"{path}: its config.json names no model_type")

@@ -212,8 +212,9 @@ def _ingest(
         dedup=options.dedup,
         previous=previous,
     )
-    if [file.digest for file in dataset.inputs] != [file.digest for file in inputs]:
-        raise InputError("an input changed while it was read; run again when it is complete")
+    for before, after in zip(inputs, dataset.inputs, strict=True):
+        if before.digest != after.digest:
+            raise InputError(f"{after.path}: changed while it was read; run again when it is complete")
     return Job(
         schema_version=JOB_SCHEMA,
         planner_version=PLANNER_VERSION,

@@ -52,8 +52,17 @@ class Previous:
         return state.hexdigest()
 
     def find(self, hashes: Hashes) -> Int64s:
-        """Per sequence the ordinal of a row of the earlier job, or NOT_FOUND."""
-        ordinals, known = read_sequences(self.job, self.job_dir)
+        """Per sequence the ordinal of a row of the earlier job, or NOT_FOUND.
+
+        Raises Damage when that job does not know its sequences any more.
+        """
+        try:
+            ordinals, known = read_sequences(self.job, self.job_dir)
+        except Damage:
+            raise Damage(
+                f"{self.job_dir.sequences}: not the file that was written at submit, and without it nothing "
+                "is found; leave --reuse away"
+            ) from None
         published = among(ordinals, np.sort(self._published()))
         ordinals, known = ordinals[published], known[published]
         firsts = find_firsts(np.concatenate([known, hashes]))[len(known) :]
@@ -70,7 +79,7 @@ class Previous:
 
 def named(path: Path) -> str:
     """How a job is called that is reused: its output and its job directory are the same to the user."""
-    return str(path.absolute()).removesuffix(".holdfast")
+    return str(path.resolve()).removesuffix(".holdfast")
 
 
 def open_previous(path: Path, card: ModelCard, options: EmbedOptions) -> Previous:

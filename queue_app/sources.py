@@ -4,6 +4,7 @@ What a parser reads is nothing until the end has been read: a truncated archive 
 lines before it says so. Whoever reads must read to the end.
 """
 
+import codecs
 import contextlib
 import csv
 import io
@@ -21,7 +22,10 @@ from queue_app.job import InputFile
 LINE_BYTES_MOST = 64 << 20
 """A longer line is no sequence and no text, but would fill the memory: 512 MiB hide in a small gzip."""
 MAGIC_BYTES = 8
+SHOWN_CHARACTERS = 40
 BUFFER_BYTES = 1 << 20
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 STANDARD_INPUT = Path("-")
 
 Pairs = Iterator[tuple[str, str]]
@@ -80,9 +84,13 @@ def open_source(source: Input) -> Iterator[Source]:
         opened = Source(source)
         yield opened
     except (ArchiveError, csv.Error) as error:
-        raise InputError(_at(opened, source, str(error))) from None
+        where = f": near line {opened.line}" if opened else ""
+        raise InputError(f"{source.title}{where}: {error}") from None
     except UnicodeDecodeError:
-        raise InputError(_at(opened, source, "not UTF-8 text; is this a binary file?")) from None
+        raise InputError(
+            f"{source.title}: line {_line_of_no_text(source)}: not UTF-8 text; "
+            "convert it (iconv -f LATIN1 -t UTF-8), or is this a binary file?"
+        ) from None
     except OSError as error:
         raise InputError(f"{source.title}: cannot be read: {error.strerror or error}") from None
     finally:
@@ -90,8 +98,24 @@ def open_source(source: Input) -> Iterator[Source]:
             opened.close()
 
 
-def _at(opened: Source | None, source: Input, what: str) -> str:
-    return f"{source.title}: near line {opened.line if opened else 1}: {what}"
+def _line_of_no_text(source: Input) -> int:
+    """Found by reading again: what a parser reads ahead of is up to a megabyte."""
+    with contextlib.closing(Source(source)) as again:
+        lines = enumerate(again.binary, start=1)
+        return next((number for number, line in lines if not _is_utf_8(line)), 1)
+
+
+def _is_utf_8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def shown(text: str) -> str:
+    """So much of it that it can be found in the file."""
+    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…")
 
 
 def digest_file(source: Input) -> InputFile:
@@ -160,10 +184,9 @@ class _Guarded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         data = self._inner.read(len(memoryview(buffer))) or b""
-        if b"\0" in data:
-            raise InputError(
-                f"{self._name}: near line {self.num_lines + 1}: NUL bytes; this is a binary file"
-            )
+        if (nul := data.find(b"\0")) >= 0:
+            line = self.num_lines + data.count(b"\n", 0, nul) + 1
+            raise InputError(f"{self._name}: line {line}: {_what_has_nuls(data)}")
         self._count(data)
         memoryview(buffer)[: len(data)] = data
         return len(data)
@@ -180,3 +203,11 @@ class _Guarded(io.RawIOBase):
     def close(self) -> None:
         self._inner.close()
         super().close()
+
+
+def _what_has_nuls(data: bytes) -> str:
+    if data.startswith(UTF_16_MARKS):
+        return "UTF-16; convert it (iconv -f UTF-16 -t UTF-8)"
+    if data[TAR_MAGIC_AT:].startswith(TAR_MAGIC):
+        return "a tar archive, which is not read: unpack it first"
+    return "NUL bytes; this is a binary file"

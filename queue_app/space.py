@@ -16,9 +16,13 @@ from checkpoint.filesystem import refuse_network_file_system
 from queue_app.done import read_done
 from queue_app.errors import DiskFull, UsageError
 from queue_app.job import Job, JobDir, Shard
+from queue_app.outputs import output_format
 from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.settings import RuntimeConfig
 from queue_app.spool import RECORD_COST
+
+LETTER_BY_LETTER = ("esm2", "mock")
+"""Model families to which every letter is a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int)
     under_way = sorted(left, key=lambda shard: -shard.num_rows)[:num_workers]
     stored = left if kept and num_workers else under_way
     checkpoints = Copy("checkpoints", stores, _bytes_of(job, stored))
-    output = Copy("output", Path(job.output), _output_bytes(job))
+    output = Copy("output", Path(job.output), 0 if _is_linked(job, job_dir) else _output_bytes(job))
     aside = Copy("vectors for twins", job_dir.path, _aside_bytes(job))
     computing = [results, checkpoints]
     exporting = [results, output, aside, *([checkpoints] if kept else [])]
@@ -88,6 +92,14 @@ def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int)
 def _is_published(job_dir: JobDir, shard: Shard) -> bool:
     record = read_done(job_dir, shard.index)
     return record is not None and (job_dir.results / record.file).is_file()
+
+
+def _is_linked(job: Job, job_dir: JobDir) -> bool:
+    """True where the output is a directory of the results themselves, as `queue_app.outputs` links them."""
+    as_published = job.twins is None and job.reuse is None
+    if output_format(Path(job.output)) != "directory" or not as_published:
+        return False
+    return _device(Path(job.output)) == _device(job_dir.results)
 
 
 def _bytes_of(job: Job, shards: Sequence[Shard]) -> int:
@@ -114,10 +126,12 @@ def _aside_bytes(job: Job) -> int:
 
 
 def _num_vectors(job: Job, shard: Shard) -> int:
-    """Where every token has one, estimated as the shard's cost was: a token for each character."""
-    if is_ragged(job.options):
-        return shard.num_tokens - RECORD_COST * shard.num_rows
-    return shard.num_rows
+    """At least so many: where every token has one, how many a text has only its tokenizer knows."""
+    options = job.options
+    if not is_ragged(options) or job.model.family not in LETTER_BY_LETTER:
+        return shard.num_rows
+    num_letters = shard.num_tokens - RECORD_COST * shard.num_rows
+    return num_letters if options.long == "window" else min(num_letters, options.max_length * shard.num_rows)
 
 
 def _vector_bytes(job: Job) -> int:
@@ -128,10 +142,14 @@ def _by_disk(copies: Sequence[Copy]) -> Iterator[Room]:
     on_disk: dict[int, list[Copy]] = defaultdict(list)
     for copy in copies:
         if copy.num_bytes:
-            on_disk[standing(copy.path).stat().st_dev].append(copy)
+            on_disk[_device(copy.path)].append(copy)
     for found in on_disk.values():
         path = standing(found[0].path)
         yield Room(path, found, shutil.disk_usage(path).free)
+
+
+def _device(path: Path) -> int:
+    return standing(path).stat().st_dev
 
 
 def standing(path: Path) -> Path:

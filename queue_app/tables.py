@@ -1,119 +1,83 @@
-"""Tables of text: CSV, TSV and JSON lines; and the rule by which the columns of any table are chosen."""
+"""CSV and TSV, row by row: every row is a record, and the header is never one."""
 
 import csv
-import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
+from queue_app.columns import ID_COLUMNS, SEQUENCE_COLUMNS, Columns, Places, find_places
 from queue_app.errors import InputError
-from queue_app.sources import Pairs, Source
+from queue_app.sources import Pairs, Source, shown
 
-ID_COLUMNS = ("id", "name")
-SEQUENCE_COLUMNS = ("sequence", "seq", "text")
 FIELD_CHARACTERS_MOST = 1 << 30
-_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which columns were asked for; None takes the default."""
-
-    id: str | None = None
-    sequence: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where in a table they stand. `id` None: it has none, and a record's number is its id."""
-
-    id: int | None
-    sequence: int
+_USUAL_NAMES = {*ID_COLUMNS, *SEQUENCE_COLUMNS}
+_NO_NAME = re.compile(r".*\d.*|[A-Z*-]{12,}|.{40,}|.+[.!?=]", re.DOTALL)
+"""What names no column, most likely: what has a number in it, a sequence, a sentence, the `sep=` of Excel."""
 
 
 def read_csv(source: Source, columns: Columns) -> Pairs:
     """Strict: a stray quotation mark would otherwise swallow every record to the end of the file."""
-    return _read_table(source, columns, csv.reader(source.text(newline=""), strict=True))
+    return _read_table(source, columns, source.text(newline=""), csv.excel)
 
 
 def read_tsv(source: Source, columns: Columns) -> Pairs:
-    """Tabs separate, and a quotation mark is a letter like any other."""
-    reader = csv.reader(source.text(newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-    return _read_table(source, columns, reader)
+    """A quotation mark is a letter like any other, unless the header is quoted, as R writes it."""
+    text = source.text(newline="")
+    first = text.readline()
+    dialect = csv.excel_tab if first.startswith('"') else _Unquoted
+    return _read_table(source, columns, chain([first], text), dialect)
 
 
-def _read_table(source: Source, columns: Columns, rows: "csv._reader") -> Pairs:  # type: ignore[name-defined]
-    csv.field_size_limit(FIELD_CHARACTERS_MOST)
-    header = next(rows, None) or []
-    places = find_places(source.name, header, columns)
-    for number, row in enumerate(filter(None, rows), start=1):
-        if len(row) != len(header):
-            raise InputError(
-                f"{source.name}: line {rows.line_num}: {len(row)} fields, but the header has {len(header)}"
-            )
-        yield str(number) if places.id is None else row[places.id], row[places.sequence]
+class _Unquoted(csv.excel_tab):
+    quoting = csv.QUOTE_NONE
 
 
-def read_json_lines(source: Source, columns: Columns) -> Pairs:
-    """One object a line, each with its own keys. An id may be a whole number; null is as good as empty."""
+def _read_table(source: Source, columns: Columns, lines: Iterable[str], dialect: type[csv.Dialect]) -> Pairs:
+    rows = _rows(source, lines, dialect)
+    _, header = next(rows, (1, []))
+    places = _places(source.name, header, columns)
     number = 0
-    for line_number, line in enumerate(source.text(), start=1):
-        if line.strip():
-            number += 1
-            yield _json_pair(f"{source.name}: line {line_number}", number, line, columns)
+    for line, row in rows:
+        if not row and len(header) > 1:
+            continue
+        number += 1
+        fields = row or [""]  # of a single column, a blank line is a value like any other
+        if len(fields) != len(header):
+            raise InputError(
+                f"{source.name}: line {line}: {len(fields)} fields, but the header has {len(header)}"
+            )
+        yield str(number) if places.id is None else fields[places.id], fields[places.sequence]
 
 
-def _json_pair(where: str, number: int, line: str, columns: Columns) -> tuple[str, str]:
+def _rows(
+    source: Source, lines: Iterable[str], dialect: type[csv.Dialect]
+) -> Iterator[tuple[int, list[str]]]:
+    """Each with the line on which it begins: a quotation mark that is never closed ends with the file."""
+    csv.field_size_limit(FIELD_CHARACTERS_MOST)
+    reader, line = csv.reader(lines, dialect, strict=True), 1
     try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise InputError(f"{where}: not a JSON object")
-    names = list(fields)
-    places = find_places(where, names, columns)
-    record_id = number if places.id is None else fields[names[places.id]]
-    sequence = fields[names[places.sequence]]
-    if isinstance(record_id, bool) or not isinstance(record_id, str | int | None):
-        raise InputError(f"{where}: {names[places.id or 0]!r} is neither a string nor a whole number")
-    if not isinstance(sequence, str | None):
-        raise InputError(f"{where}: {names[places.sequence]!r} is not a string")
-    return plain(where, "" if record_id is None else str(record_id)), plain(where, sequence or "")
+        for row in reader:
+            yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(
+            f"{source.name}: line {line}: not CSV ({error}): look at the quotation marks from here on"
+        ) from None
 
 
-def plain(where: str, text: str) -> str:
-    """Raises InputError for what no text file can hold, and no output either."""
-    if _UNWRITABLE.search(text):
-        raise InputError(f"{where}: a NUL character or half of a surrogate pair in a string")
-    return text
-
-
-def find_places(where: str, header: Sequence[str], columns: Columns) -> Places:
-    """The columns that were asked for, else those of the usual names, else the first and the second.
-
-    Raises:
-        InputError: there is no such column, or more than one; begins with `where`.
-    """
-    names = [name.strip() for name in header]
-    sequence = _place(where, names, columns.sequence, SEQUENCE_COLUMNS, 1)
-    if sequence is None:
-        raise InputError(f"{where}: no column of sequences; it has: {', '.join(names) or 'nothing'}")
-    record_id = _place(where, names, columns.id, ID_COLUMNS, 0)
-    if record_id == sequence and columns.id is None:
-        record_id = None  # a table of sequences and labels
-    return Places(record_id, sequence)
-
-
-def _place(
-    where: str, names: Sequence[str], asked: str | None, usual: Sequence[str], otherwise: int
-) -> int | None:
-    if asked is not None and asked not in names:
-        raise InputError(f"{where}: no column {asked!r}; it has: {', '.join(names)}")
-    lower = [name.lower() for name in names]
-    found = [lower.index(name) for name in usual if name in lower]
-    place = names.index(asked) if asked is not None else found[0] if found else otherwise
-    if place >= len(names):
-        return None
-    if names.count(names[place]) > 1:
-        raise InputError(f"{where}: two columns {names[place]!r}; it has: {', '.join(names)}")
-    return place
+def _places(where: str, header: Sequence[str], columns: Columns) -> Places:
+    """Raises InputError also where the first record stands in place of a header: it would be lost."""
+    try:
+        places = find_places(where, header, columns)
+    except InputError as error:
+        if len(header) > 1:
+            raise
+        raise InputError(f"{error} (commas separate in CSV, tabs in TSV: see --input-format)") from None
+    is_header = columns != Columns() or {name.strip().lower() for name in header} & _USUAL_NAMES
+    names = [] if is_header else [header[places.id or 0].strip(), header[places.sequence].strip()]
+    if value := next(filter(_NO_NAME.fullmatch, names), None):
+        raise InputError(
+            f"{where}: line 1 must name the columns, but {shown(value)} looks like a value: put id,sequence "
+            "above it, or say with --sequence-column that it is a name"
+        )
+    return places

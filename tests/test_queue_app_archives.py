@@ -109,3 +109,11 @@ def test_the_best_that_each_compressor_can_do_is_read(path: Path) -> None:
     ):
         path.write_bytes(packed)
         assert read(path) == LINES
+
+
+@pytest.mark.parametrize("window_log", [28, 31])
+def test_zstandard_with_a_long_window_is_read(path: Path, window_log: int) -> None:
+    """As `zstd --long` writes it; with the library's own limit it would be refused."""
+    compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: window_log})
+    path.write_bytes(compressor.compress(LINES) + compressor.flush())
+    assert read(path) == LINES

@@ -1,7 +1,10 @@
 """Reading inputs: every record, in order, judged; and one clear error for what is no input."""
 
 import gzip
+import io
 import json
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +85,27 @@ def test_tsv_takes_a_quotation_mark_as_a_letter(write: Write) -> None:
     assert pairs(path, alphabet="text") == [("1", '5" gun'), ("2", "bore")]
 
 
+def test_a_tsv_whose_header_is_quoted_is_read_as_such(write: Write) -> None:
+    path = write("a.tsv", '"id"\t"text"\n"1"\t"a\ttab"\n2\t"two ""marks"""\n')
+    assert pairs(path, alphabet="text") == [("1", "a\ttab"), ("2", 'two "marks"')]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_blank_line_of_a_single_column_is_an_empty_record_and_elsewhere_none(
+    write: Write, name: str
+) -> None:
+    found = read(write(name, "text\none\n\nthree\n"), alphabet="text")
+    assert [(record.id, record.problem) for record in found] == [
+        ("1", None), ("2", "empty sequence"), ("3", None),
+    ]  # fmt: skip
+    mark = {"a.csv": ",", "a.tsv": "\t"}[name]
+    assert pairs(write(name, f"id{mark}seq\n\nx{mark}MK\n\n")) == [("x", "MK")]
+
+
+def test_a_header_that_looks_like_values_is_one_where_a_column_of_it_is_asked_for(write: Write) -> None:
+    assert pairs(write("a.csv", "col1,col2\nx,MKV\n"), sequence_column="col2") == [("x", "MKV")]
+
+
 def test_json_lines_hold_one_object_a_line(write: Write) -> None:
     lines = [{"name": "x", "text": "a\u2028b"}, {"name": 7, "text": "c"}]
     content = "\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
@@ -134,11 +158,33 @@ def test_a_bad_record_keeps_its_place_and_says_why(write: Write) -> None:
 
 # ---- files that are no input
 
+
+def zipped(text: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.fasta", text)
+    return file.getvalue()
+
+
+def tarred(text: str) -> bytes:
+    file, member = io.BytesIO(), tarfile.TarInfo("a.fasta")
+    member.size = len(text)
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(member, io.BytesIO(text.encode()))
+    return file.getvalue()
+
+
+OBJECT = '{"id": 1, "seq": "MK"}'
 NOT_AN_INPUT = [
     ("a.fasta", "hello\n", "FASTA"),
     ("a.fasta", b">a\nMK\0V\n", "binary"),
     ("a.fasta", bytes(range(128, 256)) * 64, "FASTA|binary"),
-    ("a.txt", b"caf\xe9\n", "UTF-8"),
+    ("a.txt", b"caf\xe9\n", "line 1: not UTF-8 text; convert it"),
+    ("a.txt", b"ok\n" * 4000 + b"caf\xe9\n" + b"ok\n" * 40_000, "line 4001: not UTF-8"),
+    ("a.fasta", b">a\nMK\n>b\nM\0K\n" + b"MK\n" * 900, "line 4: NUL bytes"),
+    ("a.csv", "id,sequence\na,MK\n".encode("utf-16"), r"UTF-16; convert it \(iconv"),
+    ("a.fasta.zip", zipped(FASTA), "zip archive, .*: unpack it first"),
+    ("a.fasta.gz", gzip.compress(tarred(FASTA)), "tar archive, .*: unpack it first"),
     ("a.fasta.gz", gzip.compress(FASTA.encode() * 500, mtime=0)[:-20], "gzip archive is cut off"),
     (
         "a.fasta.gz",
@@ -147,13 +193,23 @@ NOT_AN_INPUT = [
     ),
     ("a.csv", "id\nx\n", "no column of sequences"),
     ("a.csv", "id,seq\nx,MKV\ny\n", "line 3: 1 fields"),
-    ("a.csv", 'id,seq\nx,"MKV\ny,MK\n', "line"),
+    ("a.csv", 'id,seq\nw,MK\nx,"MKV\n' + "y,MK\n" * 300_000, "line 3: not CSV .*quotation marks from here"),
+    ("a.csv", "id,seq\n" + "y,MK\n" * 4000 + 'x,"M"K\n' + "y,MK\n" * 300_000, "line 4002: not CSV"),
+    ("a.csv", 'id,text\na,"two\nlines"\nb,"x",\n', "line 4: 3 fields"),
+    ("a.csv", "id;seq\nx;MK\n", "no column of sequences; .*commas separate in CSV, tabs in TSV"),
+    ("a.csv", "p1,MKV\np2,MVV\n", "line 1 must name the columns, but 'p1' looks like a value"),
+    ("a.tsv", "x\tMKVLLAAAGGGE\ny\tMK\n", "line 1 must name the columns, but 'MKV.* looks like a value"),
+    ("a.csv", "sep=,\nid,seq\nx,MK\n", "line 1 must name the columns, but .sep=. looks like a value"),
+    ("a.csv", "good,I loved it.\nbad,Not me.\n", "line 1 must name the columns"),
     ("a.csv", "id,seq\n", "no records"),
     ("a.jsonl", '{"id": 1, "seq": "MK"}\n{"id": 2\n', "line 2: not JSON"),
     ("a.jsonl", r'{"id": "a\u0000b", "seq": "MK"}', "line 1: a NUL character"),
     ("a.jsonl", r'{"id": "a\ud800", "seq": "MK"}', "line 1: .*surrogate"),
     ("a.jsonl", "[" * 100_000, "line 1: not JSON"),
     ("a.jsonl", "[1]\n", "line 1: not a JSON object"),
+    ("a.jsonl", '{"id": 1, "seq": "MK", "id": 2}', "line 1: .*a key stands there twice"),
+    ("a.jsonl", f'{OBJECT}\n{{"id": 2, "note": "x"}}\n', "line 2: .* 'id' and 'note', .*write null"),
+    ("a.jsonl", f'{OBJECT}\n{{"seq": "M"}}\n', "line 2: id and sequence would come from its number"),
     ("a.jsonl", '{"id": 1, "seq": 5}\n', "line 1: 'seq' is not a string"),
     ("a.xyz", "id seq\n", "neither its name nor its first letter"),
     ("a.fasta", "", "empty file"),

@@ -142,8 +142,8 @@ def test_ids_are_utf_8_whatever_the_locale_says(tmp_path: Path) -> None:
 BAD_RECORDS = [
     ("@a\nAC\n+\nII\n@b\nAC\n+\n", "line 5: cut off: the last record has less than four lines"),
     ("@a\nAC\n+\nI\n", "line 1: a record of 2 letters and 1 qualities"),
-    ("@a\nAC\nGT\n+\nIIII\n", "line 3: not FASTQ: the third line of a record is a +, here stands 'GT'"),
-    ("@a\nAC\n+b\nII\n", "line 3: not FASTQ: the third line"),
+    ("@a\nAC\nGT\n+\nIIII\n", "line 3: not FASTQ, four lines a record: the third is a +, here stands 'GT'"),
+    ("@a\nAC\n+b\nII\n", "line 3: not FASTQ, four lines a record: the third"),
     ("\n@a\nAC\n+\nII\n\nAC\n", "line 7: not FASTQ: a record begins with @, here stands 'AC'"),
     (">a\nMK\n", "line 1: not FASTQ"),
 ]
@@ -191,6 +191,15 @@ def test_a_table_of_sequences_and_their_vectors_is_read_and_an_output_is_none(tm
     feather.write_feather(table.drop_columns("sequence"), tmp_path / "out.arrow")
     with pytest.raises(InputError, match=r"column 'embedding' holds fixed_size_list.*, and no text"):
         read(tmp_path / "out.arrow")
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.binary_view()], ids=str)
+def test_categories_are_read_as_polars_writes_them(tmp_path: Path, kind: pa.DataType) -> None:
+    names = pa.array(["é", "b"], pa.string()).cast(kind)
+    ids = pa.DictionaryArray.from_arrays(pa.array([1, None, 0], pa.uint32()), names)
+    table = pa.table({"id": ids, "sequence": ["MK", "ML", "MV"]})
+    (path := tmp_path / "a.arrow").write_bytes(arrow_bytes(table, pa.ipc.new_file))
+    assert read(path) == [("b", "MK"), ("", "ML"), ("é", "MV")]
 
 
 def test_whole_numbers_may_be_ids_and_other_types_are_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from input_files import EVERY_KIND, contents
 from output_files import table_of
 from runs import holdfast
 
+from queue_app import producer
+from queue_app.dataset import digest_inputs
 from queue_app.errors import InputError, JobChanged
 from queue_app.export import export
 from queue_app.inputs import expand, gather, refuse_replacing
-from queue_app.job import InputFormat, JobDir
+from queue_app.job import InputFile, InputFormat, JobDir
 from queue_app.lock import job_directory
 from queue_app.producer import Prepared, prepare
 from queue_app.request import EmbedRequest
@@ -67,6 +70,15 @@ def test_what_in_a_directory_is_no_input_is_named(home: Path, caplog: pytest.Log
     assert record.getMessage() == "data: 2 files are inputs; ignored: README.md, more/, notes and 2 more"
 
 
+def test_a_directory_of_ten_thousand_files_is_looked_through_once(home: Path) -> None:
+    (home / "many").mkdir()
+    for number in range(10_000):
+        (home / "many" / f"{number:05}.fa").touch()
+    before = time.process_time()
+    assert len(named("many")) == 10_000
+    assert time.process_time() - before < 5
+
+
 def test_a_directory_of_several_formats_is_refused(home: Path) -> None:
     (home / "data" / "notes.txt").write_text("not a sequence\n")
     with pytest.raises(InputError) as refused:
@@ -94,6 +106,47 @@ def test_outputs_that_lie_in_a_directory_are_none_of_its_inputs(
         (home / "data" / name).write_text("x")
     assert named("data") == ["data/a.fa", "data/b.fasta.gz"]
     assert not caplog.records
+
+
+def test_outputs_that_match_a_pattern_are_none_of_its_inputs(home: Path) -> None:
+    for name in ("out.parquet.holdfast", "out", "work"):
+        (home / "data" / name).mkdir()
+    for name in ("out.parquet", "out/00000.parquet", "out.meta.json", "work/job.json", "work/twins.arrow"):
+        (home / "data" / name).write_text("x")
+    assert named("data/*") == named("data") == ["data/a.fa", "data/b.fasta.gz"]
+    with pytest.raises(InputError, match=r"data/\*\.parquet: no file matches"):
+        named("data/*.parquet")
+
+
+def test_a_job_directory_is_no_input(home: Path) -> None:
+    (home / "data" / "job.json").write_text("{}")
+    with pytest.raises(InputError, match="data: a job directory, and no input; holdfast resume data goes on"):
+        named("data")
+
+
+def test_a_broken_link_in_a_directory_is_not_left_out(home: Path) -> None:
+    (home / "data" / "c.fa").symlink_to("nowhere.fa")
+    with pytest.raises(InputError, match=r"data/c\.fa: a broken link"):
+        gathered("data")
+
+
+NOBODY = 65534
+
+
+@pytest.mark.parametrize("name", ["data", "data/a.fa", "data/*.fa"])
+def test_what_may_not_be_read_is_refused_by_name(home: Path, name: str) -> None:
+    home.chmod(0o755)
+    (home / "data").chmod(0)
+    as_root = os.geteuid() == 0
+    if as_root:
+        os.seteuid(NOBODY)
+    try:
+        with pytest.raises(InputError, match=r"data.*: cannot be read: Permission denied|no file matches"):
+            gathered(name)
+    finally:
+        if as_root:
+            os.seteuid(0)
+        (home / "data").chmod(0o755)
 
 
 def test_a_pattern_means_what_the_shell_would_have_made_of_it(home: Path) -> None:
@@ -126,6 +179,14 @@ def test_an_output_that_would_replace_an_input_is_refused(home: Path, output: st
     with pytest.raises(InputError, match=f"data/a.fa: the output {output} would replace this input"):
         refuse_replacing(gathered("data"), Path(output))
     refuse_replacing(gathered("data"), Path("data/out.h5"))
+
+
+@pytest.mark.parametrize("name", ["out.h5.quarantine.tsv", "out.h5.holdfast/results/a.parquet"])
+def test_nothing_that_a_job_writes_may_be_an_input(home: Path, name: str) -> None:
+    (home / name).parent.mkdir(parents=True, exist_ok=True)
+    (home / name).write_text("id\tseq\na\tMK\n")
+    with pytest.raises(InputError, match=f"{name}: the output out.h5 would replace this input"):
+        refuse_replacing(gathered(name), Path("out.h5"))
 
 
 def test_ids_beside_an_output_may_be_no_input_either(home: Path) -> None:
@@ -209,6 +270,21 @@ def test_standard_input_that_is_none_is_refused_and_leaves_nothing(
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
     assert not (home / "out.h5.holdfast").exists()
+
+
+def test_an_input_that_grows_while_it_is_read_is_refused_by_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digested_and_grown(files: list[Input]) -> tuple[InputFile, ...]:
+        found = digest_inputs(files)
+        with (home / "data" / "a.fa").open("a") as file:
+            file.write(">late\nMK\n")
+        return found
+
+    monkeypatch.setattr(producer, "digest_inputs", digested_and_grown)
+    with pytest.raises(InputError, match=r"data/a\.fa: changed while it was read; run again when"):
+        prepared(home, Path("data"))
+    assert not (home / "out.h5.holdfast" / "job.json").exists()
 
 
 def test_a_terminal_is_no_input(home: Path) -> None:

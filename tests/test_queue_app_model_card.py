@@ -224,3 +224,18 @@ def test_a_name_that_is_no_model_is_refused(ref: str, message: str) -> None:
 def test_a_directory_without_a_config_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no config\.json"):
         describe_model(str(tmp_path))
+
+
+def test_a_model_is_named_by_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model(tmp_path / "esm2", ESM2))
+    for ref in (".", "../esm2/", str(tmp_path / "esm2")):
+        assert describe_model(ref).name == "esm2"
+
+
+def test_a_module_that_is_not_implemented_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    path = model(tmp_path / "labse", BERT)
+    kinds = ["Transformer", "Pooling", "Dense", "Normalize"]
+    modules = [{"type": f"sentence_transformers.models.{kind}", "path": ""} for kind in kinds]
+    (path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelError, match="not implemented of its modules: Dense"):
+        describe_model(str(path))

@@ -11,7 +11,7 @@ from inline import InlineJob, embedded, submitted, write_numbered
 
 from queue_app import producer, reuse
 from queue_app.cleanup import clean
-from queue_app.errors import DiskFull, JobChanged, JobNotFound, UsageError
+from queue_app.errors import Damage, DiskFull, JobChanged, JobNotFound, UsageError
 from queue_app.outputs import meta_path
 from queue_app.verify import verify_job
 
@@ -204,6 +204,21 @@ def test_a_job_of_another_version_is_refused_as_such(copied: Path, home: Path, t
     (copied / "job.json").write_text(json.dumps(older))
     with pytest.raises(UsageError, match="made by another version"):
         submitted(tmp_path / "a.npy", [home / "grown.fasta"], reuse=copied)
+
+
+def test_a_job_that_lost_its_sequences_is_refused_with_what_to_do(
+    copied: Path, home: Path, tmp_path: Path
+) -> None:
+    (copied / "sequences.arrow").unlink()
+    with pytest.raises(Damage, match=r"before\.holdfast/sequences\.arrow: .*; leave --reuse away"):
+        submitted(tmp_path / "a.npy", [home / "grown.fasta"], reuse=copied)
+
+
+def test_a_job_to_reuse_is_the_same_however_it_is_spelled(
+    previous: InlineJob, grown: InlineJob, home: Path
+) -> None:
+    again = previous.job_dir.path.parent / "x" / ".." / previous.job_dir.path.name
+    assert submitted(home / "grown.npy", [home / "grown.fasta"], reuse=again).job == grown.job
 
 
 def test_nothing_to_reuse_is_refused(home: Path, tmp_path: Path) -> None:

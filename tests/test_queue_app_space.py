@@ -8,7 +8,7 @@ from factories import make_job
 
 from checkpoint.records import DoneRecord
 from queue_app.errors import DiskFull
-from queue_app.job import Job, JobDir, RunOptions
+from queue_app.job import Job, JobDir, RunOptions, TwinsFile
 from queue_app.settings import RuntimeConfig
 from queue_app.space import require_room, rooms
 
@@ -80,6 +80,28 @@ def test_what_is_published_already_needs_no_more_room(job: Job, job_dir: JobDir)
 def test_rejected_records_have_no_vectors(job: Job, job_dir: JobDir) -> None:
     half = replace(job, counts=replace(job.counts, num_rejected=300))
     assert copies(half, job_dir)[1] == {"results": 300, "output": 300}
+
+
+def test_an_output_that_links_to_the_results_needs_no_more_room(job: Job, job_dir: JobDir) -> None:
+    directory = replace(job, output=str(job_dir.path / "out"))
+    assert copies(directory, job_dir)[1] == {"results": 600}
+    with_twins = replace(directory, twins=TwinsFile("digest", 60, 30))
+    assert copies(with_twins, job_dir)[1] == {"results": 600, "output": 600, "vectors for twins": 30}
+
+
+@pytest.mark.parametrize(
+    ("family", "long", "num_vectors"),
+    [("esm2", "window", 4920), ("esm2", "truncate", 600), ("bert", "window", 600)],
+)
+def test_of_the_vectors_of_tokens_no_more_are_counted_than_there_must_be(
+    job: Job, job_dir: JobDir, family: str, long: str, num_vectors: int
+) -> None:
+    """1,640 characters in each shard: how many tokens they are, of a text, is not known."""
+    shards = tuple(replace(shard, num_tokens=8 * shard.num_rows + 1640) for shard in job.shards)
+    options = replace(job.options, pool="none", long=long, max_length=1)  # type: ignore[arg-type]
+    model = replace(job.model, family=family)  # type: ignore[arg-type]
+    ragged = replace(job, shards=shards, options=options, model=model)
+    assert copies(ragged, job_dir)[1] == {"results": num_vectors, "output": num_vectors}
 
 
 def test_each_disk_is_held_against_its_own_part(job: Job, job_dir: JobDir, tmp_path: Path) -> None:

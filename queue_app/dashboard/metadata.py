@@ -9,9 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from queue_app.columns import ID_COLUMNS
 from queue_app.errors import InputError, UsageError
 from queue_app.sources import Input, Source, open_source
-from queue_app.tables import FIELD_CHARACTERS_MOST, ID_COLUMNS
+from queue_app.tables import FIELD_CHARACTERS_MOST
 
 NO_VALUE = frozenset(("", "na", "n/a", "nan", "null", "none"))
 PACKED = (".gz", ".bz2", ".xz", ".zst")
