@@ -62,7 +62,8 @@ def _time(timing: Timing) -> dict[str, Any]:
         "seconds": timing.seconds,
         "least_seconds": timing.least_seconds,
         "most_seconds": timing.most_seconds,
-        "start_seconds": timing.start_seconds,
+        "beside_seconds": timing.beside_seconds,
+        "free_share": timing.free_share,
         "tokens_per_second": timing.tokens_per_second,
         "devices": [asdict(each) for each in timing.devices],
     }

@@ -17,6 +17,8 @@ from queue_app.timing import Timing
 LABEL_WIDTH = 10
 SCREEN_WIDTH_MOST = 100
 REASONS_MOST = 8
+BUSY_SHARE = 0.9
+"""A machine of which the sample had less was wanted by others, too: the time says more of them than of it."""
 ID_CHARACTERS = 40
 RECORDS: dict[Alphabet, str] = {
     "protein": "proteins", "dna": "DNA sequences", "rna": "RNA sequences", "text": "texts"
@@ -150,7 +152,12 @@ def _fullest(plan: Plan) -> Collection[Room]:
 def _time(plan: Plan, timing: Timing) -> Iterator[str]:
     least, most = about(timing.least_seconds), about(timing.most_seconds)
     spread = "" if least == most else f" ({least} to {most})"
-    yield f"about {about(timing.seconds)}{spread}, of which {about(timing.start_seconds)} to start and end"
+    yield f"about {about(timing.seconds)}{spread}, {about(timing.beside_seconds)} of it beside computing"
+    if timing.free_share < BUSY_SHARE:
+        yield (
+            f"other programs kept the processors busy: the sample waited for them {1 - timing.free_share:.0%} of "
+            f"the time; {least} is for a machine that is left to the job"
+        )
     for device in timing.devices:
         yield (
             f"{device.queue}: {device.tokens_per_second:,.0f} tokens/s, "

@@ -147,7 +147,9 @@ def test_records_over_the_limit_are_counted_with_and_without_timing(
 def test_the_time_is_measured_on_every_device_and_priced(planned: dict[str, Any]) -> None:
     time, cost = planned["time"], planned["cost"]
     assert [device["queue"] for device in time["devices"]] == ["cpu0", "cpu1"]
-    assert time["start_seconds"] <= time["least_seconds"] <= time["seconds"] <= time["most_seconds"]
+    assert 0 < time["least_seconds"] <= time["seconds"] <= time["most_seconds"]
+    assert 3 < time["beside_seconds"] < time["seconds"]
+    assert 0 < time["free_share"] <= 1
     assert cost["usual"] == pytest.approx(time["seconds"] / 1000)  # one processor at 3.6 an hour
 
 
@@ -235,24 +237,44 @@ def test_times_are_said_as_exactly_as_an_estimate_deserves(seconds: float, said:
 # ---- the reckoning
 
 
-def device(seconds: float, error: float = 0.0) -> DeviceTime:
-    return DeviceTime("gpu0", seconds, error, 1e6, 0, 10, 1000, 10)
+def device(seconds: float, error: float = 0.0, *, queue: str = "gpu0", waited: float = 0.0) -> DeviceTime:
+    return DeviceTime(queue, seconds, error, 1e6, 0, 10, 1000, 10, waited)
+
+
+def timing_of(*devices: DeviceTime, largest_share: float = 0.0) -> Timing:
+    return Timing(devices, loading_seconds=6, fixed_seconds=4, largest_share=largest_share)
 
 
 def test_devices_share_the_work_by_their_speed() -> None:
-    timing = Timing((device(300), device(600)), start_seconds=10, largest_share=0)
+    timing = timing_of(device(300), device(600))
     assert timing.seconds == pytest.approx(10 + 200)
     assert timing.tokens_per_second == pytest.approx(1e6 / 300 + 1e6 / 600)
 
 
 def test_an_uncertain_device_widens_the_range() -> None:
-    sure, unsure = (Timing((device(300, error),), 0, 0) for error in (0.01, 0.2))
+    sure, unsure = (timing_of(device(300, error)) for error in (0.01, 0.2))
     assert sure.seconds == unsure.seconds
     assert unsure.least_seconds < sure.least_seconds < sure.seconds < sure.most_seconds < unsure.most_seconds
 
 
 def test_a_large_last_shard_may_keep_the_others_waiting() -> None:
     pair = (device(300), device(300))
-    apart = Timing(pair, 0, largest_share=0.5).most_seconds - Timing(pair, 0, largest_share=0).most_seconds
+    apart = timing_of(*pair, largest_share=0.5).most_seconds - timing_of(*pair).most_seconds
     assert apart == pytest.approx(150)
-    assert Timing(pair[:1], 0, 0.5).most_seconds == Timing(pair[:1], 0, 0).most_seconds
+    assert timing_of(pair[0], largest_share=0.5).most_seconds == timing_of(pair[0]).most_seconds
+
+
+def test_on_a_busy_machine_all_beside_computing_takes_longer_and_the_range_begins_with_a_free_one() -> None:
+    free, busy = (timing_of(device(300, queue="cpu0", waited=waited)) for waited in (0.0, 0.75))
+    assert free.beside_seconds == 6 + 4
+    assert busy.beside_seconds == 6 + 4 * 4
+    assert busy.least_seconds * 1.15 == pytest.approx(6 / 4 + 4 + 300 / 4)
+    # A GPU computes as fast, however long its process waits for a processor.
+    assert timing_of(device(300, waited=0.75)).least_seconds * 1.15 == pytest.approx(6 / 4 + 4 + 300)
+
+
+def test_a_busy_machine_is_said_to_be_one(home: Path) -> None:
+    plan = plan_of(request_for(home / "in.fasta"))
+    busy, free = (replace(plan, timing=timing_of(device(300, waited=waited))) for waited in (0.6, 0.05))
+    assert "waited for them 60% of the time" in screen(busy)
+    assert "other programs" not in screen(free)
