@@ -22,6 +22,8 @@ PlannedOutput = Annotated[
 Seconds = Annotated[
     float, typer.Option(min=0, help="Compute a sample for so long at most, for the time. 0: no time.")
 ]
+PIPED_WIDTH = 100
+"""In columns, where no terminal says how wide it is."""
 GpuHourCost = Annotated[
     float | None, typer.Option(min=0, help="What an hour of one GPU costs (of the machine, on a CPU).")
 ]
@@ -78,7 +80,7 @@ def plan(
     if as_json:
         print_json(plan_as_json(made, gpu_hour_cost=gpu_hour_cost))
     else:
-        width = shutil.get_terminal_size().columns
+        width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns
         for line in describe_plan(made, gpu_hour_cost=gpu_hour_cost, width=width, unicode=_is_unicode()):
             print(line)
     if made.problems:
@@ -90,7 +92,10 @@ def doctor(
     broker: options.Broker = None,
     as_json: options.Json = False,
 ) -> None:
-    """What is missing on this machine, and how to mend it: devices, server, disk, limits, versions."""
+    """What is missing on this machine, and how to mend it: devices, server, disk, limits, versions.
+
+    Ends with 1 where a problem is found, with 0 where there are warnings alone.
+    """
     from queue_app.doctor import examine
     from queue_app.findings import describe_findings, findings_as_json, is_well
     from queue_app.settings import runtime_config

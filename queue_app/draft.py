@@ -57,4 +57,6 @@ def draft_sizes(job: Job, found: Survey) -> Sizes:
         num_id_bytes=found.num_id_bytes,
         num_vectors=int(found.lengths.sum()) if is_ragged(job.options) else len(found.lengths),
         vector_bytes=vector_bytes(job.model, job.options),
+        own_share=found.own_share,
+        h5_layout=job.run.h5_layout,
     )

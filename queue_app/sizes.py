@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from queue_app.job import H5Layout
 from queue_app.outputs import Format
 
 OUTPUT_BYTES = 4096
@@ -9,6 +10,8 @@ SHARD_BYTES = 1024
 """What a file takes by itself, and each shard has two: headers, names, provenance."""
 ROW_BYTES: dict[Format, int] = {"h5": 41, "npy": 1, "parquet": 8, "directory": 15}
 """What a record takes beside its vector and the letters of its id."""
+DATASET_BYTES = 370
+"""The same where each record has an HDF5 dataset of its own."""
 SHARD_ROW_BYTES = 28
 """The same in a shard's file, beside id and sequence."""
 
@@ -33,12 +36,15 @@ def sizes_of(
     num_id_bytes: int,
     num_vectors: int,
     vector_bytes: int,
+    own_share: float,
+    h5_layout: H5Layout,
 ) -> Sizes:
     """`num_good` records have a row in the output, `num_rows` one in a shard's file; `num_id_bytes` are those
-    of all ids."""
+    of all ids. `own_share` is that of the vectors that belong to no twin: results have no others."""
     vectors = num_vectors * vector_bytes
     content = vectors + num_id_bytes
-    outputs = {name: content + num_good * row + OUTPUT_BYTES for name, row in ROW_BYTES.items()}
+    row_bytes = {**ROW_BYTES, "h5": DATASET_BYTES} if h5_layout == "per-sequence" else ROW_BYTES
+    outputs = {name: content + num_good * row + OUTPUT_BYTES for name, row in row_bytes.items()}
     shards = num_sequence_bytes + num_id_bytes + num_rows * SHARD_ROW_BYTES + num_shards * SHARD_BYTES
-    results = outputs["directory"] + num_shards * SHARD_BYTES
+    results = round(outputs["directory"] * own_share) + num_shards * SHARD_BYTES
     return Sizes(vectors, outputs, shards, results)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from queue_app import cli, cli_beforehand
 from queue_app.errors import InputError, UsageError
 from queue_app.export import export
-from queue_app.job import Job, JobDir
+from queue_app.job import Job, JobDir, RunOptions
 from queue_app.outputs import OUTPUTS
 from queue_app.plan import Plan, make_plan
 from queue_app.plan_json import plan_as_json
@@ -70,8 +70,13 @@ def plan_of(request: EmbedRequest, seconds: float = 0) -> Plan:
     )
 
 
-def screen(plan: Plan, gpu_hour_cost: float | None = None) -> str:
-    return "\n".join(describe_plan(plan, gpu_hour_cost=gpu_hour_cost, width=80, unicode=True))
+def screen(plan: Plan, gpu_hour_cost: float | None = None, width: int = 100) -> str:
+    return "\n".join(describe_plan(plan, gpu_hour_cost=gpu_hour_cost, width=width, unicode=True))
+
+
+def flat(shown: str) -> str:
+    """However its lines are broken."""
+    return " ".join(shown.split())
 
 
 # ---- what embed then does
@@ -120,6 +125,25 @@ def test_the_sizes_are_those_of_the_files(
         size = sum(path.stat().st_size for path in files)
         assert planned["bytes"]["outputs"][name] == pytest.approx(size, rel=0.06)
     assert planned["bytes"]["outputs"].keys() == OUTPUTS.keys()
+    assert (planned["output"], planned["format"]) == (str(home / "other.h5"), "h5")
+
+
+def test_a_dataset_for_each_record_takes_its_room(home: Path, job: Job, tmp_path: Path) -> None:
+    request = request_for(home / "in.fasta", run=RunOptions(h5_layout="per-sequence"))
+    said = plan_of(request).output_bytes
+    output = tmp_path / "out.h5"
+    export(job, JobDir(home / "out.h5.holdfast"), output, h5_layout="per-sequence")
+    assert said == pytest.approx(output.stat().st_size, rel=0.06)
+
+
+def test_twins_are_in_the_output_and_not_in_the_results(tmp_path: Path) -> None:
+    alone, twice = (tmp_path / "alone.fasta", tmp_path / "twice.fasta")
+    text = "".join(f">p{number}\n{protein(number)}\n" for number in range(200))
+    alone.write_text(text)
+    twice.write_text(text * 2)
+    once, doubled = (plan_of(request_for(each)) for each in (alone, twice))
+    assert doubled.output_bytes == pytest.approx(2 * once.output_bytes, rel=0.1)
+    assert doubled.sizes.results == pytest.approx(once.sizes.results, rel=0.1)
 
 
 def test_every_rejected_record_is_counted_under_its_reason_and_the_first_are_named(
@@ -170,7 +194,7 @@ def test_too_little_room_is_a_problem_that_names_the_disk(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10_000, 9_000, 1_000))
     plan = plan_of(request_for(home / "in.fasta"))
     assert any("1.0 kB are free; make room" in problem for problem in plan.problems)
-    assert re.search(r"problem +.* needs .* 1.0 kB are free", screen(plan))
+    assert re.search(r"problem .* needs .* 1.0 kB are free", flat(screen(plan)))
 
 
 def test_a_device_that_cannot_compute_is_a_problem_and_all_else_is_told(tmp_path: Path) -> None:
@@ -199,6 +223,7 @@ def test_nothing_is_computed_when_no_time_is_asked_for(home: Path) -> None:
     assert plan.timing is None
     assert plan_as_json(plan, gpu_hour_cost=1.0)["cost"] is None
     assert "time" not in [line[:4] for line in screen(plan, 1.0).splitlines()]
+    assert "cost      not known, as nothing was computed" in screen(plan, 1.0)
 
 
 def test_a_job_that_is_there_already_is_noticed(home: Path) -> None:
@@ -212,15 +237,52 @@ def test_inputs_without_one_good_record_are_planned_too(tmp_path: Path) -> None:
     (tmp_path / "bad.fasta").write_text(">a\n\n>b\nM1\n")
     plan = plan_of(request_for(tmp_path / "bad.fasta"), seconds=5)
     assert "2 records cannot be embedded" in screen(plan)
+    assert "1 sequences" not in screen(plan)
     assert plan.timing is None
     assert plan_as_json(plan, gpu_hour_cost=None)["lengths"] is None
 
 
-def test_ids_of_any_length_and_kind_stay_on_their_line(tmp_path: Path) -> None:
+def test_ids_of_any_length_and_kind_are_shown_short_and_without_breaks(tmp_path: Path) -> None:
     table = f'id,sequence\n"two\nlines",M1\n{"x" * 300},M1\n'
     (tmp_path / "ids.csv").write_text(table)
-    lines = screen(plan_of(request_for(tmp_path / "ids.csv", alphabet="protein"))).splitlines()
-    assert any("two lines, " + "x" * 40 + "…" in line for line in lines)
+    shown = screen(plan_of(request_for(tmp_path / "ids.csv", alphabet="protein")))
+    assert "two lines, " + "x" * 40 + "…" in flat(shown)
+
+
+@pytest.mark.parametrize("width", [100, 80, 40])
+def test_a_line_that_does_not_fit_goes_on_below_under_its_label(home: Path, width: int) -> None:
+    plan = replace(plan_of(request_for(home / "in.fasta")), timing=timing_of(device(300, waited=0.5)))
+    lines = screen(plan, 2.5, width=width).splitlines()
+    assert all(len(line) <= width for line in lines)
+    labels = [line[:10].strip() for line in lines if line[:10].strip()]
+    assert labels == [
+        "input",
+        "lengths",
+        "set aside",
+        "repeats",
+        "too long",
+        "model",
+        "work",
+        "disk",
+        "time",
+        "cost",
+    ]
+
+
+def test_one_is_said_of_one_and_small_money_is_not_rounded_away(tmp_path: Path) -> None:
+    (tmp_path / "in.fasta").write_text(">a\nMKV\n>a\nMKV\n>b\nM1\n")
+    plan = plan_of(request_for(tmp_path / "in.fasta"))
+    shown = screen(replace(plan, timing=timing_of(device(10))), 1.0)
+    assert "1 record cannot be embedded" in shown
+    assert "1 sequence (33.3%) seen before: computed once for all" in shown
+    assert "1 id seen before" in shown
+    assert re.search(r"cost +about 0\.006 \(0\.005 to 0\.006\), at 1 an hour", shown)
+
+
+def test_reused_vectors_are_counted_and_cost_no_time(home: Path) -> None:
+    plan = plan_of(request_for(home / "in.fasta", reuse=home / "out.h5", toks_per_batch=512), seconds=5)
+    assert "600 vectors copied from an earlier job (--reuse)" in screen(plan)
+    assert plan.timing is None
 
 
 @pytest.mark.parametrize(
@@ -276,5 +338,5 @@ def test_on_a_busy_machine_all_beside_computing_takes_longer_and_the_range_begin
 def test_a_busy_machine_is_said_to_be_one(home: Path) -> None:
     plan = plan_of(request_for(home / "in.fasta"))
     busy, free = (replace(plan, timing=timing_of(device(300, waited=waited))) for waited in (0.6, 0.05))
-    assert "waited for them 60% of the time" in screen(busy)
-    assert "other programs" not in screen(free)
+    assert "a busy machine: the sample waited 60% of its time for a processor" in flat(screen(busy))
+    assert "busy" not in screen(free)
