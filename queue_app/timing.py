@@ -17,7 +17,8 @@ from queue_app.trial import Device, Trial, trials
 PATIENCE_SECONDS = 600.0
 """For loading the model and for the batch under way; a stand-in that takes longer is given up."""
 MARGIN = 0.15
-"""What runs of the same job on the same machine differ by."""
+BUSY_MARGIN = 0.25
+"""What runs of the same job on the same machine differ by; and more where others come and go."""
 START_SECONDS = 2.5
 SHARD_SECONDS = 0.03
 OUTPUT_BYTES_PER_SECOND = 150e6
@@ -83,7 +84,8 @@ class Timing:
     def most_seconds(self) -> float:
         """At the end, the others may wait for one that has just begun the most expensive shard."""
         waiting = self.largest_share * max(each.seconds for each in self.devices)
-        return self.seconds * (1 + self._margin) + (waiting if len(self.devices) > 1 else 0)
+        busier = BUSY_MARGIN * (1 - self.free_share)
+        return self.seconds * (1 + self._margin + busier) + (waiting if len(self.devices) > 1 else 0)
 
     @property
     def free_share(self) -> float:
@@ -126,7 +128,9 @@ def measure(
 ) -> Timing:
     """Let all devices compute the sample, for `seconds` at most, and reckon from it to the job.
 
-    Reading the input took `reading_seconds`. Raises:
+    Reading the input took `reading_seconds`; `output_bytes` will be written.
+
+    Raises:
         NotTimed: one of them cannot; says why.
     """
     request = {**_settings(job), **asdict(sample), "seconds": seconds}
