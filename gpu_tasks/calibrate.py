@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import TextIO
 
@@ -66,7 +67,7 @@ class Estimate:
     """What all the records would take on this device alone, and what was measured to know it.
 
     `relative_error` is the standard error of `seconds`, as a share of it. `num_tokens` counts special
-    tokens and all windows.
+    tokens and all windows. `waited_share` is what the function of that name answers.
     """
 
     seconds: float
@@ -76,6 +77,7 @@ class Estimate:
     measured_seconds: float
     measured_tokens: int
     measured_batches: int
+    waited_share: float
 
 
 def main() -> None:
@@ -132,7 +134,21 @@ def estimate(model: EmbeddingModel, request: Request) -> Estimate:
         measured_seconds=sum(timed.seconds for timed in found.values()),
         measured_tokens=sum(timed.num_tokens for timed in found.values()),
         measured_batches=len(found),
+        waited_share=waited_share(),
     )
+
+
+def waited_share(tasks: Path = Path("/proc/self/task")) -> float:
+    """How long this process's threads have waited for a processor, of all the time they wanted one.
+
+    0 where the kernel does not tell: see `schedstat` in proc(5).
+    """
+    try:
+        times = [(task / "schedstat").read_text().split() for task in tasks.iterdir()]
+    except OSError:
+        return 0.0
+    ran, waited = (sum(int(each[place]) for each in times) for place in (0, 1))
+    return waited / max(1, ran + waited)
 
 
 # ---- from the sample to all records

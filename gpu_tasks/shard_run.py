@@ -280,7 +280,8 @@ def as_block(result: InferenceResult) -> Block:
 def committed_progress(plan: BatchPlan, committed: set[int], quarantined: int, rejected: int) -> Progress:
     """What the manifest is told: records whose last segment is committed, and records set aside."""
     completed = sum(plan.num_completed(index) for index in committed)
-    return Progress(len(committed), completed - quarantined, quarantined + rejected)
+    share = len(committed) / max(1, plan.num_batches)
+    return Progress(len(committed), completed - quarantined, quarantined + rejected, share)
 
 
 def rejected_entries(records: ShardRecords, plan: BatchPlan, max_length: int) -> list[QuarantineEntry]:

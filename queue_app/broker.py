@@ -49,7 +49,8 @@ def check(server: redis.Redis, url: str) -> None:
         server.ping()
     except redis.AuthenticationError as error:
         raise BrokerUnreachable(
-            f"{without_password(url)}: the server refuses the password ({error})"
+            f"{without_password(url)}: the server refuses the password ({error}); "
+            "write redis://:PASSWORD@HOST:PORT/0, or USER:PASSWORD where it has users"
         ) from None
     except redis.RedisError as error:
         raise BrokerUnreachable(

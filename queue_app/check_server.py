@@ -47,7 +47,7 @@ def examine_embedded() -> Iterator[Finding]:
             yield Finding("server", "problem", f"the embedded server does not start: {error}", remedy)
         else:
             text = f"none is set, embed starts its own: {version}, up in {seconds:.1f} s"
-            yield Finding("server", "ok", f"{text}, {latency * 1000:.1f} ms an answer")
+            yield Finding("server", "ok", f"{text}, {_milliseconds(latency)} an answer")
         finally:
             server.stop()
 
@@ -59,8 +59,8 @@ def examine_configured(url: str, config: RuntimeConfig) -> Iterator[Finding]:
             check(client, url)
             yield from _examine(client, url, config)
     except HoldfastError as error:
-        reason = str(error).partition("; ")[0]  # what comes after is for those who run a job
-        yield Finding("server", "problem", reason, "start it, or mend --broker or HOLDFAST_BROKER_URL")
+        reason, _, remedy = str(error).partition("; ")
+        yield Finding("server", "problem", reason, remedy)
     except redis.RedisError as error:
         yield Finding(
             "server", "problem", f"{without_password(url)}: {error}", "let this user run all commands"
@@ -97,12 +97,17 @@ def _version(info: Mapping[str, Any]) -> str:
 
 def _answers(client: redis.Redis) -> Finding:
     seconds = _latency(client)
-    text = f"{seconds * 1000:.1f} ms an answer"
+    text = f"{_milliseconds(seconds)} an answer"
     if seconds < SLOW_SECONDS:
         return Finding("latency", "ok", text)
     return Finding(
         "latency", "warning", text, "put the server nearer to its workers: a shard takes dozens of calls"
     )
+
+
+def _milliseconds(seconds: float) -> str:
+    """To two digits, as a server on the same host answers within a fraction of one."""
+    return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else f"{seconds * 1000:,.0f} ms"
 
 
 def _latency(client: redis.Redis) -> float:
@@ -150,9 +155,9 @@ def _clock(client: redis.Redis) -> Finding:
     before = time.time()
     there = server_time(client)
     skew = there - (before + time.time()) / 2
-    text = f"{abs(skew):.1f} s {'behind' if skew > 0 else 'ahead of'} the server's"
     if abs(skew) < SKEW_SECONDS:
-        return Finding("clock", "ok", text)
+        return Finding("clock", "ok", f"within {max(0.1, abs(skew)):.1f} s of the server's")
+    text = f"{abs(skew):.1f} s {'behind' if skew > 0 else 'ahead of'} the server's"
     return Finding(
         "clock", "warning", text, "run chrony or ntpd on all hosts: the logs' times will not match"
     )

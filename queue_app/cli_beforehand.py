@@ -26,6 +26,8 @@ PlannedOutput = Annotated[
 Seconds = Annotated[
     float, typer.Option(min=0, help="Compute a sample for so long at most, for the time. 0: no time.")
 ]
+PIPED_WIDTH = 100
+"""In columns, where no terminal says how wide it is."""
 GpuHourCost = Annotated[
     float | None, typer.Option(min=0, help="What an hour of one GPU costs (of the machine, on a CPU).")
 ]
@@ -61,7 +63,7 @@ def plan(
     if as_json:
         print_json(plan_as_json(made, gpu_hour_cost=gpu_hour_cost))
     else:
-        width = shutil.get_terminal_size().columns
+        width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns
         for line in describe_plan(made, gpu_hour_cost=gpu_hour_cost, width=width, unicode=_is_unicode()):
             print(line)
     if made.problems:
@@ -75,7 +77,8 @@ def doctor(
 ) -> None:
     """What is missing on this machine, and how to mend it.
 
-    Looks at devices, server, disk, limits and versions.
+    Looks at devices, server, disk, limits and versions. Ends with 1 where a problem is found, with 0 where
+    there are warnings alone.
     """
     from queue_app.doctor import examine
     from queue_app.findings import describe_findings, findings_as_json, is_well

@@ -8,7 +8,8 @@ import typer
 
 Level = Literal["ok", "warning", "problem"]
 COLORS: dict[Level, str] = {"ok": "green", "warning": "yellow", "problem": "red"}
-TOPIC_WIDTH = 12
+LEVELS_NAMED: tuple[Level, ...] = ("problem", "warning")
+TOPIC_WIDTH = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,14 @@ def describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
         yield f"{level}{finding.topic:<{TOPIC_WIDTH}}{finding.text}"
         if finding.remedy:
             yield f"{'':{9 + TOPIC_WIDTH}}-> {finding.remedy}"
-    counts = [(level, sum(each.level == level for each in findings)) for level in ("problem", "warning")]
-    found = [f"{count} {level}{'s'[: count > 1]}" for level, count in counts if count]
+    found = [said for level in LEVELS_NAMED if (said := _summary(findings, level))]
     yield f"\n{', '.join(found) or 'all is well'}"
+
+
+def _summary(findings: Sequence[Finding], level: Level) -> str:
+    """`2 problems (disk, server)`; empty where there are none."""
+    topics = [finding.topic for finding in findings if finding.level == level]
+    return f"{len(topics)} {level}{'s'[: len(topics) > 1]} ({', '.join(topics)})" if topics else ""
 
 
 def findings_as_json(findings: Sequence[Finding]) -> dict[str, Any]:

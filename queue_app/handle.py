@@ -91,7 +91,7 @@ class JobHandle:
 
     def status(self) -> Snapshot:
         """The job as it stands: `state`, `total`, `done`, `quarantined` (records), `rate` (records a second
-        over the last minute), `eta_seconds` (None while unknown), `shards`, `workers`, `trouble`.
+        over the last minute), `eta_seconds` (None while unknown or paused), `shards`, `workers`, `trouble`.
 
         From the server, or from the job directory where none answers.
 

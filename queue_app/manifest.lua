@@ -5,16 +5,17 @@
 --            job_dir, export_by (workers | coordinator)
 --            num_shards; pending, running, done, failed, cancelled: how many shards are in that state
 --            sequences_total, sequences_done, sequences_quarantined
+--            cost_total, cost_done
 --            trouble        why a shard failed last, until any of the job gets on
 -- KEYS[2]  holdfast:{job}:shard:      prefix of the shard hashes
 --   ..:<i>   state          pending | running | done | failed | cancelled
---            num_records, queue, sent_at, not_before (server time, seconds)
+--            num_records, cost, queue, sent_at, not_before (server time, seconds)
 --            owner, request, token (only ever rises), beat, attempts (without a commit between them)
---            batches_done, sequences_done, quarantined, error
+--            batches_done, sequences_done, quarantined, cost_done, error
 --            figures        JSON of the holder's Figures
 -- KEYS[3]  holdfast:{job}:running     set of shard indices
 -- KEYS[4]  holdfast:{job}:quarantine  hash ordinal -> JSON
--- KEYS[5]  holdfast:{job}:samples     list of "time done", newest first
+-- KEYS[5]  holdfast:{job}:samples     list of "time sequences cost", what was done, newest first
 -- KEYS[6]  holdfast:{job}:events      list of "time kind text", newest first (events.py)
 -- ARGV[1]  operation; the rest are its arguments, in the order of its function's parameters
 --
@@ -25,7 +26,7 @@ local job, shard_prefix, running, quarantine, samples = KEYS[1], KEYS[2], KEYS[3
 local events = KEYS[6]
 
 local SAMPLE_EVERY_SECONDS = 2
-local SAMPLES_KEPT = 30
+local SAMPLES_KEPT = 40
 local EVENTS_KEPT = 50
 
 local function now()
@@ -62,14 +63,18 @@ local function holds(index, token)
   return redis.call('HGET', key, 'state') == 'running' and redis.call('HGET', key, 'token') == token
 end
 
-local function count(index, batches, sequences, quarantined)
+-- `share`, from 0 to 1, is what of the shard's batches is done.
+local function count(index, batches, sequences, quarantined, share)
   local key = shard_prefix .. index
   local gained = tonumber(sequences) - number(key, 'sequences_done')
   redis.call('HINCRBY', job, 'sequences_done', gained)
   if gained > 0 then redis.call('HDEL', job, 'trouble') end
   redis.call('HINCRBY', job, 'sequences_quarantined', tonumber(quarantined) - number(key, 'quarantined'))
+  local cost = math.floor(number(key, 'cost') * tonumber(share) + 0.5)
+  redis.call('HINCRBY', job, 'cost_done', cost - number(key, 'cost_done'))
   if tonumber(batches) > number(key, 'batches_done') then redis.call('HSET', key, 'attempts', 0) end
-  redis.call('HSET', key, 'batches_done', batches, 'sequences_done', sequences, 'quarantined', quarantined)
+  redis.call('HSET', key, 'batches_done', batches, 'sequences_done', sequences, 'quarantined', quarantined,
+    'cost_done', cost)
 end
 
 local function sample()
@@ -77,7 +82,8 @@ local function sample()
   local newest = redis.call('LINDEX', samples, 0)
   local last = newest and tonumber(string.match(newest, '^%S+')) or 0
   if math.abs(time - last) < SAMPLE_EVERY_SECONDS then return end
-  redis.call('LPUSH', samples, string.format('%.3f %d', time, number(job, 'sequences_done')))
+  redis.call('LPUSH', samples, string.format('%.3f %d %d', time, number(job, 'sequences_done'),
+    number(job, 'cost_done')))
   redis.call('LTRIM', samples, 0, SAMPLES_KEPT - 1)
 end
 
@@ -96,16 +102,17 @@ end
 local op = {}
 
 -- A shard that is new to the manifest; one that is known stays as it is.
-function op.add(index, num_records, queue, state, sequences, quarantined)
+function op.add(index, num_records, cost, queue, state, sequences, quarantined)
   local key = shard_prefix .. index
   if redis.call('EXISTS', key) == 1 then return { 'known' } end
   -- Tokens begin at the time: a server that lost its data must not give one again that is still held.
   local token = string.format('%.0f', now() * 1000)
-  redis.call('HSET', key, 'state', state, 'num_records', num_records, 'queue', queue, 'sent_at', 0,
+  redis.call('HSET', key, 'state', state, 'num_records', num_records, 'cost', cost, 'queue', queue, 'sent_at', 0,
     'not_before', 0, 'owner', '', 'request', '', 'token', token, 'beat', 0, 'attempts', 0,
-    'batches_done', 0, 'sequences_done', 0, 'quarantined', 0, 'error', '', 'figures', '')
+    'batches_done', 0, 'sequences_done', 0, 'quarantined', 0, 'cost_done', 0, 'error', '', 'figures', '')
   redis.call('HINCRBY', job, state, 1)
-  count(index, 0, sequences, quarantined)
+  redis.call('HINCRBY', job, 'cost_total', cost)
+  count(index, 0, sequences, quarantined, state == 'done' and 1 or 0)
   return { 'ok' }
 end
 
@@ -152,11 +159,11 @@ end
 
 -- Still alive, at this pace, and so far (without counts: not known yet). The answer carries the job's state: pause and
 -- cancel reach the holder so.
-function op.beat(index, token, figures, batches, sequences, quarantined)
+function op.beat(index, token, figures, batches, sequences, quarantined, share)
   if not holds(index, token) then return { 'lost' } end
   redis.call('HINCRBY', shard_prefix .. index, 'beat', 1)
   redis.call('HSET', shard_prefix .. index, 'figures', figures)
-  if batches then count(index, batches, sequences, quarantined) end
+  if batches then count(index, batches, sequences, quarantined, share) end
   sample()
   return { 'ok', redis.call('HGET', job, 'state') }
 end
@@ -178,7 +185,7 @@ function op.complete(index, token, batches, sequences, quarantined, set_aside)
     if tonumber(sequences) + tonumber(quarantined) ~= number(key, 'num_records') then
       return { 'incomplete', redis.call('HGET', key, 'num_records') }
     end
-    count(index, batches, sequences, quarantined)
+    count(index, batches, sequences, quarantined, 1)
     sample()
     move(index, 'running', 'done')
     redis.call('HSET', key, 'error', '')
@@ -225,7 +232,7 @@ end
 function op.reopen(index)
   local key = shard_prefix .. index
   if redis.call('HGET', key, 'state') ~= 'done' then return { 'refused' } end
-  count(index, 0, 0, 0)
+  count(index, 0, 0, 0, 0)
   redis.call('HSET', key, 'sent_at', 0, 'attempts', 0)
   tell('damaged', 'shard ' .. index .. ' is computed again: its result is missing or damaged')
   move(index, 'done', 'pending')
@@ -237,7 +244,7 @@ end
 function op.restore(index, sequences, quarantined)
   local state = redis.call('HGET', shard_prefix .. index, 'state')
   if not state or state == 'done' then return { 'refused' } end
-  count(index, number(shard_prefix .. index, 'batches_done'), sequences, quarantined)
+  count(index, number(shard_prefix .. index, 'batches_done'), sequences, quarantined, 1)
   move(index, state, 'done')
   settle()
   return { 'ok' }
@@ -262,14 +269,16 @@ end
 function op.unpause()
   if redis.call('HGET', job, 'state') == 'paused' then
     redis.call('HSET', job, 'state', 'running')
+    redis.call('DEL', samples)
     settle()
   end
   return { 'ok', redis.call('HGET', job, 'state') }
 end
 
--- Failed and cancelled shards get another chance.
+-- Failed and cancelled shards get another chance. What lay between two runs is no part of the job's speed.
 function op.revive()
   local revived = 0
+  if number(job, 'running') == 0 then redis.call('DEL', samples) end
   for index = 0, number(job, 'num_shards') - 1 do
     local key = shard_prefix .. index
     local state = redis.call('HGET', key, 'state')

@@ -17,6 +17,7 @@ from checkpoint.records import QuarantineEntry
 from queue_app import keys
 from queue_app.figures import Figures
 from queue_app.job import Job, Shard
+from queue_app.speed import Sample
 from queue_app.states import JobState, JobStatus, Lease, Progress, Refusal, ShardState, ShardStatus
 
 LISTED_AT_A_TIME = 1_000
@@ -63,6 +64,7 @@ class CheckpointManifest:
                 "add",
                 shard.index,
                 shard.num_records,
+                shard.num_tokens,
                 queues.get(shard.index, ""),
                 str(state),
                 counted.sequences_done,
@@ -119,7 +121,7 @@ class CheckpointManifest:
         for some in _some_at_a_time(entries):
             view = [part for each in some for part in (str(each.ordinal), json.dumps(asdict(each)))]
             self._call("list", lease.shard.index, lease.token, *view)
-        counts = _counts(progress)
+        counts = (progress.batches_done, progress.sequences_done, progress.quarantined)
         answer = self._call("complete", lease.shard.index, lease.token, *counts, _set_aside(entries))
         if answer[0] == "ok":
             return JobState(answer[1]), answer[2]
@@ -201,10 +203,10 @@ class CheckpointManifest:
             (QuarantineEntry(**json.loads(text)) for text in view.values()), key=lambda e: e.ordinal
         )
 
-    def samples(self) -> list[tuple[float, int]]:
-        """(server time in seconds, sequences done), newest first."""
+    def samples(self) -> list[Sample]:
+        """How far the job was, every few seconds of the last minute or two, newest first."""
         lines = cast("list[str]", self.client.lrange(keys.samples(self.job_id), 0, -1))
-        return [(float(time), int(done)) for time, done in (line.split() for line in lines)]
+        return [Sample(float(time), int(done), int(cost)) for time, done, cost in map(str.split, lines)]
 
     def forget(self) -> None:
         """Remove every key of the job."""
@@ -224,8 +226,8 @@ def _some_at_a_time(entries: Iterable[QuarantineEntry]) -> Iterator[list[Quarant
         yield some
 
 
-def _counts(progress: Progress) -> tuple[int, int, int]:
-    return progress.batches_done, progress.sequences_done, progress.quarantined
+def _counts(progress: Progress) -> tuple[int, int, int, float]:
+    return progress.batches_done, progress.sequences_done, progress.quarantined, progress.share
 
 
 def _set_aside(entries: Sequence[QuarantineEntry]) -> str:

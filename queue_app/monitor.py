@@ -13,10 +13,9 @@ from queue_app.figures import Figures
 from queue_app.job import Job, JobDir, Shard
 from queue_app.manifest import CheckpointManifest
 from queue_app.owner import Owner
+from queue_app.speed import speed_of
 from queue_app.states import JobState, JobStatus, ShardState, ShardStatus
 from queue_app.workers import WorkerEntry, live_workers, server_time
-
-RATE_WINDOW_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,8 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Counts of one job. `rate` is sequences a second over the last minute, `eta_seconds` None without it."""
+    """Counts of one job. `rate` is sequences a second over the last minute. `eta_seconds` is what is left of
+    the computation at its speed; None where that is not known, and while nothing is computed."""
 
     job: str
     state: JobState
@@ -87,8 +87,8 @@ def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> Snaps
     status = manifest.job_status()
     if status is None:
         return None
-    rate = _rate(manifest.samples(), server_time(client))
-    left = status.sequences_total - status.sequences_done - status.sequences_quarantined
+    is_under_way = status.state in (JobState.INGESTING, JobState.RUNNING)
+    speed = speed_of(manifest.samples() if is_under_way else (), server_time(client))
     return Snapshot(
         job=job_id,
         state=status.state,
@@ -97,20 +97,12 @@ def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> Snaps
         quarantined=status.sequences_quarantined,
         num_shards=status.num_shards,
         shards={str(state): count for state, count in status.shards.items()},
-        rate=rate,
-        eta_seconds=left / rate if rate else (0.0 if left == 0 else None),
+        rate=speed.sequences,
+        eta_seconds=speed.seconds_for(status.cost_total - status.cost_done),
         workers=_workers(manifest, status, live_workers(client, lease_seconds)),
         trouble=status.trouble,
         events=read_events(client, job_id),
     )
-
-
-def _rate(samples: Sequence[tuple[float, int]], now: float) -> float:
-    recent = [(time, done) for time, done in samples if abs(now - time) < RATE_WINDOW_SECONDS]
-    if len(recent) < 2:
-        return 0.0
-    (newest, done), (oldest, before) = recent[0], recent[-1]
-    return max(done - before, 0) / (newest - oldest) if newest > oldest else 0.0
 
 
 def _workers(

@@ -5,37 +5,25 @@ Everything is settled as `embed` settles it and cut as `embed` cuts it; only the
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from queue_app.draft import draft, draft_sizes
 from queue_app.errors import UsageError
 from queue_app.export import check_output
 from queue_app.inputs import gather, refuse_replacing
-from queue_app.job import (
-    JOB_SCHEMA,
-    PLANNER_VERSION,
-    EmbedOptions,
-    Job,
-    JobDir,
-    ModelCard,
-    Shard,
-    TwinsFile,
-)
+from queue_app.job import DeviceClass, EmbedOptions, Job, JobDir, ModelCard
 from queue_app.model_card import describe_model
-from queue_app.outputs import check_format
+from queue_app.outputs import check_format, output_format
 from queue_app.producer import dataset_of
-from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.request import EmbedRequest, device_class, resolve_options
 from queue_app.reuse import open_previous
 from queue_app.sample import StratifiedSample
 from queue_app.settings import RuntimeConfig
-from queue_app.shards import cut, default_num_shards, shard_cost_most
-from queue_app.sizes import Sizes, sizes_of
+from queue_app.sizes import Sizes
 from queue_app.space import Room, require_local_disk, rooms
-from queue_app.spool import RECORD_COST
 from queue_app.survey import Survey, survey
 from queue_app.timing import Timing, measure
 from queue_app.trial import Device, NotTimed
@@ -47,8 +35,6 @@ CUT_CHARACTERS = 16
 """Of a sampled text, for each token of the longest segment: more than tokenizers make one token of."""
 SAMPLE_CHARACTERS = {"cpu": 400_000, "cuda": 8_000_000}
 """What keeps a fast device busy for some seconds."""
-START_SECONDS = 3.0
-"""What server and workers take to start and to end, beside loading the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +87,10 @@ class Plan:
         batches = self.num_tokens * costs / costs.sum() / self.job.options.toks_per_batch
         return int(np.ceil(batches).sum())
 
+    @property
+    def output_bytes(self) -> int:
+        return self.sizes.outputs[output_format(Path(self.job.output))]
+
     def cost(self, timing: Timing, hour_cost: float) -> Cost:
         """Of all GPUs together; a processor is one device, however many workers it has."""
         num_devices = len(self.queues) if self.job.options.device_class == "cuda" else 1
@@ -122,6 +112,32 @@ def make_plan(
     Raises:
         UsageError: a bad input, model, option or output, which `embed` would refuse.
     """
+    card, options, found, sample = _look(request, device_class(queues), say)
+    job = draft(request, card, options, threads, found)
+    plan = Plan(
+        job=job,
+        queues=tuple(queues),
+        survey=found,
+        sizes=draft_sizes(job, found),
+        rooms=tuple(rooms(job, _new_directory(request), config, num_workers=len(queues))),
+        timing=None,
+        begun=request.directory.job_json.exists(),
+        problems=(),
+    )
+    plan = replace(plan, problems=tuple(_problems_of_disks(request, config, plan.rooms)))
+    if not seconds or not found.share:
+        return plan
+    say(f"computing a sample on {', '.join(queues)}, for {seconds:g} seconds at most")
+    try:
+        return replace(plan, timing=_time(plan, config, sample, seconds))
+    except NotTimed as error:
+        return replace(plan, problems=(*plan.problems, str(error)))
+
+
+def _look(
+    request: EmbedRequest, kind: DeviceClass, say: Callable[[str], None]
+) -> tuple[ModelCard, EmbedOptions, Survey, StratifiedSample]:
+    """Settle what embed would settle, in its order, and read the inputs to their end."""
     check_output(request.output)
     say("reading the model's files")
     card = describe_model(request.model)
@@ -129,67 +145,13 @@ def make_plan(
         refuse_replacing(files, request.output)
         dataset = dataset_of(request, card, files)
         dataset.check()
-        options = resolve_options(request, card, device_class(queues), dataset.alphabet)
+        options = resolve_options(request, card, kind, dataset.alphabet)
         check_format(request.output, options, request.run.h5_layout)
         previous = open_previous(request.reuse, card, options) if request.reuse else None
         say("reading the inputs")
         sample = StratifiedSample(cut_characters=CUT_CHARACTERS * options.max_length)
         found = survey(dataset, sample, dedup=options.dedup, previous=previous)
-    job = _draft(request, card, options, threads, found)
-    full = rooms(job, _new_directory(request), config, num_workers=len(queues))
-    problems = [*_problems_of_disks(request, config, full)]
-    timing = None
-    if seconds and found.share:
-        say(f"computing a sample on {', '.join(queues)}, for {seconds:g} seconds at most")
-        try:
-            timing = _time(job, queues, config, found, sample, seconds)
-        except NotTimed as error:
-            problems.append(str(error))
-    return Plan(
-        job=job,
-        queues=tuple(queues),
-        survey=found,
-        sizes=_sizes(job, found),
-        rooms=tuple(full),
-        timing=timing,
-        begun=request.directory.job_json.exists(),
-        problems=tuple(problems),
-    )
-
-
-def _draft(request: EmbedRequest, card: ModelCard, options: EmbedOptions, threads: int, found: Survey) -> Job:
-    """The job as it would be, with an id and digests that stand for nothing."""
-    return Job(
-        schema_version=JOB_SCHEMA,
-        planner_version=PLANNER_VERSION,
-        job_id="plan",
-        digest="",
-        output=str(request.output.absolute()),
-        inputs=found.inputs,
-        model=card,
-        options=options,
-        threads=threads,
-        run=request.run,
-        counts=found.counts,
-        shards=tuple(_shards(request, card, options, found)),
-        twins=TwinsFile("", found.num_twins, found.num_firsts) if found.num_twins else None,
-    )
-
-
-def _shards(request: EmbedRequest, card: ModelCard, options: EmbedOptions, found: Survey) -> Iterator[Shard]:
-    """Those that are computed, then one of all vectors that are reused. The first answers for all twins."""
-    token_bytes = vector_bytes(card, options) if is_ragged(options) else 0
-    cost_most = shard_cost_most(options.device_class, card.num_parameters, token_bytes)
-    twins, bounds = found.num_twins, [0]
-    if len(found.costs):
-        bounds = cut(found.costs, request.num_shards or default_num_shards(found.costs, cost_most))
-    for index, (first, last) in enumerate(pairwise(bounds)):
-        cost = int(found.costs[first:last].sum())
-        yield Shard("plan", index, last - first + twins, cost, first, "", num_twins=twins)
-        twins = 0
-    if num_reused := len(found.reused_costs):
-        cost = int(found.reused_costs.sum())
-        yield Shard("plan", len(bounds) - 1, num_reused + twins, cost, 0, "", num_twins=twins, reused=True)
+    return card, options, found, sample
 
 
 def _new_directory(request: EmbedRequest) -> JobDir:
@@ -207,31 +169,14 @@ def _problems_of_disks(request: EmbedRequest, config: RuntimeConfig, found: Sequ
             yield f"{room}; make room, or choose another -o or --job-dir"
 
 
-def _sizes(job: Job, found: Survey) -> Sizes:
-    return sizes_of(
-        num_rows=len(found.costs) + len(found.reused_costs),
-        num_good=len(found.lengths),
-        num_shards=len(job.shards),
-        num_sequence_bytes=int((found.costs - RECORD_COST).sum()),
-        num_id_bytes=found.num_id_bytes,
-        num_vectors=int(found.lengths.sum()) if is_ragged(job.options) else len(found.lengths),
-        vector_bytes=vector_bytes(job.model, job.options),
-        h5_layout=job.run.h5_layout,
-    )
-
-
-def _time(
-    job: Job,
-    queues: Sequence[str],
-    config: RuntimeConfig,
-    found: Survey,
-    sample: StratifiedSample,
-    seconds: float,
-) -> Timing:
+def _time(plan: Plan, config: RuntimeConfig, sample: StratifiedSample, seconds: float) -> Timing:
     """Raises NotTimed."""
-    devices = [Device(queue, visible_device(queue, config)) for queue in queues]
-    drawn = sample.draw(SAMPLE_CHARACTERS[job.options.device_class]).scaled(found.share)
-    times, loading = measure(devices, job=job, sample=drawn, seconds=seconds)
-    costs = [shard.num_tokens for shard in job.shards if not shard.reused]
-    start_seconds = START_SECONDS + max(loading, found.seconds)  # the workers come up while the input is read
-    return Timing(times, start_seconds, max(costs) / sum(costs))
+    drawn = sample.draw(SAMPLE_CHARACTERS[plan.job.options.device_class]).scaled(plan.survey.share)
+    return measure(
+        [Device(queue, visible_device(queue, config)) for queue in plan.queues],
+        job=plan.job,
+        sample=drawn,
+        seconds=seconds,
+        reading_seconds=plan.survey.seconds,
+        output_bytes=plan.output_bytes,
+    )

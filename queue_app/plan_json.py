@@ -1,11 +1,13 @@
 """A plan as one JSON object, for programs. Sizes in bytes, lengths in letters, times in seconds."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from queue_app.histogram import histogram
+from queue_app.outputs import output_format
 from queue_app.plan import Plan
 from queue_app.survey import Int64s
 from queue_app.timing import Timing
@@ -33,9 +35,17 @@ def plan_as_json(plan: Plan, *, gpu_hour_cost: float | None) -> dict[str, Any]:
         "shards": sum(not shard.reused for shard in job.shards),
         "batches": plan.num_batches,
         "tokens": plan.num_tokens,
+        "output": job.output,
+        "format": output_format(Path(job.output)),
         "bytes": {"input": plan.survey.num_bytes, **asdict(plan.sizes)},
         "disks": [
-            {"path": str(room.path), "needed": room.num_bytes, "free": room.free_bytes} for room in plan.rooms
+            {
+                "path": str(room.path),
+                "needed": room.num_bytes,
+                "free": room.free_bytes,
+                "enough": room.is_enough,
+            }
+            for room in plan.rooms
         ],
         "time": timing and _time(timing),
         "cost": cost and asdict(cost),
@@ -62,7 +72,8 @@ def _time(timing: Timing) -> dict[str, Any]:
         "seconds": timing.seconds,
         "least_seconds": timing.least_seconds,
         "most_seconds": timing.most_seconds,
-        "start_seconds": timing.start_seconds,
+        "beside_seconds": timing.beside_seconds,
+        "free_share": timing.free_share,
         "tokens_per_second": timing.tokens_per_second,
         "devices": [asdict(each) for each in timing.devices],
     }

@@ -1,7 +1,8 @@
 """How a plan is shown: a screen of lines, each under the word that says what it is about."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 from rich.filesize import decimal
@@ -9,14 +10,17 @@ from rich.filesize import decimal
 from queue_app.histogram import bars, histogram
 from queue_app.job import Alphabet, LongRule
 from queue_app.outputs import one_line, output_format
-from queue_app.plan import LETTER_TOKENS, Cost, Plan
+from queue_app.plan import LETTER_TOKENS, Plan
 from queue_app.readouts import is_ragged
 from queue_app.space import Room
-from queue_app.timing import Timing
 
 LABEL_WIDTH = 10
 SCREEN_WIDTH_MOST = 100
+ROOM_LEAST = 30
+"""Beside the labels: a narrower terminal breaks the lines itself."""
 REASONS_MOST = 8
+BUSY_SHARE = 0.9
+"""A machine of which the sample had less was wanted by others, too: the time says more of them than of it."""
 ID_CHARACTERS = 40
 RECORDS: dict[Alphabet, str] = {
     "protein": "proteins", "dna": "DNA sequences", "rna": "RNA sequences", "text": "texts"
@@ -33,25 +37,31 @@ LONG: dict[LongRule, str] = {
 
 def describe_plan(plan: Plan, *, gpu_hour_cost: float | None, width: int, unicode: bool) -> Iterator[str]:
     """The lines of the screen, `width` columns at most where they can be."""
-    yield from _labelled("input", _inputs(plan))
-    yield from _labelled("lengths", _lengths(plan, min(width, SCREEN_WIDTH_MOST) - LABEL_WIDTH, unicode))
-    yield from _labelled("set aside", _rejected(plan))
-    yield from _labelled("repeats", _repeats(plan))
-    yield from _labelled("too long", _too_long(plan))
-    yield from _labelled("model", _model(plan))
-    yield from _labelled("work", _work(plan))
-    yield from _labelled("disk", _disk(plan))
-    if plan.timing:
-        yield from _labelled("time", _time(plan, plan.timing))
-    if plan.timing and gpu_hour_cost is not None:
-        yield from _labelled("cost", _cost(plan.cost(plan.timing, gpu_hour_cost), gpu_hour_cost))
-    yield from _labelled("problem", plan.problems)
+    room = max(ROOM_LEAST, min(width, SCREEN_WIDTH_MOST) - LABEL_WIDTH)
+    parts = {
+        "input": _inputs(plan),
+        "lengths": _lengths(plan, room, unicode),
+        "set aside": _rejected(plan),
+        "repeats": _repeats(plan),
+        "too long": _too_long(plan),
+        "model": _model(plan),
+        "work": _work(plan),
+        "disk": _disk(plan),
+        "time": _time(plan),
+        "cost": _cost(plan, gpu_hour_cost),
+        "problem": plan.problems,
+    }
+    for label, lines in parts.items():
+        yield from _labelled(label, lines, room)
 
 
-def _labelled(label: str, lines: Iterator[str] | tuple[str, ...]) -> Iterator[str]:
+def _labelled(label: str, lines: Iterable[str], room: int) -> Iterator[str]:
+    """What does not fit goes on below, set in."""
     for line in lines:
-        yield f"{label:<{LABEL_WIDTH}}{line}"
-        label = ""
+        own = len(line) - len(line.lstrip())
+        for piece in wrap(line, room, subsequent_indent=" " * (own + 2), break_on_hyphens=False):
+            yield f"{label:<{LABEL_WIDTH}}{piece}"
+            label = ""
 
 
 def _inputs(plan: Plan) -> Iterator[str]:
@@ -77,7 +87,7 @@ def _rejected(plan: Plan) -> Iterator[str]:
     rejected = plan.survey.rejected
     if not rejected:
         return
-    yield f"{plan.job.counts.num_rejected:,} records cannot be embedded; they would be listed as quarantined"
+    yield f"{_count(plan.job.counts.num_rejected, 'record')} cannot be embedded, and would be quarantined"
     for each in rejected[:REASONS_MOST]:
         ids = [*map(_short, each.first_ids), *(["…"] if each.num_records > len(each.first_ids) else [])]
         yield f"{each.num_records:>6,}  {each.reason}: {', '.join(ids)}"
@@ -91,11 +101,11 @@ def _repeats(plan: Plan) -> Iterator[str]:
     if counts.num_duplicate_sequences:
         share = counts.num_duplicate_sequences / counts.num_records
         once = "computed once for all" if plan.job.options.dedup else "computed again (--no-dedup)"
-        yield f"{counts.num_duplicate_sequences:,} sequences ({share:.1%}) stood there before: {once}"
+        yield f"{_count(counts.num_duplicate_sequences, 'sequence')} ({share:.1%}) seen before: {once}"
     if num_reused := len(plan.survey.reused_costs):
-        yield f"{num_reused:,} vectors are copied from an earlier job (--reuse)"
+        yield f"{_count(num_reused, 'vector')} copied from an earlier job (--reuse)"
     if counts.num_duplicate_ids:
-        yield f"{counts.num_duplicate_ids:,} ids stood there before; every record still has its row"
+        yield f"{_count(counts.num_duplicate_ids, 'id')} seen before; every record still has its row"
 
 
 def _too_long(plan: Plan) -> Iterator[str]:
@@ -124,17 +134,19 @@ def _work(plan: Plan) -> Iterator[str]:
     if plan.num_batches is None:
         yield f"{shards}, in batches of {budget}"
     else:
-        batches, tokens = _rounded(plan.num_batches), _rounded(plan.num_tokens or 0)
-        yield f"{shards}, about {batches} batches of {budget}, {tokens} tokens in all"
+        batches = _count(_rounded(plan.num_batches), "batch", "batches")
+        tokens = _count(_rounded(plan.num_tokens or 0), "token")
+        yield f"{shards}, about {batches} of {budget}, {tokens} in all"
     if plan.begun:
         yield "a job lies there already: the same command goes on with it, or is refused if it is another"
+        yield "all that stands here is of the whole job, not of what is left"
 
 
 def _disk(plan: Plan) -> Iterator[str]:
     output, sizes = Path(plan.job.output), plan.sizes
     chosen = output_format(output)
     others = ", ".join(f"{name} {decimal(size)}" for name, size in sizes.outputs.items() if name != chosen)
-    yield f"{output.name} {decimal(sizes.outputs[chosen])} in {plan.job.options.store_dtype} ({others})"
+    yield f"{output.name} {decimal(plan.output_bytes)} in {plan.job.options.store_dtype} ({others})"
     whole, cleaned = decimal(sizes.shards + sizes.results), decimal(sizes.results)
     yield f"the job directory {whole}, of which holdfast clean leaves {cleaned}"
     for room in _fullest(plan):
@@ -147,10 +159,13 @@ def _fullest(plan: Plan) -> Collection[Room]:
     return {room.path: room for room in sorted(plan.rooms, key=lambda room: room.num_bytes)}.values()
 
 
-def _time(plan: Plan, timing: Timing) -> Iterator[str]:
+def _time(plan: Plan) -> Iterator[str]:
+    timing = plan.timing
+    if timing is None:
+        return
     least, most = about(timing.least_seconds), about(timing.most_seconds)
     spread = "" if least == most else f" ({least} to {most})"
-    yield f"about {about(timing.seconds)}{spread}, of which {about(timing.start_seconds)} to start and end"
+    yield f"about {about(timing.seconds)}{spread}, {about(timing.beside_seconds)} of it beside computing"
     for device in timing.devices:
         yield (
             f"{device.queue}: {device.tokens_per_second:,.0f} tokens/s, "
@@ -158,10 +173,20 @@ def _time(plan: Plan, timing: Timing) -> Iterator[str]:
             f"(measured on {_count(device.measured_batches, 'batch', 'batches')}, "
             f"{device.measured_seconds:.1f} s)"
         )
+    if timing.free_share < BUSY_SHARE:
+        waited = f"{1 - timing.free_share:.0%} of its time"
+        yield f"a busy machine: the sample waited {waited} for a processor; {least} is for a free one"
 
 
-def _cost(cost: Cost, gpu_hour_cost: float) -> Iterator[str]:
-    yield f"about {cost.usual:,.2f} ({cost.least:,.2f} to {cost.most:,.2f}), at {gpu_hour_cost:g} an hour"
+def _cost(plan: Plan, gpu_hour_cost: float | None) -> Iterator[str]:
+    if gpu_hour_cost is None:
+        return
+    if plan.timing is None:
+        yield "not known, as nothing was computed"
+        return
+    cost = plan.cost(plan.timing, gpu_hour_cost)
+    least, usual, most = map(_money, (cost.least, cost.usual, cost.most))
+    yield f"about {usual} ({least} to {most}), at {gpu_hour_cost:g} an hour"
 
 
 def about(seconds: float) -> str:
@@ -179,13 +204,18 @@ def about(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
+def _money(amount: float) -> str:
+    """In hundredths, and what is less than one to a digit that says something."""
+    return f"{amount:,.2f}" if amount >= 0.1 else f"{amount:.1g}"
+
+
 def _count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def _rounded(number: int) -> str:
+def _rounded(number: int) -> int:
     """To three digits: the others would be invented."""
-    return f"{round(number, min(0, 3 - len(str(number)))):,}"
+    return round(number, min(0, 3 - len(str(number))))
 
 
 def _short(record_id: str) -> str:

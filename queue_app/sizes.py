@@ -36,14 +36,16 @@ def sizes_of(
     num_id_bytes: int,
     num_vectors: int,
     vector_bytes: int,
+    own_share: float,
     h5_layout: H5Layout,
 ) -> Sizes:
     """`num_good` records have a row in the output, `num_rows` one in a shard's file; `num_id_bytes` are those
-    of all ids. Sequences that share a dataset are counted as if they did not."""
+    of all ids. `own_share` is that of the vectors that belong to no twin: results have no others. Datasets
+    that records share are counted once for each."""
     vectors = num_vectors * vector_bytes
     content = vectors + num_id_bytes
     row_bytes: dict[Format, int] = {"h5": H5_ROW_BYTES[h5_layout], **ROW_BYTES}
     outputs = {name: content + num_good * row + OUTPUT_BYTES for name, row in row_bytes.items()}
     shards = num_sequence_bytes + num_id_bytes + num_rows * SHARD_ROW_BYTES + num_shards * SHARD_BYTES
-    results = outputs["directory"] + num_shards * SHARD_BYTES
+    results = round(outputs["directory"] * own_share) + num_shards * SHARD_BYTES
     return Sizes(vectors, outputs, shards, results)

@@ -61,11 +61,15 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What of a shard is committed, in absolute numbers: reporting it twice counts it once."""
+    """What of a shard is committed, in absolute numbers: reporting it twice counts it once.
+
+    `share`, from 0 to 1, is that of its batches: they are about equal in tokens.
+    """
 
     batches_done: int = 0
     sequences_done: int = 0
     quarantined: int = 0
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,9 @@ class JobStatus:
     sequences_total: int
     sequences_done: int
     sequences_quarantined: int
+    cost_total: int
+    cost_done: int
+    """As the shards count their cost; of work under way, by its share."""
     trouble: str
     """Why a shard failed last; empty as soon as any of the job gets on."""
 
@@ -138,5 +145,7 @@ class JobStatus:
             sequences_total=int(fields.get("sequences_total", 0)),
             sequences_done=int(fields.get("sequences_done", 0)),
             sequences_quarantined=int(fields.get("sequences_quarantined", 0)),
+            cost_total=int(fields.get("cost_total", 0)),
+            cost_done=int(fields.get("cost_done", 0)),
             trouble=fields.get("trouble", ""),
         )

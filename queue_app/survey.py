@@ -43,7 +43,8 @@ class Survey:
 
     `lengths` has the characters of every record that can be embedded; `costs`, of those that a worker gets,
     is what a shard counts. Both are in the input's order. Twins and records that are reused cost nothing:
-    `share` is that of the characters which are left. `seconds` is how long the reading took.
+    `share` is that of the characters which are left, `own_share` that of all but the twins. `seconds` is how
+    long the reading took.
     """
 
     inputs: tuple[InputFile, ...]
@@ -54,6 +55,7 @@ class Survey:
     num_twins: int
     num_firsts: int
     share: float
+    own_share: float
     num_id_bytes: int
     rejected: tuple[Rejected, ...]
     seconds: float
@@ -87,6 +89,7 @@ def survey(dataset: Dataset, sample: StratifiedSample, *, dedup: bool, previous:
         num_twins=int((firsts != rows).sum()),
         num_firsts=len(np.unique(firsts[firsts != rows])),
         share=float(lengths[is_computed].sum() / max(1, lengths.sum())),
+        own_share=float(lengths[firsts == rows].sum() / max(1, lengths.sum())),
         num_id_bytes=tally.num_id_bytes,
         rejected=tally.rejected(),
         seconds=monotonic() - started,

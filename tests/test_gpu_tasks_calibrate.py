@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from gpu_tasks import calibrate, rates
 from gpu_tasks.batching import BatchPlan, LongRule, TokenBatch, plan_batches, window_starts
-from gpu_tasks.calibrate import Request, _num_segments, estimate
+from gpu_tasks.calibrate import Request, _num_segments, estimate, waited_share
 from gpu_tasks.device import StoreDtype, host_pending
 from gpu_tasks.models import load_model
 from gpu_tasks.models.mock import MockModel, load_mock
@@ -164,6 +165,18 @@ def test_every_batch_has_its_turn_and_the_first_is_computed_twice(count: int, tu
 def test_the_first_batches_are_from_all_over_the_plan() -> None:
     first = sorted(scattered(1_000, 0.0)[1:9])
     assert max(np.diff([0, *first, 1_000])) < 250
+
+
+# ---- how busy the machine is
+
+
+def test_what_all_threads_waited_for_a_processor_is_told_as_a_share(tmp_path: Path) -> None:
+    for name, times in {"12": "3000 1000 7", "13": "1000 3000 9"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "schedstat").write_text(f"{times}\n")
+    assert waited_share(tmp_path) == 0.5
+    assert 0 <= waited_share() < 1
+    assert waited_share(tmp_path / "not Linux") == 0
 
 
 # ---- the child process

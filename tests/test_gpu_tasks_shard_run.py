@@ -108,7 +108,7 @@ def test_it_checkpoints_while_it_runs(make: Callable[..., Prepared]) -> None:
     done = [report.batches_done for report in attempt.reports]
     assert len(set(done)) > 5
     assert done == sorted(done)
-    assert attempt.reports[-1] == Progress(attempt.plan().num_batches, 200, 0)
+    assert attempt.reports[-1] == Progress(attempt.plan().num_batches, 200, 0, share=1.0)
 
 
 def test_a_resume_skips_what_is_committed_and_computes_the_rest_once(

@@ -73,8 +73,8 @@ def test_a_problem_ends_the_command_with_1_and_a_warning_with_0(monkeypatch: pyt
     assert ending(warning)[0] == 0
     code, screen = ending(warning, problem)
     assert code == 1
-    assert "problem  server      away\n                     -> start it\n" in screen
-    assert screen.splitlines()[-1] == "1 problem, 1 warning"
+    assert "problem  server       away\n                      -> start it\n" in screen
+    assert screen.splitlines()[-1] == "1 problem (server), 1 warning (disk)"
 
 
 def test_what_does_not_end_is_a_finding() -> None:
@@ -104,7 +104,7 @@ def test_warnings_alone_leave_the_machine_well() -> None:
     findings = [Finding("a", "ok", "fine"), Finding("b", "warning", "so so", "do this")]
     assert is_well(findings)
     assert not is_well([*findings, Finding("c", "problem", "broken", "mend it")])
-    assert list(describe_findings(findings))[-1] == "\n1 warning"
+    assert list(describe_findings(findings))[-1] == "\n1 warning (b)"
 
 
 # ---- the server
@@ -114,8 +114,16 @@ def test_a_server_that_does_not_answer_is_a_problem_and_its_password_stays_a_sec
     server = found(examine_configured("redis://:secret@127.0.0.1:1/0", CONFIG), "server")
     assert server.level == "problem"
     assert "127.0.0.1:1/0: no server answers" in server.text
-    assert "start it" in server.remedy
+    assert server.remedy == "start one, or leave out --broker to use the embedded server"
     assert "secret" not in server.text
+
+
+def test_a_wrong_password_is_told_from_a_server_that_is_away(server_url: str) -> None:
+    address = server_url.rpartition("@")[2]
+    for url in (f"redis://{address}", f"redis://:wrong@{address}"):
+        server = found(examine_configured(url, CONFIG), "server")
+        assert "refuses the password" in server.text
+        assert "redis://:PASSWORD@HOST:PORT/0" in server.remedy
 
 
 @pytest.fixture

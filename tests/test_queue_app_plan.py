@@ -70,8 +70,13 @@ def plan_of(request: EmbedRequest, seconds: float = 0) -> Plan:
     )
 
 
-def screen(plan: Plan, gpu_hour_cost: float | None = None) -> str:
-    return "\n".join(describe_plan(plan, gpu_hour_cost=gpu_hour_cost, width=80, unicode=True))
+def screen(plan: Plan, gpu_hour_cost: float | None = None, width: int = 100) -> str:
+    return "\n".join(describe_plan(plan, gpu_hour_cost=gpu_hour_cost, width=width, unicode=True))
+
+
+def flat(shown: str) -> str:
+    """However its lines are broken."""
+    return " ".join(shown.split())
 
 
 # ---- what embed then does
@@ -120,6 +125,17 @@ def test_the_sizes_are_those_of_the_files(
         size = sum(path.stat().st_size for path in files)
         assert planned["bytes"]["outputs"][name] == pytest.approx(size, rel=0.06)
     assert planned["bytes"]["outputs"].keys() == OUTPUTS.keys()
+    assert (planned["output"], planned["format"]) == (str(home / "other.h5"), "h5")
+
+
+def test_twins_are_in_the_output_and_not_in_the_results(tmp_path: Path) -> None:
+    alone, twice = (tmp_path / "alone.fasta", tmp_path / "twice.fasta")
+    text = "".join(f">p{number}\n{protein(number)}\n" for number in range(200))
+    alone.write_text(text)
+    twice.write_text(text * 2)
+    once, doubled = (plan_of(request_for(each)) for each in (alone, twice))
+    assert doubled.output_bytes == pytest.approx(2 * once.output_bytes, rel=0.1)
+    assert doubled.sizes.results == pytest.approx(once.sizes.results, rel=0.1)
 
 
 @pytest.mark.parametrize("layout", get_args(H5Layout))
@@ -157,7 +173,9 @@ def test_records_over_the_limit_are_counted_with_and_without_timing(
 def test_the_time_is_measured_on_every_device_and_priced(planned: dict[str, Any]) -> None:
     time, cost = planned["time"], planned["cost"]
     assert [device["queue"] for device in time["devices"]] == ["cpu0", "cpu1"]
-    assert time["start_seconds"] <= time["least_seconds"] <= time["seconds"] <= time["most_seconds"]
+    assert 0 < time["least_seconds"] <= time["seconds"] <= time["most_seconds"]
+    assert 3 < time["beside_seconds"] < time["seconds"]
+    assert 0 < time["free_share"] <= 1
     assert cost["usual"] == pytest.approx(time["seconds"] / 1000)  # one processor at 3.6 an hour
 
 
@@ -178,7 +196,7 @@ def test_too_little_room_is_a_problem_that_names_the_disk(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10_000, 9_000, 1_000))
     plan = plan_of(request_for(home / "in.fasta"))
     assert any("1.0 kB are free; make room" in problem for problem in plan.problems)
-    assert re.search(r"problem +.* needs .* 1.0 kB are free", screen(plan))
+    assert re.search(r"problem .* needs .* 1.0 kB are free", flat(screen(plan)))
 
 
 def test_a_device_that_cannot_compute_is_a_problem_and_all_else_is_told(tmp_path: Path) -> None:
@@ -207,6 +225,7 @@ def test_nothing_is_computed_when_no_time_is_asked_for(home: Path) -> None:
     assert plan.timing is None
     assert plan_as_json(plan, gpu_hour_cost=1.0)["cost"] is None
     assert "time" not in [line[:4] for line in screen(plan, 1.0).splitlines()]
+    assert "cost      not known, as nothing was computed" in screen(plan, 1.0)
 
 
 def test_a_job_that_is_there_already_is_noticed(home: Path) -> None:
@@ -220,15 +239,52 @@ def test_inputs_without_one_good_record_are_planned_too(tmp_path: Path) -> None:
     (tmp_path / "bad.fasta").write_text(">a\n\n>b\nM1\n")
     plan = plan_of(request_for(tmp_path / "bad.fasta"), seconds=5)
     assert "2 records cannot be embedded" in screen(plan)
+    assert "1 sequences" not in screen(plan)
     assert plan.timing is None
     assert plan_as_json(plan, gpu_hour_cost=None)["lengths"] is None
 
 
-def test_ids_of_any_length_and_kind_stay_on_their_line(tmp_path: Path) -> None:
+def test_ids_of_any_length_and_kind_are_shown_short_and_without_breaks(tmp_path: Path) -> None:
     table = f'id,sequence\n"two\nlines",M1\n{"x" * 300},M1\n'
     (tmp_path / "ids.csv").write_text(table)
-    lines = screen(plan_of(request_for(tmp_path / "ids.csv", alphabet="protein"))).splitlines()
-    assert any("two lines, " + "x" * 40 + "…" in line for line in lines)
+    shown = screen(plan_of(request_for(tmp_path / "ids.csv", alphabet="protein")))
+    assert "two lines, " + "x" * 40 + "…" in flat(shown)
+
+
+@pytest.mark.parametrize("width", [100, 80, 40])
+def test_a_line_that_does_not_fit_goes_on_below_under_its_label(home: Path, width: int) -> None:
+    plan = replace(plan_of(request_for(home / "in.fasta")), timing=timing_of(device(300, waited=0.5)))
+    lines = screen(plan, 2.5, width=width).splitlines()
+    assert all(len(line) <= width for line in lines)
+    labels = [line[:10].strip() for line in lines if line[:10].strip()]
+    assert labels == [
+        "input",
+        "lengths",
+        "set aside",
+        "repeats",
+        "too long",
+        "model",
+        "work",
+        "disk",
+        "time",
+        "cost",
+    ]
+
+
+def test_one_is_said_of_one_and_small_money_is_not_rounded_away(tmp_path: Path) -> None:
+    (tmp_path / "in.fasta").write_text(">a\nMKV\n>a\nMKV\n>b\nM1\n")
+    plan = plan_of(request_for(tmp_path / "in.fasta"))
+    shown = screen(replace(plan, timing=timing_of(device(10))), 1.0)
+    assert "1 record cannot be embedded" in shown
+    assert "1 sequence (33.3%) seen before: computed once for all" in shown
+    assert "1 id seen before" in shown
+    assert re.search(r"cost +about 0\.006 \(0\.005 to 0\.006\), at 1 an hour", shown)
+
+
+def test_reused_vectors_are_counted_and_cost_no_time(home: Path) -> None:
+    plan = plan_of(request_for(home / "in.fasta", reuse=home / "out.h5", toks_per_batch=512), seconds=5)
+    assert "600 vectors copied from an earlier job (--reuse)" in screen(plan)
+    assert plan.timing is None
 
 
 @pytest.mark.parametrize(
@@ -245,24 +301,44 @@ def test_times_are_said_as_exactly_as_an_estimate_deserves(seconds: float, said:
 # ---- the reckoning
 
 
-def device(seconds: float, error: float = 0.0) -> DeviceTime:
-    return DeviceTime("gpu0", seconds, error, 1e6, 0, 10, 1000, 10)
+def device(seconds: float, error: float = 0.0, *, queue: str = "gpu0", waited: float = 0.0) -> DeviceTime:
+    return DeviceTime(queue, seconds, error, 1e6, 0, 10, 1000, 10, waited)
+
+
+def timing_of(*devices: DeviceTime, largest_share: float = 0.0) -> Timing:
+    return Timing(devices, loading_seconds=6, fixed_seconds=4, largest_share=largest_share)
 
 
 def test_devices_share_the_work_by_their_speed() -> None:
-    timing = Timing((device(300), device(600)), start_seconds=10, largest_share=0)
+    timing = timing_of(device(300), device(600))
     assert timing.seconds == pytest.approx(10 + 200)
     assert timing.tokens_per_second == pytest.approx(1e6 / 300 + 1e6 / 600)
 
 
 def test_an_uncertain_device_widens_the_range() -> None:
-    sure, unsure = (Timing((device(300, error),), 0, 0) for error in (0.01, 0.2))
+    sure, unsure = (timing_of(device(300, error)) for error in (0.01, 0.2))
     assert sure.seconds == unsure.seconds
     assert unsure.least_seconds < sure.least_seconds < sure.seconds < sure.most_seconds < unsure.most_seconds
 
 
 def test_a_large_last_shard_may_keep_the_others_waiting() -> None:
     pair = (device(300), device(300))
-    apart = Timing(pair, 0, largest_share=0.5).most_seconds - Timing(pair, 0, largest_share=0).most_seconds
+    apart = timing_of(*pair, largest_share=0.5).most_seconds - timing_of(*pair).most_seconds
     assert apart == pytest.approx(150)
-    assert Timing(pair[:1], 0, 0.5).most_seconds == Timing(pair[:1], 0, 0).most_seconds
+    assert timing_of(pair[0], largest_share=0.5).most_seconds == timing_of(pair[0]).most_seconds
+
+
+def test_on_a_busy_machine_all_beside_computing_takes_longer_and_the_range_begins_with_a_free_one() -> None:
+    free, busy = (timing_of(device(300, queue="cpu0", waited=waited)) for waited in (0.0, 0.75))
+    assert free.beside_seconds == 6 + 4
+    assert busy.beside_seconds == 6 + 4 * 4
+    assert busy.least_seconds * 1.15 == pytest.approx(6 / 4 + 4 + 300 / 4)
+    # A GPU computes as fast, however long its process waits for a processor.
+    assert timing_of(device(300, waited=0.75)).least_seconds * 1.15 == pytest.approx(6 / 4 + 4 + 300)
+
+
+def test_a_busy_machine_is_said_to_be_one(home: Path) -> None:
+    plan = plan_of(request_for(home / "in.fasta"))
+    busy, free = (replace(plan, timing=timing_of(device(300, waited=waited))) for waited in (0.6, 0.05))
+    assert "a busy machine: the sample waited 60% of its time for a processor" in flat(screen(busy))
+    assert "busy" not in screen(free)

@@ -82,7 +82,8 @@ class JobReader:
         cells = self._map.look(manifest, summary.num_shards, summary.state)
         self._directory_read_at = float("-inf")
         about = self._about(self.place.jobs(client).get(self.job_id, ""))
-        return Look(time.time(), summary, about, cells, tuple(reversed(manifest.samples())))
+        samples = tuple((each.time, each.sequences_done) for each in reversed(manifest.samples()))
+        return Look(time.time(), summary, about, cells, samples)
 
     def _from_directory(self) -> Look | None:
         """Reading all of it may take long, and what nobody works on changes little."""
