@@ -4,6 +4,7 @@ Only the files that done records name are read, each against its digest; and bef
 into place, records read = records embedded + records quarantined must hold.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from queue_app.outputs import (
 )
 from queue_app.readouts import column_names, is_ragged
 
-VERSIONS_OF = ("holdfast", "torch", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
+VERSIONS_OF = ("holdfast", "torch", "tokenizers", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ def _write_companions(
         content_digest=content.digest,
         num_embedded=content.num_rows,
         quarantine=quarantine,
-        versions=_versions(),
+        versions=_versions(job),
     )
     markdown, data = card_paths(output)
     write_durably(markdown, card_markdown(card).encode())
@@ -214,8 +215,13 @@ def _write_companions(
     return card
 
 
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
+def _versions(job: Job) -> dict[str, str]:
+    """Of what is installed here; of transformers where it ran the model."""
+    found = {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
+    if job.model.family == "auto":
+        with contextlib.suppress(PackageNotFoundError):  # on the host of the workers it is there
+            found["transformers"] = version("transformers")
+    return found
 
 
 def _tsv_lines(entries: list[QuarantineEntry]) -> Iterator[str]:
@@ -255,7 +261,7 @@ def _meta(job: Job, output: Path, content: Results) -> dict[str, Any]:
         "model": asdict(job.model),
         "options": asdict(job.options),
         "inputs": [asdict(file) for file in job.inputs],
-        "versions": _versions(),
+        "versions": _versions(job),
         "host": socket.gethostname(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
