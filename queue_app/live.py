@@ -1,11 +1,11 @@
 """The live view on a terminal: a job's bar and rates, a line per worker, the latest events.
 
-A picture of one snapshot, drawn anew with each. A worker between two shards has no figures for a moment; then
-those of the shard before are shown.
+A picture of one snapshot, drawn anew with each. A worker between two shards has none for a moment, and no
+figures; then it is shown as it was before.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,17 +17,22 @@ from rich.table import Table
 from rich.text import Text
 
 from queue_app.events import Event, EventKind
-from queue_app.figures import Figures
 from queue_app.monitor import Snapshot, WorkerView
+from queue_app.view import UNATTENDED, without_shard
 from queue_app.words import duration, percent, rate
 
 EVENTS_SHOWN = 5
 LINES_BESIDE_WORKERS = 16
 """What the view needs of a terminal's height beside the workers: bar, headings, events, and what was said."""
 BAR_COLUMNS = 40
-SHARD_COLUMNS = 22
 SHARD_BAR_COLUMNS = 8
-FIGURES_KEPT_SECONDS = 5.0
+COLUMNS = {"worker": 8, "device": 6, "shard": 22, "seq/s": 5, "tokens/s": 8, "fill": 4, "wait": 4}
+GPU_COLUMNS = {"GPU": 4, "memory": 10}
+"""What is told of a worker, and how many letters it takes at least."""
+DEVICE_COLUMNS_MOST = 12
+LEFT_OUT_FIRST = ("device", "fill", "wait", "memory", "GPU", "tokens/s")
+"""Where the terminal is narrow."""
+BETWEEN_SHARDS_SECONDS = 1.0
 STATE_STYLES = {"done": "bold green", "failed": "bold red", "cancelled": "bold red", "paused": "bold yellow"}
 EVENT_STYLES = {
     EventKind.FAILED: "red",
@@ -38,36 +43,43 @@ EVENT_STYLES = {
 
 
 class LiveView:
-    """Messages scroll by above the picture; the last one stays when the run has ended."""
+    """Messages scroll by above the picture; the last one stays when the run has ended.
 
-    def __init__(self, console: Console) -> None:
-        self._began = time.monotonic()
+    The time that has passed is told where the run is `timed`: it begins with the view.
+    """
+
+    def __init__(self, console: Console, *, timed: bool = True) -> None:
+        self._began = time.monotonic() if timed else None
         self._now: Snapshot | None = None
-        self._figures: dict[str, tuple[float, Figures]] = {}
+        self._at_work: dict[str, tuple[float, WorkerView]] = {}
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4)
 
     def say(self, text: str) -> None:
-        self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._live.console.print(text, highlight=False, markup=False)
 
     def update(self, now: Snapshot) -> None:
-        self._now = replace(now, workers=tuple(self._remembered(worker) for worker in now.workers))
+        self._now = replace(now, workers=tuple(self._steadied(worker) for worker in now.workers))
         if now.ended:
             self._live.refresh()
 
-    def _remembered(self, worker: WorkerView) -> WorkerView:
-        """With its last figures, unless they are old."""
+    def _steadied(self, worker: WorkerView) -> WorkerView:
+        """As it was just now, where it has no shard or no figures yet and its process is the same."""
         time_now = time.monotonic()
-        if worker.figures is not None:
-            self._figures[worker.name] = (time_now, worker.figures)
-            return worker
-        seen, figures = self._figures.get(worker.name, (0.0, None))
-        return replace(worker, figures=figures) if time_now - seen < FIGURES_KEPT_SECONDS else worker
+        seen, before = self._at_work.get(worker.name, (0.0, worker))
+        if before.child_pid != worker.child_pid or time_now - seen > BETWEEN_SHARDS_SECONDS:
+            before = worker
+        if worker.shard is None:
+            return before
+        steadied = replace(worker, figures=worker.figures or before.figures)
+        self._at_work[worker.name] = (time_now, steadied)
+        return steadied
 
     def _picture(self) -> RenderableType:
         if self._now is None:
             return Spinner("dots", "starting: the workers come up while the input is read")
-        height = self._live.console.height
-        return picture(self._now, time.monotonic() - self._began, max(2, height - LINES_BESIDE_WORKERS))
+        seconds = None if self._began is None else time.monotonic() - self._began
+        width, height = self._live.console.size
+        return picture(self._now, seconds, width, max(2, height - LINES_BESIDE_WORKERS))
 
     def __enter__(self) -> "LiveView":
         self._live.start()
@@ -77,15 +89,16 @@ class LiveView:
         self._live.stop()
 
 
-def picture(now: Snapshot, seconds: float, workers_most: int) -> Group:
-    """The whole view, which has been open for `seconds`; workers may take `workers_most` lines."""
-    parts: list[RenderableType] = [_headline(now), _rates(now, seconds)]
+def picture(now: Snapshot, seconds: float | None, width: int, workers_most: int) -> Group:
+    """The whole view, `width` letters wide, of a run of so many seconds (None: not told); workers may take
+    `workers_most` lines."""
+    parts: list[RenderableType] = [_headline(now), *_rates(now, seconds)]
     if now.trouble and not now.ended:
         parts.append(Text(f"tried again: {now.trouble}", style="yellow"))
     if now.workers and not now.ended:
-        parts += ["", _workers(now.workers, workers_most)]
+        parts += ["", _workers(now, width, workers_most)]
     elif not now.ended:
-        parts.append(Text("no worker is at work on it", style="yellow"))
+        parts.append(Text(UNATTENDED, style="yellow"))
     if now.events:
         parts += ["", _events(now.events)]
     return Group(*parts)
@@ -97,79 +110,104 @@ def picture(now: Snapshot, seconds: float, workers_most: int) -> Group:
 def _headline(now: Snapshot) -> Table:
     settled = now.done + now.quarantined
     line = Table.grid(padding=(0, 2))
+    line.add_column(no_wrap=True)
+    line.add_column(max_width=BAR_COLUMNS)  # the one that gives way where the terminal is narrow
+    for _ in range(3):
+        line.add_column(no_wrap=True)
     line.add_row(
         Text(str(now.state), style=STATE_STYLES.get(str(now.state), "bold")),
-        _bar(settled, now.total, BAR_COLUMNS),
+        _bar(settled, now.total),
         f"{settled:,}/{now.total:,} sequences",
         percent(settled / now.total if now.total else 1.0),
-        f"{now.shards.get('done', 0)}/{now.num_shards} shards",
+        f"{now.shards.get('done', 0):,}/{now.num_shards:,} shards",
     )
     return line
 
 
-def _bar(completed: int, total: int, width: int) -> ProgressBar:
+def _bar(completed: int, total: int, width: int | None = None) -> ProgressBar:
     return ProgressBar(
         total=max(total, 1), completed=completed, width=width, complete_style="cyan", finished_style="green"
     )
 
 
-def _rates(now: Snapshot, seconds: float) -> Text:
-    parts = [f"{duration(seconds)} so far"]
-    if now.rate and not now.ended:
+def _rates(now: Snapshot, seconds: float | None) -> Iterator[Text]:
+    """A line, unless there is nothing to say."""
+    parts = [f"{duration(seconds)} so far"] if seconds is not None else []
+    if now.rate:
         parts.append(f"{rate(now.rate)} seq/s")
-    if now.tokens_per_second and not now.ended:
+    if now.tokens_per_second:
         parts.append(f"{rate(now.tokens_per_second)} tokens/s")
-    if now.eta_seconds and not now.ended:
+    if now.eta_seconds:
         parts.append(f"{duration(now.eta_seconds)} left")
     if now.quarantined:
         parts.append(f"{now.quarantined:,} quarantined")
-    return Text("   ".join(parts))
+    if parts:
+        yield Text("   ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts))
 
 
 # ---- its workers
 
 
-def _workers(workers: Sequence[WorkerView], most: int) -> Table:
-    with_gpu = any(worker.figures and worker.figures.gpu_memory_bytes for worker in workers)
+def _workers(now: Snapshot, width: int, most: int) -> Table:
+    columns = _columns(now.workers, width)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    # The one column that may break is the one that gives way where the terminal is narrow.
-    table.add_column("worker", overflow="ellipsis", min_width=6)
-    table.add_column("device", no_wrap=True, min_width=6)
-    table.add_column("shard", no_wrap=True, min_width=SHARD_COLUMNS)
-    for name in ("seq/s", "tokens/s", "fill", "wait", *(("GPU", "memory") if with_gpu else ())):
-        table.add_column(name, justify="right", no_wrap=True, min_width=max(len(name), 4))
-    shown = workers if len(workers) <= most else workers[: most - 1]
+    for name, least in columns.items():
+        # The name of a worker gives way where there is no room; a device may be named by a UUID.
+        table.add_column(
+            name,
+            justify="left" if name in ("worker", "device", "shard") else "right",
+            no_wrap=name != "worker",
+            min_width=least,
+            max_width=DEVICE_COLUMNS_MOST if name == "device" else None,
+            overflow="ellipsis",
+        )
+    shown = now.workers if len(now.workers) <= most else now.workers[: most - 1]
     for worker in shown:
-        table.add_row(worker.name, worker.device, _shard(worker), *_figures(worker, with_gpu))
-    if len(shown) < len(workers):
-        table.add_row(Text(f"and {len(workers) - len(shown)} more", style="dim"))
+        cells = {
+            "worker": worker.name,
+            "device": worker.device,
+            "shard": _shard(worker, now),
+            **_figures(worker),
+        }
+        table.add_row(*(cells.get(name, "") for name in columns))
+    if len(shown) < len(now.workers):
+        table.add_row(Text(f"and {len(now.workers) - len(shown)} more", style="dim"))
     return table
 
 
-def _shard(worker: WorkerView) -> RenderableType:
+def _columns(workers: Sequence[WorkerView], width: int) -> dict[str, int]:
+    """Those that there is something to say in, and room for."""
+    with_gpu = any(worker.figures and worker.figures.gpu_memory_bytes for worker in workers)
+    columns = COLUMNS | GPU_COLUMNS if with_gpu else dict(COLUMNS)
+    for name in LEFT_OUT_FIRST:
+        if sum(columns.values()) + 2 * (len(columns) - 1) > width:
+            columns.pop(name, None)
+    return columns
+
+
+def _shard(worker: WorkerView, now: Snapshot) -> RenderableType:
     if worker.shard is None:
-        return Text(" idle", style="dim")
+        return Text(f" {without_shard(now)}", style="dim")
     line = Table.grid(padding=(0, 1))
     bar = _bar(worker.shard_done, worker.shard_total, SHARD_BAR_COLUMNS)
     line.add_row(f"{worker.shard:>5}", bar, f"{worker.shard_done:,}/{worker.shard_total:,}")
     return line
 
 
-def _figures(worker: WorkerView, with_gpu: bool) -> list[str]:
+def _figures(worker: WorkerView) -> dict[str, str]:
+    """Nothing of one whose shard is not under way."""
     figures = worker.figures
-    if figures is None:
-        return []
-    shown = [
-        rate(figures.sequences_per_second),
-        rate(figures.tokens_per_second),
-        percent(figures.fill),
-        percent(figures.wait_share),
-    ]
-    if with_gpu:
-        used, total = figures.gpu_memory_bytes, figures.gpu_memory_total_bytes
-        memory = f"{used / 1e9:.0f}/{total / 1e9:.0f} GB" if used and total else ""
-        shown += [percent(figures.gpu_share), memory]
-    return shown
+    if figures is None or figures.fill is None:
+        return {}
+    used, total = figures.gpu_memory_bytes, figures.gpu_memory_total_bytes
+    return {
+        "seq/s": rate(figures.sequences_per_second),
+        "tokens/s": rate(figures.tokens_per_second),
+        "fill": percent(figures.fill),
+        "wait": percent(figures.wait_share),
+        "GPU": percent(figures.gpu_share),
+        "memory": f"{used / 1e9:.0f}/{total / 1e9:.0f} GB" if used and total else "",
+    }
 
 
 # ---- what happened

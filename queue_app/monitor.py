@@ -1,5 +1,6 @@
 """A job at a glance: one snapshot, read from the server, or from the job directory where there is none."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,7 +40,10 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Counts of one job. `rate` is sequences a second over the last minute, `eta_seconds` None without it."""
+    """Counts of one job.
+
+    `rate` is sequences a second over the last minute, 0 unless the job runs; `eta_seconds` None without it.
+    """
 
     job: str
     state: JobState
@@ -63,7 +67,7 @@ class Snapshot:
     @property
     def tokens_per_second(self) -> float:
         """Of all workers together."""
-        return sum(worker.figures.tokens_per_second for worker in self.workers if worker.figures)
+        return sum((worker.figures.tokens_per_second for worker in self.workers if worker.figures), 0.0)
 
     def as_json(self) -> dict[str, Any]:
         """The layout of `status --json`."""
@@ -87,7 +91,8 @@ def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> Snaps
     status = manifest.job_status()
     if status is None:
         return None
-    rate = _rate(manifest.samples(), server_time(client))
+    is_running = status.state is JobState.RUNNING
+    rate = _rate(manifest.samples(), server_time(client)) if is_running else 0.0
     left = status.sequences_total - status.sequences_done - status.sequences_quarantined
     return Snapshot(
         job=job_id,
@@ -118,7 +123,13 @@ def _workers(
 ) -> tuple[WorkerView, ...]:
     running = manifest.shard_statuses(manifest.running()) if status.shards[ShardState.RUNNING] else []
     held = {owner.worker: shard for shard in running if (owner := Owner.decode(shard.owner))}
-    return tuple(_worker(entry, held.get(entry.name)) for entry in entries)
+    return tuple(_worker(entry, held.get(entry.name)) for entry in sorted(entries, key=_place))
+
+
+def _place(entry: WorkerEntry) -> tuple[str, list[str | int]]:
+    """By host, and gpu10 after gpu9."""
+    parts = re.split(r"(\d+)", entry.queue)
+    return entry.host, [int(part) if part.isdigit() else part for part in parts]
 
 
 def _worker(entry: WorkerEntry, shard: ShardStatus | None) -> WorkerView:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -184,7 +185,7 @@ def test_a_child_that_closes_its_files_before_it_ends_is_replaced_within_two_sec
             for _ in range(3):
                 began, before = time.monotonic(), child
                 os.kill(before, signal.SIGUSR1)
-                child = wait_for(lambda: child_other_than(client, before), "another child")
+                child = wait_for(partial(child_other_than, client, before), "another child")
                 took.append(time.monotonic() - began)
         finally:
             process.terminate()
