@@ -18,6 +18,7 @@ from rich.text import Text
 
 from queue_app.events import Event, EventKind
 from queue_app.monitor import Snapshot, WorkerView
+from queue_app.states import JobState
 from queue_app.view import UNATTENDED, without_shard
 from queue_app.words import duration, percent, rate
 
@@ -58,7 +59,9 @@ class LiveView:
         self._live.console.print(text, highlight=False, markup=False)
 
     def update(self, now: Snapshot) -> None:
-        self._now = replace(now, workers=tuple(self._steadied(worker) for worker in now.workers))
+        is_running = now.state is JobState.RUNNING
+        workers = tuple(self._steadied(worker) for worker in now.workers) if is_running else now.workers
+        self._now = replace(now, workers=workers)
         if now.ended:
             self._live.refresh()
 
@@ -132,7 +135,7 @@ def _bar(completed: int, total: int, width: int | None = None) -> ProgressBar:
 
 def _rates(now: Snapshot, seconds: float | None) -> Iterator[Text]:
     """A line, unless there is nothing to say."""
-    parts = [f"{duration(seconds)} so far"] if seconds is not None else []
+    parts = [] if seconds is None else [f"{duration(seconds)}{'' if now.ended else ' so far'}"]
     if now.rate:
         parts.append(f"{rate(now.rate)} seq/s")
     if now.tokens_per_second:

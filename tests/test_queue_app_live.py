@@ -182,6 +182,12 @@ def test_a_job_that_is_watched_from_elsewhere_is_not_timed() -> None:
     assert "\n210 seq/s   7,812 tokens/s" in shown
 
 
+def test_a_job_that_stands_shows_no_worker_as_it_was() -> None:
+    between = replace(NOW.workers[0], shard=None, figures=None)
+    for state in (JobState.PAUSED, JobState.DONE):
+        assert "7,812" not in frames(NOW, replace(NOW, state=state, rate=0.0, workers=(between,)))
+
+
 def test_a_worker_whose_process_died_shows_nothing_of_what_that_one_did() -> None:
     died = replace(NOW.workers[0], shard=None, figures=None, child_pid=99)
     assert "getting ready" in frames(NOW, replace(NOW, workers=(died,)))
