@@ -87,7 +87,7 @@ class PlainView:
             if event not in self._told and event.text != self._retried:
                 self._retried = event.text if event.kind is EventKind.RETRIED else self._retried
                 yield event
-        self._told.update(now.events)
+        self._told = set(now.events)
 
 
 def progress_line(now: Snapshot) -> str:

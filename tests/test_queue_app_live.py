@@ -1,6 +1,8 @@
 """The live picture, drawn to text."""
 
 import io
+import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -8,8 +10,9 @@ from rich.console import Console
 
 from queue_app.events import Event, EventKind
 from queue_app.figures import Figures
-from queue_app.live import COLUMNS, EVENTS_SHOWN, GPU_COLUMNS, LiveView, picture
+from queue_app.live import LiveView
 from queue_app.monitor import Snapshot, WorkerView
+from queue_app.picture import COLUMNS, EVENTS_SHOWN, GPU_COLUMNS, picture
 from queue_app.states import JobState
 from queue_app.view import UNATTENDED, UNCHANGED_EVERY_SECONDS, PlainView, describe
 
@@ -84,6 +87,20 @@ def test_the_latest_events_are_shown_and_earlier_ones_counted() -> None:
     assert f"event {EVENTS_SHOWN + 1}" in shown
 
 
+def test_what_happens_again_and_again_takes_one_line() -> None:
+    retries = tuple(Event(1000.0 + n, EventKind.RETRIED, "tried again: shard 1: no room") for n in range(7))
+    shown = drawn(replace(NOW, events=(DIED, *retries)))
+    assert shown.count("no room") == 1
+    assert "no room (7 times)" in shown
+    assert DIED.text in shown
+
+
+def test_what_happened_on_another_day_has_its_day() -> None:
+    today = replace(DIED, time=time.time())
+    assert re.search(r"^\d\d \w+ +worker cpu0 died", drawn(replace(NOW, events=(DIED,))), re.MULTILINE)
+    assert re.search(r"^\d\d:\d\d:\d\d  worker cpu0 died", drawn(replace(NOW, events=(today,))), re.MULTILINE)
+
+
 def test_a_job_that_nobody_works_on_says_so() -> None:
     left = replace(NOW, workers=())
     assert UNATTENDED in drawn(left)
@@ -98,10 +115,10 @@ def test_an_ended_job_shows_neither_workers_nor_rates() -> None:
     assert DIED.text in shown
 
 
-def frames(*snapshots: Snapshot) -> str:
+def frames(*snapshots: Snapshot, timed: bool = True) -> str:
     """The picture after the last of these."""
     console = Console(file=io.StringIO(), force_terminal=True, width=110, height=40)
-    with LiveView(console) as live:
+    with LiveView(console, timed=timed) as live:
         for now in snapshots:
             live.update(now)
         with console.capture() as shown:
@@ -180,6 +197,15 @@ def test_a_job_that_is_watched_from_elsewhere_is_not_timed() -> None:
     shown = drawn(NOW, seconds=None)
     assert "so far" not in shown
     assert "\n210 seq/s   7,812 tokens/s" in shown
+
+
+def test_the_events_of_an_earlier_run_are_shown_to_who_watches_and_not_to_who_runs() -> None:
+    later = replace(DIED, text="worker cpu1 died and was started again")
+    before = replace(NOW, events=(DIED,))
+    after = replace(NOW, events=(DIED, later))
+    assert DIED.text not in frames(before, after)
+    assert later.text in frames(before, after)
+    assert DIED.text in frames(before, after, timed=False)
 
 
 def test_a_job_that_stands_shows_no_worker_as_it_was() -> None:
