@@ -1,4 +1,4 @@
-"""What one snapshot of a job looks like on a terminal: bar and rates, a line per worker, the latest events."""
+"""What one snapshot of a job looks like on a terminal: bar, rates, a line per worker, the latest events."""
 
 import time
 from collections.abc import Iterator, Sequence
