@@ -87,7 +87,8 @@ class PlainView:
             if event not in self._told and event.text != self._retried:
                 self._retried = event.text if event.kind is EventKind.RETRIED else self._retried
                 yield event
-        self._told = set(now.events)
+        if now.events:  # none are known between two runs, when the job directory answers
+            self._told = set(now.events)
 
 
 def progress_line(now: Snapshot) -> str:
