@@ -8,7 +8,7 @@ import redis
 
 from queue_app import keys
 from queue_app.broker import TRANSIENT, check, connect
-from queue_app.errors import JobNotFound
+from queue_app.errors import BrokerUnreachable, JobNotFound
 from queue_app.job import JobDir
 from queue_app.manifest import CheckpointManifest
 from queue_app.monitor import Snapshot, snapshot, snapshot_of_directory
@@ -56,7 +56,15 @@ def manifest_of(job: str, broker: str | None) -> tuple[CheckpointManifest, str]:
     directory = _as_directory(job)
     url = server_url(directory, broker)
     client = connect(url)
-    check(client, url)
+    try:
+        check(client, url)
+    except BrokerUnreachable:
+        if directory is None or broker is not None or not directory.server_json.is_file():
+            raise
+        # Of its own server, which ends with the run, an address says nothing to anybody.
+        raise BrokerUnreachable(
+            f"{job}: nobody works on this job now; holdfast resume {job} goes on with it"
+        ) from None
     manifest = CheckpointManifest(client, directory.load().job_id if directory else job)
     if manifest.job_status() is None:
         raise JobNotFound(f"{job}: the server does not know this job")

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import redis
 from factories import make_job
+from ports import free_ports
 
 from queue_app.control import cancel, pause, unpause
+from queue_app.errors import BrokerUnreachable
 from queue_app.job import JobDir
 from queue_app.manifest import CheckpointManifest
+from queue_app.server import ServerAddress
 from queue_app.states import JobState, Progress
 
 JOB = make_job(num_shards=2, records_per_shard=5)
@@ -51,3 +54,14 @@ def test_a_finished_job_is_held_by_nothing(
     held: Callable[..., tuple[str, str]], control: Callable[..., tuple[str, JobState]]
 ) -> None:
     assert held(control, num_done=2) == ("done", "")
+
+
+def test_a_job_that_rests_with_its_own_server_is_said_to_and_how_it_goes_on(tmp_path: Path) -> None:
+    directory = JobDir(tmp_path / "job")
+    directory.path.mkdir()
+    directory.write(JOB)
+    ServerAddress(free_ports(0)[0], "secret").write(directory.server_json)
+    with pytest.raises(BrokerUnreachable) as refusal:
+        pause(str(directory.path), None)
+    resume = f"holdfast resume {directory.path} goes on with it"
+    assert str(refusal.value) == f"{directory.path}: nobody works on this job now; {resume}"
