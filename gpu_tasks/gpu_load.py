@@ -1,12 +1,14 @@
 """How busy this process's GPU is, and how full its memory, as the driver tells through NVML.
 
-Without nvidia-ml-py (the extra `gpu`), without a driver, and for a device that NVML does not show, such as a
-part of a partitioned GPU in some containers, nothing is known and nothing goes wrong.
+Without a driver, and for a device that NVML does not show, such as a part of a partitioned GPU in some
+containers, nothing is known and nothing goes wrong.
 """
 
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+import pynvml
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,6 @@ def gpu_load() -> GpuLoad | None:
     device = _device()
     if device is None:
         return None
-    import pynvml
-
     try:
         memory = pynvml.nvmlDeviceGetMemoryInfo(device)
         return GpuLoad(_share(device), int(memory.used), int(memory.total))
@@ -33,8 +33,6 @@ def gpu_load() -> GpuLoad | None:
 
 
 def _share(device: Any) -> float | None:
-    import pynvml
-
     try:
         return int(pynvml.nvmlDeviceGetUtilizationRates(device).gpu) / 100
     except pynvml.NVMLError:  # a partition of a GPU has no utilisation of its own
@@ -44,10 +42,6 @@ def _share(device: Any) -> float | None:
 @cache
 def _device() -> Any:
     """NVML's handle, by the device's UUID: CUDA and NVML may number the devices of a host differently."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
     try:
         pynvml.nvmlInit()
         return pynvml.nvmlDeviceGetHandleByUUID(_uuid())

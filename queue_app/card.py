@@ -14,6 +14,7 @@ from typing import Any
 
 from checkpoint.records import QuarantineEntry
 from queue_app.account import Device, Faults, Throughput, devices_of, faults_of, throughput_of, total_of
+from queue_app.devices import cpu_workers_of
 from queue_app.history import History, read_history
 from queue_app.job import EmbedOptions, Job, JobDir
 from queue_app.methods import Counted, methods
@@ -92,6 +93,8 @@ def make_card(
 ) -> RunCard:
     """The card of a finished job's output. `quarantine` is all of it; the card names the first few."""
     history = read_history(job_dir, job.job_id)
+    # What computed counts, not what is installed where the output is written.
+    versions = {**versions, "torch": _torch(history) or versions["torch"]}
     reasons = _by_reason(quarantine)
     devices = devices_of(history)
     counted = Counted(
@@ -99,7 +102,7 @@ def make_card(
         reasons=reasons,
         num_long=total_of(job, history, "num_long"),
         hardware=[_device_text(job, device) for device in devices],
-        software=_software(versions, history),
+        software=f"Holdfast {versions['holdfast']} (PyTorch {versions['torch']})",
     )
     return RunCard(
         job=job,
@@ -130,7 +133,10 @@ def command_of(job: Job, output: Path) -> str:
     words += [] if job.options.dedup else ["--no-dedup"]
     words += ["--reuse", job.reuse.path] if job.reuse else []
     words += ["--shards", str(sum(not shard.reused for shard in job.shards))]
-    return shlex.join([*words, "--device", "cpu"] if job.options.device_class == "cpu" else words)
+    if job.options.device_class == "cpu":
+        # As many as give each the job's number of threads: another one would change the last bits.
+        words += ["--device", "cpu", "--workers", str(cpu_workers_of(job.threads))]
+    return shlex.join(words)
 
 
 # ---- what was set aside
@@ -150,10 +156,11 @@ def _device_text(job: Job, device: Device) -> str:
     on_hosts = f" of {count(device.num_hosts, 'host')}" if device.num_hosts > 1 else ""
     if job.options.device_class == "cuda" and job.model.family != "mock":
         return f"{count(device.num_workers, 'GPU')} ({device.name}){on_hosts}"
-    workers = f"{count(device.num_workers, 'worker')} with {count(job.threads, 'thread')} each"
+    each = " each" if device.num_workers > 1 else ""
+    workers = f"{count(device.num_workers, 'worker')} with {count(job.threads, 'thread')}{each}"
     return f"the processor{'s' if on_hosts else ''}{on_hosts} ({device.name}, {workers})"
 
 
-def _software(versions: Mapping[str, str], history: History) -> str:
-    torch = sorted({attempt.torch for attempt in history.attempts}) or [versions["torch"]]
-    return f"Holdfast {versions['holdfast']} (PyTorch {' and '.join(torch)})"
+def _torch(history: History) -> str:
+    """Its versions in the workers; empty where nothing was computed."""
+    return " and ".join(sorted({attempt.torch for attempt in history.attempts}))

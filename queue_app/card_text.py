@@ -41,7 +41,7 @@ def _again(card: RunCard) -> Iterator[str]:
     yield "```"
     yield ""
     if card.job.options.device_class == "cpu":
-        same = f"the same kind of processor, {count(card.job.threads, 'thread')} per worker"
+        same = f"as many cores of the same kind, {count(card.job.threads, 'thread')} per worker,"
     else:
         same = "the same kind of GPU"
     yield f"On {same} and with the versions below it gives the same bytes, elsewhere the same up to rounding."
@@ -127,7 +127,7 @@ def _throughput(throughput: Throughput) -> Iterator[str]:
         ("to", throughput.ended),
         ("of this at work", duration(throughput.busy_seconds)),
         ("sequences a second", f"{throughput.sequences_per_second:,.1f}"),
-        ("tokens", f"{throughput.num_tokens:,}"),
+        ("tokens, special ones included", f"{throughput.num_tokens:,}"),
         ("tokens a second", f"{throughput.tokens_per_second:,.0f}"),
         ("of the token budget used", percent(throughput.fill)),
     ]

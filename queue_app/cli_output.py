@@ -63,7 +63,7 @@ def watched(job: str | None, broker: str | None, as_json: bool) -> int:
 
     if job is None or as_json:
         raise UsageError("--watch shows one job on a screen: name the job, and leave out --json")
-    with open_view(quiet=False, stream=sys.stdout) as view:
+    with open_view(quiet=False, stream=sys.stdout, timed=False) as view:
         return exit_code(watch(job, broker, view))
 
 

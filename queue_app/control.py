@@ -1,8 +1,13 @@
-"""Cancel, pause and unpause a job: in the manifest at once, and in its directory, which outlives that."""
+"""Cancel, pause and unpause a job: in the manifest at once, and in its directory, which outlives that.
+
+What the manifest will refuse is not noted in the directory either: there it would count once the server has
+lost its data.
+"""
 
 from pathlib import Path
 
 from queue_app.celery_app import make_app
+from queue_app.errors import JobNotFound
 from queue_app.job import JobDir
 from queue_app.lookup import manifest_of
 from queue_app.manifest import CheckpointManifest
@@ -15,22 +20,27 @@ from queue_app.states import JobState
 def cancel(job: str, broker: str | None) -> tuple[str, JobState]:
     """Stop a job at the next batch boundary; answers its id and state. A finished one stays finished."""
     manifest, _ = manifest_of(job, broker)
-    _directory(manifest).hold("cancelled")
+    state, directory = _now(manifest)
+    if state is not JobState.DONE:
+        directory.hold("cancelled")
     return manifest.job_id, manifest.cancel()
 
 
 def pause(job: str, broker: str | None) -> tuple[str, JobState]:
-    """Stop a running job at the next batch boundary, until it is unpaused."""
+    """Stop a running job at the next batch boundary, until it is unpaused; any other stays as it is."""
     manifest, _ = manifest_of(job, broker)
-    _directory(manifest).hold("paused")
+    state, directory = _now(manifest)
+    if state is JobState.RUNNING:
+        directory.hold("paused")
     return manifest.job_id, manifest.pause()
 
 
 def unpause(job: str, broker: str | None) -> tuple[str, JobState]:
     """Let a paused job go on, and send the messages again that were refused meanwhile."""
     manifest, url = manifest_of(job, broker)
-    directory = _directory(manifest)
-    directory.held.unlink(missing_ok=True)
+    before, directory = _now(manifest)
+    if before in (JobState.PAUSED, JobState.RUNNING):  # running, too: an unpause that died halfway
+        directory.held.unlink(missing_ok=True)
     state = manifest.unpause()
     if state is JobState.RUNNING and directory.job_json.is_file():
         known = directory.load()
@@ -41,6 +51,9 @@ def unpause(job: str, broker: str | None) -> tuple[str, JobState]:
     return manifest.job_id, state
 
 
-def _directory(manifest: CheckpointManifest) -> JobDir:
+def _now(manifest: CheckpointManifest) -> tuple[JobState, JobDir]:
+    """The job's state and directory. Raises JobNotFound when the server has just forgotten it."""
     status = manifest.job_status()
-    return JobDir(Path(status.job_dir if status else ""))
+    if status is None:
+        raise JobNotFound(f"{manifest.job_id}: the server does not know this job")
+    return status.state, JobDir(Path(status.job_dir))

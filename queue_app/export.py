@@ -1,5 +1,6 @@
 """Export: a finished job's content becomes one output, with what is told of it beside it."""
 
+import contextlib
 import json
 import os
 import platform
@@ -8,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from queue_app.outputs import (
 from queue_app.record_sequences import require_sequences
 from queue_app.writers import OUTPUTS
 
-VERSIONS_OF = ("holdfast", "torch", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
+VERSIONS_OF = ("holdfast", "torch", "tokenizers", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content)
         content_digest=content.digest,
         num_embedded=content.num_rows,
         quarantine=quarantine,
-        versions=_versions(),
+        versions=_versions(job),
     )
     markdown, data = card_paths(output)
     write_durably(markdown, card_markdown(card).encode())
@@ -127,8 +128,13 @@ def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content)
     return card
 
 
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
+def _versions(job: Job) -> dict[str, str]:
+    """Of what is installed here; of transformers where it ran the model."""
+    found = {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
+    if job.model.family == "auto":
+        with contextlib.suppress(PackageNotFoundError):  # on the host of the workers it is there
+            found["transformers"] = version("transformers")
+    return found
 
 
 def _tsv_lines(entries: list[QuarantineEntry]) -> Iterator[str]:
@@ -168,7 +174,7 @@ def _meta(job: Job, output: Path, content: Content) -> dict[str, Any]:
         "model": asdict(job.model),
         "options": asdict(job.options),
         "inputs": [asdict(file) for file in job.inputs],
-        "versions": _versions(),
+        "versions": _versions(job),
         "host": socket.gethostname(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

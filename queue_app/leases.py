@@ -21,7 +21,7 @@ def why_gone(status: ShardStatus) -> str | None:
     owner = Owner.decode(status.owner)
     if owner is None or not owner.is_provably_dead():
         return None
-    return f"its process {owner.process.pid} on this host is gone"
+    return f"its process {owner.process.pid} is gone"
 
 
 def take_away(manifest: CheckpointManifest, status: ShardStatus, reason: str) -> bool:

@@ -5,7 +5,6 @@ is and goes on.
 """
 
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from queue_app.job import H5Layout, Job, JobDir, RunOptions
 from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import count_parameters
-from queue_app.monitor import Snapshot, snapshot
+from queue_app.monitor import Snapshot, snapshot_of_directory
 from queue_app.ports import describe, environment, require_ports
 from queue_app.processes import ProcessFile
 from queue_app.producer import Prepared, announce, prepare
@@ -38,8 +37,7 @@ from queue_app.settings import RuntimeConfig
 from queue_app.space import require_local_disk, require_room
 from queue_app.states import JobState
 from queue_app.view import View
-
-log = logging.getLogger(__name__)
+from queue_app.watch import Lookout
 
 IDLE_GRACE_SECONDS = 5.0
 REST_WITHIN_SECONDS = 1.0
@@ -195,9 +193,10 @@ def _run_with_server(run: LocalRun, there: Prepared | None, pids: ProcessFile) -
 
 def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machinery) -> ExportReport:
     grace = run.config.grace_seconds
+    prepared = there
     try:
         machinery.workers.start()  # they come up while the input is read
-        prepared = there or run.prepare(machinery.client)
+        prepared = prepared or run.prepare(machinery.client)
         _submit(run, prepared, machinery)
         _watch(run, prepared.job, machinery)
         report = export(prepared.job, prepared.job_dir, run.output, h5_layout=run.h5_layout)
@@ -205,6 +204,9 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
         return report
     except KeyboardInterrupt:
         run.view.say("stopping: each worker ends its batch and commits; Ctrl-C again leaves at once")
+        machinery.workers.stop(grace_seconds=grace)
+        if prepared is not None:
+            run.view.update(snapshot_of_directory(prepared.job, prepared.job_dir, run.config.scratch))
         raise
     finally:
         machinery.workers.stop(grace_seconds=grace)
@@ -255,8 +257,11 @@ def _spared(job: Job) -> str:
 def _watch(run: LocalRun, job: Job, machinery: _Machinery) -> None:
     """Until the job has ended: show how far it is, and keep server and workers up."""
     history = CommandLog(run.job_dir)
+    # Of a server of our own its restart is told.
+    say = run.view.say if machinery.server is None else None
+    lookout = Lookout(machinery.client, job.job_id, run.config.lease_seconds, say)
     while True:
-        now = _look(machinery.client, job.job_id, run.config)
+        now = lookout.look()
         if now is not None:
             run.view.update(now)
             if now.ended:
@@ -283,14 +288,6 @@ def _tell(run: LocalRun, job: Job, machinery: _Machinery, kind: EventKind, text:
         publish(machinery.client, job.job_id, kind, text)
     except TRANSIENT:
         run.view.say(text)
-
-
-def _look(client: redis.Redis, job_id: str, config: RuntimeConfig) -> Snapshot | None:
-    try:
-        return snapshot(client, job_id, lease_seconds=config.lease_seconds)
-    except TRANSIENT as error:
-        log.warning("the server is away: %s", error)
-        return None
 
 
 def _raise_unless_done(client: redis.Redis, job: Job, now: Snapshot) -> None:

@@ -59,11 +59,12 @@ def manifest_of(job: str, broker: str | None) -> tuple[CheckpointManifest, str]:
     try:
         check(client, url)
     except BrokerUnreachable:
-        if broker is None and directory is not None and directory.server_json.is_file():
-            raise BrokerUnreachable(
-                f"{job}: nothing to hold: the job does not run now; holdfast status tells how far it is"
-            ) from None
-        raise
+        if directory is None or broker is not None or not directory.server_json.is_file():
+            raise
+        # Of its own server, which ends with the run, an address says nothing to anybody.
+        raise BrokerUnreachable(
+            f"{job}: nobody works on this job now; holdfast status tells how far it is, holdfast resume goes on"
+        ) from None
     manifest = CheckpointManifest(client, directory.load().job_id if directory else job)
     if manifest.job_status() is None:
         raise JobNotFound(f"{job}: the server does not know this job")

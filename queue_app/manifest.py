@@ -235,4 +235,4 @@ def _set_aside(entries: Sequence[QuarantineEntry]) -> str:
     if not entries:
         return ""
     more = f", and {len(entries) - 1} more" if len(entries) > 1 else ""
-    return f"{entries[0].id} set aside ({entries[0].reason}){more}"
+    return f"record {entries[0].id} set aside ({entries[0].reason}){more}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from queue_app.job import EmbedOptions, Job, ModelCard
 from queue_app.readouts import is_ragged, num_vectors
-from queue_app.words import count, listed
+from queue_app.words import count, listed, rate
 
 NOUNS: Mapping[str, str] = {
     "protein": "protein sequence",
@@ -67,10 +67,11 @@ def _model(job: Job, counted: Counted) -> str:
     model = job.model
     if model.family == "mock":
         return f"Vectors were made by {model.name}, a test model of {counted.software}: they mean nothing."
-    millions = f"{model.num_parameters / 1e6:,.0f} million parameters"
-    kind = f"ESM-2 protein language model ({ESM2}) " if model.family == "esm2" else "model "
+    millions = f"{rate(model.num_parameters / 1e6)} million parameters"
+    kind = f"ESM-2 protein language model ({ESM2})" if model.family == "esm2" else "model"
+    name = model.name if "/" in model.name else f'in the directory "{model.name}"'
     return (
-        f"Embeddings were computed with {counted.software} and the {kind}{model.name} "
+        f"Embeddings were computed with {counted.software} and the {kind} {name} "
         f"({millions}, fingerprint {model.digest})."
     )
 
@@ -82,7 +83,7 @@ def _records(job: Job, counted: Counted) -> str:
     if not left:
         return f"All {read} were embedded." if total > 1 else f"The {read} was embedded."
     reasons = "; ".join(
-        f"{reason}: {number:,}" if len(counted.reasons) > 1 else reason
+        f"{number:,}: {reason}" if len(counted.reasons) > 1 else reason
         for reason, number in counted.reasons.items()
     )
     embedded = f"{counted.num_embedded:,} {'was' if counted.num_embedded == 1 else 'were'} embedded"

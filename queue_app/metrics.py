@@ -112,7 +112,7 @@ class WorkerCollector(Collector):
         family = CounterMetricFamily(
             "holdfast_inference_seconds_total",
             "Where the time of inference goes. One after the other: wait for a batch, launch (on a CPU the "
-            "computation itself), fetch. Beside them, on a GPU: copy_in, compute, copy_out.",
+            "computation itself), fetch. Beside them, what the device does: copy_in, compute, copy_out.",
             labels=["worker", "station"],
         )
         for station, count in STATIONS.items():

@@ -1,5 +1,6 @@
 """A job at a glance: one snapshot, read from the server, or from the job directory where there is none."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,8 +39,11 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Counts of one job. `rate` is sequences a second over the last minute. `eta_seconds` is what is left of
-    the computation at its speed; None where that is not known, and while nothing is computed."""
+    """Counts of one job.
+
+    `rate` is sequences a second over the last minute, 0 unless the job runs. `eta_seconds` is what is left of
+    the computation at its speed; None where that is not known, and while nothing is computed.
+    """
 
     job: str
     state: JobState
@@ -63,7 +67,7 @@ class Snapshot:
     @property
     def tokens_per_second(self) -> float:
         """Of all workers together."""
-        return sum(worker.figures.tokens_per_second for worker in self.workers if worker.figures)
+        return sum((worker.figures.tokens_per_second for worker in self.workers if worker.figures), 0.0)
 
     def as_json(self) -> dict[str, Any]:
         """The layout of `status --json`."""
@@ -87,8 +91,8 @@ def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> Snaps
     status = manifest.job_status()
     if status is None:
         return None
-    is_under_way = status.state in (JobState.INGESTING, JobState.RUNNING)
-    speed = speed_of(manifest.samples() if is_under_way else (), server_time(client))
+    is_running = status.state is JobState.RUNNING
+    speed = speed_of(manifest.samples() if is_running else (), server_time(client))
     return Snapshot(
         job=job_id,
         state=status.state,
@@ -110,7 +114,13 @@ def _workers(
 ) -> tuple[WorkerView, ...]:
     running = manifest.shard_statuses(manifest.running()) if status.shards[ShardState.RUNNING] else []
     held = {owner.worker: shard for shard in running if (owner := Owner.decode(shard.owner))}
-    return tuple(_worker(entry, held.get(entry.name)) for entry in entries)
+    return tuple(_worker(entry, held.get(entry.name)) for entry in sorted(entries, key=_place))
+
+
+def _place(entry: WorkerEntry) -> tuple[str, list[str | int]]:
+    """By host, and gpu10 after gpu9."""
+    parts = re.split(r"(\d+)", entry.queue)
+    return entry.host, [int(part) if part.isdigit() else part for part in parts]
 
 
 def _worker(entry: WorkerEntry, shard: ShardStatus | None) -> WorkerView:

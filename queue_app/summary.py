@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from queue_app.account import Faults, Throughput
 from queue_app.export import ExportReport
 from queue_app.outputs import card_paths
-from queue_app.words import count, duration, listed, rate
+from queue_app.words import count, duration, listed, percent, rate
 
 
 def print_summary(report: ExportReport) -> None:
@@ -46,7 +46,7 @@ def speed_line(throughput: Throughput) -> str:
     seconds = throughput.busy_seconds or 0.0
     return (
         f"{duration(seconds)} at work: {rate(throughput.sequences_per_second or 0)} seq/s, "
-        f"{rate(throughput.tokens_per_second or 0)} tokens/s, batches filled to {throughput.fill:.0%}"
+        f"{rate(throughput.tokens_per_second or 0)} tokens/s, batches filled to {percent(throughput.fill)}"
     )
 
 

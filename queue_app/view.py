@@ -8,9 +8,12 @@ from typing import Protocol, TextIO
 
 from queue_app.events import Event, EventKind
 from queue_app.monitor import Snapshot, WorkerView
+from queue_app.states import JobState
 from queue_app.words import duration, percent, rate
 
 PLAIN_EVERY_SECONDS = 5.0
+UNCHANGED_EVERY_SECONDS = 60.0
+UNATTENDED = "no worker is at work on it"
 
 
 class View(Protocol):
@@ -24,8 +27,11 @@ class View(Protocol):
 
 
 @contextmanager
-def open_view(*, quiet: bool, stream: TextIO | None = None) -> Iterator[View]:
-    """The view that fits: nothing, a terminal's live display, or lines. Without `stream`: standard error."""
+def open_view(*, quiet: bool, stream: TextIO | None = None, timed: bool = True) -> Iterator[View]:
+    """The view that fits: nothing, a terminal's live display, or lines. Without `stream`: standard error.
+
+    `timed`: the run begins with the view, which tells how long it has taken.
+    """
     stream = stream or sys.stderr
     if quiet:
         yield QuietView()
@@ -34,7 +40,7 @@ def open_view(*, quiet: bool, stream: TextIO | None = None) -> Iterator[View]:
 
         from queue_app.live import LiveView
 
-        with LiveView(Console(file=stream)) as live:
+        with LiveView(Console(file=stream), timed=timed) as live:
             yield live
     else:
         yield PlainView(stream)
@@ -49,11 +55,12 @@ class QuietView:
 
 
 class PlainView:
-    """A line when something happens, and every few seconds how far it is."""
+    """A line when something happens, and every few seconds how far it is; seldom where that stands still."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._next = 0.0
+        self._progress = ""
+        self._said_at = float("-inf")
         self._told: set[Event] | None = None
         self._retried = ""
 
@@ -63,9 +70,11 @@ class PlainView:
     def update(self, now: Snapshot) -> None:
         for event in self._new(now):
             self.say(event.text)
-        if time.monotonic() >= self._next or now.ended:
-            self._next = time.monotonic() + PLAIN_EVERY_SECONDS
-            self.say(progress_line(now))
+        progress = progress_line(now)
+        rest = UNCHANGED_EVERY_SECONDS if progress == self._progress else PLAIN_EVERY_SECONDS
+        if time.monotonic() - self._said_at >= rest or now.ended:
+            self._progress, self._said_at = progress, time.monotonic()
+            self.say(progress)
 
     def _new(self, now: Snapshot) -> Iterator[Event]:
         """What happened since the last snapshot; the first one's events are those of an earlier run."""
@@ -78,25 +87,26 @@ class PlainView:
             if event not in self._told and event.text != self._retried:
                 self._retried = event.text if event.kind is EventKind.RETRIED else self._retried
                 yield event
-        self._told.update(now.events)
+        if now.events:  # none are known between two runs, when the job directory answers
+            self._told = set(now.events)
 
 
 def progress_line(now: Snapshot) -> str:
-    """`running  1,204/3,652 sequences (33 %), 10/32 shards, 210 seq/s, 12 s left`."""
+    """`running  1,204/3,652 sequences (33%), 10/32 shards, 210 seq/s, 12 s left`."""
     settled = now.done + now.quarantined
-    share = f"{settled / now.total:.0%}" if now.total else "100%"
-    shards = f"{now.shards.get('done', 0)}/{now.num_shards} shards"
+    share = percent(settled / now.total if now.total else 1.0)
+    shards = f"{now.shards.get('done', 0):,}/{now.num_shards:,} shards"
     parts = [f"{now.state}  {settled:,}/{now.total:,} sequences ({share})", shards]
-    if rate := _rate_text(now):
-        parts.append(rate)
+    if rates := _rate_text(now):
+        parts.append(rates)
     return ", ".join(parts)
 
 
 def _rate_text(now: Snapshot) -> str:
-    if not now.rate or now.ended:
+    if not now.rate:
         return ""
     left = "" if now.eta_seconds is None else f", {duration(now.eta_seconds)} left"
-    return f"{now.rate:,.0f} seq/s{left}"
+    return f"{rate(now.rate)} seq/s{left}"
 
 
 def describe(now: Snapshot) -> str:
@@ -108,15 +118,22 @@ def describe(now: Snapshot) -> str:
         lines.append(f"  tried again: {now.trouble}")
     counts = ", ".join(f"{count} {state}" for state, count in now.shards.items() if count)
     lines.append(f"  shards: {counts}")
-    lines += [f"  {worker_line(worker)}" for worker in now.workers]
+    if not now.ended:
+        lines += [f"  {worker_line(worker, now)}" for worker in now.workers] or [f"  {UNATTENDED}"]
     return "\n".join(lines)
 
 
-def worker_line(worker: WorkerView) -> str:
+def without_shard(now: Snapshot) -> str:
+    """What a worker that holds no shard does: as long as some wait, it loads the model or fetches one."""
+    waits = now.state is JobState.RUNNING and now.shards.get("pending")
+    return "getting ready" if waits else "idle"
+
+
+def worker_line(worker: WorkerView, now: Snapshot) -> str:
     """`gpu0@host (cuda:0, pid 712): shard 3, 45/114, 105 seq/s, 7,800 tokens/s, fill 98%, wait 1%`."""
     parts = [f"{worker.name} ({worker.device}, pid {worker.pid}): "]
     if worker.shard is None:
-        return parts[0] + "idle"
+        return parts[0] + without_shard(now)
     said = [f"shard {worker.shard}", f"{worker.shard_done:,}/{worker.shard_total:,}"]
     if figures := worker.figures:
         said.append(f"{rate(figures.sequences_per_second)} seq/s")

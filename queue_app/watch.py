@@ -1,10 +1,14 @@
-"""`holdfast status --watch`: a job that runs elsewhere, shown until it ends."""
+"""Watching a job until it ends: one that this process runs, or one that runs elsewhere (`status --watch`)."""
 
 import time
+from collections.abc import Callable
 
+import redis
+
+from queue_app.broker import TRANSIENT
 from queue_app.errors import BrokerUnreachable, JobNotFound
 from queue_app.lookup import snapshots
-from queue_app.monitor import Snapshot
+from queue_app.monitor import Snapshot, snapshot
 from queue_app.states import JobState
 from queue_app.view import View
 
@@ -27,6 +31,8 @@ def watch(job: str, broker: str | None, view: View) -> Snapshot:
     while True:
         try:
             (now,) = snapshots(job, broker)
+            if last_seen is None:
+                view.say(f"job {now.job}")
             last_seen = time.monotonic()
             view.update(now)
             if now.ended:
@@ -42,3 +48,31 @@ def exit_code(last: Snapshot) -> int:
     if last.state is not JobState.DONE:
         return 1
     return 3 if last.quarantined else 0
+
+
+class Lookout:
+    """Looks how far a job is, and says it once when the server goes away, and when it is back."""
+
+    def __init__(
+        self, client: redis.Redis, job_id: str, lease_seconds: float, say: Callable[[str], None] | None
+    ) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._lease_seconds = lease_seconds
+        self._say = say
+        self._is_away = False
+
+    def look(self) -> Snapshot | None:
+        """None while the server is away, or does not know the job."""
+        try:
+            found = snapshot(self._client, self._job_id, lease_seconds=self._lease_seconds)
+        except TRANSIENT as error:
+            self._note(True, f"the server is away ({error}); workers go on with the shard that they have")
+            return None
+        self._note(False, "the server is back")
+        return found
+
+    def _note(self, is_away: bool, text: str) -> None:
+        if is_away != self._is_away and self._say is not None:
+            self._say(text)
+        self._is_away = is_away

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOOK_AFTER_CHILD_SECONDS = 0.5
 
 pulse = Pulse()
 """Shared with the children that are forked from here."""
@@ -220,6 +221,14 @@ class ReconcilerStep(bootsteps.StartStopStep):
 
     def terminate(self, worker: Any) -> None:
         self.stop(worker)
+
+    def register_with_event_loop(self, worker: Any, hub: Any) -> None:
+        """Look after the child more often than the pool does by itself, which is every 5 s.
+
+        The pool hears of an end by a pipe that closes with the child's files. The kernel closes them before
+        there is anything to wait for, so that the pool often looks too early, and then not again for long.
+        """
+        hub.call_repeatedly(LOOK_AFTER_CHILD_SECONDS, worker.pool.maintain_pool)
 
     def _run(self, worker: Any) -> None:
         config = runtime_config()

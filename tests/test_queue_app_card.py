@@ -126,7 +126,8 @@ def test_reasons_are_counted_without_the_places_that_they_name(job: Job, job_dir
     assert reasons == {"illegal letter '4' of a protein sequence": 2}
 
 
-def test_its_command_names_every_option_that_counts(job: Job) -> None:
+def test_its_command_names_every_option_that_counts(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("queue_app.devices.num_cores", lambda: 3)
     options = dataclasses.replace(job.options, id_column="my id", pool="max")
     words = shlex.split(command_of(dataclasses.replace(job, options=options), Path("/jobs/a b.npy")))
     assert words[:7] == ["holdfast", "embed", "/data/a.fasta", "-m", "mock:8", "-o", "/jobs/a b.npy"]
@@ -134,7 +135,7 @@ def test_its_command_names_every_option_that_counts(job: Job) -> None:
     assert flags == {
         "--pool": "max", "--dtype": "float32", "--store-dtype": "float32", "--alphabet": "protein",
         "--long": "window", "--max-length": "1022", "--toks-per-batch": "2048", "--id-column": "my id",
-        "--layer": "-1", "--shards": "3", "--device": "cpu",
+        "--layer": "-1", "--shards": "3", "--device": "cpu", "--workers": "3",
     }  # fmt: skip
 
 
@@ -179,3 +180,26 @@ def test_the_summary_names_what_was_survived_and_the_card(job: Job, job_dir: Job
         "survived 1 worker death and 1 recovered shard",
         f"run card {job.output}.card.md",
     ]
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "workers"), [(8, 2, "4"), (7, 3, "2"), (2, 2, "1"), (1, 4, "1")]
+)
+def test_its_command_gives_each_worker_the_jobs_number_of_threads(
+    job: Job, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, workers: str
+) -> None:
+    """Another number changes the last bits."""
+    monkeypatch.setattr("queue_app.devices.num_cores", lambda: cores)
+    words = shlex.split(command_of(dataclasses.replace(job, threads=threads), Path("out.npy")))
+    assert words[words.index("--workers") + 1] == workers
+
+
+def test_its_torch_is_that_of_the_workers_whoever_writes_it(job: Job, job_dir: JobDir) -> None:
+    publish(job, job_dir)
+    undisturbed(job, job_dir)
+    assert exported(job, job_dir)["versions"]["torch"] == "2.13"
+
+
+def test_it_names_what_made_the_tokens(job: Job, job_dir: JobDir) -> None:
+    publish(job, job_dir)
+    assert exported(job, job_dir)["versions"]["tokenizers"]

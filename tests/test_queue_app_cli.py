@@ -214,9 +214,9 @@ def test_inside_its_directory_a_job_is_a_dot(finished: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("command", ["pause", "unpause", "cancel"])
-def test_a_job_that_does_not_run_has_nothing_to_hold(finished: Path, command: str) -> None:
+def test_nobody_works_on_a_job_that_has_ended(finished: Path, command: str) -> None:
     line = refused(finished, 1, command, "out.h5")
-    assert line == "out.h5: nothing to hold: the job does not run now; holdfast status tells how far it is"
+    assert line.startswith("out.h5: nobody works on this job now; holdfast status tells how far it is")
 
 
 def test_a_quarantine_says_so_where_there_is_nothing_to_list_or_to_try_again(finished: Path) -> None:

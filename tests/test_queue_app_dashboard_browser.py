@@ -101,7 +101,7 @@ def test_a_job_is_seen_at_work_paused_crashing_recovering_and_cancelled(tmp_path
             assert child is not None
             os.kill(child, signal.SIGKILL)
             wait_for_text(page, "#events .bad", f"process {child} died")
-            wait_for_text(page, "#events .bad", f"early end: its process {child} on this host is gone")
+            wait_for_text(page, "#events .bad", f"early end: its process {child} is gone")
             wait_for_text(page, "#legend", "with an early end")
             wait_for_text(page, "#workers td.marked", "1")
             wait_for_text(page, "#events .good", "goes on after its last commit")

@@ -1,16 +1,20 @@
 """The live picture, drawn to text."""
 
 import io
+import re
+import time
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from queue_app.events import Event, EventKind
 from queue_app.figures import Figures
-from queue_app.live import EVENTS_SHOWN, LiveView, picture
+from queue_app.live import LiveView
 from queue_app.monitor import Snapshot, WorkerView
+from queue_app.picture import COLUMNS, EVENTS_SHOWN, GPU_COLUMNS, picture
 from queue_app.states import JobState
-from queue_app.view import PlainView, describe
+from queue_app.view import UNATTENDED, UNCHANGED_EVERY_SECONDS, PlainView, describe
 
 FIGURES = Figures(105.2, 7812.0, fill=0.984, wait_share=0.012)
 GPU = replace(
@@ -34,10 +38,10 @@ NOW = Snapshot(
 DIED = Event(1000.0, EventKind.WORKER, "worker cpu0 died and was started again")
 
 
-def drawn(now: Snapshot, *, workers_most: int = 10) -> str:
-    console = Console(record=True, width=110, file=io.StringIO())
-    console.print(picture(now, 75.0, workers_most))
-    return console.export_text()
+def drawn(now: Snapshot, *, width: int = 110, workers_most: int = 10, seconds: float | None = 75.0) -> str:
+    console = Console(record=True, width=width, file=io.StringIO())
+    console.print(picture(now, seconds, width, workers_most))
+    return console.export_text().replace("\N{NO-BREAK SPACE}", " ")
 
 
 def line_with(shown: str, what: str) -> str:
@@ -58,14 +62,14 @@ def test_every_worker_has_a_line_with_its_shard_and_figures() -> None:
     busy = line_with(shown, "cpu0@host").split()
     assert busy[:3] == ["cpu0@host", "cpu", "7"]
     assert busy[-5:] == ["45/114", "105", "7,812", "98%", "1%"]
-    assert line_with(shown, "cpu1@host").split() == ["cpu1@host", "cpu", "idle"]
+    assert line_with(shown, "cpu1@host").split() == ["cpu1@host", "cpu", "getting", "ready"]
     assert "GPU" not in shown
 
 
 def test_a_gpus_load_and_memory_are_shown_where_there_is_one() -> None:
     shown = drawn(replace(NOW, workers=(replace(NOW.workers[0], figures=GPU), NOW.workers[1])))
     assert line_with(shown, "device").split()[-2:] == ["GPU", "memory"]
-    assert "97%  41/150 GB" in line_with(shown, "cpu0@host")
+    assert line_with(shown, "cpu0@host").split()[-3:] == ["97%", "41/150", "GB"]
 
 
 def test_more_workers_than_lines_are_counted() -> None:
@@ -83,27 +87,49 @@ def test_the_latest_events_are_shown_and_earlier_ones_counted() -> None:
     assert f"event {EVENTS_SHOWN + 1}" in shown
 
 
+def test_what_happens_again_and_again_takes_one_line() -> None:
+    retries = tuple(Event(1000.0 + n, EventKind.RETRIED, "tried again: shard 1: no room") for n in range(7))
+    shown = drawn(replace(NOW, events=(DIED, *retries)))
+    assert shown.count("no room") == 1
+    assert "no room (7 times)" in shown
+    assert DIED.text in shown
+
+
+def test_what_happened_on_another_day_has_its_day() -> None:
+    today = replace(DIED, time=time.time())
+    assert re.search(r"^\d\d \w+ +worker cpu0 died", drawn(replace(NOW, events=(DIED,))), re.MULTILINE)
+    assert re.search(r"^\d\d:\d\d:\d\d  worker cpu0 died", drawn(replace(NOW, events=(today,))), re.MULTILINE)
+
+
 def test_a_job_that_nobody_works_on_says_so() -> None:
-    assert "no worker is at work on it" in drawn(replace(NOW, workers=()))
+    left = replace(NOW, workers=())
+    assert UNATTENDED in drawn(left)
+    assert UNATTENDED in describe(left)
 
 
 def test_an_ended_job_shows_neither_workers_nor_rates() -> None:
-    shown = drawn(replace(NOW, state=JobState.DONE, done=3648, events=(DIED,)))
+    shown = drawn(replace(NOW, state=JobState.DONE, done=3648, rate=0.0, workers=(), events=(DIED,)))
     assert "3,652/3,652 sequences  100%" in shown
     assert "cpu0@host" not in shown
     assert "seq/s" not in shown
     assert DIED.text in shown
 
 
-def test_a_worker_between_two_shards_keeps_its_figures_on_the_screen() -> None:
+def frames(*snapshots: Snapshot, timed: bool = True) -> str:
+    """The picture after the last of these."""
     console = Console(file=io.StringIO(), force_terminal=True, width=110, height=40)
-    with LiveView(console) as live:
-        live.update(NOW)
-        between = replace(NOW.workers[0], shard=None, figures=None)
-        live.update(replace(NOW, workers=(between,)))
+    with LiveView(console, timed=timed) as live:
+        for now in snapshots:
+            live.update(now)
         with console.capture() as shown:
             console.print(live._picture())
-    assert "7,812" in shown.get()
+    return shown.get()
+
+
+def test_a_worker_between_two_shards_is_shown_as_it_was() -> None:
+    between = replace(NOW.workers[0], shard=None, figures=None)
+    assert "7,812" in frames(NOW, replace(NOW, workers=(between,)))
+    assert "45/114" in frames(NOW, replace(NOW, workers=(between,)))
 
 
 def plainly(*snapshots: Snapshot) -> list[str]:
@@ -141,5 +167,81 @@ def test_a_retry_that_says_the_same_is_told_again_only_after_the_job_got_on() ->
 def test_status_describes_each_worker_in_a_line() -> None:
     assert (
         "  cpu0@host (cpu, pid 11): shard 7, 45/114, 105 seq/s, 7,812 tokens/s, fill 98%, wait 1%\n"
-        "  cpu1@host (cpu, pid 13): idle"
+        "  cpu1@host (cpu, pid 13): getting ready"
     ) in describe(NOW)
+
+
+@pytest.mark.parametrize("held", [JobState.PAUSED, JobState.RUNNING])
+def test_a_worker_without_a_shard_is_idle_only_when_there_is_none_for_it(held: JobState) -> None:
+    """Else it loads the model, which takes its time with a large one."""
+    waits = {"pending": 20} if held is JobState.PAUSED else {"pending": 0}
+    now = replace(NOW, state=held, shards={**NOW.shards, **waits})
+    assert line_with(drawn(now), "cpu1@host").split() == ["cpu1@host", "cpu", "idle"]
+    assert describe(now).endswith("idle")
+
+
+def test_a_narrow_terminal_shows_fewer_columns_each_of_them_whole() -> None:
+    with_gpu = replace(NOW, workers=(replace(NOW.workers[0], figures=GPU), NOW.workers[1]), events=(DIED,))
+    for width in range(50, 121):
+        shown = drawn(with_gpu, width=width)
+        headings = line_with(shown, "worker  ").split()
+        assert headings[:3] in (["worker", "device", "shard"], ["worker", "shard", "seq/s"])
+        assert {*headings} <= {*COLUMNS, *GPU_COLUMNS}
+        assert "1,204/3,652 sequences  33%  10/32 shards" in shown
+        assert "45/114" in line_with(shown, "cpu0@")
+        assert len(shown.splitlines()) <= 9  # of these the job's rates may take two
+    assert headings[-2:] == ["GPU", "memory"]
+
+
+def test_a_job_that_is_watched_from_elsewhere_is_not_timed() -> None:
+    shown = drawn(NOW, seconds=None)
+    assert "so far" not in shown
+    assert "\n210 seq/s   7,812 tokens/s" in shown
+
+
+def test_the_events_of_an_earlier_run_are_shown_to_who_watches_and_not_to_who_runs() -> None:
+    later = replace(DIED, text="worker cpu1 died and was started again")
+    before = replace(NOW, events=(DIED,))
+    after = replace(NOW, events=(DIED, later))
+    assert DIED.text not in frames(before, after)
+    assert later.text in frames(before, after)
+    assert DIED.text in frames(before, after, timed=False)
+
+
+def test_a_job_that_stands_shows_no_worker_as_it_was() -> None:
+    between = replace(NOW.workers[0], shard=None, figures=None)
+    for state in (JobState.PAUSED, JobState.DONE):
+        assert "7,812" not in frames(NOW, replace(NOW, state=state, rate=0.0, workers=(between,)))
+
+
+def test_a_worker_whose_process_died_shows_nothing_of_what_that_one_did() -> None:
+    died = replace(NOW.workers[0], shard=None, figures=None, child_pid=99)
+    assert "getting ready" in frames(NOW, replace(NOW, workers=(died,)))
+    assert "7,812" not in frames(NOW, replace(NOW, workers=(died,)))
+
+
+def test_a_shard_that_is_not_under_way_has_no_figures() -> None:
+    begun = replace(NOW.workers[0], figures=Figures())
+    assert line_with(drawn(replace(NOW, workers=(begun,))), "cpu0@host").split()[-1] == "45/114"
+
+
+def test_plain_lines_that_say_the_same_come_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("queue_app.view.time.monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    view = PlainView(stream)
+    for second in range(int(UNCHANGED_EVERY_SECONDS) + 1):
+        clock[0] = float(second)
+        view.update(NOW)
+    assert len(stream.getvalue().splitlines()) == 2
+    clock[0] += 5
+    view.update(replace(NOW, done=1201))
+    assert len(stream.getvalue().splitlines()) == 3
+
+
+def test_a_slow_rate_has_a_digit_more() -> None:
+    assert ", 0.4 seq/s, " in describe(replace(NOW, rate=0.36))
+
+
+def test_only_what_is_complete_is_called_so() -> None:
+    assert "3,651/3,652 sequences (99%)" in describe(replace(NOW, done=3647))

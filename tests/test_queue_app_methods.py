@@ -45,7 +45,7 @@ def job_of(model: ModelCard, **options: Any) -> Job:
 def test_a_paper_can_take_it_as_it_stands() -> None:
     assert methods(job_of(ESM2, dtype="bfloat16"), COUNTED) == (
         "Embeddings were computed with Holdfast 0.1.0 (PyTorch 2.13) and the ESM-2 protein language model "
-        "(Lin et al. 2023, doi:10.1126/science.ade2574) facebook/esm2_t6_8M_UR50D (8 million parameters, "
+        "(Lin et al. 2023, doi:10.1126/science.ade2574) facebook/esm2_t6_8M_UR50D (7.5 million parameters, "
         "fingerprint efefefefefefefefefefefefefefefef). All 20 protein sequences from a.fasta were embedded. "
         "Each is represented by a vector of 320 dimensions, the mean of the last layer's hidden states over "
         "its residues, special tokens left out. Vectors were stored as float32. No protein sequence was "
@@ -54,6 +54,12 @@ def test_a_paper_can_take_it_as_it_stands() -> None:
         "the joint fingerprint abababababababababababababababab; fingerprints are xxh3-128 checksums of file "
         "contents."
     )
+
+
+def test_a_model_that_was_named_by_its_directory_is_told_to_be_one() -> None:
+    """Its name says as much as whoever made the directory wanted."""
+    text = methods(job_of(replace(ESM2, name="model")), COUNTED)
+    assert 'doi:10.1126/science.ade2574) in the directory "model" (7.5 million' in text
 
 
 @pytest.mark.parametrize("pool", [*get_args(Pool), "mean,cls,max", "none"])
@@ -136,8 +142,8 @@ def test_records_that_were_set_aside_are_told_with_their_reasons() -> None:
     counted = replace(COUNTED, num_embedded=17, reasons={"empty sequence": 2, "illegal letter '4'": 1})
     text = methods(job_of(ESM2), counted)
     assert (
-        "Of 20 protein sequences from a.fasta, 17 were embedded and 3 set aside (empty sequence: 2; "
-        "illegal letter '4': 1)."
+        "Of 20 protein sequences from a.fasta, 17 were embedded and 3 set aside (2: empty sequence; "
+        "1: illegal letter '4')."
     ) in text
 
 

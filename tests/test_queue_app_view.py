@@ -3,17 +3,23 @@
 import os
 import pty
 import re
+import signal
 import subprocess
 from pathlib import Path
 
 from factories import write_fasta
-from runs import HOLDFAST, environment, holdfast
+from runs import HOLDFAST, environment, holdfast, status
+
+from queue_app.view import UNATTENDED
 
 JOB = ["-m", "mock:8,delay_ms=50", "--toks-per-batch", "300", "--device", "cpu", "--workers", "1"]
 
 
-def on_a_terminal(*arguments: str | Path) -> str:
-    """What the command writes to a terminal of 110 columns, without its control sequences."""
+def on_a_terminal(*arguments: str | Path, interrupt_at: str | None = None, expect: int = 0) -> str:
+    """What the command writes to a terminal of 110 columns, without its control sequences.
+
+    With `interrupt_at` Ctrl-C is pressed once the terminal shows what this pattern matches.
+    """
     ours, its = pty.openpty()
     process = subprocess.Popen(
         [*HOLDFAST, *map(str, arguments)], stdin=its, stdout=its, stderr=its,
@@ -24,7 +30,10 @@ def on_a_terminal(*arguments: str | Path) -> str:
     try:
         while data := _read(ours):
             shown += data
-        assert process.wait(timeout=60) == 0, shown.decode()
+            if interrupt_at and re.search(interrupt_at, shown.decode(errors="replace")):
+                interrupt_at = None
+                process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == expect, shown.decode()
     finally:
         process.kill()
         process.wait()
@@ -47,6 +56,17 @@ def test_a_terminal_shows_a_bar_with_rate_and_what_was_written(tmp_path: Path) -
     assert counts[-1] == 200
     assert "seq/s" in shown
     assert "200 of 200 sequences embedded" in shown
+
+
+def test_the_last_picture_of_an_interrupted_run_is_how_far_it_is(tmp_path: Path) -> None:
+    command = ["embed", write_fasta(tmp_path / "a.fasta", 400), "-o", tmp_path / "a.npy", *JOB]
+    shown = on_a_terminal(*command, interrupt_at=r"[1-9]\d*/400 sequences", expect=130)
+    after = shown.partition("stopping: ")[2]
+    last = after[after.rindex("/400 sequences") :]
+    assert UNATTENDED in last
+    assert "left" not in last
+    done = status(tmp_path / "a.npy")["sequences"]["done"]
+    assert int(re.findall(r"(\d+)/400 sequences", after)[-1]) == done > 0
 
 
 def test_elsewhere_there_are_plain_lines_without_control_sequences(tmp_path: Path) -> None:

@@ -13,14 +13,23 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from factories import protein, write_fasta
+import redis
+from factories import make_job, protein, write_fasta
 from runs import environment, holdfast, kill_tree, running, wait_for_progress
 from waiting import wait_for
 
+from queue_app import keys
+from queue_app.broker import connect
 from queue_app.cli_output import watched
 from queue_app.errors import UsageError
+from queue_app.job import JobDir
+from queue_app.manifest import CheckpointManifest
+from queue_app.monitor import snapshot
+from queue_app.processes import ProcessFile
+from queue_app.server import EmbeddedServer
 from queue_app.view import PlainView
-from queue_app.watch import exit_code, watch
+from queue_app.watch import Lookout, exit_code, watch
+from queue_app.workers import WorkerEntry, register, server_time
 
 NUM_RECORDS = 200
 JOB = ["-m", "mock:16,delay_ms=40", "--toks-per-batch", "512", "--commit-seconds", "0.2", "--shards", "2"]
@@ -97,9 +106,7 @@ def lines_until_told(process: subprocess.Popen[str]) -> str:
 def test_a_killed_worker_and_its_shard_are_told_as_it_happens_in_plain_lines(job: Watched) -> None:
     lines = job.first.splitlines()
     assert TOLD[0] in lines
-    assert any(
-        re.fullmatch(rf"shard \d+ {TOLD[1]}\S+: its process \d+ on this host is gone", line) for line in lines
-    )
+    assert any(re.fullmatch(rf"shard \d+ {TOLD[1]}\S+: its process \d+ is gone", line) for line in lines)
     assert "\x1b" not in job.first
 
 
@@ -150,10 +157,65 @@ def test_the_cards_command_is_that_of_the_job(job: Watched) -> None:
 
 def test_a_job_that_has_ended_is_shown_once(job: Watched) -> None:
     ended = holdfast("status", job.output, "--watch", expect=3)
-    assert len(ended.stdout.splitlines()) == 1
+    named, shown = ended.stdout.splitlines()
+    assert named == f"job {job.card['job']}"
+    assert shown.startswith("done ")
 
 
 @pytest.mark.parametrize(("name", "as_json"), [(None, False), ("out.npy", True)])
 def test_a_watch_is_of_one_job_and_for_people(name: str | None, as_json: bool) -> None:
     with pytest.raises(UsageError, match="--watch shows one job"):
         watched(name, None, as_json)
+
+
+def test_a_server_that_is_away_is_told_of_once_and_so_is_its_return(tmp_path: Path) -> None:
+    said: list[str] = []
+    server = EmbeddedServer(JobDir(tmp_path), ProcessFile(tmp_path / "processes.json"))
+    lookout = Lookout(connect(server.start().url), "0" * 12, 15.0, said.append)
+    try:
+        lookout.look()
+        assert said == []
+        server.stop()
+        assert lookout.look() is lookout.look() is None
+        assert [line[:22] for line in said] == ["the server is away (Er"]
+        server.start()
+        lookout.look()
+        lookout.look()
+        assert said[1:] == ["the server is back"]
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("queues", [("gpu10", "gpu2", "gpu1"), ("cpu1", "gpu3", "cpu0")])
+def test_workers_stand_in_the_order_of_their_devices_host_by_host(
+    client: redis.Redis, queues: tuple[str, ...]
+) -> None:
+    job_id = "0123456789ab-cafecafe"
+    CheckpointManifest(client, job_id).initialize(
+        make_job(num_shards=2, records_per_shard=50), "/nowhere", {}, {}
+    )
+    for host in ("b", "a"):
+        for queue in queues:
+            register(client, WorkerEntry(f"{queue}@{host}", queue, "cpu", host, 1, 2, ""))
+    now = snapshot(client, job_id, lease_seconds=15)
+    assert now is not None
+    ordered = sorted(queues, key=lambda queue: (queue[0], int(queue[3:])))
+    assert [worker.name for worker in now.workers] == [
+        f"{queue}@{host}" for host in "ab" for queue in ordered
+    ]
+
+
+def test_a_job_that_is_paused_has_neither_rate_nor_time_left(client: redis.Redis) -> None:
+    job_id = "0123456789ab-cafecafe"
+    manifest = CheckpointManifest(client, job_id)
+    manifest.initialize(make_job(num_shards=2, records_per_shard=50), "/nowhere", {}, {})
+    now = server_time(client)
+    for seconds in (20, 10, 0):
+        client.lpush(keys.samples(job_id), f"{now - seconds:.3f} {30 - seconds}")
+    before = snapshot(client, job_id, lease_seconds=15)
+    assert before is not None
+    assert before.rate == pytest.approx(1.0)
+    manifest.pause()
+    after = snapshot(client, job_id, lease_seconds=15)
+    assert after is not None
+    assert (after.rate, after.eta_seconds) == (0.0, None)
