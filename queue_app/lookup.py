@@ -63,7 +63,8 @@ def manifest_of(job: str, broker: str | None) -> tuple[CheckpointManifest, str]:
             raise
         # Of its own server, which ends with the run, an address says nothing to anybody.
         raise BrokerUnreachable(
-            f"{job}: nobody works on this job now; holdfast status tells how far it is, holdfast resume goes on"
+            f"{job}: nobody works on this job now; "
+            "holdfast status tells how far it is, holdfast resume goes on"
         ) from None
     manifest = CheckpointManifest(client, directory.load().job_id if directory else job)
     if manifest.job_status() is None:
