@@ -20,9 +20,9 @@ class ContentDigest:
         for record_id in rows.column("id").to_pylist():
             self._ids.update(f"{record_id}\n".encode())
         for name, vectors in self._vectors.items():
-            vectors.update(as_matrix(rows.column(name)).tobytes())
+            vectors.update(as_matrix(rows.column(name)).data)
             if self._lengths is not None:
-                self._lengths.update(num_vectors(rows.column(name)).tobytes())
+                self._lengths.update(num_vectors(rows.column(name)).data)
 
     def hexdigest(self) -> str:
         """xxh3-128, in hex."""

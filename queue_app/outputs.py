@@ -16,9 +16,10 @@ from queue_app.durable import rename_durably, sync_file
 from queue_app.errors import UsageError
 from queue_app.job import EmbedOptions, H5Layout, Job
 from queue_app.readouts import column_names, is_ragged
-from queue_app.results import READ_BYTES, ROWS_PER_GROUP, as_matrix, write_parquet
+from queue_app.results import ROWS_PER_GROUP, as_matrix, write_parquet
 
 _PIECE = re.compile(r"\d{5,}\.parquet")
+PIECE_BYTES = 32 << 20
 
 Format = Literal["h5", "npy", "parquet", "directory"]
 
@@ -165,7 +166,7 @@ def _pieces(results: Results) -> Iterator[pa.Table]:
     for batch in results.batches():
         waiting.append(batch)
         num_rows, num_bytes = (sum(each.num_rows for each in waiting), sum(each.nbytes for each in waiting))
-        if num_rows >= ROWS_PER_GROUP or num_bytes >= READ_BYTES:
+        if num_rows >= ROWS_PER_GROUP or num_bytes >= PIECE_BYTES:
             yield pa.Table.from_batches(waiting)
             waiting = []
     if waiting:
