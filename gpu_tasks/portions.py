@@ -6,7 +6,7 @@ A row stays a view of the block that it lies in: nothing is copied before its po
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from gpu_tasks.rows import Vectors
 
@@ -14,7 +14,7 @@ Row: TypeAlias = tuple[int, Vectors]
 """A segment: the ordinal of its record, and its vectors, [1, dim], or [L, dim] where rows are ragged."""
 
 
-def by_record(rows: Iterable[Row]) -> list[Row]:
+def by_record(rows: Iterable[tuple[int, Any]]) -> list[Row]:
     """Ascending by ordinal; the windows of a record stay in the order in which they come."""
     return sorted(rows, key=itemgetter(0))
 
