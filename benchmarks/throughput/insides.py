@@ -140,13 +140,11 @@ def memory(bench: Bench) -> Iterator[Table]:
 
 def job(bench: Bench) -> Iterator[Table]:
     """The memory of a whole job: server, command, workers and their children."""
-    source, note = (
-        bench.settings.fasta,
-        (
-            "The most that all processes of `holdfast embed` with its default workers held at one time, sampled "
-            "every 0.2 s. PSS counts a page that n processes share as an n-th in each; anonymous is what no file "
-            "backs, and what a system that is short of memory cannot take back."
-        ),
+    source = bench.settings.fasta
+    note = (
+        "The most that all processes of `holdfast embed` with its default workers held at one time, sampled "
+        "every 0.2 s. PSS counts a page that n processes share as an n-th in each; anonymous is what no "
+        "file backs, and what a system that is short of memory cannot take back."
     )
     title = f"Memory of a whole job: {source.name}, ESM-2 {bench.settings.shapes[0]}"
     table = table_with(title, "--pool", "PSS, MB", "anonymous, MB", note=note)
