@@ -22,6 +22,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "benchmarks" / "hand"))
 sys.path.insert(0, str(ROOT / "benchmarks" / "storage"))
 sys.path.insert(0, str(ROOT / "benchmarks" / "throughput"))
 

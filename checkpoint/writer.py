@@ -15,17 +15,24 @@ from checkpoint.records import QuarantineEntry
 from checkpoint.store import CheckpointStore
 
 PENDING_BYTES = 256 << 20
+COMMIT_BYTES = 16 << 20
+"""An fsync costs little beside writing so much, and the transaction holds all of it a second time."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointTrigger:
-    """When waiting blocks are due: after so many sequences or seconds, whichever comes first."""
+    """When waiting blocks are due: after so many sequences, seconds or bytes, whichever comes first."""
 
     sequences: int = 10_000
     seconds: float = 2.0
+    size_bytes: int = COMMIT_BYTES
 
-    def due(self, num_sequences: int, elapsed_seconds: float) -> bool:
-        return num_sequences >= self.sequences or elapsed_seconds >= self.seconds
+    def due(self, num_sequences: int, elapsed_seconds: float, size_bytes: int) -> bool:
+        return (
+            num_sequences >= self.sequences
+            or elapsed_seconds >= self.seconds
+            or size_bytes >= self.size_bytes
+        )
 
 
 @dataclass(slots=True)
@@ -145,8 +152,9 @@ class CheckpointWriter:
         if not self._waiting:
             return False
         num_sequences = sum(len(waiting.block.ordinals) for waiting in self._waiting)
+        num_bytes = sum(waiting.size_bytes for waiting in self._waiting)
         age = time.monotonic() - self._waiting[0].since
-        return self._closing or not self._room_left() or self.trigger.due(num_sequences, age)
+        return self._closing or not self._room_left() or self.trigger.due(num_sequences, age, num_bytes)
 
     def _room_left(self) -> bool:
         """Half of the bound starts a commit, so that the other half can fill meanwhile."""

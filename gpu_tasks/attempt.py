@@ -26,6 +26,7 @@ from queue_app.celery_app import EXPORT_JOB, app
 from queue_app.devices import processor_name
 from queue_app.errors import Damage
 from queue_app.figures import Figures, Pace
+from queue_app.frugal import give_memory_back
 from queue_app.heartbeat import Heartbeat
 from queue_app.history import Attempt, AttemptLog, Outcome
 from queue_app.job import Job, JobDir
@@ -111,6 +112,7 @@ def work(
             raise
         if done is None:
             return give_back(manifest, lease, heartbeat)
+    give_memory_back()
     return finish(manifest, lease, run, done, heartbeat.progress)
 
 

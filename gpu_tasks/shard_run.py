@@ -9,11 +9,10 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from checkpoint import Block, CheckpointStore, CheckpointTrigger, CheckpointWriter
 from checkpoint.flight import FlightLog, Patience
@@ -22,6 +21,7 @@ from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
 from gpu_tasks.guarded import GuardedRun
 from gpu_tasks.meter import Meter
 from gpu_tasks.models import EmbeddingModel
+from gpu_tasks.portions import Row, by_record, cut_portions
 from gpu_tasks.rows import Offsets, Vectors, join_vectors, select_rows
 from gpu_tasks.runner import AsyncInferenceRunner, InferenceResult
 from gpu_tasks.windows import combine_windows, join_windows
@@ -29,10 +29,11 @@ from queue_app.done import read_done
 from queue_app.durable import file_digest, write_durably
 from queue_app.errors import Damage
 from queue_app.figures import Pace
+from queue_app.frugal import give_memory_back
 from queue_app.history import AttemptLog
 from queue_app.job import Job, JobDir
 from queue_app.readouts import column_names
-from queue_app.results import write_result
+from queue_app.results import PORTION_BYTES, embedding_columns, result_rows, write_result
 from queue_app.settings import RuntimeConfig
 from queue_app.shards import ShardRecords, read_shard
 from queue_app.states import Lease, Progress
@@ -98,6 +99,7 @@ class ShardRun:
                 self._compute(plan, records, store)
                 if len(store.committed()) < plan.num_batches:
                     return None
+                give_memory_back()  # before publishing wants some
                 if not self._drop_damaged(store):
                     published = self._publish(plan, records, store)
             write_durably(self.job_dir.done(self.lease.shard.index), published.encode())
@@ -236,38 +238,42 @@ class ShardRun:
             [*self._rejected(plan, records), *store.quarantine()], key=lambda entry: entry.ordinal
         )
         left_out = {entry.ordinal for entry in entries}
-        ordinals, embeddings, offsets = self._rows(plan, store, left_out)
-        if set(records.ordinals.tolist()) - left_out != set(ordinals.tolist()):
-            raise Damage(f"{self.label}: the committed rows are not the shard's records; verify the job")
+        embedded = sorted(set(records.ordinals.tolist()) - left_out)
         path = self.job_dir.result(shard.index, self.lease.token)
-        digest = write_result(
-            path,
-            ids=[records.ids[records.row(ordinal)] for ordinal in ordinals.tolist()],
-            ordinals=ordinals,
-            embeddings=embeddings,
-            offsets=offsets,
-            names=column_names(self.job.options),
-        )
-        num_embedded = records.num_records(ordinals)
+        with store.snapshot() as snapshot:
+            rows = by_record(
+                row for block in snapshot.blocks() for row in block.matrices() if row[0] not in left_out
+            )
+            if {ordinal for ordinal, _ in rows} != set(embedded):
+                raise Damage(f"{self.label}: the committed rows are not the shard's records; verify the job")
+            schema = self._result_rows(plan, records, []).schema
+            portions = cut_portions(rows, PORTION_BYTES)
+            digest = write_result(
+                path, schema, (self._result_rows(plan, records, portion) for portion in portions)
+            )
+        num_embedded = records.num_records(np.array(embedded, np.uint64))
         record = DoneRecord(path.name, digest, shard.num_records, num_embedded, tuple(entries))
         store.set_done(record, token=self.lease.token)
         return record
 
-    def _rows(
-        self, plan: BatchPlan, store: CheckpointStore, left_out: set[int]
-    ) -> tuple[Ordinals, Vectors, Offsets | None]:
-        """All committed rows but those of the records that are left out, windows combined, by ordinal."""
-        blocks = list(store.blocks())
+    def _result_rows(self, plan: BatchPlan, records: ShardRecords, portion: Sequence[Row]) -> pa.RecordBatch:
+        ordinals, embeddings, offsets = self._combined(plan, portion)
+        ids = [records.ids[records.row(ordinal)] for ordinal in ordinals.tolist()]
+        return result_rows(
+            ids, ordinals, embedding_columns(embeddings, offsets, column_names(self.job.options))
+        )
+
+    def _combined(self, plan: BatchPlan, portion: Sequence[Row]) -> tuple[Ordinals, Vectors, Offsets | None]:
+        """The rows of a portion, its windows combined."""
+        ordinals = np.array([ordinal for ordinal, _ in portion], np.uint64)
+        rows = [vectors for _, vectors in portion]
         nothing = np.empty((0, self.model.dim), np.dtype(self.job.options.store_dtype))
-        ordinals = np.concatenate([np.empty(0, np.uint64), *(block.ordinals for block in blocks)])
-        kept = ~np.isin(ordinals, np.array(sorted(left_out), dtype=np.uint64))
         if self.model.readout.is_ragged:
-            rows: list[Any] = [row for block in blocks for _, row in block.matrices()]
-            rows, overlap = list(compress(rows, kept)), self.job.options.window_overlap
-            return join_windows(ordinals[kept], rows, plan.window_lengths, overlap, nothing=nothing)
-        embeddings = join_vectors([nothing, *(block.embeddings for block in blocks)])[kept]
+            overlap = self.job.options.window_overlap
+            return join_windows(ordinals, rows, plan.window_lengths, overlap, nothing=nothing)
         pools, normalize = self.model.readout.side_by_side, self.model.normalize
-        return *combine_windows(ordinals[kept], embeddings, pools, normalize=normalize), None
+        embeddings = join_vectors([nothing, *rows])
+        return *combine_windows(ordinals, embeddings, pools, normalize=normalize), None
 
 
 def as_block(result: InferenceResult) -> Block:

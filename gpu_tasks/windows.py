@@ -75,7 +75,8 @@ def _overlaid(windows: Sequence[Vectors], length: int, overlap: int) -> Vectors:
     for start, window in zip(window_starts(length, width, overlap).tolist(), windows, strict=True):
         sums[start : start + width] += window
         counts[start : start + width] += 1
-    return _as_dtype(sums / counts, windows[0])
+    sums /= counts
+    return _as_dtype(sums, windows[0])
 
 
 def _as_dtype(values: Float32s, like: Vectors) -> Vectors:

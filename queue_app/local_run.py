@@ -199,9 +199,9 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
         prepared = prepared or run.prepare(machinery.client)
         _submit(run, prepared, machinery)
         _watch(run, prepared.job, machinery)
-        report = export(prepared.job, prepared.job_dir, run.output, h5_layout=run.h5_layout)
-        grace = _grace_of_idle(machinery)
-        return report
+        # The export comes after the workers, so that it need not find room in memory beside them.
+        machinery.workers.stop(grace_seconds=_grace_of_idle(machinery))
+        return export(prepared.job, prepared.job_dir, run.output, h5_layout=run.h5_layout)
     except KeyboardInterrupt:
         run.view.say("stopping: each worker ends its batch and commits; Ctrl-C again leaves at once")
         machinery.workers.stop(grace_seconds=grace)

@@ -5,7 +5,7 @@ several pools or layers there are several embedding columns. Ragged, an embeddin
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +19,40 @@ from queue_app.errors import Damage
 
 ROWS_PER_GROUP = 16_384
 READ_ROWS = 4_096
-READ_BYTES = 32 << 20
-"""Of rows that are read, or put in one row group, at once, about."""
+PORTION_BYTES = 4 << 20
+"""Of rows that are read, or put in one row group, at once, about. Where rows hold rows, reading them takes
+many times as much."""
+FILE_BUFFER_BYTES = 1 << 20
 EMBEDDING = "embedding"
 OWN_COLUMNS = ["id", "ordinal"]
 
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 
-def write_result(
-    path: Path,
-    *,
-    ids: Sequence[str],
-    ordinals: npt.NDArray[np.uint64],
-    embeddings: Vectors,
-    offsets: npt.NDArray[np.uint64] | None = None,
-    names: Sequence[str] = (EMBEDDING,),
-) -> str:
+def write_result(path: Path, schema: pa.Schema, rows: Iterable[pa.RecordBatch]) -> str:
     """Write a shard's result, durably and at once; answers the xxh3-128 (hex) of the file.
 
     Args:
         path: the final name; readers see all of the file or none of it.
-        ids: n ids.
-        ordinals: [n], ascending.
-        embeddings: [n, dim], or [vectors, dim] of ragged rows.
-        offsets: where each ragged row begins and ends, [n + 1].
-        names: the columns that the embeddings are cut into, equally wide.
+        schema: that of the rows.
+        rows: as `result_rows` makes them, ascending by ordinal. A batch is written before the next one is
+            asked for, so that no more than one need be in memory.
 
     Raises:
         DiskFull: there is no room; nothing is left behind.
     """
-    columns = pa.record_batch(embedding_columns(embeddings, offsets, names))
-    return write_rows(path, result_rows(ids, ordinals, columns))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with room_for(path), removed_on_failure(temporary):
+        write_parquet(temporary, schema, (pa.Table.from_batches([batch]) for batch in rows))
+        digest = file_digest(temporary)
+        rename_durably(temporary, path)
+    return digest
 
 
 def result_rows(
     ids: Sequence[str], ordinals: npt.NDArray[np.uint64], embeddings: pa.RecordBatch
 ) -> pa.RecordBatch:
-    """The rows of a result: `embeddings` holds only its embedding columns."""
+    """The rows of a result: n ids, ordinals [n], ascending, and only the embedding columns."""
     own = [pa.array(ids, pa.string()), pa.array(ordinals.astype(np.int64))]
     return pa.record_batch([*own, *embeddings.columns], names=[*OWN_COLUMNS, *embeddings.schema.names])
 
@@ -66,28 +62,23 @@ def embeddings_of(rows: pa.RecordBatch) -> pa.RecordBatch:
     return rows.drop_columns(OWN_COLUMNS)
 
 
-def write_rows(path: Path, rows: pa.RecordBatch) -> str:
-    """As `write_result` does."""
-    table = pa.Table.from_batches([rows])
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with room_for(path), removed_on_failure(temporary):
-        write_parquet(temporary, table.schema, [table])
-        digest = file_digest(temporary)
-        rename_durably(temporary, path)
-    return digest
-
-
 def embedding_columns(
-    embeddings: Vectors, offsets: npt.NDArray[np.uint64] | None, names: Sequence[str]
-) -> dict[str, pa.Array]:
-    """The embeddings as Arrow arrays of n rows, one for each name."""
+    embeddings: Vectors, offsets: npt.NDArray[np.uint64] | None = None, names: Sequence[str] = (EMBEDDING,)
+) -> pa.RecordBatch:
+    """The embedding columns of n rows.
+
+    Args:
+        embeddings: [n, dim], or [vectors, dim] of ragged rows.
+        offsets: where each ragged row begins and ends, [n + 1].
+        names: the columns that the embeddings are cut into, equally wide.
+    """
     width = embeddings.shape[1] // len(names)
     firsts = range(0, embeddings.shape[1], width)
     parts = [as_fixed_lists(embeddings[:, first : first + width]) for first in firsts]
     if offsets is not None:
         bounds = pa.array(offsets.astype(np.int32))
         parts = [pa.ListArray.from_arrays(bounds, part) for part in parts]
-    return dict(zip(names, parts, strict=True))
+    return pa.record_batch(parts, names=[*names])
 
 
 def as_fixed_lists(embeddings: Vectors) -> pa.FixedSizeListArray:
@@ -111,7 +102,7 @@ def num_vectors(column: pa.Array) -> npt.NDArray[np.int64]:
     return lengths
 
 
-def write_parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table] | Sequence[pa.Table]) -> None:
+def write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
     """Write and fsync. Vectors are noise to a compressor and to a dictionary: both would only cost time."""
     writer = pq.ParquetWriter(path, schema, compression="none", use_dictionary=False, write_statistics=False)
     with writer:
@@ -124,8 +115,9 @@ def write_parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table] | Se
 def iter_result(path: Path) -> Iterator[pa.RecordBatch]:
     """The result in input order, a few thousand rows at a time."""
     try:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=_read_rows(file.metadata))
+        # By default whole row groups are read ahead, and held until all of their rows have passed.
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=FILE_BUFFER_BYTES) as file:
+            yield from file.iter_batches(batch_size=_read_rows(file.metadata), use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise Damage(f"{path}: not a readable result: {error}") from None
 
@@ -137,4 +129,4 @@ def _read_rows(metadata: pq.FileMetaData) -> int:
 
 def _rows_within(num_bytes: int, num_rows: int, most: int) -> int:
     """So many rows of this size on average that a few of them are no burden."""
-    return max(1, min(most, READ_BYTES * num_rows // max(num_bytes, 1)))
+    return max(1, min(most, PORTION_BYTES * num_rows // max(num_bytes, 1)))

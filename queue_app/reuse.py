@@ -20,7 +20,7 @@ from queue_app.errors import Damage, OtherVersion, UsageError
 from queue_app.job import EmbedOptions, Job, JobDir, ModelCard, Shard
 from queue_app.lookup import job_directory
 from queue_app.merge import among, computed_rows
-from queue_app.results import embeddings_of, result_rows, write_rows
+from queue_app.results import embeddings_of, result_rows, write_result
 from queue_app.row_file import RowFile
 from queue_app.sequences import Hashes, Int64s, find_firsts, read_sequences
 from queue_app.shards import read_shard
@@ -154,6 +154,7 @@ def copy_results(previous: Previous, job_dir: JobDir, shards: Sequence[Shard], s
 def _publish(job_dir: JobDir, shard: Shard, file: RowFile, places: Int64s) -> None:
     records = read_shard(job_dir.shard(shard.index), shard)
     path = job_dir.result(shard.index, NO_TOKEN)
-    digest = write_rows(path, result_rows(records.ids, records.ordinals, file.take(places)))
+    rows = result_rows(records.ids, records.ordinals, file.take(places))
+    digest = write_result(path, rows.schema, [rows])
     record = DoneRecord(path.name, digest, shard.num_records, shard.num_records)
     write_durably(job_dir.done(shard.index), record.encode())

@@ -12,7 +12,9 @@ import pyarrow as pa
 from queue_app.content import Content
 from queue_app.durable import rename_durably, sync_file
 from queue_app.outputs import Format, ids_path, one_line
-from queue_app.results import READ_BYTES, ROWS_PER_GROUP, as_matrix, write_parquet
+from queue_app.results import ROWS_PER_GROUP, as_matrix, write_parquet
+
+PIECE_BYTES = 32 << 20
 
 
 def write_npy(output: Path, content: Content) -> None:
@@ -86,7 +88,7 @@ def _pieces(content: Content) -> Iterator[pa.Table]:
     for batch in content.batches():
         waiting.append(batch)
         num_rows, num_bytes = (sum(each.num_rows for each in waiting), sum(each.nbytes for each in waiting))
-        if num_rows >= ROWS_PER_GROUP or num_bytes >= READ_BYTES:
+        if num_rows >= ROWS_PER_GROUP or num_bytes >= PIECE_BYTES:
             yield pa.Table.from_batches(waiting)
             waiting = []
     if waiting:

@@ -1,6 +1,6 @@
 """Jobs and inputs for the tests."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from queue_app.job import (
     RunOptions,
     Shard,
 )
-from queue_app.results import write_result
+from queue_app.results import EMBEDDING, embedding_columns, result_rows, write_result
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 TEXTS = ["alpha-hemolysin", "co-chaperonin GroEL"]
@@ -71,19 +71,31 @@ def publish(
     for shard in job.shards:
         run = range(shard.first_ordinal, shard.first_ordinal + shard.num_records)
         good = np.array([ordinal for ordinal in run if ordinal not in quarantined], np.uint64)
-        digest = write_result(
-            job_dir.result(shard.index, 1),
-            ids=[f"p{ordinal}" for ordinal in good],
-            ordinals=good,
-            embeddings=np.repeat(good, num_vectors or 1)[:, None].repeat(job.model.dim, axis=1).astype(dtype),
-            offsets=None if num_vectors is None else np.arange(len(good) + 1, dtype=np.uint64) * num_vectors,
-        )
+        vectors = np.repeat(good, num_vectors or 1)[:, None].repeat(job.model.dim, axis=1).astype(dtype)
+        offsets = None if num_vectors is None else np.arange(len(good) + 1, dtype=np.uint64) * num_vectors
+        digest = publish_vectors(job_dir.result(shard.index, 1), vectors, offsets, ordinals=good)
         entries = [
             QuarantineEntry(each, f"p{each}", 7, "empty\tsequence") for each in run if each in quarantined
         ]
         name = job_dir.result(shard.index, 1).name
         done = DoneRecord(name, digest, shard.num_records, len(good), tuple(entries))
         job_dir.done(shard.index).write_bytes(done.encode())
+
+
+def publish_vectors(
+    path: Path,
+    embeddings: np.ndarray,
+    offsets: np.ndarray | None = None,
+    *,
+    ordinals: np.ndarray | None = None,
+    names: Sequence[str] = (EMBEDDING,),
+) -> str:
+    """A result of records named p0, p1, … by their ordinals; answers its digest."""
+    if ordinals is None:
+        ordinals = np.arange(len(embeddings) if offsets is None else len(offsets) - 1, dtype=np.uint64)
+    ids = [f"p{ordinal}" for ordinal in ordinals]
+    rows = result_rows(ids, ordinals, embedding_columns(embeddings, offsets, names))
+    return write_result(path, rows.schema, [rows])
 
 
 def protein(number: int) -> str:

@@ -1,6 +1,7 @@
 """The throughput benchmark at a tiny size: it yields ratios and a report, and refuses wrong vectors."""
 
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 # At the end: no module of the benchmarks may stand in for one of the tests.
-sys.path += [str(ROOT / "benchmarks" / "throughput"), str(ROOT / "benchmarks" / "storage")]
+sys.path += [str(ROOT / "benchmarks" / name) for name in ("throughput", "storage", "hand")]
 
 from bench import Bench, Settings  # noqa: E402
 from comparisons import note_comparison, table_of_outcomes  # noqa: E402
@@ -174,6 +175,18 @@ def test_the_memory_of_a_worker_is_seen(tmp_path: Path) -> None:
     assert found.num_shards == 6
     assert found.child > 10
     assert found.command > 10
+
+
+def test_the_memory_of_a_whole_job_is_seen(entry: ModuleType, tmp_path: Path) -> None:
+    fasta = tmp_path / "a.fasta"
+    fasta.write_text("".join(f">p{number}\n{each}\n" for number, each in enumerate(SEQUENCES)))
+    report = tmp_path / "report.md"
+    words = f"--only job --fasta {fasta} --shape tiny --threads 1 --dtype float32"
+    assert entry.main([*words.split(), "--report", str(report)]) == 0
+    rows = re.findall(r"\| (mean|none) \| ([\d,]+) \| ([\d,]+) \|", report.read_text())
+    assert [pool for pool, *_ in rows] == ["mean", "none"]
+    for _, pss, anonymous in rows:
+        assert int(pss.replace(",", "")) > int(anonymous.replace(",", "")) > 100
 
 
 def test_the_report_says_why_there_is_no_bfloat16(

@@ -52,6 +52,14 @@ def test_a_commit_is_due_by_the_number_of_sequences(tmp_path: Path) -> None:
         wait_for(lambda: store.committed() == {0, 1}, "the commit")
 
 
+def test_a_commit_is_due_by_the_number_of_bytes(tmp_path: Path) -> None:
+    trigger = CheckpointTrigger(sequences=10**9, seconds=10**6, size_bytes=2 * make_block(0).nbytes)
+    with open_store(tmp_path / "s") as store, CheckpointWriter(store, token=1, trigger=trigger) as writer:
+        writer.put(make_block(0))
+        writer.put(make_block(1))
+        wait_for(lambda: store.committed() == {0, 1}, "the commit")
+
+
 def test_a_commit_is_due_by_time_though_no_block_arrives(tmp_path: Path) -> None:
     trigger = CheckpointTrigger(sequences=10**9, seconds=0.05)
     with open_store(tmp_path / "s") as store, CheckpointWriter(store, token=1, trigger=trigger) as writer:

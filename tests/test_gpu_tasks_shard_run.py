@@ -2,11 +2,13 @@
 
 import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from blocks import damage_block, encode_version_1, make_version_1
@@ -16,7 +18,7 @@ from factories import protein, write_fasta
 from checkpoint import CheckpointStore
 from checkpoint.errors import StaleToken
 from checkpoint.records import DoneRecord
-from gpu_tasks import load_model
+from gpu_tasks import load_model, shard_run
 from gpu_tasks.batching import BatchPlan
 from gpu_tasks.runner import RESUMED, AsyncInferenceRunner
 from gpu_tasks.shard_run import ShardRun
@@ -25,7 +27,7 @@ from queue_app.errors import Damage
 from queue_app.job import RunOptions
 from queue_app.producer import Prepared, prepare
 from queue_app.request import EmbedRequest
-from queue_app.results import as_matrix
+from queue_app.results import as_matrix, write_result
 from queue_app.settings import RuntimeConfig
 from queue_app.shards import read_shard
 from queue_app.states import Lease, Progress
@@ -220,6 +222,38 @@ def test_a_damaged_result_drops_its_done_record_and_is_published_again(
     assert read_done(prepared.job_dir, 0) == second
     np.testing.assert_array_equal(vectors_of(prepared, second), before)
     assert commits(caplog) == []  # the vectors still lay in the store
+
+
+@pytest.mark.parametrize("pool", ["mean", "none"])
+def test_publishing_holds_a_portion_of_the_shard_at_a_time_and_changes_no_vector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: str
+) -> None:
+    def traced(path: Path, schema: pa.Schema, rows: Iterable[pa.RecordBatch]) -> str:
+        def watched() -> Iterator[pa.RecordBatch]:
+            tracemalloc.start()
+            yield from rows
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+
+        return write_result(path, schema, watched())
+
+    def published(name: str, portion_bytes: int) -> np.ndarray:
+        request = EmbedRequest(
+            inputs=[write_fasta(tmp_path / "a.fasta", 400)], model="mock:512", output=tmp_path / name,
+            pool=pool, max_length=60, toks_per_batch=4_000, num_shards=1, run=NEVER,
+        )  # fmt: skip
+        prepared = prepare(request, client=None, device_class="cpu", threads=1)
+        run = replace(Attempt(prepared).shard_run, model=load_model("mock:512", pool=pool))
+        monkeypatch.setattr(shard_run, "PORTION_BYTES", portion_bytes)
+        return vectors_of(prepared, run.run())
+
+    monkeypatch.setattr(shard_run, "write_result", traced)
+    peaks: list[int] = []
+    whole = published("whole.h5", 1 << 30)
+    in_portions = published("portions.h5", whole.nbytes // 32)
+    assert peaks[0] > whole.nbytes
+    assert peaks[1] < whole.nbytes / 2
+    np.testing.assert_array_equal(in_portions, whole)
 
 
 def test_a_published_shard_is_not_computed_again(

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
-from factories import make_job, publish
+from factories import make_job, publish, publish_vectors
 from output_files import table_of
 
 from checkpoint.records import DoneRecord
@@ -20,7 +20,6 @@ from queue_app.job import H5Layout, Job, JobDir
 from queue_app.outputs import files_of
 from queue_app.readouts import column_names, is_ragged
 from queue_app.request import EmbedRequest
-from queue_app.results import write_result
 
 FORMATS = ["out.h5", "out.npy", "out.parquet", "out.arrow", "out"]
 
@@ -259,12 +258,10 @@ def publish_rows(job: Job, job_dir: JobDir, rows: list[np.ndarray]) -> None:
     (job_dir.path / "done").mkdir()
     job_dir.write(job)
     ragged = is_ragged(job.options)
-    digest = write_result(
+    digest = publish_vectors(
         job_dir.result(0, 1),
-        ids=[f"p{number}" for number in range(len(rows))],
-        ordinals=np.arange(len(rows), dtype=np.uint64),
-        embeddings=np.concatenate(rows) if ragged else np.stack(rows),
-        offsets=np.cumsum([0, *map(len, rows)]).astype(np.uint64) if ragged else None,
+        np.concatenate(rows) if ragged else np.stack(rows),
+        np.cumsum([0, *map(len, rows)]).astype(np.uint64) if ragged else None,
         names=column_names(job.options),
     )
     done = DoneRecord(job_dir.result(0, 1).name, digest, len(rows), len(rows), ())

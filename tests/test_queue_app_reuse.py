@@ -247,7 +247,7 @@ def test_a_disk_that_fills_while_vectors_are_copied_leaves_no_half_job(
         return submitted(tmp_path / "a.npy", [home / "grown.fasta"], reuse=copied)
 
     with monkeypatch.context() as patch:
-        patch.setattr(reuse, "write_rows", full)
+        patch.setattr(reuse, "write_result", full)
         with pytest.raises(DiskFull):
             submit()
     assert list((tmp_path / "a.npy.holdfast").iterdir()) == []

@@ -22,13 +22,16 @@ class Held:
 
     pss: int = 0
     rss: int = 0
+    anonymous: int = 0
+    """Of the PSS what no file backs: the kernel cannot take it back when memory is short."""
 
     def __add__(self, other: "Held") -> "Held":
-        return Held(self.pss + other.pss, self.rss + other.rss)
+        return Held(self.pss + other.pss, self.rss + other.rss, self.anonymous + other.anonymous)
 
     def most(self, other: "Held") -> "Held":
         """Of each figure the larger one."""
-        return Held(max(self.pss, other.pss), max(self.rss, other.rss))
+        anonymous = max(self.anonymous, other.anonymous)
+        return Held(max(self.pss, other.pss), max(self.rss, other.rss), anonymous)
 
 
 def held_by(pid: int) -> Held:
@@ -38,7 +41,7 @@ def held_by(pid: int) -> Held:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
             name, size, _ = line.split()
             figures[name] = int(size) << 10
-    return Held(figures.get("Pss:", 0), figures.get("Rss:", 0))
+    return Held(figures.get("Pss:", 0), figures.get("Rss:", 0), figures.get("Pss_Anon:", 0))
 
 
 def held_by_all(pids: Iterable[int]) -> Held:

@@ -1,4 +1,4 @@
-"""How much memory a worker takes, by the number of records in its job."""
+"""How much memory a worker takes, by the number of records in its job; and how much a whole job."""
 
 import re
 import subprocess
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from command import embed_command, environment, job_directory
+from command import HOLDFAST, embed_command, environment, job_directory
 from corpora import write_fasta
+from memory import Held, MemorySampler
 
 from queue_app.errors import HoldfastError
 from queue_app.job import JobDir
@@ -42,6 +43,14 @@ def footprint(home: Path, num_records: int) -> Footprint:
         raise SystemExit(f"holdfast embed of {num_records:,} records: exit code {process.returncode}")
     found.num_shards = len(job_directory(output).load().shards)
     return found
+
+
+def held_by_job(source: Path, model: Path, output: Path, pool: str) -> Held:
+    """The most that `holdfast embed` with its default workers held at one time, all processes together."""
+    command = [str(HOLDFAST), "embed", str(source), "-m", str(model), "-o", str(output), "--pool", pool]
+    with MemorySampler() as sampler:
+        subprocess.run([*command, "--device", "cpu", "--quiet"], check=True, env=environment())
+    return sampler.peak
 
 
 def watch(process: subprocess.Popen[bytes], job_dir: JobDir, into: Footprint) -> None:

@@ -5,7 +5,7 @@ from statistics import median
 
 import command
 from bench import MINILM, Bench, Highlight
-from footprint import MODEL, NUM_RESIDUES, footprint
+from footprint import MODEL, NUM_RESIDUES, footprint, held_by_job
 from machinery import compare_ways
 from ours import fill_in_shards
 from processes import compare_splits
@@ -135,6 +135,22 @@ def memory(bench: Bench) -> Iterator[Table]:
     if len(found) > 1:
         what = f"memory of a worker, {found[-1].num_records:,} / {found[0].num_records:,} records"
         bench.highlights.append(Highlight(what, [growth]))
+    yield table
+
+
+def job(bench: Bench) -> Iterator[Table]:
+    """The memory of a whole job: server, command, workers and their children."""
+    source = bench.settings.fasta
+    note = (
+        "The most that all processes of `holdfast embed` with its default workers held at one time, sampled "
+        "every 0.2 s. PSS counts a page that n processes share as an n-th in each; anonymous is what no "
+        "file backs, and what a system that is short of memory cannot take back."
+    )
+    title = f"Memory of a whole job: {source.name}, ESM-2 {bench.settings.shapes[0]}"
+    table = table_with(title, "--pool", "PSS, MB", "anonymous, MB", note=note)
+    for pool in ("mean", "none"):
+        held = held_by_job(source, bench.esm2, bench.home / f"{pool}.h5", pool)
+        table.add_row(pool, f"{held.pss / 1e6:,.0f}", f"{held.anonymous / 1e6:,.0f}")
     yield table
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 
 from bench import Bench
 from comparisons import gpu, protein, text
-from insides import fill, machinery, memory, processes, roof, startup
+from insides import fill, job, machinery, memory, processes, roof, startup
 from rich.table import Table
 
 PARTS: dict[str, Callable[[Bench], Iterator[Table]]] = {
-    part.__name__: part for part in (text, protein, roof, fill, machinery, processes, memory, startup, gpu)
+    part.__name__: part
+    for part in (text, protein, roof, fill, machinery, processes, memory, job, startup, gpu)
 }
-CPU_PARTS = ("text", "protein", "roof", "fill", "machinery", "processes", "memory", "startup")
+CPU_PARTS = ("text", "protein", "roof", "fill", "machinery", "processes", "memory", "job", "startup")
 CUDA_PARTS = ("gpu", "processes")
