@@ -19,7 +19,7 @@ from queue_app.celery_app import make_app
 from queue_app.coordinator import POLL_SECONDS, GPUProcessCoordinator
 from queue_app.devices import cpu_workers_of, default_cpu_workers, is_emulated
 from queue_app.done import finished_shards
-from queue_app.errors import Damage, DiskFull, JobFailed, UsageError
+from queue_app.errors import Damage, DiskFull, HoldfastError, JobFailed, UsageError
 from queue_app.events import EventKind, publish
 from queue_app.export import ExportReport, check_output, export
 from queue_app.history import CommandLog
@@ -206,7 +206,8 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
         run.view.say("stopping: each worker ends its batch and commits; Ctrl-C again leaves at once")
         machinery.workers.stop(grace_seconds=grace)
         if prepared is not None:
-            run.view.update(snapshot_of_directory(prepared.job, prepared.job_dir, run.config.scratch))
+            with contextlib.suppress(HoldfastError, OSError):  # the last picture is no reason to fail
+                run.view.update(snapshot_of_directory(prepared.job, prepared.job_dir, run.config.scratch))
         raise
     finally:
         machinery.workers.stop(grace_seconds=grace)
