@@ -169,7 +169,7 @@ MUTANTS = (
     ),
     Mutant(
         "a fork waits for the reconciler",
-        "queue_app/worker.py",
+        "queue_app/bootstep.py",
         "    before=reconciling.acquire,",
         "    before=lambda: reconciling.acquire(blocking=False),",
         "test_queue_app_worker.py",

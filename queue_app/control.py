@@ -6,12 +6,13 @@ lost its data.
 
 from pathlib import Path
 
+from queue_app.announce import announce
 from queue_app.celery_app import make_app
 from queue_app.errors import JobNotFound
 from queue_app.job import JobDir
 from queue_app.lookup import manifest_of
 from queue_app.manifest import CheckpointManifest
-from queue_app.producer import Prepared, announce
+from queue_app.prepare import Prepared
 from queue_app.routing import live_queues
 from queue_app.settings import runtime_config
 from queue_app.states import JobState

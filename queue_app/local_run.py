@@ -14,6 +14,7 @@ from pathlib import Path
 import redis
 
 from queue_app import keys
+from queue_app.announce import announce
 from queue_app.broker import TRANSIENT, check, connect
 from queue_app.celery_app import make_app
 from queue_app.coordinator import POLL_SECONDS, GPUProcessCoordinator
@@ -29,8 +30,8 @@ from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import count_parameters
 from queue_app.monitor import Snapshot, snapshot_of_directory
 from queue_app.ports import describe, environment, require_ports
+from queue_app.prepare import Prepared, prepare
 from queue_app.processes import ProcessFile
-from queue_app.producer import Prepared, announce, prepare
 from queue_app.request import EmbedRequest, device_class
 from queue_app.server import EmbeddedServer
 from queue_app.settings import RuntimeConfig

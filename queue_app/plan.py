@@ -17,7 +17,7 @@ from queue_app.inputs import gather, refuse_replacing
 from queue_app.job import DeviceClass, EmbedOptions, Job, JobDir, ModelCard
 from queue_app.model_card import describe_model
 from queue_app.outputs import check_format, output_format
-from queue_app.producer import dataset_of
+from queue_app.prepare import dataset_of
 from queue_app.request import EmbedRequest, device_class, resolve_options
 from queue_app.reuse import open_previous
 from queue_app.sample import StratifiedSample

@@ -8,13 +8,24 @@ from typing import cast
 import redis
 
 from queue_app.errors import UsageError
-from queue_app.job import Job
+from queue_app.job import Job, Shard
 from queue_app.settings import runtime_config
 from queue_app.states import ShardStatus
 from queue_app.workers import WorkerEntry, live_workers
 
 Routes = dict[int, str]
 """shard index -> queue"""
+
+
+def deal(shards: Sequence[Shard], queues: Sequence[str]) -> Routes:
+    """Deal the shards out in order, each to the queue with the least cost so far."""
+    load = dict.fromkeys(queues, 0)
+    routes: Routes = {}
+    for shard in shards:
+        queue = min(load, key=lambda name: load[name])
+        load[queue] += shard.num_tokens
+        routes[shard.index] = queue
+    return routes
 
 
 def live_queues(client: redis.Redis, job: Job, lease_seconds: float) -> list[str]:

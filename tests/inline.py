@@ -10,7 +10,7 @@ from gpu_tasks.shard_run import ShardRun
 from queue_app.done import finished_shards
 from queue_app.export import ExportReport, export
 from queue_app.job import Job, JobDir
-from queue_app.producer import prepare
+from queue_app.prepare import prepare
 from queue_app.request import EmbedRequest
 from queue_app.settings import RuntimeConfig
 from queue_app.shards import read_shard

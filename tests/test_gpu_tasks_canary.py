@@ -15,7 +15,7 @@ from gpu_tasks.device import Fetched, HostPending, StoreDtype
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.models import Dtype, EmbeddingModel, load_model
 from queue_app.job import Job, ModelCard
-from queue_app.producer import prepare
+from queue_app.prepare import prepare
 from queue_app.request import EmbedRequest
 
 

@@ -23,7 +23,7 @@ from gpu_tasks.models import Dtype, EmbeddingModel, load_model
 from queue_app import keys
 from queue_app.golden import CanaryDeposits
 from queue_app.manifest import CheckpointManifest
-from queue_app.producer import Prepared, prepare
+from queue_app.prepare import Prepared, prepare
 from queue_app.request import EmbedRequest
 from queue_app.states import ShardState
 

@@ -25,7 +25,7 @@ from gpu_tasks.shard_run import ShardRun
 from queue_app.done import read_done
 from queue_app.errors import Damage
 from queue_app.job import RunOptions
-from queue_app.producer import Prepared, prepare
+from queue_app.prepare import Prepared, prepare
 from queue_app.request import EmbedRequest
 from queue_app.results import as_matrix, write_result
 from queue_app.settings import RuntimeConfig

@@ -27,7 +27,7 @@ from queue_app.errors import HoldfastError, JobChanged, JobFailed, JobNotFound, 
 from queue_app.export import export
 from queue_app.job import JobDir, RunOptions
 from queue_app.mapped import open_result
-from queue_app.producer import Prepared
+from queue_app.prepare import Prepared
 from queue_app.request import EmbedRequest
 from queue_app.routing import every_live_queue
 from queue_app.states import JobState

@@ -18,14 +18,14 @@ from input_files import EVERY_KIND, contents
 from output_files import table_of
 from runs import holdfast
 
-from queue_app import producer
+from queue_app import prepare as preparing
 from queue_app.dataset import digest_inputs
 from queue_app.errors import InputError, JobChanged
 from queue_app.export import export
 from queue_app.inputs import expand, gather, refuse_replacing
 from queue_app.job import InputFile, InputFormat, JobDir
 from queue_app.lock import job_directory
-from queue_app.producer import Prepared, prepare
+from queue_app.prepare import Prepared, prepare
 from queue_app.request import EmbedRequest
 from queue_app.sources import Input
 
@@ -281,7 +281,7 @@ def test_an_input_that_grows_while_it_is_read_is_refused_by_name(
             file.write(">late\nMK\n")
         return found
 
-    monkeypatch.setattr(producer, "digest_inputs", digested_and_grown)
+    monkeypatch.setattr(preparing, "digest_inputs", digested_and_grown)
     with pytest.raises(InputError, match=r"data/a\.fa: changed while it was read; run again when"):
         prepared(home, Path("data"))
     assert not (home / "out.h5.holdfast" / "job.json").exists()

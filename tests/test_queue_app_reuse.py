@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from inline import InlineJob, embedded, submitted, write_numbered
 
-from queue_app import producer, reuse
+from queue_app import prepare, reuse
 from queue_app.cleanup import clean
 from queue_app.errors import Damage, DiskFull, JobChanged, JobNotFound, UsageError
 from queue_app.outputs import meta_path
@@ -279,7 +279,7 @@ def test_a_producer_killed_while_it_replaces_the_job_that_it_reuses_loses_no_vec
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", killed_before(step, Path.rename))
-        patch.setattr(producer, "rename_durably", killed_before(step, producer.rename_durably))
+        patch.setattr(prepare, "rename_durably", killed_before(step, prepare.rename_durably))
         with pytest.raises(Killed):
             submit()
     assert not (copied / "job.json").exists()

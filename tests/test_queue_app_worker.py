@@ -16,7 +16,7 @@ import redis
 from runs import environment
 from waiting import wait_for
 
-from queue_app import keys, worker
+from queue_app import bootstep, keys, worker
 from queue_app.coordinator import worker_command
 from queue_app.settings import RuntimeConfig
 from queue_app.worker import _only_queue, _restore_orphans, visible_device
@@ -102,7 +102,7 @@ def test_no_child_is_forked_while_the_reconciler_works() -> None:
 
     os.register_at_fork(before=about_to_fork.set)  # of these hooks, the last one registered runs first
     forking = threading.Thread(target=fork)
-    with worker.reconciling:
+    with bootstep.reconciling:
         forking.start()
         about_to_fork.wait()
         works[0] = False
@@ -112,7 +112,9 @@ def test_no_child_is_forked_while_the_reconciler_works() -> None:
 
 def test_a_child_whose_parent_died_before_it_could_ask_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would keep the device's lock, so that no worker could start there again."""
-    monkeypatch.setattr(worker._this, "pid", os.getpid() + 1)  # not the parent that the kernel names now
+    monkeypatch.setattr(
+        worker.this_worker, "pid", os.getpid() + 1
+    )  # not the parent that the kernel names now
     child = os.fork()
     if child == 0:
         try:
@@ -128,9 +130,9 @@ def test_without_a_child_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(worker.pulse, "is_stopped", lambda *_: True)
     killed: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
-    worker._end_hung(0, RuntimeConfig())
+    bootstep._end_hung(0, RuntimeConfig())
     assert killed == []
-    worker._end_hung(17, RuntimeConfig())
+    bootstep._end_hung(17, RuntimeConfig())
     assert killed == [17]
 
 
@@ -148,7 +150,7 @@ def test_a_worker_process_starts_without_celerys_other_commands_and_what_they_im
 
 def test_a_worker_whose_metrics_port_is_taken_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Signal handlers swallow exceptions: it would go on, and nobody would see it."""
-    monkeypatch.setattr(worker._this, "queue", "cpu1")
+    monkeypatch.setattr(worker.this_worker, "queue", "cpu1")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SystemExit, match=rf"cpu1 cannot serve its metrics at .*:{port}/"):

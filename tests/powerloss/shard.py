@@ -8,7 +8,7 @@ from factories import write_fasta
 from gpu_tasks import load_model
 from gpu_tasks.shard_run import ShardRun
 from queue_app.job import JobDir, RunOptions
-from queue_app.producer import prepare
+from queue_app.prepare import prepare
 from queue_app.request import EmbedRequest
 from queue_app.settings import RuntimeConfig
 from queue_app.states import Lease, Progress
