@@ -95,7 +95,9 @@ def test_the_smallest_jobs_have_points_too(shape: tuple[int, int]) -> None:
     assert not points.any()
 
 
-needs_umap = pytest.mark.skipif(find_spec("umap") is None, reason="no UMAP here (pip install 'holdfast[map]')")
+needs_umap = pytest.mark.skipif(
+    find_spec("umap") is None, reason="no UMAP here (pip install 'holdfast[map]')"
+)
 
 
 def test_umap_is_offered_only_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,10 @@
 // The map of a finished job's embeddings: asked for by a button, coloured, searched, and its points told of.
 
+import { legendItems, palette } from "./legend.js";
+import { PointMap } from "./points.js";
+import { page } from "./state.js";
+import { $, COUNT, make, percent, put } from "./words.js";
+
 const FOUND_SHOWN = 50;
 const AGAIN_MILLISECONDS = 400;
 
@@ -9,7 +14,7 @@ const points = new PointMap($("points"), $("tip"), { onPick: choose, tell: tellP
 
 // ---- the map
 
-function offerMap() {
+export function offerMap() {
   if (chart.job !== page.job) {
     Object.assign(chart, { job: page.job, asked: chart.asked + 1, map: null });
     $("plane").hidden = $("choices").hidden = true;
@@ -25,7 +30,7 @@ async function drawMap() {
   note("Asking for the map…");
   let answer = await askMap("map");
   while (asked === chart.asked && answer && !answer.made) {
-    note(`Drawing the map: ${answer.step}, ${percent(answer.share, 1)}`);
+    note(`Drawing the map: ${answer.step}${answer.share === null ? "…" : `, ${percent(answer.share, 1)}`}`);
     await new Promise((resolve) => { setTimeout(resolve, AGAIN_MILLISECONDS); });
     answer = await askMap("map");
   }
@@ -76,7 +81,7 @@ function offer(id, names, title = (name) => name) {
 async function askMap(what, more = {}) {
   const wanted = chart.map ? { column: $("column").value, method: $("method").value } : {};
   const query = new URLSearchParams({ ...wanted, ...more });
-  const response = await fetch(`/jobs/${chart.job}/${what}?${query}`).catch(() => null);
+  const response = await fetch(`jobs/${chart.job}/${what}?${query}`).catch(() => null);
   const answer = await response?.json().catch(() => null);
   if (response?.ok && answer) return answer;
   const why = answer?.error || (response ? `the server failed (${response.status})` : "no connection");
