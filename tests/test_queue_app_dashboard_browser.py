@@ -16,6 +16,7 @@ import pytest
 import redis
 from chromium import browser, needs_chromium
 from factories import make_job, publish, write_fasta
+from inline import embedded, write_numbered
 from pages import TOKEN, acquire, running_job, serving
 from runs import HOLDFAST, environment, running, wait_for_progress
 from waiting import wait_for
@@ -23,8 +24,10 @@ from waiting import wait_for
 from checkpoint.records import QuarantineEntry
 from queue_app import keys
 from queue_app.control import pause
+from queue_app.dashboard.embedding_map import EmbeddingMap, make_map
 from queue_app.dashboard.metadata import read_metadata
 from queue_app.dashboard.place import Place
+from queue_app.dashboard.published import Published
 from queue_app.job import JobDir
 from queue_app.lookup import snapshots
 from queue_app.manifest import CheckpointManifest
@@ -277,6 +280,32 @@ def test_a_finished_jobs_map_is_coloured_searched_and_tells_neighbours(tmp_path:
         job_dir.result(1, 1).unlink()
         page.locator("#points").click(position=where(7))
         wait_for_text(page, "#map-note", "00001-1.parquet: not a readable result")
+
+
+def test_a_map_stays_in_use_with_its_chosen_point_while_another_is_drawn(
+    tmp_path: Path, page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = embedded(tmp_path / "a.npy", [write_numbered(tmp_path / "a.fasta", range(30))], pool="mean,cls")
+    may_go_on = threading.Event()
+
+    def make_in_time(published: Published, column: str, *more: Any) -> EmbeddingMap:
+        assert column == "embedding_mean" or may_go_on.wait(60)
+        return make_map(published, column, *more)
+
+    monkeypatch.setattr("queue_app.dashboard.maps.make_map", make_in_time)
+    with serving(Place.find(made.job.output, None)) as url:
+        page.goto(f"{url}/?token={TOKEN}")
+        page.get_by_role("button", name="Draw the map").click()
+        wait_for_text(page, "#caption", "30 records")
+        page.get_by_label("Vectors").select_option("embedding_cls")
+        wait_for_text(page, "#map-note", "Drawing the map")
+        page.get_by_label("Find").fill("r17")
+        page.get_by_label("Find").press("Enter")
+        page.locator("#near li").nth(9).wait_for()
+        of_mean = page.inner_text("#near")
+        may_go_on.set()
+        wait_for(lambda: page.inner_text("#near") not in ("", of_mean), "the neighbours by the other vectors")
+        wait_for_text(page, "#chosen-id", "^r17$")
 
 
 @dataclass(slots=True)

@@ -53,7 +53,7 @@ function showFigures() {
   put("of-total", `of ${COUNT.format(sequences.total)}, ${share}`);
   put("rate", moving ? `${perSecond(rate)}/s` : "–");
   put("left", moving && left !== null ? duration(left) : "–");
-  put("ends", moving && left > 90 ? `until ${clock(Date.now() + left * 1000)}` : "");
+  put("ends", moving && left > 90 ? `until ${clock(Date.now() + left * 1000).slice(0, -3)}` : "");
   put("shards-done", COUNT.format(shards.done));
   put("of-shards", `of ${COUNT.format(shards.total)}`);
   put("quarantined", COUNT.format(sequences.quarantined));
