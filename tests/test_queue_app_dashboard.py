@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from waiting import wait_for
 from checkpoint.records import QuarantineEntry
 from queue_app import keys
 from queue_app.dashboard.access import Guard
+from queue_app.dashboard.app import MAP_THREADS
 from queue_app.dashboard.cells import FEW_SHARDS, ShardMap
 from queue_app.dashboard.feed import Feed
 from queue_app.dashboard.look import JobReader
@@ -456,6 +458,34 @@ def test_a_page_is_fed_while_many_ask_what_takes_long_of_a_map(
         finally:
             answered.set()
         assert {each.result().status_code for each in asked} == {200}
+
+
+def test_who_has_gone_away_is_not_answered(served: Served, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of many points that were clicked in a row would cost a pass over all results."""
+    calls, answered = [], threading.Event()
+
+    def wait(*asked: object) -> list[object]:
+        calls.append(asked)
+        answered.wait(60)
+        return []
+
+    monkeypatch.setattr("queue_app.dashboard.maps.Maps.nearest", wait)
+    ask = partial(
+        httpx.get,
+        f"{served.root}/jobs/{job.job_id}/map/nearest",
+        headers={"Authorization": f"Bearer {TOKEN}"},
+    )
+    with ThreadPoolExecutor(MAP_THREADS) as some:
+        try:
+            asked = [some.submit(ask, timeout=60) for _ in range(MAP_THREADS)]
+            wait_for(lambda: len(calls) == MAP_THREADS, "the first ones to be under way")
+            with pytest.raises(httpx.ReadTimeout):
+                ask(timeout=0.5)
+        finally:
+            answered.set()
+        assert {each.result().status_code for each in asked} == {200}
+    assert ask(timeout=60).status_code == 200
+    assert len(calls) == MAP_THREADS + 1
 
 
 # ---- the command
