@@ -141,7 +141,7 @@ function progressCell({ shard, shard_done: done, shard_total: total }) {
 
 // In the order of NUMBERS and GPU_NUMBERS.
 function figuresOf(figures) {
-  const share = (value) => (value === null || value === undefined ? "" : percent(value, 1));
+  const share = (value) => (value === null || value === undefined ? "" : `${Math.round(100 * value)}%`);
   const rate = (value) => (value === undefined ? "" : perSecond(value));
   const { gpu_memory_bytes: used, gpu_memory_total_bytes: all } = figures;
   const memory = used && all ? `${Math.round(used / 1e9)} of ${Math.round(all / 1e9)} GB` : "";

@@ -16,7 +16,7 @@ export function make(tag, text, className = "") {
   return made;
 }
 
-// Percent and rates are written as words.py writes them.
+// Percent and rates are written as words.py writes them; of less than one percent a digit more.
 export function percent(part, whole) {
   const share = whole ? part / whole : 1;
   if (share > 0 && share < 0.01) return `${(100 * share).toPrecision(1)}%`;
