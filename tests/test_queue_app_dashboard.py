@@ -6,8 +6,11 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +25,22 @@ from waiting import wait_for
 from checkpoint.records import QuarantineEntry
 from queue_app import keys
 from queue_app.dashboard.access import Guard
+from queue_app.dashboard.app import MAP_THREADS
 from queue_app.dashboard.cells import FEW_SHARDS, ShardMap
 from queue_app.dashboard.feed import Feed
 from queue_app.dashboard.look import JobReader
 from queue_app.dashboard.place import Place
 from queue_app.dashboard.serve import listen
-from queue_app.dashboard.watch import Watch
+from queue_app.dashboard.watch import Board, Watch
+from queue_app.figures import Figures
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
+from queue_app.monitor import snapshot
 from queue_app.processes import ProcessFile
 from queue_app.server import EmbeddedServer
 from queue_app.settings import RuntimeConfig
 from queue_app.states import JobState, Progress
-from queue_app.workers import WorkerEntry, register
+from queue_app.workers import WorkerEntry, register, server_time
 
 CONFIG = RuntimeConfig()
 
@@ -53,18 +59,22 @@ def manifest(client: redis.Redis, job: Job, tmp_path: Path) -> CheckpointManifes
 class Served:
     """A page's server, and a browser of sorts that has opened its address."""
 
+    root: str
     url: str
+    """Where the page lies: under a path of its own below `root`."""
     browser: httpx.Client
 
     def post(self, path: str, **headers: str) -> httpx.Response:
-        return self.browser.post(self.url + path, headers={"Origin": self.url, **headers})
+        return self.browser.post(self.url + path, headers={"Origin": self.root, **headers})
 
 
 @contextlib.contextmanager
 def opened(place: Place) -> Iterator[Served]:
-    with serving(place) as url, httpx.Client(timeout=20) as browser:
-        assert browser.get(f"{url}/?token={TOKEN}").status_code == 200
-        yield Served(url, browser)
+    with serving(place) as root, httpx.Client(timeout=20) as browser:
+        welcome = browser.get(f"{root}/?token={TOKEN}")
+        path = re.search(r'content="0; url=(/\w+)/"', welcome.text)
+        assert path
+        yield Served(root, root + path[1], browser)
 
 
 @pytest.fixture
@@ -106,37 +116,46 @@ def quarantined(ordinal: int) -> QuarantineEntry:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/events", "/jobs/x/quarantine", "/none", "/?token=guess", f"/events?token={TOKEN}"]
+    "path",
+    ["/", "/events", "/page.js", "/jobs/x/quarantine", "/none", "/?token=guess", f"/events?token={TOKEN}"],
 )
 def test_nothing_is_answered_without_the_token(door: Served, path: str) -> None:
-    answer = httpx.get(door.url + path)
-    assert answer.status_code == 403
-    assert "holdfast dashboard" in answer.text
+    for url in (door.root, door.url):
+        answer = httpx.get(url + path)
+        assert answer.status_code == 403
+        assert "holdfast dashboard" in answer.text
 
 
 def test_the_address_opens_the_page_and_its_cookie_all_else(served: Served, job: Job) -> None:
-    first = httpx.get(f"{served.url}/?token={TOKEN}")
-    assert "<h1>Holdfast</h1>" in first.text
-    assert re.search("HttpOnly; Path=/; SameSite=Strict", first.headers["set-cookie"])
-    assert served.browser.get(served.url).status_code == 200
+    first = httpx.get(f"{served.root}/?token={TOKEN}")
+    path = served.url.removeprefix(served.root)
+    assert re.search(f"HttpOnly; Path={path}/; SameSite=strict", first.headers["set-cookie"])
+    assert "<h1>Holdfast</h1>" in served.browser.get(f"{served.url}/").text
     assert served.browser.get(f"{served.url}/jobs/{job.job_id}/quarantine").status_code == 200
+
+
+def test_the_cookie_goes_to_the_pages_own_path_alone(door: Served) -> None:
+    """Browsers send a cookie to every port of a host, which may be another user's."""
+    assert door.browser.get(f"{door.root}/").status_code == 403
+    assert door.browser.get(f"{door.url}x/").status_code == 403
+    assert TOKEN not in door.url
 
 
 def test_a_program_brings_the_token_in_a_header(served: Served, job: Job) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    assert httpx.post(f"{served.url}/jobs/{job.job_id}/pause", headers=headers).json() == {"state": "paused"}
+    assert httpx.post(f"{served.root}/jobs/{job.job_id}/pause", headers=headers).json() == {"state": "paused"}
     headers = {"Authorization": "Bearer guess"}
-    assert httpx.post(f"{served.url}/jobs/{job.job_id}/pause", headers=headers).status_code == 403
+    assert httpx.post(f"{served.root}/jobs/{job.job_id}/pause", headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "", "["])
 def test_a_name_that_was_rebound_to_this_address_is_refused(door: Served, host: str) -> None:
-    assert door.browser.get(door.url, headers={"Host": host}).status_code == 403
+    assert door.browser.get(f"{door.url}/", headers={"Host": host}).status_code == 403
 
 
 @pytest.mark.parametrize("host", ["localhost:9", "127.0.0.1:9", "[::1]:9", "10.0.0.7"])
 def test_a_forwarded_port_is_none_of_its_business(door: Served, host: str) -> None:
-    assert door.browser.get(door.url, headers={"Host": host}).status_code == 200
+    assert door.browser.get(f"{door.url}/", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://127.0.0.1:9", "null", None])
@@ -155,19 +174,26 @@ def test_nothing_may_be_changed_by_reading(served: Served, job: Job) -> None:
     assert served.browser.get(f"{served.url}/jobs/{job.job_id}/cancel").status_code == 405
 
 
-def test_the_page_runs_its_own_script_alone_and_asks_nobody_else(door: Served) -> None:
-    answer = door.browser.get(door.url)
+def test_the_page_runs_its_own_scripts_alone_and_asks_nobody_else(door: Served) -> None:
+    answer = door.browser.get(f"{door.url}/")
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
+    assert "require-trusted-types-for 'script'" in policy
     assert answer.headers["referrer-policy"] == "no-referrer"
-    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", answer.text)
+    for name in re.findall(r"(?:src|href)=\"(?!data:|#)([^\"]*)\"", answer.text):
+        assert door.browser.get(f"{door.url}/{name}").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["app.py", "page.png", "..%2Fkeys.py", "%2Fetc%2Fpasswd"])
+def test_no_file_but_the_pages_own_is_sent(door: Served, name: str) -> None:
+    assert door.browser.get(f"{door.url}/{name}").status_code == 404
 
 
 def test_two_servers_of_one_host_do_not_take_each_others_cookie() -> None:
     first, second = (Guard(None, token=token, host="") for token in ("a", "b"))  # type: ignore[arg-type]
-    assert first.cookie != second.cookie
+    assert first.path != second.path
 
 
 # ---- what is asked for
@@ -184,7 +210,7 @@ def test_the_page_pauses_unpauses_and_cancels(served: Served, manifest: Checkpoi
 
 @pytest.mark.parametrize("name", ["0123456789ab-00000000", "%2Ftmp", "..", "out.npy"])
 def test_only_a_job_of_the_list_can_be_named(served: Served, name: str) -> None:
-    assert served.post(f"/jobs/{name}/pause").status_code == 404
+    assert served.post(f"/jobs/{name}/pause").status_code in (404, 405)
     assert served.browser.get(f"{served.url}/jobs/{name}/quarantine").status_code == 404
 
 
@@ -230,6 +256,21 @@ def test_the_list_shows_every_job_of_the_server(served: Served, client: redis.Re
     assert shown == {job.job_id: ("out.npy", "running", 40), other.job_id: ("b.h5", "running", 10)}
 
 
+def test_the_page_is_told_what_status_tells(
+    served: Served, manifest: CheckpointManifest, client: redis.Redis, job: Job
+) -> None:
+    register(client, WorkerEntry("cpu0@here", "cpu0", "cpu", "here", 10, 11, owner("cpu0@here")))
+    manifest.beat(acquire(manifest, job, 2), Progress(1, 6, 1), Figures(12.5, 800.0, 0.9, 0.01))
+    manifest.complete(acquire(manifest, job, 0), Progress(1, 9, 1), [quarantined(3)])
+    told = next(stream := boards(served, job.job_id))["status"]
+    stream.close()  # type: ignore[attr-defined]
+    known = snapshot(client, job.job_id, lease_seconds=CONFIG.lease_seconds)
+    assert known is not None
+    for worker in told["workers"]:
+        assert worker.pop("restarts") == 0
+    assert told == known.as_json()
+
+
 # ---- what happened
 
 
@@ -237,78 +278,37 @@ def watch(server_url: str, job: Job) -> Watch:
     return Watch(JobReader(Place.find(job.job_id, server_url), job.job_id, CONFIG))
 
 
-def told(watching: Watch) -> list[tuple[str, str]]:
+def look(watching: Watch) -> Board:
     board = watching.board()
     assert board is not None
-    return [(event.kind, event.text) for event in board.events]
+    return board
 
 
-def test_a_lease_that_is_taken_away_and_taken_up_again_is_told(
+def test_a_lease_that_was_taken_away_is_told_and_marks_its_shard(
     server_url: str, manifest: CheckpointManifest, job: Job
 ) -> None:
     watching = watch(server_url, job)
     acquire(manifest, job, 1)
-    assert told(watching) == []
+    assert look(watching).look.cells[1].losses == 0
     status = manifest.shard_status(1)
     assert status is not None
     assert manifest.expire(status, "its process 7 on this host is gone")
     acquire(manifest, job, 1, worker="cpu1@here")
-    board = watching.board()
-    assert board is not None
-    assert board.look.cells[1].losses == 1
-    assert [(event.kind, event.text) for event in board.events] == [
-        ("bad", "shard 1, held by cpu0@here, came to an early end: its process 7 on this host is gone"),
-        ("good", "shard 1 goes on after its last commit, with cpu1@here"),
-    ]
+    for board in (look(watching), look(watch(server_url, job))):
+        assert [cell.losses for cell in board.look.cells] == [0, 1, 0, 0]
+        (event,) = board.look.summary.events
+        assert event.text == "shard 1 taken back from cpu0@here: its process 7 on this host is gone"
 
 
-def test_a_shard_that_ends_early_again_for_the_same_reason_is_told_again(
+def test_a_shard_that_ends_early_again_for_the_same_reason_counts_again(
     server_url: str, manifest: CheckpointManifest, job: Job
 ) -> None:
     watching = watch(server_url, job)
     for expected in (0, 1, 2):
         lease = acquire(manifest, job, 0)
-        board = watching.board()
-        assert board is not None
-        assert board.look.cells[0].losses == expected
+        assert look(watching).look.cells[0].losses == expected
         manifest.release(lease, "OSError: the disk is full")
-        watching.board()
-
-
-def test_a_shard_that_recovers_between_two_looks_is_told_all_the_same(
-    server_url: str, manifest: CheckpointManifest, job: Job
-) -> None:
-    watching = watch(server_url, job)
-    lease = acquire(manifest, job, 0)
-    assert told(watching) == []
-    manifest.release(lease, "OSError: the disk is full")
-    manifest.complete(acquire(manifest, job, 0, worker="cpu1@here"), Progress(1, 10, 0))
-    assert told(watching) == [("good", "shard 0 goes on after its last commit, with cpu1@here")]
-
-
-def test_what_happened_before_anybody_looked_is_told_as_the_server_keeps_it(
-    server_url: str, manifest: CheckpointManifest, job: Job
-) -> None:
-    manifest.release(acquire(manifest, job, 0), "OSError: the disk is full")
-    status = manifest.shard_status(acquire(manifest, job, 1).shard.index)
-    assert status is not None
-    assert manifest.expire(status, "its process 7 on this host is gone")
-    (retried, text), (recovered, other) = told(watch(server_url, job))
-    assert (retried, recovered) == ("bad", "good")
-    assert "OSError: the disk is full" in text
-    assert "its process 7 on this host is gone" in other
-
-
-def test_an_early_end_that_the_server_keeps_no_more_is_told_by_the_trace_it_left(
-    server_url: str, client: redis.Redis, manifest: CheckpointManifest, job: Job
-) -> None:
-    manifest.release(acquire(manifest, job, 0), "OSError: the disk is full")
-    manifest.release(acquire(manifest, job, 1), "stopped early", counts=False)
-    client.delete(keys.events(job.job_id))
-    watching = watch(server_url, job)
-    assert told(watching) == [("bad", "shard 0 had come to an early end: OSError: the disk is full")]
-    acquire(manifest, job, 0)
-    assert told(watching)[1:] == [("good", "shard 0 goes on after its last commit, with cpu0@here")]
+        look(watching)
 
 
 def test_what_was_given_back_for_a_pause_is_no_early_end(
@@ -316,39 +316,38 @@ def test_what_was_given_back_for_a_pause_is_no_early_end(
 ) -> None:
     watching = watch(server_url, job)
     lease = acquire(manifest, job, 0)
-    watching.board()
+    look(watching)
     manifest.pause()
     manifest.release(lease, "stopped early", counts=False)
-    assert told(watching) == [("note", "the job is paused")]
-    manifest.unpause()
-    manifest.complete(acquire(manifest, job, 0), Progress(1, 9, 1), [quarantined(3)])
-    assert told(watching)[1:] == [("note", "the job is running")]
+    assert look(watching).look.cells[0].losses == 0
 
 
-def test_a_workers_process_that_was_replaced_is_told_and_its_rate_known(
+def test_a_workers_process_that_was_replaced_is_counted(
     server_url: str, client: redis.Redis, manifest: CheckpointManifest, job: Job
 ) -> None:
-    def show(pid: int, child_pid: int) -> None:
-        entry = WorkerEntry("cpu0@here", "cpu0", "cpu", "here", pid, child_pid, owner("cpu0@here"))
-        register(client, entry)
-
     watching = watch(server_url, job)
+    counted = []
+    for pid, child_pid in ((10, 11), (10, 0), (10, 12), (20, 0), (20, 21), (20, 21)):
+        register(client, WorkerEntry("cpu0@here", "cpu0", "cpu", "here", pid, child_pid, owner("cpu0@here")))
+        (line,) = look(watching).workers
+        counted.append(line.restarts)
+    assert counted == [0, 0, 1, 2, 2, 2]
+
+
+def test_a_worker_between_two_shards_keeps_its_figures_for_a_moment(
+    server_url: str, client: redis.Redis, manifest: CheckpointManifest, job: Job
+) -> None:
+    register(client, WorkerEntry("cpu0@here", "cpu0", "cpu", "here", 10, 11, owner("cpu0@here")))
+    watching, figures = watch(server_url, job), Figures(12.5, 800.0, 0.9, 0.01)
     lease = acquire(manifest, job, 0)
-    for pid, child_pid in ((10, 11), (10, 0), (10, 12), (20, 21)):
-        show(pid, child_pid)
-        watching.board()
-    manifest.beat(lease, Progress(1, 8, 0))
-    board = watching.board()
-    assert board is not None
-    assert [event.text for event in board.events] == [
-        "worker cpu0@here: process 11 died, 12 takes its place",
-        "worker cpu0@here was started again, as process 20",
-    ]
-    (line,) = board.workers
-    assert (line.restarts, line.rate > 0) == (2, True)
+    manifest.beat(lease, Progress(1, 6, 0), figures)
+    assert look(watching).workers[0].view.figures == figures
+    manifest.complete(lease, Progress(1, 10, 0))
+    acquire(manifest, job, 1)
+    assert look(watching).workers[0].view.figures == figures
 
 
-def test_a_server_that_is_away_is_told_and_its_job_read_from_the_directory(tmp_path: Path) -> None:
+def test_of_a_server_that_is_away_the_job_is_read_from_the_directory(tmp_path: Path) -> None:
     job, directory = make_job(num_shards=3, records_per_shard=4), JobDir(tmp_path / "a.npy.holdfast")
     directory.path.mkdir()
     publish(job, directory, quarantined=[5])
@@ -358,18 +357,48 @@ def test_a_server_that_is_away_is_told_and_its_job_read_from_the_directory(tmp_p
     try:
         manifest = CheckpointManifest(Place.find(str(directory.path), None).client(), job.job_id)
         manifest.initialize(job, str(directory.path), {}, {0: Progress(1, 4, 0), 1: Progress(1, 3, 1)})
+        manifest.release(acquire(manifest, job, 2), "OSError: the disk is full")
         watching = Watch(JobReader(Place.find(str(tmp_path / "a.npy"), None), job.job_id, CONFIG))
-        assert told(watching) == []
+        told = look(watching).look.summary.events
+        assert len(told) == 1
         server.stop()
-        board = watching.board()
-        assert board is not None
+        board = look(watching)
         assert board.look.source == "directory"
         assert [str(cell.state) for cell in board.look.cells] == ["done", "done", "pending"]
         assert (board.look.summary.done, board.look.summary.quarantined) == (7, 1)
+        assert board.look.summary.events == told
         server.start()
-        assert told(watching) == [("bad", "the server does not answer"), ("good", "the server answers again")]
+        assert look(watching).look.source == "server"
     finally:
         server.stop()
+
+
+def test_of_a_server_that_is_away_no_rate_is_told(tmp_path: Path) -> None:
+    """Nobody knows how fast the job goes on, or whether it does."""
+    job, home = make_job(num_shards=2, records_per_shard=40), JobDir(tmp_path / "server")
+    home.path.mkdir()
+    server = EmbeddedServer(home, ProcessFile(tmp_path / "processes.json"))
+    server.start()
+    try:
+        assert server.address is not None
+        place = Place.find(None, server.address.url)
+        client = place.client()
+        manifest = running_job(client, job, tmp_path)
+        register(client, WorkerEntry("cpu0@here", "cpu0", "cpu", "here", 10, 11, owner("cpu0@here")))
+        manifest.beat(acquire(manifest, job, 0), Progress(1, 20, 0), Figures(12.5, 800.0))
+        now = server_time(client)
+        client.delete(keys.samples(job.job_id))
+        client.lpush(keys.samples(job.job_id), f"{now - 10:.3f} 0", f"{now:.3f} 20")
+        reader = JobReader(place, job.job_id, CONFIG)
+        seen = reader.look()
+        assert seen is not None
+        assert seen.summary.rate == pytest.approx(2, abs=0.1)
+    finally:
+        server.stop()
+    last = reader.look()
+    assert last is not None
+    assert (last.source, last.summary.done) == ("memory", 20)
+    assert (last.summary.rate, last.summary.eta_seconds, last.summary.workers[0].figures) == (0, None, None)
 
 
 # ---- what it costs
@@ -411,6 +440,52 @@ def test_however_many_look_the_server_is_asked_once(server_url: str, manifest: C
     assert len(shown) == 5
     assert len(set(shown)) == 1
     assert len(calls) == 2  # the list, and the job
+
+
+def test_a_page_is_fed_while_many_ask_what_takes_long_of_a_map(
+    served: Served, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr("queue_app.dashboard.maps.Maps.nearest", lambda *asked: answered.wait(60) and [])
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    url = f"{served.root}/jobs/{job.job_id}/map/nearest"
+    with ThreadPoolExecutor(64) as many:
+        try:
+            asked = [many.submit(httpx.get, url, headers=headers, timeout=60) for _ in range(64)]
+            stream = events(served, job.job_id)
+            assert next(stream)[0] == "jobs"
+            stream.close()  # type: ignore[attr-defined]
+        finally:
+            answered.set()
+        assert {each.result().status_code for each in asked} == {200}
+
+
+def test_who_has_gone_away_is_not_answered(served: Served, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of many points that were clicked in a row would cost a pass over all results."""
+    calls, answered = [], threading.Event()
+
+    def wait(*asked: object) -> list[object]:
+        calls.append(asked)
+        answered.wait(60)
+        return []
+
+    monkeypatch.setattr("queue_app.dashboard.maps.Maps.nearest", wait)
+    ask = partial(
+        httpx.get,
+        f"{served.root}/jobs/{job.job_id}/map/nearest",
+        headers={"Authorization": f"Bearer {TOKEN}"},
+    )
+    with ThreadPoolExecutor(MAP_THREADS) as some:
+        try:
+            asked = [some.submit(ask, timeout=60) for _ in range(MAP_THREADS)]
+            wait_for(lambda: len(calls) == MAP_THREADS, "the first ones to be under way")
+            with pytest.raises(httpx.ReadTimeout):
+                ask(timeout=0.5)
+        finally:
+            answered.set()
+        assert {each.result().status_code for each in asked} == {200}
+    assert ask(timeout=60).status_code == 200
+    assert len(calls) == MAP_THREADS + 1
 
 
 # ---- the command
@@ -460,7 +535,7 @@ def test_ctrl_c_ends_the_page_though_somebody_looks(server_url: str, manifest: C
     try:
         url, _, token = process.stdout.readline().strip().partition("/?token=")
         with httpx.Client(timeout=20, headers={"Authorization": f"Bearer {token}"}) as browser:
-            stream = boards(Served(url, browser), manifest.job_id)
+            stream = boards(Served(url, url, browser), manifest.job_id)
             assert next(stream)["status"]["job"] == manifest.job_id
             process.send_signal(2)
             assert [board["whole"] for board in stream] == []

@@ -7,7 +7,8 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,21 @@ import pytest
 import redis
 from chromium import browser, needs_chromium
 from factories import make_job, publish, write_fasta
+from inline import embedded, write_numbered
 from pages import TOKEN, acquire, running_job, serving
 from runs import HOLDFAST, environment, running, wait_for_progress
 from waiting import wait_for
 
+from checkpoint.records import QuarantineEntry
+from queue_app import keys
 from queue_app.control import pause
+from queue_app.dashboard.embedding_map import EmbeddingMap, make_map
 from queue_app.dashboard.metadata import read_metadata
 from queue_app.dashboard.place import Place
+from queue_app.dashboard.published import Published
 from queue_app.job import JobDir
 from queue_app.lookup import snapshots
+from queue_app.manifest import CheckpointManifest
 from queue_app.states import Progress
 
 pytestmark = needs_chromium
@@ -100,11 +107,11 @@ def test_a_job_is_seen_at_work_paused_crashing_recovering_and_cancelled(tmp_path
             child = wait_for(child_at_work, "a worker at work")
             assert child is not None
             os.kill(child, signal.SIGKILL)
-            wait_for_text(page, "#events .bad", f"process {child} died")
-            wait_for_text(page, "#events .bad", f"early end: its process {child} is gone")
+            wait_for_text(page, "#events .good", f"taken back from .*: its process {child} is gone")
             wait_for_text(page, "#legend", "with an early end")
             wait_for_text(page, "#workers td.marked", "1")
-            wait_for_text(page, "#events .good", "goes on after its last commit")
+            recovered = settled(page)
+            wait_for(lambda: settled(page) > recovered, "the job to go on")
 
             page.get_by_role("button", name="Pause", exact=True).click()
             wait_for_text(page, "#state", "paused")
@@ -135,6 +142,94 @@ def test_ten_thousand_shards_are_one_picture_that_tells_each(
         wait_for_text(page, "#tip", "shard 0: pending")
 
 
+def test_a_phone_shows_ten_thousand_shards_within_its_width_and_height(
+    server_url: str, client: redis.Redis, tmp_path: Path, page: Any
+) -> None:
+    running_job(client, make_job(num_shards=10_000, records_per_shard=10), tmp_path)
+    page.set_viewport_size({"width": 390, "height": 844})
+    with serving(Place.find(None, server_url)) as url:
+        page.goto(f"{url}/?token={TOKEN}")
+        wait_for_text(page, "#legend", "10,000 pending")
+        page.wait_for_function("document.getElementById('map').style.height")
+        assert page.locator("#map").bounding_box()["height"] <= 340
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_whatever_an_id_or_a_reason_says_is_text(
+    server_url: str, client: redis.Redis, tmp_path: Path, page: Any
+) -> None:
+    job, evil = make_job(num_shards=2, records_per_shard=10), "<img src=x onerror=document.title='evil'>"
+    manifest = running_job(client, job, tmp_path)
+    entry = QuarantineEntry(3, f"{evil}<script>document.title='evil'</script>", 35_213, evil)
+    manifest.complete(acquire(manifest, job, 0), Progress(1, 9, 1), [entry])
+    manifest.release(acquire(manifest, job, 1, worker=evil), evil)
+    with serving(Place.find(None, server_url)) as url:
+        page.goto(f"{url}/?token={TOKEN}")
+        wait_for_text(page, "#quarantine td", re.escape(entry.id))
+        wait_for_text(page, "#events", re.escape(evil))
+        wait_for_text(page, "#trouble", re.escape(evil))
+        assert page.locator("img, #quarantine script").count() == 0
+        assert "evil" not in page.title()
+        length = page.locator("#quarantine .number").filter(has_text="35,213")
+        lines = "it => { const r = new Range(); r.selectNodeContents(it); return r.getClientRects().length }"
+        assert length.evaluate(lines) == 1
+        assert page.evaluate("[typeof page, typeof chart, typeof showBoard]") == ["undefined"] * 3
+
+
+def test_what_is_cancelled_is_the_job_that_was_asked_about(
+    server_url: str, client: redis.Redis, tmp_path: Path, page: Any
+) -> None:
+    """Its place may be taken by another one while the question is on the screen."""
+    old = make_job(num_shards=2, records_per_shard=10)
+    manifest = running_job(client, old, tmp_path)
+    with serving(Place.find(None, server_url)) as url:
+        page.goto(f"{url}/?token={TOKEN}")
+        wait_for_text(page, "#state", "running")
+        page.get_by_role("button", name="Cancel…").click()
+        wait_for_text(page, "#confirm-title", r"Cancel out\.npy\?")
+        new = make_job(num_shards=3, records_per_shard=10, job_id="0123456789ab-00000001")
+        other = CheckpointManifest(client, new.job_id)
+        other.initialize(new, "/jobs/b.h5.holdfast", {}, {})
+        client.hdel(keys.JOBS, old.job_id)
+        wait_for_text(page, "#title", r"b\.h5")
+        page.get_by_role("button", name="Cancel the job").click()
+        wait_for_text(page, "#answer", "Could not cancel")
+        assert manifest.job_id != other.job_id
+        status = other.job_status()
+        assert status is not None
+        assert status.state == "running"
+
+
+def test_a_control_says_that_it_waits_until_it_is_seen_to_work(
+    server_url: str, client: redis.Redis, tmp_path: Path, page: Any
+) -> None:
+    job = make_job(num_shards=2, records_per_shard=10)
+    manifest = running_job(client, job, tmp_path)
+    with serving(Place.find(None, server_url)) as url:
+        page.goto(f"{url}/?token={TOKEN}")
+        page.get_by_role("button", name="Pause", exact=True).click()
+        wait_for_text(page, "#state", "paused")
+        page.wait_for_function("!document.getElementById('answer').textContent")
+        manifest.unpause()
+        wait_for_text(page, "#state", "running")
+        assert page.inner_text("#answer") == ""
+
+
+def point_finder(page: Any, job_id: str) -> Callable[[int], dict[str, float]]:
+    """Where each point of the map lies on its canvas, while all of them are in sight."""
+    drawn = page.evaluate(f"fetch('jobs/{job_id}/map').then((answer) => answer.json())")
+    box = page.locator("#points").bounding_box()
+    ends = {axis: (min(drawn[axis]), max(drawn[axis])) for axis in "xy"}
+    sizes = {"x": box["width"], "y": box["height"]}
+    scale = min((sizes[axis] - 40) / ((ends[axis][1] - ends[axis][0]) or 1) for axis in "xy")
+
+    def where(place: int) -> dict[str, float]:
+        off = {axis: (drawn[axis][place] - sum(ends[axis]) / 2) * scale for axis in "xy"}
+        return {"x": sizes["x"] / 2 + off["x"], "y": sizes["y"] / 2 - off["y"]}
+
+    return where
+
+
 def test_a_finished_jobs_map_is_coloured_searched_and_tells_neighbours(tmp_path: Path, page: Any) -> None:
     job, job_dir = make_job(num_shards=3, records_per_shard=40), JobDir(tmp_path / "a.npy.holdfast")
     publish(job, job_dir)
@@ -145,10 +240,12 @@ def test_a_finished_jobs_map_is_coloured_searched_and_tells_neighbours(tmp_path:
     with serving(Place.find(str(job_dir.path), None), read_metadata(table)) as url:
         page.goto(f"{url}/?token={TOKEN}")
         page.get_by_role("button", name="Draw the map").click()
-        wait_for_text(page, "#caption", r"120 records\. The two directions of greatest variance: 100 %")
-        page.get_by_role("button", name="even 60").click()
-        assert page.evaluate("points.lit.size") == 60
-        page.get_by_role("button", name="even 60").click()
+        wait_for_text(page, "#caption", r"120 records\. The two directions of greatest variance: 100%")
+        where = point_finder(page, job.job_id)
+        for kind in ("odd", "even"):
+            page.locator("#points").hover(position=where(7))
+            wait_for_text(page, "#tip", f"kind: {kind}")  # of the nearest one that is lit
+            page.get_by_role("button", name="even 60").click()
 
         page.get_by_label("Find").fill("P11")
         wait_for_text(page, "#hits", "11 found")
@@ -163,33 +260,79 @@ def test_a_finished_jobs_map_is_coloured_searched_and_tells_neighbours(tmp_path:
         page.get_by_label("Find").fill("")
         page.get_by_label("Colour").select_option("mass")
         wait_for_text(page, "#colours", "116.6 or more")
-        x, y = page.evaluate("points.at(7)")
-        page.locator("#points").click(position={"x": x, "y": y})
+        page.locator("#points").click(position=where(7))
         wait_for_text(page, "#chosen-id", "^p7$")
         page.locator("#points").press("Escape")
         page.locator("#unchosen").wait_for()
+
+        def is_there() -> bool:
+            page.locator("#points").hover(position={"x": 30, "y": 5})
+            page.locator("#points").hover(position=where(7))
+            return bool(page.locator("#tip").is_visible() and page.inner_text("#tip").startswith("p7\n"))
+
         page.locator("#points").press("+")
-        assert page.evaluate("points.at(7)") != [x, y]
+        wait_for(lambda: not is_there(), "the map to be zoomed")
         page.locator("#points").press("0")
-        page.wait_for_function("([x]) => points.view && Math.abs(points.at(7)[0] - x) < 1", arg=[x])
+        wait_for(is_there, "all points to be shown again")
 
         job_dir.result(1, 1).unlink()
-        page.locator("#points").click(position={"x": x, "y": y})
+        page.locator("#points").click(position=where(7))
         wait_for_text(page, "#map-note", "00001-1.parquet: not a readable result")
 
 
+def test_a_map_stays_in_use_with_its_chosen_point_while_another_is_drawn(
+    tmp_path: Path, page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = embedded(tmp_path / "a.npy", [write_numbered(tmp_path / "a.fasta", range(30))], pool="mean,cls")
+    may_go_on = threading.Event()
+
+    def make_in_time(published: Published, column: str, *more: Any) -> EmbeddingMap:
+        assert column == "embedding_mean" or may_go_on.wait(60)
+        return make_map(published, column, *more)
+
+    monkeypatch.setattr("queue_app.dashboard.maps.make_map", make_in_time)
+    with serving(Place.find(made.job.output, None)) as url:
+        page.goto(f"{url}/?token={TOKEN}")
+        page.get_by_role("button", name="Draw the map").click()
+        wait_for_text(page, "#caption", "30 records")
+        page.get_by_label("Vectors").select_option("embedding_cls")
+        wait_for_text(page, "#map-note", "Drawing the map")
+        page.get_by_label("Find").fill("r17")
+        page.get_by_label("Find").press("Enter")
+        page.locator("#near li").nth(9).wait_for()
+        of_mean = page.inner_text("#near")
+        may_go_on.set()
+        wait_for(lambda: page.inner_text("#near") not in ("", of_mean), "the neighbours by the other vectors")
+        wait_for_text(page, "#chosen-id", "^r17$")
+
+
+@dataclass(slots=True)
+class AnotherPage:
+    """A page that somebody else serves on this host, and the cookies that browsers sent to it."""
+
+    address: str = ""
+    cookies: list[str] = field(default_factory=list)
+
+
 @pytest.fixture
-def another_page() -> Iterator[str]:
-    """The address of a page that somebody else serves on this host."""
-    with http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
-        thread = threading.Thread(target=server.handle_request)  # its 404 is page enough
+def another_page() -> Iterator[AnotherPage]:
+    served = AnotherPage()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.cookies.append(self.headers.get("Cookie", ""))
+            self.send_error(404)  # which is page enough
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/none"
+        served.address = f"http://127.0.0.1:{server.server_port}/none"
+        yield served
         thread.join(timeout=20)
 
 
 def test_only_the_page_itself_may_change_anything(
-    server_url: str, client: redis.Redis, tmp_path: Path, window: Any, page: Any, another_page: str
+    server_url: str, client: redis.Redis, tmp_path: Path, window: Any, page: Any, another_page: AnotherPage
 ) -> None:
     manifest = running_job(client, make_job(num_shards=4, records_per_shard=10), tmp_path)
 
@@ -203,14 +346,16 @@ def test_only_the_page_itself_may_change_anything(
         assert "holdfast dashboard" in page.inner_text("body")
         page.goto(f"{url}/?token={TOKEN}")
         wait_for_text(page, "#state", "running")
+        ours = page.url.partition("#")[0]
 
-        page.goto(another_page)
+        page.goto(another_page.address)
+        assert another_page.cookies == [""]
         # Of the same host, so that the browser sends the cookie along.
         ask = "url => fetch(url, {method: 'POST', mode: 'no-cors', credentials: 'include'}).catch(() => null)"
-        page.evaluate(ask, f"{url}/jobs/{manifest.job_id}/cancel")
+        page.evaluate(ask, f"{ours}jobs/{manifest.job_id}/cancel")
         assert state() == "running"
 
-        page.goto(url)
+        page.goto(ours)
         page.get_by_role("button", name="Cancel…").click()
         page.keyboard.press("Escape")
         assert state() == "running"

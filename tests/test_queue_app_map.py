@@ -1,13 +1,10 @@
 """The map of a finished job's embeddings: the numbers behind it, and what the page is told of it."""
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx2 as httpx
@@ -98,25 +95,51 @@ def test_the_smallest_jobs_have_points_too(shape: tuple[int, int]) -> None:
     assert not points.any()
 
 
+needs_umap = pytest.mark.skipif(
+    find_spec("umap") is None, reason="no UMAP here (pip install 'holdfast[map]')"
+)
+
+
 def test_umap_is_offered_only_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
-
-    class UMAP:
-        def __init__(self, **options: Any) -> None:
-            asked.append(options)
-
-        def fit_transform(self, vectors: Floats) -> Floats:
-            return vectors[:, 1:3].astype(np.float64)
-
-    module = ModuleType("umap")
-    module.UMAP = UMAP  # type: ignore[attr-defined]
-    module.__spec__ = ModuleSpec("umap", None)
-    assert (Method.UMAP in methods()) == (find_spec("umap") is not None)
-    monkeypatch.setitem(sys.modules, "umap", module)
+    monkeypatch.setattr("queue_app.dashboard.projection.find_spec", lambda name: None)
+    assert methods() == (Method.PCA,)
+    monkeypatch.setattr("queue_app.dashboard.projection.find_spec", lambda name: name)
     assert methods() == (Method.PCA, Method.UMAP)
-    vectors = np.arange(40, dtype=np.float32).reshape(10, 4)
-    np.testing.assert_array_equal(project(vectors, Method.UMAP).points, vectors[:, 1:3])
-    assert asked == [{"metric": "cosine", "n_neighbors": 9, "random_state": 0, "n_jobs": 1}]
+
+
+def clusters(num_rows: int) -> Floats:
+    """Five groups of vectors, one after the other, each around a direction of its own."""
+    random = np.random.default_rng(3)
+    centres = 3 * random.standard_normal((5, 64))
+    return (centres[np.arange(num_rows) % 5] + random.standard_normal((num_rows, 64))).astype(np.float32)
+
+
+@needs_umap
+def test_umap_keeps_what_is_alike_together_and_draws_the_same_map_again() -> None:
+    points = project(clusters(200), Method.UMAP).points
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+    nearest_places = np.argsort(apart, axis=1)[:, :11]
+    assert (nearest_places % 5 == np.arange(200)[:, None] % 5).all()
+    np.testing.assert_array_equal(project(clusters(200), Method.UMAP).points, points)
+
+
+@needs_umap
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        *(clusters(num_rows) for num_rows in (0, 1, 2, 3, 4, 5, 16)),
+        np.repeat(clusters(10), 20, axis=0),
+        np.ones((50, 8), np.float32),
+        np.zeros((50, 8), np.float32),
+        clusters(50)[:, :1],
+        clusters(60).astype(np.float16).astype(np.float32),
+    ],
+    ids=lambda vectors: "x".join(map(str, vectors.shape)),
+)
+def test_umap_draws_few_points_equal_ones_and_zeros_too(vectors: Floats) -> None:
+    points = project(vectors, Method.UMAP).points
+    assert (points.shape, points.dtype) == ((len(vectors), 2), np.float32)
+    assert np.isfinite(points).all()
 
 
 def test_a_choice_among_many_records_is_always_the_same() -> None:
@@ -253,6 +276,16 @@ def test_a_finished_job_has_a_map_of_each_of_its_vectors(browser: Browser) -> No
     assert (mean["x"][60], mean["y"][60]) == (mean["x"][3], mean["y"][3])
     cls = browser.map(column="embedding_cls")
     assert cls["x"] != mean["x"]
+
+
+@needs_umap
+def test_a_map_by_umap_says_for_what_one_waits(browser: Browser) -> None:
+    answer = browser.client.get(browser.url, params={"method": "umap"}).json()
+    assert answer["made"] or answer["share"] is None or 0 <= answer["share"] <= 1
+    drawn = browser.map(method="umap")
+    assert drawn["methods"] == ["pca", "umap"]
+    assert (len(drawn["x"]), drawn["shares"]) == (63, [])
+    assert drawn["x"] != browser.map(method="pca")["x"]
 
 
 def test_points_are_coloured_by_the_table_and_by_what_the_job_knows(browser: Browser) -> None:

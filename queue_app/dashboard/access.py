@@ -3,19 +3,29 @@
 A server on loopback is reachable by every page that the user's browser has open, and by every user of the
 machine. The token keeps out the latter. Of pages: one whose name was rebound to this address is refused for
 its Host header, one that sends a form here with the user's cookie for its Origin header.
+
+The token comes once, in the address that is opened, and then in a cookie. Browsers send a cookie to every
+port of a host, which may be another user's: this one is tied to a path that nobody else knows, where the page
+lies.
 """
 
 import hashlib
 import ipaddress
 import secrets
-from http.cookies import SimpleCookie
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ASK_AGAIN = "Open the address that `holdfast dashboard` printed when it was started: it carries the token.\n"
+COOKIE = "holdfast"
+# Not a redirection: after one, a browser that came from another site would not send a strict cookie along.
+WELCOME = (
+    '<!doctype html><title>Holdfast</title><link rel="icon" href="data:,">'
+    '<meta http-equiv="refresh" content="0; url={path}">'
+)
 READING = ("GET", "HEAD")
 HEADERS = {
     "cache-control": "no-store",
@@ -37,8 +47,7 @@ class Guard:
         self.app = app
         self.token = token
         self.host = host
-        # Cookies know no ports: two servers of one host must not take each other's away.
-        self.cookie = "holdfast-" + hashlib.sha256(token.encode()).hexdigest()[:12]
+        self.path = f"/{hashlib.sha256(token.encode()).hexdigest()[:32]}/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -52,18 +61,22 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *self._headers(request, welcome=refusal is None)]
+                message["headers"] = [*message["headers"], *_raw(HEADERS)]
             await send(message)
 
-        answer = self.app if refusal is None else PlainTextResponse(refusal, status_code=403)
-        await answer(scope, receive, send_guarded)
+        if refusal is not None:
+            await PlainTextResponse(refusal, status_code=403)(scope, receive, send_guarded)
+        elif self._came_by_address(request):
+            await self._welcome()(scope, receive, send_guarded)
+        else:
+            await self.app(self._within(scope), receive, send_guarded)
 
     def _why_not(self, request: Request) -> str | None:
         """None: it may pass."""
         host = request.headers.get("host", "")
         if not self._is_ours(host):
             return f"{host!r} is no name of this server.\n"
-        by_cookie = self._is_token(request.cookies.get(self.cookie))
+        by_cookie = self._is_token(request.cookies.get(COOKIE))
         if not (by_cookie or self._is_token(_bearer(request)) or self._came_by_address(request)):
             return ASK_AGAIN
         origin = request.headers.get("origin")
@@ -87,17 +100,20 @@ class Guard:
         asks_for_page = request.method in READING and request.url.path == "/"
         return asks_for_page and self._is_token(request.query_params.get("token"))
 
-    def _headers(self, request: Request, *, welcome: bool) -> list[tuple[bytes, bytes]]:
-        headers = dict(HEADERS)
-        if welcome and self._came_by_address(request):
-            headers["set-cookie"] = self._cookie_header()
-        return [(name.encode(), value.encode()) for name, value in headers.items()]
+    def _welcome(self) -> HTMLResponse:
+        """Hands over the cookie and leads to where it counts."""
+        answer = HTMLResponse(WELCOME.format(path=self.path))
+        answer.set_cookie(COOKIE, self.token, path=self.path, httponly=True, samesite="strict")
+        return answer
 
-    def _cookie_header(self) -> str:
-        cookie = SimpleCookie({self.cookie: self.token})
-        for name, value in (("path", "/"), ("httponly", True), ("samesite", "Strict")):
-            cookie[self.cookie][name] = value
-        return cookie[self.cookie].OutputString()
+    def _within(self, scope: Scope) -> Scope:
+        """As the app knows it: programs, which bring the token in a header, may leave out the path."""
+        is_below = scope["path"].startswith(self.path)
+        return {**scope, "root_path": self.path.rstrip("/")} if is_below else scope
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
 def _bearer(request: Request) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -20,7 +20,7 @@ from queue_app.dashboard.feed import Feed
 from queue_app.dashboard.maps import Making, Maps, Wanted
 from queue_app.dashboard.messages import making_message, map_message
 from queue_app.dashboard.metadata import Metadata
-from queue_app.dashboard.page import load_page
+from queue_app.dashboard.page import POLICY, read_files
 from queue_app.errors import HoldfastError
 from queue_app.states import JobState
 
@@ -29,19 +29,23 @@ CONTROLS: Mapping[str, Callable[[str, str | None], tuple[str, JobState]]] = {
     "unpause": control.unpause,
     "cancel": control.cancel,
 }
+MAP_THREADS = 2
+"""So many questions about maps are answered at once: a pass over all results may take minutes, and is made by
+the threads that also look at the jobs."""
 
 
 def make_app(feed: Feed, *, token: str, host: str, metadata: Metadata | None = None) -> ASGIApp:
     """The page's server; nothing of it answers without the token. Maps can be coloured by `metadata`."""
     answers, maps = Answers(feed), MapAnswers(feed, metadata)
     routes = [
-        Route("/", answers.page),
+        Route("/", answers.file),
         Route("/events", answers.events),
         Route("/jobs/{job}/quarantine", answers.quarantine),
         Route("/jobs/{job}/map", maps.map),
         Route("/jobs/{job}/map/colours", maps.colours),
         Route("/jobs/{job}/map/nearest", maps.nearest),
         Route("/jobs/{job}/{control}", answers.control, methods=["POST"]),
+        Route("/{name}", answers.file),
     ]
     return Guard(Starlette(routes=routes), token=token, host=host)
 
@@ -51,10 +55,14 @@ class Answers:
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
-        self._page = load_page()
+        self._files = read_files()
 
-    async def page(self, request: Request) -> Response:
-        return HTMLResponse(self._page.html, headers={"content-security-policy": self._page.policy})
+    async def file(self, request: Request) -> Response:
+        """The page, its style or one of its scripts."""
+        found = self._files.get(request.path_params.get("name", "page.html"))
+        if found is None:
+            raise HTTPException(404)
+        return Response(found.text, media_type=found.kind, headers={"content-security-policy": POLICY})
 
     async def events(self, request: Request) -> Response:
         """`?job=ID`: the list of jobs, and this one's board."""
@@ -89,6 +97,7 @@ class MapAnswers:
     def __init__(self, feed: Feed, metadata: Metadata | None) -> None:
         self.feed = feed
         self._maps = Maps(feed.place, metadata)
+        self._turns = asyncio.Semaphore(MAP_THREADS)
 
     async def map(self, request: Request) -> Response:
         """The points, or how far their making is."""
@@ -100,17 +109,24 @@ class MapAnswers:
                 return making_message(found)
             return map_message(found, self._maps.offer(found.published))
 
-        return await _answer(look)
+        return await self._in_turn(request, look)
 
     async def colours(self, request: Request) -> Response:
         """`?by=COLUMN`: what each point is coloured by, and how."""
         wanted, by = await self._wanted(request), request.query_params.get("by", "")
-        return await _answer(lambda: asdict(self._maps.colour(wanted, by)))
+        return await self._in_turn(request, lambda: asdict(self._maps.colour(wanted, by)))
 
     async def nearest(self, request: Request) -> Response:
         """`?of=ORDINAL`: a record that is on the map, and its nearest neighbours."""
         wanted, ordinal = await self._wanted(request), _number(request, "of")
-        return await _answer(lambda: [asdict(each) for each in self._maps.nearest(wanted, ordinal)])
+        return await self._in_turn(
+            request, lambda: [asdict(each) for each in self._maps.nearest(wanted, ordinal)]
+        )
+
+    async def _in_turn(self, request: Request, read: Callable[[], object]) -> Response:
+        """Who has gone away meanwhile, or asked for something else, is not answered."""
+        async with self._turns:
+            return Response() if await request.is_disconnected() else await _answer(read)
 
     async def _wanted(self, request: Request) -> Wanted:
         job_id, asked = await _job(self.feed, request), request.query_params

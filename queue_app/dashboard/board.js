@@ -1,16 +1,21 @@
 // One job on the screen.
 
+import { offerMap } from "./embeddings.js";
+import { STATES, ShardMap } from "./shards.js";
+import { drawSpark } from "./spark.js";
+import { hasEnded, page } from "./state.js";
+import { $, COUNT, clock, duration, make, perSecond, percent, put, tellShard } from "./words.js";
+
 const CELL = ["index", "state", "done", "quarantined", "total", "attempts", "losses", "worker", "error"];
-const ALLOWED = { pause: ["running"], unpause: ["paused"], cancel: ["ingesting", "running", "paused", "failed"] };
-const ENDED = ["done", "failed", "cancelled"];
-const EVENTS_SHOWN = 200;
+const NUMBERS = ["Sequences/s", "Tokens/s", "Fill", "Wait"];
+const GPU_NUMBERS = ["GPU", "Memory"];
+const EVENT_LOOKS = { recovered: "good", failed: "bad" }; // of the kinds in events.py; all others warn
 const SAMPLES_SHOWN = 450;
 
-function showBoard(news) {
-  if (news.whole) {
-    Object.assign(page, { cells: [], samples: [] });
-    $("events").replaceChildren();
-  }
+const map = new ShardMap($("map"), $("tip"), pick);
+
+export function showBoard(news) {
+  if (news.whole) Object.assign(page, { cells: [], samples: [] });
   for (const values of news.cells) {
     page.cells[values[0]] = Object.fromEntries(CELL.map((name, at) => [name, values[at]]));
   }
@@ -22,10 +27,8 @@ function showBoard(news) {
   showFigures();
   showShards();
   showWorkers();
-  showEvents(news.events);
+  showEvents(news.whole);
   offerMap();
-  showState();
-  listQuarantine();
 }
 
 function showHead(about) {
@@ -36,15 +39,8 @@ function showHead(about) {
   const model = about.model && `${about.model}, ${about.dim} dimensions`;
   const parts = [`job ${job}`, model, about.inputs && `from ${about.inputs}`, about.output && `to ${about.output}`];
   put("about", parts.filter(Boolean).join(" · "));
-  document.querySelectorAll("#controls button").forEach((button) => {
-    button.disabled = Boolean(page.list?.away) || !ALLOWED[button.dataset.do].includes(state);
-  });
   $("trouble").hidden = !trouble || hasEnded();
   put("trouble", trouble ? `Tried again: ${trouble}` : "");
-}
-
-function hasEnded() {
-  return ENDED.includes(page.status?.state);
 }
 
 function showFigures() {
@@ -52,11 +48,12 @@ function showFigures() {
   const settled = sequences.done + sequences.quarantined;
   const share = percent(settled, sequences.total);
   const moving = rate > 0 && state === "running";
+  $("pace").hidden = $("rest").hidden = hasEnded();
   put("settled", COUNT.format(settled));
   put("of-total", `of ${COUNT.format(sequences.total)}, ${share}`);
-  put("rate", moving ? `${COUNT.format(rate >= 10 ? Math.round(rate) : Number(rate.toFixed(1)))}/s` : "–");
-  put("left", hasEnded() ? "–" : moving && left !== null ? duration(left) : "–");
-  put("ends", moving && left > 90 ? `until ${clock(Date.now() + left * 1000)}` : "");
+  put("rate", moving ? `${perSecond(rate)}/s` : "–");
+  put("left", moving && left !== null ? duration(left) : "–");
+  put("ends", moving && left > 90 ? `until ${clock(Date.now() + left * 1000).slice(0, -3)}` : "");
   put("shards-done", COUNT.format(shards.done));
   put("of-shards", `of ${COUNT.format(shards.total)}`);
   put("quarantined", COUNT.format(sequences.quarantined));
@@ -67,29 +64,7 @@ function showFigures() {
   $("bar").setAttribute("aria-valuenow", String(Math.floor(100 * settled / (sequences.total || 1))));
   $("bar").setAttribute("aria-valuetext", `${share}, ${state}`);
   document.title = `${hasEnded() ? state : share} · ${$("title").textContent} · Holdfast`;
-  drawSpark();
-}
-
-function drawSpark() {
-  const rates = page.samples.slice(1).map(([time, done], at) => {
-    const [before, was] = page.samples[at];
-    return [time, Math.max(0, done - was) / Math.max(time - before, 0.001)];
-  });
-  $("spark").replaceChildren();
-  if (rates.length < 2) return;
-  const [first, last] = [rates[0][0], rates.at(-1)[0]];
-  const most = Math.max(...rates.map(([, rate]) => rate)) || 1;
-  $("spark").setAttribute("viewBox", "0 0 100 20");
-  const peak = COUNT.format(Math.round(most));
-  $("spark").setAttribute("aria-label", `Rate over ${duration(last - first)}, at most ${peak} a second`);
-  const across = (time) => (100 * (time - first) / (last - first)).toFixed(2);
-  const points = rates.map(([time, rate]) => `${across(time)},${(19 - 18 * rate / most).toFixed(2)}`);
-  for (const [name, path] of [["area", `M0,20L${points.join("L")}L100,20Z`], ["line", `M${points.join("L")}`]]) {
-    const drawn = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    drawn.setAttribute("class", name);
-    drawn.setAttribute("d", path);
-    $("spark").append(drawn);
-  }
+  drawSpark($("spark"), page.samples);
 }
 
 function showShards() {
@@ -104,51 +79,96 @@ function showShards() {
   $("legend").replaceChildren(...items);
   $("pick").max = String(Math.max(0, page.cells.length - 1));
   $("detail").ariaLive = "off"; // each second's progress is not to be read out
-  pick(Number($("pick").value));
+  showPicked();
 }
 
 function pick(index) {
-  if (Number($("pick").value) !== index) $("pick").value = String(index);
-  map.show(page.cells, index);
+  $("pick").value = String(index);
+  showPicked();
+}
+
+function showPicked() {
+  const index = $("pick").value === "" ? -1 : Number($("pick").value);
   const cell = page.cells[index];
-  put("detail", cell ? tellShard(cell).join(" · ").replace(/^shard \d+: /, "") : "");
+  map.show(page.cells, index);
+  const none = index < 0 ? "Click a square, or type its number." : "There is no such shard.";
+  put("detail", cell ? tellShard(cell).join(" · ").replace(/^shard \d+: /, "") : none);
 }
 
 function showWorkers() {
   const { workers } = page.status;
-  $("workers").tBodies[0].replaceChildren(...workers.map(workerRow));
+  const withGpu = workers.some(({ figures }) => figures?.gpu_memory_bytes);
+  const heads = ["Worker", "Device", "Shard", "Progress", ...NUMBERS, ...(withGpu ? GPU_NUMBERS : []), "Restarts"];
+  const at = heads.indexOf(NUMBERS[0]);
+  $("workers").tHead.rows[0].replaceChildren(...heads.map((name, place) => headCell(name, place >= at)));
+  $("workers").tBodies[0].replaceChildren(...workers.map((worker) => workerRow(worker, withGpu)));
   $("workers").parentElement.hidden = !workers.length;
-  $("workers").parentElement.nextElementSibling.hidden = workers.length > 0;
+  $("no-workers").hidden = workers.length > 0;
+  put("no-workers", page.list?.away ? "Who is at work is not known while the server is away." : "No worker is at work.");
+  $("crew").hidden = hasEnded() && !workers.length;
 }
 
-function workerRow(worker) {
+function headCell(name, isNumber) {
+  const cell = make("th", name, isNumber ? "number" : "");
+  cell.scope = "col";
+  return cell;
+}
+
+function workerRow(worker, withGpu) {
   const row = document.createElement("tr");
-  const name = make("td", worker.name.split("@")[0]);
-  name.title = `${worker.name}, process ${worker.pid}, its child ${worker.child_pid}`;
-  const done = document.createElement("td");
-  const cell = worker.shard === null ? undefined : page.cells[worker.shard];
-  if (cell) {
-    const bar = make("span", "", "small-bar");
-    const part = document.createElement("i");
-    part.style.width = `${100 * (cell.done + cell.quarantined) / (cell.total || 1)}%`;
-    bar.append(part);
-    done.append(bar, `${COUNT.format(cell.done + cell.quarantined)} of ${COUNT.format(cell.total)}`);
-  }
-  const idle = page.list.jobs.length > 1 ? "not at this job" : "idle"; // what it does elsewhere is not told here
-  row.append(name, make("td", worker.device), make("td", worker.host), make("td", worker.shard ?? idle), done,
-    make("td", worker.rate ? worker.rate.toFixed(1) : "–", "number"),
+  const name = make("th", worker.name);
+  name.scope = "row";
+  name.title = `process ${worker.pid}, its child ${worker.child_pid}`;
+  const idle = page.list?.jobs.length > 1 ? "not at this job" : "idle"; // what it does elsewhere is not told here
+  const numbers = worker.shard === null ? [] : figuresOf(worker.figures || {});
+  const shown = [...numbers, "", "", "", "", "", ""].slice(0, NUMBERS.length + (withGpu ? GPU_NUMBERS.length : 0));
+  row.append(name, make("td", worker.device), make("td", worker.shard ?? idle), progressCell(worker),
+    ...shown.map((text) => make("td", text, "number")),
     make("td", String(worker.restarts), worker.restarts ? "number marked" : "number"));
   return row;
 }
 
-function showEvents(events) {
-  for (const { time, kind, text } of events) {
-    const item = make("li", "", kind);
-    const when = make("time", clock(time * 1000));
-    when.dateTime = new Date(time * 1000).toISOString();
-    item.append(when, make("span", text));
+function progressCell({ shard, shard_done: done, shard_total: total }) {
+  const cell = document.createElement("td");
+  if (shard === null) return cell;
+  const bar = make("span", "", "small-bar");
+  const part = document.createElement("i");
+  part.style.width = `${100 * done / (total || 1)}%`;
+  bar.append(part);
+  cell.append(bar, `${COUNT.format(done)} of ${COUNT.format(total)}`);
+  return cell;
+}
+
+// In the order of NUMBERS and GPU_NUMBERS.
+function figuresOf(figures) {
+  const share = (value) => (value === null || value === undefined ? "" : `${Math.round(100 * value)}%`);
+  const rate = (value) => (value === undefined ? "" : perSecond(value));
+  const { gpu_memory_bytes: used, gpu_memory_total_bytes: all } = figures;
+  const memory = used && all ? `${Math.round(used / 1e9)} of ${Math.round(all / 1e9)} GB` : "";
+  return [rate(figures.sequences_per_second), rate(figures.tokens_per_second), share(figures.fill),
+    share(figures.wait_share), share(figures.gpu_share), memory];
+}
+
+// Those that are new, so that only these are read out; `whole`: of another job, or after a while.
+function showEvents(whole) {
+  const { events } = page.status;
+  const keyOf = ({ time, text }) => `${time} ${text}`;
+  const newest = whole ? undefined : $("events").firstElementChild?.dataset.key;
+  const known = events.findLastIndex((event) => keyOf(event) === newest);
+  if (known < 0) $("events").replaceChildren();
+  for (const event of events.slice(known + 1)) {
+    const item = make("li", "", EVENT_LOOKS[event.kind] || "warn");
+    const when = make("time", clock(event.time * 1000));
+    when.dateTime = new Date(event.time * 1000).toISOString();
+    item.dataset.key = keyOf(event);
+    item.append(when, make("span", event.text));
     $("events").prepend(item);
   }
-  while ($("events").children.length > EVENTS_SHOWN) $("events").lastElementChild.remove();
-  $("events").nextElementSibling.hidden = $("events").children.length > 0;
+  while ($("events").children.length > events.length) $("events").lastElementChild.remove();
+  $("no-events").hidden = events.length > 0;
 }
+
+$("pick").addEventListener("input", () => {
+  $("detail").ariaLive = "polite";
+  showPicked();
+});

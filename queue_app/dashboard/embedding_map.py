@@ -11,8 +11,12 @@ from queue_app.dashboard.published import Floats, Published
 from queue_app.errors import UsageError
 from queue_app.sequences import Int64s
 
-Tell = Callable[[str, float], None]
-"""Called with the step that is under way, and the share of it that is done."""
+LAYING_OUT = {
+    Method.PCA: "laying them out",
+    Method.UMAP: "laying them out by UMAP, whose first map takes half a minute to compile",
+}
+Tell = Callable[[str, float | None], None]
+"""Called with the step that is under way, and the share of it that is done; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +45,7 @@ def make_map(published: Published, column: str, method: Method, tell: Tell) -> E
     """Raises Damage where a result is not the one that was published."""
     published.check(lambda share: tell("checking the results", share))
     drawn = draw(published, column, lambda share: tell("reading the vectors", share))
-    tell("laying them out", 1.0)
+    tell(LAYING_OUT[method], None)
     projection = project(drawn.vectors, method)
     points = projection.points[drawn.places]
     return EmbeddingMap(

@@ -1,17 +1,23 @@
 // The map of a finished job's embeddings: asked for by a button, coloured, searched, and its points told of.
 
+import { legendItems, palette } from "./legend.js";
+import { PointMap } from "./points.js";
+import { page } from "./state.js";
+import { $, COUNT, make, percent, put } from "./words.js";
+
 const FOUND_SHOWN = 50;
 const AGAIN_MILLISECONDS = 400;
 
-// `map` and `told` are the server's answers; `pressed` is an entry of the legend, `chosen` the place of a point.
-const chart = { job: null, asked: 0, map: null, told: null, colours: null, pressed: -1, chosen: -1 };
+// `map` and `told` are the server's answers, `of` what the map is of while another one may be wanted already;
+// `pressed` is an entry of the legend, `chosen` the place of a point.
+const chart = { job: null, asked: 0, of: {}, map: null, told: null, colours: null, pressed: -1, chosen: -1 };
 const points = new PointMap($("points"), $("tip"), { onPick: choose, tell: tellPoint });
 
 // ---- the map
 
-function offerMap() {
+export function offerMap() {
   if (chart.job !== page.job) {
-    Object.assign(chart, { job: page.job, asked: chart.asked + 1, map: null });
+    Object.assign(chart, { job: page.job, asked: chart.asked + 1, of: {}, map: null });
     $("plane").hidden = $("choices").hidden = true;
     $("draw").hidden = $("draw-hint").hidden = false;
     note("");
@@ -23,21 +29,24 @@ async function drawMap() {
   const asked = chart.asked += 1;
   $("draw").hidden = $("draw-hint").hidden = true;
   note("Asking for the map…");
-  let answer = await askMap("map");
+  const of = chart.map ? { column: $("column").value, method: $("method").value } : {};
+  let answer = await askMap("map", of);
   while (asked === chart.asked && answer && !answer.made) {
-    note(`Drawing the map: ${answer.step}, ${percent(answer.share, 1)}`);
+    note(`Drawing the map: ${answer.step}${answer.share === null ? "…" : `, ${percent(answer.share, 1)}`}`);
     await new Promise((resolve) => { setTimeout(resolve, AGAIN_MILLISECONDS); });
-    answer = await askMap("map");
+    answer = await askMap("map", of);
   }
   if (asked !== chart.asked) return;
-  if (answer) showMap(answer);
+  if (answer) showMap(answer, of);
   else $("draw").hidden = Boolean(chart.map);
 }
 
-function showMap(map) {
+// The point that was chosen stays so.
+function showMap(map, of) {
   note(map.ids.length ? "" : "No record has a vector: there is nothing to draw.");
   if (!map.ids.length) return;
-  Object.assign(chart, { map, told: null, chosen: -1, pressed: -1 });
+  const chosen = map.ordinals.indexOf(chart.map?.ordinals[chart.chosen]);
+  Object.assign(chart, { map, of, told: null, chosen: -1, pressed: -1 });
   offer("column", map.columns);
   offer("method", map.methods, (name) => name.toUpperCase());
   offer("by", map.colours);
@@ -48,6 +57,7 @@ function showMap(map) {
   repaint();
   search();
   colourMap();
+  if (chosen >= 0) choose(chosen);
 }
 
 // Whether there are records that are not drawn.
@@ -73,10 +83,9 @@ function offer(id, names, title = (name) => name) {
 }
 
 // The answer, or null, and why is said.
-async function askMap(what, more = {}) {
-  const wanted = chart.map ? { column: $("column").value, method: $("method").value } : {};
-  const query = new URLSearchParams({ ...wanted, ...more });
-  const response = await fetch(`/jobs/${chart.job}/${what}?${query}`).catch(() => null);
+async function askMap(what, wanted) {
+  const query = new URLSearchParams(wanted);
+  const response = await fetch(`jobs/${chart.job}/${what}?${query}`).catch(() => null);
   const answer = await response?.json().catch(() => null);
   if (response?.ok && answer) return answer;
   const why = answer?.error || (response ? `the server failed (${response.status})` : "no connection");
@@ -93,7 +102,7 @@ function note(text, kind = "note") {
 
 async function colourMap() {
   const [map, by] = [chart.map, $("by").value];
-  const told = await askMap("map/colours", { by });
+  const told = await askMap("map/colours", { ...chart.of, by });
   if (chart.map !== map || by !== $("by").value) return;
   if (told) note("");
   Object.assign(chart, { told, pressed: -1 });
@@ -170,7 +179,7 @@ async function choose(place) {
   tell(place < 0 ? null : []);
   if (place < 0) return;
   const { map } = chart;
-  const answer = await askMap("map/nearest", { of: map.ordinals[place] });
+  const answer = await askMap("map/nearest", { ...chart.of, of: map.ordinals[place] });
   if (chart.chosen !== place || chart.map !== map) return;
   if (!answer) {
     put("near-title", "");

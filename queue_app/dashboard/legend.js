@@ -1,5 +1,7 @@
 // The colours of the embeddings' map, and their legend.
 
+import { COUNT, make } from "./words.js";
+
 const NAME_COLOURS = ["#4269d0", "#efb118", "#ff725c", "#3ca951", "#a463f2", "#6cc5b0", "#ff8ab7", "#9c6b4e"];
 const SCALES = {
   light: ["#440154", "#3b528b", "#21918c", "#4fb356", "#d4bd0f"],
@@ -9,7 +11,7 @@ const SHORT = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 
 // How to paint what the server says of each point: its colour, its value in words, and the legend. Without
 // an answer, all in one colour.
-function palette(told) {
+export function palette(told) {
   const style = getComputedStyle(document.documentElement);
   const [plain, none, others] = ["--running", "--pending", "--cancelled"].map((name) => style.getPropertyValue(name).trim());
   if (!told) return { colour: () => plain, hasValue: () => true, entries: [] };
@@ -38,8 +40,9 @@ function namesPalette({ values, names, counts }, none, others) {
   const [first, rest] = [names.slice(0, NAME_COLOURS.length), names.slice(NAME_COLOURS.length)];
   const entries = first.map((name, at) => entry(name, counts[at], NAME_COLOURS[at], (value) => value === at));
   const numRest = counts.slice(first.length).reduce((sum, count) => sum + count, 0);
+  const restName = rest.length === 1 ? rest[0] : `${COUNT.format(rest.length)} others`;
   const isRest = (value) => value !== null && value >= first.length;
-  if (numRest) entries.push(entry(`${COUNT.format(rest.length)} others`, numRest, others, isRest));
+  if (numRest) entries.push(entry(restName, numRest, others, isRest));
   const missing = values.filter((value) => value === null).length;
   if (missing) entries.push(entry("no value", missing, none, (value) => value === null));
   return {
@@ -61,7 +64,7 @@ function blend(stops, share) {
 }
 
 // `pressed` is the entry whose points alone are lit; `onPress` is told which is wanted.
-function legendItems(colours, pressed, onPress) {
+export function legendItems(colours, pressed, onPress) {
   if (colours.scale) return scaleItems(colours);
   return colours.entries.map((entry, at) => {
     const [item, button] = [make("li", ""), make("button", "")];

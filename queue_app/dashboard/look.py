@@ -1,7 +1,7 @@
 """One look at a job: what the server says of it, or where that is away, its directory."""
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,8 +43,6 @@ class About:
 class Look:
     """A job at one moment. `samples` are (seconds, sequences done), oldest first."""
 
-    time: float = field(compare=False)
-    """Seconds since the epoch, by this machine's clock."""
     summary: Snapshot
     about: About
     cells: tuple[Cell, ...]
@@ -83,7 +81,7 @@ class JobReader:
         self._directory_read_at = float("-inf")
         about = self._about(self.place.jobs(client).get(self.job_id, ""))
         samples = tuple((each.time, each.sequences_done) for each in reversed(manifest.samples()))
-        return Look(time.time(), summary, about, cells, samples)
+        return Look(summary, about, cells, samples)
 
     def _from_directory(self) -> Look | None:
         """Reading all of it may take long, and what nobody works on changes little."""
@@ -94,13 +92,19 @@ class JobReader:
         if self._last and time.monotonic() - self._directory_read_at < DIRECTORY_EVERY_SECONDS:
             return self._last
         summary = snapshot_of_directory(job, directory, self.config.scratch)
-        known = self._last.cells if self._last else ()
         self._directory_read_at = time.monotonic()
-        cells = cells_of_directory(job, directory, known)
-        return Look(time.time(), summary, About.of(directory, job), cells, source="directory")
+        if self._last:  # events are the server's alone, and what was seen of them is still true
+            summary = replace(summary, events=self._last.summary.events)
+        cells = cells_of_directory(job, directory, self._last.cells if self._last else ())
+        return Look(summary, About.of(directory, job), cells, source="directory")
 
     def _from_memory(self) -> Look | None:
-        return replace(self._last, time=time.time(), source="memory") if self._last else None
+        """What was last seen; how fast it goes on, if it does, nobody knows now."""
+        if self._last is None:
+            return None
+        workers = tuple(replace(worker, figures=None) for worker in self._last.summary.workers)
+        summary = replace(self._last.summary, rate=0.0, eta_seconds=None, workers=workers)
+        return replace(self._last, summary=summary, source="memory")
 
     def _about(self, job_dir: str) -> About:
         if self._known is None or not self._known.model:

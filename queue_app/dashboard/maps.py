@@ -48,7 +48,8 @@ class Making:
     """A map that is being made, or was. `step` and `share` say how far it is."""
 
     def __init__(self, make: Callable[[Tell], EmbeddingMap]) -> None:
-        self.step, self.share = "waiting for another map", 0.0
+        self.step = "waiting for another map"
+        self.share: float | None = None
         self._made: Future[EmbeddingMap] = Future()
         # A daemon: Ctrl-C ends the page, whatever is being made.
         threading.Thread(target=self._run, args=[make], daemon=True).start()
@@ -65,7 +66,7 @@ class Making:
         except BaseException as error:
             self._made.set_exception(error)
 
-    def _tell(self, step: str, share: float) -> None:
+    def _tell(self, step: str, share: float | None) -> None:
         self.step, self.share = step, share
 
 

@@ -1,7 +1,7 @@
 """What the page is sent: everything of a job at first, then what has changed since.
 
 The layout of a board: `whole` (forget what you know), `about`, `source`, `status` (as `status --json`, the
-workers with rate and restarts), `cells` (arrays in the order of CELL), `samples` and `events` (the new ones).
+workers with their restarts), `cells` (arrays in the order of CELL) and `samples` (the new ones).
 """
 
 import json
@@ -37,7 +37,6 @@ def board_message(now: Board, sent: Board | None) -> dict[str, Any]:
         "status": {**now.look.summary.as_json(), "workers": [_worker(line) for line in now.workers]},
         "cells": _changed_cells(now, base),
         "samples": _new_samples(now, base),
-        "events": _new_events(now, base),
     }
 
 
@@ -63,7 +62,7 @@ def map_message(found: EmbeddingMap, offer: Offer) -> dict[str, Any]:
 
 
 def _worker(line: WorkerLine) -> dict[str, Any]:
-    return {**asdict(line.view), "rate": round(line.rate, 2), "restarts": line.restarts}
+    return {**asdict(line.view), "restarts": line.restarts}
 
 
 def _changed_cells(now: Board, sent: Board | None) -> list[list[Any]]:
@@ -80,8 +79,3 @@ def _cell(cell: Cell) -> list[Any]:
 def _new_samples(now: Board, sent: Board | None) -> list[tuple[float, int]]:
     newest = sent.samples[-1][0] if sent and sent.samples else float("-inf")
     return [sample for sample in now.samples if sample[0] > newest]
-
-
-def _new_events(now: Board, sent: Board | None) -> list[dict[str, Any]]:
-    newest = sent.events[-1].number if sent and sent.events else 0
-    return [asdict(each) for each in now.events if each.number > newest]

@@ -1,27 +1,35 @@
-// The page: one stream of events in, what they say on the screen, three buttons out.
+// The page: one stream of events in, what they say on the screen.
 
-// `kept` says where the board was read: by the server, in the directory, or from memory; `from` and `listed`
-// which of the records set aside are wanted and shown.
-const page = { source: null, job: null, list: null, status: null, kept: "server", cells: [], samples: [] };
-const map = new ShardMap($("map"), $("tip"), pick);
+import { forgetAside, listAside } from "./aside.js";
+import { showBoard } from "./board.js";
+import { say, showControls } from "./controls.js";
+import { hasEnded, page } from "./state.js";
+import { $, make, percent, put } from "./words.js";
+
+let stream = null;
 
 // ---- the stream
 
 function follow(job) {
-  page.source?.close();
-  Object.assign(page, { job, status: null, kept: "server", cells: [], samples: [], from: 0, listed: "" });
+  stream?.close();
+  Object.assign(page, { job, status: null, kept: "server", cells: [], samples: [] });
+  forgetAside();
   $("board").hidden = true;
   $("nothing").hidden = false;
-  put("answer", "");
-  history.replaceState(null, "", `/#${job}`); // the token leaves the address
-  page.source = new EventSource(`/events?job=${encodeURIComponent(job)}`);
-  page.source.addEventListener("jobs", (event) => showJobs(JSON.parse(event.data)));
-  page.source.addEventListener("board", (event) => showBoard(JSON.parse(event.data)));
-  page.source.onerror = () => {
-    const over = page.source.readyState === EventSource.CLOSED;
+  say("note", "");
+  history.replaceState(null, "", `#${job}`);
+  stream = new EventSource(`events?job=${encodeURIComponent(job)}`);
+  stream.addEventListener("jobs", (event) => showJobs(JSON.parse(event.data)));
+  stream.addEventListener("board", (event) => {
+    showBoard(JSON.parse(event.data));
+    showState();
+    listAside();
+  });
+  stream.onerror = () => {
+    const over = stream.readyState === EventSource.CLOSED;
     showLink("away", over ? "ended: open the address that holdfast dashboard prints" : "no connection, trying again");
   };
-  page.source.onopen = () => showState();
+  stream.onopen = () => showState();
 }
 
 function showLink(kind, text) {
@@ -32,6 +40,7 @@ function showLink(kind, text) {
 function showState() {
   if (!page.list) return;
   $("link").title = page.list.away;
+  if (page.status) showControls();
   const fromDisk = page.kept === "directory" ? "; read from the directory" : "";
   if (!page.list.away) showLink("live", "live");
   else if (fromDisk && hasEnded()) showLink("wait", `its server has ended${fromDisk}`);
@@ -44,7 +53,7 @@ function showJobs(list) {
   page.list = list;
   put("server", list.server);
   $("jobs").hidden = list.jobs.length < 2;
-  put("nothing", list.jobs.length ? "Looking at the job…" : "No job yet.");
+  put("nothing", list.jobs.length ? "Looking at the job…" : "No job yet. It appears here as soon as it is enqueued.");
   $("nothing").hidden = Boolean(page.status);
   listJobs(list.jobs);
   showState();
@@ -82,79 +91,5 @@ function jobItem(job) {
   return item;
 }
 
-// ---- what was set aside
-
-async function listQuarantine() {
-  const { sequences, shards, job } = page.status;
-  const wanted = `${job} ${page.from} ${sequences.quarantined} ${shards.done} ${page.kept}`;
-  const unreachable = page.list.away && page.kept !== "directory";
-  if (wanted === page.listed || unreachable) return;
-  page.listed = wanted;
-  let answer = { start: 0, num_entries: 0, entries: [] };
-  if (sequences.quarantined) {
-    const response = await fetch(`/jobs/${job}/quarantine?from=${page.from}`).catch(() => null);
-    if (!response?.ok) { page.listed = ""; return; }
-    answer = await response.json();
-  }
-  if (page.listed === wanted) showQuarantine(answer);
-}
-
-function showQuarantine({ start, num_entries: all, entries }) {
-  $("quarantine").tBodies[0].replaceChildren(...entries.map((entry) => {
-    const row = document.createElement("tr");
-    row.append(make("td", entry.id), make("td", COUNT.format(entry.length), "number"), make("td", entry.reason));
-    return row;
-  }));
-  $("quarantine").parentElement.hidden = !entries.length;
-  const waiting = page.status.sequences.quarantined - all;
-  $("no-quarantine").hidden = waiting <= 0 && all > 0;
-  const more = `${COUNT.format(waiting)} more will be listed when their shards are done.`;
-  put("no-quarantine", waiting > 0 ? more : "No record is set aside.");
-  $("pager").hidden = all <= entries.length;
-  const [first, last] = [start + 1, start + entries.length].map((number) => COUNT.format(number));
-  put("range", entries.length ? `${first} to ${last} of ${COUNT.format(all)}` : "");
-  $("back").disabled = start === 0;
-  $("forth").disabled = start + entries.length >= all;
-}
-
-function turn(by) {
-  page.from = Math.max(0, page.from + by);
-  listQuarantine();
-}
-
-// ---- the controls
-
-async function act(what) {
-  if (what === "cancel" && !await isSure()) return;
-  say("note", "…");
-  const response = await fetch(`/jobs/${page.job}/${what}`, { method: "POST" }).catch(() => null);
-  const answer = await response?.json().catch(() => null);
-  if (response?.ok) return say("note", `Asked to ${what}: the job is ${answer.state}.`);
-  const why = answer?.error || (response ? `refused (${response.status})` : "no connection");
-  return say("bad", `Could not ${what}: ${why}.`);
-}
-
-function isSure() {
-  const dialog = $("confirm");
-  dialog.returnValue = "no"; // what Escape leaves it at
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
-  });
-}
-
-function say(kind, text) {
-  $("answer").dataset.kind = kind;
-  put("answer", text);
-}
-
-document.querySelectorAll("#controls button").forEach((button) => {
-  button.addEventListener("click", () => act(button.dataset.do));
-});
-$("pick").addEventListener("input", () => {
-  $("detail").ariaLive = "polite";
-  pick(Number($("pick").value));
-});
-$("back").addEventListener("click", () => turn(-50));
-$("forth").addEventListener("click", () => turn(50));
+addEventListener("hashchange", () => follow(location.hash.slice(1)));
 follow(location.hash.slice(1));

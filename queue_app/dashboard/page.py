@@ -1,43 +1,41 @@
-"""The page: its markup, style and script, kept in files of their own and sent as one that needs no other."""
+"""The page: its markup, style and scripts, as they lie in this package. It needs no other, and no build."""
 
-import base64
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
-SCRIPTS = ("words.js", "shards.js", "points.js", "legend.js", "embeddings.js", "board.js", "page.js")
+KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "style-src 'self'",
+        "script-src 'self'",
+        "connect-src 'self'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",  # no text becomes markup, whatever it says
+        "trusted-types 'none'",
+    )
+)
+"""What the browser lets the page do: show and run what its own server sends, and speak with nobody else."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """What is sent, and the policy that lets the browser run exactly this."""
+class File:
+    """`kind` is its media type."""
 
-    html: str
-    policy: str
-
-
-def load_page() -> Page:
-    """Read it from the package."""
-    style, script = _read("page.css"), "".join(map(_read, SCRIPTS))
-    html = _read("page.html").replace("/* STYLE */", style).replace("/* SCRIPT */", script)
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            f"style-src '{_digest(style)}'",
-            f"script-src '{_digest(script)}'",
-            "connect-src 'self'",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        )
-    )
-    return Page(html, policy)
+    text: str
+    kind: str
 
 
-def _read(name: str) -> str:
-    return (files("queue_app.dashboard") / name).read_text(encoding="utf-8")
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+def read_files() -> Mapping[str, File]:
+    """Every file of the page, by its name."""
+    here = sorted(files("queue_app.dashboard").iterdir(), key=lambda found: found.name)
+    return {
+        found.name: File(found.read_text(encoding="utf-8"), kind)
+        for found in here
+        for suffix, kind in KINDS.items()
+        if found.name.endswith(suffix)
+    }

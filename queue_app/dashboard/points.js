@@ -1,11 +1,13 @@
 // The points of the embeddings' map on a canvas: drawing, moving, and which one is meant.
 
+import { showTip } from "./words.js";
+
 const CLICK_PIXELS = 12; // so far from a point it still is the one that is meant
 const MANY = 5000; // so many points are drawn small
 const PAN = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 const ZOOM = { "+": 1.4, "=": 1.4, "-": 1 / 1.4, _: 1 / 1.4 };
 
-class PointMap {
+export class PointMap {
   constructor(canvas, tip, { onPick, tell }) {
     Object.assign(this, { canvas, tip, onPick, tell, held: null, due: false, wide: 0, tall: 0 });
     this.show([], []);

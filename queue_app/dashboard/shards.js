@@ -1,13 +1,17 @@
 // The map of shards: a canvas of one square each, so that ten thousand cost no more than ten.
 
-const STATES = ["done", "running", "pending", "failed", "cancelled"];
+import { showTip, tellShard } from "./words.js";
 
-class ShardMap {
+export const STATES = ["done", "running", "pending", "failed", "cancelled"];
+const PITCHES = [18, 15, 12, 10, 8, 7, 6, 5, 4, 3]; // pixels from one square to the next
+const SMALL = 9; // a square so small is filled whole while it runs: a part of it would not be seen
+
+export class ShardMap {
   constructor(canvas, tip, onPick) {
     this.canvas = canvas;
     this.tip = tip;
     this.cells = [];
-    this.picked = 0;
+    this.picked = -1;
     canvas.addEventListener("pointermove", (event) => this.hover(event));
     canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
     canvas.addEventListener("click", (event) => {
@@ -28,9 +32,9 @@ class ShardMap {
   arrange(width) {
     const number = this.cells.length;
     if (number * 14 <= width) return { wide: Math.min(64, width / number), high: 26, columns: number, gap: 2 };
-    for (const pitch of [18, 15, 12, 10, 8, 7, 6]) {
+    for (const pitch of PITCHES) {
       const columns = Math.max(1, Math.floor(width / pitch));
-      if (Math.ceil(number / columns) * pitch <= 340 || pitch === 6) {
+      if (Math.ceil(number / columns) * pitch <= 340 || pitch === PITCHES.at(-1)) {
         return { wide: pitch, high: pitch, columns, gap: pitch > 8 ? 2 : 1 };
       }
     }
@@ -69,7 +73,7 @@ class ShardMap {
     pen.fillStyle = colours[cell.state === "running" ? "pending" : cell.state];
     pen.fillRect(x, y, width, height);
     if (cell.state === "running") {
-      const share = Math.max(0.2, cell.total ? (cell.done + cell.quarantined) / cell.total : 0);
+      const share = height < SMALL ? 1 : Math.max(0.2, (cell.done + cell.quarantined) / (cell.total || 1));
       pen.fillStyle = colours.running;
       pen.fillRect(x, y + height * (1 - share), width, height * share);
     }
@@ -81,6 +85,9 @@ class ShardMap {
       pen.beginPath();
       pen.arc(x + width / 2, y + height / 2, Math.max(1.8, height / 5), 0, 7);
       pen.fill();
+      pen.strokeStyle = colours.panel;
+      pen.lineWidth = height < SMALL ? 0.5 : 1.5;
+      pen.stroke();
     }
     if (cell.index === this.picked) {
       pen.strokeStyle = colours.ink;

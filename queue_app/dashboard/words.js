@@ -1,39 +1,44 @@
-"use strict";
 // The words and numbers of the page, and the two ways in which it writes them.
 
-const COUNT = new Intl.NumberFormat("en");
+export const COUNT = new Intl.NumberFormat("en");
 
-const $ = (id) => document.getElementById(id);
+export const $ = (id) => document.getElementById(id);
 
 // Only what differs is written: what stays the same is not read out again.
-function put(id, text) {
+export function put(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text;
 }
 
-function make(tag, text, className = "") {
+export function make(tag, text, className = "") {
   const made = document.createElement(tag);
   made.textContent = text;
   made.className = className;
   return made;
 }
 
-function percent(part, whole) {
-  const share = whole ? 100 * part / whole : 100;
-  return share > 0 && share < 1 ? `${share.toPrecision(1)} %` : `${Math.floor(share)} %`;
+// Percent and rates are written as words.py writes them; of less than one percent a digit more.
+export function percent(part, whole) {
+  const share = whole ? part / whole : 1;
+  if (share > 0 && share < 0.01) return `${(100 * share).toPrecision(1)}%`;
+  return share >= 1 ? "100%" : `${Math.min(Math.round(100 * share), 99)}%`;
 }
 
-function duration(seconds) {
+export function perSecond(rate) {
+  return rate >= 10 || !rate ? COUNT.format(Math.round(rate)) : rate.toFixed(1);
+}
+
+export function duration(seconds) {
   const all = Math.round(seconds);
   const [hours, minutes, rest] = [Math.floor(all / 3600), Math.floor(all / 60) % 60, all % 60];
   if (hours) return `${hours} h ${String(minutes).padStart(2, "0")} min`;
   return minutes ? `${minutes} min ${String(rest).padStart(2, "0")} s` : `${rest} s`;
 }
 
-function clock(milliseconds) {
+export function clock(milliseconds) {
   return new Date(milliseconds).toLocaleTimeString("en-GB");
 }
 
-function tellShard(cell) {
+export function tellShard(cell) {
   const lines = [`shard ${cell.index}: ${cell.state}`, `${COUNT.format(cell.done)} of ${COUNT.format(cell.total)} done`];
   if (cell.quarantined) lines.push(`${COUNT.format(cell.quarantined)} set aside`);
   if (cell.worker) lines.push(cell.state === "running" ? `held by ${cell.worker}` : `last held by ${cell.worker}`);
@@ -44,7 +49,7 @@ function tellShard(cell) {
 }
 
 // Beside the pointer and within the window; no text, no tip.
-function showTip(tip, event, text) {
+export function showTip(tip, event, text) {
   tip.hidden = !text;
   if (!text) return;
   tip.textContent = text;
