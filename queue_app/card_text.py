@@ -8,6 +8,7 @@ from queue_app.card import RunCard
 from queue_app.words import bytes_text, count, duration, percent
 
 Row = Sequence[object]
+INPUTS_SHOWN = 100
 
 
 def card_markdown(card: RunCard) -> str:
@@ -54,8 +55,12 @@ def _again(card: RunCard) -> Iterator[str]:
 
 def _inputs(card: RunCard) -> Iterator[str]:
     yield from _section("Inputs")
-    rows = [(file.name, bytes_text(file.size_bytes), f"`{file.digest}`") for file in card.job.inputs]
+    inputs = card.job.inputs
+    rows = [(file.name, bytes_text(file.size_bytes), f"`{file.digest}`") for file in inputs[:INPUTS_SHOWN]]
     yield from _table(("file", "size", "xxh3-128"), rows)
+    if len(inputs) > INPUTS_SHOWN:
+        yield ""
+        yield f"And {len(inputs) - INPUTS_SHOWN:,} more: {card.output}.card.json lists all of them."
 
 
 def _model(card: RunCard) -> Iterator[str]:

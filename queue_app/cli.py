@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from queue_app import cli_options as options
+from queue_app.cli_afterwards import clean, export, quarantine, verify
 from queue_app.cli_beforehand import doctor, plan
 from queue_app.cli_output import (
-    DAMAGED,
     INTERRUPTED,
     print_json,
     print_report,
@@ -22,7 +22,7 @@ from queue_app.cli_output import (
     watched,
 )
 from queue_app.cli_request import takes_request
-from queue_app.errors import HoldfastError
+from queue_app.errors import HoldfastError, UsageError
 
 if TYPE_CHECKING:
     from queue_app.request import EmbedRequest
@@ -220,80 +220,14 @@ def dashboard(
     serve(job, options.named_broker(broker), host=host, port=port, metadata=metadata)
 
 
-@app.command()
-def verify(job_dir: options.JobDirArgument, as_json: options.Json = False) -> None:
-    """Check every checksum, count and digest of a job again. Exit 4 when something is damaged."""
-    from queue_app.lookup import job_directory
-    from queue_app.verify import verify_job
-
-    report = verify_job(job_directory(job_dir))
-    if as_json:
-        print_json(report.as_json())
-    else:
-        for line in report.lines():
-            print(line)
-    raise typer.Exit(0 if report.sound else DAMAGED)
-
-
-@app.command()
-def quarantine(
-    job_dir: options.JobDirArgument,
-    retry: Annotated[bool, typer.Option("--retry", help="Try those again that did harm.")] = False,
-    as_json: options.Json = False,
-) -> None:
-    """List the records that were set aside, and why."""
-    from dataclasses import asdict
-
-    from queue_app.lookup import job_directory
-    from queue_app.quarantine import list_quarantine, retry_quarantine
-
-    directory = job_directory(job_dir)
-    entries = retry_quarantine(directory) if retry else list_quarantine(directory)
-    if as_json:
-        print_json([asdict(entry) for entry in entries])
-        return
-    for entry in entries:
-        print(f"{entry.ordinal}\t{entry.id}\t{entry.length}\t{entry.reason}")
-    if retry and entries:
-        say(f"{len(entries)} to be tried again: run the same command, or holdfast resume {directory.path}")
-    elif not entries:
-        say("no record can be tried again as it stands" if retry else "no record was set aside")
-
-
-@app.command()
-def export(
-    job_dir: options.JobDirArgument,
-    output: options.Output,
-    h5_layout: options.H5Layout = "flat",
-    as_json: options.Json = False,
-) -> None:
-    """Write a finished job's vectors to another output. In any format, without computing again."""
-    from queue_app.export import check_output
-    from queue_app.export import export as run_export
-    from queue_app.lookup import job_directory
-
-    check_output(output)
-    directory = job_directory(job_dir)
-    print_report(run_export(directory.load(), directory, output, h5_layout=h5_layout), as_json)
-
-
-@app.command()
-def clean(job_dir: options.JobDirArgument) -> None:
-    """Remove what a finished job no longer needs. Shards, checkpoints, arrays, server data, logs."""
-    from queue_app.cleanup import clean as run_clean
-    from queue_app.lookup import job_directory
-
-    directory = job_directory(job_dir)
-    freed = run_clean(directory)
-    print(f"{directory.path}: freed {freed / 1e6:.1f} MB")
-
-
-app.command()(doctor)
+for command in (verify, quarantine, export, clean, doctor):
+    app.command()(command)
 
 
 def main() -> None:
     """The console command. Errors that the user can answer are one line and a documented exit code."""
     try:
+        _refuse_empty(sys.argv[1:])
         app(args=options.with_dashes(sys.argv[1:]), prog_name="holdfast")
     except HoldfastError as error:
         say(f"holdfast: {error}")
@@ -308,6 +242,12 @@ def main() -> None:
         # The machine's no, not ours: permissions, limits, a disk that went away.
         say(f"holdfast: {error.filename or 'system'}: {error.strerror or error}")
         sys.exit(HoldfastError.exit_code)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """As a path it would be the directory that we are in. Raises UsageError."""
+    if "" in arguments:
+        raise UsageError("an argument is empty: is a variable of the shell not set?")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 from factories import make_job, publish
 
 from queue_app.card import command_of
+from queue_app.card_text import INPUTS_SHOWN, card_markdown
 from queue_app.cleanup import clean
 from queue_app.export import export
 from queue_app.history import Attempt, AttemptLog, CommandLog, Outcome
@@ -149,6 +150,16 @@ def test_the_card_for_people_says_the_same(job: Job, job_dir: JobDir) -> None:
         assert said in text
     assert "| a\\|b.fasta | 100 bytes |" in text
     assert "## Faults survived\n\nNone.\n" in text
+
+
+def test_the_card_for_people_lists_the_first_of_many_inputs(job: Job, job_dir: JobDir) -> None:
+    many = dataclasses.replace(job, inputs=INPUTS_SHOWN * job.inputs + 2 * job.inputs)
+    publish(many, job_dir)
+    card = export(many, job_dir, Path(job.output)).card
+    text = card_markdown(card)
+    assert text.count(job.inputs[0].digest) == INPUTS_SHOWN
+    assert f"And 2 more: {card.output}.card.json lists all of them." in text
+    assert len(card.as_json()["inputs"]) == INPUTS_SHOWN + 2
 
 
 def test_a_second_export_has_a_card_of_its_own(job: Job, job_dir: JobDir, tmp_path: Path) -> None:

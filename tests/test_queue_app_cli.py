@@ -202,10 +202,15 @@ def test_a_job_that_is_not_there_is_a_wrong_command(home: Path, command: str) ->
     assert "none.holdfast" in refused(home, 2, command, "none.holdfast", *more)
 
 
-@pytest.mark.parametrize("job", ["", ".", "/", "sub/.."])
+@pytest.mark.parametrize("job", [".", "/", "sub/.."])
 @pytest.mark.parametrize("command", ["status", "verify", "pause"])
 def test_a_directory_without_a_name_of_its_own_is_a_wrong_command(home: Path, command: str, job: str) -> None:
     assert "no job here" in refused(home, 2, command, job)
+
+
+@pytest.mark.parametrize("arguments", [["status", ""], ["embed", "", "-m", "mock:8", "-o", "out.npy"]])
+def test_an_empty_argument_is_not_taken_for_this_directory(home: Path, arguments: list[str]) -> None:
+    assert refused(home, 2, *arguments) == "an argument is empty: is a variable of the shell not set?"
 
 
 def test_inside_its_directory_a_job_is_a_dot(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
