@@ -30,7 +30,7 @@ from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.devices import processor_name
 from queue_app.errors import Damage, HoldfastError, JobNotFound, ModelError
 from queue_app.figures import Figures, Pace
-from queue_app.frugal import give_memory_back, hold_less
+from queue_app.frugal import do_without_pandas, give_memory_back
 from queue_app.heartbeat import Heartbeat
 from queue_app.history import Attempt, AttemptLog, Outcome
 from queue_app.job import Job, JobDir
@@ -59,7 +59,7 @@ _pace = Pace()
 @worker_process_init.connect
 def warm_up(**_: object) -> None:
     """Import torch while the producer still reads the input. Only the child does: the parent never may."""
-    hold_less()
+    do_without_pandas()
     if runtime_config().preload_torch:
         import torch  # noqa: F401
 
