@@ -69,10 +69,12 @@ def embed(
     """Embed the inputs on this machine: server, workers, progress, output. Run again to resume."""
     request = options.request_of(locals())
     from queue_app.devices import choose_queues, cpu_threads
+    from queue_app.frugal import do_without_pandas
     from queue_app.local_run import cpu_workers
     from queue_app.local_run import embed as run_embed
     from queue_app.view import open_view
 
+    do_without_pandas()
     config = options.config_with_metrics(metrics_port, metrics_address)
     queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request))
     with resumable(), open_view(quiet=quiet or as_json) as view:

@@ -1,4 +1,4 @@
-"""Memory that a worker's process would hold for nothing."""
+"""Memory that a process of ours would hold for nothing."""
 
 import contextlib
 import ctypes
