@@ -22,7 +22,7 @@ from gpu_tasks.watch import device_name, note_begun, watch_canary
 from queue_app.broker import TRANSIENT, client
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.errors import Damage, HoldfastError, JobNotFound, ModelError
-from queue_app.frugal import hold_less
+from queue_app.frugal import do_without_pandas
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
@@ -39,7 +39,7 @@ _loaded: dict[tuple[object, ...], EmbeddingModel] = {}
 @worker_process_init.connect
 def warm_up(**_: object) -> None:
     """Import torch while the producer still reads the input. Only the child does: the parent never may."""
-    hold_less()
+    do_without_pandas()
     if runtime_config().preload_torch:
         import torch  # noqa: F401
 

@@ -58,10 +58,12 @@ def embed(
     Starts a server and a worker per device, shows how far it is, and writes the output.
     """
     from queue_app.devices import choose_queues, cpu_threads
+    from queue_app.frugal import do_without_pandas
     from queue_app.local_run import cpu_workers
     from queue_app.local_run import embed as run_embed
     from queue_app.view import open_view
 
+    do_without_pandas()
     config = options.config_with_metrics(metrics_port, metrics_address)
     queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request))
     with resumable(), open_view(quiet=quiet or as_json) as view:

@@ -1,4 +1,4 @@
-"""Memory that a worker's process would hold for nothing."""
+"""Memory that a process of ours would hold for nothing."""
 
 import contextlib
 import ctypes
@@ -7,22 +7,8 @@ import sys
 import pyarrow as pa
 
 
-def hold_less() -> None:
-    """For a process that is all ours, before its first array."""
-    _do_without_pandas()
-    # Arrow's own allocator keeps most of what it once had, and nothing but Arrow can use it.
-    pa.set_memory_pool(pa.system_memory_pool())
-
-
-class _NoPandas:
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError("not needed here")
-
-
-def _do_without_pandas() -> None:
-    """At its first array pyarrow looks for pandas, and imports it: 28 MB and half a second, never used.
+def do_without_pandas() -> None:
+    """Before the first array: pyarrow would import pandas with it, 28 MB and half a second, never used.
 
     It looks only once; whoever else wants pandas can still import it.
     """
@@ -33,10 +19,20 @@ def _do_without_pandas() -> None:
         sys.meta_path.remove(_NoPandas)
 
 
-def give_memory_back() -> None:
-    """Hand what was freed, in whatever part of the heap, back to the system: some 10 ms.
+class _NoPandas:
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("not needed here")
 
-    What is freed in a shard lies scattered between what is still in use, and would add up shard by shard.
+
+def give_memory_back() -> None:
+    """Hand what was freed back to the system: some 10 ms.
+
+    Arrow keeps what it once had. What else is freed in a shard lies scattered between what is still in use,
+    and would add up shard by shard.
     """
+    # Not by making Arrow use glibc's heap, too: its large buffers would teach malloc to keep as large ones.
+    pa.default_memory_pool().release_unused()
     with contextlib.suppress(AttributeError):  # a C library that is not glibc
         ctypes.CDLL(None).malloc_trim(0)

@@ -17,7 +17,7 @@ def answer_of(script: str) -> str:
 def test_arrays_do_not_import_pandas_and_it_can_still_be_imported() -> None:
     script = (
         "import sys; import numpy as np; import pyarrow as pa;"
-        "from queue_app.frugal import hold_less; hold_less();"
+        "from queue_app.frugal import do_without_pandas; do_without_pandas();"
         "pa.array(np.arange(3)); pa.table({'a': ['b']})['a'].to_pylist();"
         "print('pandas' in sys.modules); import pandas; print(pandas.__name__)"
     )

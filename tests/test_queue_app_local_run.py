@@ -1,12 +1,18 @@
 """What `holdfast embed` refuses before it starts anything."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from factories import write_fasta
 from test_checkpoint_filesystem import line, mounted
 
+from checkpoint.owner import identify
+from queue_app import local_run
 from queue_app.errors import UsageError
+from queue_app.export import ExportReport, export
+from queue_app.job import Job, JobDir
 from queue_app.local_run import embed
 from queue_app.request import EmbedRequest
 from queue_app.settings import RuntimeConfig
@@ -40,3 +46,18 @@ def test_scratch_on_a_local_disk_is_all_that_a_network_file_system_needs(
     monkeypatch.setenv("HOLDFAST_SCRATCH", str(scratch))
     run(shared, RuntimeConfig())
     assert (shared / "out.npy").exists()
+
+
+def test_no_worker_is_left_when_the_export_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def watched(job: Job, job_dir: JobDir, output: Path, **options: Any) -> ExportReport:
+        started = json.loads((job_dir.path / "processes.json").read_text())
+        alive.extend(name for name, process in started.items() if identify(process["pid"]) is not None)
+        return export(job, job_dir, output, **options)
+
+    alive: list[str] = []
+    monkeypatch.setattr(local_run, "export", watched)
+    home = tmp_path / "home"
+    home.mkdir()
+    run(home, RuntimeConfig())
+    assert alive == ["server"]
+    assert (home / "out.npy").exists()
