@@ -24,6 +24,7 @@ from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.portions import Row, by_record, cut_portions
 from gpu_tasks.rows import Offsets, Vectors, join_vectors, select_rows
 from gpu_tasks.runner import AsyncInferenceRunner, InferenceResult
+from gpu_tasks.set_aside import accused_entries, not_finite_entries, rejected_entries
 from gpu_tasks.windows import combine_windows, join_windows
 from queue_app.done import read_done
 from queue_app.durable import file_digest, write_durably
@@ -41,8 +42,6 @@ from queue_app.tally import Tally
 from queue_app.twins import twins_of
 
 log = logging.getLogger(__name__)
-
-NOT_FINITE = "the model's output is not finite, in float32 either"
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,35 +287,3 @@ def committed_progress(plan: BatchPlan, committed: set[int], quarantined: int, r
     completed = sum(plan.num_completed(index) for index in committed)
     share = len(committed) / max(1, plan.num_batches)
     return Progress(len(committed), completed - quarantined, quarantined + rejected, share)
-
-
-def rejected_entries(records: ShardRecords, plan: BatchPlan, max_length: int) -> list[QuarantineEntry]:
-    """The records that never reach the model: bad ones, and those too long under `--long error`."""
-    reasons = dict.fromkeys(plan.too_long, f"longer than {max_length} tokens")
-    reasons |= {
-        ordinal: problem
-        for ordinal, problem in zip(records.ordinals.tolist(), records.problems, strict=True)
-        if problem is not None
-    }
-    return [_entry(records, ordinal, reason) for ordinal, reason in sorted(reasons.items())]
-
-
-def not_finite_entries(result: InferenceResult, records: ShardRecords) -> list[QuarantineEntry]:
-    """The records of which a row came out as NaN or infinite."""
-    bad = np.unique(result.ordinals[~result.finite]).tolist()
-    return [_entry(records, ordinal, NOT_FINITE) for ordinal in bad]
-
-
-def accused_entries(flight: FlightLog, ordinals: Ordinals, records: ShardRecords) -> list[QuarantineEntry]:
-    """The records of a batch that it was computed without, because they kill, fail or do not fit."""
-    there = set(ordinals.tolist())
-    return [
-        _entry(records, ordinal, reason)
-        for ordinal, reason in sorted(flight.accused.items())
-        if ordinal in there
-    ]
-
-
-def _entry(records: ShardRecords, ordinal: int, reason: str) -> QuarantineEntry:
-    row = records.row(ordinal)
-    return QuarantineEntry(ordinal, records.ids[row], len(records.sequences[row]), reason)

@@ -32,7 +32,7 @@ KNOWN_OF_THE_STORE = {
     "verify": {"checkpoint.records", "checkpoint.verify"},
 }
 """What each module of queue_app may import of checkpoint; all others: nothing."""
-MEETING_PLACES = {"task", "attempt", "shard_run", "guarded", "meter", "watch"}
+MEETING_PLACES = {"task", "attempt", "shard_run", "set_aside", "guarded", "meter", "watch"}
 """Modules of gpu_tasks where the three packages meet."""
 
 

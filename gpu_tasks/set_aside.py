@@ -1,0 +1,43 @@
+"""The records of a shard that have no vector, each with the reason why not."""
+
+import numpy as np
+
+from checkpoint.flight import FlightLog
+from checkpoint.records import QuarantineEntry
+from gpu_tasks.batching import BatchPlan, Ordinals
+from gpu_tasks.runner import InferenceResult
+from queue_app.shards import ShardRecords
+
+NOT_FINITE = "the model's output is not finite, in float32 either"
+
+
+def rejected_entries(records: ShardRecords, plan: BatchPlan, max_length: int) -> list[QuarantineEntry]:
+    """The records that never reach the model: bad ones, and those too long under `--long error`."""
+    reasons = dict.fromkeys(plan.too_long, f"longer than {max_length} tokens")
+    reasons |= {
+        ordinal: problem
+        for ordinal, problem in zip(records.ordinals.tolist(), records.problems, strict=True)
+        if problem is not None
+    }
+    return [_entry(records, ordinal, reason) for ordinal, reason in sorted(reasons.items())]
+
+
+def not_finite_entries(result: InferenceResult, records: ShardRecords) -> list[QuarantineEntry]:
+    """The records of which a row came out as NaN or infinite."""
+    bad = np.unique(result.ordinals[~result.finite]).tolist()
+    return [_entry(records, ordinal, NOT_FINITE) for ordinal in bad]
+
+
+def accused_entries(flight: FlightLog, ordinals: Ordinals, records: ShardRecords) -> list[QuarantineEntry]:
+    """The records of a batch that it was computed without, because they kill, fail or do not fit."""
+    there = set(ordinals.tolist())
+    return [
+        _entry(records, ordinal, reason)
+        for ordinal, reason in sorted(flight.accused.items())
+        if ordinal in there
+    ]
+
+
+def _entry(records: ShardRecords, ordinal: int, reason: str) -> QuarantineEntry:
+    row = records.row(ordinal)
+    return QuarantineEntry(ordinal, records.ids[row], len(records.sequences[row]), reason)
