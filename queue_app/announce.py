@@ -7,15 +7,14 @@ from celery import Celery
 
 from queue_app.celery_app import EMBED_SHARD
 from queue_app.done import finished_shards
-from queue_app.job import Job
+from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
-from queue_app.prepare import Prepared
 from queue_app.routing import deal
 from queue_app.states import Progress, ShardState
 
 
 def announce(
-    client: redis.Redis, app: Celery, prepared: Prepared, queues: Sequence[str], *, resend_all: bool
+    client: redis.Redis, app: Celery, job: Job, job_dir: JobDir, queues: Sequence[str], *, resend_all: bool
 ) -> int:
     """Fill the manifest from the job directory and wake workers for what is left.
 
@@ -23,7 +22,6 @@ def announce(
     whatever was sent before (the queues may have changed or be lost); otherwise only those that no message
     is under way for. Answers how many messages were sent.
     """
-    job, job_dir = prepared.job, prepared.job_dir
     manifest = CheckpointManifest(client, job.job_id)
     routes = deal(job.shards, queues)
     done = finished_shards(job, job_dir)

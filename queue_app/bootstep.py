@@ -22,7 +22,6 @@ from queue_app.deliveries import LostDeliveries, Standstill
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
 from queue_app.owner import Owner
-from queue_app.prepare import Prepared
 from queue_app.recovery import Reconciler
 from queue_app.roots import JobRoots
 from queue_app.settings import RuntimeConfig, runtime_config
@@ -110,7 +109,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
 
 def rebuild(client: redis.Redis, job: Job, job_dir: JobDir, queues: Sequence[str]) -> None:
     """Fill the manifest of a forgotten job from its directory; export it if only that was left."""
-    announce(client, app, Prepared(job, job_dir, created=False), queues, resend_all=True)
+    announce(client, app, job, job_dir, queues, resend_all=True)
     status = CheckpointManifest(client, job.job_id).job_status()
     if status is not None and status.state is JobState.DONE:
         send_export(job.job_id, job_dir, queues[0])

@@ -12,7 +12,6 @@ from queue_app.errors import JobNotFound
 from queue_app.job import JobDir
 from queue_app.lookup import manifest_of
 from queue_app.manifest import CheckpointManifest
-from queue_app.prepare import Prepared
 from queue_app.routing import live_queues
 from queue_app.settings import runtime_config
 from queue_app.states import JobState
@@ -47,8 +46,7 @@ def unpause(job: str, broker: str | None) -> tuple[str, JobState]:
         known = directory.load()
         queues = live_queues(manifest.client, known, runtime_config().lease_seconds)
         if queues:
-            prepared = Prepared(known, directory, created=False)
-            announce(manifest.client, make_app(url), prepared, queues, resend_all=True)
+            announce(manifest.client, make_app(url), known, directory, queues, resend_all=True)
     return manifest.job_id, state
 
 

@@ -4,14 +4,14 @@ import contextlib
 import ctypes
 import sys
 
-import pyarrow as pa
-
 
 def do_without_pandas() -> None:
     """Before the first array: pyarrow would import pandas with it, 28 MB and half a second, never used.
 
     It looks only once; whoever else wants pandas can still import it.
     """
+    import pyarrow as pa  # here, as below: a worker's parent imports this module and no Arrow
+
     sys.meta_path.insert(0, _NoPandas)
     try:
         pa.array([0])
@@ -32,6 +32,8 @@ def give_memory_back() -> None:
     Arrow keeps what it once had. What else is freed in a shard lies scattered between what is still in use,
     and would add up shard by shard.
     """
+    import pyarrow as pa
+
     # Not by making Arrow use glibc's heap, too: its large buffers would teach malloc to keep as large ones.
     pa.default_memory_pool().release_unused()
     with contextlib.suppress(AttributeError):  # a C library that is not glibc

@@ -233,9 +233,9 @@ def _at_rest(client: redis.Redis) -> bool:
 
 
 def _submit(run: LocalRun, prepared: Prepared, machinery: _Machinery) -> None:
-    job = prepared.job
-    require_room(job, prepared.job_dir, run.config, num_workers=len(run.queues))
-    sent = announce(machinery.client, make_app(machinery.url), prepared, run.queues, resend_all=True)
+    job, job_dir = prepared.job, prepared.job_dir
+    require_room(job, job_dir, run.config, num_workers=len(run.queues))
+    sent = announce(machinery.client, make_app(machinery.url), job, job_dir, run.queues, resend_all=True)
     CheckpointManifest(machinery.client, job.job_id).set_exporter("coordinator")
     what = "submitted" if prepared.created else "resumed"
     run.view.say(

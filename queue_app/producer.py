@@ -29,7 +29,8 @@ def submit(request: EmbedRequest, *, broker_url: str, queues: Sequence[str], thr
     with job_directory(request.directory, wait=True):
         prepared = prepare(request, client=client, device_class=device_class(queues), threads=threads)
         _require_room(prepared, num_workers=len(queues))
-        announce(client, make_app(broker_url), prepared, queues, resend_all=prepared.created)
+        app = make_app(broker_url)
+        announce(client, app, prepared.job, prepared.job_dir, queues, resend_all=prepared.created)
     return prepared
 
 

@@ -388,7 +388,8 @@ def test_of_a_server_that_is_away_no_rate_is_told(tmp_path: Path) -> None:
         manifest.beat(acquire(manifest, job, 0), Progress(1, 20, 0), Figures(12.5, 800.0))
         now = server_time(client)
         client.delete(keys.samples(job.job_id))
-        client.lpush(keys.samples(job.job_id), f"{now - 10:.3f} 0", f"{now:.3f} 20")
+        for seconds, done in ((20, 0), (10, 10), (0, 30)):
+            client.lpush(keys.samples(job.job_id), f"{now - seconds:.3f} {done} {25 * done}")
         reader = JobReader(place, job.job_id, CONFIG)
         seen = reader.look()
         assert seen is not None

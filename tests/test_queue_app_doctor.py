@@ -114,7 +114,10 @@ def test_a_server_that_does_not_answer_is_a_problem_and_its_password_stays_a_sec
     server = found(examine_configured("redis://:secret@127.0.0.1:1/0", CONFIG), "server")
     assert server.level == "problem"
     assert "127.0.0.1:1/0: no server answers" in server.text
-    assert server.remedy == "start one, or leave out --broker to use the embedded server"
+    assert server.remedy == (
+        "start one, or name another by --broker or HOLDFAST_BROKER_URL; "
+        "holdfast embed, where neither names one, starts its own"
+    )
     assert "secret" not in server.text
 
 

@@ -211,7 +211,7 @@ def test_a_job_that_is_paused_has_neither_rate_nor_time_left(client: redis.Redis
     manifest.initialize(make_job(num_shards=2, records_per_shard=50), "/nowhere", {}, {})
     now = server_time(client)
     for seconds in (20, 10, 0):
-        client.lpush(keys.samples(job_id), f"{now - seconds:.3f} {30 - seconds}")
+        client.lpush(keys.samples(job_id), f"{now - seconds:.3f} {30 - seconds} {30 - seconds}")
     before = snapshot(client, job_id, lease_seconds=15)
     assert before is not None
     assert before.rate == pytest.approx(1.0)
