@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from queue_app.errors import HoldfastError
+from queue_app.frugal import FEW_HEAPS
 from queue_app.ports import describe, environment, require_ports
 from queue_app.processes import ProcessFile, kill_session, spawn
 from queue_app.settings import RuntimeConfig
@@ -47,7 +48,7 @@ class GPUProcessCoordinator:
         self, queues: Sequence[str], env: Mapping[str, str], logs: Path | None, processes: ProcessFile
     ) -> None:
         self.queues = list(queues)
-        self.env = dict(env)
+        self.env = {**FEW_HEAPS, **env}
         self.logs = logs
         self.processes = processes
         self._workers: dict[str, _Worker] = {}

@@ -4,6 +4,10 @@ import contextlib
 import ctypes
 import sys
 
+FEW_HEAPS = {"MALLOC_ARENA_MAX": "2"}
+"""For a process that is about to start: by default glibc gives each thread a heap of its own, up to eight a
+core, and what is freed in one is of no use to the others."""
+
 
 def do_without_pandas() -> None:
     """Before the first array: pyarrow would import pandas with it, 28 MB and half a second, never used.

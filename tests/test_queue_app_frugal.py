@@ -4,6 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from queue_app.coordinator import GPUProcessCoordinator
+from queue_app.processes import ProcessFile
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -32,3 +35,12 @@ def test_what_was_freed_between_what_is_in_use_is_given_back() -> None:
         "del blocks; give_memory_back(); print(full - held() > 100_000_000)"
     )
     assert answer_of(script) == "True"
+
+
+def test_workers_start_with_few_heaps_unless_the_user_says_otherwise(tmp_path: Path) -> None:
+    def heaps(env: dict[str, str]) -> str:
+        return GPUProcessCoordinator(["cpu0"], env, None, ProcessFile(tmp_path / "a.json")).env[
+            "MALLOC_ARENA_MAX"
+        ]
+
+    assert (heaps({}), heaps({"MALLOC_ARENA_MAX": "8"})) == ("2", "8")
