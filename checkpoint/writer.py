@@ -15,17 +15,19 @@ from checkpoint.records import QuarantineEntry
 from checkpoint.store import CheckpointStore
 
 PENDING_BYTES = 256 << 20
-COMMIT_BYTES = 16 << 20
-"""An fsync costs little beside writing so much, and the transaction holds all of it a second time."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointTrigger:
-    """When waiting blocks are due: after so many sequences, seconds or bytes, whichever comes first."""
+    """When waiting blocks are due: after so many sequences, seconds or bytes, whichever comes first.
+
+    Where a sequence has a vector for each token, `size_bytes` is what bounds the memory of a commit: LMDB's
+    transaction holds all of it a second time.
+    """
 
     sequences: int = 10_000
     seconds: float = 2.0
-    size_bytes: int = COMMIT_BYTES
+    size_bytes: int = PENDING_BYTES
 
     def due(self, num_sequences: int, elapsed_seconds: float, size_bytes: int) -> bool:
         return (

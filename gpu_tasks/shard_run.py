@@ -17,6 +17,7 @@ import pyarrow as pa
 from checkpoint import Block, CheckpointStore, CheckpointTrigger, CheckpointWriter
 from checkpoint.flight import FlightLog, Patience
 from checkpoint.records import DoneRecord, QuarantineEntry
+from checkpoint.writer import PENDING_BYTES
 from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
 from gpu_tasks.guarded import GuardedRun
 from gpu_tasks.meter import Meter
@@ -42,6 +43,9 @@ from queue_app.tally import Tally
 from queue_app.twins import twins_of
 
 log = logging.getLogger(__name__)
+
+RAGGED_COMMIT_BYTES = 8 << 20
+"""An fsync costs little beside writing so much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,7 @@ class ShardRun:
         trigger = CheckpointTrigger(
             sequences=config.commit_sequences or run.commit_sequences,
             seconds=config.commit_seconds or run.commit_seconds,
+            size_bytes=RAGGED_COMMIT_BYTES if self.model.readout.is_ragged else PENDING_BYTES,
         )
         return CheckpointWriter(
             store,

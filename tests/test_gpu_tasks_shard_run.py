@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from blocks import damage_block, encode_version_1, make_version_1
 from checkpoints import change_weights, embed, save_esm2
 from factories import protein, write_fasta
 
-from checkpoint import CheckpointStore
+from checkpoint import CheckpointStore, CheckpointTrigger, CheckpointWriter
 from checkpoint.errors import StaleToken
 from checkpoint.records import DoneRecord
 from gpu_tasks import load_model, shard_run
@@ -224,6 +225,32 @@ def test_a_damaged_result_drops_its_done_record_and_is_published_again(
     assert commits(caplog) == []  # the vectors still lay in the store
 
 
+def pooling_run(output: Path, pool: str) -> ShardRun:
+    """A shard of 400 proteins, some in windows, that is committed at its end unless its size says otherwise."""
+    request = EmbedRequest(
+        inputs=[write_fasta(output.parent / "a.fasta", 400)], model="mock:512", output=output,
+        pool=pool, max_length=60, toks_per_batch=4_000, num_shards=1, run=NEVER,
+    )  # fmt: skip
+    prepared = prepare(request, client=None, device_class="cpu", threads=1)
+    return replace(Attempt(prepared).shard_run, model=load_model("mock:512", pool=pool))
+
+
+@pytest.mark.parametrize(("pool", "size_bytes"), [("none", 8 << 20), ("mean", 256 << 20)])
+def test_vectors_of_every_token_are_committed_by_their_size_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: str, size_bytes: int
+) -> None:
+    """Of other vectors only what must not wait in memory at all: when to commit is for the user to say."""
+    triggers = []
+
+    def noted(*args: Any, trigger: CheckpointTrigger, **kwargs: Any) -> CheckpointWriter:
+        triggers.append(trigger)
+        return CheckpointWriter(*args, trigger=trigger, **kwargs)
+
+    monkeypatch.setattr(shard_run, "CheckpointWriter", noted)
+    assert pooling_run(tmp_path / "a.h5", pool).run() is not None
+    assert [trigger.size_bytes for trigger in triggers] == [size_bytes]
+
+
 @pytest.mark.parametrize("pool", ["mean", "none"])
 def test_publishing_holds_a_portion_of_the_shard_at_a_time_and_changes_no_vector(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: str
@@ -238,14 +265,9 @@ def test_publishing_holds_a_portion_of_the_shard_at_a_time_and_changes_no_vector
         return write_result(path, schema, watched())
 
     def published(name: str, portion_bytes: int) -> np.ndarray:
-        request = EmbedRequest(
-            inputs=[write_fasta(tmp_path / "a.fasta", 400)], model="mock:512", output=tmp_path / name,
-            pool=pool, max_length=60, toks_per_batch=4_000, num_shards=1, run=NEVER,
-        )  # fmt: skip
-        prepared = prepare(request, client=None, device_class="cpu", threads=1)
-        run = replace(Attempt(prepared).shard_run, model=load_model("mock:512", pool=pool))
+        run = pooling_run(tmp_path / name, pool)
         monkeypatch.setattr(shard_run, "PORTION_BYTES", portion_bytes)
-        return vectors_of(prepared, run.run())
+        return vectors_of(Prepared(run.job, run.job_dir, created=True), run.run())
 
     monkeypatch.setattr(shard_run, "write_result", traced)
     peaks: list[int] = []
