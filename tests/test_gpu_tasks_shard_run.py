@@ -226,7 +226,7 @@ def test_a_damaged_result_drops_its_done_record_and_is_published_again(
 
 
 def pooling_run(output: Path, pool: str) -> ShardRun:
-    """A shard of 400 proteins, some in windows, that is committed at its end unless its size says otherwise."""
+    """A shard of 400 proteins, some in windows, committed at its end unless its size says otherwise."""
     request = EmbedRequest(
         inputs=[write_fasta(output.parent / "a.fasta", 400)], model="mock:512", output=output,
         pool=pool, max_length=60, toks_per_batch=4_000, num_shards=1, run=NEVER,
