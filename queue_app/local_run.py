@@ -23,6 +23,7 @@ from queue_app.done import finished_shards
 from queue_app.errors import Damage, DiskFull, HoldfastError, JobFailed, UsageError
 from queue_app.events import EventKind, publish
 from queue_app.export import ExportReport, check_output, export
+from queue_app.frugal import give_memory_back
 from queue_app.history import CommandLog
 from queue_app.job import H5Layout, Job, JobDir, RunOptions
 from queue_app.lock import job_directory
@@ -198,6 +199,7 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
     try:
         machinery.workers.start()  # they come up while the input is read
         prepared = prepared or run.prepare(machinery.client)
+        give_memory_back()  # what reading took; for hours nothing here needs as much
         _submit(run, prepared, machinery)
         _watch(run, prepared.job, machinery)
         # The export comes after the workers, so that it need not find room in memory beside them.

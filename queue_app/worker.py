@@ -4,6 +4,7 @@ Everything here runs in the worker's parent, which never touches CUDA: even coun
 break the children that are forked from it.
 """
 
+import gc
 import json
 import logging
 import mmap
@@ -16,7 +17,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from celery.signals import celeryd_init, worker_process_init, worker_shutting_down
+from celery.signals import (
+    celeryd_init,
+    worker_before_create_process,
+    worker_process_init,
+    worker_shutting_down,
+)
 
 from queue_app import keys
 from queue_app.broker import TRANSIENT, connect
@@ -160,6 +166,13 @@ def _restore_orphans(book: dict[str, str], queue: str, config: RuntimeConfig) ->
             client.delete(*book.values())
     except TRANSIENT as error:
         log.warning("left-over messages not looked for: %s", error)
+
+
+@worker_before_create_process.connect
+def share_memory_with_child(**_: object) -> None:
+    """A collection would write to every object, and so copy for the child what it shares with its parent."""
+    gc.collect()  # what is frozen is never looked at again
+    gc.freeze()
 
 
 @worker_process_init.connect

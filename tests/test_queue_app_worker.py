@@ -150,6 +150,15 @@ def test_a_worker_whose_metrics_port_is_taken_does_not_start(monkeypatch: pytest
             worker._serve_metrics(RuntimeConfig(metrics_port=port - 1))
 
 
+def test_no_collection_in_a_child_touches_what_it_shares_with_its_parent() -> None:
+    program = (
+        "import gc; from queue_app.worker import share_memory_with_child; "
+        "share_memory_with_child(); print(gc.get_freeze_count() > 10_000)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
 class Hub:
     """An event loop that only notes what it is asked to call."""
 
