@@ -1,10 +1,11 @@
 """What a model computes: everything in its directory that can change a vector, read once, kept in job.json.
 
-The reader (gpu_tasks.models.model_directory) makes a specification, and refuses what it cannot express in one;
+The reader (gpu_tasks.models.model_directory) makes a specification, and refuses what it cannot express in
+one;
 the worker computes from it and decides nothing anew. Pure data: neither torch nor transformers is known here.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from queue_app.errors import UsageError
@@ -13,7 +14,8 @@ Family = Literal["esm2", "bert", "mpnet", "mosaic", "auto", "mock"]
 """How a model is run: natively on packed tokens, by transformers on padded ones (auto), or by a stand-in."""
 Alphabet = Literal["protein", "dna", "rna", "text"]
 Pool = Literal["mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean"]
-"""How the vectors of a row's tokens become one: those of sentence-transformers' Pooling, and what each is there:
+"""How the vectors of a row's tokens become one: those of sentence-transformers' Pooling, and what each is
+there:
 `last` is lasttoken, `mean_sqrt_len` the sum over the root of the count, `weighted_mean` weighs the token at
 place i by i + 1, counted from the row's first token."""
 CONCATENATED = "+"
@@ -34,7 +36,8 @@ class EncoderSpec:
     """The transformer. `folder` is where it lies in the directory ("" for the directory itself).
 
     `weights` are its safetensors in the order in which they are read. `max_positions` is the longest segment,
-    special tokens included, that has positions; None: no end (rotary, ALiBi, relative). `first_position` is the
+    special tokens included, that has positions; None: no end (rotary, ALiBi, relative). `first_position` is
+    the
     row of the position table that a segment's first token takes. `token_type` is the one type of all tokens.
     The rest is what the native families compute with; families run by transformers read config.json, whose
     digest is held.
@@ -63,7 +66,8 @@ class EncoderSpec:
 class TokenRules:
     """How a family wants its sequences written: a row of the table in gpu_tasks.models.token_rules.
 
-    Letters are replaced first, then k-mers are made (`kmer` letters each, one every `stride`), then `between` is
+    Letters are replaced first, then k-mers are made (`kmer` letters each, one every `stride`), then
+    `between` is
     put between the letters or k-mers, and `before` in front of all.
     """
 
@@ -81,10 +85,12 @@ class TokensSpec:
 
     kind:
         letters: `letters[i]` has the id `ids[i]`, all others `unknown`; no tokenizer is asked.
-        fast: through the tokenizers library, from tokenizer.json as kept with the job; `digest` is its xxh3-128.
+        fast: through the tokenizers library, from tokenizer.json as kept with the job; `digest` is its
+        xxh3-128.
         slow: through transformers, which has no fast one, from the directory.
     `prefix` and `suffix` are the special tokens around every segment, `special` the ids that the tokenizer
-    calls special, `unknown` what it gives for what it does not know. With `lower_case` the text is lowered first.
+    calls special, `unknown` what it gives for what it does not know. With `lower_case` the text is lowered
+    first.
     """
 
     kind: Literal["letters", "fast", "slow"]
@@ -167,8 +173,10 @@ class PromptSpec:
 class ModelSpec:
     """A model directory as it will be computed.
 
-    `digest` is the xxh3-128 (hex) over the names and contents of `files`. `pool` is the model's own pooling, one
-    pool or several joined by `+`. With `pool_special` the special tokens are pooled with the rest. `max_length`
+    `digest` is the xxh3-128 (hex) over the names and contents of `files`. `pool` is the model's own pooling,
+    one
+    pool or several joined by `+`. With `pool_special` the special tokens are pooled with the rest.
+    `max_length`
     counts the tokens of one segment beside the special ones, where no other limit is asked for. `prompts` are
     those that the directory names. `revision` is the commit of a hub model.
     """
