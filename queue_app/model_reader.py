@@ -1,4 +1,4 @@
-"""Find a model and have its directory read: in a child process, since transformers has no place in this one."""
+"""Find a model and have its directory read: by a child process, as transformers has no place in this one."""
 
 import json
 import os
@@ -39,7 +39,8 @@ def find_model(ref: str, *, rules: str = "auto", revision: str | None = None) ->
     """Look at `mock:DIM`, a model directory, or a hub id.
 
     Args:
-        rules: how sequences are written for the model: auto, or a name of gpu_tasks.model_directory.token_rules.
+        rules: how sequences are written for the model: auto, or a name of the table in
+            gpu_tasks.model_directory.token_rules.
         revision: branch, tag or commit of a hub model.
 
     Raises:

@@ -196,7 +196,8 @@ class ModelSpec:
     pool or several joined by `+`. With `pool_special` the special tokens are pooled with the rest.
     `max_length`
     counts the tokens of one segment beside the special ones, where no other limit is asked for. `prompts` are
-    those that the directory names; without `prompt_pooled` no prompt's tokens are pooled. `revision` is the commit of a hub model.
+    those that the directory names; without `prompt_pooled` no prompt's tokens are pooled. `revision` is the
+    commit of a hub model.
     """
 
     name: str

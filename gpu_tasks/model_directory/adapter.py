@@ -1,4 +1,7 @@
-"""A LoRA adapter beside a model (https://arxiv.org/abs/2106.09685, as peft saves it): what is merged, or why not."""
+"""A LoRA adapter beside a model, as peft saves it: what is merged, or why not.
+
+https://arxiv.org/abs/2106.09685
+"""
 
 import math
 from collections.abc import Mapping
@@ -59,8 +62,8 @@ def require_base(folder: Path) -> None:
     if (folder / CONFIG).exists() and not (folder / "config.json").exists():
         base = read_object(folder / CONFIG).get("base_model_name_or_path")
         raise UnsupportedModel(
-            f"{folder / CONFIG}: an adapter alone; put the files of its model ({base}) beside it, or save the "
-            "merged model"
+            f"{folder / CONFIG}: an adapter alone; put the files of its model ({base}) beside it, or save "
+            "the merged model"
         )
 
 
@@ -104,6 +107,7 @@ def _weight(
     product = (b.shape[0], a.shape[1]) if len(a.shape) == len(b.shape) == 2 else ()
     if tensors[found[0]].shape != product or a.shape[0] != b.shape[1]:
         raise ModelLoadError(
-            f"{folder / WEIGHTS}: {name} makes {[*product]} of it, and {found[0]} is {[*tensors[found[0]].shape]}"
+            f"{folder / WEIGHTS}: {name} makes {[*product]} of it, and {found[0]} is "
+            f"{[*tensors[found[0]].shape]}"
         )
     return found[0]

@@ -1,7 +1,7 @@
 """config.json and the heads of the weights: which family computes the transformer, and with which numbers.
 
-transformers' own AutoConfig reads config.json, so that what a file leaves out has transformers' defaults. Only
-what a native family computes exactly is given to it; all else is left to transformers.
+transformers' own AutoConfig reads config.json, so that what a file leaves out has transformers' defaults.
+Only what a native family computes exactly is given to it; all else is left to transformers.
 """
 
 import contextlib

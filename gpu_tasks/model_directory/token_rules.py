@@ -1,4 +1,4 @@
-"""How each family of protein, RNA and DNA models wants its sequences written: the table, and who is in which row.
+"""How each family of protein, RNA and DNA models wants its sequences written: the table of families.
 
 A family is told from its vocabulary and its config.json, never from a name.
 """
@@ -87,7 +87,7 @@ TABLE = (
     Row(
         "protein", TokenRules("saprot", behind="#"),
         lambda found: sum(bool(_PAIR.fullmatch(token)) for token in found.ordinary) >= len(RESIDUES) * 20,
-        "https://github.com/westlake-repl/SaProt: a residue and its 3Di letter, # where there is no structure",
+        "https://github.com/westlake-repl/SaProt: residues with their 3Di letters, # for an unknown one",
     ),
     Row(
         "protein", TokenRules("prostt5", _RARE_TO_X, between=" ", before="<AA2fold> "),
@@ -113,7 +113,7 @@ TABLE = (
     ),
     Row(
         "protein", TokenRules("letters"), lambda found: found.is_of_residues,
-        "https://github.com/facebookresearch/esm, https://huggingface.co/Biohub/ESMC-300M: each residue a token",
+        "https://github.com/facebookresearch/esm, https://github.com/evolutionaryscale/esm: a token each",
     ),
     Row(
         "rna", _kmers(3, 3, "codons"),

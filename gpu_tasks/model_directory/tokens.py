@@ -29,13 +29,14 @@ FILES = (
 """Everything beside config.json that transformers' tokenizers are made of."""
 _TEXTS = (
     "A", "the quick brown fox", "Hello World, naïve Straße 42!", "  two  blanks ", "a\tb\nc", "MKTAYIAKQR",
-    "M K T", "mkt", "ACGTN acgtn", "CC(=O)O[C@@H]c1", "你好 ① ﬁ", "[SEP] </s> <mask> [CLS]x", "...", "x" * 150,
+    "M K T", "mkt", "ACGTN acgtn", "CC(=O)O[C@@H]c1", "你好 ① ﬁ", "[SEP] </s> <mask> [CLS]x", "...",
+    "x" * 150,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class FoundTokens:
-    """How sequences become ids, the row of their family, the copy of the tokenizer, and the type of all tokens.
+    """How sequences become ids, their family's row, the tokenizer's copy, and the type of all tokens.
 
     `limit` is the longest text that the tokenizer cares for, special tokens included; None: it names none.
     """
@@ -150,7 +151,8 @@ def _require_ids_below(folder: Path, tokenizer: Any, vocab_size: int) -> None:
     word, most = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
     if most >= vocab_size and any(most in _ids(tokenizer, text) for text in (*_TEXTS, word)):
         raise UnsupportedModel(
-            f"{folder}: its tokenizer gives {word!r} the id {most}, and config.json says vocab_size={vocab_size}"
+            f"{folder}: its tokenizer gives {word!r} the id {most}, and config.json says "
+            f"vocab_size={vocab_size}"
         )
 
 
@@ -213,7 +215,7 @@ def _sequences(letters: str) -> Iterator[str]:
     chance = Random(7)
     for length in (7, 50, 200, 600):
         yield "".join(chance.choices(letters, k=length))
-    if RESIDUES <= set(letters):
+    if set(letters) >= RESIDUES:
         yield "".join(chance.choices(sorted(RESIDUES), k=300))
 
 
@@ -236,7 +238,7 @@ def _as_fast(tokenizer: Any, frame: _Frame, found: FoundTokens) -> FoundTokens |
 
 
 def _slow(folder: Path, found: FoundTokens, tokenizer: Any) -> FoundTokens:
-    """The same through transformers in the worker; special tokens must stand around every text all the same."""
+    """Through transformers in the worker; the same special tokens must stand around every text."""
     frame = _Frame(found.spec.prefix, found.spec.suffix)
     for text in _TEXTS:
         if _ids(tokenizer, text) != frame.around(_ids(tokenizer, text, special=False)):
