@@ -18,7 +18,7 @@ from queue_app.job import DeviceClass, EmbedOptions, Job, JobDir, ModelCard
 from queue_app.model_card import describe_model
 from queue_app.outputs import check_format, output_format
 from queue_app.prepare import dataset_of
-from queue_app.request import EmbedRequest, device_class, resolve_options
+from queue_app.request import EmbedRequest, device_class, refuse_impossible, resolve_options
 from queue_app.reuse import open_previous
 from queue_app.sample import StratifiedSample
 from queue_app.settings import RuntimeConfig
@@ -141,6 +141,7 @@ def _look(
     check_output(request.output)
     say("reading the model's files")
     card = describe_model(request.model)
+    refuse_impossible(request, card)
     with tempfile.TemporaryDirectory() as spool, gather(request.inputs, Path(spool)) as files:
         refuse_replacing(files, request.output)
         dataset = dataset_of(request, card, files)

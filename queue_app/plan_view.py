@@ -29,7 +29,7 @@ LETTERS: dict[Alphabet, str] = {
     "protein": "residues", "dna": "bases", "rna": "bases", "text": "characters"
 }  # fmt: skip
 LONG: dict[LongRule, str] = {
-    "window": "the mean of overlapping windows is stored",
+    "window": "embedded in overlapping windows",
     "truncate": "they are cut off there",
     "error": "they are set aside",
 }
