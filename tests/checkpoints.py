@@ -1,9 +1,7 @@
 """Model directories for the tests, and the shortest way to embed with one."""
 
-import importlib.util
 import json
 import random
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,11 +33,6 @@ from gpu_tasks.models.residues import ESM2_VOCABULARY
 from gpu_tasks.rows import split_rows
 from gpu_tasks.runner import AsyncInferenceRunner
 from gpu_tasks.windows import combine_windows
-
-if importlib.util.find_spec("gpu_tasks.models.model_directory") is None:
-    import plain_reader
-
-    sys.modules["gpu_tasks.models.model_directory"] = plain_reader
 
 MINILM = Path(get_model_path())
 ESM2_8M = {"num_hidden_layers": 6, "hidden_size": 320}

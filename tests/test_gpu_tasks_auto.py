@@ -20,6 +20,7 @@ from checkpoints import (
     randomize,
     save_byte_tokenizer,
 )
+from queue_app.model_card import describe_model
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from tokenizers import processors
@@ -41,7 +42,6 @@ from gpu_tasks.models.auto import groups
 from gpu_tasks.models.bert import ROBERTA
 from queue_app import model_card
 from queue_app.errors import ModelError
-from queue_app.model_card import describe_model
 
 WORDS = ["a", "protein", "kinase", "of", "the", "ATP-binding", "subunit,", "Δ9-desaturase", "(EC", "2.7)"]
 TEXTS = [" ".join((WORDS * 9)[count % 5 : count % 5 + count]) for count in (1, 2, 3, 4, 4, 7, 12, 13, 20, 31)]

@@ -131,7 +131,7 @@ def load_model(
         return load_mock(ref, pools=pools, layers=tuple(layers))
     if not Path(ref).is_dir():
         raise ModelLoadError(f"{ref}: not a model directory, and not mock:DIM")
-    from gpu_tasks.models.model_directory import read_model
+    from gpu_tasks.model_directory.reader import read_model
 
     reading = read_model(Path(ref))
     return load(

@@ -14,7 +14,6 @@ import xxhash
 
 from gpu_tasks.errors import ModelLoadError
 from gpu_tasks.models.files import ModelFiles
-from gpu_tasks.models.written import write
 from queue_app.model_spec import ModelSpec, TokensSpec
 
 Ids = npt.NDArray[np.int32]
@@ -28,13 +27,23 @@ class Encode(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LetterTable:
-    """One id per letter: `table` int32[256] by its ASCII code, with the unknown token for all that is not."""
+    """One id per letter: `table` int32[256] by its ASCII code, with the unknown token for all that is not.
+
+    `fused` is that token's id where neighbouring unknown letters are one token.
+    """
 
     table: Ids
+    fused: int | None = None
 
     def __call__(self, texts: Sequence[str]) -> list[Ids]:
         letters = (text.encode("ascii", "replace") for text in texts)
-        return [self.table[np.frombuffer(row, np.uint8)] for row in letters]
+        found = [self.table[np.frombuffer(row, np.uint8)] for row in letters]
+        return found if self.fused is None else [_fuse(ids, self.fused) for ids in found]
+
+
+def _fuse(ids: Ids, unknown: int) -> Ids:
+    again = (ids[1:] == unknown) & (ids[:-1] == unknown)
+    return ids[np.concatenate([[True], ~again])] if again.any() else ids
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +101,7 @@ class Tokens:
 
     def _written(self, sequence: str) -> str:
         # The rules of a table of letters are compiled into it.
-        text = sequence if self.spec.kind == "letters" else write(sequence, self.spec.rules)
+        text = sequence if self.spec.kind == "letters" else self.spec.rules.written(sequence)
         text = self.prompt + text
         return text.lower() if self.spec.lower_case else text
 
@@ -124,7 +133,7 @@ def _letter_table(tokens: TokensSpec) -> LetterTable:
     for letter, index in zip(tokens.letters, tokens.ids, strict=True):
         table[ord(letter)] = index
     # What is not ASCII is read as a question mark.
-    return LetterTable(table)
+    return LetterTable(table, tokens.unknown if tokens.fuse_unknown else None)
 
 
 def _fast_tokenizer(spec: ModelSpec, text: str | None) -> FastTokenizer:
@@ -148,8 +157,10 @@ def _with_lead(tokens: Tokens, spec: ModelSpec) -> Tokens:
     if spec.prompt and not spec.prompt.pooled:
         # It leaves only one of the special tokens behind the prompt out of its count.
         num_prompt = num_special + _count(tokens, tokens.prompt) + max(0, len(tokens.suffix) - 1)
-    # What a family writes before all, as <AA2fold>, is none of the record's own.
-    before = _count(tokens, tokens.prompt + rules.before) if rules.before else 0
+    # What a family writes before all, as <AA2fold>, is none of the record's own. Of a table it is in the prefix.
+    before = 0
+    if rules.before and spec.tokens.kind != "letters":
+        before = _count(tokens, tokens.prompt + rules.before)
     return replace(tokens, num_lead=max(num_prompt, num_special + before), num_prompt=num_prompt)
 
 
