@@ -137,6 +137,8 @@ class Job:
     sequences_digest: str = ""  # xxh3-128 (hex) of sequences.arrow
     twins: TwinsFile | None = None  # None: every sequence is there once
     reuse: Reuse | None = None
+    notes: tuple[str, ...] = ()
+    """What was noticed about the records at submit: a line each."""
 
 
 @dataclass(frozen=True, slots=True)
