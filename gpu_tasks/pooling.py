@@ -1,6 +1,6 @@
 """One vector per row from packed hidden states.
 
-Each row is summed by itself, token after token, in float32: no atomics, and nothing that depends on
+Each row is summed by itself, token after token, in float64: no atomics, and nothing that depends on
 which rows share the batch. A row without any token to pool gets NaN (mean) or -inf (max), so that the
 check for finite vectors finds it.
 """
@@ -40,9 +40,11 @@ def pool_rows(hidden: Tensor, bounds: Tensor, pool: Pool) -> Tensor:
         return hidden.index_select(0, bounds[:-1:3]).float()
     if pool == "last":
         return hidden.index_select(0, bounds[2::3] - 1).float()
+    # In float32 a sum of thousands of tokens loses a digit.
+    exact = hidden.double() if pool == "mean" else hidden.float()
     # unsafe: the bounds come from the planner, and checking them would wait for the device.
-    reduced = torch.segment_reduce(hidden.float(), pool, offsets=bounds, axis=0, unsafe=True)
-    return reduced[1::3].contiguous()
+    reduced = torch.segment_reduce(exact, pool, offsets=bounds, axis=0, unsafe=True)
+    return reduced[1::3].float().contiguous()
 
 
 def finite_rows(finite: Tensor, bounds: Tensor) -> Tensor:
