@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from gpu_tasks.models import EmbeddingModel, load_model
 from queue_app.broker import TRANSIENT, client
 from queue_app.golden import CanaryDeposits
-from queue_app.job import Job, ModelCard
+from queue_app.job import Job
+from queue_app.model_spec import ModelSpec
 from queue_app.states import Lease
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def watch_canary(job: Job, model: EmbeddingModel) -> None:
 
 
 @lru_cache(maxsize=1)
-def reference_vectors(model: ModelCard, pool: str, layers: tuple[int, ...]) -> "Vectors":
+def reference_vectors(model: ModelSpec, pool: str, layers: tuple[int, ...]) -> "Vectors":
     """The canary's vectors as the processor computes them in float32; kept for the model's next job."""
     from gpu_tasks.canary import embed_sequences
 
@@ -79,7 +80,7 @@ def is_large(job: Job) -> bool:
     return job.model.num_parameters > CANARY_PARAMETERS_MOST
 
 
-def load_reference(model: ModelCard, pool: str, layers: tuple[int, ...]) -> EmbeddingModel:
+def load_reference(model: ModelSpec, pool: str, layers: tuple[int, ...]) -> EmbeddingModel:
     """The model on the processor in float32."""
     return load_model(model.path, device="cpu", dtype="float32", pool=pool, layers=layers)
 

@@ -83,7 +83,7 @@ class TokenRules:
         """The text that the tokenizer is given. A sequence that is written in k-mers already stays so."""
         if not self.changes or (self.kmer and " " in sequence):
             return self.before + sequence
-        text = sequence.translate(str.maketrans(dict(self.replaced)))
+        text = sequence.translate({ord(letter): other for letter, other in self.replaced})
         parts: Sequence[str] = text
         if self.kmer:
             last = max(len(text) - self.kmer, 0)
