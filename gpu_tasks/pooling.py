@@ -1,6 +1,6 @@
 """One vector per row from packed hidden states.
 
-Each row is summed by itself, token after token, in float32: no atomics, and nothing that depends on
+Each row is summed by itself, token after token, in float64: no atomics, and nothing that depends on
 which rows share the batch. A row without any token to pool gets NaN (means, last) or -inf (max), so that the
 check for finite vectors finds it. What each pool is, is what sentence-transformers makes of one text alone.
 """
@@ -54,12 +54,17 @@ def _pool(hidden: Tensor, rows: RowTokens, pool: Pool) -> Tensor:
     if pool == "last":
         behind, empty = rows.bounds[2::3], (rows.bounds.diff()[1::3] == 0)[:, None]
         return hidden.index_select(0, (behind - 1).clamp(min=0)).float().masked_fill(empty, torch.nan)
+    if pool == "max":
+        return _reduce(hidden.float(), rows, "max")
+    exact = hidden.double()  # in float32 a sum of thousands of tokens loses a digit
     if pool == "mean_sqrt_len":
-        return _reduce(hidden.float(), rows, "sum") / rows.bounds.diff()[1::3, None].sqrt()
-    if pool == "weighted_mean":
-        weights = (rows.places[:, None] + 1).float()
-        return _reduce(hidden.float() * weights, rows, "sum") / _reduce(weights, rows, "sum")
-    return _reduce(hidden.float(), rows, pool)
+        found = _reduce(exact, rows, "sum") / rows.bounds.diff()[1::3, None].sqrt()
+    elif pool == "weighted_mean":
+        weights = (rows.places[:, None] + 1).double()
+        found = _reduce(exact * weights, rows, "sum") / _reduce(weights, rows, "sum")
+    else:
+        found = _reduce(exact, rows, "mean")
+    return found.float()
 
 
 def _reduce(values: Tensor, rows: RowTokens, how: str) -> Tensor:

@@ -31,8 +31,8 @@ OF_WINDOWS: Mapping[str, str] = {
 }
 DTYPES: Mapping[str, str] = {
     "float32": "single precision (float32)",
-    "bfloat16": "bfloat16 with pooling in float32",
-    "float16": "half precision (float16) with pooling in float32",
+    "bfloat16": "bfloat16 with pooling in float64",
+    "float16": "half precision (float16) with pooling in float64",
 }
 ESM2 = "Lin et al. 2023, doi:10.1126/science.ade2574"
 

@@ -109,7 +109,7 @@ def load_model(
     Args:
         ref: a directory with config.json and safetensors, or `mock:DIM[,delay_ms=N]`.
         device: `cpu`, `cuda` or `cuda:N`.
-        dtype: of weights and activations: float32, bfloat16 or float16. Pooling sums in float32.
+        dtype: of weights and activations: float32, bfloat16 or float16. Pooling sums in float64.
         pool: one or several of mean, cls, max, last, mean_sqrt_len and weighted_mean, as in `mean,cls`;
             `none` for a vector per token; None for the model's own pooling.
         layers: whose hidden states are pooled: 0 is before the first layer, -1 the last one.
