@@ -116,6 +116,8 @@ class RunOptions:
     commit_sequences: int = 10_000
     keep_checkpoints: bool = False
     h5_layout: H5Layout = "flat"
+    allow_same_vectors: bool = False
+    """Different sequences may have one and the same vector."""
 
 
 @dataclass(frozen=True, slots=True)
