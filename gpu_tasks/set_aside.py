@@ -19,7 +19,7 @@ NOT_FINITE = "the model's output is not finite, in float32 either"
 
 def rejected_entries(records: ShardRecords, plan: BatchPlan, max_length: int) -> list[QuarantineEntry]:
     """The records that never reach the model: bad ones, and those too long under `--long error`,
-    those of which the model knows less than half."""
+    those that the model mostly does not know."""
     reasons = dict.fromkeys(plan.too_long, f"longer than {max_length} tokens")
     reasons |= {ordinal: unknown_reason(*counts) for ordinal, counts in plan.unknown.items()}
     reasons |= {
@@ -33,7 +33,7 @@ def rejected_entries(records: ShardRecords, plan: BatchPlan, max_length: int) ->
 def mostly_unknown(
     model: EmbeddingModel, ordinals: Ordinals, tokens: Sequence[Ids]
 ) -> dict[int, tuple[int, int]]:
-    """The records of which the model knows less than half of the tokens: how many it does not, of how many."""
+    """The records of which the model does not know more than half of the tokens: so many of so many."""
     counts = ((model.count_unknown(ids), len(ids)) for ids in tokens)
     found = zip(ordinals.tolist(), counts, strict=True)
     return {ordinal: counted for ordinal, counted in found if is_mostly_unknown(*counted)}

@@ -10,7 +10,7 @@ All three: lower case (soft masking) counts as upper case, blanks and line break
 text: as it stands, but not blank.
 
 Two families take sequences that are written in their words already. For a model of k-mers a record with
-blanks within must be made of words of k letters each, and one without must be cut into them without a rest. For
+blanks within must be made of words of k letters each, and one without is cut into them without a rest. For
 SaProt a record may be pairs of a residue and its 3Di letter, whose case says which is which.
 """
 

@@ -102,6 +102,8 @@ def enqueue(
         print_json({"job": job.id, "created": job.created, "job_dir": str(job.job_dir.path)})
         return
     print(job.id)
+    for note in job.job.notes:
+        say(f"note: {note}")
     say("submitted" if job.created else "this job was submitted before; it goes on")
 
 
