@@ -150,6 +150,8 @@ class FirstLook:
         spec = self.model.spec
         if self.alphabet != spec.alphabet and spec.family != "mock":
             return f"leave out --alphabet {self.alphabet}: {spec.name} reads {READS[spec.alphabet]}"
+        if notes := self.notes():
+            return f"{notes[0]}: choose a model for them, or see --alphabet and --rules"
         how = spec.tokens.rules.name
         written = "as they stand" if how == "plain" else f"by the rules {how!r}"
         return (
