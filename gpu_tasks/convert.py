@@ -1,7 +1,7 @@
 """`python -P -m gpu_tasks.convert DIRECTORY [--overwrite]`: pickled weights into safetensors, as JSON says.
 
-A pickle can run any code when it is read. Here torch reads it with `weights_only=True`, which builds tensors and
-nothing else, and refuses what asks for more. No tensor is renamed, changed or left out.
+A pickle can run any code when it is read. Here torch reads it with `weights_only=True`, which builds tensors
+and nothing else, and refuses what asks for more. No tensor is renamed, changed or left out.
 
 The answer is `{"written": [...]}`, or `{"error": …}` for a directory that is refused.
 """
@@ -46,7 +46,7 @@ def convert(directory: Path, *, overwrite: bool = False) -> list[Path]:
     wanted = [each for each in found if overwrite or not _is_there(each.target)]
     if not wanted:
         raise ModelLoadError(
-            f"{found[0].target}: there already, and read in the place of the pickle; --overwrite makes it anew"
+            f"{found[0].target}: there already, and read instead of the pickle; --overwrite makes it anew"
         )
     for each in wanted:
         _write(
@@ -108,7 +108,7 @@ def _tensors(path: Path) -> "dict[str, Tensor]":
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise ModelLoadError(
-                f"{path}: {name!r} is of type {type(tensor).__name__}, and no tensor: save the state dict alone"
+                f"{path}: {name!r} is a {type(tensor).__name__}, and no tensor: save the state dict alone"
             )
         if tensor.layout != torch.strided or tensor.is_quantized:
             raise ModelLoadError(f"{path}: {name} is sparse or quantized, which safetensors cannot hold")
