@@ -93,7 +93,7 @@ class FirstLook:
     _weights: _Weights = field(default_factory=_Weights)
     _letters: _Letters = field(default_factory=_Letters)
     _example: str = ""
-    _random: Random = field(default_factory=lambda: Random(0))
+    _random: Random = field(default_factory=lambda: Random(0), compare=False)
     _count: CountUnknown | None = None
 
     def __post_init__(self) -> None:
