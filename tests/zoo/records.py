@@ -31,8 +31,9 @@ RNA = ("GGCUA", *(_bases(length, "ACGU") for length in (12, 33, 60)))
 CODONS = ("AUGGCC", "AUGGCCUAA", *(_bases(length, "ACGU") for length in (12, 33, 60)))
 """Of whole codons."""
 TEXTS = (
-    "A", "alpha-hemolysin", "co-chaperonin GroEL", "the quick Protein kinase of the ATP-binding subunit, (EC 2.7)",
-    "Straße NAÏVE café", "hello  world\tTabs", "query: How do proteins fold?",
+    "A", "alpha-hemolysin", "co-chaperonin GroEL",
+    "the quick Protein kinase of the ATP-binding subunit, (EC 2.7)", "Straße NAÏVE café",
+    "hello  world\tTabs", "query: How do proteins fold?",
 )  # fmt: skip
 LONG_TEXTS = (*TEXTS, "the quick brown fox jumps over the lazy dog and " * 30)
 """The last is longer than the positions and the stated limits of the models."""

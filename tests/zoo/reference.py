@@ -157,7 +157,7 @@ def adapted_vectors(directory: Path, sequences: Sequence[str]) -> Vectors:
 
 
 def sentence_vectors(directory: Path, sequences: Sequence[str], **options: Any) -> Vectors:
-    """What its encode gives for each text alone; options as prompt_name, truncate_dim, normalize_embeddings."""
+    """What encode gives for each text alone; options as prompt_name, truncate_dim, normalize_embeddings."""
     model = SentenceTransformer(
         str(directory), device="cpu", local_files_only=True, model_kwargs={"dtype": torch.float32}
     )

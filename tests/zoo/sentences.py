@@ -1,4 +1,4 @@
-"""Directories of sentence-transformers around the models of the zoo: modules, pooling, prompts, dimensions."""
+"""Directories of sentence-transformers around the models of the zoo: modules, prompts, dimensions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

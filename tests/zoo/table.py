@@ -79,7 +79,7 @@ def _refused(family: str, layout: str, make: Callable[[Path], None], *words: str
 
 
 def _sentences(layout: str, make: Callable[[Path], None], *words: str, family: str = "BERT") -> Row:
-    return Row(family, layout, make, LONG_TEXTS, sentence_vectors, words)
+    return Row(family, f"sentences, {layout}", make, LONG_TEXTS, sentence_vectors, words)
 
 
 def _of_proteins() -> list[Row]:
@@ -114,9 +114,7 @@ def _of_proteins() -> list[Row]:
         _right("AntiBERTy", "vocab.txt", proteins.antiberty, ANTIBODIES, antibody),
         _right("IgBert", "tokenizer.json", proteins.igbert, ANTIBODIES, antibody),
         _right("AntiBERTa2", "tokenizer.json", proteins.antiberta2, ANTIBODIES, antibody),
-        _right(
-            "AntiBERTa2", "RoFormerTokenizer", unusable.antiberta2_of_the_hub, ANTIBODIES, antibody, "rjieba"
-        ),
+        _refused("AntiBERTa2", "RoFormerTokenizer", unusable.antiberta2_of_the_hub, "rjieba"),
     ]
 
 
@@ -192,7 +190,8 @@ def _of_texts() -> list[Row]:
 _NAMES = {
     "xlm-roberta": "XLM-RoBERTa", "mpnet": "MPNet", "electra": "ELECTRA", "distilbert": "DistilBERT",
     "albert": "ALBERT", "deberta-v2": "DeBERTa", "modernbert": "ModernBERT", "nomic_bert": "Nomic BERT",
-    "bart": "BART (its encoder)", "gpt2": "GPT-2", "llama": "LLaMA", "qwen3": "Qwen3", "gemma3_text": "Gemma 3",
+    "bart": "BART (its encoder)", "gpt2": "GPT-2", "llama": "LLaMA", "qwen3": "Qwen3",
+    "gemma3_text": "Gemma 3",
 }  # fmt: skip
 
 
@@ -252,14 +251,14 @@ def _of_sentences() -> list[Row]:
             PROTEINS,
             sentence_vectors,
         ),
-        _sentences("sentences", sentences(texts.other("mpnet"), pooled), family="MPNet"),
-        _sentences("sentences", sentences(texts.t5, pooled), family="T5"),
+        _sentences("mean", sentences(texts.other("mpnet"), pooled), family="MPNet"),
+        _sentences("mean", sentences(texts.t5, pooled), family="T5"),
         _sentences(
             "lasttoken, Normalize", sentences(texts.other("qwen3"), pooled, pool="lasttoken"), family="Qwen3"
         ),
-        _sentences("sentences", sentences(texts.other("gemma3_text"), pooled), family="Gemma 3"),
+        _sentences("mean", sentences(texts.other("gemma3_text"), pooled), family="Gemma 3"),
         _sentences(
-            "sentences", sentences(texts.other("bart")), "config.json", "is_encoder_decoder", family="BART"
+            "mean", sentences(texts.other("bart")), "config.json", "is_encoder_decoder", family="BART"
         ),
     ]
 

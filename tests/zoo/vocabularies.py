@@ -20,7 +20,8 @@ from tokenizers import (
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ROBERTA_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 BERT_NAMES = {
-    "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
+    "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
 }  # fmt: skip
 ROBERTA_NAMES = {
     "bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>",
@@ -29,7 +30,8 @@ ROBERTA_NAMES = {
 _LETTERS = (*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:?()-", *"ßïéÏ")
 WORDS = (
     *BERT_SPECIAL, *_LETTERS, *(f"##{letter}" for letter in _LETTERS),
-    "the", "The", "quick", "protein", "Protein", "kinase", "##ase", "world", "query", "hello", "sub", "##unit",
+    "the", "The", "quick", "protein", "Protein", "kinase", "##ase", "world", "query", "hello", "sub",
+    "##unit",
 )  # fmt: skip
 """A WordPiece vocabulary with upper and lower case, so that lowering it or not makes other tokens."""
 CORPUS = (
