@@ -15,7 +15,7 @@ from zoo.inputs import watched
 from zoo.records import TEXTS
 from zoo.reference import Vectors, differences, sentence_vectors
 from zoo.table import ROWS, Row
-from zoo.zoo import Zoo
+from zoo.zoo import Zoo, folder
 
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError
@@ -178,8 +178,8 @@ def embedded(source: Path, model: Path, *options: str) -> Vectors:
 # ---- the table of the documentation
 
 
-def test_no_two_rows_have_the_same_name() -> None:
-    assert len({row.name for row in ROWS}) == len(ROWS)
+def test_no_two_rows_have_the_same_directory() -> None:
+    assert len({folder(row) for row in ROWS}) == len(ROWS)
 
 
 def test_the_documentation_has_every_row_and_no_other(

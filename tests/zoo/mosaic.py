@@ -49,7 +49,8 @@ def _attend(qkv: Tensor, num_heads: int) -> Tensor:
     distances = (places - places[:, None]).abs()
     scores = query @ key.mT / math.sqrt(query.shape[-1])
     scores = scores - torch.tensor(_SLOPES[num_heads], dtype=scores.dtype)[:, None, None] * distances
-    return (scores.softmax(dim=-1) @ value).transpose(0, 1).flatten(1)
+    attended: Tensor = scores.softmax(dim=-1) @ value
+    return attended.transpose(0, 1).flatten(1)
 
 
 def _linear(states: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:

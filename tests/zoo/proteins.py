@@ -33,8 +33,13 @@ from zoo.vocabularies import (
     write_wordpiece,
 )
 
-SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-T5_SHAPE = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
+SHAPE: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+}
+T5_SHAPE: dict[str, Any] = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
 ESM_TOKENS = (
     "<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>",
 )  # fmt: skip
@@ -104,8 +109,7 @@ def saprot(directory: Path) -> None:
 
 
 def esmc(directory: Path) -> None:
-    fields = {**SHAPE, "intermediate_size": 128}
-    save(EsmcForMaskedLM(EsmcConfig(**fields)), directory)
+    save(EsmcForMaskedLM(EsmcConfig(**SHAPE)), directory)
     EsmcTokenizer().save_pretrained(directory)
 
 

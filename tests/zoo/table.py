@@ -168,6 +168,9 @@ def _of_texts() -> list[Row]:
             "is_decoder",
         ),
         _right("BERT", "pickled weights beside safetensors", changed(texts.bert, unusable.pickled_beside)),
+        _right("BERT", "bfloat16", changed(texts.bert, unusable.in_bfloat16)),
+        _right("BERT", "weights in parts", changed(texts.bert, unusable.in_parts)),
+        _right("BERT", "links, as in a hub cache", unusable.hub_snapshot),
         _right("RoBERTa", "vocab.json and merges.txt", texts.roberta_of(files), MOLECULES),
         _right("RoBERTa", "tokenizer.json", texts.roberta_of((*files, "tokenizer.json")), MOLECULES),
         _right(

@@ -231,6 +231,19 @@ def pickled_beside(directory: Path) -> None:
     torch.save(weights, directory / "pytorch_model.bin")
 
 
+def in_bfloat16(directory: Path) -> None:
+    change_weights(directory, lambda tensors: tensors.update({n: t.bfloat16() for n, t in tensors.items()}))
+    change_json(directory / "config.json", dtype="bfloat16")
+
+
+def hub_snapshot(directory: Path) -> None:
+    """Links to blobs, as the hub's client makes them."""
+    blobs = directory.parent / f"{directory.name}_blobs"
+    bert(blobs)
+    for index, path in enumerate(sorted(blobs.iterdir())):
+        (directory / path.name).symlink_to(path.rename(blobs / f"blob{index}"))
+
+
 def cut_off(directory: Path) -> None:
     path = directory / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
@@ -244,16 +257,25 @@ def without_a_tensor(directory: Path) -> None:
 
 
 def in_parts_of_which_one_is_missing(directory: Path) -> None:
+    in_parts(directory)
+    (directory / _PARTS[1]).unlink()
+
+
+def in_parts(directory: Path) -> None:
+    """Two files of weights, and the index that says which tensor lies in which."""
     tensors = load_file(directory / "model.safetensors")
     (directory / "model.safetensors").unlink()
-    names, parts = sorted(tensors), ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
-    half = len(names) // 2
-    save_file({name: tensors[name] for name in names[:half]}, directory / parts[0], metadata={"format": "pt"})
-    weight_map = {name: parts[place >= half] for place, name in enumerate(names)}
-    write_json(
-        directory / "model.safetensors.index.json",
-        {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": weight_map},
-    )
+    names = sorted(tensors)
+    weight_map = {name: _PARTS[place >= len(names) // 2] for place, name in enumerate(names)}
+    for part in _PARTS:
+        held = {name: tensors[name] for name in names if weight_map[name] == part}
+        save_file(held, directory / part, metadata={"format": "pt"})
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+    write_json(directory / "model.safetensors.index.json", index)
+
+
+_PARTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
 
 def hub_cache(directory: Path) -> None:

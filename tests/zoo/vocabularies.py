@@ -88,7 +88,7 @@ def write_bytes(
     *,
     files: Iterable[str] = ("tokenizer.json",),
     kind: str = "RobertaTokenizer",
-    template: object | None = None,
+    template: Any = None,
     most: int = 64,
     **fields: Any,
 ) -> int:

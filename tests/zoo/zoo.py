@@ -15,9 +15,8 @@ class Zoo:
     vectors: dict[str, Vectors] = field(default_factory=dict)
 
     def directory(self, row: Row) -> Path:
-        """The model of a row, in a folder that a path may name without quotes."""
-        words = "".join(letter if letter.isalnum() else " " for letter in row.name).lower().split()
-        path = self.home / "_".join(words)
+        """The model of a row."""
+        path = self.home / folder(row)
         if not path.exists():
             path.mkdir()
             row.make(path)
@@ -28,3 +27,9 @@ class Zoo:
             assert row.reference is not None, row.name
             self.vectors[row.name] = row.reference(self.directory(row), row.records)
         return self.vectors[row.name]
+
+
+def folder(row: Row) -> str:
+    """Its name, as a path has it without quotes."""
+    words = "".join(letter if letter.isalnum() else " " for letter in row.name).lower().split()
+    return "_".join(words)
