@@ -61,7 +61,7 @@ def test_a_model_gives_the_vectors_of_its_reference(zoo: Zoo, found: dict[str, s
     directory = zoo.directory(row)
     if row.words and refusal(directory):
         pytest.skip("refused, which is as right: see the refusals")
-    ours = embed(load_model(str(directory)), row.records, long="truncate")
+    ours = embed(load_model(str(directory), pool=row.pool), row.records, long="truncate")
     difference = differences(ours, zoo.reference(row))
     assert difference <= MOST
     found[row.name] = f"{difference:.0e}"

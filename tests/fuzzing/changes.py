@@ -122,7 +122,7 @@ def _change_key(directory: Path, other: Path, rng: random.Random) -> Change:
         del holder[key]
         after = "deleted"
     else:
-        holder[key] = _other_value(holder[key], rng)
+        holder[key] = _another(holder[key], rng)
         after = json.dumps(holder[key])
     path.write_text(json.dumps(fields))
     return Change(f"{path.relative_to(directory)}: {where}: {_short(before)} -> {_short(after)}")
@@ -139,6 +139,12 @@ def _descend(fields: Json, rng: random.Random) -> tuple[Json, Any, str]:
     return holder, key, where
 
 
+def _another(value: Json, rng: random.Random) -> Json:
+    while (made := _other_value(value, rng)) == value and type(made) is type(value):
+        pass
+    return made
+
+
 def _other_value(value: Json, rng: random.Random) -> Json:
     if rng.random() < 0.25:
         return rng.choice([other for other in OTHER_TYPES if type(other) is not type(value)])
@@ -151,7 +157,7 @@ def _other_value(value: Json, rng: random.Random) -> Json:
     if isinstance(value, str):
         return rng.choice([value.upper(), value.lower(), value + "x", *WORDS])
     if isinstance(value, list):
-        return rng.choice([[], value[:-1], value[::-1], value * 2])
+        return rng.choice([[], value[:-1], value[::-1], value * 2, [1]])
     return {} if value else {"a": 1}
 
 

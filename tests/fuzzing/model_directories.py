@@ -14,7 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -99,6 +99,10 @@ class Verdict:
         return f"seed {self.seed}: {self.model}: {self.change}: {self.wrong or self.outcome}"
 
 
+Verdicts = Callable[..., Verdict]
+"""Makes one of an outcome, and of what is wrong with it."""
+
+
 def judge(seed: int, home: Path, *, by_command: bool = False) -> Verdict:
     """Change a model as the seed says, in a folder of `home`, and compare what is made of it."""
     name, directory, change = changed(seed, home)
@@ -176,7 +180,7 @@ def _first_line(error: Exception) -> str:
 # ---- the command
 
 
-def command_refuses(verdict: Any, directory: Path, home: Path) -> Verdict:
+def command_refuses(verdict: Verdicts, directory: Path, home: Path) -> Verdict:
     """`holdfast embed` must do so before it opens its input, with exit code 2, and leave nothing behind."""
     place = Path(tempfile.mkdtemp(dir=home))
     with watched(place / "input.fasta") as fifo:
@@ -187,7 +191,7 @@ def command_refuses(verdict: Any, directory: Path, home: Path) -> Verdict:
     return verdict("refused by the command")
 
 
-def command_gives(verdict: Any, directory: Path, home: Path, model: Model, ours: Vectors) -> Verdict:
+def command_gives(verdict: Verdicts, directory: Path, home: Path, model: Model, ours: Vectors) -> Verdict:
     """The same vectors as in this process, or a refusal."""
     place = Path(tempfile.mkdtemp(dir=home))
     source = place / "input.csv"

@@ -27,6 +27,7 @@ from transformers import (
 from zoo.vocabularies import (
     BERT_NAMES,
     BERT_SPECIAL,
+    sentencepiece_model,
     wordpiece,
     write_settings,
     write_unigram,
@@ -157,6 +158,16 @@ def prott5(directory: Path) -> None:
     save(T5EncoderModel(t5_config(num)), directory, torch.float16)
 
 
+def prott5_of_spiece(directory: Path) -> None:
+    """The same with spiece.model alone, as all of them lie on the hub."""
+    pieces = [("<pad>", 0.0, 3), ("</s>", 0.0, 3), ("<unk>", 0.0, 2)]
+    pieces += [(f"▁{residue}", -2 - index / 100, 1) for index, residue in enumerate(_RESIDUES)]
+    save(T5EncoderModel(t5_config(len(pieces) + 100)), directory)
+    (directory / "spiece.model").write_bytes(sentencepiece_model(pieces))
+    names = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    write_settings(directory, "T5Tokenizer", extra_ids=100, do_lower_case=False, **names)
+
+
 def prott5_whole(directory: Path) -> None:
     """https://huggingface.co/Rostlab/prot_t5_xl_uniref50: with the decoder."""
     num = write_unigram(directory, [f"▁{residue}" for residue in _RESIDUES], blanks=True)
@@ -170,9 +181,9 @@ def prostt5(directory: Path) -> None:
     save(T5EncoderModel(t5_config(num)), directory, torch.float16)
 
 
-def ankh(directory: Path) -> None:
+def ankh(directory: Path, *, kind: str = "PreTrainedTokenizerFast") -> None:
     """https://huggingface.co/ElnaggarLab/ankh-base: residues without blanks, a gated feed-forward."""
-    num = write_unigram(directory, [*_RESIDUES], blanks=False)
+    num = write_unigram(directory, [*_RESIDUES], blanks=False, kind=kind)
     save(T5EncoderModel(t5_config(num, feed_forward_proj="gated-gelu")), directory)
 
 

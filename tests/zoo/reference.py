@@ -92,11 +92,18 @@ def dnabert(length: int) -> Reading:
 
 
 def transformers_vectors(
-    directory: Path, sequences: Sequence[str], reading: Reading = PLAIN, *, truncation: bool = False
+    directory: Path,
+    sequences: Sequence[str],
+    reading: Reading = PLAIN,
+    *,
+    pool: str = "mean",
+    truncation: bool = False,
 ) -> Vectors:
-    """The mean over a sequence's own tokens, special ones left out."""
+    """Pooled over a sequence's own tokens, special ones left out; `cls` is the first of all."""
     model, tokenizer = _open(directory), AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    return np.stack([_mean(model, tokenizer, reading, sequence, truncation) for sequence in sequences])
+    return np.stack(
+        [_vector(model, tokenizer, reading, sequence, pool, truncation) for sequence in sequences]
+    )
 
 
 def _open(directory: Path) -> Any:
@@ -108,8 +115,8 @@ def _open(directory: Path) -> Any:
 
 
 @torch.inference_mode()
-def _mean(
-    model: Any, tokenizer: Any, reading: Reading, sequence: str, truncation: bool
+def _vector(
+    model: Any, tokenizer: Any, reading: Reading, sequence: str, pool: str, truncation: bool
 ) -> npt.NDArray[np.float32]:
     text = reading.prepare(sequence)
     split = isinstance(text, list)
@@ -119,8 +126,13 @@ def _mean(
     encoded = tokenizer(text, is_split_into_words=split, truncation=truncation, return_tensors="pt")
     states = model(**encoded).last_hidden_state[0]
     stop = len(states) - (len(whole) - len(own) - start)
-    mean: npt.NDArray[np.float32] = states[start + reading.num_before : stop].mean(dim=0).numpy()
-    return mean
+    own_states = states[start + reading.num_before : stop]
+    pooled = {
+        "mean": own_states.mean(dim=0), "max": own_states.amax(dim=0), "last": own_states[-1],
+        "cls": states[0],
+    }[pool]  # fmt: skip
+    vector: npt.NDArray[np.float32] = pooled.numpy()
+    return vector
 
 
 def _place(whole: list[int], own: list[int]) -> int:
@@ -165,9 +177,9 @@ def sentence_vectors(directory: Path, sequences: Sequence[str], **options: Any) 
     return np.stack(rows).astype(np.float32)
 
 
-def read_as(reading: Reading) -> Callable[[Path, Sequence[str]], Vectors]:
+def read_as(reading: Reading, pool: str = "mean") -> Callable[[Path, Sequence[str]], Vectors]:
     """The reference of a model that wants its sequences so."""
-    return partial(transformers_vectors, reading=reading)
+    return partial(transformers_vectors, reading=reading, pool=pool)
 
 
 def differences(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:

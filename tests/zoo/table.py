@@ -30,6 +30,7 @@ from zoo.reference import (
     PROTBERT,
     PROTT5,
     SAPROT_RESIDUES,
+    Reading,
     Vectors,
     adapted_vectors,
     dnabert,
@@ -48,7 +49,7 @@ class Row:
     """One line of the table.
 
     Without `reference` the directory must be refused; without `words`, which a refusal must name, it must
-    not. With both, either answer is right.
+    not. With both, either answer is right. `pool` is the option; None is the directory's own.
     """
 
     family: str
@@ -57,6 +58,7 @@ class Row:
     records: tuple[str, ...] = TEXTS
     reference: Reference | None = None
     words: tuple[str, ...] = ()
+    pool: str | None = None
 
     @property
     def name(self) -> str:
@@ -72,6 +74,12 @@ def _right(
     *words: str,
 ) -> Row:
     return Row(family, layout, make, records, reference or read_as(PLAIN), words)
+
+
+def _pooled(
+    family: str, pool: str, make: Callable[[Path], None], records: tuple[str, ...], reading: Reading
+) -> Row:
+    return Row(family, f"--pool {pool}", make, records, read_as(reading, pool), pool=pool)
 
 
 def _refused(family: str, layout: str, make: Callable[[Path], None], *words: str) -> Row:
@@ -109,11 +117,26 @@ def _of_proteins() -> list[Row]:
         _right("ProtT5", "with the decoder", proteins.prott5_whole, PROTEINS, read_as(PROTT5)),
         _right("ProstT5", "as published", proteins.prostt5, LONG_PROTEINS, read_as(PROSTT5)),
         _right("Ankh", "as published", proteins.ankh, LONG_PROTEINS, read_as(ANKH)),
+        _right(
+            "Ankh",
+            "T5Tokenizer",
+            partial(proteins.ankh, kind="T5Tokenizer"),
+            PROTEINS,
+            read_as(ANKH),
+            "tokenizer",
+        ),
+        _refused("ProtT5", "spiece.model alone", proteins.prott5_of_spiece, "spiece.model", "sentencepiece"),
         _right("SaProt", "residues alone", proteins.saprot, PROTEINS[1:], read_as(SAPROT_RESIDUES), "vocab"),
         _right("SaProt", "residues and 3Di letters", proteins.saprot, STRUCTURES, None, "vocab"),
         _right("AntiBERTy", "vocab.txt", proteins.antiberty, ANTIBODIES, antibody),
         _right("IgBert", "tokenizer.json", proteins.igbert, ANTIBODIES, antibody),
         _right("AntiBERTa2", "tokenizer.json", proteins.antiberta2, ANTIBODIES, antibody),
+        *(_pooled("ESM-2", pool, esm2, PROTEINS, PLAIN) for pool in ("cls", "max", "last")),
+        *(
+            _pooled("ProtBERT", pool, proteins.protbert, PROTEINS, PROTBERT)
+            for pool in ("cls", "max", "last")
+        ),
+        *(_pooled("ProtT5", pool, proteins.prott5, PROTEINS, PROTT5) for pool in ("max", "last")),
         _refused("AntiBERTa2", "RoFormerTokenizer", unusable.antiberta2_of_the_hub, "rjieba"),
     ]
 
@@ -180,6 +203,7 @@ def _of_texts() -> list[Row]:
             "LLaMA", "add_bos_token and add_eos_token", texts.llama_of(add_bos_token=True, add_eos_token=True)
         ),
         _right("LLaMA", "add_bos_token: false", texts.llama_of(add_bos_token=False, add_eos_token=False)),
+        *(_pooled("BERT", pool, texts.bert, TEXTS, PLAIN) for pool in ("cls", "max", "last")),
         _right("T5", "tokenizer.json", texts.t5),
         _right("ByT5", "no files", texts.byt5),
         *(

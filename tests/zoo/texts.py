@@ -21,7 +21,7 @@ from zoo.vocabularies import (
 
 POSITIONS = 66
 """Few, so that a text can be longer."""
-ROBERTA_IDS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+ROBERTA_IDS: dict[str, Any] = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 BEGIN_AND_END = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
 BEGIN = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
 END = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
@@ -33,7 +33,7 @@ _BARTISH = {
 }  # fmt: skip
 _GROUPED = {**SHAPE, "num_key_value_heads": 2, "head_dim": 32}
 _GEMMA = {**_GROUPED, "sliding_window": 16, "use_bidirectional_attention": True}
-OTHERS: dict[str, tuple[object, dict[str, Any]]] = {
+OTHERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "roberta": (None, {**SHAPE, "type_vocab_size": 1}),
     "xlm-roberta": (None, {**SHAPE, "type_vocab_size": 1}),
     "mpnet": (None, SHAPE),
@@ -161,7 +161,7 @@ def bert_that_truncates(directory: Path) -> None:
     tokenizer.save(str(directory / "tokenizer.json"))
 
 
-def _change_tokenizer(directory: Path, template: object) -> None:
+def _change_tokenizer(directory: Path, template: Any) -> None:
     tokenizer = wordpiece()
     tokenizer.post_processor = template
     tokenizer.save(str(directory / "tokenizer.json"))

@@ -130,7 +130,12 @@ T5_SPECIAL = ("<pad>", "</s>", "<unk>")
 
 
 def write_unigram(
-    directory: Path, pieces: Sequence[str], *, blanks: bool, special: Sequence[str] = ()
+    directory: Path,
+    pieces: Sequence[str],
+    *,
+    blanks: bool,
+    special: Sequence[str] = (),
+    kind: str = "PreTrainedTokenizerFast",
 ) -> int:
     """T5's tokenizer. With `blanks` a piece begins with the mark of a blank, and needs one before it."""
     scored = [(name, 0.0) for name in T5_SPECIAL]
@@ -147,7 +152,7 @@ def write_unigram(
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(directory / "tokenizer.json"))
     names = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-    write_settings(directory, "PreTrainedTokenizerFast", **names)
+    write_settings(directory, kind, **names)
     return len(scored)
 
 
