@@ -20,6 +20,7 @@ from checkpoints import (
     randomize,
     save_byte_tokenizer,
 )
+from queue_app.model_card import describe_model
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from tokenizers import processors
@@ -41,7 +42,6 @@ from gpu_tasks.models.auto import groups
 from gpu_tasks.models.bert import ROBERTA
 from queue_app import model_card
 from queue_app.errors import ModelError
-from queue_app.model_card import describe_model
 
 WORDS = ["a", "protein", "kinase", "of", "the", "ATP-binding", "subunit,", "Δ9-desaturase", "(EC", "2.7)"]
 TEXTS = [" ".join((WORDS * 9)[count % 5 : count % 5 + count]) for count in (1, 2, 3, 4, 4, 7, 12, 13, 20, 31)]
@@ -148,6 +148,10 @@ def test_the_queue_and_the_inference_agree_on_dim_and_limit(
 
 def test_the_queue_and_the_inference_know_the_same_kinds_with_positions_behind_the_padding() -> None:
     assert sorted(model_card.BEHIND_PADDING) == sorted((*auto.BEHIND_PADDING, *ROBERTA))
+
+
+def test_the_queue_and_the_inference_know_the_same_kinds_without_positions() -> None:
+    assert model_card.RELATIVE == auto.RELATIVE
 
 
 @pytest.mark.parametrize("family", ["longformer", "gpt2", "t5"])
