@@ -20,8 +20,8 @@ class Readout:
     """`layers` count from 0, the embeddings before the first layer; -1 is the last one.
 
     A pool is one of Pool, or several joined by `+`, which make one vector. Without `pools` every token keeps
-    its vector, special tokens left out: rows are ragged. With several pools or layers their vectors stand side
-    by side in the row, layer by layer, in the order given.
+    its vector, special tokens left out: rows are ragged. With several pools or layers their vectors stand
+    side by side in the row, layer by layer, in the order given.
     """
 
     layers: tuple[int, ...] = (-1,)

@@ -96,7 +96,7 @@ def _combined(
     # By itself: what a record becomes must not depend on those beside it.
     finished = finish(np.concatenate(vectors).astype(np.float32)[None])
     with np.errstate(over="ignore"):
-        stored: Vectors = finished.astype(windows[0].dtype)
+        stored = finished.astype(np.float16) if windows[0].dtype == np.float16 else finished
     if not np.isfinite(stored).all():
         raise InferenceError(f"record {ordinal}: its vector does not fit in {stored.dtype}: store float32")
     return stored

@@ -141,9 +141,12 @@ def _load(spec: ModelSpec, files: ModelFiles, tensors: Tensors, dtype: torch.dty
     alone = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
     kind = transformers.AutoModelForTextEncoding if alone else transformers.AutoModel
     try:
-        # Without a path it reads no file, neither weights nor an adapter's.
-        model, loading = kind.from_pretrained(
-            None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True, **LOCAL
+        # A model without memory, to learn its class: an Auto class reads no weights but from a path.
+        with torch.device("meta"):
+            shell = kind.from_config(config, trust_remote_code=False)
+        own = config if isinstance(shell.config, type(config)) else shell.config
+        model, loading = type(shell).from_pretrained(
+            None, config=own, state_dict=tensors, dtype=dtype, output_loading_info=True, **LOCAL
         )
     except Exception as error:  # of any class
         raise ModelLoadError(

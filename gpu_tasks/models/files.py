@@ -7,8 +7,8 @@ writes to it later changes a vector.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import xxhash
 
@@ -63,7 +63,7 @@ def other_model(path: Path, why: str) -> ModelLoadError:
 class Reader:
     """A file that is read from its begin to its end. `left` counts the bytes that are still to come."""
 
-    def __init__(self, path: Path, file: BinaryIO, expected: ModelFile) -> None:
+    def __init__(self, path: Path, file: FileIO, expected: ModelFile) -> None:
         self.path = path
         self.left = expected.size_bytes
         self._file = file

@@ -29,7 +29,7 @@ Tensors = dict[str, Tensor]
 
 
 def read_tensors(files: ModelFiles, names: Iterable[str]) -> Tensors:
-    """All tensors of these files on the host, in the dtype that they are stored in; the last of a name counts.
+    """All tensors of these files on the host, in the dtype that they are stored in.
 
     Raises:
         ModelLoadError: a file is not that of the specification, or no safetensors file.
@@ -97,7 +97,7 @@ def _tensor(reader: Reader, name: str, entry: dict[str, Any], num_bytes: int) ->
     if num_bytes != prod(shape) * dtype.itemsize:
         raise ValueError(f"{name} has {num_bytes} bytes, and the shape {shape}")
     content = torch.empty(num_bytes, dtype=torch.uint8)
-    reader.fill(memoryview(content.numpy()))
+    reader.fill(content.numpy().data)
     return content.view(dtype).view(shape)
 
 
