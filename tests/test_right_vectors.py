@@ -19,6 +19,7 @@ from zoo.zoo import Zoo, folder
 
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError
+from queue_app.errors import ModelError
 
 MOST = 1e-5
 """The largest norm of a difference, over the norm of the reference."""
@@ -48,7 +49,7 @@ def refusal(directory: Path) -> str | None:
     """What the model's loader says against it."""
     try:
         load_model(str(directory))
-    except ModelLoadError as error:
+    except (ModelError, ModelLoadError) as error:
         return str(error)
     return None
 

@@ -44,6 +44,7 @@ from zoo.sentences import Make, sentences
 from fuzzing.changes import Change, change_directory
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError
+from queue_app.errors import ModelError
 
 MOST = 1e-5
 SEEDS = 200
@@ -109,7 +110,7 @@ def judge(seed: int, home: Path, *, by_command: bool = False) -> Verdict:
     verdict = partial(Verdict, seed, name, change.words)
     try:
         ours = embed(load_model(str(directory)), MODELS[name].records, long="truncate")
-    except ModelLoadError:
+    except (ModelError, ModelLoadError):
         return command_refuses(verdict, directory, home) if by_command else verdict("refused")
     except Exception as error:
         return verdict("failed", f"fails with {type(error).__name__}: {_first_line(error)}")

@@ -7,7 +7,7 @@ from checkpoints import save_mosaic
 from transformers import BertConfig, BertModel
 
 from zoo.proteins import SHAPE, esm, esm_tokenizer, save
-from zoo.vocabularies import BERT_SPECIAL, write_wordpiece, write_words
+from zoo.vocabularies import BERT_NAMES, BERT_SPECIAL, write_settings, write_wordpiece, write_words
 
 
 def nucleotide_transformer(directory: Path) -> None:
@@ -35,6 +35,7 @@ def dnabert(directory: Path, length: int) -> None:
 def dnabert2(directory: Path) -> None:
     """https://huggingface.co/zhihan1996/DNABERT-2-117M, with its weights as safetensors."""
     save_mosaic(directory)
+    write_settings(directory, "PreTrainedTokenizerFast", **BERT_NAMES)
 
 
 def codonbert(directory: Path) -> None:

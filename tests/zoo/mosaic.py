@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm, linear
+from transformers import AutoTokenizer
 
 _SLOPES = {4: [2**-2, 2**-4, 2**-6, 2**-8]}
 _SLOPES[12] = [*(2**-head for head in range(1, 9)), *(2**-half for half in (0.5, 1.5, 2.5, 3.5))]
@@ -23,7 +23,7 @@ def mosaic_states(directory: Path, sequence: str) -> Tensor:
     config = json.loads((directory / "config.json").read_bytes())
     loaded = load_file(directory / "model.safetensors")
     weights = {name.removeprefix("bert."): tensor.double() for name, tensor in loaded.items()}
-    ids = Tokenizer.from_file(str(directory / "tokenizer.json")).encode(sequence).ids
+    ids = AutoTokenizer.from_pretrained(directory, local_files_only=True)(sequence)["input_ids"]
     embedded = weights["embeddings.word_embeddings.weight"][ids]
     states = _norm(
         embedded + weights["embeddings.token_type_embeddings.weight"][0], weights, "embeddings.LayerNorm"
