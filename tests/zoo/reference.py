@@ -111,7 +111,7 @@ def _open(directory: Path) -> Any:
     config = AutoConfig.from_pretrained(directory, local_files_only=True)
     kind: Any = T5EncoderModel if config.model_type == "t5" else AutoModel
     model = kind.from_pretrained(directory, dtype=torch.float32, local_files_only=True).eval()
-    return model.get_encoder() if config.is_encoder_decoder and config.model_type != "t5" else model
+    return model.get_encoder() if config.is_encoder_decoder and hasattr(model, "decoder") else model
 
 
 @torch.inference_mode()
@@ -147,15 +147,19 @@ def mosaic_vectors(directory: Path, sequences: Sequence[str]) -> Vectors:
 
 
 def adapted_vectors(directory: Path, sequences: Sequence[str]) -> Vectors:
-    """With its LoRA adapter merged into the weights: W + alpha / r * B A, https://arxiv.org/abs/2106.09685."""
+    """With its LoRA adapter merged into the weights: W + alpha / r * B A, https://arxiv.org/abs/2106.09685.
+
+    A rank-stabilised one has the root of r in its place: https://arxiv.org/abs/2312.03732.
+    """
     settings = json.loads((directory / "adapter_config.json").read_bytes())
+    scale = settings["lora_alpha"] / settings["r"] ** (0.5 if settings.get("use_rslora") else 1)
     weights = load_file(directory / "model.safetensors")
     adapter = load_file(directory / "adapter_model.safetensors")
     for name, down in adapter.items():
         if ".lora_A." in name:
             up = adapter[name.replace(".lora_A.", ".lora_B.")]
             target = name.removeprefix("base_model.model.").replace(".lora_A.weight", ".weight")
-            weights[target] += settings["lora_alpha"] / settings["r"] * up @ down
+            weights[target] += scale * up @ down
     with TemporaryDirectory() as folder:
         merged = Path(folder)
         for file in directory.iterdir():

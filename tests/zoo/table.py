@@ -284,9 +284,7 @@ def _of_sentences() -> list[Row]:
             "lasttoken, Normalize", sentences(texts.other("qwen3"), pooled, pool="lasttoken"), family="Qwen3"
         ),
         _sentences("mean", sentences(texts.other("gemma3_text"), pooled), family="Gemma 3"),
-        _sentences(
-            "mean", sentences(texts.other("bart")), "config.json", "is_encoder_decoder", family="BART"
-        ),
+        _sentences("mean", sentences(texts.other("bart")), "config.json", "decoder", family="BART"),
     ]
 
 
@@ -296,8 +294,13 @@ def _of_the_unusable() -> list[Row]:
     automap = ("config.json", "auto_map")
     return [
         Row("ESM-2", "LoRA", changed(esm2, with_adapter()), PROTEINS, adapted_vectors, (lora,)),
-        _refused(
-            "ESM-2", "LoRA, rank-stabilised", changed(esm2, with_adapter(use_rslora=True)), lora, "use_rslora"
+        Row(
+            "ESM-2",
+            "LoRA, rank-stabilised",
+            changed(esm2, with_adapter(use_rslora=True)),
+            PROTEINS,
+            adapted_vectors,
+            (lora, "use_rslora"),
         ),
         _refused("ESM-2", "DoRA", changed(esm2, with_adapter(use_dora=True)), lora, "use_dora"),
         _refused("ESM-2", "LoRA with biases", changed(esm2, with_adapter(bias="all")), lora, "bias"),
