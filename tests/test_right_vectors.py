@@ -87,7 +87,8 @@ def test_what_is_not_understood_is_refused_by_name(zoo: Zoo, found: dict[str, st
         pytest.skip("gives vectors, which is as right: see the vectors")
     assert said is not None, "its loader takes it"
     assert [word for word in row.words if word not in said] == [], said
-    found[row.name] = said.replace(f"{directory}/", "").replace(str(directory), "DIR")
+    told = said.replace(f"{directory}/", "").replace(str(directory), "DIR")
+    found[row.name] = " ".join(told.split()).replace("|", r"\|")
 
 
 KINDS = (
@@ -220,7 +221,7 @@ def write_table(found: dict[str, str]) -> None:
 def read_table() -> dict[str, str]:
     """The last column of each line."""
     lines = PAGE.read_text().partition(BEGIN)[2].partition(END)[0].removeprefix(HEAD).splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     return {f"{family}: {layout}": last for family, layout, last in cells}
 
 
