@@ -22,8 +22,8 @@ from checkpoints import (
     save_esm2,
     save_mosaic,
     save_roberta,
+    spec_of,
 )
-from queue_app.model_card import describe_model
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import (
@@ -162,7 +162,7 @@ def test_a_run_card_says_what_the_model_does_with_special_tokens_and_length(
 ) -> None:
     saved = save_sentence_model(tiny, tmp_path / "sentence", normalize=normalize)
     for path in (tiny, saved, save_esm2(tmp_path / "esm2"), save_mosaic(tmp_path / "mosaic")):
-        model, card = load_model(str(path)), describe_model(str(path))
+        model, card = load_model(str(path)), spec_of(path)
         assert isinstance(model, PackedModel)
         assert (card.pool_special, card.normalize) == (model.pool_special, model.normalize)
 
@@ -181,7 +181,7 @@ def test_pooling_and_normalisation_are_those_that_the_directory_names(
 def test_the_longest_text_is_that_of_the_directory(tiny: Path, tmp_path: Path) -> None:
     """Version 6 of sentence-transformers writes it to the tokenizer's file."""
     directory = save_sentence_model(tiny, tmp_path, max_seq_length=20)
-    assert load_model(str(directory)).max_length == describe_model(str(directory)).max_length == 18
+    assert load_model(str(directory)).max_length == spec_of(directory).max_length == 18
     np.testing.assert_allclose(
         embed(load_model(str(directory)), [LONG], long="truncate"), encode(directory, [LONG]), atol=1e-4
     )
@@ -190,7 +190,7 @@ def test_the_longest_text_is_that_of_the_directory(tiny: Path, tmp_path: Path) -
 def test_a_tokenizer_without_limit_leaves_the_positions_as_the_limit(tiny: Path, tmp_path: Path) -> None:
     directory = save_sentence_model(tiny, tmp_path)
     change_json(directory / "tokenizer_config.json", model_max_length=10**30)
-    assert load_model(str(directory)).max_length == describe_model(str(directory)).max_length == 510
+    assert load_model(str(directory)).max_length == spec_of(directory).max_length == 510
 
 
 def test_lower_casing_is_heeded(tiny: Path, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_the_flags_of_older_directories_are_read(
 def test_a_transformer_in_a_folder_of_its_own_is_found(tiny: Path, tmp_path: Path) -> None:
     """As the first versions of sentence-transformers saved it; their later modules hold nothing else."""
     directory = put_transformer_aside(save_sentence_model(tiny, tmp_path, pool="cls", max_seq_length=20))
-    model, card = load_model(str(directory)), describe_model(str(directory))
+    model, card = load_model(str(directory)), spec_of(directory)
     assert (card.pool, card.dim, card.max_length) == (*model.readout.pools, model.dim, model.max_length)
     assert (card.pool, card.max_length) == ("cls", 18)
     vectors = embed(model, TEXTS[:9], long="truncate")
@@ -236,11 +236,11 @@ def test_the_fingerprint_changes_with_every_file_of_such_a_folder(
     tiny: Path, tmp_path: Path, name: str
 ) -> None:
     directory = put_transformer_aside(save_sentence_model(tiny, tmp_path))
-    before = describe_model(str(directory)).digest
+    before = spec_of(directory).digest
     path = directory / "0_Transformer" / name
     content = path.read_bytes()
     path.write_bytes(content + b" " if name.endswith(".json") else content[:-1] + b"\x01")
-    assert describe_model(str(directory)).digest != before
+    assert spec_of(directory).digest != before
 
 
 def put_transformer_aside(directory: Path) -> Path:
@@ -371,7 +371,7 @@ def test_the_longest_roberta_text_takes_every_position(tmp_path: Path, padding: 
     directory = save_roberta(tmp_path, pad_token_id=padding, max_position_embeddings=64)
     longest = 64 - (padding + 1) - 2
     model = load_model(str(directory))
-    assert model.max_length == describe_model(str(directory)).max_length == longest
+    assert model.max_length == spec_of(directory).max_length == longest
     text = "k" * longest
     assert len(model.tokenize([text])[0]) == longest
     np.testing.assert_allclose(embed(model, [text]), plain_means(directory, [text]), atol=1e-4)

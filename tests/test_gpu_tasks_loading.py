@@ -19,8 +19,8 @@ from checkpoints import (
     save_byte_tokenizer,
     save_esm2,
     save_esm2_in_parts,
+    spec_of,
 )
-from queue_app.model_card import describe_model
 
 import gpu_tasks
 from gpu_tasks import load_model
@@ -123,7 +123,7 @@ def test_the_queue_knows_of_a_model_what_loading_it_says(ref: str) -> None:
 
 
 def assert_known(ref: str) -> None:
-    card, model = describe_model(ref), load_model(ref)
+    card, model = spec_of(Path(ref)), load_model(ref)
     assert (card.dim, card.max_length, card.pool) == (model.dim, model.max_length, *model.readout.pools)
 
 

@@ -1,8 +1,8 @@
 """Every other encoder, through transformers: padded, where the families of this package are packed.
 
 Packed tokens are never given to transformers, as it would take the whole batch for one text. Where padding
-changes what a model makes of a text, only rows of equal length are computed together; where the rows beside it
-do, each is computed alone.
+changes what a model makes of a text, only rows of equal length are computed together; where the rows beside
+it do, each is computed alone.
 """
 
 import inspect
@@ -115,7 +115,8 @@ def load_auto(
     would compute wrongly."""
     if spec.encoder.model_type in UNSTEADY:
         raise UnsupportedModel(
-            f"{spec.path}: what a {spec.encoder.model_type!r} makes of a text depends on chance, or on the texts before"
+            f"{spec.path}: what a {spec.encoder.model_type!r} makes of a text depends on chance, or on the "
+            "texts before it"
         )
     model = _load(spec, files, tensors, dtype).to(device).eval()
     parameters = inspect.signature(model.forward).parameters

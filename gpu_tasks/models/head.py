@@ -1,7 +1,7 @@
 """What stands behind the pooling of a sentence-transformers model: Dense, LayerNorm, Normalize, truncation.
 
-Computed in float32, whatever the dtype of the encoder. A record's vector passes through once: that of a record
-in several windows when it has been put together of them.
+Computed in float32, whatever the dtype of the encoder. A record's vector passes through once: that of a
+record in several windows when it has been put together of them.
 """
 
 from collections.abc import Callable, Iterable
