@@ -214,6 +214,18 @@ def embed(
     return vectors.astype(np.float32)
 
 
+def token_rows(model: EmbeddingModel, sequences: list[str]) -> list[npt.NDArray[np.float32]]:
+    """[L, dim] of every sequence."""
+    results = list(AsyncInferenceRunner(model).run(plan_for(model, sequences)))
+    found = {
+        int(ordinal): row
+        for result in results
+        for ordinal, row in zip(result.ordinals, split_rows(result.embeddings, result.offsets), strict=True)
+    }
+    assert all(result.finite.all() for result in results)
+    return [found[number] for number in range(len(sequences))]
+
+
 def cosines(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     similar: npt.NDArray[np.float32] = (left * right).sum(axis=1) / norms
