@@ -112,7 +112,7 @@ def load_esm2(encoder: EncoderSpec, weights: Weights) -> Esm2:
 def _inv_freq(weights: Weights, head_dim: int) -> Tensor:
     """As stored, where they are: the published half-precision weights were trained with rounded ones.
 
-    https://github.com/huggingface/transformers/blob/main/src/transformers/models/esm/modeling_esm.py, load_hook
+    As transformers' EsmModel.load_hook does.
     """
     stored = weights.ending_with("rotary_embeddings.inv_freq")
     if not stored:
