@@ -145,7 +145,7 @@ def _load(path: Path) -> Any:
         raise ModelLoadError(
             f"{path}: wants to run code when it is read ({what}); none of it was run"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelLoadError(f"{path}: damaged, or no file of torch: {_first_line(error)}") from None
 
 
