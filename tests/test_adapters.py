@@ -1,4 +1,4 @@
-"""LoRA adapters beside a model, made by hand as peft saves them: merged where they are plain, else refused."""
+"""LoRA adapters beside a model, made by hand as peft saves them: merged where plain, else refused."""
 
 import json
 import math
@@ -156,7 +156,9 @@ def test_tensors_that_are_no_half_of_a_weight_are_refused_by_name(
 def test_halves_of_another_shape_are_refused(tmp_path: Path) -> None:
     directory = add_adapter(save_esm2(tmp_path / "model"))
     path = directory / "adapter_model.safetensors"
-    wrong = {name: tensor[..., :-1].contiguous() if "lora_A" in name else tensor for name, tensor in halves().items()}
+    wrong = {
+        name: tensor[..., :-1].contiguous() if "lora_A" in name else tensor for name, tensor in halves().items()
+    }
     save_file(wrong, path, metadata={"format": "pt"})
     with pytest.raises(ModelError, match="makes"):
         find_model(str(directory))
