@@ -47,6 +47,7 @@ class Options(TypedDict, total=False):
     commit_sequences: Count
     keep_checkpoints: bool
     h5_layout: H5Layout
+    allow_same_vectors: bool
 
 
 _OPTIONS = TypeAdapter(Options)

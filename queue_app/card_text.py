@@ -28,6 +28,9 @@ def _head(card: RunCard) -> Iterator[str]:
         f"{card.num_embedded:,} of {count(job.counts.num_records, 'record')} embedded with {job.model.name}: "
         f"{job.model.dim:,} dimensions, {job.options.store_dtype}. Content digest `{card.content_digest}`."
     )
+    for note in job.notes:
+        yield ""
+        yield f"Note: {note}."
 
 
 def _methods(card: RunCard) -> Iterator[str]:
@@ -69,6 +72,7 @@ def _model(card: RunCard) -> Iterator[str]:
     rows = [
         ("name", model.name),
         ("fingerprint", f"`{model.digest}`"),
+        *([("commit on the hub", model.revision)] if model.revision else []),
         ("family", model.family),
         ("parameters", f"{model.num_parameters:,}"),
         ("dimensions", f"{model.dim:,}"),

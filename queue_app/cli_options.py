@@ -92,6 +92,12 @@ CommitSequences = Annotated[int, typer.Option(min=1, help="Commit earlier when s
 KeepCheckpoints = Annotated[
     bool, typer.Option("--keep-checkpoints", help="Keep the LMDB stores of done shards.")
 ]
+AllowSameVectors = Annotated[
+    bool,
+    typer.Option(
+        "--allow-same-vectors", help="Store them, where different sequences have one and the same vector."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Forget earlier work on this output.")]
 IdColumn = Annotated[str | None, typer.Option(help="Of a table: default id, name, or the first.")]
 SequenceColumn = Annotated[

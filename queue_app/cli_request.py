@@ -36,6 +36,7 @@ def request_of(
     commit_seconds: options.CommitSeconds = 2.0,
     commit_sequences: options.CommitSequences = 10_000,
     h5_layout: options.H5Layout = "flat",
+    allow_same_vectors: options.AllowSameVectors = False,
     overwrite: options.Overwrite = False,
     input_format: options.InputFormat = None,
     id_column: options.IdColumn = None,
@@ -71,6 +72,7 @@ def request_of(
             commit_sequences=commit_sequences,
             keep_checkpoints=keep_checkpoints,
             h5_layout=h5_layout,
+            allow_same_vectors=allow_same_vectors,
         ),
         overwrite=overwrite,
     )

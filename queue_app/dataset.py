@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
-from queue_app.alphabets import judge
+from queue_app.alphabets import AS_IT_STANDS, judge
 from queue_app.columns import Columns
 from queue_app.errors import InputError
+from queue_app.first_look import FirstLook
 from queue_app.formats import FORMATS, format_of
 from queue_app.job import DatasetCounts, InputFile, InputFormat
-from queue_app.model_spec import Alphabet
+from queue_app.model_spec import Alphabet, TokenRules
 from queue_app.sources import Input, Pairs, Source, digest_file, open_source
 
 
@@ -34,12 +35,16 @@ class Dataset:
         files: Sequence[Input],
         *,
         alphabet: Alphabet,
+        rules: TokenRules = AS_IT_STANDS,
+        look: FirstLook | None = None,
         input_format: InputFormat | None = None,
         id_column: str | None = None,
         sequence_column: str | None = None,
     ) -> None:
         self.files = list(files)
         self.alphabet: Alphabet = alphabet
+        self.rules = rules
+        self.look = look
         self.input_format = input_format
         self.columns = Columns(id_column, sequence_column)
         self.inputs: tuple[InputFile, ...] = ()
@@ -56,15 +61,18 @@ class Dataset:
                 next(self._pairs(file, source), None)
 
     def __iter__(self) -> Iterator[Record]:
-        """Raises InputError; what was yielded before counts for nothing then."""
+        """Raises InputError, also where most cannot be embedded; what was yielded counts for nothing then."""
         ids, sequences, num_rejected, ordinal = array("Q"), array("Q"), 0, 0
         inputs = []
         for file in self.files:
             first = ordinal
             with open_source(file) as source:
                 for record_id, raw in self._pairs(file, source):
-                    sequence, problem = judge(raw, self.alphabet)
-                    yield Record(ordinal, record_id, sequence, problem)
+                    sequence, problem = judge(raw, self.alphabet, self.rules)
+                    record = Record(ordinal, record_id, sequence, problem)
+                    if self.look:
+                        self.look.add(record, raw)
+                    yield record
                     ids.append(xxhash.xxh3_64_intdigest(record_id.encode()))
                     sequences.append(xxhash.xxh3_64_intdigest(sequence.encode()))
                     num_rejected += problem is not None
@@ -72,8 +80,15 @@ class Dataset:
                 inputs.append(source.file())
             if ordinal == first:
                 raise InputError(f"{file.title}: no records in it")
+        if self.look:
+            self.look.refuse_hopeless()
         self.inputs = tuple(inputs)
         self.counts = DatasetCounts(ordinal, num_rejected, _num_repeats(ids), _num_repeats(sequences))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was noticed about the records beside what sets one aside."""
+        return self.look.notes() if self.look else ()
 
     def _pairs(self, file: Input, source: Source) -> Pairs:
         return FORMATS[self.input_format or format_of(file)].read(source, self.columns)

@@ -116,6 +116,8 @@ class RunOptions:
     commit_sequences: int = 10_000
     keep_checkpoints: bool = False
     h5_layout: H5Layout = "flat"
+    allow_same_vectors: bool = False
+    """Different sequences may have one and the same vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class Job:
     sequences_digest: str = ""  # xxh3-128 (hex) of sequences.arrow
     twins: TwinsFile | None = None  # None: every sequence is there once
     reuse: Reuse | None = None
+    notes: tuple[str, ...] = ()
+    """What was noticed about the records at submit: a line each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,7 @@ def _worker_settings(model: str, options: RunOptions) -> dict[str, str]:
         "HOLDFAST_COMMIT_SECONDS": str(options.commit_seconds),
         "HOLDFAST_COMMIT_SEQUENCES": str(options.commit_sequences),
         "HOLDFAST_KEEP_CHECKPOINTS": str(int(options.keep_checkpoints)),
+        "HOLDFAST_ALLOW_SAME_VECTORS": str(int(options.allow_same_vectors)),
     }
 
 
@@ -197,6 +198,8 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
     try:
         machinery.workers.start()  # they come up while the input is read
         prepared = prepared or run.prepare(machinery.client)
+        for note in prepared.job.notes:
+            run.view.say(f"note: {note}")
         give_memory_back()  # what reading took; for hours nothing here needs as much
         _submit(run, prepared, machinery)
         _watch(run, prepared.job, machinery)

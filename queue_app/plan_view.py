@@ -45,6 +45,7 @@ def describe_plan(plan: Plan, *, gpu_hour_cost: float | None, width: int, unicod
         "set aside": _rejected(plan),
         "repeats": _repeats(plan),
         "too long": _too_long(plan),
+        "note": plan.job.notes,
         "model": _model(plan),
         "work": _work(plan),
         "disk": _disk(plan),

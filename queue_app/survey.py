@@ -59,6 +59,7 @@ class Survey:
     num_id_bytes: int
     rejected: tuple[Rejected, ...]
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -93,6 +94,7 @@ def survey(dataset: Dataset, sample: StratifiedSample, *, dedup: bool, previous:
         num_id_bytes=tally.num_id_bytes,
         rejected=tally.rejected(),
         seconds=monotonic() - started,
+        notes=dataset.notes,
     )
 
 
