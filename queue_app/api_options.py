@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from queue_app.columns import parse_delimiter
 from queue_app.errors import UsageError
 from queue_app.job import Alphabet, Dtype, H5Layout, InputFormat, LongRule, RunOptions, StoreDtype
 from queue_app.readouts import parse_pool
@@ -41,6 +42,7 @@ class Options(TypedDict, total=False):
     input_format: InputFormat | None
     id_column: str | None
     sequence_column: str | None
+    delimiter: str | None
     overwrite: bool
     commit_seconds: Annotated[float, Field(ge=0.01)]
     commit_sequences: Count
@@ -69,6 +71,8 @@ def request_of(
         raise UsageError(f"{name}={wrong['input']!r}: {wrong['msg']}") from None
     if (pool := known.get("pool")) is not None:
         known["pool"] = parse_pool(pool)
+    if (delimiter := known.get("delimiter")) is not None:
+        known["delimiter"] = parse_delimiter(delimiter)
     run_names = {field.name for field in fields(RunOptions)}
     of_run: Any = {name: value for name, value in known.items() if name in run_names}
     others: Any = {name: value for name, value in known.items() if name not in run_names}

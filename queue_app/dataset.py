@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xxhash
@@ -10,9 +10,10 @@ import xxhash
 from queue_app.alphabets import judge
 from queue_app.columns import Columns
 from queue_app.errors import InputError
-from queue_app.formats import FORMATS, format_of
-from queue_app.job import Alphabet, DatasetCounts, InputFile, InputFormat
-from queue_app.sources import Input, Pairs, Source, digest_file, open_source
+from queue_app.formats import FORMATS, WITHOUT_COLUMNS, format_of
+from queue_app.job import Alphabet, DatasetCounts, InputFile, InputFormat, ReadAs
+from queue_app.sources import Input, Source, digest_file, open_source
+from queue_app.values import Unusable
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +37,30 @@ class Dataset:
         input_format: InputFormat | None = None,
         id_column: str | None = None,
         sequence_column: str | None = None,
+        delimiter: str | None = None,
     ) -> None:
         self.files = list(files)
         self.alphabet: Alphabet = alphabet
         self.input_format = input_format
-        self.columns = Columns(id_column, sequence_column)
+        self.columns = Columns(id_column, sequence_column, delimiter)
         self.inputs: tuple[InputFile, ...] = ()
         self.counts = DatasetCounts(0, 0, 0, 0)
 
-    def check(self) -> None:
-        """Refuse early what can be seen early: the format and the first record of each file.
+    def check(self) -> tuple[ReadAs, ...]:
+        """Refuse early what can be seen early, the format and the first record of each file; how each is read.
 
         Raises:
             InputError: names the file, and the line where there is one.
         """
+        found = []
         for file in self.files:
+            form = self._format(file)
             with open_source(file) as source:
-                next(self._pairs(file, source), None)
+                next(FORMATS[form].read(source, self.columns), None)
+                found.append(_read_as(source, form))
+        if self.columns.asked and all(each.format in WITHOUT_COLUMNS for each in found):
+            raise InputError(f"{self.columns.asked[0]}: none of the inputs is a table; see --input-format")
+        return tuple(found)
 
     def __iter__(self) -> Iterator[Record]:
         """Raises InputError; what was yielded before counts for nothing then."""
@@ -60,22 +68,38 @@ class Dataset:
         inputs = []
         for file in self.files:
             first = ordinal
+            form = self._format(file)
             with open_source(file) as source:
-                for record_id, raw in self._pairs(file, source):
-                    sequence, problem = judge(raw, self.alphabet)
+                for record_id, raw in FORMATS[form].read(source, self.columns):
+                    sequence, problem = _judge(raw, self.alphabet)
                     yield Record(ordinal, record_id, sequence, problem)
                     ids.append(xxhash.xxh3_64_intdigest(record_id.encode()))
                     sequences.append(xxhash.xxh3_64_intdigest(sequence.encode()))
                     num_rejected += problem is not None
                     ordinal += 1
-                inputs.append(source.file())
+                inputs.append(replace(source.file(), read_as=_read_as(source, form)))
             if ordinal == first:
                 raise InputError(f"{file.title}: no records in it")
         self.inputs = tuple(inputs)
         self.counts = DatasetCounts(ordinal, num_rejected, _num_repeats(ids), _num_repeats(sequences))
 
-    def _pairs(self, file: Input, source: Source) -> Pairs:
-        return FORMATS[self.input_format or format_of(file)].read(source, self.columns)
+    def _format(self, file: Input) -> InputFormat:
+        form = self.input_format or format_of(file)
+        if form == "lines" and self.columns.asked:
+            raise InputError(
+                f"{file.title}: plain lines have no columns, and {self.columns.asked[0]} asks for them; if it "
+                "is a table, say --input-format csv or tsv"
+            )
+        return form
+
+
+def _judge(raw: str | Unusable, alphabet: Alphabet) -> tuple[str, str | None]:
+    return ("", raw.reason) if isinstance(raw, Unusable) else judge(raw, alphabet)
+
+
+def _read_as(source: Source, form: InputFormat) -> ReadAs:
+    id_column, sequence_column = source.taken or (None, None)
+    return ReadAs(form, sequence_column, id_column)
 
 
 def digest_inputs(files: Sequence[Input]) -> tuple[InputFile, ...]:
