@@ -1,10 +1,7 @@
-"""What a call of the Python API may ask for, and what its arguments say taken together."""
+"""What a call of the Python API may ask for: the options of the command, by name."""
 
-import json
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,8 +15,6 @@ from queue_app.job import Alphabet, Dtype, H5Layout, InputFormat, LongRule, RunO
 from queue_app.readouts import parse_pool
 from queue_app.request import EmbedRequest
 
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-Sequences = Iterable[str] | Mapping[str, str]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -79,39 +74,3 @@ def request_of(
     return EmbedRequest(
         inputs=(), model=os.fspath(model), output=Path(output), run=RunOptions(**of_run), **others
     )
-
-
-@contextmanager
-def input_files(inputs: Paths | None, sequences: Sequences | None) -> Iterator[list[Path]]:
-    """The files to read. Sequences in memory become one for as long as the job is not yet made.
-
-    A job is known by what its inputs contain, not by their names: the same sequences are the same job.
-
-    Raises:
-        UsageError: both were given, or neither, or a single string instead of many.
-    """
-    if (inputs is None) == (sequences is None):
-        raise UsageError("name either inputs, which are files, or sequences, which are strings in memory")
-    if isinstance(sequences, str):
-        raise UsageError("sequences: a single string; write [string]")
-    if sequences is None:
-        yield _paths(inputs or ())
-        return
-    with tempfile.TemporaryDirectory(prefix="holdfast-") as home:
-        path = Path(home) / "sequences.jsonl"
-        _write_json_lines(path, sequences)
-        yield [path]
-
-
-def _paths(inputs: Paths) -> list[Path]:
-    return [Path(inputs)] if isinstance(inputs, str | os.PathLike) else [Path(each) for each in inputs]
-
-
-def _write_json_lines(path: Path, sequences: Sequences) -> None:
-    """One record a line, as the reader of .jsonl files takes them."""
-    pairs = sequences.items() if isinstance(sequences, Mapping) else enumerate(sequences)
-    with path.open("w", encoding="utf-8") as file:
-        for record_id, sequence in pairs:
-            if not isinstance(sequence, str):
-                raise UsageError(f"sequences: that of {record_id!r} is not a string")
-            file.write(json.dumps({"id": str(record_id), "sequence": sequence}) + "\n")

@@ -18,12 +18,13 @@ from queue_app.devices import cpu_workers_of
 from queue_app.history import History, read_history
 from queue_app.job import EmbedOptions, Job, JobDir
 from queue_app.methods import Counted, methods
+from queue_app.values import PLACE_IN_FILE
 from queue_app.words import count
 
 QUARANTINE_SHOWN = 10
 SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup")
 """Options that the command has no flag of that name and form for."""
-_PLACE = re.compile(r" at position \d+|^\d+ (?=tokens do not fit)")
+_PLACE = re.compile(rf" at position \d+|^\d+ (?=tokens do not fit)|{PLACE_IN_FILE}")
 
 
 @dataclass(frozen=True, slots=True)

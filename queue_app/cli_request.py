@@ -43,7 +43,7 @@ def request_of(
     delimiter: options.Delimiter = None,
     alphabet: options.Alphabet = "auto",
 ) -> "EmbedRequest":
-    """The request that these options make. Raises UsageError for a pool, layers or delimiter that cannot be."""
+    """The request that these options make. Raises UsageError for a pool, layer or delimiter that is none."""
     from queue_app.columns import parse_delimiter
     from queue_app.job import RunOptions
     from queue_app.readouts import parse_layers, parse_pool

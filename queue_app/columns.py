@@ -1,4 +1,4 @@
-"""Which columns of a table hold ids and sequences, whatever its format: those of known names, or those asked for.
+"""Which columns of a table hold ids and sequences: those of known names, or those that were asked for.
 
 Never by their place: the second column of a stranger's table is as likely a label as a sequence.
 """
@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from queue_app.errors import InputError, UsageError
-from queue_app.words import listed
 
 SEQUENCE_COLUMNS = (
     "sequence", "seq", "text", "protein_sequence", "aa_sequence", "amino_acid_sequence", "dna_sequence",
@@ -94,7 +93,8 @@ def known_sequences(names: Sequence[str]) -> list[int]:
 def shown_names(names: Collection[str]) -> str:
     """The first of them, each cut to what can be read."""
     short = [name if len(name) <= NAME_CHARACTERS else f"{name[:NAME_CHARACTERS]}…" for name in names]
-    return listed([repr(name) for name in short], NAMES_SHOWN) or "nothing"
+    more = [f"… and {len(short) - NAMES_SHOWN:,} more"] if len(short) > NAMES_SHOWN else []
+    return " ".join(", ".join([*short[:NAMES_SHOWN], *more]).split()) or "nothing"
 
 
 def _normal(name: str) -> str:
@@ -105,26 +105,25 @@ def _known_sequence(where: str, names: Sequence[str]) -> int:
     found = known_sequences(names)
     if not found:
         raise InputError(
-            f"{where}: no column is named as one of sequences is ({', '.join(SEQUENCE_COLUMNS[:3])}, …); "
-            f"the first line must name the columns, and names {shown_names(names)}: say with "
-            "--sequence-column which one holds the sequences"
+            f"{where}: no column of sequences by its name ({', '.join(SEQUENCE_COLUMNS[:3])}, …); it has: "
+            f"{shown_names(names)}; say with --sequence-column which one it is"
         )
     _refuse_twice(where, names, names[found[0]])
     if len(found) > 1:
         raise InputError(
-            f"{where}: {shown_names([names[place] for place in found])} may each hold the sequences; "
-            "say with --sequence-column which one does"
+            f"{where}: several columns of sequences by their names; it has: {shown_names(names)}; "
+            f"say with --sequence-column which one of {shown_names([names[place] for place in found])} it is"
         )
     return found[0]
 
 
 def _asked(where: str, names: Sequence[str], name: str) -> int:
     if name not in names:
-        raise InputError(f"{where}: no column {name!r}; it has {shown_names(names)}")
+        raise InputError(f"{where}: no column {name!r}; it has: {shown_names(names)}")
     _refuse_twice(where, names, name)
     return names.index(name)
 
 
 def _refuse_twice(where: str, names: Sequence[str], name: str) -> None:
     if names.count(name) > 1:
-        raise InputError(f"{where}: two columns {name!r}; it has {shown_names(names)}")
+        raise InputError(f"{where}: two columns {name!r}; it has: {shown_names(names)}")

@@ -47,7 +47,7 @@ class Dataset:
         self.counts = DatasetCounts(0, 0, 0, 0)
 
     def check(self) -> tuple[ReadAs, ...]:
-        """Refuse early what can be seen early, the format and the first record of each file; how each is read.
+        """Refuse early what can be seen early, format and first record of each file; says how each is read.
 
         Raises:
             InputError: names the file, and the line where there is one.
@@ -87,8 +87,8 @@ class Dataset:
         form = self.input_format or format_of(file)
         if form == "lines" and self.columns.asked:
             raise InputError(
-                f"{file.title}: plain lines have no columns, and {self.columns.asked[0]} asks for them; if it "
-                "is a table, say --input-format csv or tsv"
+                f"{file.title}: plain lines have no columns, as {self.columns.asked[0]} asks for; "
+                "if it is a table, say --input-format csv or tsv"
             )
         return form
 

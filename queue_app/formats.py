@@ -92,9 +92,8 @@ def _of_lines(title: str, head: Head) -> InputFormat:
 
 
 def _contradiction(title: str, by_name: InputFormat, what: str) -> InputError:
-    return InputError(
-        f"{title}: its name says {FORMATS[by_name].title}, but {what}, or {by_name} if it is that"
-    )
+    named = FORMATS[by_name].title
+    return InputError(f"{title}: its name says {named}, but {what}, or {by_name} if it is that")
 
 
 def format_by_name(path: Path) -> InputFormat | None:

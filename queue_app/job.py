@@ -25,7 +25,7 @@ INCOMING = "incoming"
 
 @dataclass(frozen=True, slots=True)
 class ReadAs:
-    """How an input was read: its format and, of a table, its columns. Without one of ids, records have numbers."""
+    """How an input was read. Of a table its columns; without one of ids, numbers are its records' ids."""
 
     format: InputFormat
     sequence_column: str | None = None

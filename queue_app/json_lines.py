@@ -10,7 +10,10 @@ from queue_app.errors import InputError
 from queue_app.sources import Pairs, Source
 from queue_app.values import Unusable, pair_of
 
-OF_A_MAPPING = "if it is one object over all records, jq -c 'to_entries[] | {id: .key, sequence: .value}' makes lines of it"
+OF_A_MAPPING = (
+    "if it is one object over all records, "
+    "jq -c 'to_entries[] | {id: .key, sequence: .value}' makes JSON lines of it"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,9 @@ def embed(
     kind = device_class(queues)
     run = LocalRun(
         job_dir=job_dir,
-        prepare=lambda client: prepare(request, client=client, device_class=kind, threads=threads),
+        prepare=lambda client: prepare(
+            request, client=client, device_class=kind, threads=threads, say=view.say
+        ),
         output=request.output,
         queues=queues,
         broker_url=broker_url,

@@ -69,6 +69,7 @@ def _inputs(plan: Plan) -> Iterator[str]:
     name = files[0].name if len(files) == 1 else f"{len(files)} files"
     kind = RECORDS[plan.job.options.alphabet]
     yield f"{name}, {decimal(plan.survey.num_bytes)}: {plan.job.counts.num_records:,} {kind}"
+    yield from plan.readings
 
 
 def _lengths(plan: Plan, width: int, unicode: bool) -> Iterator[str]:

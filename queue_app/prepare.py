@@ -5,9 +5,10 @@ again. job.json is put in its place last, so a directory without one holds nothi
 """
 
 import contextlib
+import logging
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,11 +35,14 @@ from queue_app.job import (
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
 from queue_app.outputs import check_format
+from queue_app.readings import readings
 from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.request import EmbedRequest, resolve_options
 from queue_app.reuse import Previous, open_previous
 from queue_app.shards import shard_cost_most
 from queue_app.sources import Input
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +55,23 @@ class Prepared:
 
 
 def prepare(
-    request: EmbedRequest, *, client: redis.Redis | None, device_class: DeviceClass, threads: int
+    request: EmbedRequest,
+    *,
+    client: redis.Redis | None,
+    device_class: DeviceClass,
+    threads: int,
+    say: Callable[[str], None] = log.info,
 ) -> Prepared:
-    """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
+    """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job.
+
+    `say` is told how the inputs are read, before they are read to their end.
+    """
     if request.directory.incoming.job_json.exists():
         _install(request.directory, client)  # a producer was killed while it did
     card = describe_model(request.model)
     with gather(request.inputs, request.directory.piped) as files:
         refuse_replacing(files, request.output)
-        return _find_or_make(request, card, files, client, device_class, threads)
+        return _find_or_make(request, card, files, client, device_class, threads, say)
 
 
 def _find_or_make(
@@ -69,10 +81,12 @@ def _find_or_make(
     client: redis.Redis | None,
     device_class: DeviceClass,
     threads: int,
+    say: Callable[[str], None],
 ) -> Prepared:
     job_dir, incoming = request.directory, request.directory.incoming
     dataset = dataset_of(request, card, files)
-    dataset.check()
+    for line in readings(files, dataset.check()):
+        say(line)
     options = resolve_options(request, card, device_class, dataset.alphabet)
     check_format(request.output, options, request.run.h5_layout)
     inputs = digest_inputs(files)

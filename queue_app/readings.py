@@ -1,9 +1,10 @@
 """How inputs are read, in words: the same before a job, in its plan and in its run card."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from queue_app.formats import FORMATS, format_by_name
-from queue_app.job import ReadAs
+from queue_app.job import Job, ReadAs
 from queue_app.sources import Input
 
 
@@ -25,3 +26,9 @@ def readings(files: Sequence[Input], found: Sequence[ReadAs]) -> Iterator[str]:
     for read_as, titles in by_way.items():
         more = f" and {len(titles) - 1:,} more" if len(titles) > 1 else ""
         yield f"{titles[0]}{more}: read as {reading(read_as)}"
+
+
+def readings_of(job: Job) -> Iterator[str]:
+    """The same of a job that stands."""
+    known = [(Path(file.path), file.read_as) for file in job.inputs if file.read_as is not None]
+    yield from readings([Input(path, path) for path, _ in known], [read_as for _, read_as in known])

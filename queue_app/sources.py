@@ -67,7 +67,7 @@ class Source:
         return self._guarded.num_lines + 1
 
     def text(self, *, newline: str | None = None) -> io.TextIOWrapper:
-        """The stream as UTF-8. Lines end at \\n, \\r\\n or \\r; \\x0b, \\x1c and U+2028 may stand in a text."""
+        """UTF-8, in lines that end as on any system; \\x0b, \\x1c and U+2028 may stand in a text."""
         return io.TextIOWrapper(self.binary, encoding="utf-8-sig", newline=newline)
 
     def take(self, id_column: str | None, sequence_column: str) -> None:

@@ -19,7 +19,8 @@ from runs import environment, running, wait_for_progress
 
 import queue_app
 from queue_app import Job, Result
-from queue_app.api_options import Options, input_files
+from queue_app.api_inputs import input_files
+from queue_app.api_options import Options
 from queue_app.background import BackgroundRun
 from queue_app.cleanup import clean
 from queue_app.content import content_lock
