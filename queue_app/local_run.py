@@ -33,6 +33,7 @@ from queue_app.monitor import Snapshot, snapshot_of_directory
 from queue_app.ports import describe, environment, require_ports
 from queue_app.prepare import Prepared, prepare
 from queue_app.processes import ProcessFile
+from queue_app.readings import readings_of
 from queue_app.request import EmbedRequest, device_class
 from queue_app.server import EmbeddedServer
 from queue_app.settings import RuntimeConfig
@@ -111,9 +112,7 @@ def embed(
     kind = device_class(queues)
     run = LocalRun(
         job_dir=job_dir,
-        prepare=lambda client: prepare(
-            request, client=client, device_class=kind, threads=threads, say=view.say
-        ),
+        prepare=lambda client: prepare(request, client=client, device_class=kind, threads=threads),
         output=request.output,
         queues=queues,
         broker_url=broker_url,
@@ -201,6 +200,8 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
     try:
         machinery.workers.start()  # they come up while the input is read
         prepared = prepared or run.prepare(machinery.client)
+        for line in readings_of(prepared.job):
+            run.view.say(line)
         give_memory_back()  # what reading took; for hours nothing here needs as much
         _submit(run, prepared, machinery)
         _watch(run, prepared.job, machinery)

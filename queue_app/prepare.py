@@ -5,10 +5,9 @@ again. job.json is put in its place last, so a directory without one holds nothi
 """
 
 import contextlib
-import logging
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,14 +34,11 @@ from queue_app.job import (
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
 from queue_app.outputs import check_format
-from queue_app.readings import readings
 from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.request import EmbedRequest, resolve_options
 from queue_app.reuse import Previous, open_previous
 from queue_app.shards import shard_cost_most
 from queue_app.sources import Input
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +51,15 @@ class Prepared:
 
 
 def prepare(
-    request: EmbedRequest,
-    *,
-    client: redis.Redis | None,
-    device_class: DeviceClass,
-    threads: int,
-    say: Callable[[str], None] = log.info,
+    request: EmbedRequest, *, client: redis.Redis | None, device_class: DeviceClass, threads: int
 ) -> Prepared:
-    """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job.
-
-    `say` is told how the inputs are read, before they are read to their end.
-    """
+    """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
     if request.directory.incoming.job_json.exists():
         _install(request.directory, client)  # a producer was killed while it did
     card = describe_model(request.model)
     with gather(request.inputs, request.directory.piped) as files:
         refuse_replacing(files, request.output)
-        return _find_or_make(request, card, files, client, device_class, threads, say)
+        return _find_or_make(request, card, files, client, device_class, threads)
 
 
 def _find_or_make(
@@ -81,12 +69,10 @@ def _find_or_make(
     client: redis.Redis | None,
     device_class: DeviceClass,
     threads: int,
-    say: Callable[[str], None],
 ) -> Prepared:
     job_dir, incoming = request.directory, request.directory.incoming
     dataset = dataset_of(request, card, files)
-    for line in readings(files, dataset.check()):
-        say(line)
+    dataset.check()
     options = resolve_options(request, card, device_class, dataset.alphabet)
     check_format(request.output, options, request.run.h5_layout)
     inputs = digest_inputs(files)

@@ -29,6 +29,7 @@ BUFFER_BYTES = 1 << 20
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 STANDARD_INPUT = Path("-")
+_CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1f]")
 _LINE_END = re.compile(b"\r\n?|\n")
 
 Pairs = Iterator[tuple[str, str | Unusable]]
@@ -216,10 +217,10 @@ class _Guarded(io.RawIOBase):
         return len(data)
 
     def _refuse_binary(self, data: bytes) -> None:
-        """One NUL may be a damaged value; more of them a hole in the file, UTF-16, or no text at all."""
+        """One NUL may be a damaged value. More are a hole in the file, or UTF-16, and with other signs no text."""
         for number, line in enumerate(_LINE_END.split(data)):
             nuls = line.count(b"\0")
-            if nuls + (number == 0 and self._line_has_nul) > 1:
+            if nuls + (number == 0 and self._line_has_nul) > 1 or (nuls and _CONTROL.search(line)):
                 where = f"{self._name}: line {self.num_lines + number + 1}"
                 raise InputError(f"{where}: {_what_has_nuls(data)}")
             self._line_has_nul = nuls > 0 or (number == 0 and self._line_has_nul)

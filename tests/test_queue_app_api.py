@@ -329,7 +329,11 @@ def test_what_cannot_be_is_refused_by_name_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("inputs", ["a.fasta", Path("a.fasta"), ["a.fasta"], (Path("a.fasta"),)])
-def test_one_input_or_several_are_named_in_any_way(inputs: Any) -> None:
+def test_one_input_or_several_are_named_in_any_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_fasta(tmp_path / "a.fasta", 1)
     with input_files(inputs, None) as files:
         assert files == [Path("a.fasta")]
 
