@@ -10,20 +10,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gpu_tasks.batching import TokenBatch
 from gpu_tasks.readout import Pool
 
 
-def pooling_bounds(
-    cu_seqlens: npt.NDArray[np.int32], num_prefix: int, num_suffix: int
-) -> npt.NDArray[np.int64]:
+def pooling_bounds(batch: TokenBatch, num_prefix: int, num_suffix: int) -> npt.NDArray[np.int64]:
     """Cut every row in three, int64[3n + 1]: its leading tokens, those to pool, its trailing tokens.
 
-    `num_prefix` and `num_suffix` count the special tokens to leave out; with 0 they are pooled too.
+    To pool are the tokens that the row owns. `num_prefix` and `num_suffix` count the special tokens to leave
+    out of them; with 0 they are pooled too.
     """
-    bounds = np.empty(3 * len(cu_seqlens) - 2, dtype=np.int64)
-    bounds[::3] = cu_seqlens
-    bounds[1::3] = cu_seqlens[:-1] + num_prefix
-    bounds[2::3] = cu_seqlens[1:] - num_suffix
+    begins, ends = batch.cu_seqlens[:-1].astype(np.int64), batch.cu_seqlens[1:].astype(np.int64)
+    bounds = np.empty(3 * len(batch.cu_seqlens) - 2, dtype=np.int64)
+    bounds[::3] = batch.cu_seqlens
+    bounds[1::3] = begins + np.maximum(batch.owned_starts, num_prefix)
+    bounds[2::3] = np.minimum(begins + batch.owned_ends, ends - num_suffix)
     return bounds
 
 

@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -273,11 +274,11 @@ class ShardRun:
         rows = [vectors for _, vectors in portion]
         nothing = np.empty((0, self.model.dim), np.dtype(self.job.options.store_dtype))
         if self.model.readout.is_ragged:
-            overlap = self.job.options.window_overlap
-            return join_windows(ordinals, rows, plan.window_lengths, overlap, nothing=nothing)
+            return join_windows(ordinals, rows, nothing=nothing)
+        num_owned = partial(plan.num_owned, special=self.model.pool_special)
         pools, normalize = self.model.readout.side_by_side, self.model.normalize
         embeddings = join_vectors([nothing, *rows])
-        return *combine_windows(ordinals, embeddings, pools, normalize=normalize), None
+        return *combine_windows(ordinals, embeddings, pools, num_owned, normalize=normalize), None
 
 
 def as_block(result: InferenceResult) -> Block:

@@ -19,7 +19,7 @@ DeviceClass = Literal["cpu", "cuda"]
 H5Layout = Literal["flat", "per-sequence", "per-id", "per-hash"]
 
 JOB_SCHEMA = 2
-PLANNER_VERSION = 2
+PLANNER_VERSION = 3
 INCOMING = "incoming"
 
 
@@ -50,6 +50,8 @@ class ModelCard:
     `digest` is the xxh3-128 (hex) over the model's files; `max_length` counts the tokens of one
     sequence that fit beside the special tokens; `pool` is the model's own pooling. With `pool_special` the
     special tokens are pooled with the rest; with `normalize` vectors are brought to unit length.
+    `max_positions` is the longest segment that the model has positions for, `num_special` special tokens
+    included; None where positions have no end.
     """
 
     name: str
@@ -64,6 +66,8 @@ class ModelCard:
     num_layers: int = 0
     pool_special: bool = False
     normalize: bool = False
+    max_positions: int | None = None
+    num_special: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,9 @@ class _Versions:
     schema_version: int
     planner_version: int
 
+    def __str__(self) -> str:
+        return f"planner {self.planner_version}, job schema {self.schema_version}"
+
 
 _JOB = TypeAdapter(Job)
 _VERSIONS = TypeAdapter(_Versions)
@@ -283,9 +290,11 @@ class JobDir:
         """
         try:
             content = self.job_json.read_bytes()
-            if _VERSIONS.validate_json(content) != _Versions(JOB_SCHEMA, PLANNER_VERSION):
+            theirs, ours = _VERSIONS.validate_json(content), _Versions(JOB_SCHEMA, PLANNER_VERSION)
+            if theirs != ours:
                 raise OtherVersion(
-                    f"{self.path}: planned by another version of Holdfast; run that one, or use --overwrite"
+                    f"{self.path}: planned by another version of Holdfast ({theirs}; this one: {ours}); run "
+                    "that one, or use --overwrite"
                 )
             return _JOB.validate_json(content)
         except (FileNotFoundError, NotADirectoryError):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from queue_app.job import EmbedOptions, Job, ModelCard
-from queue_app.readouts import is_ragged, num_vectors
+from queue_app.readouts import EVERY_TOKEN, is_ragged, num_vectors
 from queue_app.words import count, listed, rate
 
 NOUNS: Mapping[str, str] = {
@@ -23,12 +23,10 @@ POOLED: Mapping[str, str] = {
     "cls": "{state} of the first token",
     "last": "{state} of the last of {tokens}",
 }
-AVERAGED = "whose vectors were averaged with equal weight"
+DEEPEST = "where {token} in several of them has its vector from the one in which it lies deepest"
 OF_WINDOWS: Mapping[str, str] = {
-    "mean": AVERAGED,
-    "cls": AVERAGED,
-    "max": "whose vectors were combined by the element-wise maximum",
-    "last": "of which the last one's vector was taken",
+    **dict.fromkeys(("mean", "max", "last", EVERY_TOKEN), DEEPEST),
+    "cls": "of whose first tokens the mean was taken, with equal weight",
 }
 DTYPES: Mapping[str, str] = {
     "float32": "single precision (float32)",
@@ -167,17 +165,14 @@ def _long_rule(job: Job) -> str:
         return "cut off there"
     if options.long == "error":
         return "set aside"
-    pooled = not is_ragged(options) and options.pool != "last"
-    unit = " and scaled to unit length again" if job.model.normalize and pooled else ""
+    token = "a residue" if job.model.family == "esm2" else "a token"
     return (
         f"cut into equally long windows of that length that overlap by at least {options.window_overlap:,}, "
-        f"{_of_windows(options)}{unit}"
+        f"{_of_windows(options).format(token=token)}"
     )
 
 
 def _of_windows(options: EmbedOptions) -> str:
-    if is_ragged(options):
-        return "where what lies in several has the mean of its vectors"
     by_rule: dict[str, list[str]] = {}
     for pool in options.pool.split(","):
         by_rule.setdefault(OF_WINDOWS[pool], []).append(pool)

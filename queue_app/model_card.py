@@ -33,12 +33,13 @@ BEHIND_PADDING = (
 """Model types whose positions begin behind the padding token's id."""
 MPNET_FIRST_POSITION = 2
 NATIVE: Mapping[str, Family] = {"esm": "esm2", "mpnet": "mpnet", **dict.fromkeys(("bert", *ROBERTA), "bert")}
-ESM2_SPECIAL_TOKENS = 2
 ESM2_PADDING_POSITIONS = 2
 DIMS = ("hidden_size", "d_model", "n_embd", "dim")
 LAYERS = ("num_hidden_layers", "encoder_layers", "n_layer", "n_layers", "num_layers")
 POSITIONS = ("max_position_embeddings", "n_positions")
-DEFAULT_POSITIONS = 512
+RELATIVE = ("longt5", "mt5", "t5", "umt5")
+"""Model types whose tokens know their distances alone, which have no end, whatever `n_positions` says."""
+DEFAULT_LENGTH = 512
 """Where neither the config nor the tokenizer names a limit, as for T5."""
 LIMIT_MOST = 1_000_000
 """A tokenizer without a limit writes a number far above it."""
@@ -87,7 +88,9 @@ def _mock(ref: str) -> ModelCard:
     name = f"mock:{int(match[1])}"
     digest = xxhash.xxh3_128_hexdigest(name.encode())
     dim = int(match[1])
-    return ModelCard(name, ref, "mock", digest, dim, MOCK_MAX_LENGTH, 0, "text", "mean", MOCK_LAYERS)
+    return ModelCard(
+        name, ref, "mock", digest, dim, MOCK_MAX_LENGTH, 0, "text", "mean", MOCK_LAYERS, num_special=2
+    )
 
 
 def _from_hub(ref: str) -> Path:
@@ -109,8 +112,10 @@ def _directory(path: Path, ref: str) -> ModelCard:
     num_parameters = files.num_parameters()
     family = _family(files)
     tokenizer = {} if family == "esm2" else files.read("tokenizer.json")
+    num_special = num_special_tokens(tokenizer)
     try:
-        dim, longest = _dim(files.config), _longest(family, files, tokenizer)
+        dim, positions = _dim(files.config), _positions(family, files.config)
+        limit = _limit(family, files, positions)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{files.transformer / 'config.json'}: lacks {error}") from None
     return ModelCard(
@@ -119,7 +124,7 @@ def _directory(path: Path, ref: str) -> ModelCard:
         family=family,
         digest=files.digest(),
         dim=dim,
-        max_length=longest,
+        max_length=limit - num_special,
         num_parameters=num_parameters,
         alphabet="protein" if family == "esm2" else bases_of(tokenizer) or "text",
         pool="mean" if family == "esm2" else _pool(files),
@@ -127,6 +132,8 @@ def _directory(path: Path, ref: str) -> ModelCard:
         # As gpu_tasks/models/directory.py loads them.
         pool_special=family == "mosaic" or (family != "esm2" and bool(files.modules)),
         normalize=family != "esm2" and "Normalize" in files.modules,
+        max_positions=positions,
+        num_special=num_special,
     )
 
 
@@ -175,32 +182,34 @@ def _first(config: Mapping[str, Any], keys: Sequence[str]) -> int | None:
     return next((int(config[key]) for key in keys if config.get(key)), None)
 
 
-def _longest(family: Family, files: ModelFiles, tokenizer: Mapping[str, Any]) -> int:
-    """Tokens of one segment, special ones left out."""
-    config = files.config
+def _limit(family: Family, files: ModelFiles, positions: int | None) -> int:
+    """Tokens of one segment, special ones included, where the user asks for nothing else."""
     if family == "esm2":
-        return int(config["max_position_embeddings"]) - ESM2_PADDING_POSITIONS - ESM2_SPECIAL_TOKENS
-    return _limit(family, files) - num_special_tokens(tokenizer)
-
-
-def _limit(family: Family, files: ModelFiles) -> int:
-    """The same with the special ones."""
-    positions = _positions(family, files.config)
+        # What ESM-2 was trained with. Two of its positions are kept for padding.
+        return int(files.config["max_position_embeddings"]) - ESM2_PADDING_POSITIONS
+    if family == "mosaic":
+        # What the published models were made for, and where users raise it.
+        positions = int(files.config.get("alibi_starting_size", DEFAULT_LENGTH))
     heeded = family == "auto" or (files.path / "modules.json").exists()
     stated = _stated(files) if heeded else None
-    return min((limit for limit in (positions, stated) if limit), default=DEFAULT_POSITIONS)
+    return min((limit for limit in (positions, stated) if limit), default=DEFAULT_LENGTH)
 
 
 def _positions(family: Family, config: Mapping[str, Any]) -> int | None:
-    if family == "mosaic":
-        # ALiBi knows no limit; this is what the published models were made for, and where users raise it.
-        return int(config.get("alibi_starting_size", DEFAULT_POSITIONS))
+    """The longest segment that the model has positions for, special tokens included; None: they have no end.
+
+    Those of ALiBi and of T5 have none, nor have rotary ones; of the models that transformers runs, what the
+    config says is the end.
+    """
+    if family == "mosaic" or config["model_type"] in RELATIVE:
+        return None
+    if family == "esm2" and config.get("position_embedding_type") == "rotary":
+        return None
     found = _first(config, POSITIONS) if family == "auto" else int(config["max_position_embeddings"])
     if found is None:
         return None
-    if family == "mpnet":
-        return found - MPNET_FIRST_POSITION
-    return found - (int(config["pad_token_id"]) + 1 if config["model_type"] in BEHIND_PADDING else 0)
+    kept = {"esm2": ESM2_PADDING_POSITIONS, "mpnet": MPNET_FIRST_POSITION}.get(family, 0)
+    return found - (int(config["pad_token_id"]) + 1 if config["model_type"] in BEHIND_PADDING else kept)
 
 
 def _stated(files: ModelFiles) -> int | None:

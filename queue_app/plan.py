@@ -18,8 +18,7 @@ from queue_app.job import DeviceClass, EmbedOptions, Job, JobDir, ModelCard
 from queue_app.model_card import describe_model
 from queue_app.outputs import check_format, output_format
 from queue_app.prepare import dataset_of
-from queue_app.readings import readings
-from queue_app.request import EmbedRequest, device_class, resolve_options
+from queue_app.request import EmbedRequest, device_class, refuse_impossible, resolve_options
 from queue_app.reuse import open_previous
 from queue_app.sample import StratifiedSample
 from queue_app.settings import RuntimeConfig
@@ -51,9 +50,7 @@ class Cost:
 class Plan:
     """A job that was not made. `timing` is None where none was asked for, or it failed.
 
-    `readings` say which columns are taken of which input, and what is read as another format than its name
-    says. `begun` says that its job directory holds a job. `problems` are the reasons for which `embed` would
-    fail.
+    `begun` says that its job directory holds a job. `problems` are the reasons for which `embed` would fail.
     """
 
     job: Job
@@ -62,7 +59,6 @@ class Plan:
     sizes: Sizes
     rooms: tuple[Room, ...]
     timing: Timing | None
-    readings: tuple[str, ...]
     begun: bool
     problems: tuple[str, ...]
 
@@ -116,7 +112,7 @@ def make_plan(
     Raises:
         UsageError: a bad input, model, option or output, which `embed` would refuse.
     """
-    card, options, found, sample, ways = _look(request, device_class(queues), say)
+    card, options, found, sample = _look(request, device_class(queues), say)
     job = draft(request, card, options, threads, found)
     plan = Plan(
         job=job,
@@ -125,7 +121,6 @@ def make_plan(
         sizes=draft_sizes(job, found),
         rooms=tuple(rooms(job, _new_directory(request), config, num_workers=len(queues))),
         timing=None,
-        readings=ways,
         begun=request.directory.job_json.exists(),
         problems=(),
     )
@@ -141,22 +136,23 @@ def make_plan(
 
 def _look(
     request: EmbedRequest, kind: DeviceClass, say: Callable[[str], None]
-) -> tuple[ModelCard, EmbedOptions, Survey, StratifiedSample, tuple[str, ...]]:
+) -> tuple[ModelCard, EmbedOptions, Survey, StratifiedSample]:
     """Settle what embed would settle, in its order, and read the inputs to their end."""
     check_output(request.output)
     say("reading the model's files")
     card = describe_model(request.model)
+    refuse_impossible(request, card)
     with tempfile.TemporaryDirectory() as spool, gather(request.inputs, Path(spool)) as files:
         refuse_replacing(files, request.output)
         dataset = dataset_of(request, card, files)
-        ways = tuple(readings(files, dataset.check()))
+        dataset.check()
         options = resolve_options(request, card, kind, dataset.alphabet)
         check_format(request.output, options, request.run.h5_layout)
         previous = open_previous(request.reuse, card, options) if request.reuse else None
         say("reading the inputs")
         sample = StratifiedSample(cut_characters=CUT_CHARACTERS * options.max_length)
         found = survey(dataset, sample, dedup=options.dedup, previous=previous)
-    return card, options, found, sample, ways
+    return card, options, found, sample
 
 
 def _new_directory(request: EmbedRequest) -> JobDir:

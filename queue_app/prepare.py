@@ -35,7 +35,7 @@ from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
 from queue_app.outputs import check_format
 from queue_app.readouts import is_ragged, vector_bytes
-from queue_app.request import EmbedRequest, resolve_options
+from queue_app.request import EmbedRequest, refuse_impossible, resolve_options
 from queue_app.reuse import Previous, open_previous
 from queue_app.shards import shard_cost_most
 from queue_app.sources import Input
@@ -57,6 +57,7 @@ def prepare(
     if request.directory.incoming.job_json.exists():
         _install(request.directory, client)  # a producer was killed while it did
     card = describe_model(request.model)
+    refuse_impossible(request, card)
     with gather(request.inputs, request.directory.piped) as files:
         refuse_replacing(files, request.output)
         return _find_or_make(request, card, files, client, device_class, threads)

@@ -84,10 +84,11 @@ def resolve_options(
     """Settle every `auto`, so that the job says exactly what will be computed.
 
     Raises:
-        UsageError: the model lacks a layer that was asked for.
+        UsageError: the model lacks a layer that was asked for, or positions for the length.
     """
+    refuse_impossible(request, card)
     dtype: Dtype = request.dtype if request.dtype != "auto" else _default_dtype(device_class)
-    max_length = min(request.max_length or card.max_length, card.max_length)
+    max_length = request.max_length or card.max_length
     return EmbedOptions(
         pool=request.pool or card.pool,
         layers=resolve_layers(request.layers, card),
@@ -105,6 +106,18 @@ def resolve_options(
         dedup=request.dedup,
         input_format=request.input_format,
     )
+
+
+def refuse_impossible(request: EmbedRequest, card: ModelCard) -> None:
+    """Raises UsageError for what the model cannot give, whatever the inputs are."""
+    resolve_layers(request.layers, card)
+    if request.max_length is None or card.max_positions is None:
+        return
+    if request.max_length > (most := card.max_positions - card.num_special):
+        raise UsageError(
+            f"--max-length {request.max_length}: {card.name} has {card.max_positions} positions, "
+            f"{card.num_special} of them for special tokens; ask for {most} at most"
+        )
 
 
 def _default_dtype(device_class: DeviceClass) -> Dtype:

@@ -217,7 +217,7 @@ class _Guarded(io.RawIOBase):
         return len(data)
 
     def _refuse_binary(self, data: bytes) -> None:
-        """One NUL may be a damaged value. More are a hole in the file, or UTF-16, and with other signs no text."""
+        """One NUL may be a damaged value. More are a hole or UTF-16, and beside other such signs no text."""
         for number, line in enumerate(_LINE_END.split(data)):
             nuls = line.count(b"\0")
             if nuls + (number == 0 and self._line_has_nul) > 1 or (nuls and _CONTROL.search(line)):

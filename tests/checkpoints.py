@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,7 @@ def plan_for(
     toks_per_batch: int = 2048,
     long: LongRule = "window",
     window_overlap: int = 0,
+    max_length: int | None = None,
 ) -> BatchPlan:
     return plan_batches(
         model.tokenize(sequences),
@@ -179,7 +181,7 @@ def plan_for(
         prefix=model.prefix,
         suffix=model.suffix,
         toks_per_batch=toks_per_batch,
-        max_length=model.max_length,
+        max_length=max_length or model.max_length,
         long=long,
         window_overlap=window_overlap,
     )
@@ -195,6 +197,7 @@ def embed(
         np.concatenate([result.ordinals for result in results]),
         np.concatenate([result.embeddings for result in results]),
         model.readout.side_by_side,
+        partial(plan.num_owned, special=model.pool_special),
         normalize=model.normalize,
     )
     assert ordinals.tolist() == list(range(len(sequences)))

@@ -150,6 +150,10 @@ def test_the_queue_and_the_inference_know_the_same_kinds_with_positions_behind_t
     assert sorted(model_card.BEHIND_PADDING) == sorted((*auto.BEHIND_PADDING, *ROBERTA))
 
 
+def test_the_queue_and_the_inference_know_the_same_kinds_without_positions() -> None:
+    assert model_card.RELATIVE == auto.RELATIVE
+
+
 @pytest.mark.parametrize("family", ["longformer", "gpt2", "t5"])
 def test_the_longest_segment_has_the_vector_of_transformers(
     saved: Callable[[str], Path], family: str

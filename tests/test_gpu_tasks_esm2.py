@@ -157,13 +157,6 @@ def test_two_loads_and_two_runs_yield_the_same_bytes(tiny: Reference) -> None:
     assert vectors[0].tobytes() == vectors[1].tobytes()
 
 
-def test_a_long_protein_has_the_mean_of_its_windows(tiny: Reference) -> None:
-    protein = residues(1500)
-    vectors = embed(load_model(str(tiny.directory)), [protein], window_overlap=127)
-    windows = tiny.means([protein[:1022], protein[478:]])
-    np.testing.assert_allclose(vectors[0], windows.mean(axis=0), atol=1e-4)
-
-
 def test_a_truncated_protein_has_the_vector_of_its_head(tiny: Reference) -> None:
     protein = residues(1500)
     vectors = embed(load_model(str(tiny.directory)), [protein], long="truncate")

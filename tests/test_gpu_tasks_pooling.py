@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpu_tasks.batching import TokenBatch
 from gpu_tasks.pooling import pool_rows, pooling_bounds
 from gpu_tasks.readout import Pool
 
@@ -26,8 +27,29 @@ def hidden_states(num_tokens: int) -> torch.Tensor:
     return torch.randn(num_tokens, DIM, generator=torch.Generator().manual_seed(num_tokens))
 
 
-def pooled(hidden: torch.Tensor, lengths: list[int], pool: Pool, special: tuple[int, int]) -> np.ndarray:
-    bounds = torch.from_numpy(pooling_bounds(cu_seqlens(lengths), *special))
+def batch_of(lengths: list[int], owned: list[tuple[int, int]] | None = None) -> TokenBatch:
+    """Rows that own all of their tokens, or windows that own these."""
+    starts, ends = np.array(owned or [(0, length) for length in lengths]).T
+    return TokenBatch(
+        0,
+        np.arange(len(lengths), dtype=np.uint64),
+        np.zeros(sum(lengths), np.int64),
+        cu_seqlens(lengths),
+        max(lengths),
+        starts,
+        ends,
+        owned is not None,
+    )
+
+
+def pooled(
+    hidden: torch.Tensor,
+    lengths: list[int],
+    pool: Pool,
+    special: tuple[int, int],
+    owned: list[tuple[int, int]] | None = None,
+) -> np.ndarray:
+    bounds = torch.from_numpy(pooling_bounds(batch_of(lengths, owned), *special))
     return pool_rows(hidden, bounds, pool).numpy()
 
 
@@ -54,6 +76,21 @@ def test_every_pool_agrees_with_a_plain_loop(
     hidden = hidden_states(sum(lengths))
     expected = plainly_pooled(hidden.numpy().astype(np.float64), lengths, pool, special)
     np.testing.assert_allclose(pooled(hidden, lengths, pool, special), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_window_pools_what_it_owns_and_special_tokens_go_with_the_ends_of_the_record() -> None:
+    """Three windows of six tokens, the first and the last of them special."""
+    hidden, owned = hidden_states(18), [(0, 4), (2, 4), (3, 6)]
+    rows = np.split(hidden.numpy(), 3)
+    for special, expected in [
+        ((1, 1), [rows[0][1:4], rows[1][2:4], rows[2][3:5]]),
+        ((0, 0), [rows[0][0:4], rows[1][2:4], rows[2][3:6]]),
+    ]:
+        for pool, of in (("mean", np.mean), ("max", np.max)):
+            found = pooled(hidden, [6, 6, 6], pool, special, owned)
+            np.testing.assert_allclose(found, [of(part, axis=0) for part in expected], rtol=1e-5, atol=1e-6)
+        last = pooled(hidden, [6, 6, 6], "last", special, owned)
+        np.testing.assert_array_equal(last, [part[-1] for part in expected])
 
 
 @given(row_lengths, pools)

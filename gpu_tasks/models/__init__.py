@@ -25,8 +25,9 @@ class EmbeddingModel(Protocol):
 
     `dim` is the width of a stored vector: the model's own, times those that the readout puts side by side.
     `max_length` counts the payload tokens of one segment; `prefix` and `suffix` are the special tokens
-    that the planner puts around each; `lookahead` is how many batches may be under way beside the one
-    being fetched: 0 on the host, where nothing overlaps.
+    that the planner puts around each; with `pool_special` they are pooled with the rest, with `normalize`
+    the vectors of whole records have unit length; `lookahead` is how many batches may be under way beside
+    the one being fetched: 0 on the host, where nothing overlaps.
     """
 
     @property
@@ -43,6 +44,8 @@ class EmbeddingModel(Protocol):
     def readout(self) -> Readout: ...
     @property
     def normalize(self) -> bool: ...
+    @property
+    def pool_special(self) -> bool: ...
     @property
     def lookahead(self) -> int: ...
 

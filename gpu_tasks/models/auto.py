@@ -27,6 +27,8 @@ SEES_THE_BATCH = (
     "switch_transformers", "yoso",
 )  # fmt: skip
 """Model types that cut, hash or route by the length or the content of the whole batch."""
+RELATIVE = ("longt5", "mt5", "t5", "umt5")
+"""Model types whose tokens know their distances alone, which have no end, whatever `n_positions` says."""
 _POSITIONS = ("max_position_embeddings", "n_positions")
 # What padding may change of a token's hidden state, of its length: rounding, and no more.
 _PADDING_CHANGES_MOST = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
@@ -97,6 +99,8 @@ def groups(runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, list[int]]]:
 
 def num_positions(config: Mapping[str, Any]) -> int | None:
     """The longest segment that the model has positions for; None when its config names no such number."""
+    if config["model_type"] in RELATIVE:
+        return None
     found = next((int(config[key]) for key in _POSITIONS if config.get(key)), None)
     if found is None or config["model_type"] not in BEHIND_PADDING:
         return found

@@ -100,7 +100,7 @@ def _load_mosaic(source: _Source) -> PackedModel:
     # The published way pools the special tokens with the rest:
     # https://github.com/MAGICS-LAB/DNABERT_S/blob/main/evaluate/utils.py
     model = _load_texts(source, load_mosaic, source.config.get("alibi_starting_size", _DEFAULT_LIMIT))
-    return replace(model, pool_special=True)
+    return replace(model, pool_special=True, max_positions=None)
 
 
 def _load_texts(

@@ -45,6 +45,7 @@ class MockModel:
     harm: Mapping[str, str] = field(default_factory=dict)
     readout: Readout = field(default_factory=Readout)
     normalize: bool = False
+    pool_special: bool = False
     max_length: int = 1022
     prefix: tuple[int, ...] = (_CLS,)
     suffix: tuple[int, ...] = (_EOS,)
@@ -83,11 +84,14 @@ class MockStaged:
         return host_pending(vectors, store_dtype)
 
     def _every_token(self, store_dtype: StoreDtype) -> HostPending:
-        """A vector by the row and the token's place in it."""
-        lengths = np.diff(self.batch.cu_seqlens) - len(self.model.prefix) - len(self.model.suffix)
+        """A vector by the row and the token's place in it, of every token that the row owns."""
+        num_prefix, num_suffix = len(self.model.prefix), len(self.model.suffix)
+        firsts = np.maximum(self.batch.owned_starts - num_prefix, 0)
+        payload = np.diff(self.batch.cu_seqlens) - num_prefix - num_suffix
+        lengths = np.minimum(self.batch.owned_ends - num_prefix, payload) - firsts
         offsets = offsets_of(lengths)
-        places = np.arange(lengths.sum(), dtype=np.uint64) - np.repeat(offsets[:-1], lengths)
-        hashes = np.repeat(_hashes(self.batch), lengths) + places
+        places = np.arange(lengths.sum()) - np.repeat(offsets[:-1].astype(np.int64) - firsts, lengths)
+        hashes = np.repeat(_hashes(self.batch), lengths) + places.astype(np.uint64)
         vectors = _vectors(_splitmix64(hashes), self.model.dim)
         vectors[np.repeat(self._rows_with("nan"), lengths)] = np.nan
         return host_pending(vectors, store_dtype, offsets)

@@ -109,7 +109,8 @@ class PackedModel:
             # On CUDA the embedding's index check would take the whole context down.
             raise ValueError(
                 f"batch {batch.batch_idx}: a segment of {batch.max_seqlen} tokens, but {self.name} has "
-                f"{self.max_positions} positions; plan with max_length={self.max_length} or less"
+                f"{self.max_positions} positions; plan with max_length="
+                f"{self.max_positions - len(self.prefix) - len(self.suffix)} or less"
             )
         kind = RaggedStaged if self.readout.is_ragged else PackedStaged
         return kind(self, batch, _runs(batch), self._upload(batch))
@@ -126,7 +127,7 @@ class PackedModel:
         """Which tokens are read out, as `pooling_bounds` says it."""
         whole = self.pool_special and not self.readout.is_ragged
         num_prefix, num_suffix = (0, 0) if whole else (len(self.prefix), len(self.suffix))
-        return pooling_bounds(batch.cu_seqlens, num_prefix, num_suffix)
+        return pooling_bounds(batch, num_prefix, num_suffix)
 
     def hidden_states(self, packed: Packed) -> list[Tensor]:
         """Of each layer of the readout, [T, hidden_size]."""
@@ -148,15 +149,19 @@ class PackedStaged:
     def _embed(self, flat: Tensor, store_dtype: torch.dtype) -> Outputs:
         packed = unpack(flat, self.batch, self.runs)
         vectors = [
-            self._unit(pool_rows(hidden, packed.bounds, pool))
+            self._finish(pool_rows(hidden, packed.bounds, pool))
             for hidden in self.model.hidden_states(packed)
             for pool in self.model.readout.pools
         ]
         embeddings = torch.cat(vectors, dim=1).to(store_dtype)
         return Outputs(embeddings, embeddings.isfinite().all(dim=1))
 
-    def _unit(self, vectors: Tensor) -> Tensor:
-        return torch.nn.functional.normalize(vectors, dim=1) if self.model.normalize else vectors
+    def _finish(self, vectors: Tensor) -> Tensor:
+        """What the model makes of the pooled vectors of whole records. Of windows, gpu_tasks.windows does it
+        to the record's vector once it is put together."""
+        if self.batch.of_windows or not self.model.normalize:
+            return vectors
+        return torch.nn.functional.normalize(vectors, dim=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
