@@ -140,8 +140,8 @@ MetricsAddress = Annotated[
 Metadata = Annotated[
     Path | None,
     typer.Option(
-        help="CSV or TSV with an id column (id, name, or the first): the map of a finished job can be "
-        "coloured by its other columns."
+        help="CSV or TSV with an id column (id, accession, name or the like, else the first): the map of a "
+        "finished job can be coloured by its other columns."
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]

@@ -46,21 +46,20 @@ class Dataset:
         self.inputs: tuple[InputFile, ...] = ()
         self.counts = DatasetCounts(0, 0, 0, 0)
 
-    def check(self) -> tuple[ReadAs, ...]:
-        """Refuse early what can be seen early, format and first record of each file; says how each is read.
+    def check(self) -> None:
+        """Refuse early what can be seen early: the format and the first record of each file.
 
         Raises:
             InputError: names the file, and the line where there is one.
         """
-        found = []
+        forms = set()
         for file in self.files:
             form = self._format(file)
             with open_source(file) as source:
                 next(FORMATS[form].read(source, self.columns), None)
-                found.append(_read_as(source, form))
-        if self.columns.asked and all(each.format in WITHOUT_COLUMNS for each in found):
+            forms.add(form)
+        if self.columns.asked and forms <= WITHOUT_COLUMNS:
             raise InputError(f"{self.columns.asked[0]}: none of the inputs is a table; see --input-format")
-        return tuple(found)
 
     def __iter__(self) -> Iterator[Record]:
         """Raises InputError; what was yielded before counts for nothing then."""

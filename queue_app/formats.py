@@ -43,8 +43,8 @@ FORMATS: Mapping[InputFormat, Format] = {
     "arrow": Format("Arrow", (".arrow", ".arrows", ".feather", ".ipc"), read_arrow),
 }
 _BY_ENDING = {ending: name for name, form in FORMATS.items() for ending in form.endings}
-COLUMNAR: tuple[InputFormat, ...] = ("parquet", "arrow")
-WITHOUT_COLUMNS: tuple[InputFormat, ...] = ("fasta", "fastq", "lines")
+COLUMNAR: frozenset[InputFormat] = frozenset(("parquet", "arrow"))
+WITHOUT_COLUMNS: frozenset[InputFormat] = frozenset(("fasta", "fastq", "lines"))
 
 
 def format_of(source: Input) -> InputFormat:

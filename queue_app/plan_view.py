@@ -11,7 +11,7 @@ from queue_app.histogram import bars, histogram
 from queue_app.job import Alphabet, LongRule
 from queue_app.outputs import one_line, output_format
 from queue_app.plan import LETTER_TOKENS, Plan
-from queue_app.readings import readings_of
+from queue_app.readings import readings
 from queue_app.readouts import is_ragged
 from queue_app.space import Room
 
@@ -70,7 +70,7 @@ def _inputs(plan: Plan) -> Iterator[str]:
     name = files[0].name if len(files) == 1 else f"{len(files)} files"
     kind = RECORDS[plan.job.options.alphabet]
     yield f"{name}, {decimal(plan.survey.num_bytes)}: {plan.job.counts.num_records:,} {kind}"
-    yield from readings_of(plan.job)
+    yield from readings(plan.job.inputs)
 
 
 def _lengths(plan: Plan, width: int, unicode: bool) -> Iterator[str]:

@@ -1,11 +1,10 @@
-"""How inputs are read, in words: the same before a job, in its plan and in its run card."""
+"""How inputs are read, in words: the same in the view, in a plan and in the run card."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from queue_app.formats import FORMATS, format_by_name
-from queue_app.job import Job, ReadAs
-from queue_app.sources import Input
+from queue_app.job import InputFile, ReadAs
 
 
 def reading(read_as: ReadAs) -> str:
@@ -17,18 +16,13 @@ def reading(read_as: ReadAs) -> str:
     return f"{title}: sequences from {read_as.sequence_column!r}, {ids}"
 
 
-def readings(files: Sequence[Input], found: Sequence[ReadAs]) -> Iterator[str]:
+def readings(files: Sequence[InputFile]) -> Iterator[str]:
     """A line for each way of reading that the files' names do not say."""
     by_way: dict[ReadAs, list[str]] = {}
-    for file, read_as in zip(files, found, strict=True):
-        if read_as.sequence_column is not None or format_by_name(file.named) != read_as.format:
-            by_way.setdefault(read_as, []).append(file.title)
-    for read_as, titles in by_way.items():
-        more = f" and {len(titles) - 1:,} more" if len(titles) > 1 else ""
-        yield f"{titles[0]}{more}: read as {reading(read_as)}"
-
-
-def readings_of(job: Job) -> Iterator[str]:
-    """The same of a job that stands."""
-    known = [(Path(file.path), file.read_as) for file in job.inputs if file.read_as is not None]
-    yield from readings([Input(path, path) for path, _ in known], [read_as for _, read_as in known])
+    for file in files:
+        way = file.read_as
+        if way and (way.sequence_column is not None or format_by_name(Path(file.name)) != way.format):
+            by_way.setdefault(way, []).append(file.name)
+    for way, names in by_way.items():
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        yield f"{names[0]}{more}: read as {reading(way)}"

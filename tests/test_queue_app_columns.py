@@ -16,7 +16,7 @@ from input_files import arrow_bytes
 from queue_app.columns import ID_COLUMNS, SEQUENCE_COLUMNS, parse_delimiter
 from queue_app.dataset import Dataset
 from queue_app.errors import InputError, UsageError
-from queue_app.job import ReadAs
+from queue_app.job import InputFile, ReadAs
 from queue_app.readings import reading, readings
 from queue_app.sources import Input
 
@@ -66,10 +66,10 @@ def read(path: Path, **asked: str) -> list[tuple[str, str]]:
 
 def read_as(path: Path, **asked: str) -> ReadAs:
     dataset = Dataset([Input(path, path)], alphabet="text", **asked)  # type: ignore[arg-type]
-    (checked,) = dataset.check()
     list(dataset)
-    assert dataset.inputs[0].read_as == checked
-    return checked
+    (file,) = dataset.inputs
+    assert file.read_as is not None
+    return file.read_as
 
 
 UNKNOWN = {
@@ -234,12 +234,14 @@ def test_what_polars_writes_is_read_by_the_same_names(tmp_path: Path) -> None:
 # ---- what is said of it
 
 
-def test_a_way_of_reading_is_said_once_and_only_where_the_names_do_not_say_it(tmp_path: Path) -> None:
-    names = [tmp_path / name for name in ("a.csv", "b.csv", "c.fasta", "d.txt", "e.txt")]
+def test_a_way_of_reading_is_said_once_and_only_where_the_names_do_not_say_it() -> None:
+    names = ["a.csv", "b.csv", "c.fasta.gz", "d.txt", "e.txt", "stdin"]
     found = [
-        *[ReadAs("csv", "seq", "id")] * 2, *[ReadAs("fasta")] * 2, ReadAs("lines")
+        *[ReadAs("csv", "seq", "id")] * 2, *[ReadAs("fasta")] * 2, ReadAs("lines"), ReadAs("jsonl", "text")
     ]  # fmt: skip
-    assert list(readings([Input(path, path) for path in names], found)) == [
-        f"{tmp_path}/a.csv and 1 more: read as CSV: sequences from 'seq', ids from 'id'",
-        f"{tmp_path}/d.txt: read as FASTA",
+    files = [InputFile(name, f"/{name}", 1, "", way) for name, way in zip(names, found, strict=True)]
+    assert list(readings(files)) == [
+        "a.csv and 1 more: read as CSV: sequences from 'seq', ids from 'id'",
+        "d.txt: read as FASTA",
+        "stdin: read as JSON lines: sequences from 'text', their numbers as ids",
     ]
