@@ -146,14 +146,11 @@ class BatchPlan:
         _, counts = np.unique(self._segments.ordinals, return_counts=True)
         return int((counts > 1).sum()) + self.num_truncated + len(self.too_long)
 
-    def num_owned(self, ordinal: int, *, special: bool) -> Int64s:
-        """How many tokens each window of a long record owns; `special` counts its special tokens too."""
-        bounds = owned_bounds(self.window_lengths[ordinal], self.max_length, self.window_overlap)
-        counts = np.diff(bounds)
-        if special:
-            counts[0] += len(self.prefix)
-            counts[-1] += len(self.suffix)
-        return counts
+    def owned(self, ordinal: int) -> tuple[Int64s, Int64s, Int64s]:
+        """Of each window of a long record, `owned_starts` and `owned_ends` as in TokenBatch, and its tokens."""
+        special, length = (len(self.prefix), len(self.suffix)), self.window_lengths[ordinal]
+        starts, ends = _owned_places(length, self.max_length, self.window_overlap, special)
+        return starts, ends, np.full(len(starts), self.max_length + sum(special), np.int64)
 
     def batch(self, batch_idx: int) -> TokenBatch:
         """Assemble one batch. Raises IndexError when the plan has no such batch."""
@@ -315,12 +312,10 @@ def _whole(records: Ordinals, lengths: Int64s, kept: Int64s, num_special: int) -
 
 
 def _windows(records: _Segments, row: int, window: int, overlap: int, special: tuple[int, int]) -> _Segments:
-    length, (num_prefix, num_suffix) = int(records.lengths[row]), special
+    length = int(records.lengths[row])
     starts = window_starts(length, window, overlap)
-    bounds, count = owned_bounds(length, window, overlap), len(starts)
-    owned_starts, owned_ends = bounds[:-1] - starts + num_prefix, bounds[1:] - starts + num_prefix
-    owned_starts[0] = 0
-    owned_ends[-1] += num_suffix
+    owned_starts, owned_ends = _owned_places(length, window, overlap, special)
+    count = len(starts)
     return _Segments(
         np.full(count, records.ordinals[row], dtype=np.uint64),
         records.starts[row] + starts,
@@ -329,6 +324,15 @@ def _windows(records: _Segments, row: int, window: int, overlap: int, special: t
         owned_ends,
         np.ones(count, np.bool_),
     )
+
+
+def _owned_places(length: int, window: int, overlap: int, special: tuple[int, int]) -> tuple[Int64s, Int64s]:
+    """What each window of a record owns, counted in its row, special tokens included."""
+    starts, bounds = window_starts(length, window, overlap), owned_bounds(length, window, overlap)
+    owned_starts, owned_ends = bounds[:-1] - starts + special[0], bounds[1:] - starts + special[0]
+    owned_starts[0] = 0
+    owned_ends[-1] += special[1]
+    return owned_starts, owned_ends
 
 
 def _concatenate(parts: Sequence[_Segments]) -> _Segments:

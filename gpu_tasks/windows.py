@@ -11,46 +11,51 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_tasks.batching import Int64s, Ordinals
-from gpu_tasks.readout import Pool
+from gpu_tasks.errors import InferenceError
+from gpu_tasks.readout import joined_pools
 from gpu_tasks.rows import Offsets, Vectors, join_vectors, offsets_of
 
+Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
+Places = tuple[Int64s, Int64s]
+"""From where to where in its row the tokens lie that each window of a record pooled."""
 
 
 def combine_windows(
     ordinals: Ordinals,
-    embeddings: Vectors,
-    pools: Sequence[Pool],
-    num_owned: Callable[[int], Int64s],
+    rows: Sequence[Vectors],
+    pools: Sequence[str],
+    pooled: Callable[[int], Places],
+    finish: Callable[[Float32s], Float32s],
     *,
-    normalize: bool = False,
+    nothing: Vectors,
 ) -> tuple[Ordinals, Vectors]:
     """One row per record from one row per segment.
 
     Args:
         ordinals: uint64[rows], in plan order: the windows of a record stand in their order.
-        embeddings: float32 or float16 [rows, dim].
-        pools: the pool of each of the equally wide vectors that stand side by side in a row. `mean` is the
-            mean of the windows by the tokens that they own, `cls` the plain mean of the windows' first
-            tokens, `max` the elementwise maximum, `last` the last window's.
-        num_owned: how many tokens each window of a record owns, as they were pooled.
-        normalize: bring the vectors of records that had several windows, which come as they were pooled, to
-            unit length.
+        rows: [1, dim] of a whole record, [1, width] of a window, in float32 or float16.
+        pools: the pool of each of the vectors that stand side by side in a window's row. Means are those of
+            all tokens, each with the weight that it has in its window; `cls` is the plain mean of the
+            windows' first tokens, `max` the elementwise maximum, `last` the last window's.
+        pooled: which places each window of a record pooled.
+        finish: what the model makes of what the windows became, [n, width] to [n, dim].
+        nothing: [0, dim], what is left where there are no rows.
 
     Returns:
-        The ordinals, ascending, each once, and their rows in the dtype of `embeddings`. Sums run in
-        float64, in plan order; records with one row keep their bytes.
+        The ordinals, ascending, each once, and their rows in the dtype of `rows`. Sums run in float64, in
+        plan order; records with one row keep their bytes.
+
+    Raises:
+        InferenceError: a record's vector does not fit in float16.
     """
     order = np.argsort(ordinals, kind="stable")
     unique, first, counts = np.unique(ordinals[order], return_index=True, return_counts=True)
-    combined = embeddings[order[first]]
-    for row in np.flatnonzero(counts > 1):
-        windows = embeddings[order[first[row] : first[row] + counts[row]]].astype(np.float64)
-        weights = num_owned(int(unique[row])).astype(np.float64)
-        parts = zip(pools, np.split(windows, len(pools), axis=1), strict=True)
-        vectors = [_finish(_reduce(part, weights, pool), normalize) for pool, part in parts]
-        combined[row] = np.concatenate(vectors)
-    return unique, combined
+    records = [nothing]
+    for ordinal, begin, count in zip(unique.tolist(), first, counts, strict=True):
+        windows = [rows[place] for place in order[begin : begin + count]]
+        records.append(windows[0] if count == 1 else _combined(ordinal, windows, pools, pooled, finish))
+    return unique, join_vectors(records)
 
 
 def join_windows(
@@ -74,18 +79,41 @@ def join_windows(
     return unique, join_vectors([nothing, *parts]), offsets
 
 
-def _reduce(windows: Float64s, weights: Float64s, pool: Pool) -> Float64s:
+def _combined(
+    ordinal: int,
+    windows: Sequence[Vectors],
+    pools: Sequence[str],
+    pooled: Callable[[int], Places],
+    finish: Callable[[Float32s], Float32s],
+) -> Vectors:
+    together = np.concatenate(windows).astype(np.float64)
+    parts = [part for pool in pools for part in joined_pools(pool)]
+    starts, ends = pooled(ordinal)
+    vectors = [
+        _reduce(vector, starts, ends, part)
+        for part, vector in zip(parts, np.split(together, len(parts), axis=1), strict=True)
+    ]
+    # By itself: what a record becomes must not depend on those beside it.
+    finished = finish(np.concatenate(vectors).astype(np.float32)[None])
+    with np.errstate(over="ignore"):
+        stored = finished.astype(np.float16) if windows[0].dtype == np.float16 else finished
+    if not np.isfinite(stored).all():
+        raise InferenceError(f"record {ordinal}: its vector does not fit in {stored.dtype}: store float32")
+    return stored
+
+
+def _reduce(windows: Float64s, starts: Int64s, ends: Int64s, pool: str) -> Float64s:
     if pool == "last":
         reduced: Float64s = windows[-1]
     elif pool == "max":
         reduced = windows.max(axis=0)
     elif pool == "cls":
         reduced = windows.mean(axis=0)
+    elif pool == "mean_sqrt_len":
+        counts = (ends - starts).astype(np.float64)
+        reduced = (windows * np.sqrt(counts)[:, None]).sum(axis=0) / np.sqrt(counts.sum())
     else:
+        # Of the places from 0, each weighs one more than its number where the mean is weighted.
+        weights = (ends - starts) * ((starts + ends + 1) / 2 if pool == "weighted_mean" else 1.0)
         reduced = (windows * weights[:, None]).sum(axis=0) / weights.sum()
     return reduced
-
-
-def _finish(vector: Float64s, normalize: bool) -> Float64s:
-    """What the model makes of a record's pooled vector, as on the device of those that are one segment."""
-    return vector / max(float(np.sqrt(np.sum(vector * vector))), 1e-12) if normalize else vector

@@ -11,7 +11,8 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from queue_app.columns import parse_delimiter
 from queue_app.errors import UsageError
-from queue_app.job import Alphabet, Dtype, H5Layout, InputFormat, LongRule, RunOptions, StoreDtype
+from queue_app.job import Dtype, H5Layout, InputFormat, LongRule, RunOptions, StoreDtype
+from queue_app.model_spec import Alphabet
 from queue_app.readouts import parse_pool
 from queue_app.request import EmbedRequest
 

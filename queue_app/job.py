@@ -8,17 +8,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from queue_app.durable import write_durably
 from queue_app.errors import Damage, JobNotFound, OtherVersion
+from queue_app.model_spec import Alphabet, ModelSpec
 
-Pool = Literal["mean", "cls", "max", "last"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 StoreDtype = Literal["float32", "float16"]
 LongRule = Literal["window", "truncate", "error"]
-Alphabet = Literal["protein", "dna", "rna", "text"]
 InputFormat = Literal["fasta", "fastq", "csv", "tsv", "jsonl", "lines", "parquet", "arrow"]
 DeviceClass = Literal["cpu", "cuda"]
 H5Layout = Literal["flat", "per-sequence", "per-id", "per-hash"]
 
-JOB_SCHEMA = 2
+JOB_SCHEMA = 3
 PLANNER_VERSION = 3
 INCOMING = "incoming"
 
@@ -44,38 +43,11 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What the queue needs to know of a model without loading it.
-
-    `digest` is the xxh3-128 (hex) over the model's files; `max_length` counts the tokens of one
-    sequence that fit beside the special tokens; `pool` is the model's own pooling. With `pool_special` the
-    special tokens are pooled with the rest; with `normalize` vectors are brought to unit length.
-    `max_positions` is the longest segment that the model has positions for, `num_special` special tokens
-    included; None where positions have no end.
-    """
-
-    name: str
-    path: str
-    family: Literal["esm2", "bert", "mpnet", "mosaic", "auto", "mock"]
-    digest: str
-    dim: int
-    max_length: int
-    num_parameters: int
-    alphabet: Alphabet
-    pool: Pool
-    num_layers: int = 0
-    pool_special: bool = False
-    normalize: bool = False
-    max_positions: int | None = None
-    num_special: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class EmbedOptions:
     """Every option that can change a bit of the output.
 
-    `pool` is one or several of mean, cls, max and last, joined by commas, or `none`, which keeps the vector
-    of every token. `layers` count from 0, the embeddings before the first layer.
+    `pool` is one or several pools of a model specification, joined by commas, or `none`, which keeps the
+    vector of every token. `layers` count from 0, the embeddings before the first layer.
     """
 
     pool: str
@@ -167,7 +139,7 @@ class Job:
     digest: str  # xxh3-128 (hex) over inputs, model and options: equal digests, equal output
     output: str
     inputs: tuple[InputFile, ...]
-    model: ModelCard
+    model: ModelSpec
     options: EmbedOptions
     threads: int
     run: RunOptions
@@ -207,6 +179,11 @@ class JobDir:
     def incoming(self) -> "JobDir":
         """What a producer is about to put in the place of this one. With a job.json it is complete."""
         return JobDir(self.path / INCOMING)
+
+    @property
+    def tokenizer(self) -> Path:
+        """The model's tokenizer as it was made at submit, where the model has one."""
+        return self.path / "tokenizer.json"
 
     @property
     def server_json(self) -> Path:

@@ -7,7 +7,8 @@ left out.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from queue_app.job import EmbedOptions, Job, ModelCard
+from queue_app.job import EmbedOptions, Job
+from queue_app.model_spec import ModelSpec
 from queue_app.readouts import EVERY_TOKEN, is_ragged, num_vectors
 from queue_app.words import count, listed, rate
 
@@ -30,8 +31,8 @@ OF_WINDOWS: Mapping[str, str] = {
 }
 DTYPES: Mapping[str, str] = {
     "float32": "single precision (float32)",
-    "bfloat16": "bfloat16 with pooling in float32",
-    "float16": "half precision (float16) with pooling in float32",
+    "bfloat16": "bfloat16 with pooling in float64",
+    "float16": "half precision (float16) with pooling in float64",
 }
 ESM2 = "Lin et al. 2023, doi:10.1126/science.ade2574"
 
@@ -88,7 +89,7 @@ def _records(job: Job, counted: Counted) -> str:
     return f"Of {read}, {embedded} and {left:,} set aside ({reasons})."
 
 
-def _vectors(model: ModelCard, options: EmbedOptions) -> str:
+def _vectors(model: ModelSpec, options: EmbedOptions) -> str:
     if model.family == "mock":
         return f"Each vector has {model.dim:,} dimensions and is stored as {options.store_dtype}."
     state = _state(model, options)
@@ -112,7 +113,7 @@ def _vectors(model: ModelCard, options: EmbedOptions) -> str:
     )
 
 
-def _state(model: ModelCard, options: EmbedOptions) -> str:
+def _state(model: ModelSpec, options: EmbedOptions) -> str:
     """Of one token."""
     if len(options.layers) > 1:
         return "the hidden state"
@@ -139,7 +140,7 @@ def _shared(job: Job) -> str:
     return f"{' and '.join(told)}." if told else ""
 
 
-def _tokens(model: ModelCard) -> str:
+def _tokens(model: ModelSpec) -> str:
     if model.family == "esm2":
         return "its residues, special tokens left out"
     return f"its tokens, special tokens {'included' if model.pool_special else 'left out'}"

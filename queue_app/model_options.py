@@ -1,10 +1,28 @@
 """What a user may ask of a model that its directory does not say: prompt, dimensions, unit length."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from queue_app.errors import UsageError
+from queue_app.model_reader import FoundModel, start_finding
 from queue_app.model_spec import ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
 from queue_app.request import EmbedRequest
+
+
+def find_requested(request: EmbedRequest) -> FoundModel:
+    """The model that was asked for, as it was asked for. Raises ModelError, UsageError."""
+    return start_finding_requested(request)()
+
+
+def start_finding_requested(request: EmbedRequest) -> Callable[[], FoundModel]:
+    """The same, begun at once: what is returned waits for it."""
+    wait = start_finding(request.model, rules=request.token_rules, revision=request.revision)
+
+    def result() -> FoundModel:
+        found = wait()
+        return replace(found, spec=configured(found.spec, request))
+
+    return result
 
 
 def configured(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:
@@ -57,3 +75,26 @@ def _normalized(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:
         return spec if ends else replace(spec, head=(*spec.head, NormalizeSpec("normalize")))
     kept = tuple(each for each in spec.head if not isinstance(each, NormalizeSpec))
     return replace(spec, head=kept)
+
+
+def model_differences(old: ModelSpec, new: ModelSpec) -> Iterator[tuple[str, str, str]]:
+    """What makes other vectors of the same files: each by name, with both its values."""
+    if old.identity() == new.identity():
+        return
+    values = {
+        "prompt": [repr(each.prompt.text if each.prompt else "") for each in (old, new)],
+        "rules": [each.tokens.rules.name for each in (old, new)],
+        "behind the pooling": [described_head(each) for each in (old, new)],
+    }
+    named = [(what, before, now) for what, (before, now) in values.items() if before != now]
+    yield from named or [("model", f"{old.name} as read then", f"{new.name} as read now")]
+
+
+def described_head(spec: ModelSpec) -> str:
+    """`dense, normalize`; `nothing` where the pooled vector is the model's."""
+    return (
+        ", ".join(
+            f"truncate to {each.dim}" if isinstance(each, TruncateSpec) else each.kind for each in spec.head
+        )
+        or "nothing"
+    )

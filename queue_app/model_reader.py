@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import xxhash
-from pydantic import TypeAdapter
 
 from queue_app import launch
 from queue_app.errors import ModelError
-from queue_app.model_spec import EncoderSpec, ModelSpec, TokensSpec
+from queue_app.model_spec import EncoderSpec, ModelSpec, TokensSpec, parse_spec
 
 MODULE = "gpu_tasks.model_directory"
 MOCK = re.compile(r"mock:(\d{1,5})(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)=[A-Za-z]{1,32})*")
@@ -23,8 +22,6 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOCK_MAX_LENGTH = 1022
 MOCK_LAYERS = 3
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken"]
-
-_SPEC = TypeAdapter(ModelSpec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ class _Reading:
             self._said.close()
         if "error" in answer:
             raise ModelError(answer["error"])
-        return FoundModel(_SPEC.validate_python(answer["spec"]), answer["tokenizer"])
+        return FoundModel(parse_spec(answer["spec"]), answer["tokenizer"])
 
     def _last_words(self) -> str:
         self._said.seek(0)

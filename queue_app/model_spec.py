@@ -5,9 +5,11 @@ one;
 the worker computes from it and decides nothing anew. Pure data: neither torch nor transformers is known here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from queue_app.errors import UsageError
 
@@ -83,7 +85,7 @@ class TokenRules:
         """The text that the tokenizer is given. A sequence that is written in k-mers already stays so."""
         if not self.changes or (self.kmer and " " in sequence):
             return self.before + sequence
-        text = sequence.translate(str.maketrans(dict(self.replaced)))
+        text = sequence.translate({ord(letter): other for letter, other in self.replaced})
         parts: Sequence[str] = text
         if self.kmer:
             last = max(len(text) - self.kmer, 0)
@@ -274,3 +276,11 @@ def _width_behind(module: HeadModule, dim: int, name: str, pool: str) -> int:
     if isinstance(module, DenseSpec):
         return module.outputs
     return min(module.dim, dim) if isinstance(module, TruncateSpec) else dim
+
+
+_SPEC = TypeAdapter(ModelSpec)
+
+
+def parse_spec(fields: Mapping[str, Any]) -> ModelSpec:
+    """A specification from its fields as JSON has them. Raises pydantic's ValidationError for others."""
+    return _SPEC.validate_python(fields)

@@ -3,7 +3,6 @@
 import json
 import random
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from gpu_tasks.batching import BatchPlan, LongRule, plan_batches
 from gpu_tasks.device import StoreDtype
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.models.residues import ESM2_VOCABULARY
+from gpu_tasks.rows import split_rows
 from gpu_tasks.runner import AsyncInferenceRunner
 from gpu_tasks.windows import combine_windows
 
@@ -195,10 +195,11 @@ def embed(
     results = list(AsyncInferenceRunner(model, store_dtype=store_dtype).run(plan))
     ordinals, vectors = combine_windows(
         np.concatenate([result.ordinals for result in results]),
-        np.concatenate([result.embeddings for result in results]),
+        [row for result in results for row in split_rows(result.embeddings, None)],
         model.readout.side_by_side,
-        partial(plan.num_owned, special=model.pool_special),
-        normalize=model.normalize,
+        lambda ordinal: model.left.pooled(*plan.owned(ordinal)),
+        model.finish,
+        nothing=np.empty((0, model.dim), store_dtype),
     )
     assert ordinals.tolist() == list(range(len(sequences)))
     return vectors.astype(np.float32)

@@ -12,10 +12,9 @@ import pytest
 import torch
 from checkpoints import save_bert, save_esm2
 from factories import write_fasta
+from queue_app.model_card import describe_model
 from runs import holdfast, running, wait_for_progress
 from transformers import EsmModel, EsmTokenizer
-
-from queue_app.model_card import describe_model
 
 LENGTHS = (30, 1022, 1023, 1500, 2000, 4000)
 CPU = ["--device", "cpu", "--workers", "1"]

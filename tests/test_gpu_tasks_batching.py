@@ -322,11 +322,9 @@ def test_the_rows_of_a_record_own_each_of_its_tokens_once_and_the_special_ones_a
     for ordinal, tokens in enumerate(make_tokens(lengths)):
         assert [*chain(*owned[ordinal])] == [*prefix, *tokens.tolist(), *suffix]
         if ordinal in plan.window_lengths:
-            counts = [len(part) for part in owned[ordinal]]
-            assert plan.num_owned(ordinal, special=True).tolist() == counts
-            counts[0] -= num_prefix
-            counts[-1] -= num_suffix
-            assert plan.num_owned(ordinal, special=False).tolist() == counts
+            starts, ends, whole = plan.owned(ordinal)
+            assert (ends - starts).tolist() == [len(part) for part in owned[ordinal]]
+            assert set(whole.tolist()) == {16 + num_prefix + num_suffix}
 
 
 @given(st.integers(17, 100))

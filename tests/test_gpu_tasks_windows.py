@@ -23,26 +23,50 @@ def vectors_for(ordinals: list[int], dtype: Any = np.float32) -> np.ndarray:
 def combined(
     ordinals: list[int], vectors: np.ndarray, pool: Pool, *, normalize: bool = False
 ) -> dict[int, np.ndarray]:
-    def num_owned(ordinal: int) -> np.ndarray:
+    def pooled(ordinal: int) -> tuple[np.ndarray, np.ndarray]:
         return owned(ordinals.count(ordinal))
 
     unique, rows = combine_windows(
-        np.array(ordinals, np.uint64), vectors, (pool,), num_owned, normalize=normalize
+        np.array(ordinals, np.uint64),
+        [vector[None] for vector in vectors],
+        (pool,),
+        pooled,
+        unit if normalize else as_it_is,
+        nothing=vectors[:0],
     )
     return dict(zip(unique.tolist(), rows, strict=True))
 
 
-def owned(num_windows: int) -> np.ndarray:
-    """The second window owns one token less than the others."""
-    return np.array([5 - (number == 1) for number in range(num_windows)], np.int64)
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def as_it_is(vectors: np.ndarray) -> np.ndarray:
+    return vectors
+
+
+def owned(num_windows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each window pools the places from its number on; the second one token less than the others."""
+    starts = np.arange(num_windows)
+    return starts, starts + np.array([5 - (number == 1) for number in range(num_windows)], np.int64)
 
 
 def plainly_combined(windows: np.ndarray, pool: Pool) -> np.ndarray:
+    """A window's row stands for each of its tokens: whatever their vectors are, they add up to the same."""
+    starts, ends = owned(len(windows))
+    counts = ends - starts
+    tokens = np.repeat(windows, counts, axis=0)
+    places = np.concatenate([np.arange(first, end) + 1 for first, end in zip(starts, ends, strict=True)])
+    sums = (
+        windows * np.sqrt(counts)[:, None]
+    )  # of the tokens, where rows were divided by the root of their count
     by_pool = {
         "last": windows[-1],
         "max": windows.max(axis=0),
         "cls": windows.mean(axis=0),
-        "mean": np.repeat(windows, owned(len(windows)), axis=0).mean(axis=0),
+        "mean": tokens.mean(axis=0),
+        "mean_sqrt_len": sums.sum(axis=0) / np.sqrt(len(tokens)),
+        "weighted_mean": (tokens * places[:, None]).sum(axis=0) / places.sum(),
     }
     return np.asarray(by_pool[pool])
 
@@ -96,7 +120,7 @@ def test_the_length_of_float16_windows_is_computed_in_float64(pool: Pool) -> Non
 
 def test_no_rows_make_no_records() -> None:
     nothing = np.empty((0, DIM), np.float16)
-    unique, vectors = combine_windows(np.empty(0, np.uint64), nothing, ("mean",), owned)
+    unique, vectors = combine_windows(np.empty(0, np.uint64), [], ("mean",), owned, as_it_is, nothing=nothing)
     assert (unique.shape, vectors.shape, vectors.dtype) == ((0,), (0, DIM), np.float16)
 
 

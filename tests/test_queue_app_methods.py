@@ -49,7 +49,7 @@ def test_a_paper_can_take_it_as_it_stands() -> None:
         "fingerprint efefefefefefefefefefefefefefefef). All 20 protein sequences from a.fasta were embedded. "
         "Each is represented by a vector of 320 dimensions, the mean of the last layer's hidden states over "
         "its residues, special tokens left out. Vectors were stored as float32. No protein sequence was "
-        "longer than the limit of 1,022 residues. Computation was in bfloat16 with pooling in float32 on "
+        "longer than the limit of 1,022 residues. Computation was in bfloat16 with pooling in float64 on "
         "1 GPU (NVIDIA H200); what overflowed was computed again in float32. Inputs, model and options have "
         "the joint fingerprint abababababababababababababababab; fingerprints are xxh3-128 checksums of file "
         "contents."

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from queue_app.model_card import describe_model
+from queue_app.model_files import bases_of
 from safetensors.numpy import save_file
 
 from queue_app.errors import ModelError, UsageError
-from queue_app.model_card import describe_model
-from queue_app.model_files import bases_of
 from queue_app.request import EmbedRequest, resolve_options
 
 ESM2 = {"model_type": "esm", "hidden_size": 320, "max_position_embeddings": 1026}

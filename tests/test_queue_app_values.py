@@ -13,7 +13,7 @@ from runs import holdfast
 
 from queue_app.dataset import Dataset, Record
 from queue_app.errors import InputError
-from queue_app.job import Alphabet
+from queue_app.model_spec import Alphabet
 from queue_app.sources import Input
 
 

@@ -32,11 +32,11 @@ _PLAIN: Mapping[str, tuple[Any, ...]] = {
 """Of all other keys only false, null or nothing is understood."""
 
 
-def read_adapter(folder: Path, tensors: Mapping[str, StoredTensor]) -> AdapterSpec | None:
+def read_adapter(directory: Path, folder: Path, tensors: Mapping[str, StoredTensor]) -> AdapterSpec | None:
     """None where there is no adapter beside the weights.
 
     Args:
-        folder: of the transformer.
+        directory: of the model; `folder` is that of its transformer.
         tensors: the heads of its weights.
 
     Raises:
@@ -54,7 +54,8 @@ def read_adapter(folder: Path, tensors: Mapping[str, StoredTensor]) -> AdapterSp
     halves = read_heads([folder / WEIGHTS])
     for name in sorted({_name(folder / WEIGHTS, name) for name in halves}):
         names[_weight(folder, name, halves, tensors)] = name
-    return AdapterSpec(WEIGHTS, tuple((name, scale) for name in names), tuple(names.items()))
+    file = (folder / WEIGHTS).relative_to(directory).as_posix()
+    return AdapterSpec(file, tuple((name, scale) for name in names), tuple(names.items()))
 
 
 def require_base(folder: Path) -> None:

@@ -1,11 +1,11 @@
 """Read a model directory: all of it that can change a vector becomes one specification, or it is refused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
-from gpu_tasks.model_directory import adapter, sentence_modules, tokens
+from gpu_tasks.model_directory import adapter, tokens
 from gpu_tasks.model_directory.encoder import (
     CONFIG,
     FoundEncoder,
@@ -63,10 +63,11 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
     fields = refuse_unreadable(folder)
     weights = weight_files(folder)
     tensors = read_heads(weights)
-    lora = adapter.read_adapter(folder, tensors)
+    lora = adapter.read_adapter(directory, folder, tensors)
     config = _transformers_config(folder)
     inner = "" if folder == directory else folder.relative_to(directory).as_posix()
-    encoder = read_encoder(folder, inner, fields, config, tensors, tuple(file.name for file in weights))
+    names = tuple(file.relative_to(directory).as_posix() for file in weights)
+    encoder = read_encoder(folder, inner, fields, config, tensors, names)
     if modules and config.is_encoder_decoder and config.model_type not in ENCODERS_ALONE:
         raise UnsupportedModel(
             f"{folder / CONFIG}: model_type {config.model_type!r} has a decoder, whose states "
@@ -76,11 +77,14 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
         folder, config.model_type, encoder.spec.vocab_size, rules=rules,
         lower_case=modules is not None and modules.lower_case,
     )  # fmt: skip
+    family = encoder.family
+    if encoder.spec.token_dropout and found.spec.kind != "letters" and family == "esm2":
+        family = "auto"  # a <mask> in a sequence changes what all its tokens are scaled by
     files = digest_files(directory, _files(folder, weights, modules))
     spec = ModelSpec(
         name=name or directory.name,
         path=str(directory),
-        family=encoder.family,
+        family=family,
         digest=directory_digest(files),
         num_parameters=count_parameters(tensors),
         alphabet=found.row.alphabet,
@@ -124,8 +128,6 @@ def _files(folder: Path, weights: tuple[Path, ...], modules: SentenceModules | N
 
 
 def _typed(folder: Path, spec: EncoderSpec, token_type: int) -> EncoderSpec:
-    from dataclasses import replace
-
     if token_type and token_type >= spec.num_token_types:
         raise UnsupportedModel(
             f"{folder}: its tokenizer gives tokens the type {token_type}, and config.json says "
@@ -146,6 +148,3 @@ def _max_length(encoder: FoundEncoder, modules: SentenceModules | None, found: F
             f"{encoder.spec.folder or CONFIG}: room for {longest} tokens, all of them special"
         )
     return length
-
-
-__all__ = ["ModelReading", "read_model", "sentence_modules"]

@@ -1,8 +1,8 @@
 """What a sentence-transformers directory adds to its transformer: modules.json and the files that it names.
 
 Each key is one that is understood here, at a value that is; any other is refused. The keys and what becomes
-of them are those of sentence-transformers 6: https://github.com/UKPLab/sentence-transformers, base/modules/ and
-sentence_transformer/modules/.
+of them are those of sentence-transformers 6 (https://github.com/UKPLab/sentence-transformers), base/modules/
+and sentence_transformer/modules/.
 """
 
 import re

@@ -79,6 +79,10 @@ def _is_words_of_residues(found: Vocabulary) -> bool:
     return found.is_of_residues and all(_WORD + letter in found.tokens for letter in RESIDUES)
 
 
+def _is_words_of(k: int) -> Callable[[Vocabulary], bool]:
+    return lambda found: found.kmer == k
+
+
 def _kmers(k: int, stride: int, name: str) -> TokenRules:
     return TokenRules(name, kmer=k, stride=stride, between=" ")
 
@@ -122,7 +126,7 @@ TABLE = (
     ),
     *(
         Row(
-            "dna", _kmers(k, 1, f"kmers{k}"), lambda found, k=k: found.kmer == k,
+            "dna", _kmers(k, 1, f"kmers{k}"), _is_words_of(k),
             "https://github.com/jerryji1993/DNABERT: a k-mer at every base",
         )
         for k in range(2, 9)

@@ -162,7 +162,7 @@ def _require_ids_below(folder: Path, tokenizer: Any, vocab_size: int) -> None:
 def _as_letters(tokenizer: Any, found: FoundTokens) -> FoundTokens | None:
     """A table, where each letter by itself has an id, as the probes show."""
     rules, unknown = found.row.rules, found.spec.unknown
-    if found.row.alphabet == "text" or rules.kmer or rules.behind:
+    if found.row.alphabet == "text" or rules.kmer or rules.behind or unknown is None:
         return None
     letters = string.ascii_uppercase
     frame = _letters_frame(tokenizer, found.spec, rules)
@@ -174,7 +174,7 @@ def _as_letters(tokenizer: Any, found: FoundTokens) -> FoundTokens | None:
             and table
             and all(
                 _ids(tokenizer, rules.written(probe)) == frame.around(_look_up(probe, table, unknown, fuse))
-                for probe in _sequences(letters if unknown is not None else "".join(table))
+                for probe in _sequences(letters)
             )
         ):
             spec = replace(
@@ -199,11 +199,11 @@ def _letter_id(tokenizer: Any, frame: _Frame, rules: TokenRules, letter: str) ->
     return inner[1] if len(inner) == 3 else None
 
 
-def _look_up(sequence: str, table: dict[str, int], unknown: int | None, fuse: bool) -> list[int]:
+def _look_up(sequence: str, table: dict[str, int], unknown: int, fuse: bool) -> list[int]:
     ids: list[int] = []
     for letter in sequence:
         each = table.get(letter, unknown)
-        if each is not None and not (fuse and each == unknown and ids[-1:] == [unknown]):
+        if not (fuse and each == unknown and ids[-1:] == [unknown]):
             ids.append(each)
     return ids
 
