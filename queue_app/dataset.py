@@ -70,8 +70,12 @@ class Dataset:
             first = ordinal
             form = self._format(file)
             with open_source(file) as source:
+                problem: str | None
                 for record_id, raw in FORMATS[form].read(source, self.columns):
-                    sequence, problem = _judge(raw, self.alphabet)
+                    if isinstance(raw, Unusable):
+                        sequence, problem = "", raw.reason
+                    else:
+                        sequence, problem = judge(raw, self.alphabet)
                     yield Record(ordinal, record_id, sequence, problem)
                     ids.append(xxhash.xxh3_64_intdigest(record_id.encode()))
                     sequences.append(xxhash.xxh3_64_intdigest(sequence.encode()))
@@ -91,10 +95,6 @@ class Dataset:
                 "if it is a table, say --input-format csv or tsv"
             )
         return form
-
-
-def _judge(raw: str | Unusable, alphabet: Alphabet) -> tuple[str, str | None]:
-    return ("", raw.reason) if isinstance(raw, Unusable) else judge(raw, alphabet)
 
 
 def _read_as(source: Source, form: InputFormat) -> ReadAs:

@@ -23,8 +23,10 @@ def read_fasta(source: Source, columns: Columns) -> Pairs:
         line = line.strip()
         first = line[:1]
         if first == ">":
-            if begin:
-                yield _record(source, begin, header, lines)
+            if is_pir:
+                yield _of_pir(source, begin, header, lines)
+            elif begin:
+                yield pair_of_text(begin, _id(header), "".join(lines))
             header, begin, lines = line, number, []
             is_pir = pir.is_header(line)
         elif begin and (is_pir or (first and first not in COMMENTS)):
@@ -32,13 +34,13 @@ def read_fasta(source: Source, columns: Columns) -> Pairs:
         elif first and first not in COMMENTS:
             what = f"not FASTA: a record begins with >, here stands {shown(line)}"
             raise _refusal(source, number, what)
-    if begin:
-        yield _record(source, begin, header, lines)
+    if is_pir:
+        yield _of_pir(source, begin, header, lines)
+    elif begin:
+        yield pair_of_text(begin, _id(header), "".join(lines))
 
 
-def _record(source: Source, line: int, header: str, lines: list[str]) -> tuple[str, str | Unusable]:
-    if not pir.is_header(header):
-        return pair_of_text(line, _id(header), "".join(lines))
+def _of_pir(source: Source, line: int, header: str, lines: list[str]) -> tuple[str, str | Unusable]:
     try:
         return pair_of_text(line, *pir.parse(header, lines))
     except pir.NotPir as error:

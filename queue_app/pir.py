@@ -20,7 +20,7 @@ class NotPir(Exception):
 
 
 def is_header(line: str) -> bool:
-    return _HEADER.match(line) is not None
+    return line[3:4] == ";" and _HEADER.match(line) is not None
 
 
 def parse(header: str, lines: Sequence[str]) -> tuple[str, str]:

@@ -31,7 +31,9 @@ def saved_dataset(directory: Path) -> list[Path] | None:
     try:
         names = [str(file["filename"]) for file in state["_data_files"]]
     except (TypeError, KeyError):
-        raise InputError(f"{directory / STATE}: its _data_files are no list of file names") from None
+        names = [""]
+    if any(Path(name).name != name or not name for name in names):
+        raise InputError(f"{directory / STATE}: its _data_files are no list of names of files beside it")
     if state.get("_indices_data_files"):
         raise InputError(
             f"{directory}: a dataset with a selection of rows of its own, as an old version of datasets "

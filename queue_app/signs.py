@@ -25,6 +25,12 @@ _JSON = re.compile(r'\{\s*("|$)|\[\s*(["{]|$)')
 _LINE_END = re.compile(r"\r\n?|\n")
 _COLUMN_NAME = re.compile(r'"?[A-Za-z_][\w .()/#%-]{0,40}"?')
 """What a header may call a column. A sentence has a blank behind its comma."""
+_UNREAD: Mapping[str, str] = {
+    "LOCUS   ": "GenBank", "ID   ": "UniProt's text", "CLUSTAL": "Clustal", "# STOCKHOLM": "Stockholm",
+    "HEADER    ": "PDB", "##fileformat=VCF": "VCF", "@HD\t": "SAM", "@SQ\t": "SAM", "<?xml": "XML",
+    "<!DOCTYPE": "HTML", "<html": "HTML",
+}  # fmt: skip
+"""Formats of sequences and of documents that are text, are not read, and are no texts, one a line."""
 SEPARATORS: Mapping[str, str] = {
     "\t": "tsv", ",": "csv", ";": "csv --delimiter ';'", "|": "csv --delimiter '|'"
 }  # fmt: skip
@@ -61,6 +67,9 @@ class Head:
 
     def why_no_lines(self) -> str | None:
         """What these lines are if they are no texts, one a line, as their name says; with the remedy."""
+        for start, title in _UNREAD.items():
+            if self.lines[0].startswith(start):
+                return f"it begins as {title} does, which is not read: make FASTA or a table of it"
         if _JSON.match(self.lines[0]):
             return "it begins as JSON does: say --input-format jsonl"
         after_comments = [line for line in self.lines if line.strip() and not line.startswith(_COMMENTS)]

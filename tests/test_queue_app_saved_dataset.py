@@ -84,7 +84,8 @@ def test_of_several_splits_one_must_be_named(tmp_path: Path, saved: Path) -> Non
     ("content", "message"),
     [
         ("{", "state.json: not a JSON object, as datasets writes it"),
-        ('{"_data_files": [1]}', "its _data_files are no list of file names"),
+        ('{"_data_files": [1]}', "its _data_files are no list of names of files"),
+        ('{"_data_files": [{"filename": "../other/data.arrow"}]}', "no list of names of files beside it"),
         ('{"_data_files": []}', "a dataset without files, as its state.json says"),
         ('{"_data_files": [{"filename": "a.arrow"}], "_indices_data_files": [1]}', "a selection of rows"),
     ],

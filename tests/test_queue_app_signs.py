@@ -149,6 +149,22 @@ def test_a_table_called_txt_is_refused_as_its_header_would_be_a_record(tmp_path:
     assert len(read(path, "lines")) == len(content.splitlines())
 
 
+UNREAD = {
+    "GenBank": "LOCUS       SCU49845     5028 bp    DNA             PLN       21-JUN-1999\nDEFINITION  x\n",
+    "UniProt": "ID   CRAB_ANAPL              Reviewed;         174 AA.\nAC   Q05557;\n",
+    "Clustal": "CLUSTAL W (1.83) multiple sequence alignment\n\nsp|P1   MKV\nsp|P2   MK-\n",
+    "Stockholm": "# STOCKHOLM 1.0\nsp|P1 MKV\n//\n",
+    "XML": "<?xml version='1.0'?>\n<uniprot/>\n",
+}
+
+
+@pytest.mark.parametrize("title", UNREAD)
+@pytest.mark.parametrize("name", ["a.txt", "a.fasta"])
+def test_a_format_that_is_not_read_is_no_plain_lines(tmp_path: Path, title: str, name: str) -> None:
+    with pytest.raises(InputError, match=f"begins as {title}.* does, which is not read|not FASTA"):
+        read(written(tmp_path, name, UNREAD[title]))
+
+
 PROSE = [
     ["Hello, world", "Well, yes", "No, thanks"],
     ["one", "two", "three"],
