@@ -53,7 +53,8 @@ def read_json_lines(source: Source, columns: Columns) -> Pairs:
 
 def _object(where: str, line: str) -> dict[str, Any]:
     try:
-        fields = json.loads(line, object_pairs_hook=_with_each_key_once)
+        # A NUL within a string is a bad value, as it is where it is written \\u0000.
+        fields = json.loads(line, object_pairs_hook=_with_each_key_once, strict="\0" not in line)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{where}: not JSON lines, one object a line ({error}); {_remedy(line)} makes them of other JSON"

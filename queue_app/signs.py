@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from queue_app.columnar import ARROW_FILE_MAGIC, ARROW_STREAM_MAGIC, PARQUET_MAGIC
-from queue_app.columns import known_sequences
+from queue_app.columns import known_id, known_sequences
 from queue_app.job import InputFormat
 from queue_app.sources import Source
 
@@ -23,7 +23,7 @@ _BEFORE_FIRST_LETTER = "\ufeff \t\r\n"
 _COMMENTS = ("#", ";")
 _JSON = re.compile(r'\{\s*("|$)|\[\s*(["{]|$)')
 _LINE_END = re.compile(r"\r\n?|\n")
-_COLUMN_NAME = re.compile(r'"?[A-Za-z_][\w .()/#%-]{0,40}"?')
+_COLUMN_NAME = re.compile(r"[A-Za-z_][\w .()/#%-]{0,40}")
 """What a header may call a column. A sentence has a blank behind its comma."""
 _UNREAD: Mapping[str, str] = {
     "LOCUS   ": "GenBank", "ID   ": "UniProt's text", "CLUSTAL": "Clustal", "# STOCKHOLM": "Stockholm",
@@ -32,7 +32,8 @@ _UNREAD: Mapping[str, str] = {
 }  # fmt: skip
 """Formats of sequences and of documents that are text, are not read, and are no texts, one a line."""
 SEPARATORS: Mapping[str, str] = {
-    "\t": "tsv", ",": "csv", ";": "csv --delimiter ';'", "|": "csv --delimiter '|'"
+    "\t": "tsv", ",": "csv", ";": "csv --delimiter ';'", "|": "csv --delimiter '|'",
+    " ": "csv --delimiter ' '",
 }  # fmt: skip
 """What is to be said of a table of lines whose fields they separate."""
 
@@ -95,12 +96,18 @@ def _separator(lines: Sequence[str]) -> str | None:
     """What separates the fields of every line, and in the first one names of columns."""
     rows = [line for line in lines if line.strip()][:LINES_COMPARED]
     for separator in SEPARATORS:
-        names = rows[0].split(separator) if rows else []
-        if len(names) < 2:
-            continue
-        if known_sequences([name.strip('"') for name in names]):
-            return separator
-        is_header = separator == "\t" or (len(rows) > 1 and all(map(_COLUMN_NAME.fullmatch, names)))
-        if is_header and {len(row) for row in csv.reader(rows, delimiter=separator)} == {len(names)}:
+        names = [name.strip('"') for name in rows[0].split(separator)] if rows else []
+        if len(names) > 1 and _is_header(names, rows, separator):
             return separator
     return None
+
+
+def _is_header(names: Sequence[str], rows: Sequence[str], separator: str) -> bool:
+    """Tabs and names of columns are sure signs; blanks, commas and the like may be those of a sentence."""
+    if separator != " " and known_sequences(names):
+        return True
+    if {len(row) for row in csv.reader(rows, delimiter=separator)} != {len(names)}:
+        return False
+    if separator == " ":
+        return bool(known_sequences(names)) and known_id(names) is not None
+    return separator == "\t" or (len(rows) > 1 and all(map(_COLUMN_NAME.fullmatch, names)))

@@ -134,6 +134,7 @@ TABLES = {
     "tabs without a header": ("p1\tMKV\np2\tMKL\n", "tsv"),
     "semicolons": ("id;sequence\np1;MKV\n", "csv --delimiter ';'"),
     "bars": ("id|name|residues\np1|a|MKV\n", r"csv --delimiter '\|'"),
+    "blanks": ("id sequence\np1 MKV\n", "csv --delimiter ' '"),
     "one column": ("sequence\nMKV\nMKL\n", "csv"),
     "one column, quoted": ('"text"\n"one"\n', "csv"),
     "commas, ended as on old Macs": ("id,sequence\rp1,MKV\r", "csv"),
@@ -173,7 +174,7 @@ PROSE = [
     ["[1] A reference, as they stand in articles", "[CLS] a, b"],
     ["{braces} in a text", "[ ] to do"],
     ["# a title", "text"],
-    ["The sequence", "of texts"],
+    ["The name of a text", "The text of a name, and more of it"],
 ]
 
 

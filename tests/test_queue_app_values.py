@@ -85,6 +85,7 @@ def test_an_id_that_no_output_can_hold_sets_its_record_aside_under_one_that_it_c
 NUL_IN_TEXT = {
     "a.csv": ("id,seq\na,MK\nb,M\0K\nc,MK\n", 3),
     "a.tsv": ("id\tseq\na\tMK\nb\tM\0K\nc\tMK\n", 3),
+    "a.jsonl": ('{"seq": "MK"}\n{"seq": "M\0K"}\n{"seq": "MK"}\n', 2),
     "a.fasta": (">a\nMK\n>b\nM\0K\n>c\nMK\n", 3),
     "a.fastq": ("@a\nMK\n+\nII\n@b\nM\0K\n+\nIII\n@c\nMK\n+\nII\n", 5),
     "a.txt": ("MK\nM\0K\nMK\n", 2),
