@@ -147,7 +147,7 @@ class BatchPlan:
         return int((counts > 1).sum()) + self.num_truncated + len(self.too_long)
 
     def owned(self, ordinal: int) -> tuple[Int64s, Int64s, Int64s]:
-        """Of each window of a long record, `owned_starts` and `owned_ends` as in TokenBatch, and its tokens."""
+        """Of each window of a record, `owned_starts` and `owned_ends` as in TokenBatch, and its length."""
         special, length = (len(self.prefix), len(self.suffix)), self.window_lengths[ordinal]
         starts, ends = _owned_places(length, self.max_length, self.window_overlap, special)
         return starts, ends, np.full(len(starts), self.max_length + sum(special), np.int64)

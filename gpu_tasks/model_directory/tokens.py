@@ -164,7 +164,7 @@ def _as_letters(tokenizer: Any, found: FoundTokens) -> FoundTokens | None:
     rules, unknown = found.row.rules, found.spec.unknown
     if found.row.alphabet == "text" or rules.kmer or rules.behind or unknown is None:
         return None
-    letters = string.ascii_uppercase
+    letters = string.ascii_uppercase + ".-"
     frame = _letters_frame(tokenizer, found.spec, rules)
     known = {letter: _letter_id(tokenizer, frame, rules, letter) for letter in letters} if frame else {}
     table = {letter: each for letter, each in known.items() if each is not None and each != unknown}
