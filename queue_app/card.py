@@ -19,12 +19,13 @@ from queue_app.history import History, read_history
 from queue_app.job import EmbedOptions, Job, JobDir
 from queue_app.methods import Counted, methods
 from queue_app.unknown import OF_HOW_MANY
+from queue_app.values import PLACE_IN_FILE
 from queue_app.words import count
 
 QUARANTINE_SHOWN = 10
 SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup")
 """Options that the command has no flag of that name and form for."""
-_PLACE = re.compile(rf" at position \d+|^\d+ (?=tokens do not fit)|{OF_HOW_MANY}")
+_PLACE = re.compile(rf" at position \d+|^\d+ (?=tokens do not fit)|{PLACE_IN_FILE}|{OF_HOW_MANY}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from queue_app.account import Faults, Throughput
 from queue_app.card import RunCard
+from queue_app.readings import reading
 from queue_app.words import bytes_text, count, duration, percent
 
 Row = Sequence[object]
@@ -59,8 +60,12 @@ def _again(card: RunCard) -> Iterator[str]:
 def _inputs(card: RunCard) -> Iterator[str]:
     yield from _section("Inputs")
     inputs = card.job.inputs
-    rows = [(file.name, bytes_text(file.size_bytes), f"`{file.digest}`") for file in inputs[:INPUTS_SHOWN]]
-    yield from _table(("file", "size", "xxh3-128"), rows)
+    rows = [
+        (file.name, bytes_text(file.size_bytes), reading(file.read_as) if file.read_as else "not known",
+         f"`{file.digest}`")
+        for file in inputs[:INPUTS_SHOWN]
+    ]  # fmt: skip
+    yield from _table(("file", "size", "read as", "xxh3-128"), rows)
     if len(inputs) > INPUTS_SHOWN:
         yield ""
         yield f"And {len(inputs) - INPUTS_SHOWN:,} more: {card.output}.card.json lists all of them."

@@ -41,9 +41,11 @@ def request_of(
     input_format: options.InputFormat = None,
     id_column: options.IdColumn = None,
     sequence_column: options.SequenceColumn = None,
+    delimiter: options.Delimiter = None,
     alphabet: options.Alphabet = "auto",
 ) -> "EmbedRequest":
-    """The request that these options make. Raises UsageError for a pool or layers that cannot be."""
+    """The request that these options make. Raises UsageError for a pool, layer or delimiter that is none."""
+    from queue_app.columns import parse_delimiter
     from queue_app.job import RunOptions
     from queue_app.readouts import parse_layers, parse_pool
     from queue_app.request import EmbedRequest
@@ -67,6 +69,7 @@ def request_of(
         input_format=input_format,
         id_column=id_column,
         sequence_column=sequence_column,
+        delimiter=None if delimiter is None else parse_delimiter(delimiter),
         run=RunOptions(
             commit_seconds=commit_seconds,
             commit_sequences=commit_sequences,

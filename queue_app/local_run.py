@@ -33,6 +33,7 @@ from queue_app.monitor import Snapshot, snapshot_of_directory
 from queue_app.ports import describe, environment, require_ports
 from queue_app.prepare import Prepared, prepare
 from queue_app.processes import ProcessFile
+from queue_app.readings import readings
 from queue_app.request import EmbedRequest, device_class
 from queue_app.server import EmbeddedServer
 from queue_app.settings import RuntimeConfig
@@ -198,6 +199,8 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
     try:
         machinery.workers.start()  # they come up while the input is read
         prepared = prepared or run.prepare(machinery.client)
+        for line in readings(prepared.job.inputs):
+            run.view.say(line)
         for note in prepared.job.notes:
             run.view.say(f"note: {note}")
         give_memory_back()  # what reading took; for hours nothing here needs as much
