@@ -236,6 +236,11 @@ class ModelSpec:
         return len(self.tokens.prefix) + len(self.tokens.suffix)
 
     @property
+    def is_read_by_letters(self) -> bool:
+        """True when each letter of a sequence is one token, and nothing else is."""
+        return self.tokens.kind == "letters" and not self.tokens.fuse_unknown and self.prompt is None
+
+    @property
     def normalize(self) -> bool:
         """True when vectors are brought to unit length."""
         return any(isinstance(module, NormalizeSpec) for module in self.head)

@@ -11,7 +11,7 @@ from queue_app.histogram import bars, histogram
 from queue_app.job import LongRule
 from queue_app.model_spec import Alphabet
 from queue_app.outputs import one_line, output_format
-from queue_app.plan import LETTER_TOKENS, Plan
+from queue_app.plan import Plan
 from queue_app.readouts import is_ragged
 from queue_app.space import Room
 
@@ -115,7 +115,7 @@ def _too_long(plan: Plan) -> Iterator[str]:
     if num_long is None:
         yield f"not known: whether a text exceeds {limit} is seen only when a sample is computed"
     elif num_long:
-        about = "" if plan.job.model.family in LETTER_TOKENS else "about "
+        about = "" if plan.job.model.is_read_by_letters else "about "
         yield f"{about}{num_long:,} over {limit}: {LONG[options.long]} (--long {options.long})"
 
 

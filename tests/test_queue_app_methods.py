@@ -7,26 +7,22 @@ from typing import Any, get_args
 import pytest
 from factories import make_job
 
-from queue_app.job import Alphabet, Dtype, Job, LongRule, ModelCard, Pool, Reuse, TwinsFile
+from queue_app.job import Dtype, Job, LongRule, Reuse, TwinsFile
 from queue_app.methods import DTYPES, NOUNS, OF_WINDOWS, POOLED, Counted, methods
+from queue_app.model_spec import Alphabet, EncoderSpec, ModelSpec, NormalizeSpec, Pool, TokenRules, TokensSpec
 
-ESM2 = ModelCard(
-    "facebook/esm2_t6_8M_UR50D", "/models/esm2", "esm2", "ef" * 16, 320, 1022, 7_511_801, "protein", "mean", 6
-)
-MINILM = ModelCard(
-    "all-MiniLM-L6-v2",
-    "/models/minilm",
-    "bert",
-    "ef" * 16,
-    384,
-    254,
-    22_713_216,
-    "text",
-    "mean",
-    num_layers=6,
-    pool_special=True,
-    normalize=True,
-)
+LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO"
+ESM2 = ModelSpec(
+    "facebook/esm2_t6_8M_UR50D", "/models/esm2", "esm2", "ef" * 16, 7_511_801, "protein", 1022, "mean",
+    EncoderSpec("", "esm", ("model.safetensors",), 320, 6, vocab_size=33, max_positions=None),
+    TokensSpec("letters", (0,), (2,), 3, TokenRules("letters"), LETTERS, tuple(range(4, 29))),
+)  # fmt: skip
+MINILM = ModelSpec(
+    "all-MiniLM-L6-v2", "/models/minilm", "bert", "ef" * 16, 22_713_216, "text", 254, "mean",
+    EncoderSpec("", "bert", ("model.safetensors",), 384, 6, vocab_size=30_522, max_positions=512),
+    TokensSpec("fast", (101,), (102,), 100, digest="cd" * 16),
+    pool_special=True, head=(NormalizeSpec("normalize"),),
+)  # fmt: skip
 COUNTED = Counted(
     num_embedded=20,
     reasons={},
@@ -36,7 +32,7 @@ COUNTED = Counted(
 )
 
 
-def job_of(model: ModelCard, **options: Any) -> Job:
+def job_of(model: ModelSpec, **options: Any) -> Job:
     job = make_job(num_shards=2, records_per_shard=10)
     named = {"alphabet": model.alphabet, "max_length": model.max_length, "window_overlap": 127, **options}
     return replace(job, model=model, options=replace(job.options, **named))
@@ -66,7 +62,7 @@ def test_a_model_that_was_named_by_its_directory_is_told_to_be_one() -> None:
 @pytest.mark.parametrize("layers", [(-1,), (3,), (3, 6)], ids=str)
 @pytest.mark.parametrize("model", [ESM2, MINILM], ids=["esm2", "minilm"])
 def test_every_combination_of_options_is_told_in_whole_sentences(
-    model: ModelCard, layers: tuple[int, ...], pool: str
+    model: ModelSpec, layers: tuple[int, ...], pool: str
 ) -> None:
     for long, dtype, alphabet, num_long in product(
         get_args(LongRule), get_args(Dtype), get_args(Alphabet), (None, 0, 1, 7)
