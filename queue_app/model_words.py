@@ -69,6 +69,58 @@ def _rules_told(rules: TokenRules) -> Iterator[str]:
         yield f"{rules.before.strip()!r} was put in front of each"
 
 
+def written(model: ModelSpec) -> str:
+    """The same in short: `U, Z, O, B as X; blanks between letters`, or `as they stand`."""
+    return "; ".join(_phrases(model)) or "as they stand"
+
+
+def _phrases(model: ModelSpec) -> Iterator[str]:
+    rules = model.tokens.rules
+    if rules.replaced:
+        yield f"{', '.join(letter for letter, _ in rules.replaced)} as {rules.replaced[0][1]}"
+    if rules.kmer:
+        yield (
+            f"{rules.kmer}-mers"
+            if rules.stride == 1
+            else f"{rules.kmer}-mers, one every {rules.stride} letters"
+        )
+    unit = f"{rules.kmer}-mer" if rules.kmer else "letter"
+    if rules.behind:
+        yield f"{rules.behind} behind each {unit}"
+    if rules.between:
+        yield f"blanks between {unit}s"
+    if rules.before:
+        yield f"{rules.before.strip()} in front"
+    if model.tokens.lower_case:
+        yield "in small letters"
+    if model.prompt:
+        yield f"prompt {model.prompt.text!r} in front"
+    if model.is_read_by_letters and not rules.changes:
+        yield "a token for each letter"
+
+
+def model_line(model: ModelSpec) -> str:
+    """`esm2_t6 (ESM-2, 7.5 million parameters)`."""
+    said = [model_kind(model)]
+    if model.num_parameters:
+        said.append(f"{model.num_parameters / 1e6:,.1f} million parameters")
+    if model.adapter:
+        said.append("LoRA adapter merged")
+    if model.revision:
+        said.append(f"revision {model.revision[:12]}")
+    return model.name if model.family == "mock" else f"{model.name} ({', '.join(said)})"
+
+
+def described_head(spec: ModelSpec) -> str:
+    """`dense, normalize`; `nothing` where the pooled vector is the model's."""
+    return (
+        ", ".join(
+            f"truncate to {each.dim}" if isinstance(each, TruncateSpec) else each.kind for each in spec.head
+        )
+        or "nothing"
+    )
+
+
 def treated_vectors(model: ModelSpec) -> list[str]:
     """What was done to the pooled vectors, one after the other, as participles."""
     return [_treated(module) for module in model.head]

@@ -9,7 +9,22 @@ from factories import make_job
 
 from queue_app.job import Dtype, Job, LongRule, Reuse, TwinsFile
 from queue_app.methods import DTYPES, NOUNS, OF_WINDOWS, POOLED, Counted, methods
-from queue_app.model_spec import Alphabet, EncoderSpec, ModelSpec, NormalizeSpec, Pool, TokenRules, TokensSpec
+from queue_app.model_spec import (
+    AdapterSpec,
+    Alphabet,
+    DenseSpec,
+    EncoderSpec,
+    HeadModule,
+    LayerNormSpec,
+    ModelSpec,
+    NormalizeSpec,
+    Pool,
+    PromptSpec,
+    TokenRules,
+    TokensSpec,
+    TruncateSpec,
+)
+from queue_app.model_words import is_esm2
 
 LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO"
 ESM2 = ModelSpec(
@@ -153,3 +168,93 @@ def test_a_test_model_is_called_one() -> None:
     text = methods(make_job(num_shards=2, records_per_shard=10), COUNTED)
     assert text.startswith("Vectors were made by mock:8, a test model")
     assert "hidden states" not in text
+
+
+# ---- which model it is, and what it was given
+
+
+SAPROT = replace(
+    ESM2,
+    name="westlake/SaProt",
+    tokens=replace(ESM2.tokens, kind="fast", rules=TokenRules("saprot", behind="#")),
+)
+PROTT5 = replace(
+    ESM2, name="Rostlab/prot_t5", family="auto", encoder=replace(ESM2.encoder, model_type="t5"),
+    tokens=replace(ESM2.tokens, rules=TokenRules("prott5", (("U", "X"), ("Z", "X")), between=" ")),
+)  # fmt: skip
+DENSE = DenseSpec("dense", 384, 256, True, "Tanh", False, "2_Dense/model.safetensors")
+
+
+def test_only_an_esm2_is_called_one() -> None:
+    learned = replace(ESM2, encoder=replace(ESM2.encoder, learned_positions=True))
+    other_letters = replace(ESM2, tokens=replace(ESM2.tokens, letters=LETTERS[::-1]))
+    larger = replace(ESM2, encoder=replace(ESM2.encoder, vocab_size=64))
+    run_by_transformers = replace(ESM2, family="auto")
+    assert is_esm2(ESM2)
+    for model in (SAPROT, PROTT5, MINILM, learned, other_letters, larger, run_by_transformers):
+        assert not is_esm2(model)
+        assert "ESM-2" not in methods(job_of(model), COUNTED)
+        assert f"of the type {model.encoder.model_type}, " in methods(job_of(model), COUNTED)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (PROTT5, "For the model the letters U and Z were replaced by X and blanks were put between letters."),
+        (SAPROT, "For the model each letter was followed by '#'."),
+        (replace(MINILM, prompt=PromptSpec("query: ")), "the prompt 'query: ' was put in front of each."),
+        (
+            replace(MINILM, prompt=PromptSpec("query: ", pooled=False)),
+            "of each, whose tokens were left out of the pooling.",
+        ),
+        (
+            replace(MINILM, tokens=replace(MINILM.tokens, rules=TokenRules("kmers6", kmer=6, between=" "))),
+            "For the model sequences were written as 6-mers and blanks were put between 6-mers.",
+        ),
+        (replace(MINILM, tokens=replace(MINILM.tokens, lower_case=True)), "letters were made small."),
+        (replace(MINILM, revision="0a1b2c"), "million parameters, revision 0a1b2c, fingerprint"),
+        (
+            replace(MINILM, adapter=AdapterSpec("adapter_model.safetensors", (), ())),
+            "all-MiniLM-L6-v2\" with a LoRA adapter merged into its weights (of the type bert",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_model_was_given_is_told(model: ModelSpec, said: str) -> None:
+    assert said in methods(job_of(model), COUNTED)
+
+
+def test_nothing_is_told_of_sequences_that_were_given_as_they_stand() -> None:
+    for model in (ESM2, MINILM):
+        assert "For the model" not in methods(job_of(model), COUNTED)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ((), "Vectors were stored as float32."),
+        ((DENSE,), "passed through a dense layer (Tanh) to 256 numbers and stored as float32."),
+        ((TruncateSpec("truncate", 64),), "Vectors were cut to their first 64 numbers and stored"),
+        (
+            (LayerNormSpec("layer_norm", 384, "f"), DENSE, NormalizeSpec("normalize")),
+            "layer norm, passed through a dense layer (Tanh) to 256 numbers, scaled to unit length and st",
+        ),
+    ],
+    ids=str,
+)
+def test_what_stands_behind_the_pooling_is_told(head: tuple[HeadModule, ...], said: str) -> None:
+    assert said in methods(job_of(replace(MINILM, head=head)), COUNTED)
+
+
+def test_the_dimensions_are_those_of_the_stored_vectors() -> None:
+    dense = replace(MINILM, head=(DENSE,))
+    assert "by a vector of 256 dimensions, made of the mean" in methods(job_of(dense), COUNTED)
+    assert "hidden state, 384 dimensions;" in methods(job_of(dense, pool="none"), COUNTED)
+    joined = methods(job_of(MINILM, pool="cls+mean"), COUNTED)
+    assert "by a vector of 768 dimensions, the concatenation of the last layer's hidden" in joined
+
+
+def test_a_token_is_called_what_it_stands_for() -> None:
+    dna = replace(ESM2, alphabet="dna")
+    assert "longer than the limit of 1,022 bases" in methods(job_of(dna), COUNTED)
+    fused = replace(ESM2, tokens=replace(ESM2.tokens, fuse_unknown=True))
+    assert "longer than the limit of 1,022 tokens" in methods(job_of(fused), COUNTED)
