@@ -328,7 +328,7 @@ _LAYERS = {"bert": _bert_layer, "esm2": _esm2_layer, "mpnet": _mpnet_layer, "mos
 
 
 def _no_config(folder: Path) -> str:
-    snapshots = sorted(folder.glob("snapshots/*/config.json"))
+    snapshots = sorted([*folder.glob("snapshots/*/config.json"), *folder.glob("*/snapshots/*/config.json")])
     if snapshots:
         return f"{folder}: the root of a hub cache; the model lies in {snapshots[-1].parent}"
     return f"{folder}: no config.json: not a model directory"
