@@ -96,12 +96,15 @@ def enqueue(
 ) -> None:
     """Hand a job to the workers of a running server. Prints its id and returns."""
     from queue_app.api import submit
+    from queue_app.readings import readings
 
     job = submit(request, broker_url=broker, queues=queues.split(",") if queues is not None else None)
     if as_json:
         print_json({"job": job.id, "created": job.created, "job_dir": str(job.job_dir.path)})
         return
     print(job.id)
+    for line in readings(job.job.inputs):
+        say(line)
     for note in job.job.notes:
         say(f"note: {note}")
     say("submitted" if job.created else "this job was submitted before; it goes on")

@@ -109,6 +109,7 @@ def dataset_of(request: EmbedRequest, model: FoundModel, files: Sequence[Input])
         input_format=request.input_format,
         id_column=request.id_column,
         sequence_column=request.sequence_column,
+        delimiter=request.delimiter,
     )
 
 

@@ -21,9 +21,10 @@ from queue_app.reuse import NOT_FOUND, Previous
 from queue_app.sample import StratifiedSample
 from queue_app.sequences import Hashes, find_firsts
 from queue_app.spool import RECORD_COST
+from queue_app.values import PLACE_IN_FILE
 
 IDS_NAMED = 3
-_PLACE = re.compile(r" at position \d+")
+_PLACE = re.compile(rf" at position \d+|{PLACE_IN_FILE}")
 
 Int64s = npt.NDArray[np.int64]
 
