@@ -12,6 +12,7 @@ from queue_app.job import Job, JobDir, Shard
 from queue_app.lock import FileLock
 from queue_app.settings import runtime_config
 from queue_app.shards import read_shard
+from queue_app.unknown import MOSTLY_UNKNOWN
 
 
 def list_quarantine(job_dir: JobDir) -> list[QuarantineEntry]:
@@ -24,7 +25,7 @@ def list_quarantine(job_dir: JobDir) -> list[QuarantineEntry]:
 def retry_quarantine(job_dir: JobDir) -> list[QuarantineEntry]:
     """Forget the shards of records that did harm, so that the next run tries them again; answers these.
 
-    Records that cannot be embedded as they stand (empty, illegal letters) stay where they are.
+    Records that cannot be embedded as they stand (empty, illegal letters, unknown to the model) stay.
 
     Raises:
         JobBusy: a process works on the job.
@@ -69,7 +70,9 @@ def _harmful(job: Job, job_dir: JobDir, shard: Shard) -> list[QuarantineEntry]:
     return [
         entry
         for entry in entries
-        if entry.ordinal not in bad and (longest is None or entry.length <= longest)
+        if entry.ordinal not in bad
+        and (longest is None or entry.length <= longest)
+        and not entry.reason.startswith(MOSTLY_UNKNOWN)
     ]
 
 

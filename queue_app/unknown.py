@@ -22,6 +22,7 @@ CountUnknown = Callable[[str], tuple[int, int]]
 """Of a sequence: its unknown tokens, and all its tokens beside the special ones."""
 LETTERS = {"protein": "ACDEFGHIKLMNPQRSTVWY", "dna": "ACGT", "rna": "ACGU"}
 """What a model of the alphabet has tokens for."""
+MOSTLY_UNKNOWN = "more than half of its tokens are unknown to the model"
 OF_HOW_MANY = r" \([\d,]+ of [\d,]+\)"
 """What differs between the reasons of two records: taken out where reasons are counted."""
 
@@ -33,10 +34,7 @@ def is_mostly_unknown(num_unknown: int, num_tokens: int) -> bool:
 
 def unknown_reason(num_unknown: int, num_tokens: int) -> str:
     """Why such a record is set aside."""
-    return (
-        f"more than half of its tokens are unknown to the model ({num_unknown:,} of {num_tokens:,}); "
-        "see --alphabet and --rules"
-    )
+    return f"{MOSTLY_UNKNOWN} ({num_unknown:,} of {num_tokens:,}); see --alphabet and --rules"
 
 
 def count_unknown_of(model: "FoundModel") -> CountUnknown | None:

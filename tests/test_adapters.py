@@ -157,7 +157,8 @@ def test_halves_of_another_shape_are_refused(tmp_path: Path) -> None:
     directory = add_adapter(save_esm2(tmp_path / "model"))
     path = directory / "adapter_model.safetensors"
     wrong = {
-        name: tensor[..., :-1].contiguous() if "lora_A" in name else tensor for name, tensor in halves().items()
+        name: tensor[..., :-1].contiguous() if "lora_A" in name else tensor
+        for name, tensor in halves().items()
     }
     save_file(wrong, path, metadata={"format": "pt"})
     with pytest.raises(ModelError, match="makes"):

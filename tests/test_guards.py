@@ -130,6 +130,8 @@ def test_a_record_that_the_model_mostly_does_not_know_is_set_aside_with_its_twin
     assert card["counts"]["records"] == 22
     assert card["counts"]["embedded"] + card["counts"]["quarantined"] == 22
     holdfast("verify", job_dir)
+    again = holdfast("quarantine", job_dir, "--retry").stderr
+    assert "no record can be tried again as it stands" in again
 
 
 @pytest.mark.parametrize("command", ["embed", "plan"])
