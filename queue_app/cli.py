@@ -23,6 +23,7 @@ from queue_app.cli_output import (
 )
 from queue_app.cli_request import takes_request
 from queue_app.errors import HoldfastError, UsageError
+from queue_app.surroundings import settle
 
 if TYPE_CHECKING:
     from queue_app.request import EmbedRequest
@@ -228,6 +229,7 @@ for command in (verify, quarantine, export, clean, doctor):
 
 def main() -> None:
     """The console command. Errors that the user can answer are one line and a documented exit code."""
+    settle()
     try:
         _refuse_empty(sys.argv[1:])
         app(args=options.with_dashes(sys.argv[1:]), prog_name="holdfast")

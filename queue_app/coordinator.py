@@ -18,8 +18,8 @@ from pathlib import Path
 from queue_app.errors import HoldfastError
 from queue_app.frugal import FEW_HEAPS
 from queue_app.ports import describe, environment, require_ports
-from queue_app.processes import ProcessFile, kill_session, spawn
-from queue_app.settings import RuntimeConfig
+from queue_app.processes import PYTHON, ProcessFile, kill_session, spawn
+from queue_app.settings import RuntimeConfig, child_environment
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class GPUProcessCoordinator:
 
 def worker_command(queue: str) -> list[str]:
     """The command of one worker. Gossip and mingle would only slow its start."""
-    celery = [sys.executable, "-m", "queue_app.celery", "-A", "queue_app", "worker", "-Q", queue]
+    celery = [*PYTHON, "-m", "queue_app.celery", "-A", "queue_app", "worker", "-Q", queue]
     return [*celery, "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
 
 
@@ -150,7 +150,7 @@ def run_workers(queues: Sequence[str], url: str, config: RuntimeConfig) -> None:
         print(served, file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="holdfast-workers-") as scratch:
         settings = {"HOLDFAST_BROKER_URL": url, "HOLDFAST_PARENT_PID": str(os.getpid())}
-        env = {**os.environ, **settings, **environment(config)}
+        env = child_environment(**settings, **environment(config))
         workers = GPUProcessCoordinator(queues, env, None, ProcessFile(Path(scratch) / "processes.json"))
         try:
             workers.start()

@@ -35,7 +35,7 @@ from queue_app.prepare import Prepared, prepare
 from queue_app.processes import ProcessFile
 from queue_app.request import EmbedRequest, device_class
 from queue_app.server import EmbeddedServer
-from queue_app.settings import RuntimeConfig
+from queue_app.settings import RuntimeConfig, child_environment
 from queue_app.space import require_local_disk, require_room
 from queue_app.states import JobState
 from queue_app.view import View
@@ -181,7 +181,7 @@ def _run_with_server(run: LocalRun, there: Prepared | None, pids: ProcessFile) -
             client.delete("", *client.scan_iter("?pu[0-9]*", _type="list"))
         roots = str(run.job_dir.path)
         settings = {**run.settings, "HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": roots}
-        env = {**os.environ, **settings, **environment(run.config)}
+        env = child_environment(**settings, **environment(run.config))
         workers = GPUProcessCoordinator(run.queues, env, run.job_dir.logs, pids)
         return _run_with_workers(run, there, _Machinery(url, client, server, workers))
     except redis.ResponseError as error:

@@ -5,7 +5,6 @@ would show in every process list.
 """
 
 import json
-import os
 import secrets
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from queue_app.durable import write_durably
 from queue_app.errors import BrokerUnreachable
 from queue_app.job import JobDir
 from queue_app.processes import ProcessFile, spawn, stop
+from queue_app.settings import child_environment
 
 START_SECONDS = 20.0
 PORT_TRIES = 5
@@ -90,7 +90,10 @@ class EmbeddedServer:
 
     def _come_up(self, address: ServerAddress) -> bool:
         self.process = spawn(
-            [_server_binary(), "-"], log=self.log, env=os.environ, stdin=self._config(address).encode()
+            [_server_binary(), "-"],
+            log=self.log,
+            env=child_environment(),
+            stdin=self._config(address).encode(),
         )
         self.processes.record("server", self.process.pid)
         deadline = time.monotonic() + START_SECONDS

@@ -33,7 +33,7 @@ def open_view(*, quiet: bool, stream: TextIO | None = None, timed: bool = True) 
     `timed`: the run begins with the view, which tells how long it has taken.
     """
     stream = stream or sys.stderr
-    if quiet:
+    if quiet or stream is None:  # None: whoever started this program has closed it
         yield QuietView()
     elif stream.isatty():
         from rich.console import Console
