@@ -1,5 +1,7 @@
 """The records of a shard that have no vector, each with the reason why not."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from checkpoint.flight import FlightLog
@@ -9,6 +11,7 @@ from gpu_tasks.runner import InferenceResult
 from queue_app.shards import ShardRecords
 
 NOT_FINITE = "the model's output is not finite, in float32 either"
+TOO_LARGE = "its vector holds a number beyond 65,504, the largest of float16; --store-dtype float32 holds it"
 
 
 def rejected_entries(records: ShardRecords, plan: BatchPlan, max_length: int) -> list[QuarantineEntry]:
@@ -22,10 +25,12 @@ def rejected_entries(records: ShardRecords, plan: BatchPlan, max_length: int) ->
     return [_entry(records, ordinal, reason) for ordinal, reason in sorted(reasons.items())]
 
 
-def not_finite_entries(result: InferenceResult, records: ShardRecords) -> list[QuarantineEntry]:
-    """The records of which a row came out as NaN or infinite."""
+def not_finite_entries(
+    result: InferenceResult, records: ShardRecords, too_large: Collection[int] = ()
+) -> list[QuarantineEntry]:
+    """The records of which a row came out as NaN or infinite; of those `too_large` only as it is stored."""
     bad = np.unique(result.ordinals[~result.finite]).tolist()
-    return [_entry(records, ordinal, NOT_FINITE) for ordinal in bad]
+    return [_entry(records, each, TOO_LARGE if each in too_large else NOT_FINITE) for each in bad]
 
 
 def accused_entries(flight: FlightLog, ordinals: Ordinals, records: ShardRecords) -> list[QuarantineEntry]:

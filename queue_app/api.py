@@ -18,6 +18,7 @@ from queue_app.broker import connected, own_broker
 from queue_app.devices import check_queues, choose_queues, cpu_threads
 from queue_app.export import check_output
 from queue_app.handle import JobHandle
+from queue_app.ownership import require_own
 from queue_app.request import EmbedRequest
 from queue_app.routing import every_live_queue
 from queue_app.settings import runtime_config
@@ -169,6 +170,7 @@ def _submit(
     request: EmbedRequest, broker_url: str | None, queues: Sequence[str] | None, threads: int | None
 ) -> JobHandle:
     check_output(request.output)
+    require_own(request)
     check_queues(queues or [])
     url, client = connected(broker_url)
     names = queues or every_live_queue(client)

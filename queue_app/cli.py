@@ -148,6 +148,7 @@ def status(
 @app.command()
 def resume(
     job_dir: options.JobDirArgument,
+    output: options.ResumedOutput = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
     broker: options.Broker = None,
@@ -156,13 +157,16 @@ def resume(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Go on with a job from its directory alone. As embed does, without reading the inputs again."""
+    """Go on with a job from its directory alone. As embed does, without reading the inputs again.
+
+    The output of a job directory that was moved or copied is written beside it, not where it was.
+    """
     from queue_app.devices import choose_queues, cpu_workers_of
     from queue_app.local_run import resume as run_resume
-    from queue_app.lookup import job_directory
+    from queue_app.lookup import job_and_output
     from queue_app.view import open_view
 
-    directory = job_directory(job_dir)
+    directory, named = job_and_output(job_dir)
     loaded = directory.load()
     if device == "auto" and loaded.options.device_class == "cpu":
         device = "cpu"
@@ -171,6 +175,7 @@ def resume(
     with resumable(), open_view(quiet=quiet or as_json) as view:
         report = run_resume(
             directory,
+            output=output or named,
             queues=queues,
             broker_url=options.named_broker(broker),
             config=config,

@@ -53,6 +53,7 @@ def export(
     job_dir: options.JobDirArgument,
     output: options.Output,
     h5_layout: options.H5Layout = "flat",
+    overwrite: options.Replace = False,
     as_json: options.Json = False,
 ) -> None:
     """Write a finished job's vectors to another output. In any format, without computing again."""
@@ -62,7 +63,8 @@ def export(
 
     check_output(output)
     directory = job_directory(job_dir)
-    print_report(run_export(directory.load(), directory, output, h5_layout=h5_layout), as_json)
+    report = run_export(directory.load(), directory, output, h5_layout=h5_layout, overwrite=overwrite)
+    print_report(report, as_json)
 
 
 def clean(job_dir: options.JobDirArgument) -> None:

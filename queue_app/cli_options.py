@@ -48,6 +48,9 @@ Output = Annotated[
         "--output", "-o", help="out.h5, out.npy, out.parquet, out.arrow or .feather, or a directory."
     ),
 ]
+ResumedOutput = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Default: the one named, or that of the job directory.")
+]
 JobDir = Annotated[Path | None, typer.Option(help="Default: <output>.holdfast")]
 Pool = Annotated[
     str | None,
@@ -89,7 +92,10 @@ CommitSequences = Annotated[int, typer.Option(min=1, help="Commit earlier when s
 KeepCheckpoints = Annotated[
     bool, typer.Option("--keep-checkpoints", help="Keep the LMDB stores of done shards.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Forget earlier work on this output.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Forget earlier work on this output; replace whatever lies there.")
+]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace whatever lies there.")]
 IdColumn = Annotated[str | None, typer.Option(help="Of a table: default id, name, or the first.")]
 SequenceColumn = Annotated[
     str | None, typer.Option(help="Of a table: default sequence, seq, text, or the second.")

@@ -191,6 +191,16 @@ class JobDir:
         return JobDir(self.path / INCOMING)
 
     @property
+    def place(self) -> Path:
+        """Where the job was run last, and where its output was to go then."""
+        return self.path / "place.json"
+
+    @property
+    def claims(self) -> Path:
+        """Outputs that the job is about to write, or may replace."""
+        return self.path / "claims.json"
+
+    @property
     def server_json(self) -> Path:
         return self.path / "server.json"
 

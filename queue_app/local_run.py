@@ -30,6 +30,8 @@ from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import count_parameters
 from queue_app.monitor import Snapshot, snapshot_of_directory
+from queue_app.ownership import refuse_foreign, require_own
+from queue_app.place import forget_other_place, output_of, take_place
 from queue_app.ports import describe, environment, require_ports
 from queue_app.prepare import Prepared, prepare
 from queue_app.processes import ProcessFile
@@ -107,6 +109,7 @@ def embed(
         KeyboardInterrupt: after the workers committed what they had.
     """
     check_output(request.output)
+    require_own(request)
     job_dir = request.directory
     kind = device_class(queues)
     run = LocalRun(
@@ -125,16 +128,25 @@ def embed(
 
 
 def resume(
-    job_dir: JobDir, *, queues: Sequence[str], broker_url: str | None, config: RuntimeConfig, view: View
+    job_dir: JobDir,
+    *,
+    queues: Sequence[str],
+    broker_url: str | None,
+    config: RuntimeConfig,
+    view: View,
+    output: Path | None = None,
 ) -> ExportReport:
-    """Go on with a job from its directory alone. Raises as `embed` does."""
+    """Go on with a job from its directory alone. `output` None: where it was to go. Raises as `embed`."""
     job = job_dir.load()
+    output = output or output_of(job, job_dir)
+    check_output(output)
+    refuse_foreign(output, job_dir, job.job_id)
     if device_class(queues) != job.options.device_class:
         raise UsageError(f"{job_dir.path}: this job was planned for {job.options.device_class} workers")
     run = LocalRun(
         job_dir=job_dir,
         prepare=lambda _: Prepared(job, job_dir, created=False),
-        output=Path(job.output),
+        output=output,
         queues=queues,
         broker_url=broker_url,
         config=config,
@@ -156,12 +168,14 @@ def _worker_settings(model: str, options: RunOptions) -> dict[str, str]:
 
 def _run_alone(run: LocalRun) -> ExportReport:
     with job_directory(run.job_dir):
+        forget_other_place(run.job_dir)
         pids = ProcessFile(run.job_dir.path / "processes.json")
         for name in pids.end_leftovers():
             run.view.say(f"ended {name}, left over from an earlier run")
         there = run.prepare(None) if run.job_dir.job_json.exists() and not run.overwrite else None
         if there and len(finished_shards(there.job, run.job_dir)) == len(there.job.shards):
             run.view.say(f"job {there.job.job_id}: all {len(there.job.shards)} shards are done already")
+            take_place(run.job_dir, run.output)
             return export(there.job, run.job_dir, run.output, h5_layout=run.h5_layout)
         require_local_disk(run.config.scratch or run.job_dir.path)
         require_ports(run.queues, run.config)
@@ -199,12 +213,13 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
     try:
         machinery.workers.start()  # they come up while the input is read
         prepared = prepared or run.prepare(machinery.client)
+        take_place(run.job_dir, run.output)
         give_memory_back()  # what reading took; for hours nothing here needs as much
         _submit(run, prepared, machinery)
         _watch(run, prepared.job, machinery)
         # The export comes after the workers, so that it need not find room in memory beside them.
         machinery.workers.stop(grace_seconds=_grace_of_idle(machinery))
-        return export(prepared.job, prepared.job_dir, run.output, h5_layout=run.h5_layout)
+        return export(prepared.job, run.job_dir, run.output, h5_layout=run.h5_layout, overwrite=run.overwrite)
     except KeyboardInterrupt:
         run.view.say("stopping: each worker ends its batch and commits; Ctrl-C again leaves at once")
         machinery.workers.stop(grace_seconds=grace)

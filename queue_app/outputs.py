@@ -1,12 +1,11 @@
 """The output formats: which a name means, what each can hold, and the files that lie beside an output."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from queue_app.errors import UsageError
-from queue_app.job import EmbedOptions, H5Layout, Job
+from queue_app.job import EmbedOptions, H5Layout
 from queue_app.readouts import column_names, is_ragged
 
 _PIECE = re.compile(r"\d{5,}\.parquet")
@@ -65,13 +64,14 @@ def card_paths(output: Path) -> tuple[Path, Path]:
     return output.with_name(output.name + ".card.md"), output.with_name(output.name + ".card.json")
 
 
-def exported(job: Job) -> dict[str, Any] | None:
-    """The meta.json of the job's output; None while it was not written, or belongs to another job."""
-    try:
-        meta = json.loads(meta_path(Path(job.output)).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return meta if isinstance(meta, dict) and meta.get("job") == job.job_id else None
+def quarantine_path(output: Path) -> Path:
+    """The list of the records that have no row."""
+    return output.with_name(output.name + ".quarantine.tsv")
+
+
+def target_of(path: Path) -> Path:
+    """The file that is written: where a symbolic link leads."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def ids_path(output: Path) -> Path:

@@ -34,6 +34,7 @@ from queue_app.job import (
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
 from queue_app.outputs import check_format
+from queue_app.ownership import claim
 from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.request import EmbedRequest, resolve_options
 from queue_app.reuse import Previous, open_previous
@@ -85,6 +86,8 @@ def _find_or_make(
     with removed_on_failure(incoming.path):
         job = _ingest(request, incoming, dataset, card, options, inputs, threads, previous)
         incoming.write(job)
+    if request.overwrite:
+        claim(job_dir, request.output)  # the next run may have to go on without being told so
     _install(job_dir, client)
     return Prepared(job, job_dir, created=True)
 

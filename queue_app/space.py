@@ -17,6 +17,7 @@ from queue_app.done import read_done
 from queue_app.errors import DiskFull, UsageError
 from queue_app.job import Job, JobDir, Shard
 from queue_app.outputs import output_format
+from queue_app.place import output_of
 from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.settings import RuntimeConfig
 from queue_app.spool import RECORD_COST
@@ -82,7 +83,8 @@ def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int)
     under_way = sorted(left, key=lambda shard: -shard.num_rows)[:num_workers]
     stored = left if kept and num_workers else under_way
     checkpoints = Copy("checkpoints", stores, _bytes_of(job, stored))
-    output = Copy("output", Path(job.output), 0 if _is_linked(job, job_dir) else _output_bytes(job))
+    path = output_of(job, job_dir)
+    output = Copy("output", path, 0 if _is_linked(job, job_dir, path) else _output_bytes(job))
     aside = Copy("vectors for twins", job_dir.path, _aside_bytes(job))
     computing = [results, checkpoints]
     exporting = [results, output, aside, *([checkpoints] if kept else [])]
@@ -94,12 +96,12 @@ def _is_published(job_dir: JobDir, shard: Shard) -> bool:
     return record is not None and (job_dir.results / record.file).is_file()
 
 
-def _is_linked(job: Job, job_dir: JobDir) -> bool:
+def _is_linked(job: Job, job_dir: JobDir, output: Path) -> bool:
     """True where the output is a directory of the results themselves, as `queue_app.outputs` links them."""
     as_published = job.twins is None and job.reuse is None
-    if output_format(Path(job.output)) != "directory" or not as_published:
+    if output_format(output) != "directory" or not as_published:
         return False
-    return _device(Path(job.output)) == _device(job_dir.results)
+    return _device(output) == _device(job_dir.results)
 
 
 def _bytes_of(job: Job, shards: Sequence[Shard]) -> int:

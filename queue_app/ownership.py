@@ -1,0 +1,88 @@
+"""Whose an output is: what lies at its place is replaced only where it is the job's own.
+
+An output is known by the meta.json beside it, which is written last. Until then a claim in the job directory
+says that the job was about to write there: a run that was killed meanwhile finds its own half-written files.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from queue_app.durable import write_durably
+from queue_app.errors import UsageError
+from queue_app.job import JobDir
+from queue_app.outputs import card_paths, ids_path, meta_path, output_format, quarantine_path
+from queue_app.place import read_meta
+from queue_app.request import EmbedRequest
+
+REMEDY = "move it away or choose another -o; embed, enqueue and export replace it with --overwrite"
+
+
+def refuse_foreign(output: Path, job_dir: JobDir, job_id: str | None) -> None:
+    """Make sure that nothing is replaced but what this job wrote. `job_id` None: the job is yet to be made.
+
+    Raises:
+        UsageError: names what lies there.
+    """
+    if _name(job_dir, output) in _claims(job_dir):
+        return
+    meta = read_meta(output)
+    if meta is not None and meta["job"] == job_id:
+        return
+    if _holds_anything(output):
+        whose = f"the output of job {meta['job']}" if meta else "not written by this job"
+        raise UsageError(f"{output}: is there already, {whose}; {REMEDY}")
+    if meta is None or "content_digest" not in meta:
+        for path in _beside(output):
+            if path.exists():
+                raise UsageError(f"{path}: is there already, and {output} would replace it; {REMEDY}")
+
+
+def require_own(request: EmbedRequest) -> None:
+    """As `refuse_foreign`, before a job is made or found. With `overwrite` everything is."""
+    if not request.overwrite:
+        job_dir = request.directory
+        job_id = job_dir.load().job_id if job_dir.job_json.exists() else None
+        refuse_foreign(request.output, job_dir, job_id)
+
+
+def claim(job_dir: JobDir, output: Path) -> None:
+    """Note, durably, that whatever lies at this place from now on is the job's to replace."""
+    _write_claims(job_dir, _claims(job_dir) | {_name(job_dir, output)})
+
+
+def give_up_claim(job_dir: JobDir, output: Path) -> None:
+    """The output is written, and its meta.json tells whose it is."""
+    _write_claims(job_dir, _claims(job_dir) - {_name(job_dir, output)})
+
+
+def _holds_anything(output: Path) -> bool:
+    """An empty directory is a place for an output like none at all."""
+    return any(output.iterdir()) if output.is_dir() else output.exists()
+
+
+def _beside(output: Path) -> Iterator[Path]:
+    """What is written beside an output."""
+    if output_format(output) == "npy":
+        yield ids_path(output)
+    yield from (meta_path(output), quarantine_path(output), *card_paths(output))
+
+
+def _name(job_dir: JobDir, output: Path) -> str:
+    """Relative, so that it holds where both are moved together."""
+    return os.path.relpath(output.absolute(), job_dir.path)
+
+
+def _claims(job_dir: JobDir) -> frozenset[str]:
+    try:
+        return frozenset(json.loads(job_dir.claims.read_text()))
+    except (OSError, ValueError, TypeError):
+        return frozenset()
+
+
+def _write_claims(job_dir: JobDir, claims: frozenset[str]) -> None:
+    if claims:
+        write_durably(job_dir.claims, json.dumps(sorted(claims)).encode())
+    else:
+        job_dir.claims.unlink(missing_ok=True)
