@@ -16,9 +16,8 @@ from queue_app.api_options import Options, Paths, Sequences, input_files, reques
 from queue_app.background import BackgroundRun
 from queue_app.broker import connected, own_broker
 from queue_app.devices import check_queues, choose_queues, cpu_threads
-from queue_app.export import check_output
 from queue_app.handle import JobHandle
-from queue_app.ownership import require_own
+from queue_app.ownership import check_request
 from queue_app.request import EmbedRequest
 from queue_app.routing import every_live_queue
 from queue_app.settings import runtime_config
@@ -169,8 +168,7 @@ def submit(
 def _submit(
     request: EmbedRequest, broker_url: str | None, queues: Sequence[str] | None, threads: int | None
 ) -> JobHandle:
-    check_output(request.output)
-    require_own(request)
+    check_request(request)
     check_queues(queues or [])
     url, client = connected(broker_url)
     names = queues or every_live_queue(client)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from queue_app import cli_options as options
+from queue_app.allowance import OPTION, parse_allowance
 from queue_app.cli_afterwards import clean, export, quarantine, verify
 from queue_app.cli_beforehand import doctor, plan
 from queue_app.cli_output import (
@@ -51,6 +52,7 @@ def embed(
     broker: options.Broker = None,
     metrics_port: options.MetricsPort = None,
     metrics_address: options.MetricsAddress = None,
+    allow_quarantine: options.AllowQuarantine = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -65,6 +67,7 @@ def embed(
     from queue_app.view import open_view
 
     do_without_pandas()
+    allowed = parse_allowance(allow_quarantine)
     config = options.config_with_metrics(metrics_port, metrics_address)
     queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request))
     with resumable(), open_view(quiet=quiet or as_json) as view:
@@ -76,7 +79,7 @@ def embed(
             config=config,
             view=view,
         )
-    print_report(report, as_json)
+    print_report(report, as_json, allowed)
 
 
 app.command()(plan)
@@ -123,6 +126,7 @@ def worker(
 def status(
     job: Annotated[str | None, typer.Argument(help="Job id or directory. Default: every job.")] = None,
     watch: options.Watch = False,
+    allow_quarantine: options.AllowQuarantine = None,
     as_json: options.Json = False,
     broker: options.Broker = None,
 ) -> None:
@@ -130,8 +134,11 @@ def status(
 
     With --watch the exit code is that of the job: 0 all embedded, 3 some quarantined, 1 failed or cancelled.
     """
+    allowed = parse_allowance(allow_quarantine)
     if watch:
-        raise typer.Exit(watched(job, options.named_broker(broker), as_json))
+        raise typer.Exit(watched(job, options.named_broker(broker), as_json, allowed))
+    if allow_quarantine is not None:
+        raise UsageError(f"{OPTION} is for --watch, whose exit code is that of the job")
     from queue_app.lookup import snapshots
 
     found = snapshots(job, options.named_broker(broker))
@@ -154,6 +161,7 @@ def resume(
     broker: options.Broker = None,
     metrics_port: options.MetricsPort = None,
     metrics_address: options.MetricsAddress = None,
+    allow_quarantine: options.AllowQuarantine = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -166,6 +174,7 @@ def resume(
     from queue_app.lookup import job_and_output
     from queue_app.view import open_view
 
+    allowed = parse_allowance(allow_quarantine)
     directory, named = job_and_output(job_dir)
     loaded = directory.load()
     if device == "auto" and loaded.options.device_class == "cpu":
@@ -181,7 +190,7 @@ def resume(
             config=config,
             view=view,
         )
-    print_report(report, as_json)
+    print_report(report, as_json, allowed)
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import platform
 import socket
 import time
@@ -18,13 +17,11 @@ from queue_app.card import RunCard, make_card
 from queue_app.card_text import card_markdown
 from queue_app.content import Content, content_lock
 from queue_app.durable import file_digest, room_for, write_durably
-from queue_app.errors import UsageError
 from queue_app.job import H5Layout, Job, JobDir
 from queue_app.outputs import (
     card_paths,
     check_format,
     files_of,
-    holds_other_than_output,
     meta_path,
     needs_sequences,
     one_line,
@@ -32,12 +29,11 @@ from queue_app.outputs import (
     quarantine_path,
     target_of,
 )
-from queue_app.ownership import claim, give_up_claim, refuse_foreign
+from queue_app.ownership import check_output, claim, give_up_claim, refuse_foreign
 from queue_app.place import exported, output_of
 from queue_app.record_sequences import require_sequences
 from queue_app.writers import OUTPUTS
 
-ANY_MAY_WRITE = 0o222
 VERSIONS_OF = ("holdfast", "torch", "tokenizers", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 
 
@@ -52,44 +48,6 @@ class ExportReport:
     output_digest: str
     seconds: float
     card: RunCard
-
-
-def check_output(output: Path) -> None:
-    """Refuse what could not be written at the end, before anything is begun.
-
-    Raises:
-        UsageError: no name, an unknown format, a directory that is not there or not writable, a file where a
-            directory is meant, or the other way round, a directory with other things in it, or a link that
-            leads nowhere.
-    """
-    if not output.name:
-        raise UsageError(f"{output}: name an output in it, as in {output / 'out.h5'}")
-    kind = output_format(output)
-    for parent in _parents(output):
-        if not parent.is_dir():
-            raise UsageError(f"{output}: {parent} is no directory; make it first")
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise UsageError(f"{output}: {parent} is not writable")
-    if output.exists() and output.is_dir() != (kind == "directory"):
-        what = "a directory" if output.is_dir() else "a file"
-        raise UsageError(f"{output}: {what} is there already; choose another output")
-    if output.is_dir() and (other := holds_other_than_output(output)):
-        raise UsageError(f"{output}: {other} lies in it, which would be removed; choose another output")
-    if output.exists() and not (output.is_file() or output.is_dir()):
-        raise UsageError(f"{output}: neither a file nor a directory; choose another output")
-    # Root may write everything; that its owner has made a file read-only counts all the same.
-    if output.exists() and not (os.access(output, os.W_OK) and output.stat().st_mode & ANY_MAY_WRITE):
-        raise UsageError(f"{output}: is not writable")
-
-
-def _parents(output: Path) -> Iterator[Path]:
-    """The directory that the output is named in, and the one that it lies in where that is a link."""
-    yield output.absolute().parent
-    if output.is_symlink():
-        try:
-            yield target_of(output).parent
-        except (OSError, RuntimeError):
-            raise UsageError(f"{output}: a link that leads to itself") from None
 
 
 def export(

@@ -22,7 +22,7 @@ from queue_app.devices import cpu_workers_of, default_cpu_workers, is_emulated
 from queue_app.done import finished_shards
 from queue_app.errors import Damage, DiskFull, HoldfastError, JobFailed, UsageError
 from queue_app.events import EventKind, publish
-from queue_app.export import ExportReport, check_output, export
+from queue_app.export import ExportReport, export
 from queue_app.frugal import give_memory_back
 from queue_app.history import CommandLog
 from queue_app.job import H5Layout, Job, JobDir, RunOptions
@@ -30,7 +30,7 @@ from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import count_parameters
 from queue_app.monitor import Snapshot, snapshot_of_directory
-from queue_app.ownership import refuse_foreign, require_own
+from queue_app.ownership import check_output, check_request, refuse_foreign
 from queue_app.place import forget_other_place, output_of, take_place
 from queue_app.ports import describe, environment, require_ports
 from queue_app.prepare import Prepared, prepare
@@ -108,8 +108,7 @@ def embed(
         JobFailed: shards were given up; what is done stays, and the same command tries them again.
         KeyboardInterrupt: after the workers committed what they had.
     """
-    check_output(request.output)
-    require_own(request)
+    check_request(request)
     job_dir = request.directory
     kind = device_class(queues)
     run = LocalRun(

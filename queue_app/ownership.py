@@ -12,10 +12,20 @@ from pathlib import Path
 from queue_app.durable import write_durably
 from queue_app.errors import UsageError
 from queue_app.job import JobDir
-from queue_app.outputs import card_paths, ids_path, meta_path, output_format, quarantine_path
+from queue_app.outputs import (
+    card_paths,
+    holds_other_than_output,
+    ids_path,
+    meta_path,
+    output_format,
+    quarantine_path,
+    refuse_unheeded,
+    target_of,
+)
 from queue_app.place import read_meta
 from queue_app.request import EmbedRequest
 
+ANY_MAY_WRITE = 0o222
 REMEDY = "move it away or choose another -o; embed, enqueue and export replace it with --overwrite"
 
 
@@ -39,8 +49,52 @@ def refuse_foreign(output: Path, job_dir: JobDir, job_id: str | None) -> None:
                 raise UsageError(f"{path}: is there already, and {output} would replace it; {REMEDY}")
 
 
-def require_own(request: EmbedRequest) -> None:
-    """As `refuse_foreign`, before a job is made or found. With `overwrite` everything is."""
+def check_output(output: Path) -> None:
+    """Refuse what could not be written at the end, before anything is begun.
+
+    Raises:
+        UsageError: no name, an unknown format, a directory that is not there or not writable, a file where a
+            directory is meant, or the other way round, a directory with other things in it, or a link that
+            leads nowhere.
+    """
+    if not output.name:
+        raise UsageError(f"{output}: name an output in it, as in {output / 'out.h5'}")
+    kind = output_format(output)
+    for parent in _parents(output):
+        if not parent.is_dir():
+            raise UsageError(f"{output}: {parent} is no directory; make it first")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise UsageError(f"{output}: {parent} is not writable")
+    if output.exists() and output.is_dir() != (kind == "directory"):
+        what = "a directory" if output.is_dir() else "a file"
+        raise UsageError(f"{output}: {what} is there already; choose another output")
+    if output.is_dir() and (other := holds_other_than_output(output)):
+        raise UsageError(f"{output}: {other} lies in it, which would be removed; choose another output")
+    if output.exists() and not (output.is_file() or output.is_dir()):
+        raise UsageError(f"{output}: neither a file nor a directory; choose another output")
+    # Root may write everything; that its owner has made a file read-only counts all the same.
+    if output.exists() and not (os.access(output, os.W_OK) and output.stat().st_mode & ANY_MAY_WRITE):
+        raise UsageError(f"{output}: is not writable")
+
+
+def _parents(output: Path) -> Iterator[Path]:
+    """The directory that the output is named in, and the one that it lies in where that is a link."""
+    yield output.absolute().parent
+    if output.is_symlink():
+        try:
+            yield target_of(output).parent
+        except (OSError, RuntimeError):
+            raise UsageError(f"{output}: a link that leads to itself") from None
+
+
+def check_request(request: EmbedRequest) -> None:
+    """Refuse, before anything is read or started, what could not be written in the end.
+
+    Raises:
+        UsageError: as `check_output`, `refuse_unheeded` and, unless it may be overwritten, `refuse_foreign`.
+    """
+    check_output(request.output)
+    refuse_unheeded(request.output, request.pool, request.run.h5_layout)
     if not request.overwrite:
         job_dir = request.directory
         job_id = job_dir.load().job_id if job_dir.job_json.exists() else None

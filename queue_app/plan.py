@@ -12,11 +12,11 @@ import numpy as np
 
 from queue_app.draft import draft, draft_sizes
 from queue_app.errors import UsageError
-from queue_app.export import check_output
 from queue_app.inputs import gather, refuse_replacing
 from queue_app.job import DeviceClass, EmbedOptions, Job, JobDir, ModelCard
 from queue_app.model_card import describe_model
-from queue_app.outputs import check_format, output_format
+from queue_app.outputs import check_format, output_format, refuse_unheeded
+from queue_app.ownership import check_output
 from queue_app.prepare import dataset_of
 from queue_app.request import EmbedRequest, device_class, resolve_options
 from queue_app.reuse import open_previous
@@ -139,6 +139,7 @@ def _look(
 ) -> tuple[ModelCard, EmbedOptions, Survey, StratifiedSample]:
     """Settle what embed would settle, in its order, and read the inputs to their end."""
     check_output(request.output)
+    refuse_unheeded(request.output, request.pool, request.run.h5_layout)
     say("reading the model's files")
     card = describe_model(request.model)
     with tempfile.TemporaryDirectory() as spool, gather(request.inputs, Path(spool)) as files:

@@ -15,9 +15,10 @@ from output_files import table_of
 from checkpoint.records import DoneRecord
 from queue_app.done import read_done
 from queue_app.errors import Damage, HoldfastError, UsageError
-from queue_app.export import check_output, export, output_damage
+from queue_app.export import export, output_damage
 from queue_app.job import H5Layout, Job, JobDir
 from queue_app.outputs import files_of
+from queue_app.ownership import check_output
 from queue_app.readouts import column_names, is_ragged
 from queue_app.request import EmbedRequest
 

@@ -14,9 +14,9 @@ from runs import HOLDFAST, environment, holdfast
 
 from queue_app import export as exporting
 from queue_app.errors import UsageError
-from queue_app.export import check_output, export
+from queue_app.export import export
 from queue_app.job import Job, JobDir
-from queue_app.ownership import claim, require_own
+from queue_app.ownership import check_output, check_request, claim
 from queue_app.prepare import prepare
 from queue_app.request import EmbedRequest
 
@@ -117,7 +117,7 @@ def test_what_may_be_replaced_stays_so_for_the_run_that_goes_on(tmp_path: Path) 
     request = EmbedRequest(inputs=[fasta], model="mock:8", output=output, overwrite=True)
     request.directory.path.mkdir()
     prepare(request, client=None, device_class="cpu", threads=1)
-    require_own(EmbedRequest(inputs=[fasta], model="mock:8", output=output))
+    check_request(EmbedRequest(inputs=[fasta], model="mock:8", output=output))
 
 
 def test_a_claim_moves_with_its_directory(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_claim_moves_with_its_directory(tmp_path: Path) -> None:
     job = submitted(tmp_path / "old" / "out.npy", [fasta])
     claim(job.job_dir, precious(tmp_path / "old" / "out.npy"))
     (tmp_path / "old").rename(tmp_path / "new")
-    require_own(EmbedRequest(inputs=[fasta], model="mock:8", output=tmp_path / "new" / "out.npy"))
+    check_request(EmbedRequest(inputs=[fasta], model="mock:8", output=tmp_path / "new" / "out.npy"))
 
 
 def test_a_file_that_its_owner_made_read_only_is_refused_also_to_root(
