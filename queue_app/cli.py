@@ -24,6 +24,7 @@ from queue_app.cli_output import (
 )
 from queue_app.cli_request import takes_request
 from queue_app.errors import HoldfastError, UsageError
+from queue_app.limits import out_of_memory, require_limits
 from queue_app.surroundings import settle
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ def resume(
     allowed = parse_allowance(allow_quarantine)
     directory, named = job_and_output(job_dir)
     loaded = directory.load()
+    require_limits(loaded.model.path)
     if device == "auto" and loaded.options.device_class == "cpu":
         device = "cpu"
     config = options.config_with_metrics(metrics_port, metrics_address)
@@ -256,6 +258,9 @@ def main() -> None:
         # The reader (head, less) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except MemoryError:
+        say(f"holdfast: {out_of_memory()}")
+        sys.exit(HoldfastError.exit_code)
     except OSError as error:
         # The machine's no, not ours: permissions, limits, a disk that went away.
         say(f"holdfast: {error.filename or 'system'}: {error.strerror or error}")

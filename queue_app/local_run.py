@@ -198,9 +198,13 @@ def _run_with_server(run: LocalRun, there: Prepared | None, pids: ProcessFile) -
         workers = GPUProcessCoordinator(run.queues, env, run.job_dir.logs, pids)
         return _run_with_workers(run, there, _Machinery(url, client, server, workers))
     except redis.ResponseError as error:
-        if not str(error).startswith("MISCONF"):
+        if "MISCONF" not in str(error):
             raise
-        raise DiskFull(f"the server cannot write its data ({error}); free room, run the same again") from None
+        data = f" at {server.data}" if server else ""
+        raise DiskFull(
+            f"the server cannot write its data{data} ({error}); free room, or raise ulimit -f where that is "
+            "set, and run the same again"
+        ) from None
     finally:
         if server:
             server.stop()

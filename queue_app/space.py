@@ -16,6 +16,7 @@ from checkpoint.filesystem import refuse_network_file_system
 from queue_app.done import read_done
 from queue_app.errors import DiskFull, UsageError
 from queue_app.job import Job, JobDir, Shard
+from queue_app.limits import require_file_size
 from queue_app.outputs import output_format
 from queue_app.place import output_of
 from queue_app.readouts import is_ragged, vector_bytes
@@ -65,10 +66,12 @@ def require_local_disk(checkpoints: Path) -> None:
 
 
 def require_room(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int) -> None:
-    """Raises DiskFull, before anything is computed, when what is left of the job cannot fit.
+    """Raises DiskFull or LimitTooLow, before anything is computed, when what is left of the job cannot fit.
 
     `num_workers` counts those that keep their checkpoints on the disks of this host.
     """
+    for path, num_bytes in _largest_files(job, job_dir):
+        require_file_size(path, num_bytes)
     for room in rooms(job, job_dir, config, num_workers=num_workers):
         if not room.is_enough:
             raise DiskFull(f"{room}; make room and run the same command again")
@@ -89,6 +92,15 @@ def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int)
     computing = [results, checkpoints]
     exporting = [results, output, aside, *([checkpoints] if kept else [])]
     return [*_by_disk(computing), *_by_disk(exporting)]
+
+
+def _largest_files(job: Job, job_dir: JobDir) -> Iterator[tuple[Path, int]]:
+    """What is still to be written in one file each."""
+    left = [shard for shard in job.shards if not _is_published(job_dir, shard)]
+    for shard in left:
+        yield job_dir.result(shard.index, 0), _bytes_of(job, [shard])
+    if output_format(output := output_of(job, job_dir)) != "directory":
+        yield output, _output_bytes(job)
 
 
 def _is_published(job_dir: JobDir, shard: Shard) -> bool:

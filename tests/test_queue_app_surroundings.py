@@ -105,6 +105,40 @@ def test_a_closed_stream_is_as_good_as_dev_null(home: Path, closed: str) -> None
     run(home, "status", "out.npy", shell=closed)
 
 
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ("-v 60000", "ulimit -v allows 60,000 KiB of address space to a process"),
+        ("-f 1", "ulimit -f allows 1 KiB to a file"),
+        ("-f 300", "out.npy: would be larger than a file may be here (ulimit -f: 307,200 bytes)"),
+    ],
+)
+def test_a_limit_that_is_too_low_is_named_in_one_line(home: Path, limit: str, told: str) -> None:
+    write_fasta(home / "a.fasta", 300)
+    script = f'ulimit {limit}; exec "$0" embed a.fasta -m mock:512 -o out.npy --device cpu --quiet'
+    command = ["bash", "-c", script, str(HOLDFAST)]
+    ended = subprocess.run(command, cwd=home, capture_output=True, text=True, env=environment(), timeout=60)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("holdfast: ")
+    assert told in line
+
+
+NO_NETWORK = ["unshare", "--user", "--map-root-user", "--net"]
+
+
+@pytest.mark.skipif(
+    subprocess.run([*NO_NETWORK, "true"]).returncode != 0, reason="no network namespaces here"
+)
+def test_a_host_that_cannot_reach_itself_is_told_so_in_one_line_at_once(home: Path) -> None:
+    command = [*NO_NETWORK, str(HOLDFAST), *EMBED]
+    ended = subprocess.run(command, cwd=home, capture_output=True, text=True, env=environment(), timeout=60)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("holdfast: 127.0.0.1 cannot be reached (")
+    assert not (home / "out.npy.holdfast").exists()
+
+
 def test_the_warning_of_a_library_ends_no_job(home: Path) -> None:
     run(home, *EMBED, PYTHONWARNINGS="error")
     assert json.loads((home / "out.npy.meta.json").read_text())["sequences"]["done"] == 20
