@@ -18,7 +18,7 @@ from celery import bootsteps
 from queue_app.announce import announce, send_shards
 from queue_app.broker import TRANSIENT, connect
 from queue_app.celery_app import EXPORT_JOB, app
-from queue_app.deaths import EXIT_STATUS, ChildDeaths
+from queue_app.deaths import EXIT_STATUS, ChildDeaths, num_oom_kills
 from queue_app.deliveries import LostDeliveries, Standstill
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
@@ -73,7 +73,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
         there is anything to wait for, so that the pool often looks too early, and then not again for long.
         """
         hub.call_repeatedly(LOOK_AFTER_CHILD_SECONDS, worker.pool.maintain_pool)
-        _watch_deaths(worker.pool._pool)
+        hub.call_soon(_watch_deaths, worker.pool._pool)  # the pool sets its own handlers after us
 
     def _run(self, worker: Any) -> None:
         config = runtime_config()
@@ -112,7 +112,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
 
 def _watch_deaths(pool: Any) -> None:
     """Have this worker give up when its children are killed before they get anything done."""
-    deaths = ChildDeaths(pulse.is_at_work, lambda: tally.total(Count.BATCHES))
+    deaths = ChildDeaths(pulse.is_at_work, lambda: tally.total(Count.BATCHES), num_oom_kills)
     clean_up = pool.on_process_down
 
     def on_process_down(process: Any) -> None:

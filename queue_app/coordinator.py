@@ -108,7 +108,8 @@ class GPUProcessCoordinator:
         One that was killed while there were more has another try.
         """
         log_of = self.log_of(worker.queue)
-        signum = last_signal(log_of, worker.born_at)
+        gave_up = worker.process.returncode == EXIT_STATUS
+        signum = None if gave_up else last_signal(log_of, worker.born_at)
         said = f"its process was {killed_by(signum)}" if signum else last_words(log_of, worker.born_at)
         why = f"worker {worker.queue}: {said}"
         if worker.started < self._reduced:

@@ -3,6 +3,7 @@
 Only the standard library is imported, as a process that may have too little memory must still say so.
 """
 
+import contextlib
 import errno
 import os
 import resource
@@ -59,6 +60,15 @@ def out_of_memory() -> LimitTooLow:
     limit = _limit(resource.RLIMIT_AS)
     why = "" if limit is None else f" (ulimit -v allows {limit // MIB:,} MiB to a process)"
     return LimitTooLow(f"this process was refused memory{why}; what is committed stays")
+
+
+def prefer_as_victim(score: int) -> None:
+    """Have the kernel, where memory runs out, kill this process before those that can start it again.
+
+    `score` is added, in thousandths of all memory, to what it holds (oom_score_adj, proc(5)).
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(score))
 
 
 def _require(which: int, least: int, name: str, what: str) -> None:

@@ -25,7 +25,7 @@ EMBED = ["embed", "a.fasta", "-m", "mock:8", "-o", "out.npy", "--device", "cpu"]
 
 def test_only_deaths_by_a_signal_outside_of_work_and_without_progress_count() -> None:
     num_batches, at_work = [0.0], {7}
-    deaths = ChildDeaths(at_work.__contains__, lambda: num_batches[0])
+    deaths = ChildDeaths(at_work.__contains__, lambda: num_batches[0], lambda: 3)
     assert not any(deaths.note(7, -9) for _ in range(3 * DEATHS_MOST))  # its batch is under suspicion instead
     assert not any(deaths.note(1, 1) for _ in range(3 * DEATHS_MOST))
     for _ in range(3):
@@ -35,6 +35,14 @@ def test_only_deaths_by_a_signal_outside_of_work_and_without_progress_count() ->
     assert deaths.note(1, -9).startswith(
         "killed by signal 9 (SIGKILL), probably out of memory, 5 times before"
     )
+
+
+def test_a_death_at_work_counts_where_the_kernel_has_killed_for_memory() -> None:
+    kills = iter(range(1000))
+    deaths = ChildDeaths({7}.__contains__, lambda: 0.0, kills.__next__)
+    assert not any(deaths.note(7, -11) for _ in range(3 * DEATHS_MOST))
+    assert not any(deaths.note(7, -9) for _ in range(DEATHS_MOST - 1))
+    assert "probably out of memory" in deaths.note(7, -9)
 
 
 def test_the_signal_is_named_and_only_the_kernels_own_means_memory() -> None:
@@ -110,4 +118,5 @@ def test_with_room_for_none_the_job_ends_with_that_reason(home: Path, num_worker
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert "was killed by signal 9 (SIGKILL), probably out of memory" in line
+    assert (looks == WHILE_IT_LOADS) == ("times before it got anything done" in line)
     wait_for(lambda: not workers_of(home / "out.npy.holdfast"), "the workers to end")
