@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,15 @@ from celery.signals import worker_process_init
 
 from gpu_tasks.attempt import acquire, give_up, work
 from gpu_tasks.errors import DeviceUnavailable, ModelLoadError, NumericsDeviate
-from gpu_tasks.models import EmbeddingModel, load_model
+from gpu_tasks.job_model import load_job_model
+from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.watch import device_name, note_begun, watch_canary
 from queue_app.broker import TRANSIENT, client
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
-from queue_app.errors import Damage, HoldfastError, JobNotFound, ModelError
+from queue_app.errors import Damage, HoldfastError, JobNotFound
 from queue_app.frugal import do_without_pandas
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
-from queue_app.model_card import describe_model
 from queue_app.settings import runtime_config
 from queue_app.states import Refusal
 from queue_app.worker import worker_name
@@ -69,11 +68,10 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
     if job is None or not 0 <= index < len(job.shards):
         log.info("dropped: another job lies there now job=%s dir=%s", job_id, job_dir)
         return "replaced"
-    check_model(job.model.path, job.model.digest)
     manifest = CheckpointManifest(client(), job_id)
     try:
-        model = load_once(job)
-        watch_canary(job, model)
+        model = load_once(job, directory)
+        watch_canary(job, directory, model)
     except ModelLoadError as error:
         return give_up(manifest, job, directory, index, str(error))
     except (DeviceUnavailable, NumericsDeviate) as error:
@@ -96,14 +94,7 @@ def load_job(directory: JobDir, job_id: str) -> Job | None:
     return job if job.job_id == job_id else None
 
 
-@cache
-def check_model(path: str, digest: str) -> None:
-    """Raises ModelError when this host's model is not the one that the job was submitted with."""
-    if describe_model(path).digest != digest:
-        raise ModelError(f"{path}: not the model of the job; copy that one to this host")
-
-
-def load_once(job: Job) -> EmbeddingModel:
+def load_once(job: Job, directory: JobDir) -> EmbeddingModel:
     """The model stays in the process from task to task, until a job wants another one."""
     options = job.options
     wanted = (job.model, options.device_class, options.dtype, options.pool, options.layers, job.threads)
@@ -111,11 +102,8 @@ def load_once(job: Job) -> EmbeddingModel:
         _loaded.clear()  # first: the device's memory may not hold two
         started = time.monotonic()
         device = device_name(job)
-        model = load_model(
-            job.model.path, device=device, dtype=options.dtype, pool=options.pool, layers=options.layers,
-            threads=job.threads,
-        )  # fmt: skip
-        watch_canary(job, model)
+        model = load_job_model(job, directory, device=device, dtype=options.dtype, threads=job.threads)
+        watch_canary(job, directory, model)
         _loaded[wanted] = model
         seconds = time.monotonic() - started
         log.info("model loaded name=%s device=%s seconds=%.1f", job.model.name, device, seconds)
