@@ -16,6 +16,7 @@ from queue_app import export as exporting
 from queue_app.errors import UsageError
 from queue_app.export import export
 from queue_app.job import Job, JobDir
+from queue_app.model_options import find_requested
 from queue_app.ownership import check_output, check_request, claim
 from queue_app.prepare import prepare
 from queue_app.request import EmbedRequest
@@ -116,7 +117,7 @@ def test_what_may_be_replaced_stays_so_for_the_run_that_goes_on(tmp_path: Path) 
     fasta, output = write_fasta(tmp_path / "a.fasta", 5), precious(tmp_path / "out.npy")
     request = EmbedRequest(inputs=[fasta], model="mock:8", output=output, overwrite=True)
     request.directory.path.mkdir()
-    prepare(request, client=None, device_class="cpu", threads=1)
+    prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
     check_request(EmbedRequest(inputs=[fasta], model="mock:8", output=output))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
+from checkpoints import save_esm2
 from factories import write_fasta
 from runs import environment
 from waiting import wait_for
@@ -140,5 +141,7 @@ def test_a_host_that_cannot_reach_itself_is_told_so_in_one_line_at_once(home: Pa
 
 
 def test_the_warning_of_a_library_ends_no_job(home: Path) -> None:
-    run(home, *EMBED, PYTHONWARNINGS="error")
+    (home / "esm2").mkdir()
+    save_esm2(home / "esm2")
+    run(home, *EMBED, "-m", "esm2", PYTHONWARNINGS="error", PYTHONPATH=":")
     assert json.loads((home / "out.npy.meta.json").read_text())["sequences"]["done"] == 20
