@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from queue_app.account import Faults, Throughput
 from queue_app.card import RunCard
+from queue_app.readings import reading
 from queue_app.words import bytes_text, count, duration, percent
 
 Row = Sequence[object]
@@ -28,6 +29,9 @@ def _head(card: RunCard) -> Iterator[str]:
         f"{card.num_embedded:,} of {count(job.counts.num_records, 'record')} embedded with {job.model.name}: "
         f"{job.model.dim:,} dimensions, {job.options.store_dtype}. Content digest `{card.content_digest}`."
     )
+    for note in job.notes:
+        yield ""
+        yield f"Note: {note}."
 
 
 def _methods(card: RunCard) -> Iterator[str]:
@@ -56,8 +60,12 @@ def _again(card: RunCard) -> Iterator[str]:
 def _inputs(card: RunCard) -> Iterator[str]:
     yield from _section("Inputs")
     inputs = card.job.inputs
-    rows = [(file.name, bytes_text(file.size_bytes), f"`{file.digest}`") for file in inputs[:INPUTS_SHOWN]]
-    yield from _table(("file", "size", "xxh3-128"), rows)
+    rows = [
+        (file.name, bytes_text(file.size_bytes), reading(file.read_as) if file.read_as else "not known",
+         f"`{file.digest}`")
+        for file in inputs[:INPUTS_SHOWN]
+    ]  # fmt: skip
+    yield from _table(("file", "size", "read as", "xxh3-128"), rows)
     if len(inputs) > INPUTS_SHOWN:
         yield ""
         yield f"And {len(inputs) - INPUTS_SHOWN:,} more: {card.output}.card.json lists all of them."
@@ -69,6 +77,7 @@ def _model(card: RunCard) -> Iterator[str]:
     rows = [
         ("name", model.name),
         ("fingerprint", f"`{model.digest}`"),
+        *([("commit on the hub", model.revision)] if model.revision else []),
         ("family", model.family),
         ("parameters", f"{model.num_parameters:,}"),
         ("dimensions", f"{model.dim:,}"),

@@ -92,7 +92,7 @@ def test_what_is_not_understood_is_refused_by_name(zoo: Zoo, found: dict[str, st
 
 
 KINDS = (
-    "BERT: code of its own", "ESM-2: int8", "ESM-2: another adapter", "BERT: CNN", "T5: spiece.model alone",
+    "BERT: code of its own", "ESM-2: int8", "ESM-2: another adapter", "BERT: CNN", "Geneformer: no tokenizer",
     "BERT: a tensor lacks", "BERT: weights cut off", "BERT: the root of a hub cache",
 )  # fmt: skip
 """A refusal for each of the files that a model is read from."""

@@ -1,7 +1,7 @@
 """The table: each model of the zoo, what it is given, and its reference, or the words of its refusal."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -125,7 +125,7 @@ def _of_proteins() -> list[Row]:
             read_as(ANKH),
             "tokenizer",
         ),
-        _refused("ProtT5", "spiece.model alone", proteins.prott5_of_spiece, "spiece.model", "sentencepiece"),
+        _right("ProtT5", "spiece.model alone", proteins.prott5_of_spiece, PROTEINS, read_as(PROTT5)),
         _right("SaProt", "residues alone", proteins.saprot, PROTEINS[1:], read_as(SAPROT_RESIDUES), "vocab"),
         _right("SaProt", "residues and 3Di letters", proteins.saprot, STRUCTURES, None, "vocab"),
         _right("AntiBERTy", "vocab.txt", proteins.antiberty, ANTIBODIES, antibody),
@@ -181,6 +181,8 @@ def _of_texts() -> list[Row]:
             texts.bert_of_another_normalizer("BertTokenizerFast"),
         ),
         _right("BERT", "truncation saved in tokenizer.json", texts.bert_that_truncates),
+        _right("T5", "spiece.model alone", texts.t5_of_spiece),
+        _right("XLM-RoBERTa", "sentencepiece.bpe.model alone", texts.xlm_roberta_of_sentencepiece),
         _right(
             "BERT",
             "is_decoder",
@@ -246,7 +248,11 @@ def _of_sentences() -> list[Row]:
         _sentences("LayerNorm", sentences(modules=("Pooling", "LayerNorm"))),
         _sentences("Dropout", sentences(modules=("Pooling", "Dropout")), "modules.json", "Dropout"),
         _sentences("truncate_dim", sentences(settings={"truncate_dim": 16})),
-        _sentences("truncate_dim, Normalize", sentences(modules=pooled, settings={"truncate_dim": 16})),
+        # Of unit length again behind the cut, which sentence-transformers does when it is asked to.
+        replace(
+            _sentences("truncate_dim, Normalize", sentences(modules=pooled, settings={"truncate_dim": 16})),
+            reference=partial(sentence_vectors, normalize_embeddings=True),
+        ),
         _sentences("prompts, none by default", sentences(settings={"prompts": prompts})),
         _sentences("default_prompt_name", sentences(settings=default)),
         _sentences(
@@ -341,14 +347,6 @@ def _of_the_unusable() -> list[Row]:
             "CrossEncoder",
         ),
         _refused("Geneformer", "no tokenizer", unusable.geneformer, "tokenizer"),
-        _refused("T5", "spiece.model alone", unusable.t5_of_spiece, "spiece.model", "sentencepiece"),
-        _refused(
-            "XLM-RoBERTa",
-            "sentencepiece.bpe.model alone",
-            unusable.xlm_roberta_of_sentencepiece,
-            "sentencepiece.bpe.model",
-            "sentencepiece",
-        ),
         _refused("BERT", "pytorch_model.bin", unusable.pickled(bert), "pytorch_model.bin", "convert"),
         _refused("BERT", "no weights", changed(bert, without("model.safetensors")), "safetensors"),
         _refused("BERT", "weights cut off", changed(bert, unusable.cut_off), "model.safetensors"),

@@ -7,11 +7,14 @@ from typing import Any
 import transformers
 from checkpoints import change_json
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import T5EncoderModel, XLMRobertaConfig, XLMRobertaModel
 
 from zoo.proteins import SHAPE, T5_SHAPE, save, t5_config
 from zoo.vocabularies import (
     BERT_NAMES,
+    ROBERTA_NAMES,
     WORDS,
+    sentencepiece_model,
     wordpiece,
     write_bytes,
     write_json,
@@ -217,3 +220,26 @@ def _write_llama_tokenizer(directory: Path, kind: str = "LlamaTokenizer", **sett
     tokenizer.save(str(directory / "tokenizer.json"))
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     write_settings(directory, kind, model_max_length=64, legacy=False, **names, **settings)
+
+
+# ---- SentencePiece alone
+
+_PIECES = [(f"▁{word}", -3.0, 1) for word in ("the", "protein", "kinase", "of")]
+_PIECES += [(letter, -5.0, 1) for letter in ("▁", *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")]
+
+
+def t5_of_spiece(directory: Path) -> None:
+    """A T5 with spiece.model alone, as the first ones were published."""
+    pieces = [("<pad>", 0.0, 3), ("</s>", 0.0, 3), ("<unk>", 0.0, 2), *_PIECES]
+    save(T5EncoderModel(t5_config(len(pieces) + 100)), directory)
+    (directory / "spiece.model").write_bytes(sentencepiece_model(pieces))
+    names = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    write_settings(directory, "T5Tokenizer", extra_ids=100, model_max_length=512, **names)
+
+
+def xlm_roberta_of_sentencepiece(directory: Path) -> None:
+    pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), *_PIECES]
+    fields = {**SHAPE, **ROBERTA_IDS, "type_vocab_size": 1, "vocab_size": len(pieces) + 2}
+    save(XLMRobertaModel(XLMRobertaConfig(**fields, max_position_embeddings=66)), directory)
+    (directory / "sentencepiece.bpe.model").write_bytes(sentencepiece_model(pieces))
+    write_settings(directory, "XLMRobertaTokenizer", model_max_length=64, **ROBERTA_NAMES)

@@ -10,19 +10,15 @@ from checkpoints import change_json, change_weights
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-from transformers import T5EncoderModel, XLMRobertaConfig, XLMRobertaModel
 
 from zoo.bases import dnabert2
-from zoo.proteins import SHAPE, antiberta2, esm2, save, t5_config
+from zoo.proteins import antiberta2, esm2
 from zoo.sentences import sentences
-from zoo.texts import ROBERTA_IDS, bert, bert_weights
+from zoo.texts import bert, bert_weights
 from zoo.vocabularies import (
-    ROBERTA_NAMES,
     WORDS,
-    sentencepiece_model,
     wordpiece,
     write_json,
-    write_settings,
     write_wordpiece,
 )
 
@@ -188,27 +184,6 @@ def cross_encoder(directory: Path) -> None:
 def geneformer(directory: Path) -> None:
     """Tokens are ranked genes: there is no tokenizer."""
     bert_weights(directory, 300, kind="BertForMaskedLM", hidden_act="relu")
-
-
-_PIECES = [(f"▁{word}", -3.0, 1) for word in ("the", "protein", "kinase", "of")]
-_PIECES += [(letter, -5.0, 1) for letter in ("▁", *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")]
-
-
-def t5_of_spiece(directory: Path) -> None:
-    """A T5 with spiece.model alone, as the first ones were published."""
-    pieces = [("<pad>", 0.0, 3), ("</s>", 0.0, 3), ("<unk>", 0.0, 2), *_PIECES]
-    save(T5EncoderModel(t5_config(len(pieces) + 100)), directory)
-    (directory / "spiece.model").write_bytes(sentencepiece_model(pieces))
-    names = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-    write_settings(directory, "T5Tokenizer", extra_ids=100, model_max_length=512, **names)
-
-
-def xlm_roberta_of_sentencepiece(directory: Path) -> None:
-    pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), *_PIECES]
-    fields = {**SHAPE, **ROBERTA_IDS, "type_vocab_size": 1, "vocab_size": len(pieces) + 2}
-    save(XLMRobertaModel(XLMRobertaConfig(**fields, max_position_embeddings=66)), directory)
-    (directory / "sentencepiece.bpe.model").write_bytes(sentencepiece_model(pieces))
-    write_settings(directory, "XLMRobertaTokenizer", model_max_length=64, **ROBERTA_NAMES)
 
 
 # ---- weights
