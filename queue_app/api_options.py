@@ -12,7 +12,7 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 from queue_app.columns import parse_delimiter
 from queue_app.errors import UsageError
 from queue_app.job import Dtype, H5Layout, InputFormat, LongRule, RunOptions, StoreDtype
-from queue_app.model_spec import Alphabet
+from queue_app.model_spec import Alphabet, RuleName
 from queue_app.readouts import parse_pool
 from queue_app.request import EmbedRequest
 
@@ -26,6 +26,12 @@ class Options(TypedDict, total=False):
     job_dir: Path | None
     pool: str | None
     layers: tuple[int, ...]
+    prompt: str | None
+    prompt_name: str | None
+    truncate_dim: Count | None
+    normalize: bool | None
+    rules: RuleName
+    revision: str | None
     dtype: Dtype | Literal["auto"]
     store_dtype: StoreDtype
     alphabet: Alphabet | Literal["auto"]

@@ -58,9 +58,35 @@ JobDir = Annotated[Path | None, typer.Option(help="Default: <output>.holdfast")]
 Pool = Annotated[
     str | None,
     typer.Option(
-        metavar="mean|cls|max|last|none",
+        metavar="mean|cls|max|last|mean_sqrt_len|weighted_mean|none",
         help="Several as in mean,cls; none keeps every token's vector. Default: the model's own pooling.",
     ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(help="Text to put before every sequence. Default: the model's own; '--prompt=' for none."),
+]
+PromptName = Annotated[str | None, typer.Option(help="One of those that the model's directory names.")]
+TruncateDim = Annotated[
+    int | None, typer.Option(min=1, help="Keep so many numbers of each vector. Default: the model's own.")
+]
+Normalize = Annotated[
+    bool | None,
+    typer.Option("--normalize/--no-normalize", help="Vectors of unit length. Default: the model's own."),
+]
+_RuleName = Literal[
+    "auto", "saprot", "prostt5", "prott5", "ankh", "protbert", "antiberta2", "letters", "codons",
+    "kmers2", "kmers3", "kmers4", "kmers5", "kmers6", "kmers7", "kmers8", "bases", "plain",
+]  # fmt: skip
+Rules = Annotated[
+    _RuleName,
+    typer.Option(
+        help="How sequences are written for the model: blanks between residues, k-mers, … auto: by its "
+        "vocabulary; plain: as they stand."
+    ),
+]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of a hub model. Default: the newest.")
 ]
 Layer = Annotated[str, typer.Option(help="Several as in 6,-1. 0 is before the first layer, -1 the last one.")]
 H5Layout = Annotated[

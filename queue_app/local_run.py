@@ -29,6 +29,7 @@ from queue_app.job import H5Layout, Job, JobDir, RunOptions
 from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_reader import FoundModel
+from queue_app.model_words import model_line, written
 from queue_app.monitor import Snapshot, snapshot_of_directory
 from queue_app.ownership import check_output, check_request, refuse_foreign
 from queue_app.place import forget_other_place, output_of, take_place
@@ -266,6 +267,7 @@ def _submit(run: LocalRun, prepared: Prepared, machinery: _Machinery) -> None:
         f"job {job.job_id} {what}: {job.counts.num_records:,} sequences{_spared(job)} "
         f"in {len(job.shards)} shards, {sent} to do, on {', '.join(run.queues)}"
     )
+    run.view.say(f"model {model_line(job.model)}: sequences {written(job.model)}")
     if job.options.device_class == "cpu" and is_emulated(job.options.dtype):
         run.view.say(f"this processor only emulates {job.options.dtype}: --dtype float32 is much faster")
 

@@ -22,6 +22,11 @@ Pool = Literal["mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean"]
 there:
 `last` is lasttoken, `mean_sqrt_len` the sum over the root of the count, `weighted_mean` weighs the token at
 place i by i + 1, counted from the row's first token."""
+RuleName = Literal[
+    "auto", "saprot", "prostt5", "prott5", "ankh", "protbert", "antiberta2", "letters", "codons", "kmers2",
+    "kmers3", "kmers4", "kmers5", "kmers6", "kmers7", "kmers8", "bases", "plain",
+]  # fmt: skip
+"""How sequences are written for a model: the names of the table in gpu_tasks.model_directory.token_rules."""
 _PAIRS = re.compile("(?:[A-Z#][a-z#])+")
 CONCATENATED = "+"
 """Joins the pools of a model whose one vector holds several, as in `cls+mean`."""
@@ -240,6 +245,11 @@ class ModelSpec:
     def num_special(self) -> int:
         """Special tokens around a segment."""
         return len(self.tokens.prefix) + len(self.tokens.suffix)
+
+    @property
+    def is_read_by_letters(self) -> bool:
+        """True when each letter of a sequence is one token, and nothing else is."""
+        return self.tokens.kind == "letters" and not self.tokens.fuse_unknown and self.prompt is None
 
     @property
     def normalize(self) -> bool:

@@ -30,8 +30,6 @@ from queue_app.trial import Device, NotTimed
 from queue_app.unknown import refuse_alphabet
 from queue_app.worker import visible_device
 
-LETTER_TOKENS = ("esm2", "mock")
-"""Families of which a token is a letter: what is too long is counted without their tokenizer."""
 CUT_CHARACTERS = 16
 """Of a sampled text, for each token of the longest segment: more than tokenizers make one token of."""
 SAMPLE_CHARACTERS = {"cpu": 400_000, "cuda": 8_000_000}
@@ -70,7 +68,7 @@ class Plan:
     @property
     def num_long(self) -> int | None:
         """Records over the limit; None where their tokens were not counted."""
-        if self.job.model.family in LETTER_TOKENS:
+        if self.job.model.is_read_by_letters:
             return int((self.survey.lengths > self.job.options.max_length).sum())
         return round(self.timing.num_long / self.survey.share) if self.timing else None
 

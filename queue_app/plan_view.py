@@ -10,10 +10,11 @@ from rich.filesize import decimal
 from queue_app.histogram import bars, histogram
 from queue_app.job import LongRule
 from queue_app.model_spec import Alphabet
+from queue_app.model_words import described_head, model_line, written
 from queue_app.outputs import one_line, output_format
-from queue_app.plan import LETTER_TOKENS, Plan
+from queue_app.plan import Plan
 from queue_app.readings import readings
-from queue_app.readouts import is_ragged
+from queue_app.readouts import is_ragged, vector_dim
 from queue_app.space import Room
 
 LABEL_WIDTH = 10
@@ -118,16 +119,19 @@ def _too_long(plan: Plan) -> Iterator[str]:
     if num_long is None:
         yield f"not known: whether a text exceeds {limit} is seen only when a sample is computed"
     elif num_long:
-        about = "" if plan.job.model.family in LETTER_TOKENS else "about "
+        about = "" if plan.job.model.is_read_by_letters else "about "
         yield f"{about}{num_long:,} over {limit}: {LONG[options.long]} (--long {options.long})"
 
 
 def _model(plan: Plan) -> Iterator[str]:
     spec, options = plan.job.model, plan.job.options
-    size = f", {spec.num_parameters / 1e6:,.1f} million parameters" if spec.num_parameters else ""
     pooling = "a vector for every token" if is_ragged(options) else f"{options.pool} pooling"
     each = f" of each of {len(options.layers)} layers" if len(options.layers) > 1 else ""
-    yield f"{spec.name}{size}: {pooling}{each}, vectors of {spec.dim:,} numbers"
+    yield f"{model_line(spec)}: {pooling}{each}, vectors of {vector_dim(spec, options):,} numbers"
+    if spec.family != "mock":
+        yield f"sequences {written(spec)}"
+    if spec.head and not is_ragged(options):
+        yield f"behind the pooling {described_head(spec)}"
     threads = f", {_count(plan.job.threads, 'thread')} each"
     yield f"{options.dtype} on {', '.join(plan.queues)}{threads if options.device_class == 'cpu' else ''}"
 

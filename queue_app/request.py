@@ -16,7 +16,7 @@ from queue_app.job import (
     RunOptions,
     StoreDtype,
 )
-from queue_app.model_spec import Alphabet, ModelSpec
+from queue_app.model_spec import Alphabet, ModelSpec, RuleName
 from queue_app.readouts import resolve_layers
 
 # By benchmarks/calibrate.py; those of CUDA by estimate, until it has run there.
@@ -55,13 +55,13 @@ class EmbedRequest:
     prompt_name: str | None = None
     truncate_dim: int | None = None
     normalize: bool | None = None
-    rules: str = "auto"
+    rules: RuleName = "auto"
     revision: str | None = None
     run: RunOptions = field(default_factory=RunOptions)
     overwrite: bool = False
 
     @property
-    def token_rules(self) -> str:
+    def token_rules(self) -> RuleName:
         """How sequences are written for the model. What is said to be text is given as it stands."""
         return "plain" if self.rules == "auto" and self.alphabet == "text" else self.rules
 
