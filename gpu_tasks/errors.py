@@ -21,12 +21,8 @@ class NumericsDeviate(InferenceError):
     """Raised when a device does not compute what the processor computes."""
 
 
-def is_device_lost(error: BaseException) -> bool:
-    """True for a CUDA error other than out of memory: the process's context on the device is gone.
-
-    By the message, which every version of torch begins so; the class has changed.
-    """
-    return isinstance(error, RuntimeError) and str(error).startswith("CUDA error")
+class ModelTooLarge(InferenceError):
+    """Raised when a model does not fit in the memory of the device, or of the host; names the sizes."""
 
 
 class OutOfMemory(InferenceError):

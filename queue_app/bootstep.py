@@ -18,6 +18,7 @@ from celery import bootsteps
 from queue_app.announce import announce, send_shards
 from queue_app.broker import TRANSIENT, connect
 from queue_app.celery_app import EXPORT_JOB, app
+from queue_app.child_deaths import ChildDeaths, Teller
 from queue_app.deliveries import LostDeliveries, Standstill
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
@@ -26,7 +27,7 @@ from queue_app.recovery import Reconciler
 from queue_app.roots import JobRoots
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.states import JobState
-from queue_app.worker import is_draining, pulse, this_worker
+from queue_app.worker import is_draining, pulse, stage, this_worker
 from queue_app.workers import WorkerEntry, register, unregister
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
         super().__init__(worker, **options)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._deaths = ChildDeaths(stage)
 
     def start(self, worker: Any) -> None:
         self._thread = threading.Thread(target=self._run, args=(worker,), name="reconciler", daemon=True)
@@ -71,6 +73,18 @@ class ReconcilerStep(bootsteps.StartStopStep):
         there is anything to wait for, so that the pool often looks too early, and then not again for long.
         """
         hub.call_repeatedly(LOOK_AFTER_CHILD_SECONDS, worker.pool.maintain_pool)
+        hub.call_soon(self._listen, worker.pool._pool)
+
+    def _listen(self, pool: Any) -> None:
+        """Hear of each child's end, once the pool has set its own answer to it."""
+        answer = pool.on_process_down
+
+        def heard(child: Any) -> None:
+            answer(child)
+            if not is_draining():
+                self._deaths.hear(child.pid, child.exitcode)
+
+        pool.on_process_down = heard
 
     def _run(self, worker: Any) -> None:
         config = runtime_config()
@@ -86,6 +100,9 @@ class ReconcilerStep(bootsteps.StartStopStep):
             send_export=send_export,
         )
         owner = Owner.current(worker.hostname)
+        teller = Teller(
+            client, worker.hostname, this_worker.queue, config.lease_seconds, config.retry_seconds
+        )
         deliveries, standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
         while not self._ended.is_set():
             try:
@@ -94,6 +111,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
                     _end_hung(entry.child_pid, config)
                     deliveries.drop(worker.consumer)
                     register(client, entry)
+                    self._deaths.tell(teller)
                     if this_worker.exporter is not None:
                         this_worker.exporter.note(has_child=bool(entry.child_pid) and not is_draining())
                     waited = standstill.seconds(client.llen(this_worker.queue))

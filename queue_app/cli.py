@@ -147,6 +147,7 @@ def status(
 @app.command()
 def resume(
     job_dir: options.JobDirArgument,
+    model: options.MovedModel = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
     broker: options.Broker = None,
@@ -174,6 +175,7 @@ def resume(
             broker_url=options.named_broker(broker),
             config=config,
             view=view,
+            model=model,
         )
     print_report(report, as_json)
 

@@ -134,6 +134,10 @@ Watch = Annotated[
     bool, typer.Option("--watch", help="Show it until it ends, or Ctrl-C; the job goes on either way.")
 ]
 JobArgument = Annotated[str, typer.Argument(help="Job id, job directory, or output.")]
+MovedModel = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Where the job's model lies now. It must be the same one."),
+]
 JobDirArgument = Annotated[Path, typer.Argument(help="The job directory, or the output it belongs to.")]
 
 

@@ -29,6 +29,7 @@ from queue_app.job import H5Layout, Job, JobDir, RunOptions
 from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import count_parameters
+from queue_app.model_place import find_model
 from queue_app.monitor import Snapshot, snapshot_of_directory
 from queue_app.ports import describe, environment, require_ports
 from queue_app.prepare import Prepared, prepare
@@ -125,15 +126,21 @@ def embed(
 
 
 def resume(
-    job_dir: JobDir, *, queues: Sequence[str], broker_url: str | None, config: RuntimeConfig, view: View
+    job_dir: JobDir,
+    *,
+    queues: Sequence[str],
+    broker_url: str | None,
+    config: RuntimeConfig,
+    view: View,
+    model: str | None = None,
 ) -> ExportReport:
-    """Go on with a job from its directory alone. Raises as `embed` does."""
+    """Go on with a job from its directory alone; `model` is where its model lies now. Raises as `embed`."""
     job = job_dir.load()
     if device_class(queues) != job.options.device_class:
         raise UsageError(f"{job_dir.path}: this job was planned for {job.options.device_class} workers")
     run = LocalRun(
         job_dir=job_dir,
-        prepare=lambda _: Prepared(job, job_dir, created=False),
+        prepare=lambda _: _go_on(job, job_dir, model),
         output=Path(job.output),
         queues=queues,
         broker_url=broker_url,
@@ -142,6 +149,13 @@ def resume(
         view=view,
     )
     return _run_alone(run)
+
+
+def _go_on(job: Job, job_dir: JobDir, model: str | None) -> Prepared:
+    """Once the model was looked for, where anything is left to compute with it."""
+    if model is not None or len(finished_shards(job, job_dir)) < len(job.shards):
+        find_model(job, job_dir, model)
+    return Prepared(job, job_dir, created=False)
 
 
 def _worker_settings(model: str, options: RunOptions) -> dict[str, str]:

@@ -3,7 +3,8 @@
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import xxhash
 
 from queue_app.errors import ModelError
+from queue_app.model_spec import ModelFile
 
 FILES = (
     "config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
@@ -24,6 +26,7 @@ PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 SPECIAL_TOKENS = 2
 """Around a text, where there is no tokenizer.json that says how many."""
 MAX_HEADER_BYTES = 100 << 20
+HASHED_AT_ONCE = 4
 _CHUNK_BYTES = 4 << 20
 _BASES = re.compile("[ACGTUN]+")
 
@@ -62,6 +65,30 @@ class ModelFiles:
             for chunk in _chunks(file):
                 state.update(chunk)
         return state.hexdigest()
+
+
+def check_files(files: Iterable[ModelFile], directory: Path) -> None:
+    """Hold the files of a directory against those that a job was submitted with, one thread a file.
+
+    Raises:
+        ModelError: one is missing, or is another one; names the first of them.
+    """
+    with ThreadPoolExecutor(HASHED_AT_ONCE) as pool:  # hashing leaves the interpreter to the others
+        for found in pool.map(lambda file: _difference(file, directory / file.name), files):
+            if found is not None:
+                raise ModelError(f"{found}: the job was submitted with another model")
+
+
+def _difference(file: ModelFile, path: Path) -> str | None:
+    try:
+        if path.stat().st_size != file.size_bytes:
+            return f"{path}: {path.stat().st_size:,} bytes instead of {file.size_bytes:,}"
+        state = xxhash.xxh3_128()
+        for chunk in _chunks(path):
+            state.update(chunk)
+    except OSError as error:
+        return f"{path}: {error.strerror or error}"
+    return None if state.hexdigest() == file.digest else f"{path}: other contents"
 
 
 def open_files(path: Path) -> ModelFiles:

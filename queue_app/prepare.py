@@ -33,6 +33,7 @@ from queue_app.job import (
 )
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_card import describe_model
+from queue_app.model_place import note_place, refuse_missing
 from queue_app.outputs import check_format
 from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.request import EmbedRequest, resolve_options
@@ -56,10 +57,17 @@ def prepare(
     """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
     if request.directory.incoming.job_json.exists():
         _install(request.directory, client)  # a producer was killed while it did
-    card = describe_model(request.model)
+    card = _model_of(request)
     with gather(request.inputs, request.directory.piped) as files:
         refuse_replacing(files, request.output)
         return _find_or_make(request, card, files, client, device_class, threads)
+
+
+def _model_of(request: EmbedRequest) -> ModelCard:
+    job_dir = request.directory
+    if job_dir.job_json.exists() and not request.overwrite:
+        refuse_missing(job_dir.load(), job_dir, request.model)
+    return describe_model(request.model)
 
 
 def _find_or_make(
@@ -79,6 +87,7 @@ def _find_or_make(
     if job_dir.job_json.exists() and not request.overwrite:
         job = job_dir.load()
         refuse_changes(job, inputs, card, options, request)
+        note_place(job, job_dir, card.path)
         return Prepared(job, job_dir, created=False)
     previous = open_previous(request.reuse, card, options) if request.reuse else None
     shutil.rmtree(incoming.path, ignore_errors=True)
