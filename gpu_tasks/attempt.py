@@ -133,7 +133,7 @@ def shard_run(
 
     @cache
     def load_exact() -> EmbeddingModel:
-        return load_reference(job.model, job.options.pool, job.options.layers)
+        return load_reference(job, directory)
 
     return ShardRun(
         job=job,

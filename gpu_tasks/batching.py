@@ -6,7 +6,7 @@ Equal arguments give equal plans, on any machine: everything here is integer ari
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ LongRule = Literal["window", "truncate", "error"]
 Int64s = npt.NDArray[np.int64]
 Ordinals = npt.NDArray[np.uint64]
 
-PLANNER_VERSION = 2
+PLANNER_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +28,11 @@ class TokenBatch:
     `ordinals` uint64[n] repeats for the windows of one record, in their order; `input_ids` int64[T] holds
     the rows end to end with their special tokens; row i is `input_ids[cu_seqlens[i]:cu_seqlens[i + 1]]`
     (int32[n + 1]); `max_seqlen` counts the tokens of the longest row.
+
+    Row i owns its tokens from `owned_starts[i]` to `owned_ends[i]` (int64[n], counted in the row, special
+    tokens too): only these are read out. A whole record owns all of them, the windows of a record each
+    another part: see `owned_bounds`; the special tokens before the first and behind the last go with those.
+    With `of_windows` all rows are windows, else none is.
     """
 
     batch_idx: int
@@ -35,6 +40,9 @@ class TokenBatch:
     input_ids: Int64s
     cu_seqlens: npt.NDArray[np.int32]
     max_seqlen: int
+    owned_starts: Int64s
+    owned_ends: Int64s
+    of_windows: bool
 
     @property
     def num_rows(self) -> int:
@@ -50,6 +58,9 @@ class TokenBatch:
             self.input_ids[np.repeat(rows, lengths)],
             _bounds(kept).astype(np.int32),
             int(kept.max(initial=0)),
+            self.owned_starts[rows],
+            self.owned_ends[rows],
+            self.of_windows,
         )
 
     def without(self, ordinals: Collection[int]) -> "TokenBatch":
@@ -61,14 +72,20 @@ class TokenBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Segments:
-    """Columns over segments. `starts` are offsets into the payload; `lengths` leave special tokens out."""
+    """Columns over segments. `starts` are offsets into the payload; `lengths` leave special tokens out.
+
+    The others are those of a TokenBatch.
+    """
 
     ordinals: Ordinals
     starts: Int64s
     lengths: Int64s
+    owned_starts: Int64s
+    owned_ends: Int64s
+    of_windows: npt.NDArray[np.bool_]
 
     def take(self, order: Int64s | slice) -> "_Segments":
-        return _Segments(self.ordinals[order], self.starts[order], self.lengths[order])
+        return _Segments(*(getattr(self, column.name)[order] for column in fields(self)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,9 +93,11 @@ class BatchPlan:
     """All batches of one shard; `batch` assembles one when it is asked for.
 
     The first segments of the batches run from long to short, and so do the segments of each batch. The
-    windows of a record stand in their order, though not always in one batch.
+    windows of a record stand in their order, though not always in one batch; no batch holds windows beside
+    whole records, whose vectors are finished while those of windows are still to be put together.
 
-    `window_lengths` holds the tokens of each record that was cut into windows, special tokens left out.
+    `window_lengths` holds the tokens of each record that was cut into windows, special tokens left out;
+    `max_length` and `window_overlap` say how.
     `fingerprint` is a hex digest over everything that shapes a batch, the tokens included: results stored
     under another fingerprint do not belong to this plan. `too_long` names the records that the rule
     `error` left out. `num_tokens` counts special tokens too.
@@ -89,6 +108,8 @@ class BatchPlan:
     num_truncated: int
     too_long: tuple[int, ...]
     toks_per_batch: int
+    max_length: int
+    window_overlap: int
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
     window_lengths: Mapping[int, int]
@@ -125,6 +146,12 @@ class BatchPlan:
         _, counts = np.unique(self._segments.ordinals, return_counts=True)
         return int((counts > 1).sum()) + self.num_truncated + len(self.too_long)
 
+    def owned(self, ordinal: int) -> tuple[Int64s, Int64s, Int64s]:
+        """Of each window of a long record, `owned_starts` and `owned_ends` as in TokenBatch, and its tokens."""
+        special, length = (len(self.prefix), len(self.suffix)), self.window_lengths[ordinal]
+        starts, ends = _owned_places(length, self.max_length, self.window_overlap, special)
+        return starts, ends, np.full(len(starts), self.max_length + sum(special), np.int64)
+
     def batch(self, batch_idx: int) -> TokenBatch:
         """Assemble one batch. Raises IndexError when the plan has no such batch."""
         segments = self._segments.take(self._rows(batch_idx))
@@ -134,8 +161,16 @@ class BatchPlan:
         _put(input_ids, bounds[1:] - len(self.suffix), self.suffix)
         source = _ranges(segments.starts, segments.lengths)
         input_ids[_ranges(bounds[:-1] + len(self.prefix), segments.lengths)] = self._payload[source]
-        longest = int(np.diff(bounds).max())
-        return TokenBatch(batch_idx, segments.ordinals, input_ids, bounds.astype(np.int32), longest)
+        return TokenBatch(
+            batch_idx,
+            segments.ordinals,
+            input_ids,
+            bounds.astype(np.int32),
+            int(np.diff(bounds).max()),
+            segments.owned_starts,
+            segments.owned_ends,
+            bool(segments.of_windows[0]),
+        )
 
     def _rows(self, batch_idx: int) -> slice:
         if not 0 <= batch_idx < self.num_batches:
@@ -157,6 +192,8 @@ def plan_batches(
 ) -> BatchPlan:
     """Fill segments to the budget, the longest first, each into the fullest batch that has room for it.
 
+    Windows, of which none is longer, come before whole records, and have batches of their own.
+
     Args:
         tokens: per record its ids without special tokens.
         ordinals: per record its place in the dataset, without repeats.
@@ -177,11 +214,14 @@ def plan_batches(
     lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
     too_long = lengths > max_length
 
-    whole = _Segments(records, _bounds(lengths)[:-1], lengths)
-    segments = _cut(whole, max_length, long, window_overlap)
-    segments = segments.take(np.lexsort((segments.starts, segments.ordinals, -segments.lengths)))
-    costs = segments.lengths + len(prefix) + len(suffix)
-    batches = best_fit(costs, toks_per_batch)
+    special = len(prefix), len(suffix)
+    kept = np.minimum(lengths, max_length) if long == "truncate" else lengths
+    whole = _whole(records, lengths, kept, sum(special))
+    segments = _cut(whole, max_length, long, window_overlap, special)
+    order = (segments.starts, segments.ordinals, -segments.lengths, ~segments.of_windows)
+    segments = segments.take(np.lexsort(order))
+    costs = segments.lengths + sum(special)
+    batches = _fill(costs, int(segments.of_windows.sum()), toks_per_batch)
     # Stable: within a batch, and of equal length, all stay as they were sorted.
     segments = segments.take(np.argsort(batches, kind="stable"))
     bounds = _bounds(np.bincount(batches))
@@ -192,6 +232,8 @@ def plan_batches(
         num_truncated=int(too_long.sum()) if long == "truncate" else 0,
         too_long=tuple(records[too_long].tolist()) if long == "error" else (),
         toks_per_batch=toks_per_batch,
+        max_length=max_length,
+        window_overlap=window_overlap,
         prefix=tuple(prefix),
         suffix=tuple(suffix),
         window_lengths=_lengths_of(records, lengths, too_long) if long == "window" else {},
@@ -205,11 +247,22 @@ def plan_batches(
 def window_starts(length: int, window: int, overlap: int) -> Int64s:
     """Starts of the fewest windows that cover `length` tokens and overlap by at least `overlap`.
 
-    All windows have exactly `window` tokens, so the mean weighted by tokens is the plain mean of the
-    windows. Starts are equally spaced, rounded half up; the last window ends at the record's end.
+    All windows have exactly `window` tokens. Starts are equally spaced, rounded half up; the last window
+    ends at the record's end.
     """
     gaps = -(-(length - window) // (window - overlap))
     return (2 * np.arange(gaps + 1, dtype=np.int64) * (length - window) + gaps) // (2 * gaps)
+
+
+def owned_bounds(length: int, window: int, overlap: int) -> Int64s:
+    """Where the tokens that window i owns begin, [i], and end, [i + 1]: together all of the record.
+
+    A token belongs to the window in which it lies deepest, that is, whose nearer edge is farther away. As
+    all windows are equally long, that is the one whose middle is nearest. Ties go to the earlier window.
+    """
+    starts = window_starts(length, window, overlap)
+    between = (starts[:-1] + starts[1:] + window + 1) // 2
+    return np.concatenate([np.zeros(1, np.int64), between, np.array([length])])
 
 
 def _check(
@@ -227,33 +280,64 @@ def _check(
         raise ValueError(f"window_overlap={overlap} must lie between 0 and max_length={max_length} - 1")
 
 
-def _cut(records: _Segments, max_length: int, long: LongRule, overlap: int) -> _Segments:
+def _cut(
+    records: _Segments, max_length: int, long: LongRule, overlap: int, special: tuple[int, int]
+) -> _Segments:
+    """The segments of records that have the lengths that the rule leaves them."""
     too_long = records.lengths > max_length
-    if long == "truncate":
-        return _Segments(records.ordinals, records.starts, np.minimum(records.lengths, max_length))
-    short = records.take(np.flatnonzero(~too_long))
-    if long == "error" or not too_long.any():
-        return short
-    cut = [_windows(records, int(row), max_length, overlap) for row in np.flatnonzero(too_long)]
-    return _concatenate([short, *cut])
+    if not too_long.any():
+        return records
+    kept = records.take(np.flatnonzero(~too_long))
+    if long == "error":
+        return kept
+    cut = [_windows(records, int(row), max_length, overlap, special) for row in np.flatnonzero(too_long)]
+    return _concatenate([kept, *cut])
+
+
+def _fill(costs: Int64s, num_windows: int, budget: int) -> Int64s:
+    """The batch of each segment; the first `num_windows` are windows, and share none with the others."""
+    windows, whole = best_fit(costs[:num_windows], budget), best_fit(costs[num_windows:], budget)
+    return np.concatenate([windows, whole + windows.max(initial=-1) + 1])
 
 
 def _lengths_of(records: Ordinals, lengths: Int64s, chosen: npt.NDArray[np.bool_]) -> dict[int, int]:
     return dict(zip(records[chosen].tolist(), lengths[chosen].tolist(), strict=True))
 
 
-def _windows(records: _Segments, row: int, window: int, overlap: int) -> _Segments:
-    starts = window_starts(int(records.lengths[row]), window, overlap)
-    ordinals = np.full(len(starts), records.ordinals[row], dtype=np.uint64)
-    return _Segments(ordinals, records.starts[row] + starts, np.full(len(starts), window, dtype=np.int64))
+def _whole(records: Ordinals, lengths: Int64s, kept: Int64s, num_special: int) -> _Segments:
+    """Every record as one segment, of which so many tokens are kept."""
+    count = len(records)
+    nothing, ends = np.zeros(count, np.int64), kept + num_special
+    return _Segments(records, _bounds(lengths)[:-1], kept, nothing, ends, np.zeros(count, np.bool_))
+
+
+def _windows(records: _Segments, row: int, window: int, overlap: int, special: tuple[int, int]) -> _Segments:
+    length = int(records.lengths[row])
+    starts = window_starts(length, window, overlap)
+    owned_starts, owned_ends = _owned_places(length, window, overlap, special)
+    count = len(starts)
+    return _Segments(
+        np.full(count, records.ordinals[row], dtype=np.uint64),
+        records.starts[row] + starts,
+        np.full(count, window, dtype=np.int64),
+        owned_starts,
+        owned_ends,
+        np.ones(count, np.bool_),
+    )
+
+
+def _owned_places(length: int, window: int, overlap: int, special: tuple[int, int]) -> tuple[Int64s, Int64s]:
+    """What each window of a record owns, counted in its row, special tokens included."""
+    starts, bounds = window_starts(length, window, overlap), owned_bounds(length, window, overlap)
+    owned_starts, owned_ends = bounds[:-1] - starts + special[0], bounds[1:] - starts + special[0]
+    owned_starts[0] = 0
+    owned_ends[-1] += special[1]
+    return owned_starts, owned_ends
 
 
 def _concatenate(parts: Sequence[_Segments]) -> _Segments:
-    return _Segments(
-        np.concatenate([part.ordinals for part in parts]),
-        np.concatenate([part.starts for part in parts]),
-        np.concatenate([part.lengths for part in parts]),
-    )
+    columns = (column.name for column in fields(_Segments))
+    return _Segments(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns))
 
 
 def _copies_of(segments: Ordinals, records: Ordinals, copies: Sequence[int] | Int64s | None) -> Int64s:

@@ -12,11 +12,11 @@ The sample is planned as a shard is, and each of its batches stands for tokens o
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,10 @@ import numpy.typing as npt
 from gpu_tasks.batching import BatchPlan, LongRule, plan_batches
 from gpu_tasks.device import StoreDtype
 from gpu_tasks.errors import InferenceError, OutOfMemory
-from gpu_tasks.models import EmbeddingModel, load_model
+from gpu_tasks.models import Dtype, EmbeddingModel, load
 from gpu_tasks.rates import relative_error, seconds_per_token, time_batches
+from gpu_tasks.readout import parse_pools
+from queue_app.model_spec import parse_spec
 
 NO_ROOM = (
     "a batch does not fit in the device's memory; the job would compute it in halves, "
@@ -40,13 +42,16 @@ Int64s = npt.NDArray[np.int64]
 class Request:
     """What to compute, as the job would, and for how long at most; the batch under way still ends.
 
+    `model` holds the fields of a ModelSpec, `tokenizer` the text that goes with it.
+
     `texts`, `lengths` and `weights` are columns: a text may be cut, its length is that of the whole, its
     weight how many records it stands for. `turn`, from 0 to 1, is where in the plan to begin.
     """
 
-    model: str
+    model: Mapping[str, Any]
+    tokenizer: str | None
     device: str
-    dtype: str
+    dtype: Dtype
     pool: str
     layers: list[int]
     threads: int
@@ -101,11 +106,12 @@ def _answer(answers: TextIO, answer: object) -> None:
 
 
 def _load(request: Request) -> EmbeddingModel:
-    return load_model(
-        request.model,
+    return load(
+        parse_spec(request.model),
+        request.tokenizer,
         device=request.device,
         dtype=request.dtype,
-        pool=request.pool,
+        pools=parse_pools(request.pool),
         layers=request.layers,
         threads=request.threads,
     )

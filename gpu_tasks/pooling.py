@@ -1,46 +1,75 @@
 """One vector per row from packed hidden states.
 
-Each row is summed by itself, token after token, in float32: no atomics, and nothing that depends on
-which rows share the batch. A row without any token to pool gets NaN (mean) or -inf (max), so that the
-check for finite vectors finds it.
+Each row is summed by itself, token after token, in float64: no atomics, and nothing that depends on
+which rows share the batch. A row without any token to pool gets NaN (means, last) or -inf (max), so that the
+check for finite vectors finds it. What each pool is, is what sentence-transformers makes of one text alone.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gpu_tasks.readout import Pool
+from gpu_tasks.batching import Int64s, TokenBatch
+from gpu_tasks.readout import Left, Pool, joined_pools
 
 
-def pooling_bounds(
-    cu_seqlens: npt.NDArray[np.int32], num_prefix: int, num_suffix: int
-) -> npt.NDArray[np.int64]:
-    """Cut every row in three, int64[3n + 1]: its leading tokens, those to pool, its trailing tokens.
+@dataclass(frozen=True, slots=True, eq=False)
+class RowTokens:
+    """Where the tokens of a batch's rows lie that are read out, on its device, and each token's place.
 
-    `num_prefix` and `num_suffix` count the special tokens to leave out; with 0 they are pooled too.
+    `bounds` int64[3n + 1] cuts every row in three: its leading tokens, those to pool, its trailing tokens.
+    `firsts` int64[n] is the token that stands for the row; `places` int64[T] count from 0 in every row.
     """
-    bounds = np.empty(3 * len(cu_seqlens) - 2, dtype=np.int64)
-    bounds[::3] = cu_seqlens
-    bounds[1::3] = cu_seqlens[:-1] + num_prefix
-    bounds[2::3] = cu_seqlens[1:] - num_suffix
-    return bounds
+
+    bounds: Tensor
+    firsts: Tensor
+    places: Tensor
 
 
-def pool_rows(hidden: Tensor, bounds: Tensor, pool: Pool) -> Tensor:
-    """Reduce hidden states [T, dim] to float32 [n, dim].
+def pooling_bounds(batch: TokenBatch, left: Left) -> tuple[Int64s, Int64s]:
+    """`bounds` and `firsts` of a batch, as in RowTokens. To pool are tokens that the row owns."""
+    begins = batch.cu_seqlens[:-1].astype(np.int64)
+    lengths = np.diff(batch.cu_seqlens).astype(np.int64)
+    bounds = np.empty(3 * len(lengths) + 1, dtype=np.int64)
+    bounds[::3] = batch.cu_seqlens
+    first, last = left.pooled(batch.owned_starts, batch.owned_ends, lengths)
+    bounds[1::3], bounds[2::3] = begins + first, begins + last
+    return bounds, begins + left.first(batch.owned_starts, lengths)
 
-    Args:
-        hidden: packed rows, any float dtype.
-        bounds: what `pooling_bounds` made, on the device of `hidden`.
-        pool: `cls` takes the row's first token, `last` the last one to pool.
+
+def pool_rows(hidden: Tensor, rows: RowTokens, pool: str) -> Tensor:
+    """Reduce hidden states [T, dim] of any float dtype to float32 [n, dim].
+
+    Of a pool that joins several, [n, dim times so many].
     """
+    parts = [_pool(hidden, rows, part) for part in joined_pools(pool)]
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+
+def _pool(hidden: Tensor, rows: RowTokens, pool: Pool) -> Tensor:
     if pool == "cls":
-        return hidden.index_select(0, bounds[:-1:3]).float()
+        return hidden.index_select(0, rows.firsts).float()
     if pool == "last":
-        return hidden.index_select(0, bounds[2::3] - 1).float()
+        behind, empty = rows.bounds[2::3], (rows.bounds.diff()[1::3] == 0)[:, None]
+        return hidden.index_select(0, (behind - 1).clamp(min=0)).float().masked_fill(empty, torch.nan)
+    if pool == "max":
+        return _reduce(hidden.float(), rows, "max")
+    exact = hidden.double()  # in float32 a sum of thousands of tokens loses a digit
+    if pool == "mean_sqrt_len":
+        found = _reduce(exact, rows, "sum") / rows.bounds.diff()[1::3, None].sqrt()
+    elif pool == "weighted_mean":
+        weights = (rows.places[:, None] + 1).double()
+        found = _reduce(exact * weights, rows, "sum") / _reduce(weights, rows, "sum")
+    else:
+        found = _reduce(exact, rows, "mean")
+    return found.float()
+
+
+def _reduce(values: Tensor, rows: RowTokens, how: str) -> Tensor:
     # unsafe: the bounds come from the planner, and checking them would wait for the device.
-    reduced = torch.segment_reduce(hidden.float(), pool, offsets=bounds, axis=0, unsafe=True)
+    reduced = torch.segment_reduce(values, how, offsets=rows.bounds, axis=0, unsafe=True)
     return reduced[1::3].contiguous()
 
 

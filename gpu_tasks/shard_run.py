@@ -23,7 +23,7 @@ from gpu_tasks.guarded import GuardedRun
 from gpu_tasks.meter import Meter
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.portions import Row, by_record, cut_portions
-from gpu_tasks.rows import Offsets, Vectors, join_vectors, select_rows
+from gpu_tasks.rows import Offsets, Vectors, select_rows
 from gpu_tasks.runner import AsyncInferenceRunner, InferenceResult
 from gpu_tasks.set_aside import accused_entries, not_finite_entries, rejected_entries
 from gpu_tasks.windows import combine_windows, join_windows
@@ -273,11 +273,16 @@ class ShardRun:
         rows = [vectors for _, vectors in portion]
         nothing = np.empty((0, self.model.dim), np.dtype(self.job.options.store_dtype))
         if self.model.readout.is_ragged:
-            overlap = self.job.options.window_overlap
-            return join_windows(ordinals, rows, plan.window_lengths, overlap, nothing=nothing)
-        pools, normalize = self.model.readout.side_by_side, self.model.normalize
-        embeddings = join_vectors([nothing, *rows])
-        return *combine_windows(ordinals, embeddings, pools, normalize=normalize), None
+            return join_windows(ordinals, rows, nothing=nothing)
+        combined = combine_windows(
+            ordinals,
+            rows,
+            self.model.readout.side_by_side,
+            lambda ordinal: self.model.left.pooled(*plan.owned(ordinal)),
+            self.model.finish,
+            nothing=nothing,
+        )
+        return *combined, None
 
 
 def as_block(result: InferenceResult) -> Block:

@@ -16,15 +16,15 @@ from gpu_tasks.attempt import work
 from gpu_tasks.device_errors import Fault, fault_of
 from gpu_tasks.fitting import fit
 from gpu_tasks.getting_ready import GettingReady
-from gpu_tasks.models import EmbeddingModel, load_model
+from gpu_tasks.job_model import load_job_model
+from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.watch import device_name, note_begun, watch_canary
 from queue_app.broker import TRANSIENT, client
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
-from queue_app.errors import Damage, HoldfastError, JobNotFound, ModelError
+from queue_app.errors import Damage, HoldfastError, JobNotFound
 from queue_app.frugal import do_without_pandas
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
-from queue_app.model_card import describe_model
 from queue_app.settings import runtime_config
 from queue_app.stage import Stage
 from queue_app.worker import stage
@@ -68,7 +68,7 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
     directory = JobDir(Path(job_dir))
     manifest = CheckpointManifest(client(), job_id)
     with stage.during(Stage.GETTING_READY, job_id):
-        begun = GettingReady(manifest, directory, index).begin(load_and_try)
+        begun = GettingReady(manifest, directory, index).begin(lambda job: load_and_try(job, directory))
     if isinstance(begun, str):
         log.info("dropped: %s job=%s shard=%d", begun, job_id, index)
         return begun
@@ -78,7 +78,7 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
         return work(manifest, lease, job, directory, model)
 
 
-def load_and_try(job: Job) -> EmbeddingModel:
+def load_and_try(job: Job, directory: JobDir) -> EmbeddingModel:
     """The job's model, on a device that was seen to compute what it should.
 
     Raises:
@@ -88,17 +88,16 @@ def load_and_try(job: Job) -> EmbeddingModel:
 
     def load() -> EmbeddingModel:
         try:
-            model = load_once(job)
-            watch_canary(job, model)
+            model = load_once(job, directory)
+            watch_canary(job, directory, model)
         except Exception as error:
             if fault_of(error) is Fault.NO_ROOM:
                 _loaded.clear()
             raise
         return model
 
-    card = job.model
-    device, dtype = device_name(job), job.options.dtype
-    return fit(load, card.path, num_parameters=card.num_parameters, dtype=dtype, device=device)
+    spec, device, dtype = job.model, device_name(job), job.options.dtype
+    return fit(load, spec.path, num_parameters=spec.num_parameters, dtype=dtype, device=device)
 
 
 def load_job(directory: JobDir, job_id: str) -> Job | None:
@@ -110,25 +109,15 @@ def load_job(directory: JobDir, job_id: str) -> Job | None:
     return job if job.job_id == job_id else None
 
 
-def check_model(path: str, digest: str) -> None:
-    """Raises ModelError when this host's model is not the one that the job was submitted with."""
-    if describe_model(path).digest != digest:
-        raise ModelError(f"{path}: not the model of the job; copy that one to this host")
-
-
-def load_once(job: Job) -> EmbeddingModel:
+def load_once(job: Job, directory: JobDir) -> EmbeddingModel:
     """The model stays in the process from task to task, until a job wants another one."""
     options = job.options
     wanted = (job.model, options.device_class, options.dtype, options.pool, options.layers, job.threads)
     if wanted not in _loaded:
         _loaded.clear()  # first: the device's memory may not hold two
-        check_model(job.model.path, job.model.digest)
         started = time.monotonic()
         device = device_name(job)
-        model = load_model(
-            job.model.path, device=device, dtype=options.dtype, pool=options.pool, layers=options.layers,
-            threads=job.threads,
-        )  # fmt: skip
+        model = load_job_model(job, directory, device=device, dtype=options.dtype, threads=job.threads)
         _loaded[wanted] = model
         seconds = time.monotonic() - started
         log.info("model loaded name=%s device=%s seconds=%.1f", job.model.name, device, seconds)

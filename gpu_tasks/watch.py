@@ -2,13 +2,13 @@
 
 import contextlib
 import logging
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gpu_tasks.models import EmbeddingModel, load_model
+from gpu_tasks.job_model import load_job_model
+from gpu_tasks.models import EmbeddingModel
 from queue_app.broker import TRANSIENT, client
 from queue_app.golden import CanaryDeposits
-from queue_app.job import Job, ModelCard
+from queue_app.job import Job, JobDir
 from queue_app.states import Lease
 
 if TYPE_CHECKING:
@@ -18,11 +18,13 @@ log = logging.getLogger(__name__)
 
 CANARY_PARAMETERS_MOST = 1_000_000_000
 
+_references: dict[tuple[object, ...], "Vectors"] = {}
+"""Those of the model at hand."""
 _canaries: dict[str, "Canary"] = {}
 """What this process's device computed for the job at hand, by its id."""
 
 
-def watch_canary(job: Job, model: EmbeddingModel) -> None:
+def watch_canary(job: Job, directory: JobDir, model: EmbeddingModel) -> None:
     """Hold the device against the processor, or against the job's other devices. Raises NumericsDeviate.
 
     With the processor once per process and job; with the others before each shard, as there may be more of
@@ -37,9 +39,7 @@ def watch_canary(job: Job, model: EmbeddingModel) -> None:
     if canary is None:
         canary = Canary(hardware_id(device_name(job)), job.options.dtype, embed_sequences(model))
         if not is_large(job):
-            distance = canary.check_against(
-                reference_vectors(job.model, job.options.pool, job.options.layers)
-            )
+            distance = canary.check_against(reference_vectors(job, directory))
             log.info("numerics agree with the processor's: cosine distance %.2g", distance)
         _canaries.clear()
         _canaries[job.job_id] = canary
@@ -47,12 +47,15 @@ def watch_canary(job: Job, model: EmbeddingModel) -> None:
         canary.check_golden(canary_deposits(job))
 
 
-@lru_cache(maxsize=1)
-def reference_vectors(model: ModelCard, pool: str, layers: tuple[int, ...]) -> "Vectors":
+def reference_vectors(job: Job, directory: JobDir) -> "Vectors":
     """The canary's vectors as the processor computes them in float32; kept for the model's next job."""
     from gpu_tasks.canary import embed_sequences
 
-    return embed_sequences(load_reference(model, pool, layers))
+    wanted = (job.model.identity(), job.options.pool, job.options.layers)
+    if wanted not in _references:
+        _references.clear()
+        _references[wanted] = embed_sequences(load_reference(job, directory))
+    return _references[wanted]
 
 
 def note_begun(job: Job, lease: Lease) -> None:
@@ -79,9 +82,9 @@ def is_large(job: Job) -> bool:
     return job.model.num_parameters > CANARY_PARAMETERS_MOST
 
 
-def load_reference(model: ModelCard, pool: str, layers: tuple[int, ...]) -> EmbeddingModel:
+def load_reference(job: Job, directory: JobDir) -> EmbeddingModel:
     """The model on the processor in float32."""
-    return load_model(model.path, device="cpu", dtype="float32", pool=pool, layers=layers)
+    return load_job_model(job, directory, device="cpu", dtype="float32")
 
 
 def device_name(job: Job) -> str:

@@ -14,7 +14,7 @@ import re
 import string
 from collections.abc import Mapping
 
-from queue_app.job import Alphabet
+from queue_app.model_spec import Alphabet
 
 EMPTY = "empty sequence"
 GAPS = "-."

@@ -18,6 +18,7 @@ from queue_app.broker import connected, own_broker
 from queue_app.devices import check_queues, choose_queues, cpu_threads
 from queue_app.export import check_output
 from queue_app.handle import JobHandle
+from queue_app.model_options import find_requested
 from queue_app.request import EmbedRequest
 from queue_app.routing import every_live_queue
 from queue_app.settings import runtime_config
@@ -193,10 +194,12 @@ class _LocalJob:
         config = runtime_config()
         with input_files(self.inputs, self.sequences) as files:
             request = replace(self.request, inputs=files)
-            cpu_workers = local_run.cpu_workers(request)
+            model = find_requested(request)
+            cpu_workers = local_run.cpu_workers(request, model)
             queues = choose_queues(str(self.device), self.workers, config, cpu_workers=cpu_workers)
             local_run.embed(
                 request,
+                model,
                 queues=queues,
                 threads=cpu_threads(len(queues)),
                 broker_url=own_broker(self.broker_url),

@@ -13,7 +13,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from queue_app.errors import UsageError
-from queue_app.job import Alphabet, Dtype, H5Layout, InputFormat, LongRule, RunOptions, StoreDtype
+from queue_app.job import Dtype, H5Layout, InputFormat, LongRule, RunOptions, StoreDtype
+from queue_app.model_spec import Alphabet
 from queue_app.readouts import parse_pool
 from queue_app.request import EmbedRequest
 

@@ -72,7 +72,7 @@ def _model(card: RunCard) -> Iterator[str]:
         ("family", model.family),
         ("parameters", f"{model.num_parameters:,}"),
         ("dimensions", f"{model.dim:,}"),
-        ("longest piece", f"{model.max_length:,} tokens"),
+        ("longest piece by default", f"{model.max_length:,} tokens"),
     ]
     yield from _table(("model", "value"), rows)
 

@@ -5,16 +5,18 @@ from dataclasses import fields
 from pathlib import Path
 
 from queue_app.errors import JobChanged
-from queue_app.job import EmbedOptions, InputFile, Job, ModelCard
+from queue_app.job import EmbedOptions, InputFile, Job
+from queue_app.model_options import model_differences
+from queue_app.model_spec import ModelSpec
 from queue_app.request import EmbedRequest
 from queue_app.reuse import named
 
 
 def refuse_changes(
-    job: Job, inputs: Sequence[InputFile], card: ModelCard, options: EmbedOptions, request: EmbedRequest
+    job: Job, inputs: Sequence[InputFile], spec: ModelSpec, options: EmbedOptions, request: EmbedRequest
 ) -> None:
     """Raises JobChanged, naming every difference, when the request is not the job that is there."""
-    changes = [*_changed_inputs(job.inputs, inputs), *_changed_model(job.model, card)]
+    changes = [*_changed_inputs(job.inputs, inputs), *_changed_model(job.model, spec)]
     changes += _changed_options(job.options, options)
     changes += [*_changed_reuse(job, request), *_changed_shards(job, request)]
     if changes:
@@ -34,8 +36,10 @@ def _changed_inputs(old: Sequence[InputFile], new: Sequence[InputFile]) -> list[
     ]
 
 
-def _changed_model(old: ModelCard, new: ModelCard) -> list[str]:
-    return [] if old.digest == new.digest else [f"model: {old.name} -> {new.name} (other weights)"]
+def _changed_model(old: ModelSpec, new: ModelSpec) -> list[str]:
+    if old.digest != new.digest:
+        return [f"model: {old.name} -> {new.name} (other files)"]
+    return [f"{what}: {before} -> {after}" for what, before, after in model_differences(old, new)]
 
 
 def _changed_options(old: EmbedOptions, new: EmbedOptions) -> list[str]:

@@ -57,6 +57,9 @@ def embed(
 
     Starts a server and a worker per device, shows how far it is, and writes the output.
     """
+    from queue_app.model_options import start_finding_requested
+
+    find_model = start_finding_requested(request)  # it is read while this process imports the rest
     from queue_app.devices import choose_queues, cpu_threads
     from queue_app.frugal import do_without_pandas
     from queue_app.local_run import cpu_workers
@@ -65,10 +68,12 @@ def embed(
 
     do_without_pandas()
     config = options.config_with_metrics(metrics_port, metrics_address)
-    queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request))
+    model = find_model()
+    queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request, model))
     with resumable(), open_view(quiet=quiet or as_json) as view:
         report = run_embed(
             request,
+            model,
             queues=queues,
             threads=cpu_threads(len(queues)),
             broker_url=options.named_broker(broker),

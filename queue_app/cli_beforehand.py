@@ -50,16 +50,21 @@ def plan(
     """What embed would do: records, disk, time. Nothing is written."""
     from queue_app.devices import choose_queues, cpu_threads
     from queue_app.local_run import cpu_workers
+    from queue_app.model_options import find_requested
     from queue_app.plan import make_plan
     from queue_app.plan_json import plan_as_json
     from queue_app.plan_view import describe_plan
     from queue_app.settings import runtime_config
 
     config = runtime_config()
-    queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request))
-    threads = cpu_threads(len(queues))
     with _steps(quiet=quiet or as_json) as step:
-        made = make_plan(request, queues=queues, threads=threads, config=config, seconds=seconds, say=step)
+        step("reading the model's files")
+        model = find_requested(request)
+        queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request, model))
+        made = make_plan(
+            request, model, queues=queues, threads=cpu_threads(len(queues)), config=config, seconds=seconds,
+            say=step,
+        )  # fmt: skip
     if as_json:
         print_json(plan_as_json(made, gpu_hour_cost=gpu_hour_cost))
     else:

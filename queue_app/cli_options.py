@@ -70,10 +70,13 @@ Dtype = Annotated[
 ]
 StoreDtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the vectors on disk.")]
 ToksPerBatch = Annotated[int | None, typer.Option(min=1, help="Token budget of a batch. Default: by device.")]
-MaxLength = Annotated[int | None, typer.Option(min=1, help="Longest piece of a sequence, in tokens.")]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(min=1, help="Longest piece of a sequence, in tokens. Default: what the model was made for."),
+]
 Long = Annotated[
     Literal["window", "truncate", "error"],
-    typer.Option(help="Sequences over --max-length: mean of overlapping windows, cut off, or quarantine."),
+    typer.Option(help="Sequences over --max-length: overlapping windows, cut off, or quarantine."),
 ]
 Shards = Annotated[int | None, typer.Option(min=1, help="Default: at least 32, by cost.")]
 NoDedup = Annotated[bool, typer.Option("--no-dedup", help="Compute identical sequences one by one.")]

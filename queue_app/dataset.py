@@ -11,7 +11,8 @@ from queue_app.alphabets import judge
 from queue_app.columns import Columns
 from queue_app.errors import InputError
 from queue_app.formats import FORMATS, format_of
-from queue_app.job import Alphabet, DatasetCounts, InputFile, InputFormat
+from queue_app.job import DatasetCounts, InputFile, InputFormat
+from queue_app.model_spec import Alphabet
 from queue_app.sources import Input, Pairs, Source, digest_file, open_source
 
 

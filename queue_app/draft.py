@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from queue_app.job import JOB_SCHEMA, PLANNER_VERSION, EmbedOptions, Job, ModelCard, Shard, TwinsFile
+from queue_app.job import JOB_SCHEMA, PLANNER_VERSION, EmbedOptions, Job, Shard, TwinsFile
+from queue_app.model_spec import ModelSpec
 from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.request import EmbedRequest
 from queue_app.shards import cut, default_num_shards, shard_cost_most
@@ -12,7 +13,7 @@ from queue_app.spool import RECORD_COST
 from queue_app.survey import Survey
 
 
-def draft(request: EmbedRequest, card: ModelCard, options: EmbedOptions, threads: int, found: Survey) -> Job:
+def draft(request: EmbedRequest, spec: ModelSpec, options: EmbedOptions, threads: int, found: Survey) -> Job:
     """The job as it would be, with an id and digests that stand for nothing."""
     return Job(
         schema_version=JOB_SCHEMA,
@@ -21,20 +22,20 @@ def draft(request: EmbedRequest, card: ModelCard, options: EmbedOptions, threads
         digest="",
         output=str(request.output.absolute()),
         inputs=found.inputs,
-        model=card,
+        model=spec,
         options=options,
         threads=threads,
         run=request.run,
         counts=found.counts,
-        shards=tuple(_shards(request, card, options, found)),
+        shards=tuple(_shards(request, spec, options, found)),
         twins=TwinsFile("", found.num_twins, found.num_firsts) if found.num_twins else None,
     )
 
 
-def _shards(request: EmbedRequest, card: ModelCard, options: EmbedOptions, found: Survey) -> Iterator[Shard]:
+def _shards(request: EmbedRequest, spec: ModelSpec, options: EmbedOptions, found: Survey) -> Iterator[Shard]:
     """Those that are computed, then one of all vectors that are reused. The first answers for all twins."""
-    token_bytes = vector_bytes(card, options) if is_ragged(options) else 0
-    cost_most = shard_cost_most(options.device_class, card.num_parameters, token_bytes)
+    token_bytes = vector_bytes(spec, options) if is_ragged(options) else 0
+    cost_most = shard_cost_most(options.device_class, spec.num_parameters, token_bytes)
     twins, bounds = found.num_twins, [0]
     if len(found.costs):
         bounds = cut(found.costs, request.num_shards or default_num_shards(found.costs, cost_most))

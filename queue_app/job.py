@@ -8,18 +8,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from queue_app.durable import write_durably
 from queue_app.errors import Damage, JobNotFound, OtherVersion
+from queue_app.model_spec import Alphabet, ModelSpec
 
-Pool = Literal["mean", "cls", "max", "last"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 StoreDtype = Literal["float32", "float16"]
 LongRule = Literal["window", "truncate", "error"]
-Alphabet = Literal["protein", "dna", "rna", "text"]
 InputFormat = Literal["fasta", "fastq", "csv", "tsv", "jsonl", "lines", "parquet", "arrow"]
 DeviceClass = Literal["cpu", "cuda"]
 H5Layout = Literal["flat", "per-sequence", "per-id", "per-hash"]
 
-JOB_SCHEMA = 2
-PLANNER_VERSION = 2
+JOB_SCHEMA = 3
+PLANNER_VERSION = 3
 INCOMING = "incoming"
 
 
@@ -34,34 +33,11 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What the queue needs to know of a model without loading it.
-
-    `digest` is the xxh3-128 (hex) over the model's files; `max_length` counts the tokens of one
-    sequence that fit beside the special tokens; `pool` is the model's own pooling. With `pool_special` the
-    special tokens are pooled with the rest; with `normalize` vectors are brought to unit length.
-    """
-
-    name: str
-    path: str
-    family: Literal["esm2", "bert", "mpnet", "mosaic", "auto", "mock"]
-    digest: str
-    dim: int
-    max_length: int
-    num_parameters: int
-    alphabet: Alphabet
-    pool: Pool
-    num_layers: int = 0
-    pool_special: bool = False
-    normalize: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class EmbedOptions:
     """Every option that can change a bit of the output.
 
-    `pool` is one or several of mean, cls, max and last, joined by commas, or `none`, which keeps the vector
-    of every token. `layers` count from 0, the embeddings before the first layer.
+    `pool` is one or several pools of a model specification, joined by commas, or `none`, which keeps the
+    vector of every token. `layers` count from 0, the embeddings before the first layer.
     """
 
     pool: str
@@ -152,7 +128,7 @@ class Job:
     digest: str  # xxh3-128 (hex) over inputs, model and options: equal digests, equal output
     output: str
     inputs: tuple[InputFile, ...]
-    model: ModelCard
+    model: ModelSpec
     options: EmbedOptions
     threads: int
     run: RunOptions
@@ -169,6 +145,9 @@ class _Versions:
 
     schema_version: int
     planner_version: int
+
+    def __str__(self) -> str:
+        return f"planner {self.planner_version}, job schema {self.schema_version}"
 
 
 _JOB = TypeAdapter(Job)
@@ -189,6 +168,11 @@ class JobDir:
     def incoming(self) -> "JobDir":
         """What a producer is about to put in the place of this one. With a job.json it is complete."""
         return JobDir(self.path / INCOMING)
+
+    @property
+    def tokenizer(self) -> Path:
+        """The model's tokenizer as it was made at submit, where the model has one."""
+        return self.path / "tokenizer.json"
 
     @property
     def server_json(self) -> Path:
@@ -277,9 +261,11 @@ class JobDir:
         """
         try:
             content = self.job_json.read_bytes()
-            if _VERSIONS.validate_json(content) != _Versions(JOB_SCHEMA, PLANNER_VERSION):
+            theirs, ours = _VERSIONS.validate_json(content), _Versions(JOB_SCHEMA, PLANNER_VERSION)
+            if theirs != ours:
                 raise OtherVersion(
-                    f"{self.path}: planned by another version of Holdfast; run that one, or use --overwrite"
+                    f"{self.path}: planned by another version of Holdfast ({theirs}; this one: {ours}); run "
+                    "that one, or use --overwrite"
                 )
             return _JOB.validate_json(content)
         except (FileNotFoundError, NotADirectoryError):

@@ -28,8 +28,8 @@ from queue_app.history import CommandLog
 from queue_app.job import H5Layout, Job, JobDir, RunOptions
 from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
-from queue_app.model_card import count_parameters
-from queue_app.model_place import find_model
+from queue_app.model_place import find_again
+from queue_app.model_reader import FoundModel
 from queue_app.monitor import Snapshot, snapshot_of_directory
 from queue_app.ports import describe, environment, require_ports
 from queue_app.prepare import Prepared, prepare
@@ -77,19 +77,17 @@ class _Machinery:
     workers: GPUProcessCoordinator
 
 
-def cpu_workers(request: EmbedRequest) -> int:
-    """How many CPU workers a job has unless a number is asked for: one that is there keeps its threads.
-
-    Raises ModelError when there is no such model.
-    """
+def cpu_workers(request: EmbedRequest, model: FoundModel) -> int:
+    """How many CPU workers a job has unless a number is asked for: one that is there keeps its threads."""
     with contextlib.suppress(UsageError, Damage):
         if not request.overwrite:
             return cpu_workers_of(request.directory.load().threads)
-    return default_cpu_workers(count_parameters(request.model))
+    return default_cpu_workers(model.spec.num_parameters)
 
 
 def embed(
     request: EmbedRequest,
+    model: FoundModel,
     *,
     queues: Sequence[str],
     threads: int,
@@ -112,7 +110,7 @@ def embed(
     kind = device_class(queues)
     run = LocalRun(
         job_dir=job_dir,
-        prepare=lambda client: prepare(request, client=client, device_class=kind, threads=threads),
+        prepare=lambda client: prepare(request, model, client=client, device_class=kind, threads=threads),
         output=request.output,
         queues=queues,
         broker_url=broker_url,
@@ -154,7 +152,7 @@ def resume(
 def _go_on(job: Job, job_dir: JobDir, model: str | None) -> Prepared:
     """Once the model was looked for, where anything is left to compute with it."""
     if model is not None or len(finished_shards(job, job_dir)) < len(job.shards):
-        find_model(job, job_dir, model)
+        find_again(job, job_dir, model)
     return Prepared(job, job_dir, created=False)
 
 

@@ -7,8 +7,9 @@ left out.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from queue_app.job import EmbedOptions, Job, ModelCard
-from queue_app.readouts import is_ragged, num_vectors
+from queue_app.job import EmbedOptions, Job
+from queue_app.model_spec import ModelSpec
+from queue_app.readouts import EVERY_TOKEN, is_ragged, num_vectors
 from queue_app.words import count, listed, rate
 
 NOUNS: Mapping[str, str] = {
@@ -23,17 +24,15 @@ POOLED: Mapping[str, str] = {
     "cls": "{state} of the first token",
     "last": "{state} of the last of {tokens}",
 }
-AVERAGED = "whose vectors were averaged with equal weight"
+DEEPEST = "where {token} in several of them has its vector from the one in which it lies deepest"
 OF_WINDOWS: Mapping[str, str] = {
-    "mean": AVERAGED,
-    "cls": AVERAGED,
-    "max": "whose vectors were combined by the element-wise maximum",
-    "last": "of which the last one's vector was taken",
+    **dict.fromkeys(("mean", "max", "last", EVERY_TOKEN), DEEPEST),
+    "cls": "of whose first tokens the mean was taken, with equal weight",
 }
 DTYPES: Mapping[str, str] = {
     "float32": "single precision (float32)",
-    "bfloat16": "bfloat16 with pooling in float32",
-    "float16": "half precision (float16) with pooling in float32",
+    "bfloat16": "bfloat16 with pooling in float64",
+    "float16": "half precision (float16) with pooling in float64",
 }
 ESM2 = "Lin et al. 2023, doi:10.1126/science.ade2574"
 
@@ -90,7 +89,7 @@ def _records(job: Job, counted: Counted) -> str:
     return f"Of {read}, {embedded} and {left:,} set aside ({reasons})."
 
 
-def _vectors(model: ModelCard, options: EmbedOptions) -> str:
+def _vectors(model: ModelSpec, options: EmbedOptions) -> str:
     if model.family == "mock":
         return f"Each vector has {model.dim:,} dimensions and is stored as {options.store_dtype}."
     state = _state(model, options)
@@ -114,7 +113,7 @@ def _vectors(model: ModelCard, options: EmbedOptions) -> str:
     )
 
 
-def _state(model: ModelCard, options: EmbedOptions) -> str:
+def _state(model: ModelSpec, options: EmbedOptions) -> str:
     """Of one token."""
     if len(options.layers) > 1:
         return "the hidden state"
@@ -141,7 +140,7 @@ def _shared(job: Job) -> str:
     return f"{' and '.join(told)}." if told else ""
 
 
-def _tokens(model: ModelCard) -> str:
+def _tokens(model: ModelSpec) -> str:
     if model.family == "esm2":
         return "its residues, special tokens left out"
     return f"its tokens, special tokens {'included' if model.pool_special else 'left out'}"
@@ -167,17 +166,14 @@ def _long_rule(job: Job) -> str:
         return "cut off there"
     if options.long == "error":
         return "set aside"
-    pooled = not is_ragged(options) and options.pool != "last"
-    unit = " and scaled to unit length again" if job.model.normalize and pooled else ""
+    token = "a residue" if job.model.family == "esm2" else "a token"
     return (
         f"cut into equally long windows of that length that overlap by at least {options.window_overlap:,}, "
-        f"{_of_windows(options)}{unit}"
+        f"{_of_windows(options).format(token=token)}"
     )
 
 
 def _of_windows(options: EmbedOptions) -> str:
-    if is_ragged(options):
-        return "where what lies in several has the mean of its vectors"
     by_rule: dict[str, list[str]] = {}
     for pool in options.pool.split(","):
         by_rule.setdefault(OF_WINDOWS[pool], []).append(pool)

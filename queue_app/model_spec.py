@@ -1,12 +1,15 @@
 """What a model computes: everything in its directory that can change a vector, read once, kept in job.json.
 
-The reader (gpu_tasks.models.model_directory) makes a specification, and refuses what it cannot express in
+The reader (gpu_tasks.model_directory) makes a specification, and refuses what it cannot express in
 one;
 the worker computes from it and decides nothing anew. Pure data: neither torch nor transformers is known here.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from queue_app.errors import UsageError
 
@@ -64,19 +67,35 @@ class EncoderSpec:
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """How a family wants its sequences written: a row of the table in gpu_tasks.models.token_rules.
+    """How a family wants its sequences written: a row of the table in gpu_tasks.model_directory.token_rules.
 
-    Letters are replaced first, then k-mers are made (`kmer` letters each, one every `stride`), then
-    `between` is
-    put between the letters or k-mers, and `before` in front of all.
+    Letters are replaced first, then k-mers are made (`kmer` letters each, one every `stride`), each letter or
+    k-mer is followed by `behind`, `between` is put between them, and `before` in front of all.
     """
 
     name: str = "plain"
     replaced: tuple[tuple[str, str], ...] = ()
-    between: str = ""
-    before: str = ""
     kmer: int = 0
     stride: int = 1
+    behind: str = ""
+    between: str = ""
+    before: str = ""
+
+    def written(self, sequence: str) -> str:
+        """The text that the tokenizer is given. A sequence that is written in k-mers already stays so."""
+        if not self.changes or (self.kmer and " " in sequence):
+            return self.before + sequence
+        text = sequence.translate({ord(letter): other for letter, other in self.replaced})
+        parts: Sequence[str] = text
+        if self.kmer:
+            last = max(len(text) - self.kmer, 0)
+            parts = [text[start : start + self.kmer] for start in range(0, last + 1, self.stride)]
+        return self.before + self.between.join(part + self.behind for part in parts)
+
+    @property
+    def changes(self) -> bool:
+        """False where a sequence is given as it stands."""
+        return bool(self.replaced or self.kmer or self.behind or self.between)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +103,13 @@ class TokensSpec:
     """How a sequence becomes ids.
 
     kind:
-        letters: `letters[i]` has the id `ids[i]`, all others `unknown`; no tokenizer is asked.
-        fast: through the tokenizers library, from tokenizer.json as kept with the job; `digest` is its
-        xxh3-128.
+        letters: `letters[i]` has the id `ids[i]`, all others `unknown`; no tokenizer is asked, and the rules
+            are in the table already. With `fuse_unknown` neighbouring unknown letters are one token.
+        fast: through the tokenizers library, from tokenizer.json as kept with the job; `digest` is the
+            xxh3-128 (hex) of that text.
         slow: through transformers, which has no fast one, from the directory.
-    `prefix` and `suffix` are the special tokens around every segment, `special` the ids that the tokenizer
-    calls special, `unknown` what it gives for what it does not know. With `lower_case` the text is lowered
-    first.
+    `prefix` and `suffix` are the special tokens around every segment; `unknown` is what stands for what the
+    tokenizer does not know, None where it knows everything. With `lower_case` the text is lowered first.
     """
 
     kind: Literal["letters", "fast", "slow"]
@@ -100,6 +119,7 @@ class TokensSpec:
     rules: TokenRules = TokenRules()
     letters: str = ""
     ids: tuple[int, ...] = ()
+    fuse_unknown: bool = False
     lower_case: bool = False
     digest: str = ""
 
@@ -178,7 +198,8 @@ class ModelSpec:
     pool or several joined by `+`. With `pool_special` the special tokens are pooled with the rest.
     `max_length`
     counts the tokens of one segment beside the special ones, where no other limit is asked for. `prompts` are
-    those that the directory names. `revision` is the commit of a hub model.
+    those that the directory names; without `prompt_pooled` no prompt's tokens are pooled. `revision` is the
+    commit of a hub model.
     """
 
     name: str
@@ -194,6 +215,7 @@ class ModelSpec:
     pool_special: bool = False
     head: tuple[HeadModule, ...] = ()
     prompt: PromptSpec | None = None
+    prompt_pooled: bool = True
     prompts: tuple[tuple[str, str], ...] = ()
     adapter: AdapterSpec | None = None
     files: tuple[ModelFile, ...] = ()
@@ -254,3 +276,11 @@ def _width_behind(module: HeadModule, dim: int, name: str, pool: str) -> int:
     if isinstance(module, DenseSpec):
         return module.outputs
     return min(module.dim, dim) if isinstance(module, TruncateSpec) else dim
+
+
+_SPEC = TypeAdapter(ModelSpec)
+
+
+def parse_spec(fields: Mapping[str, Any]) -> ModelSpec:
+    """A specification from its fields as JSON has them. Raises pydantic's ValidationError for others."""
+    return _SPEC.validate_python(fields)

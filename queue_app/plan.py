@@ -14,11 +14,12 @@ from queue_app.draft import draft, draft_sizes
 from queue_app.errors import UsageError
 from queue_app.export import check_output
 from queue_app.inputs import gather, refuse_replacing
-from queue_app.job import DeviceClass, EmbedOptions, Job, JobDir, ModelCard
-from queue_app.model_card import describe_model
+from queue_app.job import DeviceClass, EmbedOptions, Job, JobDir
+from queue_app.model_reader import FoundModel
+from queue_app.model_spec import ModelSpec
 from queue_app.outputs import check_format, output_format
 from queue_app.prepare import dataset_of
-from queue_app.request import EmbedRequest, device_class, resolve_options
+from queue_app.request import EmbedRequest, device_class, refuse_impossible, resolve_options
 from queue_app.reuse import open_previous
 from queue_app.sample import StratifiedSample
 from queue_app.settings import RuntimeConfig
@@ -100,6 +101,7 @@ class Plan:
 
 def make_plan(
     request: EmbedRequest,
+    model: FoundModel,
     *,
     queues: Sequence[str],
     threads: int,
@@ -112,8 +114,8 @@ def make_plan(
     Raises:
         UsageError: a bad input, model, option or output, which `embed` would refuse.
     """
-    card, options, found, sample = _look(request, device_class(queues), say)
-    job = draft(request, card, options, threads, found)
+    options, found, sample = _look(request, model.spec, device_class(queues), say)
+    job = draft(request, model.spec, options, threads, found)
     plan = Plan(
         job=job,
         queues=tuple(queues),
@@ -129,29 +131,28 @@ def make_plan(
         return plan
     say(f"computing a sample on {', '.join(queues)}, for {seconds:g} seconds at most")
     try:
-        return replace(plan, timing=_time(plan, config, sample, seconds))
+        return replace(plan, timing=_time(plan, model.tokenizer, config, sample, seconds))
     except NotTimed as error:
         return replace(plan, problems=(*plan.problems, str(error)))
 
 
 def _look(
-    request: EmbedRequest, kind: DeviceClass, say: Callable[[str], None]
-) -> tuple[ModelCard, EmbedOptions, Survey, StratifiedSample]:
+    request: EmbedRequest, spec: ModelSpec, kind: DeviceClass, say: Callable[[str], None]
+) -> tuple[EmbedOptions, Survey, StratifiedSample]:
     """Settle what embed would settle, in its order, and read the inputs to their end."""
     check_output(request.output)
-    say("reading the model's files")
-    card = describe_model(request.model)
+    refuse_impossible(request, spec)
     with tempfile.TemporaryDirectory() as spool, gather(request.inputs, Path(spool)) as files:
         refuse_replacing(files, request.output)
-        dataset = dataset_of(request, card, files)
+        dataset = dataset_of(request, spec, files)
         dataset.check()
-        options = resolve_options(request, card, kind, dataset.alphabet)
+        options = resolve_options(request, spec, kind, dataset.alphabet)
         check_format(request.output, options, request.run.h5_layout)
-        previous = open_previous(request.reuse, card, options) if request.reuse else None
+        previous = open_previous(request.reuse, spec, options) if request.reuse else None
         say("reading the inputs")
         sample = StratifiedSample(cut_characters=CUT_CHARACTERS * options.max_length)
         found = survey(dataset, sample, dedup=options.dedup, previous=previous)
-    return card, options, found, sample
+    return options, found, sample
 
 
 def _new_directory(request: EmbedRequest) -> JobDir:
@@ -169,12 +170,15 @@ def _problems_of_disks(request: EmbedRequest, config: RuntimeConfig, found: Sequ
             yield f"{room}; make room, or choose another -o or --job-dir"
 
 
-def _time(plan: Plan, config: RuntimeConfig, sample: StratifiedSample, seconds: float) -> Timing:
+def _time(
+    plan: Plan, tokenizer: str | None, config: RuntimeConfig, sample: StratifiedSample, seconds: float
+) -> Timing:
     """Raises NotTimed."""
     drawn = sample.draw(SAMPLE_CHARACTERS[plan.job.options.device_class]).scaled(plan.survey.share)
     return measure(
         [Device(queue, visible_device(queue, config)) for queue in plan.queues],
         job=plan.job,
+        tokenizer=tokenizer,
         sample=drawn,
         seconds=seconds,
         reading_seconds=plan.survey.seconds,

@@ -8,7 +8,8 @@ import numpy as np
 from rich.filesize import decimal
 
 from queue_app.histogram import bars, histogram
-from queue_app.job import Alphabet, LongRule
+from queue_app.job import LongRule
+from queue_app.model_spec import Alphabet
 from queue_app.outputs import one_line, output_format
 from queue_app.plan import LETTER_TOKENS, Plan
 from queue_app.readouts import is_ragged
@@ -29,7 +30,7 @@ LETTERS: dict[Alphabet, str] = {
     "protein": "residues", "dna": "bases", "rna": "bases", "text": "characters"
 }  # fmt: skip
 LONG: dict[LongRule, str] = {
-    "window": "the mean of overlapping windows is stored",
+    "window": "embedded in overlapping windows",
     "truncate": "they are cut off there",
     "error": "they are set aside",
 }
@@ -119,11 +120,11 @@ def _too_long(plan: Plan) -> Iterator[str]:
 
 
 def _model(plan: Plan) -> Iterator[str]:
-    card, options = plan.job.model, plan.job.options
-    size = f", {card.num_parameters / 1e6:,.1f} million parameters" if card.num_parameters else ""
+    spec, options = plan.job.model, plan.job.options
+    size = f", {spec.num_parameters / 1e6:,.1f} million parameters" if spec.num_parameters else ""
     pooling = "a vector for every token" if is_ragged(options) else f"{options.pool} pooling"
     each = f" of each of {len(options.layers)} layers" if len(options.layers) > 1 else ""
-    yield f"{card.name}{size}: {pooling}{each}, vectors of {card.dim:,} numbers"
+    yield f"{spec.name}{size}: {pooling}{each}, vectors of {spec.dim:,} numbers"
     threads = f", {_count(plan.job.threads, 'thread')} each"
     yield f"{options.dtype} on {', '.join(plan.queues)}{threads if options.device_class == 'cpu' else ''}"
 

@@ -16,27 +16,26 @@ import xxhash
 
 from queue_app.changes import refuse_changes
 from queue_app.dataset import Dataset, digest_inputs, looks_like_fasta
-from queue_app.durable import removed_on_failure, rename_durably
+from queue_app.durable import removed_on_failure, rename_durably, write_durably
 from queue_app.errors import Damage, InputError, UsageError
 from queue_app.ingest import ingest
 from queue_app.inputs import gather, refuse_replacing
 from queue_app.job import (
     JOB_SCHEMA,
     PLANNER_VERSION,
-    Alphabet,
     DeviceClass,
     EmbedOptions,
     InputFile,
     Job,
     JobDir,
-    ModelCard,
 )
 from queue_app.manifest import CheckpointManifest
-from queue_app.model_card import describe_model
-from queue_app.model_place import note_place, refuse_missing
+from queue_app.model_place import note_place
+from queue_app.model_reader import FoundModel
+from queue_app.model_spec import Alphabet, ModelSpec
 from queue_app.outputs import check_format
 from queue_app.readouts import is_ragged, vector_bytes
-from queue_app.request import EmbedRequest, resolve_options
+from queue_app.request import EmbedRequest, refuse_impossible, resolve_options
 from queue_app.reuse import Previous, open_previous
 from queue_app.shards import shard_cost_most
 from queue_app.sources import Input
@@ -52,69 +51,69 @@ class Prepared:
 
 
 def prepare(
-    request: EmbedRequest, *, client: redis.Redis | None, device_class: DeviceClass, threads: int
+    request: EmbedRequest,
+    model: FoundModel,
+    *,
+    client: redis.Redis | None,
+    device_class: DeviceClass,
+    threads: int,
 ) -> Prepared:
     """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
     if request.directory.incoming.job_json.exists():
         _install(request.directory, client)  # a producer was killed while it did
-    card = _model_of(request)
+    refuse_impossible(request, model.spec)
     with gather(request.inputs, request.directory.piped) as files:
         refuse_replacing(files, request.output)
-        return _find_or_make(request, card, files, client, device_class, threads)
-
-
-def _model_of(request: EmbedRequest) -> ModelCard:
-    job_dir = request.directory
-    if job_dir.job_json.exists() and not request.overwrite:
-        refuse_missing(job_dir.load(), job_dir, request.model)
-    return describe_model(request.model)
+        return _find_or_make(request, model, files, client, device_class, threads)
 
 
 def _find_or_make(
     request: EmbedRequest,
-    card: ModelCard,
+    model: FoundModel,
     files: Sequence[Input],
     client: redis.Redis | None,
     device_class: DeviceClass,
     threads: int,
 ) -> Prepared:
-    job_dir, incoming = request.directory, request.directory.incoming
-    dataset = dataset_of(request, card, files)
+    job_dir, incoming, spec = request.directory, request.directory.incoming, model.spec
+    dataset = dataset_of(request, spec, files)
     dataset.check()
-    options = resolve_options(request, card, device_class, dataset.alphabet)
+    options = resolve_options(request, spec, device_class, dataset.alphabet)
     check_format(request.output, options, request.run.h5_layout)
     inputs = digest_inputs(files)
     if job_dir.job_json.exists() and not request.overwrite:
         job = job_dir.load()
-        refuse_changes(job, inputs, card, options, request)
-        note_place(job, job_dir, card.path)
+        refuse_changes(job, inputs, spec, options, request)
+        note_place(job, job_dir, spec.path)
         return Prepared(job, job_dir, created=False)
-    previous = open_previous(request.reuse, card, options) if request.reuse else None
+    previous = open_previous(request.reuse, spec, options) if request.reuse else None
     shutil.rmtree(incoming.path, ignore_errors=True)
     with removed_on_failure(incoming.path):
-        job = _ingest(request, incoming, dataset, card, options, inputs, threads, previous)
+        job = _ingest(request, incoming, dataset, spec, options, inputs, threads, previous)
+        if model.tokenizer is not None:
+            write_durably(incoming.tokenizer, model.tokenizer.encode())
         incoming.write(job)
     _install(job_dir, client)
     return Prepared(job, job_dir, created=True)
 
 
-def dataset_of(request: EmbedRequest, card: ModelCard, files: Sequence[Input]) -> Dataset:
+def dataset_of(request: EmbedRequest, spec: ModelSpec, files: Sequence[Input]) -> Dataset:
     """The records that were asked for, judged as the model wants them."""
     return Dataset(
         files,
-        alphabet=_alphabet(request, card, files),
+        alphabet=_alphabet(request, spec, files),
         input_format=request.input_format,
         id_column=request.id_column,
         sequence_column=request.sequence_column,
     )
 
 
-def _alphabet(request: EmbedRequest, card: ModelCard, files: Sequence[Input]) -> Alphabet:
+def _alphabet(request: EmbedRequest, spec: ModelSpec, files: Sequence[Input]) -> Alphabet:
     if request.alphabet != "auto":
         return request.alphabet
-    if card.family == "mock" and looks_like_fasta(files, request.input_format):
+    if spec.family == "mock" and looks_like_fasta(files, request.input_format):
         return "protein"
-    return card.alphabet
+    return spec.alphabet
 
 
 def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
@@ -138,7 +137,7 @@ def _install(job_dir: JobDir, client: redis.Redis | None) -> None:
     if job_dir.job_json.exists():
         forget(job_dir, client)
     shutil.rmtree(job_dir.history, ignore_errors=True)
-    for name in ("shards", "results", "done", "sequences.arrow", "twins.arrow"):
+    for name in ("shards", "results", "done", "sequences.arrow", "twins.arrow", "tokenizer.json"):
         if (incoming.path / name).exists():
             _remove(job_dir.path / name)
             (incoming.path / name).rename(job_dir.path / name)
@@ -160,23 +159,23 @@ def _ingest(
     request: EmbedRequest,
     incoming: JobDir,
     dataset: Dataset,
-    card: ModelCard,
+    spec: ModelSpec,
     options: EmbedOptions,
     inputs: tuple[InputFile, ...],
     threads: int,
     previous: Previous | None,
 ) -> Job:
     """Read the inputs to their end and write the shards aside: an earlier job stays until they stand."""
-    digest = job_digest(inputs, card, options, previous.digest if previous else None)
+    digest = job_digest(inputs, spec, options, previous.digest if previous else None)
     # The random generation keeps two outputs of one input apart, and a job from the one it replaces.
     job_id = f"{digest[:12]}-{secrets.token_hex(4)}"
-    token_bytes = vector_bytes(card, options) if is_ragged(options) else 0
+    token_bytes = vector_bytes(spec, options) if is_ragged(options) else 0
     ingested = ingest(
         dataset,
         incoming,
         job_id,
         num_shards=request.num_shards,
-        cost_most=shard_cost_most(options.device_class, card.num_parameters, token_bytes),
+        cost_most=shard_cost_most(options.device_class, spec.num_parameters, token_bytes),
         dedup=options.dedup,
         previous=previous,
     )
@@ -190,7 +189,7 @@ def _ingest(
         digest=digest,
         output=str(request.output.absolute()),
         inputs=dataset.inputs,
-        model=card,
+        model=spec,
         options=options,
         threads=threads,
         run=request.run,
@@ -203,11 +202,11 @@ def _ingest(
 
 
 def job_digest(
-    inputs: Iterable[InputFile], card: ModelCard, options: EmbedOptions, reused: str | None = None
+    inputs: Iterable[InputFile], spec: ModelSpec, options: EmbedOptions, reused: str | None = None
 ) -> str:
-    """xxh3-128 (hex) over the inputs, the model's files, every option that counts, and what is reused."""
+    """xxh3-128 (hex) over the inputs, the model, every option that counts, and what is reused."""
     state = xxhash.xxh3_128()
-    parts = [*(file.digest for file in inputs), card.digest, *sorted(asdict(options).items())]
+    parts = [*(file.digest for file in inputs), *spec.identity(), *sorted(asdict(options).items())]
     for part in (*parts, *([reused] if reused else [])):
         state.update(f"{part}\n".encode())
     return state.hexdigest()

@@ -3,7 +3,8 @@
 from typing import get_args
 
 from queue_app.errors import UsageError
-from queue_app.job import EmbedOptions, ModelCard, Pool
+from queue_app.job import EmbedOptions
+from queue_app.model_spec import ModelSpec, Pool
 
 EVERY_TOKEN = "none"
 """The pool that keeps the vector of every token: rows are ragged."""
@@ -28,13 +29,13 @@ def parse_layers(text: str) -> tuple[int, ...]:
         raise UsageError(f"--layer {text}: numbers joined by commas, as in 6,-1; -1 is the last") from None
 
 
-def resolve_layers(layers: tuple[int, ...], card: ModelCard) -> tuple[int, ...]:
+def resolve_layers(layers: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
     """Counted from 0, the embeddings before the first layer. Raises UsageError for one that is not there."""
-    most = card.num_layers
+    most = spec.num_layers
     found = tuple(layer + most + 1 if layer < 0 else layer for layer in layers)
     if len(set(found)) < len(found) or not all(0 <= layer <= most for layer in found):
         raise UsageError(
-            f"--layer {','.join(map(str, layers))}: {card.name} has {most} layers; name some of 0 (before "
+            f"--layer {','.join(map(str, layers))}: {spec.name} has {most} layers; name some of 0 (before "
             f"the first) to {most}, each once; -1 is the last"
         )
     return found
@@ -50,9 +51,15 @@ def num_vectors(options: EmbedOptions) -> int:
     return len(options.layers) * (options.pool.count(",") + 1)
 
 
-def vector_bytes(card: ModelCard, options: EmbedOptions) -> int:
+def vector_dim(spec: ModelSpec, options: EmbedOptions) -> int:
+    """Numbers of each vector. Raises UsageError where the model's head does not fit behind the pool."""
+    (dim,) = {spec.vector_dim(pool) for pool in options.pool.split(",")}
+    return dim
+
+
+def vector_bytes(spec: ModelSpec, options: EmbedOptions) -> int:
     """Bytes on disk of what each record has, or each of its tokens."""
-    return card.dim * num_vectors(options) * (2 if options.store_dtype == "float16" else 4)
+    return vector_dim(spec, options) * num_vectors(options) * (2 if options.store_dtype == "float16" else 4)
 
 
 def column_names(options: EmbedOptions) -> tuple[str, ...]:

@@ -7,17 +7,16 @@ from typing import Literal
 
 from queue_app.errors import UsageError
 from queue_app.job import (
-    Alphabet,
     DeviceClass,
     Dtype,
     EmbedOptions,
     InputFormat,
     JobDir,
     LongRule,
-    ModelCard,
     RunOptions,
     StoreDtype,
 )
+from queue_app.model_spec import Alphabet, ModelSpec
 from queue_app.readouts import resolve_layers
 
 # By benchmarks/calibrate.py; those of CUDA by estimate, until it has run there.
@@ -51,8 +50,19 @@ class EmbedRequest:
     input_format: InputFormat | None = None
     id_column: str | None = None
     sequence_column: str | None = None
+    prompt: str | None = None
+    prompt_name: str | None = None
+    truncate_dim: int | None = None
+    normalize: bool | None = None
+    rules: str = "auto"
+    revision: str | None = None
     run: RunOptions = field(default_factory=RunOptions)
     overwrite: bool = False
+
+    @property
+    def token_rules(self) -> str:
+        """How sequences are written for the model. What is said to be text is given as it stands."""
+        return "plain" if self.rules == "auto" and self.alphabet == "text" else self.rules
 
     @property
     def directory(self) -> JobDir:
@@ -78,31 +88,44 @@ def device_class(queues: Sequence[str]) -> DeviceClass:
 
 
 def resolve_options(
-    request: EmbedRequest, card: ModelCard, device_class: DeviceClass, alphabet: Alphabet
+    request: EmbedRequest, spec: ModelSpec, device_class: DeviceClass, alphabet: Alphabet
 ) -> EmbedOptions:
     """Settle every `auto`, so that the job says exactly what will be computed.
 
     Raises:
-        UsageError: the model lacks a layer that was asked for.
+        UsageError: the model lacks a layer that was asked for, or positions for the length.
     """
+    refuse_impossible(request, spec)
     dtype: Dtype = request.dtype if request.dtype != "auto" else _default_dtype(device_class)
-    max_length = min(request.max_length or card.max_length, card.max_length)
+    max_length = request.max_length or spec.max_length
     return EmbedOptions(
-        pool=request.pool or card.pool,
-        layers=resolve_layers(request.layers, card),
+        pool=request.pool or spec.pool,
+        layers=resolve_layers(request.layers, spec),
         dtype=dtype,
         store_dtype=request.store_dtype,
         alphabet=alphabet,
         long=request.long,
         max_length=max_length,
         window_overlap=max_length // WINDOW_OVERLAP_SHARE,
-        toks_per_batch=request.toks_per_batch or token_budget(device_class, dtype, card.num_parameters),
+        toks_per_batch=request.toks_per_batch or token_budget(device_class, dtype, spec.num_parameters),
         device_class=device_class,
         id_column=request.id_column,
         sequence_column=request.sequence_column,
         dedup=request.dedup,
         input_format=request.input_format,
     )
+
+
+def refuse_impossible(request: EmbedRequest, spec: ModelSpec) -> None:
+    """Raises UsageError for what the model cannot give, whatever the inputs are."""
+    resolve_layers(request.layers, spec)
+    if request.max_length is None or spec.max_positions is None:
+        return
+    if request.max_length > (most := spec.max_positions - spec.num_special):
+        raise UsageError(
+            f"--max-length {request.max_length}: {spec.name} has {spec.max_positions} positions, "
+            f"{spec.num_special} of them for special tokens; ask for {most} at most"
+        )
 
 
 def _default_dtype(device_class: DeviceClass) -> Dtype:

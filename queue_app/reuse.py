@@ -17,9 +17,11 @@ from checkpoint.records import DoneRecord
 from queue_app.done import read_done
 from queue_app.durable import file_digest, write_durably
 from queue_app.errors import Damage, OtherVersion, UsageError
-from queue_app.job import EmbedOptions, Job, JobDir, ModelCard, Shard
+from queue_app.job import EmbedOptions, Job, JobDir, Shard
 from queue_app.lookup import job_directory
 from queue_app.merge import among, computed_rows
+from queue_app.model_options import model_differences
+from queue_app.model_spec import ModelSpec
 from queue_app.results import embeddings_of, result_rows, write_result
 from queue_app.row_file import RowFile
 from queue_app.sequences import Hashes, Int64s, find_firsts, read_sequences
@@ -82,7 +84,7 @@ def named(path: Path) -> str:
     return str(path.resolve()).removesuffix(".holdfast")
 
 
-def open_previous(path: Path, card: ModelCard, options: EmbedOptions) -> Previous:
+def open_previous(path: Path, spec: ModelSpec, options: EmbedOptions) -> Previous:
     """The job of an output or a job directory, finished or not.
 
     Raises:
@@ -96,7 +98,7 @@ def open_previous(path: Path, card: ModelCard, options: EmbedOptions) -> Previou
         raise UsageError(
             f"--reuse {path}: that job was made by another version of Holdfast, whose vectors may differ"
         ) from None
-    differing = [*_other_model(job.model, card), *_other_options(job.options, options)]
+    differing = [*_other_model(job.model, spec), *_other_options(job.options, options)]
     if differing:
         raise UsageError(
             f"--reuse {path}: its vectors are other ones ({'; '.join(differing)}); "
@@ -106,8 +108,10 @@ def open_previous(path: Path, card: ModelCard, options: EmbedOptions) -> Previou
     return Previous(named(path), job, job_dir, done)
 
 
-def _other_model(theirs: ModelCard, ours: ModelCard) -> list[str]:
-    return [] if theirs.digest == ours.digest else [f"model: {theirs.name} there, {ours.name} here"]
+def _other_model(theirs: ModelSpec, ours: ModelSpec) -> list[str]:
+    if theirs.digest != ours.digest:
+        return [f"model: {theirs.name} there, {ours.name} here"]
+    return [f"{what}: {there} there, {here} here" for what, there, here in model_differences(theirs, ours)]
 
 
 def _other_options(theirs: EmbedOptions, ours: EmbedOptions) -> list[str]:

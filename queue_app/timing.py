@@ -121,6 +121,7 @@ def measure(
     devices: Sequence[Device],
     *,
     job: Job,
+    tokenizer: str | None,
     sample: Sample,
     seconds: float,
     reading_seconds: float,
@@ -133,7 +134,7 @@ def measure(
     Raises:
         NotTimed: one of them cannot; says why.
     """
-    request = {**_settings(job), **asdict(sample), "seconds": seconds}
+    request = {**_settings(job, tokenizer), **asdict(sample), "seconds": seconds}
     turns = [{**request, "turn": place / len(devices)} for place in range(len(devices))]
     started = time.monotonic()
     with (
@@ -156,11 +157,12 @@ def measure(
     )
 
 
-def _settings(job: Job) -> dict[str, Any]:
+def _settings(job: Job, tokenizer: str | None) -> dict[str, Any]:
     """What a worker of the job would have, as gpu_tasks.calibrate.Request asks for it."""
     options = job.options
     return {
-        "model": job.model.path,
+        "model": asdict(job.model),
+        "tokenizer": tokenizer,
         "device": "cuda:0" if options.device_class == "cuda" else "cpu",
         "dtype": options.dtype,
         "pool": options.pool,

@@ -30,6 +30,7 @@ from gpu_tasks.batching import BatchPlan, LongRule, plan_batches
 from gpu_tasks.device import StoreDtype
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.models.residues import ESM2_VOCABULARY
+from gpu_tasks.rows import split_rows
 from gpu_tasks.runner import AsyncInferenceRunner
 from gpu_tasks.windows import combine_windows
 
@@ -172,6 +173,7 @@ def plan_for(
     toks_per_batch: int = 2048,
     long: LongRule = "window",
     window_overlap: int = 0,
+    max_length: int | None = None,
 ) -> BatchPlan:
     return plan_batches(
         model.tokenize(sequences),
@@ -179,7 +181,7 @@ def plan_for(
         prefix=model.prefix,
         suffix=model.suffix,
         toks_per_batch=toks_per_batch,
-        max_length=model.max_length,
+        max_length=max_length or model.max_length,
         long=long,
         window_overlap=window_overlap,
     )
@@ -193,9 +195,11 @@ def embed(
     results = list(AsyncInferenceRunner(model, store_dtype=store_dtype).run(plan))
     ordinals, vectors = combine_windows(
         np.concatenate([result.ordinals for result in results]),
-        np.concatenate([result.embeddings for result in results]),
+        [row for result in results for row in split_rows(result.embeddings, None)],
         model.readout.side_by_side,
-        normalize=model.normalize,
+        lambda ordinal: model.left.pooled(*plan.owned(ordinal)),
+        model.finish,
+        nothing=np.empty((0, model.dim), store_dtype),
     )
     assert ordinals.tolist() == list(range(len(sequences)))
     return vectors.astype(np.float32)

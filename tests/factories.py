@@ -14,10 +14,10 @@ from queue_app.job import (
     InputFile,
     Job,
     JobDir,
-    ModelCard,
     RunOptions,
     Shard,
 )
+from queue_app.model_reader import find_model
 from queue_app.results import EMBEDDING, embedding_columns, result_rows, write_result
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
@@ -35,7 +35,7 @@ def make_job(*, num_shards: int, records_per_shard: int, job_id: str = "01234567
         digest="ab" * 16,
         output="/jobs/a.npy",
         inputs=(InputFile("a.fasta", "/data/a.fasta", 100, "cd" * 16),),
-        model=ModelCard("mock:8", "mock:8", "mock", "ef" * 16, 8, 1022, 0, "text", "mean"),
+        model=find_model("mock:8").spec,
         options=EmbedOptions(
             pool="mean",
             dtype="float32",

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpu_tasks import load_model
+from gpu_tasks.job_model import load_job_model
 from gpu_tasks.shard_run import ShardRun
 from queue_app.done import finished_shards
 from queue_app.export import ExportReport, export
 from queue_app.job import Job, JobDir
+from queue_app.model_options import find_requested
 from queue_app.prepare import prepare
 from queue_app.request import EmbedRequest
 from queue_app.settings import RuntimeConfig
@@ -42,9 +43,7 @@ class InlineJob:
         shard = self.job.shards[index]
         run = ShardRun(
             job=self.job, job_dir=self.job_dir, lease=Lease(shard, self.token),
-            model=load_model(
-                self.job.model.path, pool=self.job.options.pool, layers=self.job.options.layers
-            ),
+            model=load_job_model(self.job, self.job_dir, device="cpu", dtype=self.job.options.dtype),
             config=RuntimeConfig(), report=self.reports.append,
             should_stop=lambda: num_batches is not None and next(asked) >= num_batches,
         )  # fmt: skip
@@ -57,7 +56,7 @@ def submitted(output: Path, inputs: Sequence[Path], *, model: str = "mock:8", **
     """A job that stands in its directory, and of which nothing is computed yet."""
     options = {"toks_per_batch": 400, "num_shards": 3, **changed}
     request = EmbedRequest(inputs=inputs, model=model, output=output, **options)
-    prepared = prepare(request, client=None, device_class="cpu", threads=1)
+    prepared = prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
     return InlineJob(prepared.job, prepared.job_dir)
 
 

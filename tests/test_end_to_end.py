@@ -611,9 +611,10 @@ def test_a_worker_without_its_device_ends_and_says_why(fasta: Path, tmp_path: Pa
 
 
 def test_a_host_with_another_model_under_the_same_name_computes_nothing(tmp_path: Path) -> None:
+    from queue_app.model_card import describe_model
+
     from gpu_tasks.task import check_model
     from queue_app.errors import ModelError
-    from queue_app.model_card import describe_model
 
     check_model("mock:16", describe_model("mock:16").digest)
     with pytest.raises(ModelError, match="not the model of the job"):

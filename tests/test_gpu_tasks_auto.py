@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,19 @@ from transformers import (
     BartModel,
     ByT5Tokenizer,
     PreTrainedModel,
+    SwitchTransformersModel,
     T5EncoderModel,
     T5Model,
 )
 
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
-from gpu_tasks.models import auto, auto_texts
+from gpu_tasks.model_directory.reader import read_model
+from gpu_tasks.models import auto, hub, load
 from gpu_tasks.models.auto import groups
-from gpu_tasks.models.bert import ROBERTA
-from queue_app import model_card
+from gpu_tasks.models.company import UNSTEADY
+from gpu_tasks.models.packed import PackedModel
 from queue_app.errors import ModelError
-from queue_app.model_card import describe_model
 
 WORDS = ["a", "protein", "kinase", "of", "the", "ATP-binding", "subunit,", "Δ9-desaturase", "(EC", "2.7)"]
 TEXTS = [" ".join((WORDS * 9)[count % 5 : count % 5 + count]) for count in (1, 2, 3, 4, 4, 7, 12, 13, 20, 31)]
@@ -75,6 +77,22 @@ KINDS: dict[str, tuple[object, dict[str, Any]]] = {
 }
 """Model types with their tokenizers' special tokens and their shapes."""
 
+LONELY: dict[str, tuple[str, dict[str, Any]]] = {
+    "convbert": ("equal", {**BERTISH, "embedding_size": 32}),
+    "fnet": ("equal", {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}),
+    "switch_transformers": (
+        "alone",
+        {
+            **T5ISH,
+            "num_decoder_layers": 1,
+            "num_experts": 4,
+            "expert_capacity": 4,
+            "num_sparse_encoder_layers": 1,
+        },
+    ),
+}
+"""Model types whose texts cannot be padded, or are told apart by what lies beside them; and their shapes."""
+
 
 def save(directory: Path, family: str, processor: object, **shape: Any) -> Path:
     """Random weights of a family, with a byte-level tokenizer."""
@@ -102,7 +120,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 def open_reference(directory: Path) -> PreTrainedModel:
     model = AutoModel.from_pretrained(directory, dtype=torch.float32).eval()
-    return model.get_encoder() if isinstance(model, T5Model | BartModel) else model
+    return model.get_encoder() if isinstance(model, T5Model | BartModel | SwitchTransformersModel) else model
 
 
 def hidden_states(directory: Path, texts: list[str]) -> list[np.ndarray]:
@@ -133,21 +151,6 @@ def test_texts_in_one_batch_have_the_vectors_that_transformers_gives_them_alone(
     model = load_model(str(directory))
     assert plan_for(model, TEXTS).num_batches == 1
     np.testing.assert_allclose(embed(model, TEXTS), means(directory, TEXTS), atol=2e-5)
-
-
-@pytest.mark.parametrize("family", KINDS)
-def test_the_queue_and_the_inference_agree_on_dim_and_limit(
-    saved: Callable[[str], Path], family: str
-) -> None:
-    directory = saved(family)
-    card, model = describe_model(str(directory)), load_model(str(directory))
-    assert (card.family, card.alphabet) == ("auto", "text")
-    assert (card.dim, card.max_length) == (model.dim, model.max_length) == (32, model.max_length)
-    assert model.max_length == 512 - len(model.prefix) - len(model.suffix)
-
-
-def test_the_queue_and_the_inference_know_the_same_kinds_with_positions_behind_the_padding() -> None:
-    assert sorted(model_card.BEHIND_PADDING) == sorted((*auto.BEHIND_PADDING, *ROBERTA))
 
 
 @pytest.mark.parametrize("family", ["longformer", "gpt2", "t5"])
@@ -202,8 +205,8 @@ def test_a_sentence_model_has_the_vectors_of_sentence_transformers(
 ) -> None:
     modules = [Transformer(str(saved("distilbert"))), Pooling(32, pooling_mode="cls"), Normalize()]
     SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path), create_model_card=False)
-    model, card = load_model(str(tmp_path)), describe_model(str(tmp_path))
-    assert (card.pool, model.readout.pools, model.normalize) == ("cls", ("cls",), True)
+    model = load_model(str(tmp_path))
+    assert model.readout.pools == ("cls",)
     expected = SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS)
     np.testing.assert_allclose(embed(model, TEXTS), expected, atol=2e-5)
 
@@ -233,47 +236,65 @@ def test_packed_tokens_never_reach_transformers(
     model = load_model(str(saved("electra")))
     batch = plan_for(model, TEXTS).batch(0)
     seen: list[list[int]] = []
-    run = auto.PaddedEncoder.run
+    run = auto.HuggingFaceEncoder.run
 
     def watch(self: Any, input_ids: torch.Tensor, mask: torch.Tensor, layers: Any) -> Any:
         seen.extend(ids[inside].tolist() for ids, inside in zip(input_ids, mask, strict=True))
         assert (input_ids[~mask] == 1).all()
         return run(self, input_ids, mask, layers)
 
-    monkeypatch.setattr(auto.PaddedEncoder, "run", watch)
+    monkeypatch.setattr(auto.HuggingFaceEncoder, "run", watch)
     model.stage(batch).launch("float32").wait()
     bounds = zip(batch.cu_seqlens, batch.cu_seqlens[1:], strict=False)
     assert seen == [batch.input_ids[start:stop].tolist() for start, stop in bounds]
 
 
-def test_a_model_whose_convolutions_see_the_padding_is_refused(tmp_path: Path) -> None:
-    save(tmp_path, "convbert", BOTH, **BERTISH, embedding_size=32)
-    with pytest.raises(UnsupportedModel, match="padding changes what ConvBertModel makes of a text"):
-        load_model(str(tmp_path))
+@pytest.mark.parametrize("family", LONELY)
+def test_a_text_has_its_vector_also_where_padding_or_company_would_change_it(
+    tmp_path: Path, family: str
+) -> None:
+    company, shape = LONELY[family]
+    directory = save(tmp_path, family, BOTH, **shape)
+    model = load_model(str(directory))
+    assert isinstance(model, PackedModel)
+    assert isinstance(model.encoder, auto.HuggingFaceEncoder)
+    assert model.encoder.company == company
+    assert plan_for(model, TEXTS).num_batches == 1
+    np.testing.assert_allclose(embed(model, TEXTS), means(directory, TEXTS), atol=2e-5)
 
 
-def test_a_model_without_an_attention_mask_is_refused(tmp_path: Path) -> None:
-    save(tmp_path, "fnet", BOTH, hidden_size=32, num_hidden_layers=2, intermediate_size=64)
-    with pytest.raises(UnsupportedModel, match="FNetModel takes no attention mask"):
-        load_model(str(tmp_path))
+@pytest.mark.parametrize("family", UNSTEADY)
+def test_a_model_whose_vectors_depend_on_chance_or_on_earlier_texts_is_refused(
+    saved: Callable[[str], Path], family: str
+) -> None:
+    reading = read_model(saved("electra"))
+    spec = replace(reading.spec, encoder=replace(reading.spec.encoder, model_type=family))
+    with pytest.raises(UnsupportedModel, match="depends on chance, or on the texts before"):
+        load(spec, reading.tokenizer)
 
 
-def test_a_model_that_sees_the_whole_batch_is_refused(tmp_path: Path) -> None:
-    save(tmp_path, "big_bird", BOTH, **BERTISH)
-    with pytest.raises(UnsupportedModel, match="depends on the texts beside it"):
-        load_model(str(tmp_path))
+def test_a_model_that_draws_random_numbers_is_refused(
+    saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = auto.HuggingFaceEncoder.run
+
+    def noisy(self: Any, *arguments: Any) -> list[torch.Tensor]:
+        return [hidden + torch.randn_like(hidden) for hidden in run(self, *arguments)]
+
+    monkeypatch.setattr(auto.HuggingFaceEncoder, "run", noisy)
+    with pytest.raises(UnsupportedModel, match="ElectraModel draws random numbers"):
+        load_model(str(saved("electra")))
 
 
 # ---- what is refused
 
 
-def test_positions_that_are_kept_for_padding_are_not_counted_on(
-    saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For a kind that is not listed as one of those: on CUDA the last texts would take the context down."""
-    monkeypatch.setattr(auto, "BEHIND_PADDING", ())
+def test_positions_that_are_kept_for_padding_are_not_counted_on(saved: Callable[[str], Path]) -> None:
+    """On CUDA the last texts would take the context down."""
+    reading = read_model(saved("longformer"))
+    spec = replace(reading.spec, encoder=replace(reading.spec.encoder, max_positions=514))
     with pytest.raises(UnsupportedModel, match="have 512 positions, not 514"):
-        load_model(str(saved("longformer")))
+        load(spec, reading.tokenizer)
 
 
 def test_a_padding_that_is_no_token_is_never_looked_up(tmp_path: Path) -> None:
@@ -322,25 +343,6 @@ def test_code_of_a_tokenizer_is_never_run(tmp_path: Path) -> None:
 def assert_code_is_refused(directory: Path, where: str) -> None:
     with pytest.raises(ModelError, match=rf"{where}.*code of its own \(auto_map\)"):
         describe_model(str(directory))
-    with pytest.raises(UnsupportedModel, match=rf"{where}.*code of its own \(auto_map\)"):
-        load_model(str(directory))
-
-
-def test_a_tokenizer_that_makes_token_types_is_refused(tmp_path: Path) -> None:
-    """As XLNet's does: the model would get them from transformers, and does not get them here."""
-    typed = processors.TemplateProcessing(single="<s>:1 $A:0", special_tokens=[("<s>", 0)])
-    directory = save(tmp_path, "electra", typed, **KINDS["electra"][1])
-    change_json(directory / "tokenizer_config.json", model_input_names=["input_ids", "token_type_ids"])
-    with pytest.raises(UnsupportedModel, match="token types"):
-        load_model(str(directory))
-
-
-def test_pickled_weights_are_never_read(tmp_path: Path) -> None:
-    directory = save(tmp_path, "electra", BOTH, **KINDS["electra"][1])
-    torch.save(AutoModel.from_pretrained(directory).state_dict(), directory / "pytorch_model.bin")
-    (directory / "model.safetensors").unlink()
-    with pytest.raises(ModelLoadError, match="does not load 'electra'"):
-        load_model(str(directory))
 
 
 def test_without_transformers_the_way_to_get_it_is_named_in_one_line(
@@ -350,7 +352,7 @@ def test_without_transformers_the_way_to_get_it_is_named_in_one_line(
         raise ImportError(name)
 
     directory = saved("electra")
-    monkeypatch.setattr(auto_texts, "import_module", missing)
+    monkeypatch.setattr(hub, "import_module", missing)
     with pytest.raises(ModelLoadError) as raised:
         load_model(str(directory))
     assert str(raised.value) == (
@@ -359,5 +361,5 @@ def test_without_transformers_the_way_to_get_it_is_named_in_one_line(
 
 
 def test_transformers_is_not_imported_for_what_does_without(saved: Callable[[str], Path]) -> None:
-    source = "import sys; import gpu_tasks.models.directory; sys.exit('transformers' in sys.modules)"
+    source = "import sys; import gpu_tasks.models.from_spec; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0

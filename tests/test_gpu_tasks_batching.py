@@ -4,7 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from itertools import combinations, pairwise
+from itertools import chain, combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_tasks.batching import PLANNER_VERSION, BatchPlan, TokenBatch, plan_batches, window_starts
+from gpu_tasks.batching import (
+    PLANNER_VERSION,
+    BatchPlan,
+    TokenBatch,
+    owned_bounds,
+    plan_batches,
+    window_starts,
+)
 from queue_app import job
 
 CLS, EOS = 256, 257
@@ -99,8 +106,8 @@ def test_the_completed_records_of_all_batches_add_up_to_all_that_are_planned(
 
 def test_a_record_is_completed_in_the_batch_of_its_last_window() -> None:
     plan = make_plan([40, 16], toks_per_batch=2 * (16 + SPECIAL))
-    assert [plan.ordinals(index).tolist() for index in range(plan.num_batches)] == [[0, 0], [0, 1]]
-    assert [plan.num_completed(index) for index in range(plan.num_batches)] == [0, 2]
+    assert [plan.ordinals(index).tolist() for index in range(plan.num_batches)] == [[0, 0], [0], [1]]
+    assert [plan.num_completed(index) for index in range(plan.num_batches)] == [0, 1, 1]
 
 
 @given(lengths_of_records)
@@ -124,7 +131,16 @@ def test_no_batch_exceeds_the_budget_but_a_row_alone(lengths: list[int], budget:
 @given(lengths_of_records, st.integers(1, 64))
 def test_a_batch_is_begun_only_where_no_earlier_one_has_room(lengths: list[int], budget: int) -> None:
     for earlier, later in combinations(batches(make_plan(lengths, toks_per_batch=budget)), 2):
-        assert len(earlier.input_ids) + later.cu_seqlens[1] > budget
+        if earlier.of_windows == later.of_windows:
+            assert len(earlier.input_ids) + later.cu_seqlens[1] > budget
+
+
+@given(lengths_of_records, st.integers(1, 64))
+def test_a_batch_holds_windows_or_whole_records_and_says_which(lengths: list[int], budget: int) -> None:
+    found = batches(make_plan(lengths, toks_per_batch=budget))
+    for batch in found:
+        assert {lengths[ordinal] > 16 for ordinal in batch.ordinals.tolist()} == {batch.of_windows}
+    assert [batch.of_windows for batch in found] == sorted((b.of_windows for b in found), reverse=True)
 
 
 def test_short_rows_fill_what_long_ones_leave_of_the_budget() -> None:
@@ -157,9 +173,9 @@ def test_rows_of_a_batch_run_from_long_to_short_and_ties_by_ordinal(
         )
 
 
-@given(lengths_of_records)
-def test_the_batches_with_the_longest_rows_come_first(lengths: list[int]) -> None:
-    longest = [batch.max_seqlen for batch in batches(make_plan(lengths, max_length=40))]
+@given(lengths_of_records, st.sampled_from([16, 40]))
+def test_the_batches_with_the_longest_rows_come_first(lengths: list[int], limit: int) -> None:
+    longest = [batch.max_seqlen for batch in batches(make_plan(lengths, max_length=limit))]
     assert longest == sorted(longest, reverse=True)
 
 
@@ -184,10 +200,11 @@ def test_equal_arguments_give_equal_plans(lengths: list[int], rule: str) -> None
 
 
 def layout(plan: BatchPlan) -> str:
-    return hashlib.sha256(repr(contents(plan)).encode()).hexdigest()[:16]
+    owned = [(batch.owned_starts.tolist(), batch.owned_ends.tolist()) for batch in batches(plan)]
+    return hashlib.sha256(repr((contents(plan), owned)).encode()).hexdigest()[:16]
 
 
-GOLDEN = (2, "5b5ef5ea60611503ac4053c31c20f67b", "5b96ce56abeaa51e")
+GOLDEN = (3, "7b566bbcb0a6da62b635ca95ef63dd8a", "40684ff0cca44516")
 """Version, fingerprint and layout of one plan. Whoever changes one of the last two must raise the version:
 batches that were committed before would be taken for those of the new plan."""
 
@@ -271,6 +288,45 @@ def test_there_is_no_window_too_many_and_they_are_spaced_evenly(
     assert steps.max() - steps.min() <= 1
 
 
+def deepest_windows(length: int, window: int, overlap: int) -> list[int]:
+    """Of each token the window that it lies deepest in, by looking at every one."""
+    starts = window_starts(length, window, overlap).tolist()
+
+    def depth(token: int, start: int) -> int:
+        return min(token - start, start + window - 1 - token)
+
+    return [max(range(len(starts)), key=lambda i: depth(token, starts[i])) for token in range(length)]
+
+
+@given(st.integers(1, 30), st.integers(0, 29), st.integers(1, 100))
+def test_a_token_belongs_to_the_window_in_which_it_lies_deepest(
+    window: int, overlap: int, excess: int
+) -> None:
+    overlap %= window
+    bounds = owned_bounds(window + excess, window, overlap)
+    owners = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    assert owners.tolist() == deepest_windows(window + excess, window, overlap)
+    assert set(owners.tolist()) == set(range(len(bounds) - 1))  # no window for nothing
+
+
+@given(lengths_of_records, st.integers(0, 2), st.integers(0, 2), st.integers(0, 15))
+def test_the_rows_of_a_record_own_each_of_its_tokens_once_and_the_special_ones_at_its_ends(
+    lengths: list[int], num_prefix: int, num_suffix: int, overlap: int
+) -> None:
+    prefix, suffix = [CLS] * num_prefix, [EOS] * num_suffix
+    plan = make_plan(lengths, prefix=prefix, suffix=suffix, window_overlap=overlap, toks_per_batch=40)
+    owned: dict[int, list[list[int]]] = {ordinal: [] for ordinal in range(len(lengths))}
+    for batch in batches(plan):
+        for row, (ordinal, ids) in enumerate(rows(batch)):
+            owned[ordinal].append(ids[batch.owned_starts[row] : batch.owned_ends[row]])
+    for ordinal, tokens in enumerate(make_tokens(lengths)):
+        assert [*chain(*owned[ordinal])] == [*prefix, *tokens.tolist(), *suffix]
+        if ordinal in plan.window_lengths:
+            starts, ends, whole = plan.owned(ordinal)
+            assert (ends - starts).tolist() == [len(part) for part in owned[ordinal]]
+            assert set(whole.tolist()) == {16 + num_prefix + num_suffix}
+
+
 @given(st.integers(17, 100))
 def test_the_windows_of_a_record_are_equally_long_and_in_their_order(length: int) -> None:
     payload = make_tokens([length])[0].tolist()
@@ -332,6 +388,10 @@ def test_records_that_are_set_aside_leave_the_other_rows_as_they_are(
 ) -> None:
     for batch in batches(make_plan(lengths, toks_per_batch=60)):
         left = batch.without(aside)
+        kept = [row for row, (ordinal, _) in enumerate(rows(batch)) if ordinal not in aside]
+        assert left.owned_starts.tolist() == batch.owned_starts[kept].tolist()
+        assert left.owned_ends.tolist() == batch.owned_ends[kept].tolist()
+        assert left.of_windows == batch.of_windows
         assert rows(left) == [row for row in rows(batch) if row[0] not in aside]
         assert left.max_seqlen == max((len(ids) for _, ids in rows(left)), default=0)
         assert left.batch_idx == batch.batch_idx

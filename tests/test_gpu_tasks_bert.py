@@ -23,6 +23,7 @@ from checkpoints import (
     save_mosaic,
     save_roberta,
 )
+from queue_app.model_card import describe_model
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import (
@@ -37,7 +38,6 @@ from transformers import (
 from gpu_tasks import load_model
 from gpu_tasks.errors import UnsupportedModel
 from gpu_tasks.models.packed import PackedModel
-from queue_app.model_card import describe_model
 
 WORDS = [
     "protein",

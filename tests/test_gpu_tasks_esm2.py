@@ -26,7 +26,6 @@ from transformers import EsmForMaskedLM, EsmModel, EsmTokenizer
 
 from gpu_tasks import AsyncInferenceRunner, load_model
 from gpu_tasks.errors import UnsupportedModel
-from gpu_tasks.models.directory import load_directory
 from gpu_tasks.models.packed import Packed, PackedModel
 
 LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO"
@@ -101,7 +100,8 @@ def test_mean_vectors_of_the_35m_architecture_are_those_of_transformers(esm2_35m
 
 def test_every_token_has_the_hidden_state_that_transformers_gives_it(esm2_8m: Reference) -> None:
     """What a ragged [L, dim] per record would hold."""
-    model = load_directory(esm2_8m.directory, device="cpu", dtype="float32", threads=1)
+    model = load_model(str(esm2_8m.directory), threads=1)
+    assert isinstance(model, PackedModel)
     batch = plan_for(model, SEQUENCES).batch(0)
     hidden = hidden_states(model, batch.input_ids, batch.cu_seqlens)
     for ordinal, start, stop in zip(batch.ordinals, batch.cu_seqlens, batch.cu_seqlens[1:], strict=False):
@@ -117,6 +117,7 @@ def hidden_states(model: PackedModel, input_ids: np.ndarray, cu_seqlens: np.ndar
             positions=torch.cat([torch.arange(length) for length in lengths]),
             cu_seqlens=torch.from_numpy(cu_seqlens),
             bounds=torch.empty(0),
+            firsts=torch.empty(0),
             runs=tuple((1, length) for length in lengths),
             max_seqlen=max(lengths),
         )
@@ -155,13 +156,6 @@ def test_a_sequence_alone_and_in_a_mixed_batch_has_the_same_vector(esm2_8m: Refe
 def test_two_loads_and_two_runs_yield_the_same_bytes(tiny: Reference) -> None:
     vectors = [embed(load_model(str(tiny.directory)), SEQUENCES) for _ in range(2)]
     assert vectors[0].tobytes() == vectors[1].tobytes()
-
-
-def test_a_long_protein_has_the_mean_of_its_windows(tiny: Reference) -> None:
-    protein = residues(1500)
-    vectors = embed(load_model(str(tiny.directory)), [protein], window_overlap=127)
-    windows = tiny.means([protein[:1022], protein[478:]])
-    np.testing.assert_allclose(vectors[0], windows.mean(axis=0), atol=1e-4)
 
 
 def test_a_truncated_protein_has_the_vector_of_its_head(tiny: Reference) -> None:

@@ -20,11 +20,11 @@ from checkpoints import (
     save_esm2,
     save_esm2_in_parts,
 )
+from queue_app.model_card import describe_model
 
 import gpu_tasks
 from gpu_tasks import load_model
 from gpu_tasks.errors import DeviceUnavailable, InferenceError, ModelLoadError, UnsupportedModel
-from queue_app.model_card import describe_model
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoints import change_config, change_weights, cosines, embed, save_mosaic
+from queue_app.model_card import describe_model
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
@@ -19,7 +20,6 @@ from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models.mosaic import alibi_slopes
 from queue_app.errors import ModelError
-from queue_app.model_card import describe_model
 
 
 def bases(length: int) -> str:

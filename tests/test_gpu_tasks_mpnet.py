@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import Tensors, change_config, change_weights, cosines, embed, save_mpnet
+from queue_app.model_card import describe_model
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import MPNetModel, MPNetTokenizer
@@ -16,7 +17,6 @@ from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models.mpnet import bucket
-from queue_app.model_card import describe_model
 
 WORDS = ["protein", "Kinase", "of", "the", "ATP-binding", "subunit,", "β-1,4", "(EC", "2.7.11.1)", "蛋白质"]
 

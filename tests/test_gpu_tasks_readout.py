@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import MINILM, embed, plan_for, save_bert, save_esm2, save_mpnet
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import AutoModel, BertModel, EsmModel, EsmTokenizer, ModernBertConfig, ModernBertModel
 
 from gpu_tasks import AsyncInferenceRunner, load_model
-from gpu_tasks.batching import window_starts
 from gpu_tasks.canary import embed_sequences
 from gpu_tasks.memory import compute_again
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.rows import split_rows
-from gpu_tasks.windows import join_windows
 
 PROTEINS = ["MKV", "A", "ACDEFGHIKLMNPQRSTVWY" * 3, "GSHMASMTGGQQMGRGS", "WYV" * 40]
 TEXTS = ["a protein kinase", "an ATP-binding subunit of the ribosome, small", "x"]
@@ -208,45 +204,3 @@ def test_a_mock_has_other_vectors_for_every_token_pool_and_layer() -> None:
     assert several.shape == (len(PROTEINS), 32)
     np.testing.assert_array_equal(several[:, :8], embed(load_model("mock:8"), PROTEINS))
     assert len(np.unique(several.reshape(-1, 8), axis=0)) == 4 * len(PROTEINS)
-
-
-# ---- windows of every token
-
-
-@given(length=st.integers(11, 60), overlap=st.integers(0, 9), seed=st.integers(0, 99))
-def test_a_token_in_several_windows_has_their_mean(length: int, overlap: int, seed: int) -> None:
-    starts = window_starts(length, 10, overlap).tolist()
-    rng = np.random.default_rng(seed)
-    windows = rng.standard_normal((len(starts), 10, 3)).astype(np.float32)
-    other = rng.standard_normal((4, 3)).astype(np.float32)
-    ordinals = np.array([7, *([5] * len(starts))], np.uint64)
-    unique, joined, offsets = join_windows(
-        ordinals, [other, *windows], {5: length}, overlap, nothing=other[:0]
-    )
-    assert unique.tolist() == [5, 7]
-    assert offsets.tolist() == [0, length, length + 4]
-    for token in range(length):
-        seen = [
-            window[token - start]
-            for start, window in zip(starts, windows, strict=True)
-            if 0 <= token - start < 10
-        ]
-        np.testing.assert_allclose(joined[token], np.mean(seen, axis=0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(joined[length:], other)
-
-
-def test_the_windows_of_a_protein_give_every_residue_one_vector(esm2: Path) -> None:
-    model, protein = load_model(str(esm2), pool="none"), "ACDEFGHIKLMNPQRSTVWY" * 70
-    plan = plan_for(model, [protein, "MKV"], window_overlap=100)
-    results = list(AsyncInferenceRunner(model).run(plan))
-    _, joined, offsets = join_windows(
-        np.concatenate([result.ordinals for result in results]),
-        [row for result in results for row in split_rows(result.embeddings, result.offsets)],
-        plan.window_lengths,
-        100,
-        nothing=results[0].embeddings[:0],
-    )
-    assert offsets.tolist() == [0, 1400, 1403]
-    np.testing.assert_allclose(joined[1400:], hidden_of_transformers(esm2, "MKV")[-1], atol=1e-4)
-    (head,) = token_rows(load_model(str(esm2), pool="none"), [protein[:1022]])
-    np.testing.assert_allclose(joined[:378], head[:378], atol=1e-5)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_tasks.readout import Pool
-from gpu_tasks.windows import combine_windows
+from gpu_tasks.windows import combine_windows, join_windows
 
 DIM = 6
 
@@ -20,14 +20,55 @@ def vectors_for(ordinals: list[int], dtype: Any = np.float32) -> np.ndarray:
     return np.random.default_rng(len(ordinals)).standard_normal((len(ordinals), DIM)).astype(dtype)
 
 
-def combined(ordinals: list[int], vectors: np.ndarray, pool: Pool, **more: bool) -> dict[int, np.ndarray]:
-    unique, rows = combine_windows(np.array(ordinals, np.uint64), vectors, (pool,), **more)
+def combined(
+    ordinals: list[int], vectors: np.ndarray, pool: Pool, *, normalize: bool = False
+) -> dict[int, np.ndarray]:
+    def pooled(ordinal: int) -> tuple[np.ndarray, np.ndarray]:
+        return owned(ordinals.count(ordinal))
+
+    unique, rows = combine_windows(
+        np.array(ordinals, np.uint64),
+        [vector[None] for vector in vectors],
+        (pool,),
+        pooled,
+        unit if normalize else as_it_is,
+        nothing=vectors[:0],
+    )
     return dict(zip(unique.tolist(), rows, strict=True))
 
 
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def as_it_is(vectors: np.ndarray) -> np.ndarray:
+    return vectors
+
+
+def owned(num_windows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each window pools the places from its number on; the second one token less than the others."""
+    starts = np.arange(num_windows)
+    return starts, starts + np.array([5 - (number == 1) for number in range(num_windows)], np.int64)
+
+
 def plainly_combined(windows: np.ndarray, pool: Pool) -> np.ndarray:
-    by_pool = {"last": windows[-1], "max": windows.max(axis=0), "mean": windows.mean(axis=0)}
-    return np.asarray(by_pool["mean" if pool == "cls" else pool])
+    """A window's row stands for each of its tokens: whatever their vectors are, they add up to the same."""
+    starts, ends = owned(len(windows))
+    counts = ends - starts
+    tokens = np.repeat(windows, counts, axis=0)
+    places = np.concatenate([np.arange(first, end) + 1 for first, end in zip(starts, ends, strict=True)])
+    sums = (
+        windows * np.sqrt(counts)[:, None]
+    )  # of the tokens, where rows were divided by the root of their count
+    by_pool = {
+        "last": windows[-1],
+        "max": windows.max(axis=0),
+        "cls": windows.mean(axis=0),
+        "mean": tokens.mean(axis=0),
+        "mean_sqrt_len": sums.sum(axis=0) / np.sqrt(len(tokens)),
+        "weighted_mean": (tokens * places[:, None]).sum(axis=0) / places.sum(),
+    }
+    return np.asarray(by_pool[pool])
 
 
 @given(ordinals_of_rows, pools)
@@ -42,8 +83,7 @@ def test_every_record_gets_what_a_plain_loop_makes_of_its_windows(ordinals: list
 
 @given(ordinals_of_rows)
 def test_the_ordinals_come_back_ascending_and_once(ordinals: list[int]) -> None:
-    unique, _ = combine_windows(np.array(ordinals, np.uint64), vectors_for(ordinals), ("mean",))
-    assert unique.tolist() == sorted(set(ordinals))
+    assert [*combined(ordinals, vectors_for(ordinals), "mean")] == sorted(set(ordinals))
 
 
 @given(st.permutations(range(8)), pools, st.booleans())
@@ -60,24 +100,40 @@ def test_normalize_brings_only_records_of_several_windows_to_unit_length() -> No
 
 
 def test_windows_that_cancel_out_stay_zero_when_normalized() -> None:
-    rows = combined([0, 0], np.array([[1] * DIM, [-1] * DIM], np.float32), "mean", normalize=True)
+    rows = combined([0, 0], np.array([[1] * DIM, [-1] * DIM], np.float32), "cls", normalize=True)
     assert rows[0].tolist() == [0] * DIM
 
 
-def test_float16_windows_are_summed_in_float32_and_stay_float16() -> None:
-    """60,000 + 60,000 overflows float16; their mean does not."""
+def test_float16_windows_are_summed_in_float64_and_stay_float16() -> None:
+    """5 x 60,000 overflows float16; their mean does not."""
     rows = combined([0, 0], np.full((2, DIM), 60_000, np.float16), "mean")
     assert rows[0].dtype == np.float16
     assert rows[0].tolist() == [60_000] * DIM
 
 
 @pytest.mark.parametrize("pool", get_args(Pool))
-def test_the_length_of_float16_windows_is_computed_in_float32(pool: Pool) -> None:
+def test_the_length_of_float16_windows_is_computed_in_float64(pool: Pool) -> None:
     """The square of 300 overflows float16."""
     rows = combined([0, 0], np.full((2, DIM), 300, np.float16), pool, normalize=True)
     assert np.linalg.norm(rows[0].astype(np.float32)) == pytest.approx(1, abs=1e-3)
 
 
 def test_no_rows_make_no_records() -> None:
-    unique, vectors = combine_windows(np.empty(0, np.uint64), np.empty((0, DIM), np.float16), "mean")
+    nothing = np.empty((0, DIM), np.float16)
+    unique, vectors = combine_windows(np.empty(0, np.uint64), [], ("mean",), owned, as_it_is, nothing=nothing)
     assert (unique.shape, vectors.shape, vectors.dtype) == ((0,), (0, DIM), np.float16)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=12))
+def test_what_the_windows_own_is_put_end_to_end_byte_by_byte(segments: list[tuple[int, int]]) -> None:
+    """A token's vector is that of the window that owns it, and of no other."""
+    rng = np.random.default_rng(len(segments))
+    rows: list[Any] = [rng.standard_normal((length, DIM)).astype(np.float16) for _, length in segments]
+    ordinals = np.array([ordinal for ordinal, _ in segments], np.uint64)
+    unique, joined, offsets = join_windows(ordinals, rows, nothing=np.empty((0, DIM), np.float16))
+    assert unique.tolist() == sorted({ordinal for ordinal, _ in segments})
+    for place, ordinal in enumerate(unique.tolist()):
+        own = [row for row, (other, _) in zip(rows, segments, strict=True) if other == ordinal]
+        expected = np.concatenate(own)
+        assert joined[offsets[place] : offsets[place + 1]].tobytes() == expected.tobytes()
+    assert len(joined) == offsets[-1]

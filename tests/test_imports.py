@@ -33,7 +33,7 @@ KNOWN_OF_THE_STORE = {
 }
 """What each module of queue_app may import of checkpoint; all others: nothing."""
 MEETING_PLACES = {
-    "task", "getting_ready", "attempt", "shard_run", "set_aside", "guarded", "meter", "watch",
+    "task", "job_model", "getting_ready", "attempt", "shard_run", "set_aside", "guarded", "meter", "watch",
 }  # fmt: skip
 """Modules of gpu_tasks where the three packages meet."""
 
@@ -64,6 +64,17 @@ def top_level(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in imports(path)}
 
 
+def imports_at_once(path: Path) -> set[str]:
+    """The packages whose import the import of the file waits for: those that no function holds."""
+    names: set[str] = set()
+    for node in at_import(parse(path)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module).partition(".")[0])
+    return names
+
+
 def every_module() -> list[Path]:
     return [path for package in ("checkpoint", "queue_app", "gpu_tasks") for path in modules(package)]
 
@@ -91,12 +102,14 @@ def test_the_queue_knows_of_the_store_what_is_listed_here(path: Path) -> None:
     ids=lambda path: path.stem,
 )
 def test_inference_knows_neither_queue_nor_store(path: Path) -> None:
-    assert not top_level(path) & {"celery", "redis", "lmdb", "queue_app", "checkpoint"}
+    assert not top_level(path) & {"celery", "redis", "lmdb", "checkpoint"}
+    of_the_queue = {name for name in imports(path) if name.partition(".")[0] == "queue_app"}
+    assert of_the_queue <= ({"queue_app.model_spec"} if path.parent.name == "models" else set())
 
 
 @pytest.mark.parametrize("path", modules("gpu_tasks"), ids=lambda path: path.stem)
-def test_transformers_is_an_extra_that_no_import_needs(path: Path) -> None:
-    assert "transformers" not in top_level(path)
+def test_transformers_is_imported_when_a_model_wants_it_and_never_before(path: Path) -> None:
+    assert "transformers" not in imports_at_once(path)
 
 
 # ---- what happens at import

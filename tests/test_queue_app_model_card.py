@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from queue_app.model_card import describe_model
 from safetensors.numpy import save_file
 
-from queue_app.errors import ModelError
-from queue_app.model_card import describe_model
+from queue_app.errors import ModelError, UsageError
 from queue_app.model_files import bases_of
+from queue_app.request import EmbedRequest, resolve_options
 
 ESM2 = {"model_type": "esm", "hidden_size": 320, "max_position_embeddings": 1026}
 BERT = {"model_type": "bert", "hidden_size": 384, "max_position_embeddings": 512}
@@ -85,6 +86,50 @@ def test_a_tokenizer_limits_a_model_for_transformers_when_it_is_sane(
     config = {"model_type": "t5", "vocab_size": 9, "d_model": 32}
     path = model(tmp_path / "m", config, tokenizer_config__json={"model_max_length": stated})
     assert describe_model(str(path)).max_length == longest
+
+
+@pytest.mark.parametrize(
+    ("config", "positions"),
+    [
+        ({**ESM2, "position_embedding_type": "rotary"}, None),
+        ({**ESM2, "position_embedding_type": "absolute"}, 1024),
+        (ESM2, 1024),  # transformers takes a missing key for absolute
+        (BERT, 512),
+        ({**BERT, "model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({**BERT, "model_type": "mpnet", "max_position_embeddings": 514}, 512),
+        ({**BERT, "alibi_starting_size": 512}, None),
+        ({"model_type": "t5", "vocab_size": 9, "d_model": 80, "n_positions": 512}, None),
+        ({"model_type": "gpt2", "vocab_size": 9, "n_embd": 64, "n_positions": 1024}, 1024),
+        ({"model_type": "xlnet", "vocab_size": 9, "d_model": 80}, None),
+    ],
+    ids=str,
+)
+def test_positions_end_where_the_models_kind_says(
+    tmp_path: Path, config: dict[str, object], positions: int | None
+) -> None:
+    card = describe_model(str(model(tmp_path / "m", config)))
+    assert (card.max_positions, card.num_special) == (positions, 2)
+
+
+@pytest.mark.parametrize(("asked", "length"), [(None, 254), (100, 100), (300, 300), (510, 510), (511, None)])
+def test_max_length_may_exceed_what_the_directory_says_but_not_the_positions(
+    tmp_path: Path, asked: int | None, length: int | None
+) -> None:
+    path = model(tmp_path / "minilm", BERT, sentence_bert_config__json={"max_seq_length": 256})
+    (path / "modules.json").write_text("[]")
+    request = EmbedRequest(inputs=[], model=str(path), output=tmp_path / "a.npy", max_length=asked)
+    card = describe_model(str(path))
+    if length is None:
+        with pytest.raises(UsageError, match=r"--max-length 511: minilm has 512 positions.* ask for 510"):
+            resolve_options(request, card, "cpu", "text")
+    else:
+        assert resolve_options(request, card, "cpu", "text").max_length == length
+
+
+def test_positions_without_an_end_take_any_max_length(tmp_path: Path) -> None:
+    path = model(tmp_path / "esm2", {**ESM2, "position_embedding_type": "rotary", "num_hidden_layers": 6})
+    request = EmbedRequest(inputs=[], model=str(path), output=tmp_path / "a.npy", max_length=4000)
+    assert resolve_options(request, describe_model(str(path)), "cpu", "protein").max_length == 4000
 
 
 CLS, SEP = ({"SpecialToken": {"id": token}} for token in ("[CLS]", "[SEP]"))

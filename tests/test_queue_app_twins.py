@@ -15,7 +15,7 @@ from output_files import table_of
 from queue_app.dataset import Record
 from queue_app.errors import Damage, JobChanged, OtherVersion
 from queue_app.ingest import ingest
-from queue_app.job import JobDir
+from queue_app.job import JOB_SCHEMA, PLANNER_VERSION, JobDir
 from queue_app.monitor import snapshot_of_directory
 from queue_app.quarantine import list_quarantine, retry_quarantine
 from queue_app.sequences import find_firsts
@@ -276,8 +276,10 @@ def test_a_record_that_is_nowhere_is_found(once: InlineJob) -> None:
 
 
 def test_a_job_of_an_older_version_is_refused_as_such(tmp_path: Path) -> None:
+    """Both versions are named: whoever has several installed knows which one to run."""
     (tmp_path / "job.json").write_text(json.dumps({"schema_version": 1, "planner_version": 2}))
-    with pytest.raises(OtherVersion, match="another version"):
+    theirs, ours = r"planner 2, job schema 1", rf"planner {PLANNER_VERSION}, job schema {JOB_SCHEMA}"
+    with pytest.raises(OtherVersion, match=rf"another version of Holdfast \({theirs}; this one: {ours}\)"):
         JobDir(tmp_path).load()
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from checkpoint import Block, CheckpointStore, CheckpointTrigger, CheckpointWriter
 from checkpoint.flight import FlightLog
-from gpu_tasks import load_model, shard_run
+from gpu_tasks import shard_run
+from gpu_tasks.job_model import load_job_model
 from gpu_tasks.shard_run import ShardRun
 from queue_app.job import JobDir
 from queue_app.settings import RuntimeConfig
@@ -92,7 +93,7 @@ def cost_of_checkpoints(home: Path, fasta: Path, model_path: Path, dtype: str) -
     """Every shard of a job once more in this process, in a store of its own, with the default interval."""
     job_dir = embed(fasta, model_path, home / "cost.npy", dtype)
     job = job_dir.load()
-    model = load_model(job.model.path, dtype=job.options.dtype, pool=job.options.pool, threads=job.threads)
+    model = load_job_model(job, job_dir, device="cpu", dtype=job.options.dtype, threads=job.threads)
     watch, writers, cost = Stopwatch(), Writers(), Cost()
     undo = [
         watch.around(CheckpointWriter, "put"),

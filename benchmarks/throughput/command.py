@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ours import bare_loop
 
-from gpu_tasks import load_model
 from gpu_tasks.batching import BatchPlan, plan_batches
+from gpu_tasks.job_model import load_job_model
 from gpu_tasks.models import EmbeddingModel
 from queue_app.job import Job, JobDir
 from queue_app.shards import read_shard
@@ -82,7 +82,7 @@ def num_tokens(job: Job, job_dir: JobDir, index: int) -> int:
 
 def bare_rate(job: Job, job_dir: JobDir) -> float:
     """Residues per second of the model alone, over the batches of all shards but the first."""
-    model = load_model(job.model.path, dtype=job.options.dtype, pool=job.options.pool, threads=job.threads)
+    model = load_job_model(job, job_dir, device="cpu", dtype=job.options.dtype, threads=job.threads)
     plans = [plan_of(job, job_dir, model, shard.index) for shard in job.shards]
     run(model, plans[0])
     started = time.perf_counter()

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from rounds import Vectors
 
-from gpu_tasks import AsyncInferenceRunner, load_model
+from gpu_tasks import AsyncInferenceRunner
 from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
-from gpu_tasks.models import EmbeddingModel
-from queue_app.model_card import describe_model
+from gpu_tasks.models import Dtype, EmbeddingModel, load
+from queue_app.model_reader import find_model
 from queue_app.request import token_budget
 from queue_app.shards import cut, default_num_shards, shard_cost_most
 from queue_app.spool import RECORD_COST
@@ -25,10 +25,11 @@ class Ours:
     budget: int
 
     @classmethod
-    def load(cls, path: Path, *, dtype: str, device: str = "cpu", threads: int | None = None) -> "Ours":
-        card = describe_model(str(path))
-        budget = token_budget("cpu" if device == "cpu" else "cuda", dtype, card.num_parameters)
-        return cls(load_model(str(path), device=device, dtype=dtype, threads=threads), budget)
+    def load(cls, path: Path, *, dtype: Dtype, device: str = "cpu", threads: int | None = None) -> "Ours":
+        found = find_model(str(path))
+        budget = token_budget("cpu" if device == "cpu" else "cuda", dtype, found.spec.num_parameters)
+        model = load(found.spec, found.tokenizer, device=device, dtype=dtype, threads=threads)
+        return cls(model, budget)
 
     def plan(self, sequences: Sequence[str], first_ordinal: int = 0) -> BatchPlan:
         """Long texts are cut, as sentence-transformers cuts them: all systems compute the same tokens."""

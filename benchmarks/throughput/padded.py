@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from gpu_tasks.models.model_directory import read_model
 from rounds import Absent, System, Vectors
 from torch import Tensor
 from transformers.utils import logging
 
-from gpu_tasks.models.residues import load_residues
+from gpu_tasks.models.files import model_files
+from gpu_tasks.models.tokens import load_tokens
 
 logging.disable_progress_bar()
 
@@ -121,7 +123,8 @@ class PaddedEsm:
 
     @torch.inference_mode()
     def __call__(self, sequences: Sequence[str]) -> Vectors:
-        residues = load_residues(self.directory).tokenize(sequences)
+        reading = read_model(self.directory)
+        residues = load_tokens(reading.spec, None, model_files(reading.spec)).tokenize(sequences)
         inputs = [(rows, self._inputs([residues[row] for row in rows])) for rows in self.batches(sequences)]
         found = [(rows, self._pooled(*batch)) for rows, batch in inputs]
         vectors = np.empty((len(sequences), self.dim), np.float32)

@@ -1,50 +1,51 @@
 """Every other encoder, through transformers: padded, where the families of this package are packed.
 
-Packed tokens are never given to transformers, as it would take the whole batch for one text. A model that
-makes something else of a padded text than of the text alone is refused.
+Packed tokens are never given to transformers, as it would take the whole batch for one text. Where padding
+changes what a model makes of a text, only rows of equal length are computed together; where the rows beside it
+do, each is computed alone.
 """
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gpu_tasks.errors import ModelLoadError, UnsupportedModel
-from gpu_tasks.models.auto_texts import LOCAL, first_line, import_transformers, refuse_code
+from gpu_tasks.errors import ModelLoadError, UnsupportedModel, is_device_lost
+from gpu_tasks.models.company import SEES_THE_BATCH, UNSTEADY, Company
+from gpu_tasks.models.files import ModelFiles
+from gpu_tasks.models.hub import LOCAL, first_line, import_transformers, open_config
 from gpu_tasks.models.packed import Packed
+from gpu_tasks.models.tensors import Tensors
+from queue_app.model_spec import ModelSpec
 
-BEHIND_PADDING = (
-    "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mluke", "roberta-prelayernorm",
-    "xlm-roberta-xl", "xmod",
-)  # fmt: skip
-"""Model types whose positions begin behind the padding token's id, as RoBERTa's do."""
-SEES_THE_BATCH = (
-    "big_bird", "bigbird_pegasus", "funnel", "mra", "nllb-moe", "nystromformer", "reformer",
-    "switch_transformers", "yoso",
-)  # fmt: skip
-"""Model types that cut, hash or route by the length or the content of the whole batch."""
-_POSITIONS = ("max_position_embeddings", "n_positions")
-# What padding may change of a token's hidden state, of its length: rounding, and no more.
-_PADDING_CHANGES_MOST = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
+# What company may change of a token's hidden state, of its length: rounding, and no more.
+_CHANGES_MOST = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 _CHECKED_LENGTHS = (29, 17)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PaddedEncoder:
-    """A transformers model. `padding` is the id in the places that the attention mask takes out."""
+class HuggingFaceEncoder:
+    """A transformers model. `padding` is the id in the places that the attention mask takes out.
+
+    `token_type` is passed on as that of all tokens, where it is not None.
+    """
 
     model: Any
     padding: int
     dim: int
     num_layers: int
+    company: Company
+    token_type: int | None = None
+    takes_mask: bool = True
 
     def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
         """See Encoder; all layers run, and their hidden states are packed again."""
-        found = [self._hidden(packed, first, lengths, layers) for first, lengths in groups(packed.runs)]
+        parts = groups(packed.runs, self.company)
+        found = [self._hidden(packed, first, lengths, layers) for first, lengths in parts]
         return [torch.cat(hidden) for hidden in zip(*found, strict=True)]
 
     def _hidden(
@@ -66,7 +67,10 @@ class PaddedEncoder:
     def run(self, input_ids: Tensor, mask: Tensor, layers: tuple[int, ...]) -> list[Tensor]:
         """Hidden states [rows, longest, dim] of padded rows."""
         inner = layers != (self.num_layers,)
-        output = self.model(input_ids=input_ids, attention_mask=mask.long(), output_hidden_states=inner)
+        arguments = {"attention_mask": mask.long()} if self.takes_mask else {}
+        if self.token_type is not None:
+            arguments["token_type_ids"] = torch.full_like(input_ids, self.token_type)
+        output = self.model(input_ids=input_ids, output_hidden_states=inner, **arguments)
         states = {self.num_layers: output.last_hidden_state}
         if inner:
             if len(output.hidden_states) != self.num_layers + 1:
@@ -84,8 +88,17 @@ class PaddedEncoder:
         return [states[layer] for layer in layers]
 
 
-def groups(runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, list[int]]]:
-    """Neighbouring rows to pad together: (first row, lengths). No row becomes more than twice as long."""
+def groups(runs: Sequence[tuple[int, int]], company: Company = "padded") -> Iterator[tuple[int, list[int]]]:
+    """Neighbouring rows to compute together: (first row, lengths).
+
+    Padded, no row becomes more than twice as long; else they are of equal length, or alone.
+    """
+    if company == "alone":
+        runs = [(1, length) for count, length in runs for _ in range(count)]
+    if company != "padded":
+        firsts = accumulate((count for count, _ in runs), initial=0)
+        yield from ((first, [length] * count) for first, (count, length) in zip(firsts, runs, strict=False))
+        return
     first, lengths = 0, list[int]()
     for count, length in runs:
         if lengths and 2 * min(*lengths, length) < max(*lengths, length):
@@ -95,101 +108,123 @@ def groups(runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, list[int]]]:
     yield first, lengths
 
 
-def num_positions(config: Mapping[str, Any]) -> int | None:
-    """The longest segment that the model has positions for; None when its config names no such number."""
-    found = next((int(config[key]) for key in _POSITIONS if config.get(key)), None)
-    if found is None or config["model_type"] not in BEHIND_PADDING:
-        return found
-    return found - int(config["pad_token_id"]) - 1
-
-
 def load_auto(
-    directory: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype
-) -> PaddedEncoder:
+    spec: ModelSpec, files: ModelFiles, tensors: Tensors, device: torch.device, dtype: torch.dtype
+) -> HuggingFaceEncoder:
     """Raises ModelLoadError when transformers is missing or cannot load it, UnsupportedModel for what it
-    would compute wrongly from padded rows."""
-    refuse_code(directory / "config.json", config)
-    if config["model_type"] in SEES_THE_BATCH:
+    would compute wrongly."""
+    if spec.encoder.model_type in UNSTEADY:
         raise UnsupportedModel(
-            f"{directory}: what a {config['model_type']!r} makes of a text depends on the texts beside it"
+            f"{spec.path}: what a {spec.encoder.model_type!r} makes of a text depends on chance, or on the texts before"
         )
-    model = _load(directory, config["model_type"], dtype).to(device).eval()
-    if "attention_mask" not in inspect.signature(model.forward).parameters:
-        raise UnsupportedModel(
-            f"{directory}: {type(model).__name__} takes no attention mask, and sees padding"
-        )
-    _refuse_short_positions(directory, model, num_positions(config))
+    model = _load(spec, files, tensors, dtype).to(device).eval()
+    parameters = inspect.signature(model.forward).parameters
+    if spec.encoder.token_type and "token_type_ids" not in parameters:
+        raise UnsupportedModel(f"{spec.path}: {type(model).__name__} takes no token types")
+    _refuse_short_positions(spec, model)
     padding = model.config.pad_token_id
-    known = padding in range(model.config.vocab_size)
-    num_layers = model.config.num_hidden_layers
-    encoder = PaddedEncoder(model, padding if known else 0, model.config.hidden_size, num_layers)
-    _check_padding(encoder, directory)
-    return encoder
+    encoder = HuggingFaceEncoder(
+        model,
+        padding if padding in range(spec.encoder.vocab_size) else 0,
+        spec.encoder.hidden_size,
+        spec.num_layers,
+        company="alone",
+        token_type=spec.encoder.token_type or None,
+        takes_mask="attention_mask" in parameters,
+    )
+    return replace(encoder, company=_choose_company(spec, encoder))
 
 
-def _load(directory: Path, family: str, dtype: torch.dtype) -> Any:
-    transformers = import_transformers(directory)
+def _load(spec: ModelSpec, files: ModelFiles, tensors: Tensors, dtype: torch.dtype) -> Any:
+    transformers, config = import_transformers(spec.path), open_config(spec, files)
+    # T5 and its like have a class for the encoder alone; of others the decoder is left away.
+    alone = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
+    kind = transformers.AutoModelForTextEncoding if alone else transformers.AutoModel
     try:
-        config = transformers.AutoConfig.from_pretrained(directory, **LOCAL)
-        # T5 and its like have a class for the encoder alone; of others the decoder is left away.
-        alone = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
-        kind = transformers.AutoModelForTextEncoding if alone else transformers.AutoModel
-        model, loading = kind.from_pretrained(
-            directory, use_safetensors=True, dtype=dtype, output_loading_info=True, **LOCAL
+        # A model without memory, to learn its class: an Auto class reads no weights but from a path.
+        with torch.device("meta"):
+            shell = kind.from_config(config, trust_remote_code=False)
+        own = config if isinstance(shell.config, type(config)) else shell.config
+        model, loading = type(shell).from_pretrained(
+            None, config=own, state_dict=tensors, dtype=dtype, output_loading_info=True, **LOCAL
         )
     except Exception as error:  # of any class
         raise ModelLoadError(
-            f"{directory}: transformers does not load {family!r}: {first_line(error)}"
+            f"{spec.path}: transformers does not load {spec.encoder.model_type!r}: {first_line(error)}"
         ) from None
     encoder = model.get_encoder() if config.is_encoder_decoder else model
-    _refuse_missing(directory, loading["missing_keys"], but="decoder" if encoder is not model else "")
+    _refuse_missing(spec, loading["missing_keys"], but="decoder" if encoder is not model else "")
     encoder.config.use_cache, encoder.config.return_dict = False, True
     return encoder
 
 
-def _refuse_missing(directory: Path, names: Iterable[str], *, but: str) -> None:
+def _refuse_missing(spec: ModelSpec, names: Iterable[str], *, but: str) -> None:
     """transformers makes up what is missing, with a warning."""
     missing = sorted(name for name in names if but not in name.split(".") and "pooler" not in name.split("."))
     if missing:
-        raise ModelLoadError(f"{directory}: its weights lack {missing[0]}")
+        raise ModelLoadError(f"{spec.path}: its weights lack {missing[0]}")
 
 
-def _refuse_short_positions(directory: Path, model: Any, positions: int | None) -> None:
+def _refuse_short_positions(spec: ModelSpec, model: Any) -> None:
     """A position table whose begin is kept for the padding is shorter than its config says."""
+    positions = spec.max_positions
     for name, table in model.named_modules():
         if positions and name.endswith("position_embeddings") and isinstance(table, torch.nn.Embedding):
             usable = table.num_embeddings - (-1 if table.padding_idx is None else table.padding_idx) - 1
             if usable < positions:
-                raise UnsupportedModel(f"{directory}: its {name} have {usable} positions, not {positions}")
+                raise UnsupportedModel(f"{spec.path}: its {name} have {usable} positions, not {positions}")
 
 
-def _check_padding(encoder: PaddedEncoder, directory: Path) -> None:
+# ---- in what company a row may be computed
+
+
+def _choose_company(spec: ModelSpec, encoder: HuggingFaceEncoder) -> Company:
     """Not every model hides its padding from every layer: convolutions see it, for one."""
     try:
-        change = _padding_changes(encoder)
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        alone = _check_alone(spec, encoder)
+        if spec.encoder.model_type in SEES_THE_BATCH:
+            return "alone"
+        if encoder.takes_mask and _is_kept(encoder, "padded", _CHECKED_LENGTHS, alone):
+            return "padded"
+        equal = _CHECKED_LENGTHS[-1:] * 2
+        return "equal" if _is_kept(encoder, "equal", equal, alone) else "alone"
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or is_device_lost(error):
+            raise
         raise UnsupportedModel(
-            f"{directory}: {type(encoder.model).__name__} does not run: {first_line(error)}"
+            f"{spec.path}: {type(encoder.model).__name__} does not run: {first_line(error)}"
         ) from None
-    if not change <= _PADDING_CHANGES_MOST[encoder.model.dtype]:
-        raise UnsupportedModel(
-            f"{directory}: padding changes what {type(encoder.model).__name__} makes of a text "
-            f"(by {change:.2g} of it)"
-        )
 
 
-def _padding_changes(encoder: PaddedEncoder) -> float:
-    """By how much of its length a token's hidden state changes when its text is padded, at most."""
-    device, vocabulary = encoder.model.device, encoder.model.config.vocab_size
-    some = (torch.arange(sum(_CHECKED_LENGTHS), device=device) * 7919 + 11) % vocabulary
+def _check_alone(spec: ModelSpec, encoder: HuggingFaceEncoder) -> Tensor:
+    """The hidden states of one row by itself. Raises UnsupportedModel when they differ from time to time."""
+    first, second = (_last_row(encoder, "alone", _CHECKED_LENGTHS[-1:]) for _ in range(2))
+    if _change(first, second) > _CHANGES_MOST[encoder.model.dtype]:
+        raise UnsupportedModel(f"{spec.path}: {type(encoder.model).__name__} draws random numbers for a text")
+    return first
+
+
+def _is_kept(encoder: HuggingFaceEncoder, company: Company, lengths: tuple[int, ...], alone: Tensor) -> bool:
+    """True when the last of rows of these lengths is what it is alone."""
+    return _change(_last_row(encoder, company, lengths), alone) <= _CHANGES_MOST[encoder.model.dtype]
+
+
+def _last_row(encoder: HuggingFaceEncoder, company: Company, lengths: tuple[int, ...]) -> Tensor:
+    """Hidden states of the last of rows of these lengths; it is the same row in whatever company."""
+    device, vocabulary, total = encoder.model.device, encoder.model.config.vocab_size, sum(lengths)
+    some = (torch.arange(total, 0, -1, device=device) * 7919 + 11) % vocabulary
     input_ids = torch.where(some == encoder.padding, (encoder.padding + 1) % vocabulary, some)
-    bounds = torch.tensor((0, _CHECKED_LENGTHS[0], sum(_CHECKED_LENGTHS)), device=device, dtype=torch.int32)
-    both = tuple((1, length) for length in _CHECKED_LENGTHS)
-    last = (encoder.num_layers,)
+    bounds = torch.tensor([*accumulate(lengths, initial=0)], device=device, dtype=torch.int32)
+    runs = tuple((len([*rows]), length) for length, rows in groupby(lengths))
+    packed = Packed(input_ids, some, bounds, bounds, bounds, runs, max(lengths))
     with torch.inference_mode():
-        (together,) = encoder(Packed(input_ids, some, bounds, bounds, both, max(_CHECKED_LENGTHS)), last)
-        padded, short = together[_CHECKED_LENGTHS[0] :].double(), input_ids[None, _CHECKED_LENGTHS[0] :]
-        alone = encoder.run(short, torch.ones_like(short, dtype=torch.bool), last)[0][0].double()
-    if not bool(alone.isfinite().all()):
+        (hidden,) = replace(encoder, company=company)(packed, (encoder.num_layers,))
+    return hidden[-lengths[-1] :].double()
+
+
+def _change(found: Tensor, expected: Tensor) -> float:
+    """By how much of its length a token's hidden state changes, at most."""
+    if not bool(expected.isfinite().all()):
         return 0.0  # float16 is too narrow for it, which is found record by record
-    return float(((padded - alone).norm(dim=1) / alone.norm(dim=1)).max())
+    change = float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max())
+    return change if change == change else float("inf")

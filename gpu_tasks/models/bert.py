@@ -7,10 +7,7 @@ CamemBERT differ in where their positions begin. `bias` and `mlp` are for the de
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,16 +21,17 @@ from gpu_tasks.models.layers import (
     feed_forward,
 )
 from gpu_tasks.models.packed import Packed, tap
-from gpu_tasks.models.weights import open_weights, require
+from gpu_tasks.models.weights import Weights
+from queue_app.model_spec import EncoderSpec
 
-ROBERTA = ("roberta", "xlm-roberta", "camembert")
+PREFIXES = ("", "bert.", "roberta.")
 # CUDA's kernels copy a bias whose rows begin elsewhere.
 _ALIGNED = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bert:
-    """The encoder. `positions` [max_positions, dim] holds the embedding of token type 0 as well.
+    """The encoder. `positions` [max_positions, dim] holds the embedding of the token type as well.
 
     Where there are no positions, `words` [vocabulary, dim] holds it. A `bias` takes the place of `attention`.
     """
@@ -77,27 +75,19 @@ class Bert:
         return layer.attention_out(attention(query, key, value, packed))
 
 
-def first_position(config: dict[str, Any]) -> int:
-    """The row of the position table that a text's first token takes: RoBERTa's begin behind the padding."""
-    return int(config["pad_token_id"]) + 1 if config["model_type"] in ROBERTA else 0
-
-
-def load_bert(directory: Path, config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Bert:
-    """Raises ModelLoadError for missing or misshapen weights, UnsupportedModel for variants."""
-    require(config, directory, position_embedding_type="absolute", hidden_act="gelu", is_decoder=False)
-    weights = open_weights(directory, ("", "bert.", "roberta."), device, dtype)
-    dim, num_heads = config["hidden_size"], config["num_attention_heads"]
-    num_positions, num_types = config["max_position_embeddings"], config.get("type_vocab_size", 2)
-    positions = weights.tensor("embeddings.position_embeddings.weight", num_positions, dim)
-    types = weights.tensor("embeddings.token_type_embeddings.weight", num_types, dim)
+def load_bert(encoder: EncoderSpec, weights: Weights) -> Bert:
+    """Raises ModelLoadError for missing or misshapen weights."""
+    dim = encoder.hidden_size
+    positions = weights.tensor("embeddings.position_embeddings.weight", encoder.num_positions, dim)
+    types = weights.tensor("embeddings.token_type_embeddings.weight", encoder.num_token_types, dim)
     return Bert(
-        num_heads=num_heads,
-        words=weights.tensor("embeddings.word_embeddings.weight", config["vocab_size"], dim),
-        positions=positions[first_position(config) :] + types[0],
-        norm=weights.norm("embeddings.LayerNorm", dim, config.get("layer_norm_eps", 1e-12)),
+        num_heads=encoder.num_heads,
+        words=weights.tensor("embeddings.word_embeddings.weight", encoder.vocab_size, dim),
+        positions=positions[encoder.first_position :] + types[encoder.token_type],
+        norm=weights.norm("embeddings.LayerNorm", dim, encoder.layer_norm_eps),
         layers=tuple(
-            weights.layer(f"encoder.layer.{index}", "attention.output.LayerNorm", "output.LayerNorm", config)
-            for index in range(config["num_hidden_layers"])
+            weights.layer(f"encoder.layer.{index}", "attention.output.LayerNorm", "output.LayerNorm", encoder)
+            for index in range(encoder.num_layers)
         ),
-        attention=choose_attention(device, dtype, dim // num_heads),
+        attention=choose_attention(weights.device, weights.dtype, dim // encoder.num_heads),
     )

@@ -1,13 +1,12 @@
 """ESM-2 on packed tokens (Lin et al. 2023, https://doi.org/10.1126/science.ade2574).
 
 Reads the layout of transformers' EsmModel and EsmForMaskedLM. Pre-norm layers, rotary positions, exact
-GELU, a final layer norm.
+GELU, a final layer norm. ESM-1b (https://doi.org/10.1073/pnas.2016239118) and ESM-1v have learned positions
+instead, and a layer norm on the embeddings.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,10 @@ from torch.nn import functional
 
 from gpu_tasks.models.layers import Attention, Layer, LayerNorm, choose_attention, feed_forward
 from gpu_tasks.models.packed import Packed, tap
-from gpu_tasks.models.weights import Weights, open_weights, require
+from gpu_tasks.models.weights import Weights
+from queue_app.model_spec import EncoderSpec
+
+PREFIXES = ("", "esm.")
 
 _ROPE_THETA = 1e4
 # Token dropout: ESM-2 trained with 15 % of the tokens selected and 80 % of those masked, and scales
@@ -26,10 +28,15 @@ _KEPT_IN_TRAINING = 1 - 0.15 * 0.8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Esm2:
-    """The encoder. `embedding` is [vocabulary, dim], already scaled; `inv_freq` float32[head_dim / 2]."""
+    """The encoder. `embedding` is [vocabulary, dim], already scaled; `inv_freq` float32[head_dim / 2].
+
+    With learned `positions` [max_positions, dim] nothing is rotated.
+    """
 
     num_heads: int
     embedding: Tensor
+    positions: Tensor | None
+    norm_before: LayerNorm | None
     inv_freq: Tensor
     layers: tuple[Layer, ...]
     norm: LayerNorm
@@ -45,17 +52,25 @@ class Esm2:
 
     def _states(self, packed: Packed, last: int) -> Iterator[Tensor]:
         # The final layer norm belongs to the last layer, as in fair-esm and transformers.
-        x = functional.embedding(packed.input_ids, self.embedding)
-        cos, sin = self._angles(packed.positions, x.dtype)
+        x = self._embed(packed)
+        angles = self._angles(packed.positions, x.dtype) if self.positions is None else None
         for layer in self.layers[:last]:
             yield x
-            x = x + self._attend(layer, layer.attention_norm(x), cos, sin, packed)
+            x = x + self._attend(layer, layer.attention_norm(x), angles, packed)
             x = x + feed_forward(layer, layer.mlp_norm(x))
         yield self.norm(x) if last == len(self.layers) else x
 
-    def _attend(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, packed: Packed) -> Tensor:
+    def _embed(self, packed: Packed) -> Tensor:
+        x = functional.embedding(packed.input_ids, self.embedding)
+        if self.positions is not None:
+            x = x + functional.embedding(packed.positions, self.positions)
+        return x if self.norm_before is None else self.norm_before(x)
+
+    def _attend(
+        self, layer: Layer, x: Tensor, angles: tuple[Tensor, Tensor] | None, packed: Packed
+    ) -> Tensor:
         qkv = layer.qkv(x).view(len(x), 3, self.num_heads, -1)
-        query, key = rotate(qkv[:, :2], cos, sin).unbind(1)
+        query, key = (qkv[:, :2] if angles is None else rotate(qkv[:, :2], *angles)).unbind(1)
         return layer.attention_out(self.attention(query, key, qkv[:, 2], packed))
 
     def _angles(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -73,28 +88,28 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rotated
 
 
-def load_esm2(directory: Path, config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Esm2:
-    """Raises ModelLoadError for missing or misshapen weights, UnsupportedModel for ESM-1 and variants."""
-    require(config, directory, position_embedding_type="rotary", emb_layer_norm_before=False)
-    require(config, directory, hidden_act="gelu", is_folding_model=False, rope_theta=_ROPE_THETA)
-    weights = open_weights(directory, ("", "esm."), device, dtype)
-    dim, num_heads = config["hidden_size"], config["num_attention_heads"]
-    head_dim = dim // num_heads
+def load_esm2(encoder: EncoderSpec, weights: Weights) -> Esm2:
+    """Raises ModelLoadError for missing or misshapen weights."""
+    dim, eps = encoder.hidden_size, encoder.layer_norm_eps
+    head_dim = dim // encoder.num_heads
+    scale = _KEPT_IN_TRAINING if encoder.token_dropout else 1.0
     return Esm2(
-        num_heads=num_heads,
-        embedding=_embedding(weights, config),
-        inv_freq=(_ROPE_THETA ** (-torch.arange(0, head_dim, 2) / head_dim)).to(device),
-        layers=tuple(_layer(weights, index, config) for index in range(config["num_hidden_layers"])),
-        norm=weights.norm("encoder.emb_layer_norm_after", dim, config.get("layer_norm_eps", 1e-12)),
-        attention=choose_attention(device, dtype, head_dim),
+        num_heads=encoder.num_heads,
+        embedding=weights.tensor("embeddings.word_embeddings.weight", encoder.vocab_size, dim, scale=scale),
+        positions=_positions(encoder, weights),
+        norm_before=weights.norm("embeddings.layer_norm", dim, eps) if encoder.norm_before else None,
+        inv_freq=(_ROPE_THETA ** (-torch.arange(0, head_dim, 2) / head_dim)).to(weights.device),
+        layers=tuple(
+            weights.layer(f"encoder.layer.{index}", "attention.LayerNorm", "LayerNorm", encoder)
+            for index in range(encoder.num_layers)
+        ),
+        norm=weights.norm("encoder.emb_layer_norm_after", dim, eps),
+        attention=choose_attention(weights.device, weights.dtype, head_dim),
     )
 
 
-def _embedding(weights: Weights, config: dict[str, Any]) -> Tensor:
-    scale = _KEPT_IN_TRAINING if config.get("token_dropout", True) else 1.0
-    shape = config["vocab_size"], config["hidden_size"]
-    return weights.tensor("embeddings.word_embeddings.weight", *shape, scale=scale)
-
-
-def _layer(weights: Weights, index: int, config: dict[str, Any]) -> Layer:
-    return weights.layer(f"encoder.layer.{index}", "attention.LayerNorm", "LayerNorm", config)
+def _positions(encoder: EncoderSpec, weights: Weights) -> Tensor | None:
+    if not encoder.learned_positions:
+        return None
+    shape = encoder.num_positions, encoder.hidden_size
+    return weights.tensor("embeddings.position_embeddings.weight", *shape)[encoder.first_position :]

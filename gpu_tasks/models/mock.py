@@ -21,7 +21,7 @@ import numpy.typing as npt
 from gpu_tasks.batching import TokenBatch
 from gpu_tasks.device import HostPending, StoreDtype, host_pending
 from gpu_tasks.errors import ModelLoadError
-from gpu_tasks.readout import Pool, Readout, check_layers
+from gpu_tasks.readout import Left, Readout, check_layers, joined_pools
 from gpu_tasks.rows import offsets_of
 
 _REF = re.compile(
@@ -44,7 +44,6 @@ class MockModel:
     delay_ms: int = 0
     harm: Mapping[str, str] = field(default_factory=dict)
     readout: Readout = field(default_factory=Readout)
-    normalize: bool = False
     max_length: int = 1022
     prefix: tuple[int, ...] = (_CLS,)
     suffix: tuple[int, ...] = (_EOS,)
@@ -52,10 +51,21 @@ class MockModel:
 
     @property
     def dim(self) -> int:
-        return self.hidden_size * self.readout.num_vectors
+        joined = sum(len(joined_pools(pool)) for pool in self.readout.side_by_side)
+        return self.hidden_size * (joined or self.readout.num_vectors)
 
     def tokenize(self, sequences: Sequence[str]) -> list[npt.NDArray[np.int32]]:
         return [np.frombuffer(sequence.encode(), np.uint8).astype(np.int32) for sequence in sequences]
+
+    @property
+    def left(self) -> Left:
+        return Left(len(self.prefix), len(self.suffix), len(self.prefix), 0)
+
+    def count_unknown(self, ids: npt.NDArray[np.int32]) -> int:
+        return 0
+
+    def finish(self, pooled: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return pooled
 
     def stage(self, batch: TokenBatch) -> "MockStaged":
         return MockStaged(self, batch)
@@ -83,11 +93,14 @@ class MockStaged:
         return host_pending(vectors, store_dtype)
 
     def _every_token(self, store_dtype: StoreDtype) -> HostPending:
-        """A vector by the row and the token's place in it."""
-        lengths = np.diff(self.batch.cu_seqlens) - len(self.model.prefix) - len(self.model.suffix)
+        """A vector by the row and the token's place in it, of every token that the row owns."""
+        batch, num_tokens = self.batch, np.diff(self.batch.cu_seqlens)
+        firsts, ends = self.model.left.pooled(batch.owned_starts, batch.owned_ends, num_tokens)
+        lengths = ends - firsts
         offsets = offsets_of(lengths)
-        places = np.arange(lengths.sum(), dtype=np.uint64) - np.repeat(offsets[:-1], lengths)
-        hashes = np.repeat(_hashes(self.batch), lengths) + places
+        before = offsets[:-1].astype(np.int64) - firsts + len(self.model.prefix)
+        places = np.arange(lengths.sum()) - np.repeat(before, lengths)
+        hashes = np.repeat(_hashes(self.batch), lengths) + places.astype(np.uint64)
         vectors = _vectors(_splitmix64(hashes), self.model.dim)
         vectors[np.repeat(self._rows_with("nan"), lengths)] = np.nan
         return host_pending(vectors, store_dtype, offsets)
@@ -103,7 +116,7 @@ class MockStaged:
 
 
 def load_mock(
-    ref: str, *, pools: tuple[Pool, ...] | None = None, layers: tuple[int, ...] = (-1,)
+    ref: str, *, pools: tuple[str, ...] | None = None, layers: tuple[int, ...] = (-1,)
 ) -> MockModel:
     """Raises ModelLoadError when `ref` is not `mock:DIM` with its options."""
     match = _REF.fullmatch(ref)

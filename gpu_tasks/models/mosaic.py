@@ -5,17 +5,17 @@ published directories say `model_type: bert` and bring code of their own, bert_l
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gpu_tasks.models.bert import Bert
 from gpu_tasks.models.layers import Layer, attend_runs, gated_feed_forward
-from gpu_tasks.models.weights import Weights, open_weights, require
+from gpu_tasks.models.weights import Weights
+from queue_app.model_spec import EncoderSpec
+
+PREFIXES = ("", "bert.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,37 +42,26 @@ def alibi_slopes(num_heads: int) -> list[float]:
     return slopes + between[: num_heads - power]
 
 
-def is_mosaic(config: Mapping[str, Any]) -> bool:
-    """True for a config.json that says `bert` and means MosaicBERT."""
-    own = config.get("auto_map")
-    names = own.values() if isinstance(own, dict) else ()
-    return "alibi_starting_size" in config or any(
-        str(name).rpartition("--")[2].startswith("bert_layers.") for name in names
-    )
-
-
-def load_mosaic(directory: Path, config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Bert:
-    """Raises ModelLoadError for missing or misshapen weights, UnsupportedModel for variants."""
-    require(config, directory, hidden_act="gelu", is_decoder=False)
-    weights = open_weights(directory, ("", "bert."), device, dtype)
-    dim, num_heads = config["hidden_size"], config["num_attention_heads"]
-    words = weights.tensor("embeddings.word_embeddings.weight", config["vocab_size"], dim)
-    types = weights.tensor("embeddings.token_type_embeddings.weight", config.get("type_vocab_size", 2), dim)
+def load_mosaic(encoder: EncoderSpec, weights: Weights) -> Bert:
+    """Raises ModelLoadError for missing or misshapen weights."""
+    dim = encoder.hidden_size
+    words = weights.tensor("embeddings.word_embeddings.weight", encoder.vocab_size, dim)
+    types = weights.tensor("embeddings.token_type_embeddings.weight", encoder.num_token_types, dim)
     return Bert(
-        num_heads=num_heads,
-        words=words + types[0],
+        num_heads=encoder.num_heads,
+        words=words + types[encoder.token_type],
         positions=None,
-        norm=weights.norm("embeddings.LayerNorm", dim, config.get("layer_norm_eps", 1e-12)),
-        layers=tuple(_layer(weights, index, config) for index in range(config["num_hidden_layers"])),
+        norm=weights.norm("embeddings.LayerNorm", dim, encoder.layer_norm_eps),
+        layers=tuple(_layer(weights, index, encoder) for index in range(encoder.num_layers)),
         attention=attend_runs,
-        bias=Alibi(torch.tensor(alibi_slopes(num_heads), device=device), dtype),
+        bias=Alibi(torch.tensor(alibi_slopes(encoder.num_heads), device=weights.device), weights.dtype),
         mlp=gated_feed_forward,
     )
 
 
-def _layer(weights: Weights, index: int, config: Mapping[str, Any]) -> Layer:
+def _layer(weights: Weights, index: int, encoder: EncoderSpec) -> Layer:
     name = f"encoder.layer.{index}"
-    dim, inner, eps = config["hidden_size"], config["intermediate_size"], config.get("layer_norm_eps", 1e-12)
+    dim, inner, eps = encoder.hidden_size, encoder.intermediate_size, encoder.layer_norm_eps
     return Layer(
         qkv=weights.linear(f"{name}.attention.self.Wqkv", inputs=dim, outputs=3 * dim),
         attention_out=weights.linear(f"{name}.attention.output.dense", inputs=dim, outputs=dim),

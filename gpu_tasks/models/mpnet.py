@@ -4,20 +4,17 @@ Reads the layout of transformers' MPNetModel. Positions begin behind the padding
 are no token types; all layers share one bias.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gpu_tasks.models.bert import Bert
 from gpu_tasks.models.layers import Layer, attend_runs
-from gpu_tasks.models.weights import Weights, open_weights, require
+from gpu_tasks.models.weights import Weights
+from queue_app.model_spec import EncoderSpec
 
-FIRST_POSITION = 2
-"""Behind the padding, whose id transformers takes to be 1 whatever config.json says."""
+PREFIXES = ("", "mpnet.")
 NUM_BUCKETS = 32
 """Of distances; half of them for tokens that come later. It is 32 whatever config.json says, too."""
 _FARTHEST = 128
@@ -45,22 +42,18 @@ def bucket(offset: int) -> int:
     return min(near, half - 1) + (half if offset > 0 else 0)
 
 
-def load_mpnet(directory: Path, config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Bert:
-    """Raises ModelLoadError for missing or misshapen weights, UnsupportedModel for variants."""
-    require(config, directory, hidden_act="gelu", relative_attention_num_buckets=NUM_BUCKETS)
-    require(config, directory, pad_token_id=FIRST_POSITION - 1)
-    weights = open_weights(directory, ("", "mpnet."), device, dtype)
-    dim, num_heads = config["hidden_size"], config["num_attention_heads"]
-    num_positions = config["max_position_embeddings"]
-    positions = weights.tensor("embeddings.position_embeddings.weight", num_positions, dim)
+def load_mpnet(encoder: EncoderSpec, weights: Weights) -> Bert:
+    """Raises ModelLoadError for missing or misshapen weights."""
+    dim = encoder.hidden_size
+    positions = weights.tensor("embeddings.position_embeddings.weight", encoder.num_positions, dim)
     return Bert(
-        num_heads=num_heads,
-        words=weights.tensor("embeddings.word_embeddings.weight", config["vocab_size"], dim),
-        positions=positions[FIRST_POSITION:],
-        norm=weights.norm("embeddings.LayerNorm", dim, config.get("layer_norm_eps", 1e-12)),
-        layers=tuple(_layer(weights, index, config) for index in range(config["num_hidden_layers"])),
+        num_heads=encoder.num_heads,
+        words=weights.tensor("embeddings.word_embeddings.weight", encoder.vocab_size, dim),
+        positions=positions[encoder.first_position :],
+        norm=weights.norm("embeddings.LayerNorm", dim, encoder.layer_norm_eps),
+        layers=tuple(_layer(weights, index, encoder) for index in range(encoder.num_layers)),
         attention=attend_runs,
-        bias=_bias(weights, num_heads),
+        bias=_bias(weights, encoder.num_heads),
     )
 
 
@@ -70,9 +63,9 @@ def _bias(weights: Weights, num_heads: int) -> RelativeBias:
     return RelativeBias(by_bucket[buckets].T.contiguous())
 
 
-def _layer(weights: Weights, index: int, config: Mapping[str, Any]) -> Layer:
+def _layer(weights: Weights, index: int, encoder: EncoderSpec) -> Layer:
     name = f"encoder.layer.{index}"
-    dim, inner, eps = config["hidden_size"], config["intermediate_size"], config.get("layer_norm_eps", 1e-12)
+    dim, inner, eps = encoder.hidden_size, encoder.intermediate_size, encoder.layer_norm_eps
     qkv = (f"{name}.attention.attn.{part}" for part in "qkv")
     return Layer(
         qkv=weights.linear(*qkv, inputs=dim, outputs=dim),

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from gpu_tasks.batching import TokenBatch
 from gpu_tasks.device import Fetched, HostPending, Pending, StoreDtype
-from gpu_tasks.pooling import finite_rows, pool_rows, pooling_bounds
-from gpu_tasks.readout import Readout
+from gpu_tasks.models.head import Head
+from gpu_tasks.models.tokens import Tokens
+from gpu_tasks.pooling import RowTokens, finite_rows, pool_rows, pooling_bounds
+from gpu_tasks.readout import Left, Readout, joined_pools
 from gpu_tasks.rows import Offsets, offsets_of
 from gpu_tasks.torch_device import Outputs, TorchDevice, Upload
 
@@ -23,14 +25,15 @@ class Packed:
     """A batch on the device.
 
     `input_ids` and `positions` (from 0 in every row) are int64[T], `cu_seqlens` int32[n + 1], `bounds`
-    int64[3n + 1] as in `pooling_bounds`. `runs` stays on the host: (count, length) of neighbouring rows
-    of equal length; there are few, as the planner sorts by length.
+    int64[3n + 1] and `firsts` int64[n] as in RowTokens. `runs` stays on the host: (count, length) of
+    neighbouring rows of equal length; there are few, as the planner sorts by length.
     """
 
     input_ids: Tensor
     positions: Tensor
     cu_seqlens: Tensor
     bounds: Tensor
+    firsts: Tensor
     runs: tuple[tuple[int, int], ...]
     max_seqlen: int
 
@@ -52,39 +55,26 @@ def tap(states: Iterator[Tensor], layers: tuple[int, ...]) -> list[Tensor]:
     return [found[layer] for layer in layers]
 
 
-class Tokenizer(Protocol):
-    """Text to payload ids. `prefix` and `suffix` are the special tokens around every segment."""
-
-    @property
-    def prefix(self) -> tuple[int, ...]: ...
-    @property
-    def suffix(self) -> tuple[int, ...]: ...
-
-    def tokenize(self, sequences: Sequence[str]) -> list[npt.NDArray[np.int32]]: ...
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedModel:
     """A model from a directory. See EmbeddingModel; the layers of its readout count from 0.
 
     `pool_special` pools the special tokens with the rest, as sentence-transformers does. `max_positions`
-    is the longest segment that the weights have positions for, special tokens included, or None.
+    is the longest segment that the weights have positions for, special tokens included, or None. `dim` is the
+    width of what the head makes of all that the readout puts side by side.
     """
 
     name: str
     hidden_size: int
+    dim: int
     max_length: int
     readout: Readout
-    normalize: bool
     pool_special: bool
     max_positions: int | None
-    tokenizer: Tokenizer
+    tokenizer: Tokens
     encoder: Encoder
+    head: Head
     on: TorchDevice
-
-    @property
-    def dim(self) -> int:
-        return self.hidden_size * self.readout.num_vectors
 
     @property
     def prefix(self) -> tuple[int, ...]:
@@ -101,6 +91,25 @@ class PackedModel:
     def tokenize(self, sequences: Sequence[str]) -> list[npt.NDArray[np.int32]]:
         return self.tokenizer.tokenize(sequences)
 
+    def count_unknown(self, ids: npt.NDArray[np.int32]) -> int:
+        return self.tokenizer.count_unknown(ids)
+
+    @property
+    def left(self) -> Left:
+        num_lead, num_prompt = self.tokenizer.num_lead, self.tokenizer.num_prompt
+        if self.pool_special and not self.readout.is_ragged:
+            return Left(0, 0, num_prompt, num_prompt)
+        return Left(len(self.prefix), len(self.suffix), num_lead, num_prompt)
+
+    def finish(self, pooled: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See EmbeddingModel."""
+        ends = np.cumsum([self.hidden_size * len(joined_pools(pool)) for pool in self.readout.side_by_side])
+        parts = np.split(pooled, ends[:-1], axis=1)
+        with torch.inference_mode():
+            found = [self.head(torch.from_numpy(part).to(self.on.device)) for part in parts]
+            finished: npt.NDArray[np.float32] = torch.cat(found, dim=1).cpu().numpy()
+        return finished
+
     def stage(self, batch: TokenBatch) -> "PackedStaged | RaggedStaged | EmptyStaged":
         """Raises ValueError when a segment is longer than the model has positions for."""
         if batch.num_rows == 0:
@@ -109,7 +118,8 @@ class PackedModel:
             # On CUDA the embedding's index check would take the whole context down.
             raise ValueError(
                 f"batch {batch.batch_idx}: a segment of {batch.max_seqlen} tokens, but {self.name} has "
-                f"{self.max_positions} positions; plan with max_length={self.max_length} or less"
+                f"{self.max_positions} positions; plan with max_length="
+                f"{self.max_positions - len(self.prefix) - len(self.suffix)} or less"
             )
         kind = RaggedStaged if self.readout.is_ragged else PackedStaged
         return kind(self, batch, _runs(batch), self._upload(batch))
@@ -118,15 +128,8 @@ class PackedModel:
         # One array, one copy: split again on the device.
         starts = np.repeat(batch.cu_seqlens[:-1], np.diff(batch.cu_seqlens))
         positions = np.arange(len(batch.input_ids)) - starts
-        return self.on.upload(
-            np.concatenate([batch.cu_seqlens, self.bounds(batch), batch.input_ids, positions])
-        )
-
-    def bounds(self, batch: TokenBatch) -> npt.NDArray[np.int64]:
-        """Which tokens are read out, as `pooling_bounds` says it."""
-        whole = self.pool_special and not self.readout.is_ragged
-        num_prefix, num_suffix = (0, 0) if whole else (len(self.prefix), len(self.suffix))
-        return pooling_bounds(batch.cu_seqlens, num_prefix, num_suffix)
+        bounds, firsts = pooling_bounds(batch, self.left)
+        return self.on.upload(np.concatenate([batch.cu_seqlens, bounds, firsts, batch.input_ids, positions]))
 
     def hidden_states(self, packed: Packed) -> list[Tensor]:
         """Of each layer of the readout, [T, hidden_size]."""
@@ -147,16 +150,16 @@ class PackedStaged:
 
     def _embed(self, flat: Tensor, store_dtype: torch.dtype) -> Outputs:
         packed = unpack(flat, self.batch, self.runs)
+        rows = RowTokens(packed.bounds, packed.firsts, packed.positions)
+        # Windows stay as they were pooled: the head is for the record's vector, once it is put together.
+        head = Head() if self.batch.of_windows else self.model.head
         vectors = [
-            self._unit(pool_rows(hidden, packed.bounds, pool))
+            head(pool_rows(hidden, rows, pool))
             for hidden in self.model.hidden_states(packed)
             for pool in self.model.readout.pools
         ]
         embeddings = torch.cat(vectors, dim=1).to(store_dtype)
         return Outputs(embeddings, embeddings.isfinite().all(dim=1))
-
-    def _unit(self, vectors: Tensor) -> Tensor:
-        return torch.nn.functional.normalize(vectors, dim=1) if self.model.normalize else vectors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,7 +172,7 @@ class RaggedStaged:
     upload: Upload
 
     def launch(self, store_dtype: StoreDtype) -> "RaggedPending":
-        bounds = self.model.bounds(self.batch)
+        bounds, _ = pooling_bounds(self.batch, self.model.left)
         lengths = bounds[2::3] - bounds[1::3]
         pending = self.upload.compute(
             lambda flat: self._embed(flat, getattr(torch, store_dtype), int(lengths.sum()))
@@ -215,9 +218,10 @@ class EmptyStaged:
 def unpack(flat: Tensor, batch: TokenBatch, runs: tuple[tuple[int, int], ...]) -> Packed:
     """What was uploaded as one array, taken apart on the device."""
     num_rows = batch.num_rows
-    cu_seqlens, bounds, tokens = flat.tensor_split((num_rows + 1, 4 * num_rows + 2))
+    parts = (num_rows + 1, 4 * num_rows + 2, 5 * num_rows + 2)
+    cu_seqlens, bounds, firsts, tokens = flat.tensor_split(parts)
     input_ids, positions = tokens.chunk(2)
-    return Packed(input_ids, positions, cu_seqlens.int(), bounds, runs, batch.max_seqlen)
+    return Packed(input_ids, positions, cu_seqlens.int(), bounds, firsts, runs, batch.max_seqlen)
 
 
 def _runs(batch: TokenBatch) -> tuple[tuple[int, int], ...]:

@@ -1,0 +1,52 @@
+"""`python -P -m gpu_tasks.model_directory DIRECTORY NAME RULES REVISION`: what a model directory is, as JSON.
+
+queue_app asks so, as it knows neither torch nor transformers. The answer is `{"spec": …, "tokenizer": …}`, or
+`{"error": …}` for a directory that is refused.
+
+Importing torch takes longer than all the rest. Models of the native families are read without it.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from gpu_tasks.errors import ModelLoadError
+from gpu_tasks.model_directory.encoder import may_be_native
+from gpu_tasks.model_directory.reader import read_model
+
+WITH_TORCH = "--with-torch"
+
+
+def main(arguments: list[str]) -> None:
+    directory, name, rules, revision = arguments[:4]
+    hidden = WITH_TORCH not in arguments and may_be_native(Path(directory))
+    if hidden:
+        _import_transformers_without_torch()
+    try:
+        found = read_model(Path(directory), name=name, rules=rules, revision=revision)
+    except (ModelLoadError, ValueError) as error:
+        print(json.dumps({"error": str(error)}))
+        return
+    if hidden and found.spec.family == "auto":  # whose check needs it
+        os.execv(sys.executable, [*sys.orig_argv, WITH_TORCH])
+    print(json.dumps({"spec": asdict(found.spec), "tokenizer": found.tokenizer}))
+
+
+def _import_transformers_without_torch() -> None:
+    """transformers looks for torch once, at its import."""
+    find_spec = importlib.util.find_spec
+    importlib.util.find_spec = lambda name, package=None: (
+        None if name == "torch" else find_spec(name, package)
+    )
+    try:
+        import transformers  # noqa: F401
+        from transformers import AutoConfig, AutoTokenizer  # noqa: F401
+    finally:
+        importlib.util.find_spec = find_spec
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

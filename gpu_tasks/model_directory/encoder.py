@@ -1,0 +1,320 @@
+"""config.json and the heads of the weights: which family computes the transformer, and with which numbers.
+
+transformers' own AutoConfig reads config.json, so that what a file leaves out has transformers' defaults.
+Only what a native family computes exactly is given to it; all else is left to transformers.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpu_tasks.errors import ModelLoadError, UnsupportedModel
+from gpu_tasks.model_directory.files import StoredTensor, read_object
+from queue_app.model_spec import EncoderSpec, Family
+
+CONFIG = "config.json"
+ROBERTA = ("roberta", "xlm-roberta", "camembert")
+NATIVE: Mapping[str, Family] = {"esm": "esm2", "mpnet": "mpnet", **dict.fromkeys(("bert", *ROBERTA), "bert")}
+BEHIND_PADDING = (
+    *ROBERTA, "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mluke",
+    "roberta-prelayernorm", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+"""Model types whose positions begin behind the padding token's id."""
+RELATIVE = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "deberta-v2", "xlnet")
+"""Model types whose positions have no end, whatever number their config names."""
+MPNET_FIRST_POSITION = 2
+ESM2_PADDING_POSITIONS = 2
+"""The published ESM-2 configs count two positions that fairseq keeps for padding."""
+_POSITIONS = ("max_position_embeddings", "n_positions")
+_OLD_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+"""Checkpoints that came from TensorFlow kept its names for the parameters of a layer norm."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEncoder:
+    """The transformer, who computes it, transformers' reading of its config, and its stored tensors."""
+
+    family: Family
+    spec: EncoderSpec
+    config: Any
+    tensors: Mapping[str, StoredTensor]
+
+
+def is_mosaic(config: Mapping[str, Any]) -> bool:
+    """True for MosaicBERT, DNABERT-2 and DNABERT-S, which say `bert` and mean code of their own."""
+    own = config.get("auto_map")
+    names = own.values() if isinstance(own, dict) else ()
+    return config.get("model_type") == "bert" and (
+        "alibi_starting_size" in config
+        or any(str(name).rpartition("--")[2].startswith("bert_layers.") for name in names)
+    )
+
+
+def refuse_unreadable(folder: Path) -> dict[str, Any]:
+    """config.json, unless it asks for what no one here computes.
+
+    Raises:
+        ModelLoadError: there is none, or it is damaged.
+        UnsupportedModel: the directory brings code of its own, is quantized, or of no known type.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        raise ModelLoadError(_no_config(folder))
+    config = read_object(path)
+    if not isinstance(config.get("model_type"), str):
+        raise UnsupportedModel(f"{path}: names no model_type")
+    if config.get("quantization_config") is not None:
+        raise UnsupportedModel(
+            f"{path}: quantization_config: quantized weights; save the model in float32 or half of it"
+        )
+    if not is_mosaic(config):
+        for file in (path, folder / "tokenizer_config.json"):
+            refuse_code(file, read_object(file) if file.exists() else {})
+        if config.get("position_embedding_type", "absolute") not in ("absolute", "rotary"):
+            raise UnsupportedModel(
+                f"{path}: position_embedding_type {config['position_embedding_type']!r} is not implemented "
+                "in transformers either, which computes something else without a word"
+            )
+    return config
+
+
+def refuse_code(path: Path, fields: Mapping[str, Any]) -> None:
+    """Without that code transformers takes the nearest class that it has, and says nothing."""
+    if fields.get("auto_map"):
+        raise UnsupportedModel(
+            f"{path}: auto_map names code of its own, and Holdfast runs no code from a model directory"
+        )
+
+
+def may_be_native(directory: Path) -> bool:
+    """A first look at who will compute the model, without transformers. False where that cannot be told."""
+    for path in (directory / CONFIG, *sorted(directory.glob("*/config.json"))):
+        with contextlib.suppress(ModelLoadError):
+            if "model_type" in (config := read_object(path)):
+                return config["model_type"] in NATIVE or is_mosaic(config)
+    return False
+
+
+def read_encoder(
+    folder: Path, name: str, fields: Mapping[str, Any], config: Any, tensors: Mapping[str, StoredTensor],
+    weights: tuple[str, ...],
+) -> FoundEncoder:  # fmt: skip
+    """Find who computes the transformer.
+
+    Args:
+        folder: where it lies; `name` is that relative to the model directory.
+        fields: its config.json; `config` is transformers' reading of it.
+        tensors: the heads of `weights`.
+
+    Raises:
+        ModelLoadError: weights are missing or of other shapes than config.json says.
+    """
+    path = folder / CONFIG
+    family = _family(fields, config)
+    spec = _numbers(path, name, family, config, weights)
+    if family != "auto":
+        _require_weights(folder, family, spec, tensors)
+    return FoundEncoder(family, spec, config, tensors)
+
+
+def default_length(found: FoundEncoder, stated: int | None) -> int | None:
+    """Tokens of a segment, special ones included, where nobody asks for another number; None: no limit.
+
+    ESM-2's rotary positions have no end, but it was trained on as many as its config says.
+    """
+    limit = found.spec.max_positions
+    if found.spec.model_type == "esm" and limit is None:
+        limit = int(found.config.max_position_embeddings) - ESM2_PADDING_POSITIONS
+    if found.family == "mosaic":
+        limit = int(getattr(found.config, "alibi_starting_size", 512))
+    return min((each for each in (limit, stated) if each), default=None)
+
+
+def _family(fields: Mapping[str, Any], config: Any) -> Family:
+    if is_mosaic(fields):
+        return "mosaic"
+    native = NATIVE.get(config.model_type, "auto")
+    return native if native != "auto" and _is_plain(native, config) else "auto"
+
+
+def _is_plain(family: Family, config: Any) -> bool:
+    """True when a native family computes exactly what transformers does with this config."""
+    plain = (
+        (family == "esm2" or config.hidden_act == "gelu")  # ESM's is not configured
+        and not getattr(config, "is_decoder", False)
+        and not getattr(config, "add_cross_attention", False)
+        and not getattr(config, "pruned_heads", None)
+        and config.hidden_size % config.num_attention_heads == 0
+    )
+    if family == "esm2":
+        return plain and (
+            config.position_embedding_type == "rotary"
+            and not config.emb_layer_norm_before
+            and not config.is_folding_model
+            and float(config.rope_theta) == 1e4
+        )
+    if family == "mpnet":
+        return plain and config.relative_attention_num_buckets == 32 and config.pad_token_id == 1
+    return plain and isinstance(config.pad_token_id, int)
+
+
+def _numbers(path: Path, name: str, family: Family, config: Any, weights: tuple[str, ...]) -> EncoderSpec:
+    inner = _text_part(config)
+    try:
+        return EncoderSpec(
+            folder=name,
+            model_type=config.model_type,
+            weights=weights,
+            hidden_size=int(inner.hidden_size),
+            num_layers=int(inner.num_hidden_layers),
+            vocab_size=int(inner.vocab_size),
+            max_positions=_max_positions(family, inner),
+            num_heads=int(getattr(inner, "num_attention_heads", 0) or 0),
+            intermediate_size=_int_or_0(getattr(inner, "intermediate_size", 0)),
+            layer_norm_eps=float(getattr(inner, "layer_norm_eps", 1e-12) or 0),
+            num_positions=_int_or_0(getattr(inner, "max_position_embeddings", 0)),
+            first_position=_first_position(family, inner),
+            num_token_types=_int_or_0(getattr(inner, "type_vocab_size", 0)),
+            token_dropout=bool(getattr(inner, "token_dropout", False)),
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UnsupportedModel(f"{path}: {config.model_type!r} is no text model: {error}") from None
+
+
+def _int_or_0(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _text_part(config: Any) -> Any:
+    """Of models with several parts, the config of the one that reads text."""
+    encoder = getattr(config, "encoder", None)
+    if getattr(config, "is_encoder_decoder", False) and hasattr(encoder, "hidden_size"):
+        return encoder
+    return config
+
+
+def _max_positions(family: Family, config: Any) -> int | None:
+    if family in ("esm2", "mosaic") or config.model_type in RELATIVE:
+        return None
+    if getattr(config, "position_embedding_type", None) == "rotary":
+        return None
+    found = next((int(getattr(config, key)) for key in _POSITIONS if getattr(config, key, None)), None)
+    if found is None or found < 1:
+        return None
+    if family == "mpnet":
+        return found - MPNET_FIRST_POSITION
+    behind = config.model_type in BEHIND_PADDING or config.model_type == "esm"
+    return found - (int(config.pad_token_id or 0) + 1 if behind else 0)
+
+
+def _first_position(family: Family, config: Any) -> int:
+    if family == "mpnet":
+        return MPNET_FIRST_POSITION
+    return int(config.pad_token_id) + 1 if family == "bert" and config.model_type in ROBERTA else 0
+
+
+# ---- the weights of the native families
+
+
+def _require_weights(
+    folder: Path, family: Family, spec: EncoderSpec, tensors: Mapping[str, StoredTensor]
+) -> None:
+    wanted = dict(_layout(family, spec))
+    prefixes = ("", *(f"{name}." for name in ("bert", "roberta", "esm", "mpnet")))
+    anchor = next(iter(wanted))
+    prefix = next((prefix for prefix in prefixes if prefix + anchor in tensors), None)
+    if prefix is None:
+        raise ModelLoadError(f"{folder}: its weights lack {anchor}")
+    for name, shape in wanted.items():
+        found = tensors.get(prefix + name) or tensors.get(prefix + _old_name(name))
+        if found is None:
+            raise ModelLoadError(f"{folder}: its weights lack {prefix + name}")
+        if found.shape != shape:
+            raise ModelLoadError(
+                f"{folder}: {prefix + name} has the shape {[*found.shape]}; by config.json it is {[*shape]}"
+            )
+
+
+def _old_name(name: str) -> str:
+    for new, old in _OLD_NAMES.items():
+        name = name.replace(new, old)
+    return name
+
+
+def _layout(family: Family, spec: EncoderSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of all that a native family reads, the word embeddings first."""
+    dim = spec.hidden_size
+    yield "embeddings.word_embeddings.weight", (spec.vocab_size, dim)
+    if family in ("bert", "mpnet"):
+        yield "embeddings.position_embeddings.weight", (spec.num_positions, dim)
+    if family in ("bert", "mosaic"):
+        yield "embeddings.token_type_embeddings.weight", (spec.num_token_types, dim)
+    if family == "mpnet":
+        yield "encoder.relative_attention_bias.weight", (32, spec.num_heads)
+    yield from _norm("encoder.emb_layer_norm_after" if family == "esm2" else "embeddings.LayerNorm", dim)
+    for index in range(spec.num_layers):
+        for name, shape in _LAYERS[family](dim, spec.intermediate_size):
+            yield f"encoder.layer.{index}.{name}", shape
+
+
+Shapes = Iterator[tuple[str, tuple[int, ...]]]
+
+
+def _norm(name: str, dim: int) -> Shapes:
+    yield f"{name}.weight", (dim,)
+    yield f"{name}.bias", (dim,)
+
+
+def _linear(name: str, outputs: int, inputs: int) -> Shapes:
+    yield f"{name}.weight", (outputs, inputs)
+    yield f"{name}.bias", (outputs,)
+
+
+def _bert_layer(dim: int, inner: int) -> Shapes:
+    for part in ("query", "key", "value"):
+        yield from _linear(f"attention.self.{part}", dim, dim)
+    yield from _linear("attention.output.dense", dim, dim)
+    yield from _norm("attention.output.LayerNorm", dim)
+    yield from _linear("intermediate.dense", inner, dim)
+    yield from _linear("output.dense", dim, inner)
+    yield from _norm("output.LayerNorm", dim)
+
+
+def _esm2_layer(dim: int, inner: int) -> Shapes:
+    for part in ("query", "key", "value"):
+        yield from _linear(f"attention.self.{part}", dim, dim)
+    yield from _linear("attention.output.dense", dim, dim)
+    yield from _norm("attention.LayerNorm", dim)
+    yield from _linear("intermediate.dense", inner, dim)
+    yield from _linear("output.dense", dim, inner)
+    yield from _norm("LayerNorm", dim)
+
+
+def _mpnet_layer(dim: int, inner: int) -> Shapes:
+    for part in ("q", "k", "v", "o"):
+        yield from _linear(f"attention.attn.{part}", dim, dim)
+    yield from _norm("attention.LayerNorm", dim)
+    yield from _linear("intermediate.dense", inner, dim)
+    yield from _linear("output.dense", dim, inner)
+    yield from _norm("output.LayerNorm", dim)
+
+
+def _mosaic_layer(dim: int, inner: int) -> Shapes:
+    yield from _linear("attention.self.Wqkv", 3 * dim, dim)
+    yield from _linear("attention.output.dense", dim, dim)
+    yield from _norm("attention.output.LayerNorm", dim)
+    yield "mlp.gated_layers.weight", (2 * inner, dim)
+    yield from _linear("mlp.wo", dim, inner)
+    yield from _norm("mlp.layernorm", dim)
+
+
+_LAYERS = {"bert": _bert_layer, "esm2": _esm2_layer, "mpnet": _mpnet_layer, "mosaic": _mosaic_layer}
+
+
+def _no_config(folder: Path) -> str:
+    snapshots = sorted(folder.glob("snapshots/*/config.json"))
+    if snapshots:
+        return f"{folder}: the root of a hub cache; the model lies in {snapshots[-1].parent}"
+    return f"{folder}: no config.json: not a model directory"

@@ -1,0 +1,176 @@
+"""The files of a model directory: JSON, what the heads of safetensors say, digests. No torch."""
+
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from gpu_tasks.errors import ModelLoadError, UnsupportedModel
+from queue_app.model_spec import ModelFile
+
+WHOLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""The types of weights that are numbers by themselves; those of quantized ones need a scale beside them."""
+INTEGERS = ("I64", "I32", "BOOL")
+"""Buffers such as position_ids."""
+MAX_HEADER_BYTES = 100 << 20
+_CHUNK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """What the head of a safetensors file says of a tensor."""
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def read_json(path: Path) -> Any:
+    """Raises ModelLoadError when the file is missing or no JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ModelLoadError(f"{path}: missing") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelLoadError(f"{path}: not readable as JSON: {error}") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Raises ModelLoadError when the file is missing or no JSON object."""
+    fields = read_json(path)
+    if not isinstance(fields, dict):
+        raise ModelLoadError(f"{path}: not a JSON object")
+    return fields
+
+
+def read_object_if_there(path: Path) -> dict[str, Any]:
+    """Empty where there is no such file."""
+    return read_object(path) if path.exists() else {}
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The weights, in the order that transformers prefers: one file, else those of the index.
+
+    Raises:
+        ModelLoadError: there are none, or the index names others than there are.
+    """
+    if (folder / WHOLE).exists():
+        return (folder / WHOLE,)
+    if not (folder / INDEX).exists():
+        raise ModelLoadError(_no_weights(folder))
+    index = read_object(folder / INDEX).get("weight_map")
+    if not isinstance(index, dict) or not index or not all(isinstance(name, str) for name in index.values()):
+        raise ModelLoadError(f"{folder / INDEX}: weight_map does not say where the weights lie")
+    names = sorted(set(index.values()))
+    for name in names:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise ModelLoadError(f"{folder / INDEX}: weight_map: {name!r} is no file beside it")
+    files = tuple(folder / name for name in names)
+    there = {tensor: file.name for file in files for tensor in read_heads([file])}
+    if there != index:
+        wrong = min({*there.items()} ^ {*index.items()})[0]
+        raise ModelLoadError(f"{folder / INDEX}: weight_map: {wrong} does not lie where it says")
+    return files
+
+
+def read_heads(files: Iterable[Path]) -> dict[str, StoredTensor]:
+    """All tensors by name, from the heads of the files alone.
+
+    Raises:
+        ModelLoadError: a file is damaged or cut off.
+        UnsupportedModel: a tensor is of a type that needs a scale, as those of quantized models.
+    """
+    return {name: tensor for file in files for name, tensor in _read_head(file).items()}
+
+
+def count_parameters(tensors: Mapping[str, StoredTensor]) -> int:
+    """Numbers in all of them."""
+    return sum(prod(tensor.shape) for tensor in tensors.values())
+
+
+def stored_dtype(tensors: Mapping[str, StoredTensor]) -> str:
+    """The type of most numbers."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors.values():
+        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + prod(tensor.shape)
+    return FLOATS.get(max(sizes, key=lambda dtype: sizes[dtype]), "float32")
+
+
+def digest_files(directory: Path, files: Iterable[Path]) -> tuple[ModelFile, ...]:
+    """Each file with its digest, by name. Raises ModelLoadError for one that cannot be read."""
+    wanted = sorted(set(files))
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return tuple(pool.map(lambda file: _digest(directory, file), wanted))
+
+
+def directory_digest(files: Iterable[ModelFile]) -> str:
+    """xxh3-128 (hex) over names, sizes and digests."""
+    state = xxhash.xxh3_128()
+    for file in files:
+        state.update(f"{file.name}\n{file.size_bytes}\n{file.digest}\n".encode())
+    return state.hexdigest()
+
+
+def _digest(directory: Path, path: Path) -> ModelFile:
+    state, size = xxhash.xxh3_128(), 0
+    try:
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                state.update(chunk)
+                size += len(chunk)
+    except OSError as error:
+        raise ModelLoadError(f"{path}: {error.strerror}") from None
+    return ModelFile(path.relative_to(directory).as_posix(), size, state.hexdigest())
+
+
+def _read_head(path: Path) -> dict[str, StoredTensor]:
+    """https://huggingface.co/docs/safetensors/index#format: 8 bytes of length, then JSON."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > MAX_HEADER_BYTES:
+                raise ValueError("header too long")
+            head = json.loads(file.read(length))
+            head.pop("__metadata__", None)
+        ends = [tensor["data_offsets"][1] for tensor in head.values()]
+        if path.stat().st_size != 8 + length + max(ends, default=0):
+            raise ValueError("cut off, or something hangs on to it")
+        tensors = {
+            name: StoredTensor(path.name, tensor["dtype"], tuple(map(int, tensor["shape"])))
+            for name, tensor in head.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
+        raise ModelLoadError(f"{path}: damaged safetensors file ({error}); fetch it again") from None
+    _refuse_quantized(path, tensors)
+    return tensors
+
+
+def _refuse_quantized(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype not in FLOATS and tensor.dtype not in INTEGERS:
+            raise UnsupportedModel(
+                f"{path}: {name} is stored as {tensor.dtype}, as in quantized models; save the model in "
+                "float32, float16 or bfloat16"
+            )
+
+
+def _no_weights(folder: Path) -> str:
+    pickled = [file.name for pattern in PICKLED for file in sorted(folder.glob(pattern))]
+    if pickled:
+        return (
+            f"{folder}: only pickled weights ({pickled[0]}), which can run any code when read; "
+            f"holdfast convert {folder} makes safetensors of them without running any"
+        )
+    others = sorted(file.name for file in folder.glob("*.safetensors"))
+    if others:
+        return f"{folder}: no {WHOLE} and no {INDEX}, which says whether {others[0]} belongs to the model"
+    return f"{folder}: no {WHOLE} in it"

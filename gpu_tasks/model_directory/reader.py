@@ -1,0 +1,150 @@
+"""Read a model directory: all of it that can change a vector becomes one specification, or it is refused."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gpu_tasks.errors import ModelLoadError, UnsupportedModel
+from gpu_tasks.model_directory import adapter, tokens
+from gpu_tasks.model_directory.encoder import (
+    CONFIG,
+    FoundEncoder,
+    default_length,
+    read_encoder,
+    refuse_unreadable,
+)
+from gpu_tasks.model_directory.files import (
+    INDEX,
+    WHOLE,
+    count_parameters,
+    digest_files,
+    directory_digest,
+    read_heads,
+    stored_dtype,
+    weight_files,
+)
+from gpu_tasks.model_directory.first_line import first_line
+from gpu_tasks.model_directory.sentence_modules import SentenceModules, read_modules
+from gpu_tasks.model_directory.tokens import FoundTokens, read_tokens
+from queue_app.model_spec import EncoderSpec, ModelSpec
+
+ENDLESS_LENGTH = 4096
+"""Tokens of a segment of a model whose positions have no end and that names no limit: memory has one."""
+ENCODERS_ALONE = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
+"""Encoder-decoders whose encoder sentence-transformers takes; of all others it pools the decoder's states."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReading:
+    """The specification, and the text of the tokenizer (tokenizers' JSON) where `tokens.kind` is fast."""
+
+    spec: ModelSpec
+    tokenizer: str | None
+
+
+def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision: str = "") -> ModelReading:
+    """Read a directory as transformers or sentence-transformers would.
+
+    Args:
+        directory: with config.json or modules.json.
+        name: how the model is called; by default as its directory.
+        rules: how sequences are written for it: a name of the table in token_rules, or auto.
+        revision: the commit of a hub model.
+
+    Raises:
+        ModelLoadError: a file is missing or damaged; names it.
+        UnsupportedModel: a value or a key is not understood; names file and key.
+        ValueError: there are no such rules.
+    """
+    directory = directory.absolute()
+    modules = read_modules(directory)
+    folder = modules.transformer if modules else directory
+    adapter.require_base(folder)
+    fields = refuse_unreadable(folder)
+    weights = weight_files(folder)
+    tensors = read_heads(weights)
+    lora = adapter.read_adapter(directory, folder, tensors)
+    config = _transformers_config(folder)
+    inner = "" if folder == directory else folder.relative_to(directory).as_posix()
+    names = tuple(file.relative_to(directory).as_posix() for file in weights)
+    encoder = read_encoder(folder, inner, fields, config, tensors, names)
+    if modules and config.is_encoder_decoder and config.model_type not in ENCODERS_ALONE:
+        raise UnsupportedModel(
+            f"{folder / CONFIG}: model_type {config.model_type!r} has a decoder, whose states "
+            "sentence-transformers would pool; without modules.json its encoder is run"
+        )
+    found = read_tokens(
+        folder, config.model_type, encoder.spec.vocab_size, rules=rules,
+        lower_case=modules is not None and modules.lower_case,
+    )  # fmt: skip
+    family = encoder.family
+    if encoder.spec.token_dropout and found.spec.kind != "letters" and family == "esm2":
+        family = "auto"  # a <mask> in a sequence changes what all its tokens are scaled by
+    files = digest_files(directory, _files(folder, weights, modules))
+    spec = ModelSpec(
+        name=name or directory.name,
+        path=str(directory),
+        family=family,
+        digest=directory_digest(files),
+        num_parameters=count_parameters(tensors),
+        alphabet=found.row.alphabet,
+        max_length=_max_length(encoder, modules, found),
+        pool=modules.pool if modules else "mean",
+        encoder=_typed(folder, encoder.spec, found.token_type),
+        tokens=found.spec,
+        # The published way of DNABERT-2 pools the special tokens with the rest:
+        # https://github.com/MAGICS-LAB/DNABERT_S/blob/main/evaluate/utils.py
+        pool_special=modules is not None or encoder.family == "mosaic",
+        head=modules.head if modules else (),
+        prompt=modules.prompt if modules else None,
+        prompt_pooled=modules is None or modules.include_prompt,
+        prompts=modules.prompts if modules else (),
+        adapter=lora,
+        files=files,
+        stored_dtype=stored_dtype(tensors),
+        revision=revision,
+    )
+    return ModelReading(spec, found.tokenizer)
+
+
+def _transformers_config(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(str(folder), **tokens.LOCAL)
+    except Exception as error:  # of any class
+        raise UnsupportedModel(
+            f"{folder / CONFIG}: transformers does not read it: {first_line(error)}"
+        ) from None
+
+
+def _files(folder: Path, weights: tuple[Path, ...], modules: SentenceModules | None) -> set[Path]:
+    """All that was read, and all that transformers may read of it."""
+    named = {folder / CONFIG, folder / adapter.CONFIG, folder / adapter.WEIGHTS, *weights}
+    if weights[0].name != WHOLE:
+        named.add(folder / INDEX)
+    named.update(file for pattern in tokens.FILES for file in folder.glob(pattern))
+    return {file for file in named if file.is_file()} | set(modules.files if modules else ())
+
+
+def _typed(folder: Path, spec: EncoderSpec, token_type: int) -> EncoderSpec:
+    if token_type and token_type >= spec.num_token_types:
+        raise UnsupportedModel(
+            f"{folder}: its tokenizer gives tokens the type {token_type}, and config.json says "
+            f"type_vocab_size={spec.num_token_types}"
+        )
+    return replace(spec, token_type=token_type)
+
+
+def _max_length(encoder: FoundEncoder, modules: SentenceModules | None, found: FoundTokens) -> int:
+    """Tokens of a segment beside the special ones, where nobody asks for another number."""
+    stated = modules.max_seq_length if modules else None
+    if stated is None and (modules or encoder.family == "auto") and encoder.spec.max_positions:
+        stated = found.limit
+    longest = default_length(encoder, stated) or ENDLESS_LENGTH
+    length = longest - len(found.spec.prefix) - len(found.spec.suffix)
+    if length < 1:
+        raise ModelLoadError(
+            f"{encoder.spec.folder or CONFIG}: room for {longest} tokens, all of them special"
+        )
+    return length

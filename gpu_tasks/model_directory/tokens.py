@@ -1,0 +1,248 @@
+"""The tokenizer as transformers makes it from the directory, and what a worker needs to do the same without.
+
+transformers heeds tokenizer_config.json, vocab.txt and many more beside tokenizer.json, differently for each
+class and version. So it is asked once, and what it made is kept. Probes show that the copy does the same.
+"""
+
+import string
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import tokenizers
+import xxhash
+
+from gpu_tasks.errors import ModelLoadError, UnsupportedModel
+from gpu_tasks.model_directory.first_line import first_line
+from gpu_tasks.model_directory.token_rules import RESIDUES, Row, find_row, vocabulary
+from queue_app.model_spec import TokenRules, TokensSpec
+
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+"""For every from_pretrained: nothing is fetched, and nothing of it is run."""
+FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+    "vocab.json", "merges.txt", "*.model", "tokenizer.model.v*", "vocab*.txt", "spm*", "bpe.codes",
+    "dict.txt", "*.tiktoken", "*.bpe*", "source.spm", "target.spm",
+)  # fmt: skip
+"""Everything beside config.json that transformers' tokenizers are made of."""
+_TEXTS = (
+    "A", "the quick brown fox", "Hello World, naïve Straße 42!", "  two  blanks ", "a\tb\nc", "MKTAYIAKQR",
+    "M K T", "mkt", "ACGTN acgtn", "CC(=O)O[C@@H]c1", "你好 ① ﬁ", "[SEP] </s> <mask> [CLS]x", "...",
+    "x" * 150,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTokens:
+    """How sequences become ids, their family's row, the tokenizer's copy, and the type of all tokens.
+
+    `limit` is the longest text that the tokenizer cares for, special tokens included; None: it names none.
+    """
+
+    spec: TokensSpec
+    row: Row
+    tokenizer: str | None
+    token_type: int
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The special tokens around every text."""
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+
+    def around(self, payload: Sequence[int]) -> list[int]:
+        return [*self.prefix, *payload, *self.suffix]
+
+
+LIMIT_MOST = 1_000_000
+"""A tokenizer without a limit writes a number far above it."""
+
+
+def read_tokens(
+    folder: Path, model_type: str, vocab_size: int, *, rules: str = "auto", lower_case: bool = False
+) -> FoundTokens:
+    """Ask transformers for the tokenizer, and copy what it does.
+
+    Args:
+        folder: of the transformer.
+        rules: a name of the table in token_rules; auto finds the row by the vocabulary.
+        lower_case: sentence-transformers' do_lower_case.
+
+    Raises:
+        ModelLoadError: there is no tokenizer, or transformers does not make one of what is there.
+        UnsupportedModel: it does something that no copy does.
+    """
+    tokenizer = _make(folder)
+    words = tokenizer.get_vocab()
+    row = find_row(vocabulary(model_type, words, set(tokenizer.all_special_tokens)), rules)
+    if row.rules.replaced and "X" not in {word.lstrip("▁") for word in words}:
+        row = replace(row, rules=replace(row.rules, replaced=()))
+    frame = _frame(folder, tokenizer)
+    found = FoundTokens(
+        spec=TokensSpec(
+            kind="slow",
+            prefix=frame.prefix,
+            suffix=frame.suffix,
+            unknown=tokenizer.unk_token_id,
+            rules=row.rules,
+            lower_case=lower_case,
+        ),
+        row=row,
+        tokenizer=None,
+        token_type=_token_type(folder, tokenizer),
+        limit=_limit(tokenizer),
+    )
+    _require_ids_below(folder, tokenizer, vocab_size)
+    return (
+        _as_letters(tokenizer, found) or _as_fast(tokenizer, frame, found) or _slow(folder, found, tokenizer)
+    )
+
+
+def _make(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), **LOCAL)
+    except Exception as error:  # of any class
+        raise ModelLoadError(
+            f"{folder}: transformers makes no tokenizer of it: {first_line(error)}"
+        ) from None
+    # Without any file of a tokenizer transformers makes one of the special tokens alone.
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise ModelLoadError(f"{folder}: no tokenizer in it: save the model's own beside its weights")
+    return tokenizer
+
+
+def _ids(tokenizer: Any, text: str, *, special: bool = True) -> list[int]:
+    encoded = tokenizer(text, add_special_tokens=special, truncation=False, padding=False, verbose=False)
+    return [int(each) for each in encoded["input_ids"]]
+
+
+def _frame(folder: Path, tokenizer: Any) -> _Frame:
+    whole, payload = _ids(tokenizer, "A"), _ids(tokenizer, "A", special=False)
+    for start in range(len(whole) - len(payload) + 1):
+        if payload and whole[start : start + len(payload)] == payload:
+            return _Frame(tuple(whole[:start]), tuple(whole[start + len(payload) :]))
+    raise UnsupportedModel(
+        f"{folder}: its tokenizer makes {whole} of 'A' and {payload} of it without special tokens"
+    )
+
+
+def _token_type(folder: Path, tokenizer: Any) -> int:
+    """transformers passes on what the tokenizer says, and so the model sees it."""
+    types = {each for text in _TEXTS[:3] for each in tokenizer(text).get("token_type_ids", (0,))}
+    if len(types) != 1:
+        raise UnsupportedModel(f"{folder}: its tokenizer gives the tokens of one text several types")
+    return int(types.pop())
+
+
+def _limit(tokenizer: Any) -> int | None:
+    limit = tokenizer.model_max_length
+    return int(limit) if limit and 0 < limit <= LIMIT_MOST else None
+
+
+def _require_ids_below(folder: Path, tokenizer: Any, vocab_size: int) -> None:
+    """Ids that the embedding has no row for would end the process that computes them on a GPU."""
+    word, most = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if most >= vocab_size and any(most in _ids(tokenizer, text) for text in (*_TEXTS, word)):
+        raise UnsupportedModel(
+            f"{folder}: its tokenizer gives {word!r} the id {most}, and config.json says "
+            f"vocab_size={vocab_size}"
+        )
+
+
+# ---- copies
+
+
+def _as_letters(tokenizer: Any, found: FoundTokens) -> FoundTokens | None:
+    """A table, where each letter by itself has an id, as the probes show."""
+    rules, unknown = found.row.rules, found.spec.unknown
+    if found.row.alphabet == "text" or rules.kmer or rules.behind or unknown is None:
+        return None
+    letters = string.ascii_uppercase
+    frame = _letters_frame(tokenizer, found.spec, rules)
+    known = {letter: _letter_id(tokenizer, frame, rules, letter) for letter in letters} if frame else {}
+    table = {letter: each for letter, each in known.items() if each is not None and each != unknown}
+    for fuse in (False, True):
+        if (
+            frame
+            and table
+            and all(
+                _ids(tokenizer, rules.written(probe)) == frame.around(_look_up(probe, table, unknown, fuse))
+                for probe in _sequences(letters)
+            )
+        ):
+            spec = replace(
+                found.spec, kind="letters", prefix=frame.prefix, suffix=frame.suffix,
+                letters="".join(table), ids=tuple(table.values()), fuse_unknown=fuse,
+            )  # fmt: skip
+            return replace(found, spec=spec)
+    return None
+
+
+def _letters_frame(tokenizer: Any, spec: TokensSpec, rules: TokenRules) -> _Frame | None:
+    """What stands around the letters once the family's own begin is there, too."""
+    one, two = _ids(tokenizer, rules.written("A")), _ids(tokenizer, rules.written("AA"))
+    num_suffix = len(spec.suffix)
+    prefix = one[: len(one) - num_suffix - 1]
+    return _Frame(tuple(prefix), spec.suffix) if len(two) == len(one) + 1 else None
+
+
+def _letter_id(tokenizer: Any, frame: _Frame, rules: TokenRules, letter: str) -> int | None:
+    ids = _ids(tokenizer, rules.written(f"A{letter}A"))
+    inner = ids[len(frame.prefix) : len(ids) - len(frame.suffix)]
+    return inner[1] if len(inner) == 3 else None
+
+
+def _look_up(sequence: str, table: dict[str, int], unknown: int, fuse: bool) -> list[int]:
+    ids: list[int] = []
+    for letter in sequence:
+        each = table.get(letter, unknown)
+        if not (fuse and each == unknown and ids[-1:] == [unknown]):
+            ids.append(each)
+    return ids
+
+
+def _sequences(letters: str) -> Iterator[str]:
+    """Probes: every letter alone, doubled and between others, and some long ones by chance."""
+    yield from letters
+    yield from (letter * 3 for letter in letters)
+    chance = Random(7)
+    for length in (7, 50, 200, 600):
+        yield "".join(chance.choices(letters, k=length))
+    if set(letters) >= RESIDUES:
+        yield "".join(chance.choices(sorted(RESIDUES), k=300))
+
+
+def _as_fast(tokenizer: Any, frame: _Frame, found: FoundTokens) -> FoundTokens | None:
+    """The tokenizers library's part of it, where it does all of it, as the probes show."""
+    if not tokenizer.is_fast:
+        return None
+    backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    written = [found.row.rules.written(text) for text in _TEXTS]
+    if any(
+        _ids(tokenizer, text) != frame.around(backend.encode(text, add_special_tokens=False).ids)
+        for text in (*_TEXTS, *written)
+    ):
+        return None
+    text = backend.to_str()
+    digest = xxhash.xxh3_128_hexdigest(text.encode())
+    return replace(found, spec=replace(found.spec, kind="fast", digest=digest), tokenizer=text)
+
+
+def _slow(folder: Path, found: FoundTokens, tokenizer: Any) -> FoundTokens:
+    """Through transformers in the worker; the same special tokens must stand around every text."""
+    frame = _Frame(found.spec.prefix, found.spec.suffix)
+    for text in _TEXTS:
+        if _ids(tokenizer, text) != frame.around(_ids(tokenizer, text, special=False)):
+            raise UnsupportedModel(
+                f"{folder}: its tokenizer puts other tokens around {text!r} than around 'A'"
+            )
+    return found

@@ -1,0 +1,77 @@
+"""Put a model together by its specification, from files that are held against its digests."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from gpu_tasks.errors import UnsupportedModel
+from gpu_tasks.models import Dtype, bert, esm2, mosaic, mpnet
+from gpu_tasks.models.auto import load_auto
+from gpu_tasks.models.files import ModelFiles, model_files
+from gpu_tasks.models.head import load_head
+from gpu_tasks.models.packed import Encoder, PackedModel
+from gpu_tasks.models.tensors import Tensors, merge_adapter, read_tensors
+from gpu_tasks.models.tokens import load_tokens
+from gpu_tasks.models.weights import Weights, find_prefix
+from gpu_tasks.readout import Readout, check_layers
+from gpu_tasks.torch_device import open_device
+from queue_app.model_spec import EncoderSpec, Family, ModelSpec
+
+_NATIVE: dict[Family, tuple[Sequence[str], Callable[[EncoderSpec, Weights], Encoder]]] = {
+    "esm2": (esm2.PREFIXES, esm2.load_esm2),
+    "bert": (bert.PREFIXES, bert.load_bert),
+    "mpnet": (mpnet.PREFIXES, mpnet.load_mpnet),
+    "mosaic": (mosaic.PREFIXES, mosaic.load_mosaic),
+}
+"""What may stand before the names of the weights, and who makes an encoder of them."""
+
+
+def load_directory(
+    spec: ModelSpec,
+    tokenizer: str | None,
+    *,
+    device: str,
+    dtype: Dtype,
+    pools: tuple[str, ...] | None,
+    layers: Sequence[int],
+    threads: int | None,
+) -> PackedModel:
+    """See gpu_tasks.models.load."""
+    readout = Readout(check_layers(layers, spec.num_layers), (spec.pool,) if pools is None else pools)
+    dims = [spec.vector_dim(pool) for pool in readout.pools or ("none",)]
+    on, files = open_device(device, threads), model_files(spec)
+    tokens = load_tokens(spec, tokenizer, files)
+    encoder = _encoder(spec, files, on.device, getattr(torch, dtype))
+    head = load_head(spec.head, files, on.device)
+    on.settle()
+    return PackedModel(
+        name=spec.name,
+        hidden_size=spec.encoder.hidden_size,
+        dim=sum(dims) * len(readout.layers),
+        max_length=spec.max_length,
+        readout=readout,
+        pool_special=spec.pool_special,
+        max_positions=spec.max_positions,
+        tokenizer=tokens,
+        encoder=encoder,
+        head=head,
+        on=on,
+    )
+
+
+def _encoder(spec: ModelSpec, files: ModelFiles, device: torch.device, dtype: torch.dtype) -> Encoder:
+    tensors = read_tensors(files, spec.encoder.weights)
+    if spec.adapter:
+        merge_adapter(tensors, spec.adapter, files)
+    if spec.family == "auto":
+        return load_auto(spec, files, tensors, device, dtype)
+    return _native(spec, tensors, device, dtype)
+
+
+def _native(spec: ModelSpec, tensors: Tensors, device: torch.device, dtype: torch.dtype) -> Encoder:
+    if spec.encoder.token_dropout and spec.tokens.kind != "letters":
+        # A <mask> in a sequence changes what all its tokens are scaled by; a table of letters has none.
+        raise UnsupportedModel(f"{spec.path}: token dropout with a tokenizer is for transformers to compute")
+    prefixes, load = _NATIVE[spec.family]
+    weights = Weights(spec.path, tensors, find_prefix(spec.path, tensors, prefixes), device, dtype)
+    return load(spec.encoder, weights)

@@ -1,0 +1,102 @@
+"""What a user may ask of a model that its directory does not say: prompt, dimensions, unit length."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from queue_app.errors import UsageError
+from queue_app.model_place import refuse_missing
+from queue_app.model_reader import FoundModel, start_finding
+from queue_app.model_spec import ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
+from queue_app.request import EmbedRequest
+
+
+def find_requested(request: EmbedRequest) -> FoundModel:
+    """The model that was asked for, as it was asked for. Raises ModelError, UsageError."""
+    return start_finding_requested(request)()
+
+
+def start_finding_requested(request: EmbedRequest) -> Callable[[], FoundModel]:
+    """The same, begun at once: what is returned waits for it. Raises ModelError, as what is returned does."""
+    refuse_missing(request)
+    wait = start_finding(request.model, rules=request.token_rules, revision=request.revision)
+
+    def result() -> FoundModel:
+        found = wait()
+        return replace(found, spec=configured(found.spec, request))
+
+    return result
+
+
+def configured(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:
+    """The model as it was asked for.
+
+    Raises:
+        UsageError: there is no such prompt, or the vector has fewer numbers than are to be kept.
+    """
+    return _normalized(_truncated(_prompted(spec, request), request), request)
+
+
+def _prompted(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:
+    if request.prompt is not None and request.prompt_name is not None:
+        raise UsageError("--prompt and --prompt-name: give one of them")
+    pooled = spec.prompt_pooled
+    if request.prompt is not None:
+        return replace(spec, prompt=PromptSpec(request.prompt, "", pooled) if request.prompt else None)
+    if request.prompt_name is None:
+        return spec
+    texts = dict(spec.prompts)
+    if request.prompt_name not in texts:
+        named = ", ".join(map(repr, texts)) or "none"
+        raise UsageError(f"--prompt-name {request.prompt_name}: {spec.name} names {named}; or give --prompt")
+    text = texts[request.prompt_name]
+    return replace(spec, prompt=PromptSpec(text, request.prompt_name, pooled) if text else None)
+
+
+def _truncated(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:
+    """A cut of the directory's own gives way; behind the cut of a unit vector it is one again."""
+    dim = request.truncate_dim
+    if dim is None:
+        return spec
+    if request.pool == "none":
+        raise UsageError(
+            "--truncate-dim cuts the vector of a sequence; --pool none keeps those of its tokens"
+        )
+    kept = next((n for n, each in enumerate(spec.head) if isinstance(each, TruncateSpec)), len(spec.head))
+    whole = replace(spec, head=spec.head[:kept])
+    if dim > whole.vector_dim((request.pool or spec.pool).split(",")[0]):
+        raise UsageError(f"--truncate-dim {dim}: {spec.name} has vectors of {whole.dim} numbers")
+    again = (NormalizeSpec("normalize"),) if whole.normalize else ()
+    return replace(spec, head=(*whole.head, TruncateSpec("truncate", dim), *again))
+
+
+def _normalized(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:
+    if request.normalize is None:
+        return spec
+    if request.normalize:
+        ends = bool(spec.head) and isinstance(spec.head[-1], NormalizeSpec)
+        return spec if ends else replace(spec, head=(*spec.head, NormalizeSpec("normalize")))
+    kept = tuple(each for each in spec.head if not isinstance(each, NormalizeSpec))
+    return replace(spec, head=kept)
+
+
+def model_differences(old: ModelSpec, new: ModelSpec) -> Iterator[tuple[str, str, str]]:
+    """What makes other vectors of the same files: each by name, with both its values."""
+    if old.identity() == new.identity():
+        return
+    values = {
+        "prompt": [repr(each.prompt.text if each.prompt else "") for each in (old, new)],
+        "rules": [each.tokens.rules.name for each in (old, new)],
+        "behind the pooling": [described_head(each) for each in (old, new)],
+    }
+    named = [(what, before, now) for what, (before, now) in values.items() if before != now]
+    yield from named or [("model", f"{old.name} as read then", f"{new.name} as read now")]
+
+
+def described_head(spec: ModelSpec) -> str:
+    """`dense, normalize`; `nothing` where the pooled vector is the model's."""
+    return (
+        ", ".join(
+            f"truncate to {each.dim}" if isinstance(each, TruncateSpec) else each.kind for each in spec.head
+        )
+        or "nothing"
+    )
