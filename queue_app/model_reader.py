@@ -21,6 +21,8 @@ MOCK = re.compile(r"mock:(\d{1,5})(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MOCK_MAX_LENGTH = 1022
 MOCK_LAYERS = 3
+PICKLES_WANTED = "no model.safetensors"
+"""What the reader says of a directory without weights, as pickled ones are not fetched."""
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken"]
 
 
@@ -52,7 +54,20 @@ def start_finding(ref: str, *, rules: str = "auto", revision: str | None = None)
         found = FoundModel(_mock(ref))
         return lambda: found
     path, name, commit = locate(ref, revision)
-    return _Reading([str(path), name, rules, commit]).result
+    reading = _Reading([str(path), name, rules, commit])
+    return reading.result if not commit else lambda: _of_hub(ref, reading)
+
+
+def _of_hub(ref: str, reading: "_Reading") -> FoundModel:
+    try:
+        return reading.result()
+    except ModelError as error:
+        if PICKLES_WANTED not in str(error):
+            raise
+        raise ModelError(
+            f"{ref}: the hub has no *.safetensors of it: --revision refs/pr/N takes a conversion that was "
+            "proposed there; or download it, and run holdfast convert on the directory"
+        ) from None
 
 
 class _Reading:

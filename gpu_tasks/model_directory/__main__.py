@@ -3,7 +3,8 @@
 queue_app asks so, as it knows neither torch nor transformers. The answer is `{"spec": …, "tokenizer": …}`, or
 `{"error": …}` for a directory that is refused.
 
-Importing torch takes longer than all the rest. Models of the native families are read without it.
+Importing torch takes longer than all the rest. Models of the native families are read without it; those that
+transformers will compute are loaded for a trial, without their weights.
 """
 
 import importlib.util
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from gpu_tasks.errors import ModelLoadError
 from gpu_tasks.model_directory.encoder import may_be_native
+from gpu_tasks.model_directory.loadable import require_loadable
 from gpu_tasks.model_directory.reader import read_model
 
 WITH_TORCH = "--with-torch"
@@ -27,11 +29,13 @@ def main(arguments: list[str]) -> None:
         _import_transformers_without_torch()
     try:
         found = read_model(Path(directory), name=name, rules=rules, revision=revision)
+        if found.spec.family == "auto":
+            if hidden:
+                os.execv(sys.executable, [*sys.orig_argv, WITH_TORCH])
+            require_loadable(found.spec)
     except (ModelLoadError, ValueError) as error:
         print(json.dumps({"error": str(error)}))
         return
-    if hidden and found.spec.family == "auto":  # whose check needs it
-        os.execv(sys.executable, [*sys.orig_argv, WITH_TORCH])
     print(json.dumps({"spec": asdict(found.spec), "tokenizer": found.tokenizer}))
 
 

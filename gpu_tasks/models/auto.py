@@ -6,7 +6,7 @@ do, each is computed alone.
 """
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpu_tasks.errors import ModelLoadError, UnsupportedModel, is_device_lost
+from gpu_tasks.device_errors import fault_of
+from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models.company import SEES_THE_BATCH, UNSTEADY, Company
 from gpu_tasks.models.files import ModelFiles
 from gpu_tasks.models.hub import LOCAL, first_line, import_transformers, open_config
@@ -25,6 +26,8 @@ from queue_app.model_spec import ModelSpec
 # What company may change of a token's hidden state, of its length: rounding, and no more.
 _CHANGES_MOST = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 _CHECKED_LENGTHS = (29, 17)
+RUN_PARAMETERS_MOST = 1_000_000_000
+"""A larger model is not run where it is only read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,19 +114,47 @@ def groups(runs: Sequence[tuple[int, int]], company: Company = "padded") -> Iter
 def load_auto(
     spec: ModelSpec, files: ModelFiles, tensors: Tensors, device: torch.device, dtype: torch.dtype
 ) -> HuggingFaceEncoder:
-    """Raises ModelLoadError when transformers is missing or cannot load it, UnsupportedModel for what it
-    would compute wrongly."""
+    """Raises ModelLoadError when transformers cannot load it, UnsupportedModel for what it would compute
+    wrongly."""
+    model = _load(spec, files, tensors, dtype).to(device).eval()
+    encoder = _encoder(spec, model)
+    return replace(encoder, company=_choose_company(spec, encoder))
+
+
+def require_loadable(spec: ModelSpec, files: ModelFiles, stored: Mapping[str, tuple[int, ...]]) -> None:
+    """Load a model without its weights: of tensors that take no memory, by their names and shapes.
+
+    Raises:
+        ModelLoadError: transformers does not load it, or weights are missing.
+        UnsupportedModel: it makes no hidden states, or takes what cannot be given.
+    """
     if spec.encoder.model_type in UNSTEADY:
         raise UnsupportedModel(
-            f"{spec.path}: what a {spec.encoder.model_type!r} makes of a text depends on chance, or on the texts before"
+            f"{spec.path}: what a {spec.encoder.model_type!r} makes of a text depends on chance, or on the "
+            "texts before"
         )
-    model = _load(spec, files, tensors, dtype).to(device).eval()
+    tensors = {name: torch.zeros(1).expand(shape) for name, shape in stored.items()}
+    encoder = _encoder(spec, _load(spec, files, tensors, torch.float32).eval())
+    if spec.num_parameters > RUN_PARAMETERS_MOST:
+        return
+    ids = torch.arange(1, 4).unsqueeze(0) % spec.encoder.vocab_size
+    try:
+        with torch.inference_mode():
+            encoder.run(ids, torch.ones_like(ids, dtype=torch.bool), (spec.num_layers,))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UnsupportedModel(
+            f"{spec.path}: {type(encoder.model).__name__} does not run on text: {first_line(error)}"
+        ) from None
+
+
+def _encoder(spec: ModelSpec, model: Any) -> HuggingFaceEncoder:
+    """The model as it computes each row alone."""
     parameters = inspect.signature(model.forward).parameters
     if spec.encoder.token_type and "token_type_ids" not in parameters:
         raise UnsupportedModel(f"{spec.path}: {type(model).__name__} takes no token types")
     _refuse_short_positions(spec, model)
     padding = model.config.pad_token_id
-    encoder = HuggingFaceEncoder(
+    return HuggingFaceEncoder(
         model,
         padding if padding in range(spec.encoder.vocab_size) else 0,
         spec.encoder.hidden_size,
@@ -132,7 +163,6 @@ def load_auto(
         token_type=spec.encoder.token_type or None,
         takes_mask="attention_mask" in parameters,
     )
-    return replace(encoder, company=_choose_company(spec, encoder))
 
 
 def _load(spec: ModelSpec, files: ModelFiles, tensors: Tensors, dtype: torch.dtype) -> Any:
@@ -189,7 +219,7 @@ def _choose_company(spec: ModelSpec, encoder: HuggingFaceEncoder) -> Company:
         equal = _CHECKED_LENGTHS[-1:] * 2
         return "equal" if _is_kept(encoder, "equal", equal, alone) else "alone"
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or is_device_lost(error):
+        if fault_of(error) is not None:
             raise
         raise UnsupportedModel(
             f"{spec.path}: {type(encoder.model).__name__} does not run: {first_line(error)}"
