@@ -29,7 +29,7 @@ from queue_app.settings import runtime_config
 from queue_app.stage import Stage
 from queue_app.states import Lease, Refusal, ShardState
 from queue_app.tally import Count, tally
-from queue_app.trouble import Trouble, TroubleRegister, give_up_hopeless, queues_of
+from queue_app.trouble import Trouble, TroubleRegister, give_up_hopeless
 from queue_app.worker import is_draining, stage, this_worker, worker_name
 
 log = logging.getLogger(__name__)
@@ -122,9 +122,7 @@ class GettingReady:
         return False
 
     def _pass_on(self) -> bool:
-        status = self.manifest.job_status()
-        queues = queues_of(self.manifest, status.num_shards) if status else ()
-        others = self._register.others(worker_name(), queues, runtime_config().lease_seconds)
+        others = self._register.others(this_worker.queue, runtime_config().lease_seconds)
         if not others:
             return False
         queue = min(others, key=lambda name: int(self.manifest.client.llen(name)))

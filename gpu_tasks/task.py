@@ -39,9 +39,11 @@ _loaded: dict[tuple[object, ...], EmbeddingModel] = {}
 def warm_up(**_: object) -> None:
     """Import torch while the producer still reads the input. Only the child does: the parent never may."""
     do_without_pandas()
-    if runtime_config().preload_torch:
-        import torch  # noqa: F401
-    stage.set(Stage.IDLE)
+    try:
+        if runtime_config().preload_torch:
+            import torch  # noqa: F401
+    finally:  # what went wrong will do so again, and be told, when a model is loaded
+        stage.set(Stage.IDLE)
 
 
 @app.task(

@@ -83,13 +83,13 @@ class TroubleRegister:
         """How long until it is to be tried again; never longer than `retry_seconds`."""
         return max(0.0, min(self.retry_seconds, trouble.retry_at - server_time(self.client)))
 
-    def others(self, worker: str, queues: Collection[str], lease_seconds: float) -> list[str]:
-        """The queues of live workers, of these, that have no lasting trouble."""
+    def others(self, queue: str, lease_seconds: float) -> list[str]:
+        """Other queues for the same kind of device, whose live worker has no lasting trouble with the job."""
         troubles = self.all()
         return sorted(
             entry.queue
             for entry in live_workers(self.client, lease_seconds)
-            if entry.queue in queues and entry.name != worker and not _lasts(troubles.get(entry.name))
+            if entry.queue != queue and _is_of(entry, {queue}) and not _lasts(troubles.get(entry.name))
         )
 
 
@@ -102,7 +102,7 @@ def read_troubles(client: redis.Redis, job_id: str) -> dict[str, Trouble]:
 def give_up_hopeless(
     register: TroubleRegister, manifest: CheckpointManifest, lease_seconds: float
 ) -> str | None:
-    """End a job that no worker of its queues can begin; answers the reason, or None while there is hope."""
+    """End a job that no worker can begin; answers the reason, or None while there is hope."""
     reason = _why_hopeless(register, manifest, lease_seconds)
     return reason if reason and manifest.abandon(reason) else None
 
@@ -139,7 +139,12 @@ def queues_of(manifest: CheckpointManifest, num_shards: int) -> set[str]:
 def _who_may_work(client: redis.Redis, queues: Collection[str], lease_seconds: float) -> list[WorkerEntry]:
     """Also who fell silent just now, for it may be on its way back: one bad worker is to end nothing."""
     recent = live_workers(client, COMES_BACK_LEASES * lease_seconds, with_dead=True)
-    return [entry for entry in recent if entry.queue in queues]
+    return [entry for entry in recent if _is_of(entry, queues)]
+
+
+def _is_of(entry: WorkerEntry, queues: Collection[str]) -> bool:
+    """True for the kind of device that these queues are for: what waits in one may be sent to another."""
+    return entry.queue[:3] in {queue[:3] for queue in queues}
 
 
 def _lasts(trouble: Trouble | None) -> bool:

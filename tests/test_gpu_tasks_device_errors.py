@@ -106,11 +106,13 @@ import resource
 from pathlib import Path
 import torch
 from gpu_tasks.fitting import fit
-from gpu_tasks.models import load_model
-import gpu_tasks.models.directory, gpu_tasks.models.esm2
+from gpu_tasks.model_directory.reader import read_model
+from gpu_tasks.models import load
+import gpu_tasks.models.from_spec, gpu_tasks.models.esm2
+found = read_model(Path({str(model)!r}))
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
-fit(lambda: load_model({str(model)!r}), "big", num_parameters=60_000_000, dtype="float32", device="cpu")
+fit(lambda: load(found.spec, found.tokenizer), "big", num_parameters=60_000_000, dtype="float32", device="cpu")
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     *_, last = ended.stderr.strip().splitlines()

@@ -1,7 +1,7 @@
 """No silent wait: a model that is not there, and a worker that cannot begin, are said, counted and ended.
 
-Real commands, workers and servers. A worker is made ill by a `safetensors.py` that only it imports: it
-raises, or ends the process, when the weights are read.
+Real commands, workers and servers. A worker is made ill by a `torch.py` that only it imports: it raises,
+or ends the process, when a model is loaded.
 """
 
 import contextlib
@@ -50,10 +50,10 @@ def embed(fasta: Path, model: Path, output: Path) -> list[str | Path]:
 
 
 def ill(tmp_path: Path, how: str) -> dict[str, str]:
-    """The environment of workers that fail so when they read weights."""
+    """The environment of workers that fail so when they load a model."""
     folder = tmp_path / "ill"
     folder.mkdir(exist_ok=True)
-    (folder / "safetensors.py").write_text(how)
+    (folder / "torch.py").write_text(how)
     return {"PYTHONPATH": str(folder), "HOLDFAST_RETRY_SECONDS": "1", "HOLDFAST_PRELOAD_TORCH": "0"}
 
 
@@ -100,9 +100,9 @@ def test_other_weights_are_refused_before_anything_starts(
 ) -> None:
     change_weights(model, lambda tensors: tensors.update({name: 2 * each for name, each in tensors.items()}))
     said = holdfast("resume", job_dir, *ONE, expect=2).stderr
-    assert f"{model}: not the model that this job was submitted with" in said
+    assert f"{model / 'model.safetensors'}: not the file of the job's model" in said
     said = holdfast(*embed(fasta, model, tmp_path / "out.npy"), expect=2).stderr
-    assert "belongs to another job (model: esm2 -> esm2 (other weights)" in said
+    assert "belongs to another job (model: esm2 -> esm2 (other files)" in said
     assert not (job_dir / "server.json").exists()
 
 
