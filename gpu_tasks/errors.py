@@ -21,6 +21,10 @@ class NumericsDeviate(InferenceError):
     """Raised when a device does not compute what the processor computes."""
 
 
+class JobHopeless(InferenceError):
+    """Raised when what is wrong with a shard is wrong with the whole job, and no other attempt mends it."""
+
+
 class ModelTooLarge(InferenceError):
     """Raised when a model does not fit in the memory of the device, or of the host; names the sizes."""
 

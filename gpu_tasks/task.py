@@ -14,6 +14,7 @@ from celery.signals import worker_process_init
 
 from gpu_tasks.attempt import work
 from gpu_tasks.device_errors import Fault, fault_of
+from gpu_tasks.errors import JobHopeless
 from gpu_tasks.fitting import fit
 from gpu_tasks.getting_ready import GettingReady
 from gpu_tasks.job_model import load_job_model
@@ -52,7 +53,7 @@ def warm_up(**_: object) -> None:
     # Whatever it was may pass; the manifest counts the attempts, and gives up at the limit. What fails before
     # there is a lease is counted as trouble, and not tried again by Celery unless the server was away.
     autoretry_for=(Exception,),
-    dont_autoretry_for=(Reject, Damage),
+    dont_autoretry_for=(Reject, Damage, JobHopeless),
     retry_backoff=1,
     retry_backoff_max=runtime_config().retry_seconds,
     retry_jitter=True,

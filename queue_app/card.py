@@ -7,7 +7,7 @@ Nothing of it goes into the output itself: times, hosts and faults differ from r
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,16 @@ from queue_app.devices import cpu_workers_of
 from queue_app.history import History, read_history
 from queue_app.job import EmbedOptions, Job, JobDir
 from queue_app.methods import Counted, methods
+from queue_app.model_spec import CONCATENATED, NormalizeSpec, TruncateSpec
+from queue_app.readouts import is_ragged, vector_dim
+from queue_app.unknown import OF_HOW_MANY
+from queue_app.values import PLACE_IN_FILE
 from queue_app.words import count
 
 QUARANTINE_SHOWN = 10
-SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup")
+SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup", "pool")
 """Options that the command has no flag of that name and form for."""
-_PLACE = re.compile(r" at position \d+|^\d+ (?=tokens do not fit)")
+_PLACE = re.compile(rf" at position \d+|^\d+ (?=tokens do not fit)|{PLACE_IN_FILE}|{OF_HOW_MANY}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +58,14 @@ class RunCard:
         return {
             "job": job.job_id,
             "job_digest": job.digest,
-            "output": {"name": self.output, "content_digest": self.content_digest, "dim": job.model.dim,
-                       "dtype": job.options.store_dtype},
+            "output": {"name": self.output, "content_digest": self.content_digest,
+                       "dim": vector_dim(job.model, job.options), "dtype": job.options.store_dtype},
             "inputs": [asdict(file) for file in job.inputs],
             "model": asdict(job.model),
             "options": asdict(job.options),
             "threads": job.threads,
             "num_shards": len(job.shards),
+            "notes": list(job.notes),
             "command": self.command,
             "counts": {
                 "records": job.counts.num_records,
@@ -130,6 +135,7 @@ def command_of(job: Job, output: Path) -> str:
         if value is not None and field.name not in SETTLED_OTHERWISE:
             words += [f"--{field.name.replace('_', '-')}", str(value)]
     words += ["--layer", ",".join(map(str, job.options.layers))]
+    words += model_flags(job)
     words += [] if job.options.dedup else ["--no-dedup"]
     words += ["--reuse", job.reuse.path] if job.reuse else []
     words += ["--shards", str(sum(not shard.reused for shard in job.shards))]
@@ -137,6 +143,30 @@ def command_of(job: Job, output: Path) -> str:
         # As many as give each the job's number of threads: another one would change the last bits.
         words += ["--device", "cpu", "--workers", str(cpu_workers_of(job.threads))]
     return shlex.join(words)
+
+
+def model_flags(job: Job) -> Iterator[str]:
+    """What was asked of the model, or what it is by itself: the same either way.
+
+    Several pools in one vector are its own, and are left to it.
+    """
+    model, pool = job.model, job.options.pool
+    if CONCATENATED not in pool:
+        yield from ("--pool", pool)
+    if model.family == "mock":
+        return
+    if model.revision:
+        yield f"--revision={model.revision}"
+    yield f"--rules={model.tokens.rules.name}"
+    if model.prompt or model.prompts:
+        yield f"--prompt={model.prompt.text if model.prompt else ''}"
+    if is_ragged(job.options):
+        return
+    yield from (f"--truncate-dim={each.dim}" for each in model.head if isinstance(each, TruncateSpec))
+    if not model.normalize:
+        yield "--no-normalize"
+    elif isinstance(model.head[-1], NormalizeSpec):
+        yield "--normalize"
 
 
 # ---- what was set aside

@@ -4,21 +4,19 @@ import platform
 import resource
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
-from importlib.util import find_spec
 
 from packaging.requirements import Requirement
 
 from queue_app.findings import Finding
 
 PACKAGE = "holdfast"
-NAMED = ("celery", "redis", "lmdb", "numpy", "pyarrow", "h5py", "tokenizers")
+NAMED = ("celery", "redis", "lmdb", "numpy", "pyarrow", "h5py", "tokenizers", "transformers")
 OPEN_FILES_LEAST = 1024
 """What Linux grants by default; a worker holds some dozens, Celery and LMDB included."""
 
 
 def examine_host() -> Iterator[Finding]:
     yield from examine_packages()
-    yield _extra()
     yield examine_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
@@ -53,14 +51,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _extra() -> Finding:
-    missing = [name for name in ("transformers", "huggingface_hub") if find_spec(name) is None]
-    if not missing:
-        there = ", ".join(f"{name} {_version(name)}" for name in ("transformers", "huggingface_hub"))
-        return Finding("hf", "ok", f"models of the hub, and all text models of transformers ({there})")
-    return Finding("hf", "ok", "not installed: pip install 'holdfast[hf]' is for models of the hub")
 
 
 def examine_open_files(limit: int) -> Finding:

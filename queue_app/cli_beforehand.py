@@ -1,4 +1,4 @@
-"""The commands that look before a job is made: `holdfast plan` and `holdfast doctor`.
+"""The commands before a job is made: `holdfast plan`, `holdfast doctor` and `holdfast convert`.
 
 As cli.py, this is imported for every `holdfast --help`: everything heavy is imported inside the functions.
 """
@@ -25,6 +25,9 @@ PlannedOutput = Annotated[
 ]
 Seconds = Annotated[
     float, typer.Option(min=0, help="Compute a sample for so long at most, for the time. 0: no time.")
+]
+DoctorModel = Annotated[
+    str | None, typer.Option("--model", "-m", help="Read it as embed would, and say what it is.")
 ]
 PIPED_WIDTH = 100
 """In columns, where no terminal says how wide it is."""
@@ -77,21 +80,28 @@ def plan(
 
 def doctor(
     job_dir: Annotated[Path, typer.Option(help="Where a job is to lie. Default: here.")] = Path(),
+    model: DoctorModel = None,
+    revision: options.Revision = None,
     broker: options.Broker = None,
     as_json: options.Json = False,
 ) -> None:
     """What is missing on this machine, and how to mend it.
 
-    Looks at devices, server, disk, limits and versions. Ends with 1 where a problem is found, with 0 where
-    there are warnings alone.
+    Looks at devices, server, disk, limits and versions, and at a model where one is named. Ends with 1 where
+    a problem is found, with 0 where there are warnings alone, with 2 where embed would refuse the model.
     """
+    from queue_app.check_model import examine_model
     from queue_app.doctor import examine
-    from queue_app.findings import describe_findings, findings_as_json, is_well
+    from queue_app.findings import Finding, describe_findings, findings_as_json, is_well
     from queue_app.settings import runtime_config
 
     with _steps(quiet=as_json) as step:
+        found: list[Finding] = []
+        if model is not None:
+            step("reading the model's files")
+            found += examine_model(model, revision)
         step("looking at devices, server and disk")
-        found = examine(options.named_broker(broker), job_dir, runtime_config())
+        found += examine(options.named_broker(broker), job_dir, runtime_config())
     if as_json:
         print_json(findings_as_json(found))
     else:
@@ -99,6 +109,25 @@ def doctor(
             typer.echo(line)
     if not is_well(found):
         raise typer.Exit(HoldfastError.exit_code)
+
+
+def convert(
+    model: Annotated[Path, typer.Argument(help="A model directory whose weights are pickled (.bin).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A new directory. Default: beside the pickles.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make anew what is there.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Turn a model's pickled weights into safetensors. Runs nothing of them, renames nothing."""
+    from queue_app.convert import convert as run_convert
+
+    written = [str(path) for path in run_convert(model, output, overwrite=overwrite)]
+    if as_json:
+        print_json({"written": written})
+        return
+    for path in written:
+        print(path)
 
 
 @contextmanager

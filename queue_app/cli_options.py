@@ -34,8 +34,8 @@ Inputs = Annotated[
 InputFormat = Annotated[
     Literal["fasta", "fastq", "csv", "tsv", "jsonl", "lines", "parquet", "arrow"] | None,
     typer.Option(
-        help="Of all inputs. Default: by the name's ending, else FASTA, FASTQ, JSON, Parquet or "
-        "Arrow by the first bytes."
+        help="Of all inputs. Default: FASTA, FASTQ, JSON, Parquet or Arrow by the first bytes, else by the "
+        "name's ending."
     ),
 ]
 Model = Annotated[
@@ -52,9 +52,35 @@ JobDir = Annotated[Path | None, typer.Option(help="Default: <output>.holdfast")]
 Pool = Annotated[
     str | None,
     typer.Option(
-        metavar="mean|cls|max|last|none",
+        metavar="mean|cls|max|last|mean_sqrt_len|weighted_mean|none",
         help="Several as in mean,cls; none keeps every token's vector. Default: the model's own pooling.",
     ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(help="Text to put before every sequence. Default: the model's own; '--prompt=' for none."),
+]
+PromptName = Annotated[str | None, typer.Option(help="One of those that the model's directory names.")]
+TruncateDim = Annotated[
+    int | None, typer.Option(min=1, help="Keep so many numbers of each vector. Default: the model's own.")
+]
+Normalize = Annotated[
+    bool | None,
+    typer.Option("--normalize/--no-normalize", help="Vectors of unit length. Default: the model's own."),
+]
+_RuleName = Literal[
+    "auto", "saprot", "prostt5", "prott5", "ankh", "protbert", "antiberta2", "letters", "codons",
+    "kmers2", "kmers3", "kmers4", "kmers5", "kmers6", "kmers7", "kmers8", "bases", "plain",
+]  # fmt: skip
+Rules = Annotated[
+    _RuleName,
+    typer.Option(
+        help="How sequences are written for the model: blanks between residues, k-mers, … auto: by its "
+        "vocabulary; plain: as they stand."
+    ),
+]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of a hub model. Default: the newest.")
 ]
 Layer = Annotated[str, typer.Option(help="Several as in 6,-1. 0 is before the first layer, -1 the last one.")]
 H5Layout = Annotated[
@@ -92,10 +118,29 @@ CommitSequences = Annotated[int, typer.Option(min=1, help="Commit earlier when s
 KeepCheckpoints = Annotated[
     bool, typer.Option("--keep-checkpoints", help="Keep the LMDB stores of done shards.")
 ]
+AllowSameVectors = Annotated[
+    bool,
+    typer.Option(
+        "--allow-same-vectors", help="Store them, where different sequences have one and the same vector."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Forget earlier work on this output.")]
-IdColumn = Annotated[str | None, typer.Option(help="Of a table: default id, name, or the first.")]
+IdColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a table: default id, accession, entry, name or the like, else records are numbered."
+    ),
+]
 SequenceColumn = Annotated[
-    str | None, typer.Option(help="Of a table: default sequence, seq, text, or the second.")
+    str | None,
+    typer.Option(
+        help="Of a table, or the key of JSON lines: default sequence, seq, text or the like; a table without "
+        "one of them, or with two, is refused."
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(help="Between the fields of a CSV or TSV, such as ';' or tab, where it is another."),
 ]
 Alphabet = Annotated[
     Literal["auto", "protein", "dna", "rna", "text"],
@@ -127,8 +172,8 @@ MetricsAddress = Annotated[
 Metadata = Annotated[
     Path | None,
     typer.Option(
-        help="CSV or TSV with an id column (id, name, or the first): the map of a finished job can be "
-        "coloured by its other columns."
+        help="CSV or TSV with an id column (id, accession, name or the like, else the first): the map of a "
+        "finished job can be coloured by its other columns."
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]

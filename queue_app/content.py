@@ -20,7 +20,9 @@ from queue_app.errors import Damage, HoldfastError
 from queue_app.job import H5Layout, Job, JobDir, Shard
 from queue_app.lock import FileLock
 from queue_app.merge import in_input_order
-from queue_app.readouts import column_names, is_ragged
+from queue_app.model_spec import ModelSpec
+from queue_app.model_words import described_head
+from queue_app.readouts import column_names, is_ragged, vector_dim
 from queue_app.record_sequences import RecordSequences, iter_sequences
 from queue_app.results import as_matrix, num_vectors
 
@@ -55,7 +57,7 @@ class Content:
         self.as_published = (job.twins is None and job.reuse is None) or self.num_rows == 0
         self._rows = partial(in_input_order, job, job_dir, dict(enumerate(done)))
         self._sequences = partial(iter_sequences, job, job_dir)
-        self.dim = job.model.dim
+        self.dim = vector_dim(job.model, job.options)
         self.columns = column_names(job.options)
         self.is_ragged = is_ragged(job.options)
         self.dtype = job.options.store_dtype
@@ -115,6 +117,7 @@ def _provenance(job: Job, num_embedded: int) -> dict[str, str]:
     return {
         "model_name": job.model.name,
         "model_digest": job.model.digest,
+        "model": json.dumps(_model_provenance(job.model), sort_keys=True),
         "job_digest": job.digest,
         "inputs": json.dumps([{"name": file.name, "digest": file.digest} for file in job.inputs]),
         "options": json.dumps(asdict(job.options), sort_keys=True),
@@ -122,6 +125,18 @@ def _provenance(job: Job, num_embedded: int) -> dict[str, str]:
         "num_embedded": str(num_embedded),
         "num_quarantined": str(job.counts.num_records - num_embedded),
         "num_reused": str(job.reuse.num_vectors if job.reuse else 0),
+    }
+
+
+def _model_provenance(model: ModelSpec) -> dict[str, object]:
+    """What makes its vectors what they are, beside its files."""
+    return {
+        "type": model.encoder.model_type,
+        "revision": model.revision,
+        "adapter": model.adapter.file if model.adapter else "",
+        "rules": model.tokens.rules.name,
+        "prompt": model.prompt.text if model.prompt else "",
+        "behind_pooling": described_head(model),
     }
 
 

@@ -30,10 +30,12 @@ from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
 from queue_app.model_place import find_again
 from queue_app.model_reader import FoundModel
+from queue_app.model_words import model_line, written
 from queue_app.monitor import Snapshot, snapshot_of_directory
 from queue_app.ports import describe, environment, require_ports
 from queue_app.prepare import Prepared, prepare
 from queue_app.processes import ProcessFile
+from queue_app.readings import readings
 from queue_app.request import EmbedRequest, device_class
 from queue_app.server import EmbeddedServer
 from queue_app.settings import RuntimeConfig
@@ -163,6 +165,7 @@ def _worker_settings(model: str, options: RunOptions) -> dict[str, str]:
         "HOLDFAST_COMMIT_SECONDS": str(options.commit_seconds),
         "HOLDFAST_COMMIT_SEQUENCES": str(options.commit_sequences),
         "HOLDFAST_KEEP_CHECKPOINTS": str(int(options.keep_checkpoints)),
+        "HOLDFAST_ALLOW_SAME_VECTORS": str(int(options.allow_same_vectors)),
     }
 
 
@@ -211,6 +214,10 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
     try:
         machinery.workers.start()  # they come up while the input is read
         prepared = prepared or run.prepare(machinery.client)
+        for line in readings(prepared.job.inputs):
+            run.view.say(line)
+        for note in prepared.job.notes:
+            run.view.say(f"note: {note}")
         give_memory_back()  # what reading took; for hours nothing here needs as much
         _submit(run, prepared, machinery)
         _watch(run, prepared.job, machinery)
@@ -256,6 +263,7 @@ def _submit(run: LocalRun, prepared: Prepared, machinery: _Machinery) -> None:
         f"job {job.job_id} {what}: {job.counts.num_records:,} sequences{_spared(job)} "
         f"in {len(job.shards)} shards, {sent} to do, on {', '.join(run.queues)}"
     )
+    run.view.say(f"model {model_line(job.model)}: sequences {written(job.model)}")
     if job.options.device_class == "cpu" and is_emulated(job.options.dtype):
         run.view.say(f"this processor only emulates {job.options.dtype}: --dtype float32 is much faster")
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from queue_app.job import EmbedOptions, Job
-from queue_app.model_spec import ModelSpec
-from queue_app.readouts import EVERY_TOKEN, is_ragged, num_vectors
+from queue_app.model_spec import CONCATENATED, Alphabet, ModelSpec
+from queue_app.model_words import is_esm2, is_width_changed, treated_vectors, written_sequences
+from queue_app.readouts import EVERY_TOKEN, is_ragged, num_vectors, vector_dim
 from queue_app.words import count, listed, rate
 
 NOUNS: Mapping[str, str] = {
@@ -23,10 +24,13 @@ POOLED: Mapping[str, str] = {
     "max": "the element-wise maximum of {states} over {tokens}",
     "cls": "{state} of the first token",
     "last": "{state} of the last of {tokens}",
+    "mean_sqrt_len": "the sum of {states} over {tokens}, divided by the square root of their number",
+    "weighted_mean": "the mean of {states} over {tokens}, each weighted by its place",
 }
 DEEPEST = "where {token} in several of them has its vector from the one in which it lies deepest"
 OF_WINDOWS: Mapping[str, str] = {
-    **dict.fromkeys(("mean", "max", "last", EVERY_TOKEN), DEEPEST),
+    **dict.fromkeys(("mean", "max", "last", "mean_sqrt_len", EVERY_TOKEN), DEEPEST),
+    "weighted_mean": DEEPEST.replace("its vector", "its vector and its weight"),
     "cls": "of whose first tokens the mean was taken, with equal weight",
 }
 DTYPES: Mapping[str, str] = {
@@ -34,6 +38,7 @@ DTYPES: Mapping[str, str] = {
     "bfloat16": "bfloat16 with pooling in float64",
     "float16": "half precision (float16) with pooling in float64",
 }
+UNITS: Mapping[Alphabet, str] = {"protein": "residue", "dna": "base", "rna": "base", "text": "token"}
 ESM2 = "Lin et al. 2023, doi:10.1126/science.ade2574"
 
 
@@ -54,6 +59,7 @@ def methods(job: Job, counted: Counted) -> str:
         _model(job, counted),
         _records(job, counted),
         _shared(job),
+        _written(job.model),
         _vectors(job.model, job.options),
         _long(job, counted),
         _computing(job, counted),
@@ -67,11 +73,14 @@ def _model(job: Job, counted: Counted) -> str:
     if model.family == "mock":
         return f"Vectors were made by {model.name}, a test model of {counted.software}: they mean nothing."
     millions = f"{rate(model.num_parameters / 1e6)} million parameters"
-    kind = f"ESM-2 protein language model ({ESM2})" if model.family == "esm2" else "model"
+    kind = f"ESM-2 protein language model ({ESM2})" if is_esm2(model) else "model"
     name = model.name if "/" in model.name else f'in the directory "{model.name}"'
+    lora = " with a LoRA adapter merged into its weights" if model.adapter else ""
+    revision = f"revision {model.revision}, " if model.revision else ""
+    architecture = "" if is_esm2(model) else f"of the type {model.encoder.model_type}, "
     return (
-        f"Embeddings were computed with {counted.software} and the {kind} {name} "
-        f"({millions}, fingerprint {model.digest})."
+        f"Embeddings were computed with {counted.software} and the {kind} {name}{lora} "
+        f"({architecture}{millions}, {revision}fingerprint {model.digest})."
     )
 
 
@@ -89,28 +98,41 @@ def _records(job: Job, counted: Counted) -> str:
     return f"Of {read}, {embedded} and {left:,} set aside ({reasons})."
 
 
+def _written(model: ModelSpec) -> str:
+    """How the model was given its sequences, where not as they stand."""
+    told = written_sequences(model)
+    return f"For the model {listed(told)}." if told else ""
+
+
 def _vectors(model: ModelSpec, options: EmbedOptions) -> str:
+    dim = f"{vector_dim(model, options):,} dimensions"
     if model.family == "mock":
-        return f"Each vector has {model.dim:,} dimensions and is stored as {options.store_dtype}."
-    state = _state(model, options)
+        return f"Each vector has {dim} and is stored as {options.store_dtype}."
     if is_ragged(options):
-        token = "residue" if model.family == "esm2" else "token"
         return (
-            f"Each {token} is represented by {state}, {model.dim:,} dimensions{_of_each_layer(options)}; "
-            f"special tokens were left out. Vectors were stored as {options.store_dtype}."
+            f"Each {_unit(model)} is represented by {_state(model, options)}, "
+            f"{dim}{_of_each_layer(options)}; special tokens were left out. "
+            f"Vectors were stored as {options.store_dtype}."
         )
-    states = state.replace("hidden state", "hidden states")
-    tokens = _tokens(model)
-    pooled = [
-        POOLED[pool].format(state=state, states=states, tokens=tokens) for pool in options.pool.split(",")
-    ]
-    number, dim = num_vectors(options), f"{model.dim:,} dimensions"
+    number = num_vectors(options)
     vectors = f"a vector of {dim}" if number == 1 else f"{number} vectors of {dim} each"
-    unit = "scaled to unit length and " if model.normalize else ""
+    pooled = [_pooled(model, options, pool) for pool in options.pool.split(",")]
+    made_of = "made of " if is_width_changed(model) else ""
     return (
-        f"Each is represented by {vectors}, {listed(pooled)}{_of_each_layer(options)}. "
-        f"Vectors were {unit}stored as {options.store_dtype}."
+        f"Each is represented by {vectors}, {made_of}{listed(pooled)}{_of_each_layer(options)}. "
+        f"Vectors were {listed([*treated_vectors(model), f'stored as {options.store_dtype}'])}."
     )
+
+
+def _pooled(model: ModelSpec, options: EmbedOptions, pool: str) -> str:
+    """Of one vector; of several pools that the model joins, one after the other."""
+    state = _state(model, options)
+    states = state.replace("hidden state", "hidden states")
+    parts = [
+        POOLED[part].format(state=state, states=states, tokens=_tokens(model))
+        for part in pool.split(CONCATENATED)
+    ]
+    return parts[0] if len(parts) == 1 else f"the concatenation of {listed(parts)}"
 
 
 def _state(model: ModelSpec, options: EmbedOptions) -> str:
@@ -141,14 +163,17 @@ def _shared(job: Job) -> str:
 
 
 def _tokens(model: ModelSpec) -> str:
-    if model.family == "esm2":
-        return "its residues, special tokens left out"
-    return f"its tokens, special tokens {'included' if model.pool_special else 'left out'}"
+    return f"its {_unit(model)}s, special tokens {'included' if model.pool_special else 'left out'}"
+
+
+def _unit(model: ModelSpec) -> str:
+    """What one token stands for."""
+    return UNITS[model.alphabet] if model.is_read_by_letters else "token"
 
 
 def _long(job: Job, counted: Counted) -> str:
     options = job.options
-    limit = f"{options.max_length:,} {'residues' if job.model.family == 'esm2' else 'tokens'}"
+    limit = f"{options.max_length:,} {_unit(job.model)}s"
     noun = NOUNS[options.alphabet]
     if counted.num_long == 0:
         return f"No {noun} was longer than the limit of {limit}."
@@ -166,16 +191,15 @@ def _long_rule(job: Job) -> str:
         return "cut off there"
     if options.long == "error":
         return "set aside"
-    token = "a residue" if job.model.family == "esm2" else "a token"
     return (
         f"cut into equally long windows of that length that overlap by at least {options.window_overlap:,}, "
-        f"{_of_windows(options).format(token=token)}"
+        f"{_of_windows(options).format(token=f'a {_unit(job.model)}')}"
     )
 
 
 def _of_windows(options: EmbedOptions) -> str:
     by_rule: dict[str, list[str]] = {}
-    for pool in options.pool.split(","):
+    for pool in options.pool.replace(CONCATENATED, ",").split(","):
         by_rule.setdefault(OF_WINDOWS[pool], []).append(pool)
     if len(by_rule) == 1:
         return next(iter(by_rule))

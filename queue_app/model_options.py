@@ -7,6 +7,7 @@ from queue_app.errors import UsageError
 from queue_app.model_place import refuse_missing
 from queue_app.model_reader import FoundModel, start_finding
 from queue_app.model_spec import ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
+from queue_app.model_words import described_head
 from queue_app.request import EmbedRequest
 
 
@@ -31,9 +32,27 @@ def configured(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:
     """The model as it was asked for.
 
     Raises:
-        UsageError: there is no such prompt, or the vector has fewer numbers than are to be kept.
+        UsageError: there is no such prompt, the vector has fewer numbers than are to be kept, or an option
+            would change nothing.
     """
+    _refuse_without_effect(spec, request)
     return _normalized(_truncated(_prompted(spec, request), request), request)
+
+
+def _refuse_without_effect(spec: ModelSpec, request: EmbedRequest) -> None:
+    if spec.family == "mock":
+        for name in ("prompt", "prompt_name", "truncate_dim", "normalize", "revision"):
+            if getattr(request, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{option}: {spec.name} is a stand-in, which has nothing of the kind")
+        if request.rules != "auto":
+            raise UsageError(f"--rules: {spec.name} is a stand-in, which reads sequences as they stand")
+    if request.pool == "none":
+        for option, asked in (("--truncate-dim", request.truncate_dim), ("--normalize", request.normalize)):
+            if asked:
+                raise UsageError(
+                    f"{option}: changes the vector of a sequence; --pool none keeps those of its tokens"
+                )
 
 
 def _prompted(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:
@@ -57,10 +76,6 @@ def _truncated(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:
     dim = request.truncate_dim
     if dim is None:
         return spec
-    if request.pool == "none":
-        raise UsageError(
-            "--truncate-dim cuts the vector of a sequence; --pool none keeps those of its tokens"
-        )
     kept = next((n for n, each in enumerate(spec.head) if isinstance(each, TruncateSpec)), len(spec.head))
     whole = replace(spec, head=spec.head[:kept])
     if dim > whole.vector_dim((request.pool or spec.pool).split(",")[0]):
@@ -90,13 +105,3 @@ def model_differences(old: ModelSpec, new: ModelSpec) -> Iterator[tuple[str, str
     }
     named = [(what, before, now) for what, (before, now) in values.items() if before != now]
     yield from named or [("model", f"{old.name} as read then", f"{new.name} as read now")]
-
-
-def described_head(spec: ModelSpec) -> str:
-    """`dense, normalize`; `nothing` where the pooled vector is the model's."""
-    return (
-        ", ".join(
-            f"truncate to {each.dim}" if isinstance(each, TruncateSpec) else each.kind for each in spec.head
-        )
-        or "nothing"
-    )

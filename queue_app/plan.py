@@ -16,7 +16,6 @@ from queue_app.export import check_output
 from queue_app.inputs import gather, refuse_replacing
 from queue_app.job import DeviceClass, EmbedOptions, Job, JobDir
 from queue_app.model_reader import FoundModel
-from queue_app.model_spec import ModelSpec
 from queue_app.outputs import check_format, output_format
 from queue_app.prepare import dataset_of
 from queue_app.request import EmbedRequest, device_class, refuse_impossible, resolve_options
@@ -28,10 +27,9 @@ from queue_app.space import Room, require_local_disk, rooms
 from queue_app.survey import Survey, survey
 from queue_app.timing import Timing, measure
 from queue_app.trial import Device, NotTimed
+from queue_app.unknown import refuse_alphabet
 from queue_app.worker import visible_device
 
-LETTER_TOKENS = ("esm2", "mock")
-"""Families of which a token is a letter: what is too long is counted without their tokenizer."""
 CUT_CHARACTERS = 16
 """Of a sampled text, for each token of the longest segment: more than tokenizers make one token of."""
 SAMPLE_CHARACTERS = {"cpu": 400_000, "cuda": 8_000_000}
@@ -70,7 +68,7 @@ class Plan:
     @property
     def num_long(self) -> int | None:
         """Records over the limit; None where their tokens were not counted."""
-        if self.job.model.family in LETTER_TOKENS:
+        if self.job.model.is_read_by_letters:
             return int((self.survey.lengths > self.job.options.max_length).sum())
         return round(self.timing.num_long / self.survey.share) if self.timing else None
 
@@ -114,7 +112,7 @@ def make_plan(
     Raises:
         UsageError: a bad input, model, option or output, which `embed` would refuse.
     """
-    options, found, sample = _look(request, model.spec, device_class(queues), say)
+    options, found, sample = _look(request, model, device_class(queues), say)
     job = draft(request, model.spec, options, threads, found)
     plan = Plan(
         job=job,
@@ -137,14 +135,16 @@ def make_plan(
 
 
 def _look(
-    request: EmbedRequest, spec: ModelSpec, kind: DeviceClass, say: Callable[[str], None]
+    request: EmbedRequest, model: FoundModel, kind: DeviceClass, say: Callable[[str], None]
 ) -> tuple[EmbedOptions, Survey, StratifiedSample]:
     """Settle what embed would settle, in its order, and read the inputs to their end."""
+    spec = model.spec
     check_output(request.output)
     refuse_impossible(request, spec)
+    refuse_alphabet(request.alphabet, model)
     with tempfile.TemporaryDirectory() as spool, gather(request.inputs, Path(spool)) as files:
         refuse_replacing(files, request.output)
-        dataset = dataset_of(request, spec, files)
+        dataset = dataset_of(request, model, files)
         dataset.check()
         options = resolve_options(request, spec, kind, dataset.alphabet)
         check_format(request.output, options, request.run.h5_layout)

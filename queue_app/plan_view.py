@@ -10,9 +10,11 @@ from rich.filesize import decimal
 from queue_app.histogram import bars, histogram
 from queue_app.job import LongRule
 from queue_app.model_spec import Alphabet
+from queue_app.model_words import described_head, model_line, written
 from queue_app.outputs import one_line, output_format
-from queue_app.plan import LETTER_TOKENS, Plan
-from queue_app.readouts import is_ragged
+from queue_app.plan import Plan
+from queue_app.readings import readings
+from queue_app.readouts import is_ragged, vector_dim
 from queue_app.space import Room
 
 LABEL_WIDTH = 10
@@ -45,6 +47,7 @@ def describe_plan(plan: Plan, *, gpu_hour_cost: float | None, width: int, unicod
         "set aside": _rejected(plan),
         "repeats": _repeats(plan),
         "too long": _too_long(plan),
+        "note": plan.job.notes,
         "model": _model(plan),
         "work": _work(plan),
         "disk": _disk(plan),
@@ -70,6 +73,7 @@ def _inputs(plan: Plan) -> Iterator[str]:
     name = files[0].name if len(files) == 1 else f"{len(files)} files"
     kind = RECORDS[plan.job.options.alphabet]
     yield f"{name}, {decimal(plan.survey.num_bytes)}: {plan.job.counts.num_records:,} {kind}"
+    yield from readings(plan.job.inputs)
 
 
 def _lengths(plan: Plan, width: int, unicode: bool) -> Iterator[str]:
@@ -115,16 +119,19 @@ def _too_long(plan: Plan) -> Iterator[str]:
     if num_long is None:
         yield f"not known: whether a text exceeds {limit} is seen only when a sample is computed"
     elif num_long:
-        about = "" if plan.job.model.family in LETTER_TOKENS else "about "
+        about = "" if plan.job.model.is_read_by_letters else "about "
         yield f"{about}{num_long:,} over {limit}: {LONG[options.long]} (--long {options.long})"
 
 
 def _model(plan: Plan) -> Iterator[str]:
     spec, options = plan.job.model, plan.job.options
-    size = f", {spec.num_parameters / 1e6:,.1f} million parameters" if spec.num_parameters else ""
     pooling = "a vector for every token" if is_ragged(options) else f"{options.pool} pooling"
     each = f" of each of {len(options.layers)} layers" if len(options.layers) > 1 else ""
-    yield f"{spec.name}{size}: {pooling}{each}, vectors of {spec.dim:,} numbers"
+    yield f"{model_line(spec)}: {pooling}{each}, vectors of {vector_dim(spec, options):,} numbers"
+    if spec.family != "mock":
+        yield f"sequences {written(spec)}"
+    if spec.head and not is_ragged(options):
+        yield f"behind the pooling {described_head(spec)}"
     threads = f", {_count(plan.job.threads, 'thread')} each"
     yield f"{options.dtype} on {', '.join(plan.queues)}{threads if options.device_class == 'cpu' else ''}"
 

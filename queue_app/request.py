@@ -16,7 +16,7 @@ from queue_app.job import (
     RunOptions,
     StoreDtype,
 )
-from queue_app.model_spec import Alphabet, ModelSpec
+from queue_app.model_spec import Alphabet, ModelSpec, RuleName
 from queue_app.readouts import resolve_layers
 
 # By benchmarks/calibrate.py; those of CUDA by estimate, until it has run there.
@@ -50,17 +50,18 @@ class EmbedRequest:
     input_format: InputFormat | None = None
     id_column: str | None = None
     sequence_column: str | None = None
+    delimiter: str | None = None
     prompt: str | None = None
     prompt_name: str | None = None
     truncate_dim: int | None = None
     normalize: bool | None = None
-    rules: str = "auto"
+    rules: RuleName = "auto"
     revision: str | None = None
     run: RunOptions = field(default_factory=RunOptions)
     overwrite: bool = False
 
     @property
-    def token_rules(self) -> str:
+    def token_rules(self) -> RuleName:
         """How sequences are written for the model. What is said to be text is given as it stands."""
         return "plain" if self.rules == "auto" and self.alphabet == "text" else self.rules
 
@@ -111,6 +112,7 @@ def resolve_options(
         device_class=device_class,
         id_column=request.id_column,
         sequence_column=request.sequence_column,
+        delimiter=request.delimiter,
         dedup=request.dedup,
         input_format=request.input_format,
     )

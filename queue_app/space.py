@@ -21,9 +21,6 @@ from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.settings import RuntimeConfig
 from queue_app.spool import RECORD_COST
 
-LETTER_BY_LETTER = ("esm2", "mock")
-"""Model families to which every letter is a token."""
-
 
 @dataclass(frozen=True, slots=True)
 class Copy:
@@ -128,7 +125,7 @@ def _aside_bytes(job: Job) -> int:
 def _num_vectors(job: Job, shard: Shard) -> int:
     """At least so many: where every token has one, how many a text has only its tokenizer knows."""
     options = job.options
-    if not is_ragged(options) or job.model.family not in LETTER_BY_LETTER:
+    if not is_ragged(options) or not job.model.is_read_by_letters:
         return shard.num_rows
     num_letters = shard.num_tokens - RECORD_COST * shard.num_rows
     return num_letters if options.long == "window" else min(num_letters, options.max_length * shard.num_rows)

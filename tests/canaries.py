@@ -26,14 +26,15 @@ def be_a_worker(device: str, job_dir: Path, url: str, shards: int, start: Any, e
     watch.CANARY_PARAMETERS_MOST = 0
     watch.client = lambda: connect(url)  # type: ignore[assignment]
     torch_device.hardware_id = lambda name: device
-    job = JobDir(job_dir).load()
+    directory = JobDir(job_dir)
+    job = directory.load()
     model = load_model(job.model.path, dtype="bfloat16", threads=1)
     if "broken" in device:
         harm(model)
     start.wait(60)
     try:
         for _ in range(shards):
-            watch.watch_canary(job, model)
+            watch.watch_canary(job, directory, model)
         ends.put((device, ""))
     except NumericsDeviate as error:
         ends.put((device, str(error)))

@@ -17,8 +17,9 @@ import pytest
 import redis
 import torch
 from blocks import damage_block
-from checkpoints import save_esm2
+from checkpoints import change_weights, save_esm2
 from factories import protein, write_fasta
+from inline import submitted
 from output_files import table_of
 from runs import (
     committed_batches,
@@ -592,14 +593,17 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing_committed(fasta: Path,
     assert "unfinished and sound" in holdfast("verify", job_dir).stdout
 
 
-def test_a_model_that_does_not_load_fails_the_job_with_its_reason(fasta: Path, tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    model.mkdir()
-    config = {"model_type": "esm", "hidden_size": 32, "max_position_embeddings": 1026}
-    (model / "config.json").write_text(json.dumps(config | {"position_embedding_type": "rotary"}))
+@pytest.mark.parametrize("command", ["embed", "plan", "enqueue"])
+def test_a_model_that_does_not_load_is_refused_before_the_input_is_read(tmp_path: Path, command: str) -> None:
+    model = save_esm2(tmp_path / "model")
     save_file({"unknown": np.zeros(3, np.float32)}, model / "model.safetensors")
-    command = ["embed", fasta, "-o", tmp_path / "out.npy", "-m", model, *CPU, "--shards", "2"]
-    assert "its weights lack embeddings.word_embeddings.weight" in holdfast(*command, expect=1).stderr
+    (unreadable := tmp_path / "in.fasta").write_text("not a FASTA file\n")
+    more = {"embed": CPU, "enqueue": ["--broker", "redis://127.0.0.1:1/0", "--queues", "cpu0"], "plan": []}
+    asked = [command, unreadable, "-o", tmp_path / "out.npy", "-m", model, *more[command]]
+    refused = holdfast(*asked, expect=2).stderr
+    assert "its weights lack embeddings.word_embeddings.weight" in refused
+    assert "FASTA" not in refused
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "in.fasta"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a host without a GPU")
@@ -610,15 +614,15 @@ def test_a_worker_without_its_device_ends_and_says_why(fasta: Path, tmp_path: Pa
     assert "torch sees 0 CUDA devices" in ended.stderr
 
 
-def test_a_host_with_another_model_under_the_same_name_computes_nothing(tmp_path: Path) -> None:
-    from queue_app.model_card import describe_model
+def test_a_host_with_another_model_under_the_same_name_computes_nothing(fasta: Path, tmp_path: Path) -> None:
+    from gpu_tasks.errors import ModelLoadError
+    from gpu_tasks.job_model import load_job_model
 
-    from gpu_tasks.task import check_model
-    from queue_app.errors import ModelError
-
-    check_model("mock:16", describe_model("mock:16").digest)
-    with pytest.raises(ModelError, match="not the model of the job"):
-        check_model("mock:16", describe_model("mock:8").digest)
+    made = submitted(tmp_path / "out.npy", [fasta], model=str(save_esm2(tmp_path / "esm2")))
+    load_job_model(made.job, made.job_dir, device="cpu", dtype="float32")
+    change_weights(tmp_path / "esm2", lambda tensors: next(iter(tensors.values())).add_(1))
+    with pytest.raises(ModelLoadError, match="not the model of the job"):
+        load_job_model(made.job, made.job_dir, device="cpu", dtype="float32")
 
 
 def test_clean_frees_what_a_finished_job_no_longer_needs(fasta: Path, tmp_path: Path) -> None:

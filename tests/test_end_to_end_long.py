@@ -12,9 +12,10 @@ import pytest
 import torch
 from checkpoints import save_bert, save_esm2
 from factories import write_fasta
-from queue_app.model_card import describe_model
 from runs import holdfast, running, wait_for_progress
 from transformers import EsmModel, EsmTokenizer
+
+from queue_app.model_reader import find_model
 
 LENGTHS = (30, 1022, 1023, 1500, 2000, 4000)
 CPU = ["--device", "cpu", "--workers", "1"]
@@ -90,7 +91,7 @@ def test_a_max_length_beyond_the_positions_is_refused_before_the_input_is_read(
     said = {"embed": 1, "plan": 2}  # plan tells first what it reads
     assert refused.count("\n") == said[command]
     assert list(tmp_path.iterdir()) == [source]
-    assert describe_model(str(bert)).max_length == 510
+    assert find_model(str(bert)).spec.max_length == 510
     assert "positions" not in holdfast(*asked, "510", expect=2).stderr
 
 

@@ -17,12 +17,14 @@ from gpu_tasks.device import StoreDtype, host_pending
 from gpu_tasks.models import load_model
 from gpu_tasks.models.mock import MockModel, load_mock
 from gpu_tasks.rates import TimedBatch, relative_error, scattered, seconds_per_token
+from queue_app.model_reader import find_model
 from queue_app.sample import StratifiedSample
 
+MODEL = asdict(find_model("mock:8").spec)
 REQUEST = Request(
-    model="mock:8", device="cpu", dtype="float32", pool="mean", layers=[-1], threads=1, store_dtype="float32",
-    toks_per_batch=256, max_length=100, long="window", window_overlap=12, seconds=60, turn=0,
-    texts=[], lengths=[], weights=[],
+    model=MODEL, tokenizer=None, device="cpu", dtype="float32", pool="mean", layers=[-1], threads=1,
+    store_dtype="float32", toks_per_batch=256, max_length=100, long="window", window_overlap=12,
+    seconds=60, turn=0, texts=[], lengths=[], weights=[],
 )  # fmt: skip
 LENGTHS = [*range(1, 230, 3), 100, 101, 5_000]
 
@@ -199,6 +201,6 @@ def test_the_child_answers_when_it_is_ready_and_when_it_is_done() -> None:
 
 
 def test_the_child_says_in_one_answer_why_it_cannot() -> None:
-    (answer,) = ask(replace(request_for([10]), model="mock:none"))
+    (answer,) = ask(replace(request_for([10]), model={**MODEL, "path": "mock:none"}))
     assert isinstance(answer, dict)
     assert "write mock:DIM" in answer["error"]

@@ -14,8 +14,9 @@ from gpu_tasks.canary import COSINE_DISTANCE_MOST, Canary, embed_sequences
 from gpu_tasks.device import Fetched, HostPending, StoreDtype
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.models import Dtype, EmbeddingModel, load_model
-from queue_app.job import Job, ModelCard
-from queue_app.prepare import prepare
+from queue_app.job import Job, JobDir
+from queue_app.model_options import find_requested
+from queue_app.prepare import Prepared, prepare
 from queue_app.request import EmbedRequest
 
 
@@ -72,39 +73,39 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     loaded: list[str] = []
     load = watch.load_reference
 
-    def load_and_count(model: ModelCard, pool: str, layers: tuple[int, ...]) -> EmbeddingModel:
-        loaded.append(model.name)
-        return load(model, pool, layers)
+    def load_and_count(job: Job, directory: JobDir) -> EmbeddingModel:
+        loaded.append(job.model.name)
+        return load(job, directory)
 
     monkeypatch.setattr(watch, "_canaries", {})
+    monkeypatch.setattr(watch, "_references", {})
     monkeypatch.setattr(watch, "load_reference", load_and_count)
-    watch.reference_vectors.cache_clear()
     return loaded
 
 
-def make_job(esm2: Path, directory: Path, dtype: Dtype) -> Job:
+def make_job(esm2: Path, directory: Path, dtype: Dtype) -> Prepared:
     fasta = write_fasta(directory / "a.fasta", 3)
     request = EmbedRequest(inputs=[fasta], model=str(esm2), output=directory / "a.npy", dtype=dtype)
-    return prepare(request, client=None, device_class="cpu", threads=1).job
+    return prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
 
 
 @pytest.mark.parametrize(("dtype", "watched"), [("float32", False), ("bfloat16", True)])
 def test_a_worker_watches_the_canary_where_it_can_tell_something(
     esm2: Path, tmp_path: Path, dtype: Dtype, watched: bool, loads: list[str]
 ) -> None:
-    job = make_job(esm2, tmp_path, dtype)
-    watch.watch_canary(job, load_model(str(esm2), dtype=dtype))
+    made = make_job(esm2, tmp_path, dtype)
+    watch.watch_canary(made.job, made.job_dir, load_model(str(esm2), dtype=dtype))
     assert len(loads) == int(watched)
 
 
 def test_each_job_asks_the_device_anew_and_the_processor_once(
     esm2: Path, tmp_path: Path, loads: list[str]
 ) -> None:
-    job, model = make_job(esm2, tmp_path, "bfloat16"), load_model(str(esm2), dtype="bfloat16")
+    made, model = make_job(esm2, tmp_path, "bfloat16"), load_model(str(esm2), dtype="bfloat16")
     for _ in range(3):
-        watch.watch_canary(job, model)
+        watch.watch_canary(made.job, made.job_dir, model)
     broken: Any = Broken(model, 5.0)  # breaks between two jobs
-    watch.watch_canary(job, broken)  # no shard of this one costs more than the first
+    watch.watch_canary(made.job, made.job_dir, broken)  # no shard of this one costs more than the first
     with pytest.raises(NumericsDeviate, match="not those of the processor"):
-        watch.watch_canary(replace(job, job_id="another"), broken)
+        watch.watch_canary(replace(made.job, job_id="another"), made.job_dir, broken)
     assert len(loads) == 1

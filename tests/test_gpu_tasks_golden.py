@@ -19,10 +19,12 @@ from factories import write_fasta
 from gpu_tasks import task, torch_device, watch
 from gpu_tasks.canary import SEQUENCES, Canary
 from gpu_tasks.errors import NumericsDeviate
+from gpu_tasks.job_model import load_job_model
 from gpu_tasks.models import Dtype, EmbeddingModel, load_model
 from queue_app import keys
 from queue_app.golden import CanaryDeposits
 from queue_app.manifest import CheckpointManifest
+from queue_app.model_options import find_requested
 from queue_app.prepare import Prepared, prepare
 from queue_app.request import EmbedRequest
 from queue_app.states import ShardState
@@ -220,7 +222,7 @@ def prepared(esm2: Path, tmp_path: Path) -> Prepared:
     request = EmbedRequest(
         inputs=[fasta], model=str(esm2), output=tmp_path / "a.npy", dtype="bfloat16", num_shards=2
     )
-    return prepare(request, client=None, device_class="cpu", threads=1)
+    return prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
 
 
 def test_of_processes_that_start_at_once_only_the_one_on_the_broken_device_ends(
@@ -251,7 +253,7 @@ def check_as(device: str, prepared: Prepared, change: Callable[[Any], EmbeddingM
         patch.setattr(torch_device, "hardware_id", lambda name: device)
         patch.setattr(watch, "_canaries", {})
         model = load_model(prepared.job.model.path, dtype="bfloat16")
-        watch.watch_canary(prepared.job, change(model))
+        watch.watch_canary(prepared.job, prepared.job_dir, change(model))
 
 
 @pytest.fixture
@@ -278,7 +280,9 @@ def test_a_worker_that_deviates_ends_before_it_takes_a_shard_and_says_which_devi
     signals: list[tuple[int, int]] = []
     monkeypatch.setattr("os.kill", lambda pid, number: signals.append((pid, number)))
     monkeypatch.setattr(torch_device, "hardware_id", lambda name: "GPU-broken")
-    monkeypatch.setattr(task, "load_model", lambda *args, **options: harm(load_model(*args, **options)))
+    monkeypatch.setattr(
+        task, "load_job_model", lambda *args, **options: harm(load_job_model(*args, **options))
+    )
 
     def embed(index: int) -> str:
         return str(task.embed_shard.run(job.job_id, str(job_dir.path), index))

@@ -56,7 +56,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_it_looks_at_everything_and_this_machine_is_well(told: dict[str, Any]) -> None:
     assert told["well"]
     topics = {finding["topic"] for finding in told["findings"]}
-    assert {"versions", "hf", "open files", "disk", "room", "disk speed", "server", "torch"} <= topics
+    assert {"versions", "packages", "open files", "disk", "room", "disk speed", "server", "torch"} <= topics
     assert topics & {"attention", "gpu0"}
 
 

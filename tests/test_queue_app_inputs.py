@@ -25,6 +25,7 @@ from queue_app.export import export
 from queue_app.inputs import expand, gather, refuse_replacing
 from queue_app.job import InputFile, InputFormat, JobDir
 from queue_app.lock import job_directory
+from queue_app.model_options import find_requested
 from queue_app.prepare import Prepared, prepare
 from queue_app.request import EmbedRequest
 from queue_app.sources import Input
@@ -250,7 +251,7 @@ def prepared(home: Path, *inputs: Path, input_format: InputFormat | None = None)
         inputs=inputs, model="mock:8", output=home / "out.h5", alphabet="protein", input_format=input_format
     )
     with job_directory(request.directory):
-        return prepare(request, client=None, device_class="cpu", threads=1)
+        return prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
 
 
 NO_INPUT: dict[str, tuple[bytes, InputFormat | None, str]] = {

@@ -7,26 +7,37 @@ from typing import Any, get_args
 import pytest
 from factories import make_job
 
-from queue_app.job import Alphabet, Dtype, Job, LongRule, ModelCard, Pool, Reuse, TwinsFile
+from queue_app.job import Dtype, Job, LongRule, Reuse, TwinsFile
 from queue_app.methods import DTYPES, NOUNS, OF_WINDOWS, POOLED, Counted, methods
+from queue_app.model_spec import (
+    AdapterSpec,
+    Alphabet,
+    DenseSpec,
+    EncoderSpec,
+    HeadModule,
+    LayerNormSpec,
+    ModelSpec,
+    NormalizeSpec,
+    Pool,
+    PromptSpec,
+    TokenRules,
+    TokensSpec,
+    TruncateSpec,
+)
+from queue_app.model_words import is_esm2
 
-ESM2 = ModelCard(
-    "facebook/esm2_t6_8M_UR50D", "/models/esm2", "esm2", "ef" * 16, 320, 1022, 7_511_801, "protein", "mean", 6
-)
-MINILM = ModelCard(
-    "all-MiniLM-L6-v2",
-    "/models/minilm",
-    "bert",
-    "ef" * 16,
-    384,
-    254,
-    22_713_216,
-    "text",
-    "mean",
-    num_layers=6,
-    pool_special=True,
-    normalize=True,
-)
+LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO"
+ESM2 = ModelSpec(
+    "facebook/esm2_t6_8M_UR50D", "/models/esm2", "esm2", "ef" * 16, 7_511_801, "protein", 1022, "mean",
+    EncoderSpec("", "esm", ("model.safetensors",), 320, 6, vocab_size=33, max_positions=None),
+    TokensSpec("letters", (0,), (2,), 3, TokenRules("letters"), LETTERS, tuple(range(4, 29))),
+)  # fmt: skip
+MINILM = ModelSpec(
+    "all-MiniLM-L6-v2", "/models/minilm", "bert", "ef" * 16, 22_713_216, "text", 254, "mean",
+    EncoderSpec("", "bert", ("model.safetensors",), 384, 6, vocab_size=30_522, max_positions=512),
+    TokensSpec("fast", (101,), (102,), 100, digest="cd" * 16),
+    pool_special=True, head=(NormalizeSpec("normalize"),),
+)  # fmt: skip
 COUNTED = Counted(
     num_embedded=20,
     reasons={},
@@ -36,7 +47,7 @@ COUNTED = Counted(
 )
 
 
-def job_of(model: ModelCard, **options: Any) -> Job:
+def job_of(model: ModelSpec, **options: Any) -> Job:
     job = make_job(num_shards=2, records_per_shard=10)
     named = {"alphabet": model.alphabet, "max_length": model.max_length, "window_overlap": 127, **options}
     return replace(job, model=model, options=replace(job.options, **named))
@@ -66,7 +77,7 @@ def test_a_model_that_was_named_by_its_directory_is_told_to_be_one() -> None:
 @pytest.mark.parametrize("layers", [(-1,), (3,), (3, 6)], ids=str)
 @pytest.mark.parametrize("model", [ESM2, MINILM], ids=["esm2", "minilm"])
 def test_every_combination_of_options_is_told_in_whole_sentences(
-    model: ModelCard, layers: tuple[int, ...], pool: str
+    model: ModelSpec, layers: tuple[int, ...], pool: str
 ) -> None:
     for long, dtype, alphabet, num_long in product(
         get_args(LongRule), get_args(Dtype), get_args(Alphabet), (None, 0, 1, 7)
@@ -157,3 +168,93 @@ def test_a_test_model_is_called_one() -> None:
     text = methods(make_job(num_shards=2, records_per_shard=10), COUNTED)
     assert text.startswith("Vectors were made by mock:8, a test model")
     assert "hidden states" not in text
+
+
+# ---- which model it is, and what it was given
+
+
+SAPROT = replace(
+    ESM2,
+    name="westlake/SaProt",
+    tokens=replace(ESM2.tokens, kind="fast", rules=TokenRules("saprot", behind="#")),
+)
+PROTT5 = replace(
+    ESM2, name="Rostlab/prot_t5", family="auto", encoder=replace(ESM2.encoder, model_type="t5"),
+    tokens=replace(ESM2.tokens, rules=TokenRules("prott5", (("U", "X"), ("Z", "X")), between=" ")),
+)  # fmt: skip
+DENSE = DenseSpec("dense", 384, 256, True, "Tanh", False, "2_Dense/model.safetensors")
+
+
+def test_only_an_esm2_is_called_one() -> None:
+    learned = replace(ESM2, encoder=replace(ESM2.encoder, learned_positions=True))
+    other_letters = replace(ESM2, tokens=replace(ESM2.tokens, letters=LETTERS[::-1]))
+    larger = replace(ESM2, encoder=replace(ESM2.encoder, vocab_size=64))
+    run_by_transformers = replace(ESM2, family="auto")
+    assert is_esm2(ESM2)
+    for model in (SAPROT, PROTT5, MINILM, learned, other_letters, larger, run_by_transformers):
+        assert not is_esm2(model)
+        assert "ESM-2" not in methods(job_of(model), COUNTED)
+        assert f"of the type {model.encoder.model_type}, " in methods(job_of(model), COUNTED)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (PROTT5, "For the model the letters U and Z were replaced by X and blanks were put between letters."),
+        (SAPROT, "For the model each letter was followed by '#'."),
+        (replace(MINILM, prompt=PromptSpec("query: ")), "the prompt 'query: ' was put in front of each."),
+        (
+            replace(MINILM, prompt=PromptSpec("query: ", pooled=False)),
+            "of each, whose tokens were left out of the pooling.",
+        ),
+        (
+            replace(MINILM, tokens=replace(MINILM.tokens, rules=TokenRules("kmers6", kmer=6, between=" "))),
+            "For the model sequences were written as 6-mers and blanks were put between 6-mers.",
+        ),
+        (replace(MINILM, tokens=replace(MINILM.tokens, lower_case=True)), "letters were made small."),
+        (replace(MINILM, revision="0a1b2c"), "million parameters, revision 0a1b2c, fingerprint"),
+        (
+            replace(MINILM, adapter=AdapterSpec("adapter_model.safetensors", (), ())),
+            "all-MiniLM-L6-v2\" with a LoRA adapter merged into its weights (of the type bert",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_model_was_given_is_told(model: ModelSpec, said: str) -> None:
+    assert said in methods(job_of(model), COUNTED)
+
+
+def test_nothing_is_told_of_sequences_that_were_given_as_they_stand() -> None:
+    for model in (ESM2, MINILM):
+        assert "For the model" not in methods(job_of(model), COUNTED)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ((), "Vectors were stored as float32."),
+        ((DENSE,), "passed through a dense layer (Tanh) to 256 numbers and stored as float32."),
+        ((TruncateSpec("truncate", 64),), "Vectors were cut to their first 64 numbers and stored"),
+        (
+            (LayerNormSpec("layer_norm", 384, "f"), DENSE, NormalizeSpec("normalize")),
+            "layer norm, passed through a dense layer (Tanh) to 256 numbers, scaled to unit length and st",
+        ),
+    ],
+    ids=str,
+)
+def test_what_stands_behind_the_pooling_is_told(head: tuple[HeadModule, ...], said: str) -> None:
+    assert said in methods(job_of(replace(MINILM, head=head)), COUNTED)
+
+
+def test_the_dimensions_are_those_of_the_stored_vectors() -> None:
+    dense = replace(MINILM, head=(DENSE,))
+    assert "by a vector of 256 dimensions, made of the mean" in methods(job_of(dense), COUNTED)
+    assert "hidden state, 384 dimensions;" in methods(job_of(dense, pool="none"), COUNTED)
+    joined = methods(job_of(MINILM, pool="cls+mean"), COUNTED)
+    assert "by a vector of 768 dimensions, the concatenation of the last layer's hidden" in joined
+
+
+def test_a_token_is_called_what_it_stands_for() -> None:
+    dna = replace(ESM2, alphabet="dna")
+    assert "longer than the limit of 1,022 bases" in methods(job_of(dna), COUNTED)
+    fused = replace(ESM2, tokens=replace(ESM2.tokens, fuse_unknown=True))
+    assert "longer than the limit of 1,022 tokens" in methods(job_of(fused), COUNTED)

@@ -18,6 +18,7 @@ from queue_app import cli, cli_beforehand
 from queue_app.errors import InputError, UsageError
 from queue_app.export import export
 from queue_app.job import H5Layout, Job, JobDir, RunOptions
+from queue_app.model_options import find_requested
 from queue_app.plan import Plan, make_plan
 from queue_app.plan_json import plan_as_json
 from queue_app.plan_view import about, describe_plan
@@ -66,7 +67,13 @@ def request_for(source: Path, **more: Any) -> EmbedRequest:
 def plan_of(request: EmbedRequest, seconds: float = 0) -> Plan:
     config = RuntimeConfig()
     return make_plan(
-        request, queues=["cpu0", "cpu1"], threads=1, config=config, seconds=seconds, say=lambda _: None
+        request,
+        find_requested(request),
+        queues=["cpu0", "cpu1"],
+        threads=1,
+        config=config,
+        seconds=seconds,
+        say=lambda _: None,
     )
 
 

@@ -9,6 +9,7 @@ from factories import make_job
 from checkpoint.records import DoneRecord
 from queue_app.errors import DiskFull
 from queue_app.job import Job, JobDir, RunOptions, TwinsFile
+from queue_app.model_reader import find_model
 from queue_app.settings import RuntimeConfig
 from queue_app.space import require_room, rooms
 
@@ -29,7 +30,7 @@ def job(tmp_path: Path) -> Job:
     made = make_job(num_shards=3, records_per_shard=200)
     sizes = (100, 300, 200)
     shards = tuple(replace(shard, num_records=sizes[shard.index]) for shard in made.shards)
-    model = replace(made.model, dim=16)
+    model = find_model("mock:16").spec
     return replace(made, output=str(tmp_path / "out.npy"), shards=shards, model=model)
 
 
@@ -90,16 +91,16 @@ def test_an_output_that_links_to_the_results_needs_no_more_room(job: Job, job_di
 
 
 @pytest.mark.parametrize(
-    ("family", "long", "num_vectors"),
-    [("esm2", "window", 4920), ("esm2", "truncate", 600), ("bert", "window", 600)],
+    ("kind", "long", "num_vectors"),
+    [("letters", "window", 4920), ("letters", "truncate", 600), ("fast", "window", 600)],
 )
 def test_of_the_vectors_of_tokens_no_more_are_counted_than_there_must_be(
-    job: Job, job_dir: JobDir, family: str, long: str, num_vectors: int
+    job: Job, job_dir: JobDir, kind: str, long: str, num_vectors: int
 ) -> None:
     """1,640 characters in each shard: how many tokens they are, of a text, is not known."""
     shards = tuple(replace(shard, num_tokens=8 * shard.num_rows + 1640) for shard in job.shards)
     options = replace(job.options, pool="none", long=long, max_length=1)  # type: ignore[arg-type]
-    model = replace(job.model, family=family)  # type: ignore[arg-type]
+    model = replace(job.model, tokens=replace(job.model.tokens, kind=kind))  # type: ignore[arg-type]
     ragged = replace(job, shards=shards, options=options, model=model)
     assert copies(ragged, job_dir)[1] == {"results": num_vectors, "output": num_vectors}
 
@@ -118,7 +119,7 @@ def test_each_disk_is_held_against_its_own_part(job: Job, job_dir: JobDir, tmp_p
 def test_too_little_room_names_the_disk_and_every_copy(
     job: Job, job_dir: JobDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    large = replace(job, model=replace(job.model, dim=10**12))
+    large = replace(job, model=replace(job.model, encoder=replace(job.model.encoder, hidden_size=10**12)))
     with pytest.raises(DiskFull, match=r"needs \S+ .B \(results \S+ .B, checkpoints .*are free; make room"):
         require_room(large, job_dir, CONFIG, num_workers=2)
     require_room(job, job_dir, CONFIG, num_workers=2)

@@ -1,18 +1,22 @@
 """The promises of a trial: it says why it fails, and never outlives whoever started it."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from checkpoint.owner import identify
+from queue_app.model_reader import find_model
 from queue_app.trial import Device, NotTimed, trials
 
+MOCK = asdict(find_model("mock:8").spec)
 DEVICES = [Device("cpu0", "")]
 
 
 def work(model: str) -> dict[str, Any]:
     return {
-        "model": model, "device": "cpu", "dtype": "float32", "pool": "mean", "layers": [-1], "threads": 1,
+        "model": {**MOCK, "path": model}, "tokenizer": None,
+        "device": "cpu", "dtype": "float32", "pool": "mean", "layers": [-1], "threads": 1,
         "store_dtype": "float32", "toks_per_batch": 64, "max_length": 50, "long": "window",
         "window_overlap": 6, "seconds": 60.0, "turn": 0.0,
         "texts": ["MKV"], "lengths": [3], "weights": [1.0],

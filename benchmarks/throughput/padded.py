@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_tasks.models.model_directory import read_model
 from rounds import Absent, System, Vectors
 from torch import Tensor
 from transformers.utils import logging
 
+from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.models.files import model_files
 from gpu_tasks.models.tokens import load_tokens
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from queue_app.dashboard.published import Floats, Published
 from queue_app.merge import among
+from queue_app.readouts import vector_dim
 from queue_app.sequences import Int64s
 from queue_app.twins import read_twins
 
@@ -46,7 +47,7 @@ def draw(published: Published, column: str, tell: Callable[[float], None]) -> Dr
         Damage: a result or twins.arrow cannot be read.
     """
     job = published.job
-    most = min(DRAWN_MOST, DRAWN_BYTES_MOST // (4 * job.model.dim))
+    most = min(DRAWN_MOST, DRAWN_BYTES_MOST // (4 * vector_dim(job.model, job.options)))
     chosen = choose(job.counts.num_records, most)
     twins = _twins(published, chosen)
     own = chosen[~among(chosen, twins.ordinals)]
@@ -89,7 +90,7 @@ def _read(
     published: Published, column: str, wanted: Int64s, tell: Callable[[float], None]
 ) -> tuple[pa.StringArray, Int64s, Floats]:
     """Ids, ordinals and vectors of those of the wanted rows that are there."""
-    vectors = np.empty((len(wanted), published.job.model.dim), np.float32)
+    vectors = np.empty((len(wanted), vector_dim(published.job.model, published.job.options)), np.float32)
     ids, ordinals = [pa.array([], pa.string())], [np.empty(0, np.int64)]
     filled = read = 0
     for rows in published.rows(column):

@@ -13,6 +13,7 @@ from queue_app.dashboard.place import Place, load, title_of
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
 from queue_app.monitor import Snapshot, snapshot, snapshot_of_directory
+from queue_app.readouts import vector_dim
 from queue_app.settings import RuntimeConfig
 
 DIRECTORY_EVERY_SECONDS = 5.0
@@ -36,7 +37,7 @@ class About:
         if job is None:
             return cls(title)
         inputs = ", ".join(file.name for file in job.inputs)
-        return cls(title, job.output, job.model.name, job.model.dim, inputs)
+        return cls(title, job.output, job.model.name, vector_dim(job.model, job.options), inputs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,27 @@
+"""Of `holdfast doctor -m MODEL`: what the model is to Holdfast, read as `embed` reads it."""
+
+from collections.abc import Iterator
+
+from queue_app.findings import Finding
+from queue_app.model_reader import find_model
+from queue_app.model_spec import ModelSpec
+from queue_app.model_words import described_head, model_line, run_by, written
+
+
+def examine_model(ref: str, revision: str | None = None) -> Iterator[Finding]:
+    """Raises ModelError for a model that `embed` would refuse, in the same words."""
+    spec = find_model(ref, revision=revision).spec
+    yield Finding(
+        "model", "ok", f"{model_line(spec)}: computed by {run_by(spec)}; weights in {spec.stored_dtype}"
+    )
+    yield Finding("sequences", "ok", f"{spec.alphabet}, {written(spec)}; {_length(spec)}")
+    yield Finding(
+        "vectors", "ok", f"{spec.pool} pooling, behind it {described_head(spec)}: {spec.dim:,} numbers"
+    )
+
+
+def _length(spec: ModelSpec) -> str:
+    most = (
+        "without an end of positions" if spec.max_positions is None else f"{spec.max_positions:,} positions"
+    )
+    return f"pieces of {spec.max_length:,} tokens by default, {most}"

@@ -1,0 +1,168 @@
+"""What a user asks of a model beside what its directory says: applied, or refused by the option's name."""
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from small_models import DIM, save_sentences, save_small_bert
+
+from gpu_tasks.model_directory.reader import read_model
+from gpu_tasks.model_directory.token_rules import NAMES
+from queue_app.cli_request import request_of
+from queue_app.errors import UsageError
+from queue_app.model_options import configured, find_requested, model_differences
+from queue_app.model_reader import find_model
+from queue_app.model_spec import ModelSpec, NormalizeSpec, PromptSpec, RuleName, TruncateSpec
+from queue_app.model_words import described_head
+from queue_app.request import EmbedRequest
+
+PROMPTS = {"prompts": {"query": "query: ", "empty": ""}, "default_prompt_name": "query"}
+UNIT, CUT = NormalizeSpec("normalize"), TruncateSpec("truncate", 3)
+
+
+def request_for(model: str = "m", **asked: Any) -> EmbedRequest:
+    return EmbedRequest(inputs=[], model=model, output=Path("out.npy"), **asked)
+
+
+def read(directory: Path) -> ModelSpec:
+    return read_model(directory).spec
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
+    return read(save_small_bert(tmp_path_factory.mktemp("plain") / "m"))
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
+    return read(save_sentences(tmp_path_factory.mktemp("prompted") / "m", "Normalize", settings=PROMPTS))
+
+
+# ---- names
+
+
+def test_the_names_of_rules_are_those_of_the_table_everywhere() -> None:
+    assert sorted(get_args(RuleName)) == sorted(NAMES)
+    of_the_command = inspect.signature(request_of).parameters["rules"].annotation
+    assert get_args(get_args(of_the_command)[0]) == get_args(RuleName)
+
+
+def test_what_is_said_to_be_text_is_given_as_it_stands_unless_rules_are_named() -> None:
+    assert request_for(alphabet="text").token_rules == "plain"
+    assert request_for(alphabet="text", rules="protbert").token_rules == "protbert"
+    assert request_for(alphabet="protein").token_rules == "auto"
+
+
+# ---- prompts
+
+
+def test_nothing_asked_for_changes_nothing(prompted: ModelSpec) -> None:
+    assert configured(prompted, request_for()) == prompted
+    assert prompted.prompt == PromptSpec("query: ", "query")
+
+
+@pytest.mark.parametrize(
+    ("asked", "prompt"),
+    [
+        ({"prompt": "passage: "}, PromptSpec("passage: ")),
+        ({"prompt": ""}, None),
+        ({"prompt_name": "query"}, PromptSpec("query: ", "query")),
+        ({"prompt_name": "empty"}, None),
+    ],
+    ids=str,
+)
+def test_a_prompt_that_is_asked_for_takes_the_place_of_the_models_own(
+    prompted: ModelSpec, asked: dict[str, Any], prompt: PromptSpec | None
+) -> None:
+    assert configured(prompted, request_for(**asked)).prompt == prompt
+
+
+def test_whether_a_prompt_is_pooled_is_the_directorys_to_say(prompted: ModelSpec) -> None:
+    left_out = replace(prompted, prompt_pooled=False)
+    assert configured(left_out, request_for(prompt="passage: ")).prompt == PromptSpec(
+        "passage: ", pooled=False
+    )
+
+
+def test_a_prompt_changes_what_the_vectors_are(prompted: ModelSpec) -> None:
+    other = configured(prompted, request_for(prompt="passage: "))
+    assert other.identity() != prompted.identity()
+    assert list(model_differences(prompted, other)) == [("prompt", "'query: '", "'passage: '")]
+
+
+# ---- dimensions and unit length
+
+
+@pytest.mark.parametrize(
+    ("head", "asked", "left"),
+    [
+        ((), {"truncate_dim": 3}, (CUT,)),
+        ((UNIT,), {"truncate_dim": 3}, (UNIT, CUT, UNIT)),
+        ((TruncateSpec("truncate", 5),), {"truncate_dim": 3}, (CUT,)),
+        ((UNIT, TruncateSpec("truncate", 2), UNIT), {"truncate_dim": 3}, (UNIT, CUT, UNIT)),
+        ((), {"normalize": True}, (UNIT,)),
+        ((UNIT,), {"normalize": True}, (UNIT,)),
+        ((UNIT, CUT, UNIT), {"normalize": False}, (CUT,)),
+        ((), {"truncate_dim": 3, "normalize": True}, (CUT, UNIT)),
+        ((UNIT,), {"truncate_dim": 3, "normalize": False}, (CUT,)),
+        ((UNIT,), {"truncate_dim": DIM}, (UNIT, TruncateSpec("truncate", DIM), UNIT)),
+    ],
+    ids=str,
+)
+def test_a_cut_and_unit_length_are_applied_behind_everything_else(
+    plain: ModelSpec, head: tuple[Any, ...], asked: dict[str, Any], left: tuple[Any, ...]
+) -> None:
+    found = configured(replace(plain, head=head), request_for(**asked))
+    assert found.head == left
+    assert found.dim == asked.get("truncate_dim", found.dim)
+
+
+def test_what_stands_behind_the_pooling_is_told(plain: ModelSpec) -> None:
+    assert described_head(plain) == "nothing"
+    assert described_head(replace(plain, head=(UNIT, CUT))) == "normalize, truncate to 3"
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"prompt": "a", "prompt_name": "query"}, "--prompt and --prompt-name: give one of them"),
+        ({"prompt_name": "passage"}, "--prompt-name passage: m names 'query', 'empty'; or give --prompt"),
+        ({"truncate_dim": 9}, "--truncate-dim 9: m has vectors of 8 numbers"),
+        ({"truncate_dim": 3, "pool": "none"}, "--truncate-dim: changes the vector of a sequence"),
+        ({"normalize": True, "pool": "none"}, "--normalize: changes the vector of a sequence"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_by_the_options_name(
+    prompted: ModelSpec, asked: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^{said}"):
+        configured(prompted, request_for(**asked))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"prompt": "a"}, {"prompt_name": "a"}, {"truncate_dim": 3}, {"normalize": False}, {"revision": "main"}],
+    ids=str,
+)
+def test_of_a_stand_in_nothing_is_asked_that_it_would_ignore(asked: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"^--[a-z-]+: mock:8 is a stand-in"):
+        find_requested(request_for("mock:8", **asked))
+
+
+def test_rules_of_a_stand_in_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"^--rules: mock:8 is a stand-in"):
+        find_requested(request_for("mock:8", rules="protbert"))
+    assert find_requested(request_for("mock:8", alphabet="text")).spec == find_model("mock:8").spec
+
+
+def test_a_pool_that_does_not_fit_the_models_head_is_refused(tmp_path: Path) -> None:
+    spec = read(save_sentences(tmp_path / "m", "Dense", pooling={"pooling_mode": "cls"}))
+    assert spec.vector_dim("mean") == 5
+    with pytest.raises(UsageError, match=r"--pool cls\+mean: m has a dense module .* 8 numbers, not 16"):
+        spec.vector_dim("cls+mean")
