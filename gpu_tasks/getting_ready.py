@@ -29,7 +29,7 @@ from queue_app.settings import runtime_config
 from queue_app.stage import Stage
 from queue_app.states import Lease, Refusal, ShardState
 from queue_app.tally import Count, tally
-from queue_app.trouble import Trouble, TroubleRegister, give_up_hopeless
+from queue_app.trouble import PASSING_TIMES_MOST, TIMES_MOST, Trouble, TroubleRegister, give_up_hopeless
 from queue_app.worker import is_draining, stage, this_worker, worker_name
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,8 @@ class GettingReady:
         text = words_of(error)
         log.error("cannot begin job=%s shard=%d: %s", self.manifest.job_id, self.index, text)
         tally.add(Count.TROUBLES)
-        self._register.note(worker_name(), text, passing=isinstance(error, OSError))
+        times_most = PASSING_TIMES_MOST if isinstance(error, OSError) else TIMES_MOST
+        self._register.note(worker_name(), text, times_most=times_most)
         hopeless = give_up_hopeless(self._register, self.manifest, runtime_config().lease_seconds)
         if fault_of(error) is Fault.LOST:
             stage.set(Stage.TOLD)

@@ -18,7 +18,7 @@ from celery import bootsteps
 from queue_app.announce import announce, send_shards
 from queue_app.broker import TRANSIENT, connect
 from queue_app.celery_app import EXPORT_JOB, app
-from queue_app.child_deaths import ChildDeaths, Teller
+from queue_app.deaths import EXIT_STATUS, ChildDeaths, num_oom_kills
 from queue_app.deliveries import LostDeliveries, Standstill
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
@@ -27,6 +27,8 @@ from queue_app.recovery import Reconciler
 from queue_app.roots import JobRoots
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.states import JobState
+from queue_app.tally import Count, tally
+from queue_app.untold import Teller, UntoldEnds
 from queue_app.worker import is_draining, pulse, stage, this_worker
 from queue_app.workers import WorkerEntry, register, unregister
 
@@ -51,7 +53,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
         super().__init__(worker, **options)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._deaths = ChildDeaths(stage)
+        self._ends = UntoldEnds(stage)
 
     def start(self, worker: Any) -> None:
         self._thread = threading.Thread(target=self._run, args=(worker,), name="reconciler", daemon=True)
@@ -74,6 +76,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
         """
         hub.call_repeatedly(LOOK_AFTER_CHILD_SECONDS, worker.pool.maintain_pool)
         hub.call_soon(self._listen, worker.pool._pool)
+        hub.call_soon(_watch_deaths, worker.pool._pool)  # the pool sets its own handlers after us
 
     def _listen(self, pool: Any) -> None:
         """Hear of each child's end, once the pool has set its own answer to it."""
@@ -82,7 +85,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
         def heard(child: Any) -> None:
             answer(child)
             if not is_draining():
-                self._deaths.hear(child.pid, child.exitcode)
+                self._ends.hear(child.pid, child.exitcode)
 
         pool.on_process_down = heard
 
@@ -111,7 +114,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
                     _end_hung(entry.child_pid, config)
                     deliveries.drop(worker.consumer)
                     register(client, entry)
-                    self._deaths.tell(teller)
+                    self._ends.tell(teller)
                     if this_worker.exporter is not None:
                         this_worker.exporter.note(has_child=bool(entry.child_pid) and not is_draining())
                     waited = standstill.seconds(client.llen(this_worker.queue))
@@ -123,6 +126,20 @@ class ReconcilerStep(bootsteps.StartStopStep):
             self._ended.wait(config.reconcile_seconds)
         with contextlib.suppress(*TRANSIENT):  # a server that is away forgets us by itself
             unregister(client, worker.hostname)
+
+
+def _watch_deaths(pool: Any) -> None:
+    """Have this worker give up when its children are killed before they get anything done."""
+    deaths = ChildDeaths(pulse.is_at_work, lambda: tally.total(Count.BATCHES), num_oom_kills)
+    clean_up = pool.on_process_down
+
+    def on_process_down(process: Any) -> None:
+        clean_up(process)
+        if (why := deaths.note(process.pid, process.exitcode)) and not is_draining():
+            log.critical("its process was %s", why)
+            os._exit(EXIT_STATUS)  # the next child, forked already, dies with us
+
+    pool.on_process_down = on_process_down
 
 
 def rebuild(client: redis.Redis, job: Job, job_dir: JobDir, queues: Sequence[str]) -> None:

@@ -23,6 +23,8 @@ TIMES_MOST = 3
 """In a row and on every worker: then the job ends."""
 PASSING_TIMES_MOST = 20
 """The same of what may pass by itself, as a file system that is away: some three minutes."""
+KILLED_TIMES_MOST = 10
+"""The same of a process that is killed: before that its supervisor tries whether fewer workers will do."""
 BACKOFF_MOST = 4
 """The wait doubles so often at most before `retry_seconds` bound it."""
 WORDS_MOST = 600
@@ -35,7 +37,7 @@ class Trouble:
     """What one worker fails at before it has a shard.
 
     `times` counts failures in a row, `since` and `seen` are the first and the last of them, `retry_at` is
-    when it is tried again: all in seconds by the server's clock. `passing`: it may pass by itself.
+    when it is tried again: all in seconds by the server's clock. After `times_most` there is no hope.
     """
 
     text: str
@@ -43,12 +45,12 @@ class Trouble:
     since: float
     seen: float
     retry_at: float
-    passing: bool = False
+    times_most: int = TIMES_MOST
 
     @property
     def is_lasting(self) -> bool:
         """It came often enough to give this worker up for this job."""
-        return self.times >= (PASSING_TIMES_MOST if self.passing else TIMES_MOST)
+        return self.times >= self.times_most
 
 
 class TroubleRegister:
@@ -59,13 +61,13 @@ class TroubleRegister:
         self.job_id = job_id
         self.retry_seconds = retry_seconds
 
-    def note(self, worker: str, text: str, *, passing: bool = False) -> Trouble:
+    def note(self, worker: str, text: str, *, times_most: int = TIMES_MOST) -> Trouble:
         """Count one more failure of a worker; only this worker's own processes call it, one at a time."""
         now, before = server_time(self.client), self.all().get(worker)
         words = " ".join(text.split())[:WORDS_MOST]
         times = before.times + 1 if before else 1
         wait = min(self.retry_seconds, 2.0 ** min(times - 1, BACKOFF_MOST)) * random.uniform(0.5, 1.0)
-        noted = Trouble(words, times, before.since if before else now, now, now + wait, passing)
+        noted = Trouble(words, times, before.since if before else now, now, now + wait, times_most)
         self.client.hset(keys.trouble(self.job_id), worker, json.dumps(asdict(noted)))
         if before is None or before.text != words:
             publish(self.client, self.job_id, EventKind.TROUBLE, f"{worker} cannot begin: {words}")

@@ -10,7 +10,6 @@ import pytest
 import redis
 from factories import make_job
 
-from queue_app.child_deaths import ChildDeaths, Teller, how_it_ended
 from queue_app.errors import ModelError
 from queue_app.events import EventKind, read_events
 from queue_app.job import Job
@@ -22,6 +21,7 @@ from queue_app.owner import Owner
 from queue_app.stage import LastStage, Stage, StageBoard
 from queue_app.states import JobState, Lease
 from queue_app.trouble import PASSING_TIMES_MOST, TIMES_MOST, TroubleRegister, give_up_hopeless
+from queue_app.untold import Teller, UntoldEnds, how_it_ended
 from queue_app.workers import WorkerEntry, register
 
 LEASE_SECONDS = 15.0
@@ -55,9 +55,11 @@ def come_up(client: redis.Redis, queue: str, owner: str = "") -> None:
     register(client, WorkerEntry(f"{queue}@host", queue, "cpu", "host", 1, 2, owner))
 
 
-def fail(troubles: TroubleRegister, queue: str, times: int = TIMES_MOST, *, passing: bool = False) -> None:
+def fail(
+    troubles: TroubleRegister, queue: str, times: int = TIMES_MOST, *, times_most: int = TIMES_MOST
+) -> None:
     for _ in range(times):
-        troubles.note(f"{queue}@host", REASON, passing=passing)
+        troubles.note(f"{queue}@host", REASON, times_most=times_most)
 
 
 def give_up(troubles: TroubleRegister, manifest: CheckpointManifest) -> str | None:
@@ -189,10 +191,10 @@ def test_what_may_pass_by_itself_is_given_more_time(
     troubles: TroubleRegister, manifest: CheckpointManifest
 ) -> None:
     for queue in ("cpu0", "cpu1"):
-        fail(troubles, queue, PASSING_TIMES_MOST - 1, passing=True)
+        fail(troubles, queue, PASSING_TIMES_MOST - 1, times_most=PASSING_TIMES_MOST)
     assert give_up(troubles, manifest) is None
     for queue in ("cpu0", "cpu1"):
-        fail(troubles, queue, 1, passing=True)
+        fail(troubles, queue, 1, times_most=PASSING_TIMES_MOST)
     assert give_up(troubles, manifest) is not None
 
 
@@ -230,10 +232,10 @@ def test_a_child_that_dies_before_it_has_a_shard_is_its_workers_trouble(
     board = StageBoard()
     pid = os.getpid() if stage is Stage.GETTING_READY else os.getpid() + 1
     board.set(Stage.GETTING_READY, manifest.job_id)
-    deaths = ChildDeaths(board)
-    deaths.hear(pid, -9)
-    deaths.tell(teller(manifest))
-    assert "was killed by signal 9, probably out of memory" in troubles.all()["cpu1@host"].text
+    ends = UntoldEnds(board)
+    ends.hear(pid, -9)
+    ends.tell(teller(manifest))
+    assert "was killed by signal 9 (SIGKILL), probably out of memory" in troubles.all()["cpu1@host"].text
 
 
 def test_a_child_that_dies_at_work_is_told_and_is_no_trouble(
@@ -241,13 +243,13 @@ def test_a_child_that_dies_at_work_is_told_and_is_no_trouble(
 ) -> None:
     board = StageBoard()
     board.set(Stage.AT_WORK, manifest.job_id)
-    deaths = ChildDeaths(board)
-    deaths.hear(os.getpid(), -11)
-    deaths.tell(teller(manifest))
+    ends = UntoldEnds(board)
+    ends.hear(os.getpid(), -11)
+    ends.tell(teller(manifest))
     assert troubles.all() == {}
     (event,) = read_events(manifest.client, manifest.job_id)
     assert event.kind is EventKind.WORKER
-    assert "was killed by signal 11 (Segmentation fault) while it computed" in event.text
+    assert "while it computed its process was killed by signal 11 (SIGSEGV)" in event.text
 
 
 @pytest.mark.parametrize("stage", [Stage.IDLE, Stage.TOLD])
@@ -256,9 +258,9 @@ def test_an_idle_child_or_one_that_has_told_is_no_trouble(
 ) -> None:
     board = StageBoard()
     board.set(stage, manifest.job_id)
-    deaths = ChildDeaths(board)
-    deaths.hear(os.getpid(), 1)
-    deaths.tell(teller(manifest))
+    ends = UntoldEnds(board)
+    ends.hear(os.getpid(), 1)
+    ends.tell(teller(manifest))
     assert troubles.all() == {}
     assert read_events(manifest.client, manifest.job_id) == ()
 
@@ -273,7 +275,7 @@ def test_a_child_is_idle_again_after_what_it_did_and_unknown_before() -> None:
 
 def test_an_end_is_told_by_its_status_or_its_signal() -> None:
     assert how_it_ended(1) == "ended with exit status 1"
-    assert how_it_ended(-6) == "was killed by signal 6 (Aborted)"
+    assert how_it_ended(-6) == "was killed by signal 6 (SIGABRT)"
 
 
 # ---- the model's files

@@ -122,12 +122,11 @@ def test_enqueue_looks_for_the_model_of_a_job_that_is_there(
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
-        (KILLED, "killed by signal 9, probably out of memory"),
         (LOST, "CUDA error: unspecified launch failure"),
         (FULL, "does not fit into the memory: its"),
         (BROKEN, "ImportError: no such symbol: of this test"),
     ],
-    ids=["killed", "lost", "full", "broken"],
+    ids=["lost", "full", "broken"],
 )
 def test_a_model_that_no_worker_can_load_ends_the_job_with_its_reason(
     how: str, reason: str, job_dir: Path, tmp_path: Path
@@ -141,6 +140,18 @@ def test_a_model_that_no_worker_can_load_ends_the_job_with_its_reason(
     assert left_over(processes_of(job_dir)) == []
     if how is BROKEN:
         assert "resumed" in holdfast("resume", job_dir, *ONE).stderr
+
+
+def test_a_worker_that_is_killed_before_it_has_a_shard_is_told_and_ends_the_run(
+    job_dir: Path, tmp_path: Path
+) -> None:
+    ended = holdfast("resume", job_dir, *ONE, expect=1, **ill(tmp_path, KILLED))
+    *said, last = ended.stderr.strip().splitlines()
+    assert any(
+        "cpu0@" in line and "cannot begin: at its start its process was killed" in line for line in said
+    )
+    assert last.startswith("holdfast: worker cpu0: its process was killed by signal 9 (SIGKILL)")
+    assert left_over(processes_of(job_dir)) == []
 
 
 def test_the_job_of_a_server_fails_with_its_reason_and_goes_on_once_that_is_gone(

@@ -1,11 +1,10 @@
-"""Children of a worker that ended by themselves or were killed: what their jobs are told.
+"""Children of a worker that ended without a word: what their jobs are told.
 
 One that died before it had a shard, as while it loaded the model, is its worker's trouble; nobody else could
 say so. The pool hears of an end on its own thread, where nothing may wait for the server.
 """
 
 import logging
-import signal
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,24 +12,25 @@ from dataclasses import dataclass
 import redis
 
 from queue_app import keys
+from queue_app.deaths import killed_by
 from queue_app.events import EventKind, publish
 from queue_app.manifest import CheckpointManifest
 from queue_app.stage import Stage, StageBoard
 from queue_app.states import JobState
 from queue_app.tally import Count, tally
-from queue_app.trouble import TroubleRegister, give_up_hopeless, queues_of
+from queue_app.trouble import KILLED_TIMES_MOST, TroubleRegister, give_up_hopeless, queues_of
 
 log = logging.getLogger(__name__)
 
 DOING = {
-    Stage.STARTING: "while it started",
-    Stage.GETTING_READY: "before it had a shard: most likely while it loaded the model",
+    Stage.STARTING: "at its start",
+    Stage.GETTING_READY: "before it had a shard, as while it loads the model,",
     Stage.AT_WORK: "while it computed",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class ChildDeath:
+class UntoldEnd:
     """An end that its process did not tell of. `job_id` is empty for one that had no job yet."""
 
     stage: Stage
@@ -48,14 +48,14 @@ class Teller:
     lease_seconds: float
     retry_seconds: float
 
-    def tell(self, death: ChildDeath) -> None:
+    def tell(self, death: UntoldEnd) -> None:
         """Raises redis errors as they come."""
         if death.stage is Stage.AT_WORK:  # its lease and its batch are seen to by others
             publish(self.client, death.job_id, EventKind.WORKER, f"{self.worker}: {death.text}")
             return
         for job_id in [death.job_id] if death.job_id else list(self._jobs()):
             register = TroubleRegister(self.client, job_id, retry_seconds=self.retry_seconds)
-            register.note(self.worker, death.text)
+            register.note(self.worker, death.text, times_most=KILLED_TIMES_MOST)
             give_up_hopeless(register, CheckpointManifest(self.client, job_id), self.lease_seconds)
 
     def _jobs(self) -> Iterable[str]:
@@ -69,19 +69,19 @@ class Teller:
                 yield str(job_id)
 
 
-class ChildDeaths:
+class UntoldEnds:
     """Heard of on one thread, told on another."""
 
     def __init__(self, board: StageBoard) -> None:
         self._board = board
-        self._heard: deque[ChildDeath] = deque()
+        self._heard: deque[UntoldEnd] = deque()
 
     def hear(self, pid: int, exit_code: int | None) -> None:
         """A child has ended, and none has taken its place yet."""
         last = self._board.of(pid)
         if last.stage in DOING:
-            text = f"its process {how_it_ended(exit_code)} {DOING[last.stage]}"
-            self._heard.append(ChildDeath(last.stage, last.job_id, text))
+            text = f"{DOING[last.stage]} its process {how_it_ended(exit_code)}"
+            self._heard.append(UntoldEnd(last.stage, last.job_id, text))
 
     def tell(self, teller: Teller) -> None:
         """All that was heard of; what cannot be told stays. Raises redis errors as they come."""
@@ -95,9 +95,7 @@ class ChildDeaths:
 
 
 def how_it_ended(exit_code: int | None) -> str:
-    """`was killed by signal 9, probably out of memory`; a negative code is a signal, as subprocess has it."""
+    """`was killed by signal 9 (SIGKILL), probably out of memory`; a negative code is a signal's."""
     if exit_code is None or exit_code >= 0:
         return f"ended with exit status {exit_code}"
-    if exit_code == -signal.SIGKILL:
-        return "was killed by signal 9, probably out of memory,"
-    return f"was killed by signal {-exit_code} ({signal.strsignal(-exit_code)})"
+    return f"was {killed_by(-exit_code)}"
