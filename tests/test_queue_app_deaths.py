@@ -118,5 +118,4 @@ def test_with_room_for_none_the_job_ends_with_that_reason(home: Path, num_worker
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert "was killed by signal 9 (SIGKILL), probably out of memory" in line
-    assert (looks == WHILE_IT_LOADS) == ("times before it got anything done" in line)
     wait_for(lambda: not workers_of(home / "out.npy.holdfast"), "the workers to end")
