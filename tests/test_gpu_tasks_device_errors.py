@@ -112,7 +112,8 @@ import gpu_tasks.models.from_spec, gpu_tasks.models.esm2
 found = read_model(Path({str(model)!r}))
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
-fit(lambda: load(found.spec, found.tokenizer), "big", num_parameters=60_000_000, dtype="float32", device="cpu")
+sizes = dict(num_parameters=60_000_000, dtype="float32", device="cpu")
+fit(lambda: load(found.spec, found.tokenizer), "big", **sizes)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     *_, last = ended.stderr.strip().splitlines()
