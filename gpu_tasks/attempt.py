@@ -17,7 +17,8 @@ from celery.exceptions import Reject
 from checkpoint import CheckpointStore
 from checkpoint.errors import StaleToken
 from checkpoint.records import DoneRecord
-from gpu_tasks.errors import JobHopeless, is_device_lost
+from gpu_tasks.device_errors import Fault, fault_of
+from gpu_tasks.errors import JobHopeless
 from gpu_tasks.gpu_load import gpu_load
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.watch import device_name, is_exact, load_reference
@@ -112,7 +113,7 @@ def work(
             insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
             history.fail(reason)
             tally.add(Count.SHARD_RETRIES)
-            if is_device_lost(error):
+            if fault_of(error) is Fault.LOST:
                 leave_process(reason)
             raise
         if done is None:
@@ -153,16 +154,6 @@ def shard_run(
         tally=tally,
         history=history,
     )
-
-
-def give_up(manifest: CheckpointManifest, job: Job, directory: JobDir, index: int, reason: str) -> str:
-    """Fail a shard whose model, though the files are the job's own, cannot be loaded anywhere."""
-    log.error("model does not load job=%s: %s", job.job_id, reason)
-    answer = acquire(manifest, job, directory, index)
-    if isinstance(answer, Refusal):
-        return answer.reason
-    insist(lambda: manifest.fail(answer, reason))
-    return "failed"
 
 
 def new_attempt(lease: Lease, device: str) -> Attempt:

@@ -25,12 +25,8 @@ class JobHopeless(InferenceError):
     """Raised when what is wrong with a shard is wrong with the whole job, and no other attempt mends it."""
 
 
-def is_device_lost(error: BaseException) -> bool:
-    """True for a CUDA error other than out of memory: the process's context on the device is gone.
-
-    By the message, which every version of torch begins so; the class has changed.
-    """
-    return isinstance(error, RuntimeError) and str(error).startswith("CUDA error")
+class ModelTooLarge(InferenceError):
+    """Raised when a model does not fit in the memory of the device, or of the host; names the sizes."""
 
 
 class OutOfMemory(InferenceError):

@@ -5,8 +5,6 @@ refused: whatever that costs, the reconciler mends.
 """
 
 import logging
-import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,11 @@ from typing import Any
 from celery.exceptions import Reject
 from celery.signals import worker_process_init
 
-from gpu_tasks.attempt import acquire, give_up, work
-from gpu_tasks.errors import DeviceUnavailable, JobHopeless, ModelLoadError, NumericsDeviate
+from gpu_tasks.attempt import work
+from gpu_tasks.device_errors import Fault, fault_of
+from gpu_tasks.errors import JobHopeless
+from gpu_tasks.fitting import fit
+from gpu_tasks.getting_ready import GettingReady
 from gpu_tasks.job_model import load_job_model
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.watch import device_name, note_begun, watch_canary
@@ -26,8 +27,8 @@ from queue_app.frugal import do_without_pandas
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
 from queue_app.settings import runtime_config
-from queue_app.states import Refusal
-from queue_app.worker import worker_name
+from queue_app.stage import Stage
+from queue_app.worker import stage
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +40,18 @@ _loaded: dict[tuple[object, ...], EmbeddingModel] = {}
 def warm_up(**_: object) -> None:
     """Import torch while the producer still reads the input. Only the child does: the parent never may."""
     do_without_pandas()
-    if runtime_config().preload_torch:
-        import torch  # noqa: F401
+    try:
+        if runtime_config().preload_torch:
+            import torch  # noqa: F401
+    finally:  # what went wrong will do so again, and be told, when a model is loaded
+        stage.set(Stage.IDLE)
 
 
 @app.task(
     name=EMBED_SHARD,
     bind=True,
-    # Whatever it was may pass; the manifest counts the attempts, and gives up at the limit.
+    # Whatever it was may pass; the manifest counts the attempts, and gives up at the limit. What fails before
+    # there is a lease is counted as trouble, and not tried again by Celery unless the server was away.
     autoretry_for=(Exception,),
     dont_autoretry_for=(Reject, Damage, JobHopeless),
     retry_backoff=1,
@@ -64,25 +69,38 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
         log.error("dropped: no message of ours job=%r dir=%r shard=%r", job_id, job_dir, index)
         return "nonsense"
     directory = JobDir(Path(job_dir))
-    job = load_job(directory, job_id)
-    if job is None or not 0 <= index < len(job.shards):
-        log.info("dropped: another job lies there now job=%s dir=%s", job_id, job_dir)
-        return "replaced"
     manifest = CheckpointManifest(client(), job_id)
-    try:
-        model = load_once(job, directory)
-        watch_canary(job, directory, model)
-    except ModelLoadError as error:
-        return give_up(manifest, job, directory, index, str(error))
-    except (DeviceUnavailable, NumericsDeviate) as error:
-        end_worker(f"{worker_name()}: {error}")
-        raise Reject(error, requeue=True) from None
-    answer = acquire(manifest, job, directory, index)
-    if isinstance(answer, Refusal):
-        log.info("dropped: %s job=%s shard=%d", answer.reason, job_id, index)
-        return answer.reason
-    note_begun(job, answer)
-    return work(manifest, answer, job, directory, model)
+    with stage.during(Stage.GETTING_READY, job_id):
+        begun = GettingReady(manifest, directory, index).begin(lambda job: load_and_try(job, directory))
+    if isinstance(begun, str):
+        log.info("dropped: %s job=%s shard=%d", begun, job_id, index)
+        return begun
+    job, model, lease = begun
+    with stage.during(Stage.AT_WORK, job_id):
+        note_begun(job, lease)
+        return work(manifest, lease, job, directory, model)
+
+
+def load_and_try(job: Job, directory: JobDir) -> EmbeddingModel:
+    """The job's model, on a device that was seen to compute what it should.
+
+    Raises:
+        ModelTooLarge: the memory does not hold it.
+        Exception: whatever else keeps this worker from computing with it.
+    """
+
+    def load() -> EmbeddingModel:
+        try:
+            model = load_once(job, directory)
+            watch_canary(job, directory, model)
+        except Exception as error:
+            if fault_of(error) is Fault.NO_ROOM:
+                _loaded.clear()
+            raise
+        return model
+
+    spec, device, dtype = job.model, device_name(job), job.options.dtype
+    return fit(load, spec.path, num_parameters=spec.num_parameters, dtype=dtype, device=device)
 
 
 def load_job(directory: JobDir, job_id: str) -> Job | None:
@@ -103,17 +121,10 @@ def load_once(job: Job, directory: JobDir) -> EmbeddingModel:
         started = time.monotonic()
         device = device_name(job)
         model = load_job_model(job, directory, device=device, dtype=options.dtype, threads=job.threads)
-        watch_canary(job, directory, model)
         _loaded[wanted] = model
         seconds = time.monotonic() - started
         log.info("model loaded name=%s device=%s seconds=%.1f", job.model.name, device, seconds)
     return _loaded[wanted]
-
-
-def end_worker(reason: str) -> None:
-    """Without its device a worker is of no use: its queue's shards move to other ones when it is gone."""
-    log.critical(reason)
-    os.kill(os.getppid(), signal.SIGTERM)
 
 
 @app.task(

@@ -7,14 +7,16 @@ copies that used it: with a bounded number of batches under way, that is a bound
 Each of the three stations is an NVTX range, for Nsight Systems, and is timed by events.
 """
 
+import logging
 import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +24,13 @@ import torch
 from torch import Tensor
 
 from gpu_tasks.device import DeviceSeconds, Fetched, HostPending, Pending
+from gpu_tasks.device_errors import Fault, fault_of
 from gpu_tasks.errors import DeviceUnavailable, OutOfMemory
 
+log = logging.getLogger(__name__)
+
 Int64s = npt.NDArray[np.int64]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +114,9 @@ class CpuUpload:
     tensor: Tensor
 
     def compute(self, function: Compute) -> HostPending:
+        return _in_room(lambda: self._compute(function))
+
+    def _compute(self, function: Compute) -> HostPending:
         started = perf_counter()
         with torch.inference_mode():
             outputs = function(self.tensor)
@@ -126,15 +135,13 @@ class CudaDevice:
     lookahead: int = 1
 
     def upload(self, array: Int64s) -> "CudaUpload":
-        try:
-            pinned = torch.from_numpy(array).pin_memory()
-            with _station("copy in", self.copy_in) as span:
-                tensor = pinned.to(self.device, non_blocking=True)
-            return CudaUpload(self, tensor, span)
-        except torch.OutOfMemoryError as error:
-            message = str(error)
-        torch.cuda.empty_cache()
-        raise OutOfMemory(message)
+        return _in_room(lambda: self._upload(array))
+
+    def _upload(self, array: Int64s) -> "CudaUpload":
+        host = _pinned(torch.from_numpy(array).pin_memory, lambda: torch.from_numpy(array))
+        with _station("copy in", self.copy_in) as span:
+            tensor = host.to(self.device, non_blocking=True)
+        return CudaUpload(self, tensor, span)
 
     def settle(self) -> None:
         torch.cuda.synchronize(self.device)
@@ -147,13 +154,7 @@ class CudaUpload:
     copy_in: "Span"
 
     def compute(self, function: Compute) -> "CudaPending":
-        try:
-            return self._copy_out(*self._compute(function))
-        except torch.OutOfMemoryError as error:
-            message = str(error)
-        # Only outside the handler: until then the traceback keeps the activations alive.
-        torch.cuda.empty_cache()
-        raise OutOfMemory(message)
+        return _in_room(lambda: self._copy_out(*self._compute(function)))
 
     def _compute(self, function: Compute) -> tuple[Outputs, "Span"]:
         self.on.compute.wait_event(self.copy_in.end)
@@ -166,7 +167,7 @@ class CudaUpload:
     def _copy_out(self, outputs: Outputs, compute: "Span") -> "CudaPending":
         self.on.copy_out.wait_event(compute.end)
         with torch.inference_mode(), _station("copy out", self.on.copy_out) as span:
-            embeddings, finite = (_to_pinned(part) for part in (outputs.embeddings, outputs.finite))
+            embeddings, finite = (_to_host(part) for part in (outputs.embeddings, outputs.finite))
         outputs.embeddings.record_stream(self.on.copy_out)
         outputs.finite.record_stream(self.on.copy_out)
         return CudaPending(embeddings, finite, (self.copy_in, compute, span))
@@ -230,6 +231,36 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
-def _to_pinned(tensor: Tensor) -> Tensor:
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return host.copy_(tensor, non_blocking=True)
+def _to_host(tensor: Tensor) -> Tensor:
+    empty = partial(torch.empty, tensor.shape, dtype=tensor.dtype)
+    return _pinned(partial(empty, pin_memory=True), empty).copy_(tensor, non_blocking=True)
+
+
+def _pinned(pin: Callable[[], Tensor], do_without: Callable[[], Tensor]) -> Tensor:
+    """Host memory that copies need not wait for. Where the system gives none, that which they wait for: no
+    batch is too large for it, and no record is to blame."""
+    try:
+        return pin()
+    except Exception as error:
+        if fault_of(error) is not Fault.NO_ROOM:
+            raise
+        _warn_unpinned(str(error).splitlines()[0])
+        return do_without()
+
+
+@cache
+def _warn_unpinned(why: str) -> None:
+    log.warning("no pinned memory, so that copies are waited for: %s", why)
+
+
+def _in_room(call: Callable[[], Answer]) -> Answer:
+    """What `call` answers. Raises OutOfMemory once all is given back that it held until it failed."""
+    try:
+        return call()
+    except Exception as error:
+        if fault_of(error) is not Fault.NO_ROOM:
+            raise
+        message = str(error)
+    # Only outside the handler: until then the traceback keeps the activations alive.
+    torch.cuda.empty_cache()
+    raise OutOfMemory(message)

@@ -28,7 +28,8 @@ from queue_app.roots import JobRoots
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.states import JobState
 from queue_app.tally import Count, tally
-from queue_app.worker import is_draining, pulse, this_worker
+from queue_app.untold import Teller, UntoldEnds
+from queue_app.worker import is_draining, pulse, stage, this_worker
 from queue_app.workers import WorkerEntry, register, unregister
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
         super().__init__(worker, **options)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._ends = UntoldEnds(stage)
 
     def start(self, worker: Any) -> None:
         self._thread = threading.Thread(target=self._run, args=(worker,), name="reconciler", daemon=True)
@@ -73,7 +75,19 @@ class ReconcilerStep(bootsteps.StartStopStep):
         there is anything to wait for, so that the pool often looks too early, and then not again for long.
         """
         hub.call_repeatedly(LOOK_AFTER_CHILD_SECONDS, worker.pool.maintain_pool)
+        hub.call_soon(self._listen, worker.pool._pool)
         hub.call_soon(_watch_deaths, worker.pool._pool)  # the pool sets its own handlers after us
+
+    def _listen(self, pool: Any) -> None:
+        """Hear of each child's end, once the pool has set its own answer to it."""
+        answer = pool.on_process_down
+
+        def heard(child: Any) -> None:
+            answer(child)
+            if not is_draining():
+                self._ends.hear(child.pid, child.exitcode)
+
+        pool.on_process_down = heard
 
     def _run(self, worker: Any) -> None:
         config = runtime_config()
@@ -89,6 +103,9 @@ class ReconcilerStep(bootsteps.StartStopStep):
             send_export=send_export,
         )
         owner = Owner.current(worker.hostname)
+        teller = Teller(
+            client, worker.hostname, this_worker.queue, config.lease_seconds, config.retry_seconds
+        )
         deliveries, standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
         while not self._ended.is_set():
             try:
@@ -97,6 +114,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
                     _end_hung(entry.child_pid, config)
                     deliveries.drop(worker.consumer)
                     register(client, entry)
+                    self._ends.tell(teller)
                     if this_worker.exporter is not None:
                         this_worker.exporter.note(has_child=bool(entry.child_pid) and not is_draining())
                     waited = standstill.seconds(client.llen(this_worker.queue))

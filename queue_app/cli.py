@@ -166,6 +166,7 @@ def status(
 @app.command()
 def resume(
     job_dir: options.JobDirArgument,
+    model: options.MovedModel = None,
     output: options.ResumedOutput = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
@@ -201,6 +202,7 @@ def resume(
             broker_url=options.named_broker(broker),
             config=config,
             view=view,
+            model=model,
         )
     print_report(report, as_json, allowed)
 

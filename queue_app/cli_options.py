@@ -200,6 +200,10 @@ AllowQuarantine = Annotated[
     ),
 ]
 JobArgument = Annotated[str, typer.Argument(help="Job id, job directory, or output.")]
+MovedModel = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Where the job's model lies now. It must be the same one."),
+]
 JobDirArgument = Annotated[Path, typer.Argument(help="The job directory, or the output it belongs to.")]
 
 

@@ -31,6 +31,8 @@ class EventKind(StrEnum):
     """Records were set aside."""
     DAMAGED = "damaged"
     """A published result was found damaged, and is computed again."""
+    TROUBLE = "trouble"
+    """A worker cannot begin: what it fails at before it has a shard."""
     WORKER = "worker"
     """A worker died, and was started again or left out."""
     SERVER = "server"

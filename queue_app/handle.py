@@ -146,8 +146,10 @@ class JobHandle:
             return self.status() if self._run.has_ended() else None
         now = self.status()
         if now.state in (JobState.FAILED, JobState.CANCELLED):
+            why = f" ({now.reason})" if now.reason else ""
             raise JobFailed(
-                f"job {now.job} is {now.state}; the same call goes on, or holdfast resume {self.job_dir.path}"
+                f"job {now.job} is {now.state}{why}; the same call goes on, "
+                f"or holdfast resume {self.job_dir.path}"
             )
         return now if now.state is JobState.DONE and self._output_is_written() else None
 

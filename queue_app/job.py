@@ -204,6 +204,11 @@ class JobDir:
         return self.path / "server.json"
 
     @property
+    def model_place(self) -> Path:
+        """Where the model lies now, when that is not where job.json says it was (model_place.py)."""
+        return self.path / "model_path.json"
+
+    @property
     def held(self) -> Path:
         """There while the job is paused or cancelled: nobody may start it again by himself."""
         return self.path / "held"

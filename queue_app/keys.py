@@ -40,6 +40,11 @@ def events(job_id: str) -> str:
     return f"holdfast:{{{job_id}}}:events"
 
 
+def trouble(job_id: str) -> str:
+    """hash: worker name -> JSON of Trouble: why it begins no shard of this job (trouble.py)"""
+    return f"holdfast:{{{job_id}}}:trouble"
+
+
 def canary(job_id: str) -> str:
     """hash: "<subject>|<device>" and "<subject>|golden" -> the canary's vectors; expires, can be rebuilt"""
     return f"holdfast:{{{job_id}}}:canary"

@@ -28,6 +28,7 @@ from queue_app.history import CommandLog
 from queue_app.job import H5Layout, Job, JobDir, RunOptions
 from queue_app.lock import job_directory
 from queue_app.manifest import CheckpointManifest
+from queue_app.model_place import find_again
 from queue_app.model_reader import FoundModel
 from queue_app.model_words import model_line, written
 from queue_app.monitor import Snapshot, snapshot_of_directory
@@ -134,8 +135,12 @@ def resume(
     config: RuntimeConfig,
     view: View,
     output: Path | None = None,
+    model: str | None = None,
 ) -> ExportReport:
-    """Go on with a job from its directory alone. `output` None: where it was to go. Raises as `embed`."""
+    """Go on with a job from its directory alone. Raises as `embed` does.
+
+    `output` None: where it was to go. `model` is where the job's model lies now, if it has moved.
+    """
     job = job_dir.load()
     output = output or output_of(job, job_dir)
     check_output(output)
@@ -144,7 +149,7 @@ def resume(
         raise UsageError(f"{job_dir.path}: this job was planned for {job.options.device_class} workers")
     run = LocalRun(
         job_dir=job_dir,
-        prepare=lambda _: Prepared(job, job_dir, created=False),
+        prepare=lambda _: _go_on(job, job_dir, model),
         output=output,
         queues=queues,
         broker_url=broker_url,
@@ -153,6 +158,13 @@ def resume(
         view=view,
     )
     return _run_alone(run)
+
+
+def _go_on(job: Job, job_dir: JobDir, model: str | None) -> Prepared:
+    """Once the model was looked for, where anything is left to compute with it."""
+    if model is not None or len(finished_shards(job, job_dir)) < len(job.shards):
+        find_again(job, job_dir, model)
+    return Prepared(job, job_dir, created=False)
 
 
 def _worker_settings(model: str, options: RunOptions) -> dict[str, str]:

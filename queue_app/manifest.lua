@@ -265,6 +265,21 @@ function op.restore(index, sequences, quarantined)
   return { 'ok' }
 end
 
+-- No worker can begin a shard: those that wait are given up. While one is at work, there is hope.
+function op.abandon(reason)
+  if redis.call('HGET', job, 'state') ~= 'running' or number(job, 'running') > 0 then return { 'refused' } end
+  for index = 0, number(job, 'num_shards') - 1 do
+    local key = shard_prefix .. index
+    if redis.call('HGET', key, 'state') == 'pending' then
+      redis.call('HSET', key, 'error', reason)
+      move(index, 'pending', 'failed')
+    end
+  end
+  tell('failed', 'given up: ' .. reason)
+  settle()
+  return { 'ok' }
+end
+
 function op.cancel()
   for index = 0, number(job, 'num_shards') - 1 do
     local state = redis.call('HGET', shard_prefix .. index, 'state')

@@ -151,6 +151,10 @@ class CheckpointManifest:
         """Take a shard for done that the job directory says is done."""
         return self._call("restore", index, done.sequences_done, done.quarantined)[0] == "ok"
 
+    def abandon(self, reason: str) -> bool:
+        """Give up every shard that waits, as no worker can begin one; not while any is at work."""
+        return self._call("abandon", reason)[0] == "ok"
+
     def cancel(self) -> JobState:
         """Cancel every shard that is not done. A job that is done stays done."""
         return JobState(self._call("cancel")[1])
@@ -165,6 +169,7 @@ class CheckpointManifest:
 
     def revive(self) -> int:
         """Give failed and cancelled shards another chance; answers how many there were."""
+        self.client.delete(keys.trouble(self.job_id))  # as if no worker had tried yet
         return int(self._call("revive")[1])
 
     # ---- reading
@@ -213,7 +218,10 @@ class CheckpointManifest:
         """Remove every key of the job."""
         num_shards = self.client.hget(keys.job(self.job_id), "num_shards")
         shard_keys = [keys.shard(self.job_id, index) for index in range(int(cast("str", num_shards or 0)))]
-        own = [keys.job, keys.running, keys.quarantine, keys.samples, keys.events, keys.canary, keys.begun]
+        own = [
+            keys.job, keys.running, keys.quarantine, keys.samples, keys.events, keys.trouble, keys.canary,
+            keys.begun,
+        ]  # fmt: skip
         self.client.delete(*(key(self.job_id) for key in own), *shard_keys)
         self.client.hdel(keys.JOBS, self.job_id)
 

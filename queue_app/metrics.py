@@ -34,6 +34,10 @@ COUNTERS = {
         Count.SHARD_RETRIES,
         "Attempts at a shard that failed with an error in this worker, to be made again.",
     ),
+    "holdfast_worker_troubles_total": (
+        Count.TROUBLES,
+        "Failures of this worker before it had a shard, as to load a model, to be tried again.",
+    ),
     "holdfast_lease_expired_total": (
         Count.LEASES_EXPIRED,
         "Leases that this worker took away from one that died or fell silent.",

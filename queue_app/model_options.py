@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from queue_app.errors import UsageError
+from queue_app.model_place import refuse_missing
 from queue_app.model_reader import FoundModel, start_finding
 from queue_app.model_spec import ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
 from queue_app.model_words import described_head
@@ -16,7 +17,8 @@ def find_requested(request: EmbedRequest) -> FoundModel:
 
 
 def start_finding_requested(request: EmbedRequest) -> Callable[[], FoundModel]:
-    """The same, begun at once: what is returned waits for it."""
+    """The same, begun at once: what is returned waits for it. Raises ModelError, as what is returned does."""
+    refuse_missing(request)
     wait = start_finding(request.model, rules=request.token_rules, revision=request.revision)
 
     def result() -> FoundModel:

@@ -55,7 +55,7 @@ def start_finding(ref: str, *, rules: str = "auto", revision: str | None = None)
     if ref.startswith("mock:"):
         found = FoundModel(_mock(ref))
         return lambda: found
-    path, name, commit = _locate(ref, revision)
+    path, name, commit = locate(ref, revision)
     reading = _Reading([str(path), name, rules, commit])
     return reading.result if not commit else lambda: _of_hub(ref, reading)
 
@@ -125,7 +125,7 @@ def _mock(ref: str) -> ModelSpec:
     )
 
 
-def _locate(ref: str, revision: str | None) -> tuple[Path, str, str]:
+def locate(ref: str, revision: str | None) -> tuple[Path, str, str]:
     """The directory, the model's name, and the commit of a hub model."""
     path = Path(ref).expanduser()
     if path.is_dir():

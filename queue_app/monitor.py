@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from queue_app.done import read_done
-from queue_app.events import Event, read_events
+from queue_app.events import Event, EventKind, read_events
 from queue_app.figures import Figures
 from queue_app.job import Job, JobDir, Shard
 from queue_app.lock import is_held
@@ -18,6 +18,7 @@ from queue_app.manifest import CheckpointManifest
 from queue_app.owner import Owner
 from queue_app.speed import speed_of
 from queue_app.states import JobState, JobStatus, ShardState, ShardStatus
+from queue_app.trouble import Trouble, read_troubles
 from queue_app.workers import WorkerEntry, live_workers, server_time
 
 
@@ -37,6 +38,8 @@ class WorkerView:
     shard_total: int = 0
     figures: Figures | None = None
     """What it computes; None while it is idle, and until its shard is under way."""
+    trouble: Trouble | None = None
+    """What keeps it from beginning a shard of the job; it tries again all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,12 @@ class Snapshot:
     @property
     def ended(self) -> bool:
         return self.state in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+    @property
+    def reason(self) -> str:
+        """Why a failed job was given up, as far as it is known."""
+        failed = [event.text for event in self.events if event.kind is EventKind.FAILED]
+        return failed[-1] if failed and self.state is JobState.FAILED else ""
 
     @property
     def tokens_per_second(self) -> float:
@@ -119,7 +128,11 @@ def _workers(
 ) -> tuple[WorkerView, ...]:
     running = manifest.shard_statuses(manifest.running()) if status.shards[ShardState.RUNNING] else []
     held = {owner.worker: shard for shard in running if (owner := Owner.decode(shard.owner))}
-    return tuple(_worker(entry, held.get(entry.name)) for entry in sorted(entries, key=_place))
+    troubles = read_troubles(manifest.client, manifest.job_id)
+    return tuple(
+        _worker(entry, held.get(entry.name), troubles.get(entry.name))
+        for entry in sorted(entries, key=_place)
+    )
 
 
 def _place(entry: WorkerEntry) -> tuple[str, list[str | int]]:
@@ -128,7 +141,7 @@ def _place(entry: WorkerEntry) -> tuple[str, list[str | int]]:
     return entry.host, [int(part) if part.isdigit() else part for part in parts]
 
 
-def _worker(entry: WorkerEntry, shard: ShardStatus | None) -> WorkerView:
+def _worker(entry: WorkerEntry, shard: ShardStatus | None, trouble: Trouble | None) -> WorkerView:
     return WorkerView(
         name=entry.name,
         queue=entry.queue,
@@ -140,6 +153,7 @@ def _worker(entry: WorkerEntry, shard: ShardStatus | None) -> WorkerView:
         shard_done=shard.sequences_done + shard.quarantined if shard else 0,
         shard_total=shard.num_records if shard else 0,
         figures=shard.figures if shard else None,
+        trouble=None if shard else trouble,
     )
 
 

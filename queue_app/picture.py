@@ -12,10 +12,11 @@ from rich.text import Text
 
 from queue_app.events import Event, EventKind
 from queue_app.monitor import Snapshot, WorkerView
-from queue_app.view import unattended, without_shard
+from queue_app.view import trouble_text, unattended, without_shard
 from queue_app.words import count, duration, percent, rate
 
 EVENTS_SHOWN = 5
+TROUBLES_SHOWN = 3
 DAY_SECONDS = 86_400
 BAR_COLUMNS = 40
 SHARD_BAR_COLUMNS = 8
@@ -35,6 +36,7 @@ STATE_STYLES = {
 EVENT_STYLES = {
     EventKind.FAILED: "red",
     EventKind.RETRIED: "yellow",
+    EventKind.TROUBLE: "yellow",
     EventKind.QUARANTINED: "yellow",
     EventKind.DAMAGED: "yellow",
 }
@@ -47,7 +49,7 @@ def picture(now: Snapshot, seconds: float | None, width: int, workers_most: int)
     if now.trouble and not now.ended:
         parts.append(Text(f"tried again: {now.trouble}", style="yellow"))
     if now.workers and not now.ended:
-        parts += ["", _workers(now, width, workers_most)]
+        parts += ["", _workers(now, width, workers_most), *_troubles(now.workers)]
     elif not now.ended:
         parts.append(Text(unattended(now), style="yellow"))
     if now.events:
@@ -126,6 +128,15 @@ def _workers(now: Snapshot, width: int, most: int) -> Table:
     return table
 
 
+def _troubles(workers: Sequence[WorkerView]) -> Iterator[Text]:
+    """A line about each that cannot begin, below the table: its words are longer than any column."""
+    troubled = [(worker.name, worker.trouble) for worker in workers if worker.trouble]
+    for name, trouble in troubled[:TROUBLES_SHOWN]:
+        yield Text(f"{name} {trouble_text(trouble)}", style="yellow")
+    if len(troubled) > TROUBLES_SHOWN:
+        yield Text(f"and {len(troubled) - TROUBLES_SHOWN} more that cannot begin", style="yellow")
+
+
 def _columns(workers: Sequence[WorkerView], width: int) -> dict[str, int]:
     """Those that there is something to say in, and room for."""
     with_gpu = any(worker.figures and worker.figures.gpu_memory_bytes for worker in workers)
@@ -137,6 +148,8 @@ def _columns(workers: Sequence[WorkerView], width: int) -> dict[str, int]:
 
 
 def _shard(worker: WorkerView, now: Snapshot) -> RenderableType:
+    if worker.trouble is not None:
+        return Text(" cannot begin", style="yellow")
     if worker.shard is None:
         return Text(f" {without_shard(now)}", style="dim")
     line = Table.grid(padding=(0, 1))

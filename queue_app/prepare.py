@@ -31,6 +31,7 @@ from queue_app.job import (
     JobDir,
 )
 from queue_app.manifest import CheckpointManifest
+from queue_app.model_place import note_place
 from queue_app.model_reader import FoundModel
 from queue_app.model_spec import Alphabet, ModelSpec
 from queue_app.outputs import check_format
@@ -87,6 +88,7 @@ def _find_or_make(
     if job_dir.job_json.exists() and not request.overwrite:
         job = job_dir.load()
         refuse_changes(job, inputs, spec, options, request)
+        note_place(job, job_dir, spec.path)
         return Prepared(job, job_dir, created=False)
     previous = open_previous(request.reuse, spec, options) if request.reuse else None
     shutil.rmtree(incoming.path, ignore_errors=True)

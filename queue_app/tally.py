@@ -34,6 +34,7 @@ class Count(IntEnum):
     SHARD_RETRIES = auto()
     LEASES_EXPIRED = auto()
     CHILDREN_STARTED = auto()
+    TROUBLES = auto()
 
 
 class Tally:

@@ -9,7 +9,8 @@ from typing import Protocol, TextIO
 from queue_app.events import Event, EventKind
 from queue_app.monitor import Snapshot, WorkerView
 from queue_app.states import JobState
-from queue_app.words import duration, percent, rate
+from queue_app.trouble import Trouble
+from queue_app.words import count, duration, percent, rate
 
 PLAIN_EVERY_SECONDS = 5.0
 UNCHANGED_EVERY_SECONDS = 60.0
@@ -116,7 +117,9 @@ def describe(now: Snapshot) -> str:
         lines.append(f"  {now.quarantined:,} quarantined")
     if now.trouble and not now.ended:
         lines.append(f"  tried again: {now.trouble}")
-    counts = ", ".join(f"{count} {state}" for state, count in now.shards.items() if count)
+    if now.reason:
+        lines.append(f"  {now.reason}")
+    counts = ", ".join(f"{number} {state}" for state, number in now.shards.items() if number)
     lines.append(f"  shards: {counts}")
     if not now.ended:
         lines += [f"  {worker_line(worker, now)}" for worker in now.workers] or [f"  {unattended(now)}"]
@@ -136,9 +139,17 @@ def without_shard(now: Snapshot) -> str:
     return "getting ready" if waits else "idle"
 
 
+def trouble_text(trouble: Trouble) -> str:
+    """`cannot begin: /models/esm2: no such model (tried 3 times in 4.1 s)`."""
+    seconds = duration(max(0.0, trouble.seen - trouble.since))
+    return f"cannot begin: {trouble.text} (tried {count(trouble.times, 'time')} in {seconds})"
+
+
 def worker_line(worker: WorkerView, now: Snapshot) -> str:
     """`gpu0@host (cuda:0, pid 712): shard 3, 45/114, 105 seq/s, 7,800 tokens/s, fill 98%, wait 1%`."""
     parts = [f"{worker.name} ({worker.device}, pid {worker.pid}): "]
+    if worker.trouble is not None:
+        return parts[0] + trouble_text(worker.trouble)
     if worker.shard is None:
         return parts[0] + without_shard(now)
     said = [f"shard {worker.shard}", f"{worker.shard_done:,}/{worker.shard_total:,}"]

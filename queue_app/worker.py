@@ -34,6 +34,7 @@ from queue_app.lock import FileLock
 from queue_app.ports import port_of, refusal
 from queue_app.pulse import Pulse
 from queue_app.settings import RuntimeConfig, runtime_config
+from queue_app.stage import StageBoard
 from queue_app.tally import Count, tally
 from queue_app.transport import tolerate_garbage
 
@@ -47,6 +48,8 @@ VICTIM_SCORE = 300
 
 pulse = Pulse()
 """Shared with the children that are forked from here."""
+stage = StageBoard()
+"""Likewise."""
 _draining = mmap.mmap(-1, 1)
 """One byte shared with the children that are forked from here: set when the worker is told to stop."""
 

@@ -41,16 +41,18 @@ def unregister(client: redis.Redis, name: str) -> None:
     client.hdel(keys.WORKERS, name)
 
 
-def live_workers(client: redis.Redis, lease_seconds: float) -> list[WorkerEntry]:
+def live_workers(client: redis.Redis, lease_seconds: float, *, with_dead: bool = False) -> list[WorkerEntry]:
     """The workers that beat within the last `lease_seconds` and are not known to be dead, by name.
 
-    A stamp from the future counts as old too: a server whose clock was set back must not keep the
-    dead alive.
+    `with_dead`: also those that are. A stamp from the future counts as old: a server whose clock was set
+    back must not keep the dead alive.
     """
     time = server_time(client)
     entries = cast("Mapping[str, str]", client.hgetall(keys.WORKERS))
     known = (WorkerEntry(**json.loads(text)) for _, text in sorted(entries.items()))
-    return [entry for entry in known if abs(time - entry.seen) < lease_seconds and not _dead(entry)]
+    return [
+        entry for entry in known if abs(time - entry.seen) < lease_seconds and (with_dead or not _dead(entry))
+    ]
 
 
 def _dead(entry: WorkerEntry) -> bool:

@@ -165,16 +165,18 @@ def test_a_batch_that_can_never_be_uploaded_whole_is_split() -> None:
 def test_a_full_device_is_the_products_own_error_already_at_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
+    from gpu_tasks import torch_device
     from gpu_tasks.torch_device import CudaDevice
 
-    def full(tensor: object) -> None:
+    def full(tensor: object, device: object, **how: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
 
     emptied: list[bool] = []
     stream: Any = None
-    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
+    monkeypatch.setattr(torch_device, "_station", lambda name, stream: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
-    monkeypatch.setattr(torch.Tensor, "pin_memory", full)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.Tensor, "to", full)
     device = CudaDevice(torch.device("cuda"), copy_in=stream, compute=stream, copy_out=stream)
     with pytest.raises(OutOfMemory, match="Tried to allocate"):
         device.upload(np.arange(3))

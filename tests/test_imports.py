@@ -32,7 +32,9 @@ KNOWN_OF_THE_STORE = {
     "verify": {"checkpoint.records", "checkpoint.verify"},
 }
 """What each module of queue_app may import of checkpoint; all others: nothing."""
-MEETING_PLACES = {"task", "job_model", "attempt", "shard_run", "set_aside", "guarded", "meter", "watch"}
+MEETING_PLACES = {
+    "task", "job_model", "getting_ready", "attempt", "shard_run", "set_aside", "guarded", "meter", "watch",
+}  # fmt: skip
 """Modules of gpu_tasks where the three packages meet."""
 
 

@@ -12,8 +12,9 @@ from queue_app.events import Event, EventKind
 from queue_app.figures import Figures
 from queue_app.live import LiveView
 from queue_app.monitor import Snapshot, WorkerView
-from queue_app.picture import COLUMNS, EVENTS_SHOWN, GPU_COLUMNS, picture
+from queue_app.picture import COLUMNS, EVENTS_SHOWN, GPU_COLUMNS, TROUBLES_SHOWN, picture
 from queue_app.states import JobState
+from queue_app.trouble import Trouble
 from queue_app.view import UNATTENDED, UNCHANGED_EVERY_SECONDS, PlainView, describe
 
 FIGURES = Figures(105.2, 7812.0, fill=0.984, wait_share=0.012)
@@ -162,6 +163,32 @@ def test_a_retry_that_says_the_same_is_told_again_only_after_the_job_got_on() ->
         replace(stuck, events=tuple(retries[:3])),
     )
     assert told == ["tried again: shard 1: no room"] * 2
+
+
+TROUBLE = Trouble("/m/esm2: no such model", times=3, since=100.0, seen=104.2, retry_at=106.0)
+STUCK = replace(NOW, workers=(NOW.workers[0], replace(NOW.workers[1], trouble=TROUBLE)))
+
+
+def test_a_worker_that_cannot_begin_says_why_and_how_often_it_tried() -> None:
+    said = "cannot begin: /m/esm2: no such model (tried 3 times in 4 s)"
+    assert f"  cpu1@host (cpu, pid 13): {said}" in describe(STUCK)
+    shown = drawn(STUCK)
+    assert f"cpu1@host {said}" in shown
+    assert "getting ready" not in shown
+    assert STUCK.as_json()["workers"][1]["trouble"]["times"] == 3
+
+
+def test_of_many_workers_that_cannot_begin_a_few_are_told_and_the_rest_counted() -> None:
+    workers = tuple(replace(STUCK.workers[1], name=f"cpu{number}@host") for number in range(8))
+    shown = drawn(replace(NOW, workers=workers))
+    assert shown.count("no such model") == TROUBLES_SHOWN
+    assert f"and {8 - TROUBLES_SHOWN} more that cannot begin" in shown
+
+
+def test_a_failed_job_says_why() -> None:
+    events = (Event(1.0, EventKind.FAILED, "given up: no room"),)
+    assert "given up: no room" in describe(replace(NOW, state=JobState.FAILED, events=events))
+    assert "given up" not in describe(replace(NOW, events=events))
 
 
 def test_status_describes_each_worker_in_a_line() -> None:

@@ -168,9 +168,12 @@ class Hub:
     def call_repeatedly(self, seconds: float, call: object) -> None:
         self.calls.append((seconds, call))
 
+    def call_soon(self, call: object, *arguments: object) -> None:
+        """What is asked for once."""
+
 
 def test_the_event_loop_looks_after_the_child_more_often_than_the_pool_does_by_itself() -> None:
     """Every 5 s; a child that was killed while its files were being closed would stay unnoticed as long."""
-    hub, consumer = Hub(), SimpleNamespace(pool=SimpleNamespace(maintain_pool=print))
+    hub, consumer = Hub(), SimpleNamespace(pool=SimpleNamespace(maintain_pool=print, _pool=None))
     bootstep.ReconcilerStep(consumer).register_with_event_loop(consumer, hub)
     assert hub.calls == [(0.5, print)]

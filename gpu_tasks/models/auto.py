@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpu_tasks.errors import ModelLoadError, UnsupportedModel, is_device_lost
+from gpu_tasks.device_errors import fault_of
+from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models.company import SEES_THE_BATCH, UNSTEADY, Company
 from gpu_tasks.models.files import ModelFiles
 from gpu_tasks.models.hub import LOCAL, first_line, import_transformers, open_config
@@ -218,7 +219,7 @@ def _choose_company(spec: ModelSpec, encoder: HuggingFaceEncoder) -> Company:
         equal = _CHECKED_LENGTHS[-1:] * 2
         return "equal" if _is_kept(encoder, "equal", equal, alone) else "alone"
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or is_device_lost(error):
+        if fault_of(error) is not None:
             raise
         raise UnsupportedModel(
             f"{spec.path}: {type(encoder.model).__name__} does not run: {first_line(error)}"

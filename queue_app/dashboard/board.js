@@ -122,14 +122,16 @@ function workerRow(worker, withGpu) {
   const idle = page.list?.jobs.length > 1 ? "not at this job" : "idle"; // what it does elsewhere is not told here
   const numbers = worker.shard === null ? [] : figuresOf(worker.figures || {});
   const shown = [...numbers, "", "", "", "", "", ""].slice(0, NUMBERS.length + (withGpu ? GPU_NUMBERS.length : 0));
-  row.append(name, make("td", worker.device), make("td", worker.shard ?? idle), progressCell(worker),
+  const shard = worker.trouble ? make("td", "cannot begin", "marked") : make("td", worker.shard ?? idle);
+  row.append(name, make("td", worker.device), shard, progressCell(worker),
     ...shown.map((text) => make("td", text, "number")),
     make("td", String(worker.restarts), worker.restarts ? "number marked" : "number"));
   return row;
 }
 
-function progressCell({ shard, shard_done: done, shard_total: total }) {
+function progressCell({ shard, shard_done: done, shard_total: total, trouble }) {
   const cell = document.createElement("td");
+  if (trouble) cell.append(`${trouble.text} (tried ${COUNT.format(trouble.times)} times)`);
   if (shard === null) return cell;
   const bar = make("span", "", "small-bar");
   const part = document.createElement("i");

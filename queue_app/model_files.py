@@ -1,0 +1,44 @@
+"""Holds the files of a model directory against those that a job was submitted with."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import xxhash
+
+from queue_app.errors import ModelError
+from queue_app.model_spec import ModelFile
+
+AT_ONCE = 4
+_CHUNK_BYTES = 4 << 20
+
+
+def check_files(files: Iterable[ModelFile], directory: Path) -> None:
+    """Read every file once, several at a time: hashing leaves the interpreter to the others.
+
+    Raises:
+        ModelError: one is missing, or is another one; names the first of them.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for found in pool.map(lambda file: _difference(file, directory / file.name), files):
+            if found is not None:
+                raise ModelError(found)
+
+
+def _difference(file: ModelFile, path: Path) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size != file.size_bytes:
+            return f"{path}: {size:,} bytes, not the {file.size_bytes:,} of the job's model"
+        state = xxhash.xxh3_128()
+        for chunk in _chunks(path):
+            state.update(chunk)
+    except OSError as error:
+        return f"{path}: {error.strerror or error}"
+    return None if state.hexdigest() == file.digest else f"{path}: not the file of the job's model"
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
