@@ -11,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt
 TESTS_AT_ONCE ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-gpu calibrate mutants chaos takeover power-loss corruption fuzz storage peers by-hand clean
+.PHONY: help demo test check bench bench-gpu calibrate mutants chaos takeover power-loss corruption fuzz fuzz-models storage peers by-hand clean
 
 help:
 	@echo "make demo       install, embed the example data twice (once with a worker killed), compare"
@@ -25,6 +25,7 @@ help:
 	@echo "make power-loss install, rebuild what a power loss may leave of the store, see that nothing is gone"
 	@echo "make storage    install, measure how fast checkpoints are written, resumed and verified"
 	@echo "make fuzz       install, feed a fuzzer's inputs to everything that reads a store"
+	@echo "make fuzz-models install, change 200 model directories at random, see that each is right or refused"
 	@echo "make corruption install, damage stores in every way, see that all of it is noticed and mended"
 	@echo "make peers      install, hold Holdfast beside its peers while workers are killed"
 	@echo "make by-hand    install, time the whole command beside what one would write by hand"
@@ -77,6 +78,9 @@ storage: $(TEST_READY)
 fuzz: $(TEST_READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python benchmarks/fuzz.py $(ARGS)
+
+fuzz-models: $(TEST_READY)
+	PYTHONPATH=tests $(BIN)/python -m fuzzing.model_directories $(ARGS)
 
 corruption: $(TEST_READY)
 	$(BIN)/python benchmarks/corruption.py $(ARGS)

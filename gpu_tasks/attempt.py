@@ -17,7 +17,7 @@ from celery.exceptions import Reject
 from checkpoint import CheckpointStore
 from checkpoint.errors import StaleToken
 from checkpoint.records import DoneRecord
-from gpu_tasks.errors import is_device_lost
+from gpu_tasks.errors import JobHopeless, is_device_lost
 from gpu_tasks.gpu_load import gpu_load
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.watch import device_name, is_exact, load_reference
@@ -100,6 +100,11 @@ def work(
             # No other attempt would find better data.
             reason = str(error)
             insist(lambda: manifest.fail(lease, reason))
+            history.fail(reason)
+            raise
+        except JobHopeless as error:
+            reason = str(error)
+            insist(lambda: manifest.fail(lease, reason, whole_job=True))
             history.fail(reason)
             raise
         except Exception as error:

@@ -5,8 +5,8 @@ Equal arguments give equal plans, on any machine: everything here is integer ari
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import numpy as np
@@ -100,7 +100,8 @@ class BatchPlan:
     `max_length` and `window_overlap` say how.
     `fingerprint` is a hex digest over everything that shapes a batch, the tokens included: results stored
     under another fingerprint do not belong to this plan. `too_long` names the records that the rule
-    `error` left out. `num_tokens` counts special tokens too.
+    `error` left out, `unknown` those that were never planned, as the model does not know more than half of
+    their tokens: so many of so many. `num_tokens` counts special tokens too.
     """
 
     fingerprint: str
@@ -117,6 +118,7 @@ class BatchPlan:
     _segments: _Segments
     _bounds: Int64s
     _completed: Int64s
+    unknown: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def num_batches(self) -> int:
@@ -140,6 +142,12 @@ class BatchPlan:
         lengths = self._segments.lengths[self._rows(batch_idx)]
         return int(lengths.sum()) + len(lengths) * (len(self.prefix) + len(self.suffix))
 
+    def ids(self) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
+        """The ids of every segment without special tokens, each with its record's ordinal; in plan order."""
+        columns = (self._segments.ordinals, self._segments.starts, self._segments.lengths)
+        for ordinal, start, length in zip(*(column.tolist() for column in columns), strict=True):
+            yield ordinal, self._payload[start : start + length]
+
     @property
     def num_long(self) -> int:
         """How many records are longer than a segment may be, whatever became of them."""
@@ -147,7 +155,7 @@ class BatchPlan:
         return int((counts > 1).sum()) + self.num_truncated + len(self.too_long)
 
     def owned(self, ordinal: int) -> tuple[Int64s, Int64s, Int64s]:
-        """Of each window of a long record, `owned_starts` and `owned_ends` as in TokenBatch, and its tokens."""
+        """Of each window of a record, `owned_starts` and `owned_ends` as in TokenBatch, and its length."""
         special, length = (len(self.prefix), len(self.suffix)), self.window_lengths[ordinal]
         starts, ends = _owned_places(length, self.max_length, self.window_overlap, special)
         return starts, ends, np.full(len(starts), self.max_length + sum(special), np.int64)

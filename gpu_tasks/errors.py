@@ -21,6 +21,10 @@ class NumericsDeviate(InferenceError):
     """Raised when a device does not compute what the processor computes."""
 
 
+class JobHopeless(InferenceError):
+    """Raised when what is wrong with a shard is wrong with the whole job, and no other attempt mends it."""
+
+
 def is_device_lost(error: BaseException) -> bool:
     """True for a CUDA error other than out of memory: the process's context on the device is gone.
 

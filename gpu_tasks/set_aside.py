@@ -1,25 +1,42 @@
 """The records of a shard that have no vector, each with the reason why not."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 
 from checkpoint.flight import FlightLog
 from checkpoint.records import QuarantineEntry
 from gpu_tasks.batching import BatchPlan, Ordinals
+from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.runner import InferenceResult
 from queue_app.shards import ShardRecords
+from queue_app.unknown import is_mostly_unknown, unknown_reason
 
+Ids = npt.NDArray[np.int32]
 NOT_FINITE = "the model's output is not finite, in float32 either"
 
 
 def rejected_entries(records: ShardRecords, plan: BatchPlan, max_length: int) -> list[QuarantineEntry]:
-    """The records that never reach the model: bad ones, and those too long under `--long error`."""
+    """The records that never reach the model: bad ones, and those too long under `--long error`,
+    those that the model mostly does not know."""
     reasons = dict.fromkeys(plan.too_long, f"longer than {max_length} tokens")
+    reasons |= {ordinal: unknown_reason(*counts) for ordinal, counts in plan.unknown.items()}
     reasons |= {
         ordinal: problem
         for ordinal, problem in zip(records.ordinals.tolist(), records.problems, strict=True)
         if problem is not None
     }
     return [_entry(records, ordinal, reason) for ordinal, reason in sorted(reasons.items())]
+
+
+def mostly_unknown(
+    model: EmbeddingModel, ordinals: Ordinals, tokens: Sequence[Ids]
+) -> dict[int, tuple[int, int]]:
+    """The records of which the model does not know more than half of the tokens: so many of so many."""
+    counts = ((model.count_unknown(ids), len(ids)) for ids in tokens)
+    found = zip(ordinals.tolist(), counts, strict=True)
+    return {ordinal: counted for ordinal, counted in found if is_mostly_unknown(*counted)}
 
 
 def not_finite_entries(result: InferenceResult, records: ShardRecords) -> list[QuarantineEntry]:

@@ -6,6 +6,7 @@ on from there.
 """
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,13 +20,15 @@ from checkpoint.flight import FlightLog, Patience
 from checkpoint.records import DoneRecord, QuarantineEntry
 from checkpoint.writer import PENDING_BYTES
 from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
+from gpu_tasks.collapse import sharing_one_vector, spread
+from gpu_tasks.errors import JobHopeless
 from gpu_tasks.guarded import GuardedRun
 from gpu_tasks.meter import Meter
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.portions import Row, by_record, cut_portions
 from gpu_tasks.rows import Offsets, Vectors, select_rows
 from gpu_tasks.runner import AsyncInferenceRunner, InferenceResult
-from gpu_tasks.set_aside import accused_entries, not_finite_entries, rejected_entries
+from gpu_tasks.set_aside import accused_entries, mostly_unknown, not_finite_entries, rejected_entries
 from gpu_tasks.windows import combine_windows, join_windows
 from queue_app.done import read_done
 from queue_app.durable import file_digest, write_durably
@@ -41,11 +44,14 @@ from queue_app.shards import ShardRecords, read_shard
 from queue_app.states import Lease, Progress
 from queue_app.tally import Tally
 from queue_app.twins import twins_of
+from queue_app.unknown import unknown_reason
 
 log = logging.getLogger(__name__)
 
 RAGGED_COMMIT_BYTES = 8 << 20
 """An fsync costs little beside writing so much."""
+UNKNOWN_LEAST = 8
+"""Records of a shard: fewer are no sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +90,12 @@ class ShardRun:
             StaleToken: the lease went to somebody else; nothing was written after that.
             Damage: the shard's file is not the one that was submitted.
             DiskFull: no room for the next commit; what is committed stays.
+            JobHopeless: most records are unknown to the model, or different ones have the same vector.
         """
         self._note()
         records = read_shard(self.job_dir.shard(self.lease.shard.index), self.lease.shard)
         plan = self.plan(records)
+        self._refuse_unknown(plan, records)
         self._note(
             num_tokens=plan.num_tokens, num_batches=plan.num_batches, num_long=plan.num_long, fill=plan.fill
         )
@@ -123,8 +131,12 @@ class ShardRun:
     def plan(self, records: ShardRecords) -> BatchPlan:
         good = [row for row, problem in enumerate(records.problems) if problem is None]
         options = self.job.options
-        return plan_batches(
-            self.model.tokenize([records.sequences[row] for row in good]),
+        tokens = self.model.tokenize([records.sequences[row] for row in good])
+        unknown = mostly_unknown(self.model, records.ordinals[good], tokens)
+        known = [place for place, row in enumerate(good) if int(records.ordinals[row]) not in unknown]
+        good = [good[place] for place in known]
+        plan = plan_batches(
+            [tokens[place] for place in known],
             records.ordinals[good],
             prefix=self.model.prefix,
             suffix=self.model.suffix,
@@ -134,6 +146,17 @@ class ShardRun:
             window_overlap=options.window_overlap,
             copies=records.copies[good],
         )
+        return replace(plan, unknown=unknown)
+
+    def _refuse_unknown(self, plan: BatchPlan, records: ShardRecords) -> None:
+        """A tokenizer that only workers have was not asked at submit."""
+        num_unknown, num_rows = len(plan.unknown), len(records.ids)
+        if self.job.model.tokens.kind == "slow" and num_rows >= UNKNOWN_LEAST and 2 * num_unknown > num_rows:
+            (first, counts), *_ = plan.unknown.items()
+            raise JobHopeless(
+                f"{num_unknown:,} of {num_rows:,} records would be set aside; the first is "
+                f"{records.ids[records.row(first)]}: {unknown_reason(*counts)}"
+            )
 
     # ---- computing
 
@@ -250,6 +273,8 @@ class ShardRun:
             )
             if {ordinal for ordinal, _ in rows} != set(embedded):
                 raise Damage(f"{self.label}: the committed rows are not the shard's records; verify the job")
+            if not self._allows_same_vectors:
+                self._refuse_same_vectors(plan, records, rows, embedded)
             schema = self._result_rows(plan, records, []).schema
             portions = cut_portions(rows, PORTION_BYTES)
             digest = write_result(
@@ -259,6 +284,31 @@ class ShardRun:
         record = DoneRecord(path.name, digest, shard.num_records, num_embedded, tuple(entries))
         store.set_done(record, token=self.lease.token)
         return record
+
+    @property
+    def _allows_same_vectors(self) -> bool:
+        allow = self.config.allow_same_vectors
+        return self.job.run.allow_same_vectors if allow is None else allow
+
+    def _refuse_same_vectors(
+        self, plan: BatchPlan, records: ShardRecords, rows: Sequence[Row], embedded: Sequence[int]
+    ) -> None:
+        """Raises JobHopeless where most of the shard's different sequences have one and the same vector."""
+        tokens: dict[int, bytes] = dict.fromkeys(spread(embedded), b"")
+        for ordinal, ids in plan.ids():
+            if ordinal in tokens:
+                tokens[ordinal] += ids.tobytes()
+        different = {*{content: ordinal for ordinal, content in tokens.items()}.values()}
+        portions = cut_portions([row for row in rows if row[0] in different], PORTION_BYTES)
+        for portion in itertools.islice(portions, 1):
+            ordinals, embeddings, offsets = self._combined(plan, portion)
+            if shared := sharing_one_vector(embeddings, offsets):
+                one, other, *_ = (records.ids[records.row(ordinals[row])] for row in shared)
+                raise JobHopeless(
+                    f"{len(shared):,} of {len(ordinals):,} different sequences have one and the same vector, "
+                    f"{one} and {other} among them: the model, or the layer or pooling that was asked for, "
+                    "does not tell them apart; --allow-same-vectors stores it all the same"
+                )
 
     def _result_rows(self, plan: BatchPlan, records: ShardRecords, portion: Sequence[Row]) -> pa.RecordBatch:
         ordinals, embeddings, offsets = self._combined(plan, portion)

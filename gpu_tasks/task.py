@@ -15,7 +15,7 @@ from celery.exceptions import Reject
 from celery.signals import worker_process_init
 
 from gpu_tasks.attempt import acquire, give_up, work
-from gpu_tasks.errors import DeviceUnavailable, ModelLoadError, NumericsDeviate
+from gpu_tasks.errors import DeviceUnavailable, JobHopeless, ModelLoadError, NumericsDeviate
 from gpu_tasks.job_model import load_job_model
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.watch import device_name, note_begun, watch_canary
@@ -48,7 +48,7 @@ def warm_up(**_: object) -> None:
     bind=True,
     # Whatever it was may pass; the manifest counts the attempts, and gives up at the limit.
     autoretry_for=(Exception,),
-    dont_autoretry_for=(Reject, Damage),
+    dont_autoretry_for=(Reject, Damage, JobHopeless),
     retry_backoff=1,
     retry_backoff_max=runtime_config().retry_seconds,
     retry_jitter=True,

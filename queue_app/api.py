@@ -12,7 +12,8 @@ from functools import partial
 from typing import Unpack
 
 from queue_app import local_run, producer
-from queue_app.api_options import Options, Paths, Sequences, input_files, request_of
+from queue_app.api_inputs import Paths, Sequences, input_files
+from queue_app.api_options import Options, request_of
 from queue_app.background import BackgroundRun
 from queue_app.broker import connected, own_broker
 from queue_app.devices import check_queues, choose_queues, cpu_threads
@@ -46,7 +47,8 @@ def embed(
         inputs: a file or several. Text in memory goes to `sequences`.
         model: a directory with config.json and *.safetensors, a hub id, or mock:DIM.
         output: out.h5, out.npy, out.parquet, out.arrow, or a directory.
-        sequences: instead of files, id -> sequence, or sequences alone, whose ids are "0", "1", …
+        sequences: instead of files, id -> sequence, or a Series of pandas, whose index are the ids; or
+            sequences alone (a list, an array, a generator, a Series of polars), whose ids are "0", "1", …
         device: auto, cpu, or GPU numbers such as 0 or "0,1".
         workers: on the CPU; default: by the model's size.
         broker_url: a server of your own; default: HOLDFAST_BROKER_URL, else one is started.
@@ -57,6 +59,7 @@ def embed(
 
     Raises:
         UsageError: an input, model or option cannot be used; nothing is left behind.
+        WrongType: a TypeError, for a DataFrame and the like: says what to write.
         JobChanged: the output belongs to a job with other inputs, model or options.
         JobBusy: another process works on it.
         JobFailed: shards were given up; what is done stays.

@@ -20,12 +20,14 @@ from queue_app.job import EmbedOptions, Job, JobDir
 from queue_app.methods import Counted, methods
 from queue_app.model_spec import CONCATENATED, NormalizeSpec, TruncateSpec
 from queue_app.readouts import is_ragged, vector_dim
+from queue_app.unknown import OF_HOW_MANY
+from queue_app.values import PLACE_IN_FILE
 from queue_app.words import count
 
 QUARANTINE_SHOWN = 10
 SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup", "pool")
 """Options that the command has no flag of that name and form for."""
-_PLACE = re.compile(r" at position \d+|^\d+ (?=tokens do not fit)")
+_PLACE = re.compile(rf" at position \d+|^\d+ (?=tokens do not fit)|{PLACE_IN_FILE}|{OF_HOW_MANY}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class RunCard:
             "options": asdict(job.options),
             "threads": job.threads,
             "num_shards": len(job.shards),
+            "notes": list(job.notes),
             "command": self.command,
             "counts": {
                 "records": job.counts.num_records,

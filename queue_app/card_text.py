@@ -6,6 +6,7 @@ from dataclasses import asdict
 from queue_app.account import Faults, Throughput
 from queue_app.card import RunCard
 from queue_app.model_words import described_head, model_kind, run_by, written
+from queue_app.readings import reading
 from queue_app.readouts import vector_dim
 from queue_app.words import bytes_text, count, duration, percent
 
@@ -36,6 +37,9 @@ def _head(card: RunCard) -> Iterator[str]:
         f"{vector_dim(job.model, job.options):,} dimensions, {job.options.store_dtype}. Content digest "
         f"`{card.content_digest}`."
     )
+    for note in job.notes:
+        yield ""
+        yield f"Note: {note}."
 
 
 def _methods(card: RunCard) -> Iterator[str]:
@@ -64,8 +68,12 @@ def _again(card: RunCard) -> Iterator[str]:
 def _inputs(card: RunCard) -> Iterator[str]:
     yield from _section("Inputs")
     inputs = card.job.inputs
-    rows = [(file.name, bytes_text(file.size_bytes), f"`{file.digest}`") for file in inputs[:INPUTS_SHOWN]]
-    yield from _table(("file", "size", "xxh3-128"), rows)
+    rows = [
+        (file.name, bytes_text(file.size_bytes), reading(file.read_as) if file.read_as else "not known",
+         f"`{file.digest}`")
+        for file in inputs[:INPUTS_SHOWN]
+    ]  # fmt: skip
+    yield from _table(("file", "size", "read as", "xxh3-128"), rows)
     if len(inputs) > INPUTS_SHOWN:
         yield ""
         yield f"And {len(inputs) - INPUTS_SHOWN:,} more: {card.output}.card.json lists all of them."
@@ -74,13 +82,12 @@ def _inputs(card: RunCard) -> Iterator[str]:
 def _model(card: RunCard) -> Iterator[str]:
     model = card.job.model
     yield from _section("Model")
-    named: list[Row] = [("name", model.name)]
-    if model.revision:
-        named.append(("revision", f"`{model.revision}`"))
     rows = [
+        ("name", model.name),
         ("fingerprint", f"`{model.digest}`"),
         ("type", model_kind(model)),
         ("computed by", run_by(model)),
+        *([("commit on the hub", model.revision)] if model.revision else []),
         ("parameters", f"{model.num_parameters:,}"),
         ("weights stored as", model.stored_dtype),
         ("adapter", f"LoRA, merged: {model.adapter.file}" if model.adapter else "none"),
@@ -91,7 +98,7 @@ def _model(card: RunCard) -> Iterator[str]:
         ("dimensions", f"{vector_dim(model, card.job.options):,}"),
         ("longest piece by default", f"{model.max_length:,} tokens"),
     ]
-    yield from _table(("model", "value"), [*named, *rows])
+    yield from _table(("model", "value"), rows)
 
 
 def _options(card: RunCard) -> Iterator[str]:

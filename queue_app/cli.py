@@ -11,7 +11,7 @@ import typer
 
 from queue_app import cli_options as options
 from queue_app.cli_afterwards import clean, export, quarantine, verify
-from queue_app.cli_beforehand import doctor, plan
+from queue_app.cli_beforehand import convert, doctor, plan
 from queue_app.cli_output import (
     INTERRUPTED,
     print_json,
@@ -96,12 +96,17 @@ def enqueue(
 ) -> None:
     """Hand a job to the workers of a running server. Prints its id and returns."""
     from queue_app.api import submit
+    from queue_app.readings import readings
 
     job = submit(request, broker_url=broker, queues=queues.split(",") if queues is not None else None)
     if as_json:
         print_json({"job": job.id, "created": job.created, "job_dir": str(job.job_dir.path)})
         return
     print(job.id)
+    for line in readings(job.job.inputs):
+        say(line)
+    for note in job.job.notes:
+        say(f"note: {note}")
     say("submitted" if job.created else "this job was submitted before; it goes on")
 
 
@@ -227,7 +232,7 @@ def dashboard(
     serve(job, options.named_broker(broker), host=host, port=port, metadata=metadata)
 
 
-for command in (verify, quarantine, export, clean, doctor):
+for command in (verify, quarantine, export, clean, doctor, convert):
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""The commands that look before a job is made: `holdfast plan` and `holdfast doctor`.
+"""The commands before a job is made: `holdfast plan`, `holdfast doctor` and `holdfast convert`.
 
 As cli.py, this is imported for every `holdfast --help`: everything heavy is imported inside the functions.
 """
@@ -109,6 +109,25 @@ def doctor(
             typer.echo(line)
     if not is_well(found):
         raise typer.Exit(HoldfastError.exit_code)
+
+
+def convert(
+    model: Annotated[Path, typer.Argument(help="A model directory whose weights are pickled (.bin).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A new directory. Default: beside the pickles.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make anew what is there.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Turn a model's pickled weights into safetensors. Runs nothing of them, renames nothing."""
+    from queue_app.convert import convert as run_convert
+
+    written = [str(path) for path in run_convert(model, output, overwrite=overwrite)]
+    if as_json:
+        print_json({"written": written})
+        return
+    for path in written:
+        print(path)
 
 
 @contextmanager

@@ -34,8 +34,8 @@ Inputs = Annotated[
 InputFormat = Annotated[
     Literal["fasta", "fastq", "csv", "tsv", "jsonl", "lines", "parquet", "arrow"] | None,
     typer.Option(
-        help="Of all inputs. Default: by the name's ending, else FASTA, FASTQ, JSON, Parquet or "
-        "Arrow by the first bytes."
+        help="Of all inputs. Default: FASTA, FASTQ, JSON, Parquet or Arrow by the first bytes, else by the "
+        "name's ending."
     ),
 ]
 Model = Annotated[
@@ -118,10 +118,29 @@ CommitSequences = Annotated[int, typer.Option(min=1, help="Commit earlier when s
 KeepCheckpoints = Annotated[
     bool, typer.Option("--keep-checkpoints", help="Keep the LMDB stores of done shards.")
 ]
+AllowSameVectors = Annotated[
+    bool,
+    typer.Option(
+        "--allow-same-vectors", help="Store them, where different sequences have one and the same vector."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Forget earlier work on this output.")]
-IdColumn = Annotated[str | None, typer.Option(help="Of a table: default id, name, or the first.")]
+IdColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a table: default id, accession, entry, name or the like, else records are numbered."
+    ),
+]
 SequenceColumn = Annotated[
-    str | None, typer.Option(help="Of a table: default sequence, seq, text, or the second.")
+    str | None,
+    typer.Option(
+        help="Of a table, or the key of JSON lines: default sequence, seq, text or the like; a table without "
+        "one of them, or with two, is refused."
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(help="Between the fields of a CSV or TSV, such as ';' or tab, where it is another."),
 ]
 Alphabet = Annotated[
     Literal["auto", "protein", "dna", "rna", "text"],
@@ -153,8 +172,8 @@ MetricsAddress = Annotated[
 Metadata = Annotated[
     Path | None,
     typer.Option(
-        help="CSV or TSV with an id column (id, name, or the first): the map of a finished job can be "
-        "coloured by its other columns."
+        help="CSV or TSV with an id column (id, accession, name or the like, else the first): the map of a "
+        "finished job can be coloured by its other columns."
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]

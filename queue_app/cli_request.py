@@ -42,13 +42,16 @@ def request_of(
     commit_seconds: options.CommitSeconds = 2.0,
     commit_sequences: options.CommitSequences = 10_000,
     h5_layout: options.H5Layout = "flat",
+    allow_same_vectors: options.AllowSameVectors = False,
     overwrite: options.Overwrite = False,
     input_format: options.InputFormat = None,
     id_column: options.IdColumn = None,
     sequence_column: options.SequenceColumn = None,
+    delimiter: options.Delimiter = None,
     alphabet: options.Alphabet = "auto",
 ) -> "EmbedRequest":
-    """The request that these options make. Raises UsageError for a pool or layers that cannot be."""
+    """The request that these options make. Raises UsageError for a pool, layer or delimiter that is none."""
+    from queue_app.columns import parse_delimiter
     from queue_app.job import RunOptions
     from queue_app.readouts import parse_layers, parse_pool
     from queue_app.request import EmbedRequest
@@ -78,11 +81,13 @@ def request_of(
         input_format=input_format,
         id_column=id_column,
         sequence_column=sequence_column,
+        delimiter=None if delimiter is None else parse_delimiter(delimiter),
         run=RunOptions(
             commit_seconds=commit_seconds,
             commit_sequences=commit_sequences,
             keep_checkpoints=keep_checkpoints,
             h5_layout=h5_layout,
+            allow_same_vectors=allow_same_vectors,
         ),
         overwrite=overwrite,
     )

@@ -6,15 +6,18 @@ was cut off.
 """
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from queue_app.columns import Columns, Places, find_places, plain
+from queue_app.columns import Columns, find_places
 from queue_app.errors import InputError
 from queue_app.sources import Pairs, Source
+from queue_app.values import pair_of
 
 PARQUET_MAGIC = b"PAR1"
 ARROW_FILE_MAGIC = b"ARROW1"
@@ -27,6 +30,34 @@ REASON_CHARACTERS = 160
 Batches = Iterator[pa.RecordBatch]
 
 
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Which columns are read, by their places. Without one of ids, they count rows from `start` on."""
+
+    id: int | None
+    sequence: int
+    start: int = 1
+    step: int = 1
+
+    @property
+    def places(self) -> list[int]:
+        """In the order in which the file has them."""
+        return sorted({place for place in (self.id, self.sequence) if place is not None})
+
+    def numbers(self, num_before: int, num_rows: int) -> range:
+        first = self.start + num_before * self.step
+        return range(first, first + num_rows * self.step, self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    """The index of a pandas table that is no column of the file, as it only counts rows."""
+
+    name: str
+    start: int
+    step: int
+
+
 def read_parquet(source: Source, columns: Columns) -> Pairs:
     """Pages are read as they are needed, and their checksums compared where there are any."""
     if not source.magic.startswith(PARQUET_MAGIC):
@@ -36,14 +67,15 @@ def read_parquet(source: Source, columns: Columns) -> Pairs:
         file = pq.ParquetFile(
             source.seekable(), buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True
         )
-        places = _places(source, file.schema_arrow, columns)
-        yield from _pairs(source, places, _parquet_batches(file, places))
+        index = _numbered_index(file.schema_arrow, file.metadata.num_rows)
+        chosen = _choose(source, file.schema_arrow, columns, index)
+        yield from _pairs(chosen, _parquet_batches(file, chosen))
 
 
-def _parquet_batches(file: pq.ParquetFile, places: Places) -> Batches:
-    chosen = [file.schema_arrow.names[place] for place in _wanted(places)]
-    for batch in file.iter_batches(BATCH_ROWS, columns=chosen, use_threads=False):
-        yield batch.select(chosen)
+def _parquet_batches(file: pq.ParquetFile, chosen: _Chosen) -> Batches:
+    names = [file.schema_arrow.names[place] for place in chosen.places]
+    for batch in file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
+        yield batch.select(names)
 
 
 def read_arrow(source: Source, columns: Columns) -> Pairs:
@@ -56,9 +88,10 @@ def read_arrow(source: Source, columns: Columns) -> Pairs:
     is_file = source.magic.startswith(ARROW_FILE_MAGIC)
     with _refusals(source, "Arrow"):
         schema = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(source.seekable()).schema
-        places = _places(source, schema, columns)
-        options = pa.ipc.IpcReadOptions(included_fields=_wanted(places), use_threads=False)
-        yield from _pairs(source, places, (_file_batches if is_file else _stream_batches)(source, options))
+        chosen = _choose(source, schema, columns)
+        options = pa.ipc.IpcReadOptions(included_fields=chosen.places, use_threads=False)
+        batches = (_file_batches if is_file else _stream_batches)(source, options)
+        yield from _pairs(chosen, batches)
 
 
 def _file_batches(source: Source, options: pa.ipc.IpcReadOptions) -> Batches:
@@ -104,13 +137,32 @@ def _checked_slices(batch: pa.RecordBatch) -> Batches:
         yield batch.slice(start, BATCH_ROWS)
 
 
-def _places(source: Source, schema: pa.Schema, columns: Columns) -> Places:
-    places = find_places(source.name, schema.names, columns)
-    for place in _wanted(places):
-        field = schema.field(place)
-        if not _is_text(field.type) and not (place == places.id and pa.types.is_integer(field.type)):
-            raise InputError(f"{source.name}: column {field.name!r} holds {field.type}, and no text")
-    return places
+def _choose(
+    source: Source, schema: pa.Schema, columns: Columns, numbered: _Numbered | None = None
+) -> _Chosen:
+    """Raises InputError for a column that holds no text, and no whole numbers where they may be ids."""
+    names = [*schema.names, *([numbered.name] if numbered else [])]
+    places = find_places(source.name, names, columns)
+    source.take(None if places.id is None else names[places.id], names[places.sequence])
+    for place in (places.sequence, *([] if places.id is None else [places.id])):
+        kind = pa.int64() if place == len(schema.names) else schema.field(place).type
+        if not _is_text(kind) and not (place == places.id and pa.types.is_integer(kind)):
+            raise InputError(f"{source.name}: column {names[place]!r} holds {kind}, and no text")
+    if numbered and places.id == len(schema.names):
+        return _Chosen(None, places.sequence, numbered.start, numbered.step)
+    return _Chosen(places.id, places.sequence)
+
+
+def _numbered_index(schema: pa.Schema, num_rows: int) -> _Numbered | None:
+    """The one that has a name, whose numbers may be ids; as in pandas not where rows were taken out since."""
+    try:
+        (index,) = json.loads((schema.metadata or {})[b"pandas"])["index_columns"]
+        numbers = range(index["start"], index["stop"], index["step"])
+    except (KeyError, TypeError, ValueError):
+        return None  # not written by pandas, or with an index that is a column
+    if not isinstance(index["name"], str) or len(numbers) != num_rows:
+        return None
+    return _Numbered(index["name"], numbers.start, numbers.step)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -123,32 +175,35 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in is_any)
 
 
-def _wanted(places: Places) -> list[int]:
-    """The columns that are read, in the order in which the file has them."""
-    return sorted({place for place in (places.id, places.sequence) if place is not None})
-
-
-def _pairs(source: Source, places: Places, batches: Batches) -> Pairs:
-    """A null is as good as an empty string, as in a CSV file, which knows no other."""
-    wanted, number = _wanted(places), 0
+def _pairs(chosen: _Chosen, batches: Batches) -> Pairs:
+    number = 0
     for batch in batches:
-        texts = [_texts(column) for column in batch.columns]
-        sequences = texts[wanted.index(places.sequence)]
-        ids = None if places.id is None else texts[wanted.index(places.id)]
-        for row, sequence in enumerate(sequences):
+        values = dict(zip(chosen.places, map(_values, batch.columns), strict=True))
+        sequences = values[chosen.sequence]
+        ids = chosen.numbers(number, len(sequences)) if chosen.id is None else values[chosen.id]
+        for record_id, sequence in zip(ids, sequences, strict=True):
             number += 1
-            where = f"{source.name}: row {number}"
-            record_id = str(number) if ids is None else ids[row] or ""
-            yield plain(where, record_id), plain(where, sequence or "")
+            yield pair_of(f"row {number}", record_id, sequence)
 
 
-def _texts(column: pa.Array) -> list[str | None]:
+def _values(column: pa.Array) -> Sequence[object]:
+    """As strings; bytes that are no UTF-8 stay what they are."""
     if pa.types.is_dictionary(column.type):
         kind = column.type.value_type
         if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
             column = pa.array(column.to_pylist(), kind)  # as polars writes categories: pyarrow casts none
-    texts: list[str | None] = column.cast(pa.string()).to_pylist()
-    return texts
+    try:
+        texts: list[str | None] = column.cast(pa.string()).to_pylist()
+        return texts
+    except pa.ArrowInvalid:
+        return [_decoded(value) for value in column.to_pylist()]
+
+
+def _decoded(value: object) -> object:
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
 
 
 @contextlib.contextmanager

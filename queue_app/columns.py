@@ -1,22 +1,43 @@
-"""Which columns of a table hold ids and sequences, whatever its format, and what may stand in them."""
+"""Which columns of a table hold ids and sequences: those of known names, or those that were asked for.
 
-import re
-from collections.abc import Sequence
+Never by their place: the second column of a stranger's table is as likely a label as a sequence.
+"""
+
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from queue_app.errors import InputError
+from queue_app.errors import InputError, UsageError
 
-ID_COLUMNS = ("id", "name")
-SEQUENCE_COLUMNS = ("sequence", "seq", "text")
-_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+SEQUENCE_COLUMNS = (
+    "sequence", "seq", "text", "protein_sequence", "aa_sequence", "amino_acid_sequence", "dna_sequence",
+    "rna_sequence", "nucleotide_sequence",
+)  # fmt: skip
+"""A table may have one of them; the one of two would be a guess."""
+ID_COLUMNS = ("id", "_id", "identifier", "sequence_id", "seq_id", "protein_id", "accession", "entry", "name")
+"""Of several, the first that is there."""
+TAB = "tab"
+"""How options write the one delimiter that cannot be seen."""
+NAMES_SHOWN = 12
+NAME_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns were asked for; None takes the default."""
+    """What was asked of a table; None takes the known names, and what separates its format's fields."""
 
     id: str | None = None
     sequence: str | None = None
+    delimiter: str | None = None
+
+    @property
+    def asked(self) -> list[str]:
+        """The options that make sense with a table alone."""
+        values = {"--id-column": self.id, "--sequence-column": self.sequence, "--delimiter": self.delimiter}
+        return [option for option, value in values.items() if value is not None]
+
+    @property
+    def separator(self) -> str | None:
+        return "\t" if self.delimiter == TAB else self.delimiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,39 +48,82 @@ class Places:
     sequence: int
 
 
-def find_places(where: str, header: Sequence[str], columns: Columns) -> Places:
-    """The columns that were asked for, else those of the usual names, else the first and the second.
+def parse_delimiter(text: str) -> str:
+    """One character; a tab is written `tab`, `\\t`, or as it is.
 
-    Raises:
-        InputError: there is no such column, or more than one; begins with `where`.
+    Raises UsageError for what separates no fields.
     """
-    names = [name.strip() for name in header]
-    sequence = _place(where, names, columns.sequence, SEQUENCE_COLUMNS, 1)
-    if sequence is None:
-        raise InputError(f"{where}: no column of sequences; it has: {', '.join(names) or 'nothing'}")
-    record_id = _place(where, names, columns.id, ID_COLUMNS, 0)
-    if record_id == sequence and columns.id is None:
-        record_id = None  # a table of sequences and labels
-    return Places(record_id, sequence)
-
-
-def plain(where: str, text: str) -> str:
-    """Raises InputError for what no text file can hold, and no output either."""
-    if _UNWRITABLE.search(text):
-        raise InputError(f"{where}: a NUL character or half of a surrogate pair in a string")
+    if text in ("\t", "\\t", TAB):
+        return TAB
+    if len(text) != 1 or text.isalnum() or text in '"\r\n\0':
+        raise UsageError(f"--delimiter {text!r}: one sign that separates fields, such as ; or | or tab")
     return text
 
 
-def _place(
-    where: str, names: Sequence[str], asked: str | None, usual: Sequence[str], otherwise: int
-) -> int | None:
-    if asked is not None and asked not in names:
-        raise InputError(f"{where}: no column {asked!r}; it has: {', '.join(names)}")
-    lower = [name.lower() for name in names]
-    found = [lower.index(name) for name in usual if name in lower]
-    place = names.index(asked) if asked is not None else found[0] if found else otherwise
-    if place >= len(names):
-        return None
-    if names.count(names[place]) > 1:
-        raise InputError(f"{where}: two columns {names[place]!r}; it has: {', '.join(names)}")
-    return place
+def find_places(where: str, header: Sequence[str], columns: Columns) -> Places:
+    """The columns that were asked for, else those of a known name.
+
+    Raises:
+        InputError: there is none to take the sequences from, or more than one; begins with `where`.
+    """
+    names = [name.strip() for name in header]
+    if columns.sequence is not None:
+        sequence = _asked(where, names, columns.sequence)
+    else:
+        sequence = _known_sequence(where, names)
+    if columns.id is not None:
+        return Places(_asked(where, names, columns.id), sequence)
+    record_id = known_id(names)
+    if record_id is not None:
+        _refuse_twice(where, names, names[record_id])
+    return Places(None if record_id == sequence else record_id, sequence)
+
+
+def known_id(names: Sequence[str]) -> int | None:
+    """The place of the column whose name says that it holds ids."""
+    normal = [_normal(name) for name in names]
+    return next((normal.index(known) for known in ID_COLUMNS if known in normal), None)
+
+
+def known_sequences(names: Sequence[str]) -> list[int]:
+    """The places of all columns whose names say that they hold sequences."""
+    return [place for place, name in enumerate(names) if _normal(name) in SEQUENCE_COLUMNS]
+
+
+def shown_names(names: Collection[str]) -> str:
+    """The first of them, each cut to what can be read."""
+    short = [name if len(name) <= NAME_CHARACTERS else f"{name[:NAME_CHARACTERS]}…" for name in names]
+    more = [f"… and {len(short) - NAMES_SHOWN:,} more"] if len(short) > NAMES_SHOWN else []
+    return " ".join(", ".join([*short[:NAMES_SHOWN], *more]).split()) or "nothing"
+
+
+def _normal(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _known_sequence(where: str, names: Sequence[str]) -> int:
+    found = known_sequences(names)
+    if not found:
+        raise InputError(
+            f"{where}: no column of sequences by its name ({', '.join(SEQUENCE_COLUMNS[:3])}, …); it has: "
+            f"{shown_names(names)}; say with --sequence-column which one it is"
+        )
+    _refuse_twice(where, names, names[found[0]])
+    if len(found) > 1:
+        raise InputError(
+            f"{where}: several columns of sequences by their names; it has: {shown_names(names)}; "
+            f"say with --sequence-column which one of {shown_names([names[place] for place in found])} it is"
+        )
+    return found[0]
+
+
+def _asked(where: str, names: Sequence[str], name: str) -> int:
+    if name not in names:
+        raise InputError(f"{where}: no column {name!r}; it has: {shown_names(names)}")
+    _refuse_twice(where, names, name)
+    return names.index(name)
+
+
+def _refuse_twice(where: str, names: Sequence[str], name: str) -> None:
+    if names.count(name) > 1:
+        raise InputError(f"{where}: two columns {name!r}; it has: {shown_names(names)}")

@@ -2,18 +2,20 @@
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xxhash
 
-from queue_app.alphabets import judge
+from queue_app.alphabets import AS_IT_STANDS, judge
 from queue_app.columns import Columns
 from queue_app.errors import InputError
-from queue_app.formats import FORMATS, format_of
-from queue_app.job import DatasetCounts, InputFile, InputFormat
-from queue_app.model_spec import Alphabet
-from queue_app.sources import Input, Pairs, Source, digest_file, open_source
+from queue_app.first_look import FirstLook
+from queue_app.formats import FORMATS, WITHOUT_COLUMNS, format_of
+from queue_app.job import DatasetCounts, InputFile, InputFormat, ReadAs
+from queue_app.model_spec import Alphabet, TokenRules
+from queue_app.sources import Input, Source, digest_file, open_source
+from queue_app.values import Unusable
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +36,19 @@ class Dataset:
         files: Sequence[Input],
         *,
         alphabet: Alphabet,
+        rules: TokenRules = AS_IT_STANDS,
+        look: FirstLook | None = None,
         input_format: InputFormat | None = None,
         id_column: str | None = None,
         sequence_column: str | None = None,
+        delimiter: str | None = None,
     ) -> None:
         self.files = list(files)
         self.alphabet: Alphabet = alphabet
+        self.rules = rules
+        self.look = look
         self.input_format = input_format
-        self.columns = Columns(id_column, sequence_column)
+        self.columns = Columns(id_column, sequence_column, delimiter)
         self.inputs: tuple[InputFile, ...] = ()
         self.counts = DatasetCounts(0, 0, 0, 0)
 
@@ -51,32 +58,62 @@ class Dataset:
         Raises:
             InputError: names the file, and the line where there is one.
         """
+        forms = set()
         for file in self.files:
+            form = self._format(file)
             with open_source(file) as source:
-                next(self._pairs(file, source), None)
+                next(FORMATS[form].read(source, self.columns), None)
+            forms.add(form)
+        if self.columns.asked and forms <= WITHOUT_COLUMNS:
+            raise InputError(f"{self.columns.asked[0]}: none of the inputs is a table; see --input-format")
 
     def __iter__(self) -> Iterator[Record]:
-        """Raises InputError; what was yielded before counts for nothing then."""
+        """Raises InputError, also where most cannot be embedded; what was yielded counts for nothing then."""
         ids, sequences, num_rejected, ordinal = array("Q"), array("Q"), 0, 0
         inputs = []
         for file in self.files:
             first = ordinal
+            form = self._format(file)
             with open_source(file) as source:
-                for record_id, raw in self._pairs(file, source):
-                    sequence, problem = judge(raw, self.alphabet)
-                    yield Record(ordinal, record_id, sequence, problem)
+                for record_id, raw in FORMATS[form].read(source, self.columns):
+                    if isinstance(raw, Unusable):
+                        record = Record(ordinal, record_id, "", raw.reason)
+                    else:
+                        sequence, problem = judge(raw, self.alphabet, self.rules)
+                        record = Record(ordinal, record_id, sequence, problem)
+                        if self.look:
+                            self.look.add(record, raw)
+                    yield record
                     ids.append(xxhash.xxh3_64_intdigest(record_id.encode()))
-                    sequences.append(xxhash.xxh3_64_intdigest(sequence.encode()))
-                    num_rejected += problem is not None
+                    sequences.append(xxhash.xxh3_64_intdigest(record.sequence.encode()))
+                    num_rejected += record.problem is not None
                     ordinal += 1
-                inputs.append(source.file())
+                inputs.append(replace(source.file(), read_as=_read_as(source, form)))
             if ordinal == first:
                 raise InputError(f"{file.title}: no records in it")
+        if self.look:
+            self.look.refuse_hopeless()
         self.inputs = tuple(inputs)
         self.counts = DatasetCounts(ordinal, num_rejected, _num_repeats(ids), _num_repeats(sequences))
 
-    def _pairs(self, file: Input, source: Source) -> Pairs:
-        return FORMATS[self.input_format or format_of(file)].read(source, self.columns)
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was noticed about the records beside what sets one aside."""
+        return self.look.notes() if self.look else ()
+
+    def _format(self, file: Input) -> InputFormat:
+        form = self.input_format or format_of(file)
+        if form == "lines" and self.columns.asked:
+            raise InputError(
+                f"{file.title}: plain lines have no columns, as {self.columns.asked[0]} asks for; "
+                "if it is a table, say --input-format csv or tsv"
+            )
+        return form
+
+
+def _read_as(source: Source, form: InputFormat) -> ReadAs:
+    id_column, sequence_column = source.taken or (None, None)
+    return ReadAs(form, sequence_column, id_column)
 
 
 def digest_inputs(files: Sequence[Input]) -> tuple[InputFile, ...]:

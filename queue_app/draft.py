@@ -29,6 +29,7 @@ def draft(request: EmbedRequest, spec: ModelSpec, options: EmbedOptions, threads
         counts=found.counts,
         shards=tuple(_shards(request, spec, options, found)),
         twins=TwinsFile("", found.num_twins, found.num_firsts) if found.num_twins else None,
+        notes=found.notes,
     )
 
 

@@ -17,6 +17,10 @@ class InputError(UsageError):
     """Raised when an input file cannot be read as what it claims to be; names file and line."""
 
 
+class WrongType(UsageError, TypeError):
+    """Raised when Python hands over what holds neither sequences nor names of files; says what to write."""
+
+
 class ModelError(UsageError):
     """Raised when a model is unknown or its directory cannot be used."""
 

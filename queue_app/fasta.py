@@ -3,43 +3,60 @@
 from collections.abc import Iterator
 from itertools import islice
 
+from queue_app import pir
 from queue_app.columns import Columns
 from queue_app.errors import InputError
 from queue_app.sources import Pairs, Source, shown
+from queue_app.values import Unusable, pair_of_text
 
 COMMENTS = "#;"
 
 
 def read_fasta(source: Source, columns: Columns) -> Pairs:
-    """The id is the header up to the first blank, as in Biopython. Lines from # or ; on are comments."""
-    header: str | None = None
-    letters: list[str] = []
-    for number, line in enumerate(source.text(newline=None), start=1):
+    """The id is the header up to the first blank, as in Biopython. Lines from # or ; on are comments.
+
+    A record whose header is that of PIR is read as such: its title is none of its letters.
+    """
+    header, begin, is_pir = "", 0, False
+    lines: list[str] = []
+    for number, line in enumerate(source.text(), start=1):
         line = line.strip()
         first = line[:1]
         if first == ">":
-            if header is not None:
-                yield _id(header), "".join(letters)
-            header, letters = line, []
+            if is_pir:
+                yield _of_pir(source, begin, header, lines)
+            elif begin:
+                yield pair_of_text(begin, _id(header), "".join(lines))
+            header, begin, lines = line, number, []
+            is_pir = pir.is_header(line)
+        elif begin and (is_pir or (first and first not in COMMENTS)):
+            lines.append(line)
         elif first and first not in COMMENTS:
-            if header is None:
-                what = f"not FASTA: a record begins with >, here stands {shown(line)}"
-                raise _refusal(source, number, what)
-            letters.append(line)
-    if header is not None:
-        yield _id(header), "".join(letters)
+            what = f"not FASTA: a record begins with >, here stands {shown(line)}"
+            raise _refusal(source, number, what)
+    if is_pir:
+        yield _of_pir(source, begin, header, lines)
+    elif begin:
+        yield pair_of_text(begin, _id(header), "".join(lines))
+
+
+def _of_pir(source: Source, line: int, header: str, lines: list[str]) -> tuple[str, str | Unusable]:
+    try:
+        return pair_of_text(line, *pir.parse(header, lines))
+    except pir.NotPir as error:
+        raise _refusal(source, line, str(error)) from None
 
 
 def read_fastq(source: Source, columns: Columns) -> Pairs:
     """Four lines a record; the qualities are checked for their number and left out. The id as in FASTA."""
-    lines = enumerate((line.strip() for line in source.text(newline=None)), start=1)
+    lines = enumerate((line.strip() for line in source.text()), start=1)
     for number, header in lines:
         if not header:
             continue
         if not header.startswith("@"):
             what = f"not FASTQ: a record begins with @, here stands {shown(header)}"
             raise _refusal(source, number, what)
-        yield _id(header), _sequence(source, number, header, lines)
+        yield pair_of_text(number, _id(header), _sequence(source, number, header, lines))
 
 
 def _sequence(source: Source, number: int, header: str, lines: Iterator[tuple[int, str]]) -> str:

@@ -5,20 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from queue_app.archives import ENDINGS
-from queue_app.columnar import (
-    ARROW_FILE_MAGIC,
-    ARROW_STREAM_MAGIC,
-    PARQUET_MAGIC,
-    read_arrow,
-    read_parquet,
-)
+from queue_app.columnar import read_arrow, read_parquet
 from queue_app.columns import Columns
 from queue_app.errors import InputError
 from queue_app.fasta import read_fasta, read_fastq
 from queue_app.job import InputFormat
 from queue_app.json_lines import read_json_lines
+from queue_app.signs import Head, binary_format
 from queue_app.sources import Input, Pairs, Source, open_source
 from queue_app.tables import read_csv, read_tsv
+from queue_app.values import pair_of_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,7 @@ class Format:
 def read_lines(source: Source, columns: Columns) -> Pairs:
     """One text a line; its id is the line's number."""
     for number, line in enumerate(source.text(), start=1):
-        yield str(number), line.rstrip("\r\n")
+        yield pair_of_text(number, str(number), line.removesuffix("\n"))
 
 
 FORMATS: Mapping[InputFormat, Format] = {
@@ -47,30 +43,57 @@ FORMATS: Mapping[InputFormat, Format] = {
     "arrow": Format("Arrow", (".arrow", ".arrows", ".feather", ".ipc"), read_arrow),
 }
 _BY_ENDING = {ending: name for name, form in FORMATS.items() for ending in form.endings}
-_BY_MAGIC: Mapping[bytes, InputFormat] = {
-    PARQUET_MAGIC: "parquet", ARROW_FILE_MAGIC: "arrow", ARROW_STREAM_MAGIC: "arrow"
-}  # fmt: skip
-_BY_FIRST_LETTER: Mapping[str, InputFormat] = {">": "fasta", "@": "fastq", "{": "jsonl"}
-_BEFORE_FIRST_LETTER = "\ufeff \t\r\n"
+COLUMNAR: frozenset[InputFormat] = frozenset(("parquet", "arrow"))
+WITHOUT_COLUMNS: frozenset[InputFormat] = frozenset(("fasta", "fastq", "lines"))
 
 
 def format_of(source: Input) -> InputFormat:
-    """By the name's ending, with or without that of an archive; else by the first bytes.
+    """By the first bytes where they are sure, else by the name's ending, with or without that of an archive.
 
     Raises:
-        InputError: neither says what it is, and a guess might be wrong in silence.
+        InputError: neither says what it is, or they contradict each other, and a guess might be wrong in
+            silence.
     """
     by_name = format_by_name(source.named)
-    if by_name is not None:
-        return by_name
     with open_source(source) as opened:
-        found = _by_content(opened)
-    if found is None:
-        raise InputError(
-            f"{source.title}: neither its name nor its first letter says what it is; say it with "
-            f"--input-format {'|'.join(FORMATS)}"
-        )
-    return found
+        binary = binary_format(opened, by_name)
+        if binary is not None:
+            return binary
+        if by_name is not None and by_name in COLUMNAR:
+            return by_name  # whose reader says what is wrong with it
+        return _of_text(source.title, by_name, Head(opened))
+
+
+def _of_text(title: str, by_name: InputFormat | None, head: Head) -> InputFormat:
+    by_letter = head.by_first_letter
+    if head.is_fastq:
+        return "fastq"
+    if by_name is None:
+        if by_letter is None:
+            raise InputError(
+                f"{title}: neither its name nor its first letter says what it is; say it with "
+                f"--input-format {'|'.join(FORMATS)}"
+            )
+        return by_letter
+    if by_name in ("csv", "tsv") and by_letter == "fasta":
+        raise _contradiction(title, by_name, "it begins with > as FASTA does: say --input-format fasta")
+    return _of_lines(title, head) if by_name == "lines" else by_name
+
+
+def _of_lines(title: str, head: Head) -> InputFormat:
+    """Any text is plain lines, also one that is something else."""
+    if head.by_first_letter == "fasta":
+        return "fasta"
+    if head.is_json_object:
+        return "jsonl"
+    if what := head.why_no_lines():
+        raise _contradiction(title, "lines", what)
+    return "lines"
+
+
+def _contradiction(title: str, by_name: InputFormat, what: str) -> InputError:
+    named = FORMATS[by_name].title
+    return InputError(f"{title}: its name says {named}, but {what}, or {by_name} if it is that")
 
 
 def format_by_name(path: Path) -> InputFormat | None:
@@ -78,11 +101,3 @@ def format_by_name(path: Path) -> InputFormat | None:
     for ending in ENDINGS:
         name = name.removesuffix(ending)
     return _BY_ENDING.get(Path(name).suffix)
-
-
-def _by_content(source: Source) -> InputFormat | None:
-    for magic, name in _BY_MAGIC.items():
-        if source.magic.startswith(magic):
-            return name
-    first = source.binary.peek(1)[:64].decode(errors="replace").lstrip(_BEFORE_FIRST_LETTER)[:1]
-    return _BY_FIRST_LETTER.get(first)

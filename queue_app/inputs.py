@@ -18,6 +18,7 @@ from queue_app.durable import room_for
 from queue_app.errors import InputError
 from queue_app.formats import FORMATS, format_by_name
 from queue_app.job import JobDir
+from queue_app.saved_dataset import saved_dataset
 from queue_app.sources import STANDARD_INPUT, Input
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,9 @@ def _files_in(directory: Path) -> list[Path]:
     """Those whose names say a format, which must be one: a note or a table beside FASTA is no input."""
     if JobDir(directory).job_json.exists():
         raise InputError(f"{directory}: a job directory, and no input; holdfast resume {directory} goes on")
+    saved = saved_dataset(directory)
+    if saved is not None:
+        return saved
     visible = [path for path in sorted(directory.iterdir()) if not path.name.startswith(".")]
     others = [path for path in visible if not _is_of_a_job(path)]
     files = [path for path in others if format_by_name(path) and not path.is_dir()]

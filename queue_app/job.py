@@ -1,6 +1,6 @@
 """The job: what was asked for, fixed at submit, kept in job.json. Immutable once written."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,15 @@ INCOMING = "incoming"
 
 
 @dataclass(frozen=True, slots=True)
+class ReadAs:
+    """How an input was read. Of a table its columns; without one of ids, numbers are its records' ids."""
+
+    format: InputFormat
+    sequence_column: str | None = None
+    id_column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class InputFile:
     """One input as it was read: `digest` is the xxh3-128 (hex) of the raw bytes, compressed or not."""
 
@@ -30,6 +39,7 @@ class InputFile:
     path: str
     size_bytes: int
     digest: str
+    read_as: ReadAs | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,7 @@ class EmbedOptions:
     device_class: DeviceClass
     id_column: str | None = None
     sequence_column: str | None = None
+    delimiter: str | None = None
     layers: tuple[int, ...] = (-1,)
     dedup: bool = True
     """Compute identical sequences once. It changes last bits, as other batches come of it."""
@@ -116,6 +127,8 @@ class RunOptions:
     commit_sequences: int = 10_000
     keep_checkpoints: bool = False
     h5_layout: H5Layout = "flat"
+    allow_same_vectors: bool = False
+    """Different sequences may have one and the same vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +150,8 @@ class Job:
     sequences_digest: str = ""  # xxh3-128 (hex) of sequences.arrow
     twins: TwinsFile | None = None  # None: every sequence is there once
     reuse: Reuse | None = None
+    notes: tuple[str, ...] = ()
+    """What was noticed about the records at submit: a line each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,19 @@
 """JSON lines: one object a line, and in all of them the same keys of id and sequence."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from queue_app.columns import Columns, find_places, plain
+from queue_app.columns import Columns, find_places, known_id, known_sequences
 from queue_app.errors import InputError
 from queue_app.sources import Pairs, Source
+from queue_app.values import Unusable, pair_of
+
+OF_A_MAPPING = (
+    "if it is one object over all records, "
+    "jq -c 'to_entries[] | {id: .key, sequence: .value}' makes JSON lines of it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,38 +23,51 @@ class _Keys:
     id: str | None
     sequence: str
 
-    def __str__(self) -> str:
-        return f"{'its number' if self.id is None else repr(self.id)} and {self.sequence!r}"
-
 
 def read_json_lines(source: Source, columns: Columns) -> Pairs:
-    """An id may be a whole number; null is as good as empty.
+    """The first object says which keys are taken.
 
-    Where one object lacks a key, another of its keys would stand in for it: that is refused.
+    A later one that lacks the key of the sequence is set aside, unless another of its keys would stand in
+    for it: that is refused.
     """
-    number = 0
-    names: list[str] = []
+    number, names = 0, list[str]()
     keys: _Keys | None = None
+    first: object = None
     for line_number, line in enumerate(source.text(), start=1):
         if not line.strip():
             continue
         number += 1
         where = f"{source.name}: line {line_number}"
         fields = _object(where, line)
-        if keys is None or list(fields) != names:
+        if keys is None:
+            keys = _keys(where, fields, columns)
+            source.take(keys.id, keys.sequence)
+            names, first = list(fields), fields[keys.sequence]
+        elif list(fields) != names:
             names = list(fields)
-            keys = _keys(where, names, columns, keys)
-        yield _pair(where, number, fields, keys)
+            _refuse_other_keys(where, names, columns, keys)
+        yield _pair(f"line {line_number}", number, fields, keys)
+    if keys is not None and number == 1 and isinstance(first, list | dict):
+        raise InputError(f"{source.name}: one JSON object over many records, and not one object a record")
 
 
 def _object(where: str, line: str) -> dict[str, Any]:
     try:
-        fields = json.loads(line, object_pairs_hook=_with_each_key_once)
+        # A NUL within a string is a bad value, as it is where it is written \\u0000.
+        fields = json.loads(line, object_pairs_hook=_with_each_key_once, strict="\0" not in line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON, one object a line: {error}") from None
+        raise InputError(
+            f"{where}: not JSON lines, one object a line ({error}); {_remedy(line)} makes them of other JSON"
+        ) from None
+    if isinstance(fields, list):
+        raise InputError(f"{where}: a JSON array, and not an object a line; jq -c '.[]' makes lines of it")
     if not isinstance(fields, dict):
         raise InputError(f"{where}: not a JSON object, as every line must be one")
     return fields
+
+
+def _remedy(line: str) -> str:
+    return "jq -c '.[]'" if line.lstrip().startswith("[") else "jq -c ."
 
 
 def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -58,21 +77,36 @@ def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _keys(where: str, names: Sequence[str], columns: Columns, before: _Keys | None) -> _Keys:
-    places = find_places(where, names, columns)
-    keys = _Keys(None if places.id is None else names[places.id], names[places.sequence])
-    if before not in (None, keys):
+def _keys(where: str, fields: dict[str, Any], columns: Columns) -> _Keys:
+    names = list(fields)
+    try:
+        places = find_places(where, names, columns)
+    except InputError as error:
+        is_mapping = len(names) > 1 and all(isinstance(value, str) for value in fields.values())
+        raise InputError(f"{error}; {OF_A_MAPPING}" if is_mapping else str(error)) from None
+    return _Keys(None if places.id is None else names[places.id], names[places.sequence])
+
+
+def _refuse_other_keys(where: str, names: Sequence[str], columns: Columns, keys: _Keys) -> None:
+    """Of objects that lack a key: where another one would be taken, it is another kind of object."""
+    others = [names[place] for place in known_sequences(names)]
+    if keys.sequence not in names and others:
         raise InputError(
-            f"{where}: id and sequence would come from {keys}, and come from {before} in the lines before; "
-            "write null where a value is missing"
+            f"{where}: its sequence would come from {others[0]!r}, and comes from {keys.sequence!r} in the "
+            "lines before; say with --sequence-column which one holds the sequences"
         )
-    return keys
+    place = known_id(names) if columns.id is None and keys.id not in names else None
+    if place is not None and names[place] != keys.sequence:
+        raise InputError(
+            f"{where}: its id would come from {names[place]!r}, and comes from "
+            f"{'its number' if keys.id is None else repr(keys.id)} in the lines before; say with --id-column"
+        )
 
 
-def _pair(where: str, number: int, fields: Mapping[str, Any], keys: _Keys) -> tuple[str, str]:
-    record_id, sequence = number if keys.id is None else fields[keys.id], fields[keys.sequence]
-    if isinstance(record_id, bool) or not isinstance(record_id, str | int | None):
-        raise InputError(f"{where}: {keys.id!r} is neither a string nor a whole number")
-    if not isinstance(sequence, str | None):
-        raise InputError(f"{where}: {keys.sequence!r} is not a string")
-    return plain(where, "" if record_id is None else str(record_id)), plain(where, sequence or "")
+def _pair(place: str, number: int, fields: dict[str, Any], keys: _Keys) -> tuple[str, str | Unusable]:
+    record_id, sequence = pair_of(
+        place, number if keys.id is None else fields.get(keys.id), fields.get(keys.sequence)
+    )
+    if keys.sequence not in fields:
+        return record_id, Unusable(f"no {keys.sequence!r} in it ({place})")
+    return record_id, sequence

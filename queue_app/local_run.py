@@ -34,6 +34,7 @@ from queue_app.monitor import Snapshot, snapshot_of_directory
 from queue_app.ports import describe, environment, require_ports
 from queue_app.prepare import Prepared, prepare
 from queue_app.processes import ProcessFile
+from queue_app.readings import readings
 from queue_app.request import EmbedRequest, device_class
 from queue_app.server import EmbeddedServer
 from queue_app.settings import RuntimeConfig
@@ -150,6 +151,7 @@ def _worker_settings(model: str, options: RunOptions) -> dict[str, str]:
         "HOLDFAST_COMMIT_SECONDS": str(options.commit_seconds),
         "HOLDFAST_COMMIT_SEQUENCES": str(options.commit_sequences),
         "HOLDFAST_KEEP_CHECKPOINTS": str(int(options.keep_checkpoints)),
+        "HOLDFAST_ALLOW_SAME_VECTORS": str(int(options.allow_same_vectors)),
     }
 
 
@@ -198,6 +200,10 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
     try:
         machinery.workers.start()  # they come up while the input is read
         prepared = prepared or run.prepare(machinery.client)
+        for line in readings(prepared.job.inputs):
+            run.view.say(line)
+        for note in prepared.job.notes:
+            run.view.say(f"note: {note}")
         give_memory_back()  # what reading took; for hours nothing here needs as much
         _submit(run, prepared, machinery)
         _watch(run, prepared.job, machinery)

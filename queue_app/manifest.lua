@@ -218,6 +218,21 @@ function op.fail(index, token, reason)
   return { 'ok' }
 end
 
+-- What is wrong with one shard is wrong with all: nobody goes on.
+function op.fail_job(index, token, reason)
+  if not holds(index, token) then return { 'lost' } end
+  tell('failed', 'given up: ' .. reason)
+  for each = 0, number(job, 'num_shards') - 1 do
+    local state = redis.call('HGET', shard_prefix .. each, 'state')
+    if state == 'pending' or state == 'running' then
+      redis.call('HSET', shard_prefix .. each, 'error', reason)
+      move(each, state, 'failed')
+    end
+  end
+  settle()
+  return { 'ok' }
+end
+
 -- An observer takes a lease away, if it is still the one whose beat stood still.
 function op.expire(index, token, beat, reason)
   local key = shard_prefix .. index

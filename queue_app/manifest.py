@@ -132,9 +132,10 @@ class CheckpointManifest:
         answer = self._call("release", lease.shard.index, lease.token, reason, delay_seconds, int(counts))
         return answer[0] == "ok"
 
-    def fail(self, lease: Lease, reason: str) -> bool:
-        """Give a shard up."""
-        return self._call("fail", lease.shard.index, lease.token, reason)[0] == "ok"
+    def fail(self, lease: Lease, reason: str, *, whole_job: bool = False) -> bool:
+        """Give a shard up, or with it every one that is not done."""
+        op = "fail_job" if whole_job else "fail"
+        return self._call(op, lease.shard.index, lease.token, reason)[0] == "ok"
 
     # ---- the observer's side
 

@@ -5,6 +5,7 @@ one;
 the worker computes from it and decides nothing anew. Pure data: neither torch nor transformers is known here.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,6 +27,7 @@ RuleName = Literal[
     "kmers3", "kmers4", "kmers5", "kmers6", "kmers7", "kmers8", "bases", "plain",
 ]  # fmt: skip
 """How sequences are written for a model: the names of the table in gpu_tasks.model_directory.token_rules."""
+_PAIRS = re.compile("(?:[A-Z#][a-z#])+")
 CONCATENATED = "+"
 """Joins the pools of a model whose one vector holds several, as in `cls+mean`."""
 
@@ -87,8 +89,8 @@ class TokenRules:
     before: str = ""
 
     def written(self, sequence: str) -> str:
-        """The text that the tokenizer is given. A sequence that is written in k-mers already stays so."""
-        if not self.changes or (self.kmer and " " in sequence):
+        """The text that the tokenizer is given. A sequence that is in the family's words already stays so."""
+        if not self.changes or self.is_written(sequence):
             return self.before + sequence
         text = sequence.translate({ord(letter): other for letter, other in self.replaced})
         parts: Sequence[str] = text
@@ -96,6 +98,10 @@ class TokenRules:
             last = max(len(text) - self.kmer, 0)
             parts = [text[start : start + self.kmer] for start in range(0, last + 1, self.stride)]
         return self.before + self.between.join(part + self.behind for part in parts)
+
+    def is_written(self, sequence: str) -> bool:
+        """True for k-mers with blanks, and for pairs of a residue and its 3Di letter from begin to end."""
+        return bool((self.kmer and " " in sequence) or (self.behind and _PAIRS.fullmatch(sequence)))
 
     @property
     def changes(self) -> bool:

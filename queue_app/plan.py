@@ -16,7 +16,6 @@ from queue_app.export import check_output
 from queue_app.inputs import gather, refuse_replacing
 from queue_app.job import DeviceClass, EmbedOptions, Job, JobDir
 from queue_app.model_reader import FoundModel
-from queue_app.model_spec import ModelSpec
 from queue_app.outputs import check_format, output_format
 from queue_app.prepare import dataset_of
 from queue_app.request import EmbedRequest, device_class, refuse_impossible, resolve_options
@@ -28,6 +27,7 @@ from queue_app.space import Room, require_local_disk, rooms
 from queue_app.survey import Survey, survey
 from queue_app.timing import Timing, measure
 from queue_app.trial import Device, NotTimed
+from queue_app.unknown import refuse_alphabet
 from queue_app.worker import visible_device
 
 CUT_CHARACTERS = 16
@@ -112,7 +112,7 @@ def make_plan(
     Raises:
         UsageError: a bad input, model, option or output, which `embed` would refuse.
     """
-    options, found, sample = _look(request, model.spec, device_class(queues), say)
+    options, found, sample = _look(request, model, device_class(queues), say)
     job = draft(request, model.spec, options, threads, found)
     plan = Plan(
         job=job,
@@ -135,14 +135,16 @@ def make_plan(
 
 
 def _look(
-    request: EmbedRequest, spec: ModelSpec, kind: DeviceClass, say: Callable[[str], None]
+    request: EmbedRequest, model: FoundModel, kind: DeviceClass, say: Callable[[str], None]
 ) -> tuple[EmbedOptions, Survey, StratifiedSample]:
     """Settle what embed would settle, in its order, and read the inputs to their end."""
+    spec = model.spec
     check_output(request.output)
     refuse_impossible(request, spec)
+    refuse_alphabet(request.alphabet, model)
     with tempfile.TemporaryDirectory() as spool, gather(request.inputs, Path(spool)) as files:
         refuse_replacing(files, request.output)
-        dataset = dataset_of(request, spec, files)
+        dataset = dataset_of(request, model, files)
         dataset.check()
         options = resolve_options(request, spec, kind, dataset.alphabet)
         check_format(request.output, options, request.run.h5_layout)

@@ -49,6 +49,7 @@ def plan_as_json(plan: Plan, *, gpu_hour_cost: float | None) -> dict[str, Any]:
         ],
         "time": timing and _time(timing),
         "cost": cost and asdict(cost),
+        "notes": list(job.notes),
         "begun": plan.begun,
         "problems": list(plan.problems),
     }

@@ -13,6 +13,7 @@ from queue_app.model_spec import Alphabet
 from queue_app.model_words import described_head, model_line, written
 from queue_app.outputs import one_line, output_format
 from queue_app.plan import Plan
+from queue_app.readings import readings
 from queue_app.readouts import is_ragged, vector_dim
 from queue_app.space import Room
 
@@ -46,6 +47,7 @@ def describe_plan(plan: Plan, *, gpu_hour_cost: float | None, width: int, unicod
         "set aside": _rejected(plan),
         "repeats": _repeats(plan),
         "too long": _too_long(plan),
+        "note": plan.job.notes,
         "model": _model(plan),
         "work": _work(plan),
         "disk": _disk(plan),
@@ -71,6 +73,7 @@ def _inputs(plan: Plan) -> Iterator[str]:
     name = files[0].name if len(files) == 1 else f"{len(files)} files"
     kind = RECORDS[plan.job.options.alphabet]
     yield f"{name}, {decimal(plan.survey.num_bytes)}: {plan.job.counts.num_records:,} {kind}"
+    yield from readings(plan.job.inputs)
 
 
 def _lengths(plan: Plan, width: int, unicode: bool) -> Iterator[str]:

@@ -18,6 +18,7 @@ from queue_app.changes import refuse_changes
 from queue_app.dataset import Dataset, digest_inputs, looks_like_fasta
 from queue_app.durable import removed_on_failure, rename_durably, write_durably
 from queue_app.errors import Damage, InputError, UsageError
+from queue_app.first_look import FirstLook
 from queue_app.ingest import ingest
 from queue_app.inputs import gather, refuse_replacing
 from queue_app.job import (
@@ -38,6 +39,7 @@ from queue_app.request import EmbedRequest, refuse_impossible, resolve_options
 from queue_app.reuse import Previous, open_previous
 from queue_app.shards import shard_cost_most
 from queue_app.sources import Input
+from queue_app.unknown import refuse_alphabet
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def prepare(
     if request.directory.incoming.job_json.exists():
         _install(request.directory, client)  # a producer was killed while it did
     refuse_impossible(request, model.spec)
+    refuse_alphabet(request.alphabet, model)
     with gather(request.inputs, request.directory.piped) as files:
         refuse_replacing(files, request.output)
         return _find_or_make(request, model, files, client, device_class, threads)
@@ -75,7 +78,7 @@ def _find_or_make(
     threads: int,
 ) -> Prepared:
     job_dir, incoming, spec = request.directory, request.directory.incoming, model.spec
-    dataset = dataset_of(request, spec, files)
+    dataset = dataset_of(request, model, files)
     dataset.check()
     options = resolve_options(request, spec, device_class, dataset.alphabet)
     check_format(request.output, options, request.run.h5_layout)
@@ -95,14 +98,18 @@ def _find_or_make(
     return Prepared(job, job_dir, created=True)
 
 
-def dataset_of(request: EmbedRequest, spec: ModelSpec, files: Sequence[Input]) -> Dataset:
+def dataset_of(request: EmbedRequest, model: FoundModel, files: Sequence[Input]) -> Dataset:
     """The records that were asked for, judged as the model wants them."""
+    alphabet = _alphabet(request, model.spec, files)
     return Dataset(
         files,
-        alphabet=_alphabet(request, spec, files),
+        alphabet=alphabet,
+        rules=model.spec.tokens.rules,
+        look=FirstLook(model, alphabet),
         input_format=request.input_format,
         id_column=request.id_column,
         sequence_column=request.sequence_column,
+        delimiter=request.delimiter,
     )
 
 
@@ -196,6 +203,7 @@ def _ingest(
         sequences_digest=ingested.sequences_digest,
         twins=ingested.twins,
         reuse=ingested.reuse,
+        notes=dataset.notes,
     )
 
 

@@ -50,6 +50,7 @@ class EmbedRequest:
     input_format: InputFormat | None = None
     id_column: str | None = None
     sequence_column: str | None = None
+    delimiter: str | None = None
     prompt: str | None = None
     prompt_name: str | None = None
     truncate_dim: int | None = None
@@ -111,6 +112,7 @@ def resolve_options(
         device_class=device_class,
         id_column=request.id_column,
         sequence_column=request.sequence_column,
+        delimiter=request.delimiter,
         dedup=request.dedup,
         input_format=request.input_format,
     )

@@ -28,7 +28,7 @@ from queue_app.sequences import Hashes, Int64s, find_firsts, read_sequences
 from queue_app.shards import read_shard
 
 MAY_DIFFER = frozenset(
-    {"alphabet", "toks_per_batch", "dedup", "input_format", "id_column", "sequence_column"}
+    {"alphabet", "toks_per_batch", "dedup", "input_format", "id_column", "sequence_column", "delimiter"}
 )
 """Options that say which sequences are read, or change no more than the last bits of a vector."""
 NO_TOKEN = 0

@@ -56,6 +56,8 @@ class RuntimeConfig(BaseSettings):
     """Overrides the job's own commit size."""
     keep_checkpoints: bool | None = None
     """Overrides the job's own choice to keep the stores of published shards."""
+    allow_same_vectors: bool | None = None
+    """Overrides the job's own choice to publish one and the same vector of different sequences."""
     pending_bytes: int = Field(default=256 << 20, ge=1)
     """Blocks that may wait for the commit thread before inference has to wait for the disk."""
 

@@ -8,6 +8,7 @@ import codecs
 import contextlib
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import xxhash
 from queue_app.archives import ArchiveError, unpack
 from queue_app.errors import InputError
 from queue_app.job import InputFile
+from queue_app.values import Unusable
 
 LINE_BYTES_MOST = 64 << 20
 """A longer line is no sequence and no text, but would fill the memory: 512 MiB hide in a small gzip."""
@@ -27,8 +29,10 @@ BUFFER_BYTES = 1 << 20
 UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 STANDARD_INPUT = Path("-")
+_CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1f]")
+_LINE_END = re.compile(b"\r\n?|\n")
 
-Pairs = Iterator[tuple[str, str]]
+Pairs = Iterator[tuple[str, str | Unusable]]
 """(id, sequence) of every record, in the file's order."""
 
 
@@ -46,10 +50,14 @@ class Input:
 
 
 class Source:
-    """An input that is being read. `line` is about where; `file()` says what was read, once all was."""
+    """An input that is being read. `line` is about where; `file()` says what was read, once all was.
+
+    Whoever reads it as a table says with `take` which of its columns.
+    """
 
     def __init__(self, source: Input) -> None:
         self.name = source.title
+        self.taken: tuple[str | None, str] | None = None
         self._raw = _Hashed(source)
         self.magic = self._raw.peek(MAGIC_BYTES)
         self._guarded = _Guarded(self.name, unpack(self._raw, self.magic))
@@ -59,9 +67,12 @@ class Source:
     def line(self) -> int:
         return self._guarded.num_lines + 1
 
-    def text(self, *, newline: str | None = "\n") -> io.TextIOWrapper:
-        """The stream as UTF-8. Lines end at \\n alone: \\x0b, \\x1c and U+2028 may stand in a text."""
+    def text(self, *, newline: str | None = None) -> io.TextIOWrapper:
+        """UTF-8, in lines that end as on any system; \\x0b, \\x1c and U+2028 may stand in a text."""
         return io.TextIOWrapper(self.binary, encoding="utf-8-sig", newline=newline)
+
+    def take(self, id_column: str | None, sequence_column: str) -> None:
+        self.taken = (id_column, sequence_column)
 
     def seekable(self) -> io.FileIO:
         """The file as it lies there, for what is read from its end; `file()` hashes it afterwards."""
@@ -70,6 +81,14 @@ class Source:
     def file(self) -> InputFile:
         """What the file was; hashes what a parser left unread, too."""
         return self._raw.hash_to_the_end()
+
+    def raw_head(self, num_bytes: int) -> bytes:
+        """What the file begins with, as it lies there. Before anything else is read."""
+        return self._raw.peek(num_bytes)
+
+    def head(self, num_bytes: int) -> bytes:
+        """What it begins with, unpacked. Nothing else is to be read of it afterwards."""
+        return self.binary.read(num_bytes)
 
     def close(self) -> None:
         self._guarded.close()
@@ -101,14 +120,14 @@ def open_source(source: Input) -> Iterator[Source]:
 def _line_of_no_text(source: Input) -> int:
     """Found by reading again: what a parser reads ahead of is up to a megabyte."""
     with contextlib.closing(Source(source)) as again:
-        lines = enumerate(again.binary, start=1)
-        return next((number for number, line in lines if not _is_utf_8(line)), 1)
+        text = io.TextIOWrapper(again.binary, "utf-8", errors="surrogateescape", newline=None)
+        return next((number for number, line in enumerate(text, start=1) if not _is_utf_8(line)), 1)
 
 
-def _is_utf_8(line: bytes) -> bool:
+def _is_utf_8(line: str) -> bool:
     try:
-        line.decode()
-    except UnicodeDecodeError:
+        line.encode()
+    except UnicodeEncodeError:
         return False
     return True
 
@@ -171,12 +190,17 @@ class _Hashed(io.RawIOBase):
 
 
 class _Guarded(io.RawIOBase):
-    """Counts lines, and refuses what is no text: NUL bytes, and a line without end."""
+    """Counts lines, and refuses what is no text: a line with several NUL bytes, and one without end.
+
+    A line ends as on any system: with \\n, \\r\\n, or \\r alone.
+    """
 
     def __init__(self, name: str, inner: io.RawIOBase) -> None:
         self._name = name
         self._inner = inner
         self._line_bytes = 0
+        self._line_has_nul = False
+        self._ended_in_return = False
         self.num_lines = 0
 
     def readable(self) -> bool:
@@ -184,18 +208,34 @@ class _Guarded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         data = self._inner.read(len(memoryview(buffer))) or b""
-        if (nul := data.find(b"\0")) >= 0:
-            line = self.num_lines + data.count(b"\n", 0, nul) + 1
-            raise InputError(f"{self._name}: line {line}: {_what_has_nuls(data)}")
+        if b"\0" in data:
+            self._refuse_binary(data)
+        elif b"\n" in data or b"\r" in data:
+            self._line_has_nul = False
         self._count(data)
         memoryview(buffer)[: len(data)] = data
         return len(data)
 
+    def _refuse_binary(self, data: bytes) -> None:
+        """One NUL may be a damaged value. More are a hole or UTF-16, and beside other such signs no text."""
+        for number, line in enumerate(_LINE_END.split(data)):
+            nuls = line.count(b"\0")
+            if nuls + (number == 0 and self._line_has_nul) > 1 or (nuls and _CONTROL.search(line)):
+                where = f"{self._name}: line {self.num_lines + number + 1}"
+                raise InputError(f"{where}: {_what_has_nuls(data)}")
+            self._line_has_nul = nuls > 0 or (number == 0 and self._line_has_nul)
+
     def _count(self, data: bytes) -> None:
-        newlines = data.count(b"\n")
-        self.num_lines += newlines
-        behind_last = len(data) - data.rfind(b"\n") - 1
-        self._line_bytes = behind_last if newlines else self._line_bytes + len(data)
+        ends = data.count(b"\n")
+        last = data.rfind(b"\n")
+        if b"\r" in data:
+            ends += data.count(b"\r") - data.count(b"\r\n")
+            last = max(last, data.rfind(b"\r"))
+        if self._ended_in_return and data.startswith(b"\n"):
+            ends -= 1
+        self._ended_in_return = data.endswith(b"\r") if data else self._ended_in_return
+        self.num_lines += ends
+        self._line_bytes = len(data) - last - 1 if last >= 0 else self._line_bytes + len(data)
         if self._line_bytes > LINE_BYTES_MOST:
             line, most = self.num_lines + 1, LINE_BYTES_MOST >> 20
             raise InputError(f"{self._name}: line {line} is longer than {most} MiB; is this the right file?")

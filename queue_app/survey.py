@@ -21,9 +21,10 @@ from queue_app.reuse import NOT_FOUND, Previous
 from queue_app.sample import StratifiedSample
 from queue_app.sequences import Hashes, find_firsts
 from queue_app.spool import RECORD_COST
+from queue_app.values import PLACE_IN_FILE
 
 IDS_NAMED = 3
-_PLACE = re.compile(r" at position \d+")
+_PLACE = re.compile(rf" at position \d+|{PLACE_IN_FILE}")
 
 Int64s = npt.NDArray[np.int64]
 
@@ -59,6 +60,7 @@ class Survey:
     num_id_bytes: int
     rejected: tuple[Rejected, ...]
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -93,6 +95,7 @@ def survey(dataset: Dataset, sample: StratifiedSample, *, dedup: bool, previous:
         num_id_bytes=tally.num_id_bytes,
         rejected=tally.rejected(),
         seconds=monotonic() - started,
+        notes=dataset.notes,
     )
 
 

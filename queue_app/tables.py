@@ -1,18 +1,15 @@
 """CSV and TSV, row by row: every row is a record, and the header is never one."""
 
 import csv
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from queue_app.columns import ID_COLUMNS, SEQUENCE_COLUMNS, Columns, Places, find_places
+from queue_app.columns import Columns, Places, find_places
 from queue_app.errors import InputError
-from queue_app.sources import Pairs, Source, shown
+from queue_app.sources import Pairs, Source
+from queue_app.values import pair_of_text
 
 FIELD_CHARACTERS_MOST = 1 << 30
-_USUAL_NAMES = {*ID_COLUMNS, *SEQUENCE_COLUMNS}
-_NO_NAME = re.compile(r".*\d.*|[A-Z*-]{12,}|.{40,}|.+[.!?=]", re.DOTALL)
-"""What names no column, most likely: what has a number in it, a sequence, a sentence, the `sep=` of Excel."""
 
 
 def read_csv(source: Source, columns: Columns) -> Pairs:
@@ -33,9 +30,10 @@ class _Unquoted(csv.excel_tab):
 
 
 def _read_table(source: Source, columns: Columns, lines: Iterable[str], dialect: type[csv.Dialect]) -> Pairs:
-    rows = _rows(source, lines, dialect)
+    rows = _rows(source, lines, dialect, columns.separator or dialect.delimiter)
     _, header = next(rows, (1, []))
     places = _places(source.name, header, columns)
+    source.take(None if places.id is None else header[places.id].strip(), header[places.sequence].strip())
     number = 0
     for line, row in rows:
         if not row and len(header) > 1:
@@ -46,15 +44,16 @@ def _read_table(source: Source, columns: Columns, lines: Iterable[str], dialect:
             raise InputError(
                 f"{source.name}: line {line}: {len(fields)} fields, but the header has {len(header)}"
             )
-        yield str(number) if places.id is None else fields[places.id], fields[places.sequence]
+        record_id = str(number) if places.id is None else fields[places.id]
+        yield pair_of_text(line, record_id, fields[places.sequence])
 
 
 def _rows(
-    source: Source, lines: Iterable[str], dialect: type[csv.Dialect]
+    source: Source, lines: Iterable[str], dialect: type[csv.Dialect], delimiter: str
 ) -> Iterator[tuple[int, list[str]]]:
     """Each with the line on which it begins: a quotation mark that is never closed ends with the file."""
     csv.field_size_limit(FIELD_CHARACTERS_MOST)
-    reader, line = csv.reader(lines, dialect, strict=True), 1
+    reader, line = csv.reader(lines, dialect, strict=True, delimiter=delimiter), 1
     try:
         for row in reader:
             yield line, row
@@ -65,19 +64,10 @@ def _rows(
         ) from None
 
 
-def _places(where: str, header: Sequence[str], columns: Columns) -> Places:
-    """Raises InputError also where the first record stands in place of a header: it would be lost."""
+def _places(where: str, header: list[str], columns: Columns) -> Places:
     try:
-        places = find_places(where, header, columns)
+        return find_places(where, header, columns)
     except InputError as error:
         if len(header) > 1:
             raise
-        raise InputError(f"{error} (commas separate in CSV, tabs in TSV: see --input-format)") from None
-    is_header = columns != Columns() or {name.strip().lower() for name in header} & _USUAL_NAMES
-    names = [] if is_header else [header[places.id or 0].strip(), header[places.sequence].strip()]
-    if value := next(filter(_NO_NAME.fullmatch, names), None):
-        raise InputError(
-            f"{where}: line 1 must name the columns, but {shown(value)} looks like a value: put id,sequence "
-            "above it, or say with --sequence-column that it is a name"
-        )
-    return places
+        raise InputError(f"{error} (commas separate in CSV, tabs in TSV: else see --delimiter)") from None

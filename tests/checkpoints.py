@@ -28,11 +28,13 @@ from transformers import (
 
 from gpu_tasks.batching import BatchPlan, LongRule, plan_batches
 from gpu_tasks.device import StoreDtype
+from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.models.residues import ESM2_VOCABULARY
 from gpu_tasks.rows import split_rows
 from gpu_tasks.runner import AsyncInferenceRunner
 from gpu_tasks.windows import combine_windows
+from queue_app.model_spec import ModelSpec
 
 MINILM = Path(get_model_path())
 ESM2_8M = {"num_hidden_layers": 6, "hidden_size": 320}
@@ -97,6 +99,9 @@ def save_mosaic(directory: Path, *, prefix: str = "bert.", **changed: Any) -> Pa
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
     )
     tokenizer.save(str(directory / "tokenizer.json"))
+    named = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **named, "mask_token": "[MASK]"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
     config = {**_DNABERT2, "vocab_size": tokenizer.get_vocab_size(), **changed}
     (directory / "config.json").write_text(json.dumps(config))
     shapes = _mosaic_shapes(config)
@@ -166,6 +171,10 @@ def change_json(path: Path, **changed: object) -> None:
     path.write_text(json.dumps({key: value for key, value in fields.items() if value is not None}))
 
 
+def spec_of(directory: Path) -> ModelSpec:
+    return read_model(directory).spec
+
+
 def plan_for(
     model: EmbeddingModel,
     sequences: Sequence[str],
@@ -203,6 +212,18 @@ def embed(
     )
     assert ordinals.tolist() == list(range(len(sequences)))
     return vectors.astype(np.float32)
+
+
+def token_rows(model: EmbeddingModel, sequences: list[str]) -> list[npt.NDArray[np.float32]]:
+    """[L, dim] of every sequence."""
+    results = list(AsyncInferenceRunner(model).run(plan_for(model, sequences)))
+    found = {
+        int(ordinal): row
+        for result in results
+        for ordinal, row in zip(result.ordinals, split_rows(result.embeddings, result.offsets), strict=True)
+    }
+    assert all(result.finite.all() for result in results)
+    return [found[number] for number in range(len(sequences))]
 
 
 def cosines(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -20,7 +20,6 @@ from checkpoints import (
     save_esm2,
     save_esm2_in_parts,
 )
-from queue_app.model_card import describe_model
 
 import gpu_tasks
 from gpu_tasks import load_model
@@ -107,26 +106,6 @@ def test_all_refusals_of_a_model_are_errors_of_inference() -> None:
     assert issubclass(ModelLoadError, InferenceError)
 
 
-# ---- what the queue knows of a model
-
-
-@pytest.mark.parametrize("make", [save_esm2, save_bert], ids=["esm2", "bert"])
-def test_the_queue_knows_of_a_directory_what_loading_it_says(
-    make: Callable[[Path], Path], tmp_path: Path
-) -> None:
-    assert_known(str(make(tmp_path)))
-
-
-@pytest.mark.parametrize("ref", ["mock:8", str(MINILM)])
-def test_the_queue_knows_of_a_model_what_loading_it_says(ref: str) -> None:
-    assert_known(ref)
-
-
-def assert_known(ref: str) -> None:
-    card, model = describe_model(ref), load_model(ref)
-    assert (card.dim, card.max_length, card.pool) == (model.dim, model.max_length, *model.readout.pools)
-
-
 # ---- directories
 
 
@@ -137,24 +116,18 @@ def assert_refused(directory: Path, message: str, error: type[Exception] = Model
 
 def test_a_directory_without_config_is_refused(esm2: Path) -> None:
     (esm2 / "config.json").unlink()
-    assert_refused(esm2, r"config\.json: missing")
+    assert_refused(esm2, r"no config\.json")
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "not JSON"), ("[]", "not a JSON object")])
+@pytest.mark.parametrize(("content", "message"), [("{", "not readable as JSON"), ("[]", "not a JSON object")])
 def test_a_senseless_config_is_refused(esm2: Path, content: str, message: str) -> None:
     (esm2 / "config.json").write_text(content)
     assert_refused(esm2, rf"config\.json: {message}")
 
 
-@pytest.mark.parametrize("key", ["hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size"])
-@pytest.mark.parametrize("make", [save_esm2, save_bert], ids=["esm2", "bert"])
-def test_a_key_that_the_config_lacks_is_named(make: Callable[[Path], Path], key: str, tmp_path: Path) -> None:
-    assert_refused(change_config(make(tmp_path), **{key: None}), rf"config\.json: lacks '{key}'")
-
-
 def test_a_config_without_a_family_is_refused(esm2: Path) -> None:
     change_config(esm2, model_type=None)
-    assert_refused(esm2, r"config\.json names no model_type", UnsupportedModel)
+    assert_refused(esm2, r"config\.json: names no model_type", UnsupportedModel)
 
 
 def test_a_family_that_transformers_does_not_know_either_is_refused(esm2: Path) -> None:
@@ -164,39 +137,34 @@ def test_a_family_that_transformers_does_not_know_either_is_refused(esm2: Path) 
 
 def test_a_directory_without_weights_is_refused(esm2: Path) -> None:
     (esm2 / "model.safetensors").unlink()
-    assert_refused(esm2, r"no \*\.safetensors here")
+    assert_refused(esm2, r"no model\.safetensors in it")
 
 
 def test_pickled_weights_are_never_read(esm2: Path) -> None:
     (esm2 / "model.safetensors").rename(esm2 / "pytorch_model.bin")
-    assert_refused(esm2, "only pickled weights, which can run code")
+    assert_refused(esm2, r"only pickled weights \(pytorch_model\.bin\), which can run any code")
 
 
 def test_a_cut_off_weight_file_is_refused_by_name(esm2: Path) -> None:
     path = esm2 / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    assert_refused(esm2, r"model\.safetensors: not a readable safetensors file")
+    assert_refused(esm2, r"model\.safetensors: damaged safetensors file")
 
 
 def test_a_missing_part_of_the_weights_is_named(tmp_path: Path) -> None:
     directory = save_esm2_in_parts(tmp_path, max_shard_size="100KB")
     sorted(directory.glob("*.safetensors"))[1].unlink()
-    assert_refused(directory, r"model-00002-of-\d+\.safetensors: not a readable safetensors file")
-
-
-def test_a_vocabulary_without_its_special_tokens_is_refused(esm2: Path) -> None:
-    (esm2 / "vocab.txt").write_text("A\nC\n<eos>")
-    assert_refused(esm2, r"vocab\.txt: no <cls>, <unk> in it")
+    assert_refused(directory, r"model-00002-of-\d+\.safetensors. is no file beside it")
 
 
 def test_a_missing_tokenizer_is_named(bert: Path) -> None:
     (bert / "tokenizer.json").unlink()
-    assert_refused(bert, r"tokenizer\.json: missing")
+    assert_refused(bert, "no tokenizer in it")
 
 
 def test_a_senseless_tokenizer_is_refused(bert: Path) -> None:
     (bert / "tokenizer.json").write_text("{}")
-    assert_refused(bert, r"tokenizer\.json: not a readable tokenizer")
+    assert_refused(bert, "transformers makes no tokenizer of it")
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '[{"type": "Transformer"}]', "3"])

@@ -11,15 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import change_config, change_weights, cosines, embed, save_mosaic
-from queue_app.model_card import describe_model
+from checkpoints import change_config, change_weights, cosines, embed, save_mosaic, spec_of
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models.mosaic import alibi_slopes
-from queue_app.errors import ModelError
 
 
 def bases(length: int) -> str:
@@ -151,7 +149,7 @@ def test_the_configuration_is_heeded(tmp_path: Path, changed: dict[str, Any]) ->
 
 
 def test_the_queue_knows_that_it_is_for_dna_and_how_long_a_segment_may_be(tiny: Path) -> None:
-    model, card = load_model(str(tiny)), describe_model(str(tiny))
+    model, card = load_model(str(tiny)), spec_of(tiny)
     assert (card.family, card.alphabet, card.pool) == ("mosaic", "dna", "mean")
     assert (card.dim, card.max_length) == (model.dim, model.max_length) == (96, 510)
 
@@ -159,7 +157,7 @@ def test_the_queue_knows_that_it_is_for_dna_and_how_long_a_segment_may_be(tiny: 
 def test_a_longer_limit_is_set_in_the_directory_and_still_has_the_right_vector(tmp_path: Path) -> None:
     directory = save_mosaic(tmp_path, alibi_starting_size=2000)
     model = load_model(str(directory))
-    assert model.max_length == describe_model(str(directory)).max_length == 1998
+    assert model.max_length == spec_of(directory).max_length == 1998
     assert 510 < len(model.tokenize([LONG])[0]) < 1998
     expected = reference(directory, LONG, most=2000).mean(axis=0)
     np.testing.assert_allclose(embed(model, [LONG])[0], expected, atol=1e-5)
@@ -179,7 +177,7 @@ def test_every_way_to_say_that_it_is_no_bert_is_understood(
 ) -> None:
     """DNABERT-S leaves the encoder's name away, and configs saved anew name the repository of the code."""
     directory = change_config(save_mosaic(tmp_path, prefix=""), **changed)
-    assert describe_model(str(directory)).family == "mosaic"
+    assert spec_of(directory).family == "mosaic"
     assert embed(load_model(str(directory)), SEQUENCES[:4]).tobytes() == (
         embed(load_model(str(tiny)), SEQUENCES[:4]).tobytes()
     )
@@ -191,7 +189,7 @@ def test_a_tokenizer_of_words_makes_a_model_of_texts(tmp_path: Path) -> None:
     fields = json.loads(tokenizer.to_str())
     fields["model"]["vocab"]["protein"] = len(fields["model"]["vocab"])
     (directory / "tokenizer.json").write_text(json.dumps(fields))
-    assert describe_model(str(directory)).alphabet == "text"
+    assert spec_of(directory).alphabet == "text"
 
 
 def test_code_of_its_own_with_other_weights_is_refused(tmp_path: Path) -> None:
@@ -210,5 +208,5 @@ def test_a_variant_that_would_get_wrong_vectors_is_refused(tmp_path: Path) -> No
 def test_the_published_pickles_are_refused_with_the_way_out(tmp_path: Path) -> None:
     directory = save_mosaic(tmp_path)
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"only pickled weights \(pytorch_model.bin\).*safetensors"):
-        describe_model(str(directory))
+    with pytest.raises(ModelLoadError, match=r"only pickled weights \(pytorch_model.bin\).*safetensors"):
+        spec_of(directory)

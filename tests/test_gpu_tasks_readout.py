@@ -5,14 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import MINILM, embed, plan_for, save_bert, save_esm2, save_mpnet
+from checkpoints import MINILM, embed, plan_for, save_bert, save_esm2, save_mpnet, token_rows
 from transformers import AutoModel, BertModel, EsmModel, EsmTokenizer, ModernBertConfig, ModernBertModel
 
 from gpu_tasks import AsyncInferenceRunner, load_model
 from gpu_tasks.canary import embed_sequences
 from gpu_tasks.memory import compute_again
-from gpu_tasks.models import EmbeddingModel
-from gpu_tasks.rows import split_rows
 
 PROTEINS = ["MKV", "A", "ACDEFGHIKLMNPQRSTVWY" * 3, "GSHMASMTGGQQMGRGS", "WYV" * 40]
 TEXTS = ["a protein kinase", "an ATP-binding subunit of the ribosome, small", "x"]
@@ -21,18 +19,6 @@ TEXTS = ["a protein kinase", "an ATP-binding subunit of the ribosome, small", "x
 @pytest.fixture(scope="module")
 def esm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_esm2(tmp_path_factory.mktemp("esm2"), num_hidden_layers=3)
-
-
-def token_rows(model: EmbeddingModel, sequences: list[str], **planning: object) -> list[np.ndarray]:
-    """[L, dim] of every sequence."""
-    results = list(AsyncInferenceRunner(model).run(plan_for(model, sequences, **planning)))  # type: ignore[arg-type]
-    found = {
-        int(ordinal): row
-        for result in results
-        for ordinal, row in zip(result.ordinals, split_rows(result.embeddings, result.offsets), strict=True)
-    }
-    assert all(result.finite.all() for result in results)
-    return [found[number] for number in range(len(sequences))]
 
 
 def hidden_of_transformers(directory: Path, sequence: str) -> list[np.ndarray]:

@@ -3,7 +3,7 @@
 import pytest
 
 from queue_app.alphabets import judge
-from queue_app.job import Alphabet
+from queue_app.model_spec import Alphabet, TokenRules
 
 EMBEDDED: list[tuple[Alphabet, str, str]] = [
     ("protein", "ACDEFGHIKLMNPQRSTVWY", "ACDEFGHIKLMNPQRSTVWY"),
@@ -48,3 +48,65 @@ SET_ASIDE: list[tuple[Alphabet, str, str]] = [
 @pytest.mark.parametrize(("alphabet", "raw", "problem"), SET_ASIDE)
 def test_what_sets_a_record_aside_and_why(alphabet: Alphabet, raw: str, problem: str) -> None:
     assert judge(raw, alphabet)[1] == problem
+
+
+# ---- sequences in the model's words
+
+KMERS = TokenRules("kmers3", kmer=3, stride=1, between=" ")
+CODONS = TokenRules("codons", kmer=3, stride=3, between=" ")
+SAPROT = TokenRules("saprot", behind="#")
+
+KEPT: list[tuple[Alphabet, TokenRules, str, str]] = [
+    ("dna", KMERS, "ATG TGC GCA", "ATG TGC GCA"),
+    ("dna", KMERS, " aug  ugc\tgca\n", "ATG TGC GCA"),
+    ("rna", CODONS, "ATG gcc", "AUG GCC"),
+    ("dna", KMERS, "ATGC", "ATGC"),
+    ("rna", CODONS, "auggcc", "AUGGCC"),
+    ("protein", SAPROT, "MdK#Vp", "MdK#Vp"),
+    ("protein", SAPROT, "#dMp\nKv", "#dMpKv"),
+    ("protein", SAPROT, "MKV*", "MKV"),
+    ("protein", SAPROT, "mkv", "MKV"),
+    ("text", KMERS, "ATGC TT", "ATGC TT"),
+]
+
+
+@pytest.mark.parametrize(("alphabet", "rules", "raw", "sequence"), KEPT)
+def test_what_is_written_in_the_models_words_is_kept(
+    alphabet: Alphabet, rules: TokenRules, raw: str, sequence: str
+) -> None:
+    assert judge(raw, alphabet, rules) == (sequence, None)
+
+
+NO_WORDS: list[tuple[Alphabet, TokenRules, str, str]] = [
+    ("dna", KMERS, "ATG TGCG", "a word of other than 3 letters at position 5"),
+    ("dna", KMERS, "acgtacgtac gtacgtacgt", "a word of other than 3 letters at position 1"),
+    ("dna", KMERS, "ATG TEC", "illegal letter 'E' at position 6 of a dna sequence"),
+    ("dna", KMERS, "AC", "shorter than the 3 letters"),
+    ("rna", CODONS, "AUGGC", "letters left over behind the last whole word of 3"),
+    ("rna", CODONS, "AUG GC", "a word of other than 3 letters at position 5"),
+    ("protein", SAPROT, "MdK#V", "illegal letter '#' at position 4 of a protein sequence"),
+]
+
+
+@pytest.mark.parametrize(("alphabet", "rules", "raw", "problem"), NO_WORDS)
+def test_what_is_not_made_of_the_models_words_is_set_aside(
+    alphabet: Alphabet, rules: TokenRules, raw: str, problem: str
+) -> None:
+    found = judge(raw, alphabet, rules)[1]
+    assert found is not None
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("rules", "sequence", "text"),
+    [
+        (SAPROT, "MKV", "M#K#V#"),
+        (SAPROT, "MdK#Vp", "MdK#Vp"),
+        (SAPROT, "M", "M#"),
+        (KMERS, "ATGC", "ATG TGC"),
+        (KMERS, "ATG TGC", "ATG TGC"),
+        (CODONS, "AUGGCC", "AUG GCC"),
+    ],
+)
+def test_the_rules_leave_what_is_written_already(rules: TokenRules, sequence: str, text: str) -> None:
+    assert rules.written(sequence) == text

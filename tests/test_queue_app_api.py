@@ -19,7 +19,8 @@ from runs import environment, running, wait_for_progress
 
 import queue_app
 from queue_app import Job, Result
-from queue_app.api_options import Options, input_files
+from queue_app.api_inputs import input_files
+from queue_app.api_options import Options
 from queue_app.background import BackgroundRun
 from queue_app.cleanup import clean
 from queue_app.content import content_lock
@@ -328,7 +329,11 @@ def test_what_cannot_be_is_refused_by_name_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("inputs", ["a.fasta", Path("a.fasta"), ["a.fasta"], (Path("a.fasta"),)])
-def test_one_input_or_several_are_named_in_any_way(inputs: Any) -> None:
+def test_one_input_or_several_are_named_in_any_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_fasta(tmp_path / "a.fasta", 1)
     with input_files(inputs, None) as files:
         assert files == [Path("a.fasta")]
 

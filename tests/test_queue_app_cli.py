@@ -100,6 +100,54 @@ def test_a_wrong_command_gives_one_line_and_leaves_nothing(
     assert not (home / "out.npy.holdfast").exists()
 
 
+UNIPROT = "Entry\tReviewed\tEntry Name\tProtein names\tLength\nP1\treviewed\tA_B\tAlpha\t9\n"
+NOT_BY_NAME = {
+    "a.tsv": (
+        UNIPROT,
+        "it has: Entry, Reviewed, Entry Name, Protein names, Length; say with --sequence-column",
+    ),
+    "a.csv": (
+        "label,family,sequence_aa\na,KINASE,MKV\n",
+        "it has: label, family, sequence_aa; say with --seq",
+    ),
+    "b.csv": ("smiles,id,logp\nCCO,m1,0.2\n", "it has: smiles, id, logp; say with --sequence-column"),
+    "c.csv": ("id,seq,text\na,MKV,x\n", "say with --sequence-column which one of seq, text it is"),
+    "a.jsonl": ('{"url": "a", "timestamp": "b", "content": "c"}\n', "it has: url, timestamp, content; say"),
+    "a.json": (
+        '{"P1": "MKV", "P2": "MKL"}\n',
+        "it has: P1, P2; say with --sequence-column .*jq -c 'to_entries",
+    ),
+    "a.txt": (UNIPROT, "it looks like a table: say --input-format tsv"),
+}
+
+
+@pytest.mark.parametrize("command", ["embed", "plan"])
+@pytest.mark.parametrize("name", NOT_BY_NAME)
+def test_a_table_is_never_read_by_guess(home: Path, name: str, command: str) -> None:
+    content, message = NOT_BY_NAME[name]
+    (home / name).write_text(content)
+    before = everything(home)
+    line = refused(home, 2, command, name, "-m", "mock:8", "-o", "out.npy", *CPU, "--quiet")
+    assert re.match(f"{name}: .*{message}", line)
+    assert everything(home) == before
+
+
+def test_the_columns_that_are_taken_are_named_in_view_plan_and_card(home: Path) -> None:
+    (home / "a.tsv").write_text("Entry;Sequence\nP1;MKV\n")
+    (home / "b.txt").write_text(">P2\nMKL\n")
+    asked = [home / "a.tsv", home / "b.txt", "-m", "mock:8", *CPU, "--delimiter", ";", "-o", home / "out.npy"]
+    said = "TSV: sequences from 'Sequence', ids from 'Entry'"
+    for view in (holdfast("embed", *asked).stderr, holdfast("plan", *asked, "--seconds", "0").stdout):
+        assert f"a.tsv: read as {said}\n" in view
+        assert "b.txt: read as FASTA\n" in view
+    assert f"| {said} |" in (home / "out.npy.card.md").read_text()
+    card = json.loads((home / "out.npy.card.json").read_text())
+    ways = [file["read_as"] for file in card["inputs"]]
+    assert ways[0] == {"format": "tsv", "sequence_column": "Sequence", "id_column": "Entry"}
+    assert (card["options"]["delimiter"], "--delimiter ';'" in card["command"]) == (";", True)
+    assert (home / "out.ids.txt").read_text() == "P1\nP2\n"
+
+
 @pytest.mark.parametrize("bad", ["cut.fasta.gz", "late.csv", "none.fasta"])
 def test_a_bad_input_leaves_earlier_work_untouched_even_with_overwrite(home: Path, bad: str) -> None:
     output = home / "out.npy"
@@ -293,9 +341,9 @@ def test_the_documented_codes_are_those_of_the_errors() -> None:
 
     codes = {kind.__name__: kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)}
     assert codes == {
-        "HoldfastError": 1, "UsageError": 2, "InputError": 2, "ModelError": 2, "JobChanged": 2,
-        "OtherVersion": 2, "JobNotFound": 2, "BrokerUnreachable": 1, "JobFailed": 1, "JobBusy": 1,
-        "DiskFull": 1, "Damage": 4,
+        "HoldfastError": 1, "UsageError": 2, "InputError": 2, "WrongType": 2, "ModelError": 2,
+        "JobChanged": 2, "OtherVersion": 2, "JobNotFound": 2, "BrokerUnreachable": 1, "JobFailed": 1,
+        "JobBusy": 1, "DiskFull": 1, "Damage": 4,
     }  # fmt: skip
 
 

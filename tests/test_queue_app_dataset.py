@@ -68,9 +68,9 @@ def test_gzip_members_one_after_another_are_all_read(write: Write) -> None:
     assert pairs(write("a.fasta.gz", members)) == [("a", "MKV"), ("b", "ACD")]
 
 
-def test_csv_finds_its_columns_by_name_or_place(write: Write) -> None:
+def test_csv_finds_its_columns_by_their_names(write: Write) -> None:
     assert pairs(write("a.csv", "seq,name\nMKV,x\n")) == [("x", "MKV")]
-    assert pairs(write("b.csv", "foo,bar\nx,MKV\n")) == [("x", "MKV")]
+    assert pairs(write("b.csv", "kind,Protein sequence\nx,MKV\n")) == [("1", "MKV")]
     asked = pairs(write("c.csv", "id,seq,other\nx,MKV,ACD\n"), id_column="seq", sequence_column="other")
     assert asked == [("MKV", "ACD")]
 
@@ -103,7 +103,9 @@ def test_a_blank_line_of_a_single_column_is_an_empty_record_and_elsewhere_none(
 
 
 def test_a_header_that_looks_like_values_is_one_where_a_column_of_it_is_asked_for(write: Write) -> None:
-    assert pairs(write("a.csv", "col1,col2\nx,MKV\n"), sequence_column="col2") == [("x", "MKV")]
+    path = write("a.csv", "col1,col2\nx,MKV\n")
+    assert pairs(path, sequence_column="col2") == [("1", "MKV")]
+    assert pairs(path, sequence_column="col2", id_column="col1") == [("x", "MKV")]
 
 
 def test_json_lines_hold_one_object_a_line(write: Write) -> None:
@@ -177,11 +179,11 @@ def tarred(text: str) -> bytes:
 OBJECT = '{"id": 1, "seq": "MK"}'
 NOT_AN_INPUT = [
     ("a.fasta", "hello\n", "FASTA"),
-    ("a.fasta", b">a\nMK\0V\n", "binary"),
+    ("a.fasta", b">a\nMK\0V\0\n", "line 2: NUL bytes; this is a binary file"),
     ("a.fasta", bytes(range(128, 256)) * 64, "FASTA|binary"),
     ("a.txt", b"caf\xe9\n", "line 1: not UTF-8 text; convert it"),
     ("a.txt", b"ok\n" * 4000 + b"caf\xe9\n" + b"ok\n" * 40_000, "line 4001: not UTF-8"),
-    ("a.fasta", b">a\nMK\n>b\nM\0K\n" + b"MK\n" * 900, "line 4: NUL bytes"),
+    ("a.fasta", b">a\nMK\n>b\n" + bytes(4096) + b"K\n" + b"MK\n" * 900, "line 4: NUL bytes"),
     ("a.csv", "id,sequence\na,MK\n".encode("utf-16"), r"UTF-16; convert it \(iconv"),
     ("a.fasta.zip", zipped(FASTA), "zip archive, .*: unpack it first"),
     ("a.fasta.gz", gzip.compress(tarred(FASTA)), "tar archive, .*: unpack it first"),
@@ -196,21 +198,22 @@ NOT_AN_INPUT = [
     ("a.csv", 'id,seq\nw,MK\nx,"MKV\n' + "y,MK\n" * 300_000, "line 3: not CSV .*quotation marks from here"),
     ("a.csv", "id,seq\n" + "y,MK\n" * 4000 + 'x,"M"K\n' + "y,MK\n" * 300_000, "line 4002: not CSV"),
     ("a.csv", 'id,text\na,"two\nlines"\nb,"x",\n', "line 4: 3 fields"),
-    ("a.csv", "id;seq\nx;MK\n", "no column of sequences; .*commas separate in CSV, tabs in TSV"),
-    ("a.csv", "p1,MKV\np2,MVV\n", "line 1 must name the columns, but 'p1' looks like a value"),
-    ("a.tsv", "x\tMKVLLAAAGGGE\ny\tMK\n", "line 1 must name the columns, but 'MKV.* looks like a value"),
-    ("a.csv", "sep=,\nid,seq\nx,MK\n", "line 1 must name the columns, but .sep=. looks like a value"),
-    ("a.csv", "good,I loved it.\nbad,Not me.\n", "line 1 must name the columns"),
+    (
+        "a.csv",
+        "id;seq\nx;MK\n",
+        r"no column of sequences .*it has: id;seq; say .*commas separate in CSV, tabs in TSV",
+    ),
+    ("a.csv", "p1,MKV\np2,MVV\n", "no column of sequences .*it has: p1, MKV"),
+    ("a.tsv", "x\tMKVLLAAAGGGE\ny\tMK\n", "no column of sequences .*it has: x, MKV"),
+    ("a.csv", "sep=,\nid,seq\nx,MK\n", "no column of sequences .*it has: sep="),
+    ("a.csv", "good,I loved it.\nbad,Not me.\n", "no column of sequences .*it has: good, I loved"),
     ("a.csv", "id,seq\n", "no records"),
     ("a.jsonl", '{"id": 1, "seq": "MK"}\n{"id": 2\n', "line 2: not JSON"),
-    ("a.jsonl", r'{"id": "a\u0000b", "seq": "MK"}', "line 1: a NUL character"),
-    ("a.jsonl", r'{"id": "a\ud800", "seq": "MK"}', "line 1: .*surrogate"),
     ("a.jsonl", "[" * 100_000, "line 1: not JSON"),
-    ("a.jsonl", "[1]\n", "line 1: not a JSON object"),
+    ("a.jsonl", "1\n", "line 1: not a JSON object"),
     ("a.jsonl", '{"id": 1, "seq": "MK", "id": 2}', "line 1: .*a key stands there twice"),
-    ("a.jsonl", f'{OBJECT}\n{{"id": 2, "note": "x"}}\n', "line 2: .* 'id' and 'note', .*write null"),
-    ("a.jsonl", f'{OBJECT}\n{{"seq": "M"}}\n', "line 2: id and sequence would come from its number"),
-    ("a.jsonl", '{"id": 1, "seq": 5}\n', "line 1: 'seq' is not a string"),
+    ("a.jsonl", f'{OBJECT}\n{{"id": 2, "text": "x"}}\n', "line 2: its sequence would come from 'text'"),
+    ("a.jsonl", f'{OBJECT}\n{{"name": "x", "seq": "M"}}\n', "line 2: its id would come from 'name'"),
     ("a.xyz", "id seq\n", "neither its name nor its first letter"),
     ("a.fasta", "", "empty file"),
 ]

@@ -112,7 +112,7 @@ def read_encoder(
         ModelLoadError: weights are missing or of other shapes than config.json says.
     """
     path = folder / CONFIG
-    family = _family(fields, config)
+    family = _family(path, fields, config)
     spec = _numbers(path, name, family, config, weights)
     if family != "auto":
         _require_weights(folder, family, spec, tensors)
@@ -132,11 +132,19 @@ def default_length(found: FoundEncoder, stated: int | None) -> int | None:
     return min((each for each in (limit, stated) if each), default=None)
 
 
-def _family(fields: Mapping[str, Any], config: Any) -> Family:
+def _family(path: Path, fields: Mapping[str, Any], config: Any) -> Family:
     if is_mosaic(fields):
+        _require_plain_mosaic(path, fields)
         return "mosaic"
     native = NATIVE.get(config.model_type, "auto")
     return native if native != "auto" and _is_plain(native, config) else "auto"
+
+
+def _require_plain_mosaic(path: Path, fields: Mapping[str, Any]) -> None:
+    """There is no one else to compute its variants: transformers does not know the model."""
+    for key, expected in (("hidden_act", "gelu"), ("is_decoder", False)):
+        if fields.get(key, expected) != expected:
+            raise UnsupportedModel(f"{path}: {key}={fields[key]!r}: only {expected!r} is implemented")
 
 
 def _is_plain(family: Family, config: Any) -> bool:
@@ -149,12 +157,9 @@ def _is_plain(family: Family, config: Any) -> bool:
         and config.hidden_size % config.num_attention_heads == 0
     )
     if family == "esm2":
-        return plain and (
-            config.position_embedding_type == "rotary"
-            and not config.emb_layer_norm_before
-            and not config.is_folding_model
-            and float(config.rope_theta) == 1e4
-        )
+        rotary = config.position_embedding_type == "rotary" and float(config.rope_theta) == 1e4
+        learned = config.position_embedding_type == "absolute" and isinstance(config.pad_token_id, int)
+        return plain and (rotary or learned) and not config.is_folding_model
     if family == "mpnet":
         return plain and config.relative_attention_num_buckets == 32 and config.pad_token_id == 1
     return plain and isinstance(config.pad_token_id, int)
@@ -178,9 +183,15 @@ def _numbers(path: Path, name: str, family: Family, config: Any, weights: tuple[
             first_position=_first_position(family, inner),
             num_token_types=_int_or_0(getattr(inner, "type_vocab_size", 0)),
             token_dropout=bool(getattr(inner, "token_dropout", False)),
+            learned_positions=family == "esm2" and _is_learned(inner),
+            norm_before=family == "esm2" and bool(inner.emb_layer_norm_before),
         )
     except (AttributeError, TypeError, ValueError) as error:
         raise UnsupportedModel(f"{path}: {config.model_type!r} is no text model: {error}") from None
+
+
+def _is_learned(config: Any) -> bool:
+    return bool(getattr(config, "position_embedding_type", "absolute") == "absolute")
 
 
 def _int_or_0(value: object) -> int:
@@ -196,14 +207,14 @@ def _text_part(config: Any) -> Any:
 
 
 def _max_positions(family: Family, config: Any) -> int | None:
-    if family in ("esm2", "mosaic") or config.model_type in RELATIVE:
+    if family == "mosaic" or config.model_type in RELATIVE:
         return None
     if getattr(config, "position_embedding_type", None) == "rotary":
         return None
     found = next((int(getattr(config, key)) for key in _POSITIONS if getattr(config, key, None)), None)
     if found is None or found < 1:
         return None
-    if family == "mpnet":
+    if config.model_type == "mpnet":
         return found - MPNET_FIRST_POSITION
     behind = config.model_type in BEHIND_PADDING or config.model_type == "esm"
     return found - (int(config.pad_token_id or 0) + 1 if behind else 0)
@@ -212,7 +223,8 @@ def _max_positions(family: Family, config: Any) -> int | None:
 def _first_position(family: Family, config: Any) -> int:
     if family == "mpnet":
         return MPNET_FIRST_POSITION
-    return int(config.pad_token_id) + 1 if family == "bert" and config.model_type in ROBERTA else 0
+    behind = config.model_type in ROBERTA if family == "bert" else family == "esm2" and _is_learned(config)
+    return int(config.pad_token_id) + 1 if behind else 0
 
 
 # ---- the weights of the native families
@@ -247,8 +259,10 @@ def _layout(family: Family, spec: EncoderSpec) -> Iterator[tuple[str, tuple[int,
     """Names and shapes of all that a native family reads, the word embeddings first."""
     dim = spec.hidden_size
     yield "embeddings.word_embeddings.weight", (spec.vocab_size, dim)
-    if family in ("bert", "mpnet"):
+    if family in ("bert", "mpnet") or spec.learned_positions:
         yield "embeddings.position_embeddings.weight", (spec.num_positions, dim)
+    if spec.norm_before:
+        yield from _norm("embeddings.layer_norm", dim)
     if family in ("bert", "mosaic"):
         yield "embeddings.token_type_embeddings.weight", (spec.num_token_types, dim)
     if family == "mpnet":
@@ -314,7 +328,7 @@ _LAYERS = {"bert": _bert_layer, "esm2": _esm2_layer, "mpnet": _mpnet_layer, "mos
 
 
 def _no_config(folder: Path) -> str:
-    snapshots = sorted(folder.glob("snapshots/*/config.json"))
+    snapshots = sorted([*folder.glob("snapshots/*/config.json"), *folder.glob("*/snapshots/*/config.json")])
     if snapshots:
         return f"{folder}: the root of a hub cache; the model lies in {snapshots[-1].parent}"
     return f"{folder}: no config.json: not a model directory"

@@ -97,11 +97,10 @@ def read_modules(directory: Path) -> SentenceModules | None:
         ModelLoadError: a file is missing or unreadable.
         UnsupportedModel: a module or a value has no implementation here.
     """
-    path = directory / MODULES
+    path, settings = directory / MODULES, directory / SETTINGS
+    prompts, named, truncated = _settings(settings)
     if not path.exists():
         return None
-    settings = directory / SETTINGS
-    prompts, named, truncated = _settings(settings)
     transformer, pooling, *behind = _in_order(path, _modules(path))
     pool, include_prompt = _pooling(pooling.folder / "config.json")
     head = tuple(each for module in behind for each in _head_module(directory, module))
@@ -136,13 +135,17 @@ def _modules(path: Path) -> list[_Module]:
     listed = read_json(path)
     if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed):
         raise ModelLoadError(f"{path}: not a list of modules")
+    if len({str(module.get("name")) for module in listed}) < len(listed):
+        raise UnsupportedModel(f"{path}: two modules of one name, of which the later one would count")
     return [_module(path, module) for module in listed]
 
 
 def _module(path: Path, module: Mapping[str, Any]) -> _Module:
     kind, folder = module.get("type"), module.get("path")
-    if not isinstance(kind, str) or not isinstance(folder, str):
-        raise ModelLoadError(f"{path}: a module without type or path")
+    if not all(isinstance(module.get(key), str) for key in ("name", "path", "type")):
+        raise ModelLoadError(f"{path}: a module without name, path or type")
+    assert isinstance(kind, str)
+    assert isinstance(folder, str)
     parts = PurePosixPath(folder)
     if parts.is_absolute() or ".." in parts.parts or "\\" in folder:
         raise ModelLoadError(f"{path}: path {folder!r} is outside of the model directory")

@@ -76,8 +76,20 @@ def read_tokens(
     Raises:
         ModelLoadError: there is no tokenizer, or transformers does not make one of what is there.
         UnsupportedModel: it does something that no copy does.
+        ValueError: there are no such rules.
     """
     tokenizer = _make(folder)
+    try:
+        return _copy(folder, tokenizer, model_type, vocab_size, rules, lower_case)
+    except (ModelLoadError, ValueError):
+        raise
+    except Exception as error:  # of any class: tokenizers has one of its own
+        raise UnsupportedModel(f"{folder}: its tokenizer does not run: {first_line(error)}") from None
+
+
+def _copy(
+    folder: Path, tokenizer: Any, model_type: str, vocab_size: int, rules: str, lower_case: bool
+) -> FoundTokens:
     words = tokenizer.get_vocab()
     row = find_row(vocabulary(model_type, words, set(tokenizer.all_special_tokens)), rules)
     if row.rules.replaced and "X" not in {word.lstrip("▁") for word in words}:
@@ -98,9 +110,11 @@ def read_tokens(
         limit=_limit(tokenizer),
     )
     _require_ids_below(folder, tokenizer, vocab_size)
-    return (
+    copied = (
         _as_letters(tokenizer, found) or _as_fast(tokenizer, frame, found) or _slow(folder, found, tokenizer)
     )
+    _require_residues(folder, tokenizer, copied)
+    return copied
 
 
 def _make(folder: Path) -> Any:
@@ -110,12 +124,19 @@ def _make(folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), **LOCAL)
     except Exception as error:  # of any class
         raise ModelLoadError(
-            f"{folder}: transformers makes no tokenizer of it: {first_line(error)}"
+            f"{folder}: transformers makes no tokenizer of it: {_why_none(folder, error)}"
         ) from None
     # Without any file of a tokenizer transformers makes one of the special tokens alone.
     if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
         raise ModelLoadError(f"{folder}: no tokenizer in it: save the model's own beside its weights")
     return tokenizer
+
+
+def _why_none(folder: Path, error: Exception) -> str:
+    """transformers asks for tiktoken where SentencePiece's models are not readable."""
+    if any(folder.glob("*.model")) and "tiktoken" in str(error):
+        return "a SentencePiece model needs two packages: pip install sentencepiece protobuf"
+    return first_line(error)
 
 
 def _ids(tokenizer: Any, text: str, *, special: bool = True) -> list[int]:
@@ -156,15 +177,29 @@ def _require_ids_below(folder: Path, tokenizer: Any, vocab_size: int) -> None:
         )
 
 
+def _require_residues(folder: Path, tokenizer: Any, copied: FoundTokens) -> None:
+    """A vocabulary of residues whose tokenizer does not find them in a protein, as rebuilt by another class."""
+    spec = copied.spec
+    if copied.row.alphabet != "protein" or spec.kind == "letters":
+        return
+    ids = _ids(tokenizer, spec.rules.written("".join(sorted(RESIDUES))), special=False)
+    if spec.unknown in ids:
+        raise UnsupportedModel(
+            f"{folder}: its tokenizer, as transformers makes it, does not know the residues of its own "
+            "vocabulary; tokenizer_class in tokenizer_config.json may be that of another model"
+        )
+
+
 # ---- copies
 
 
 def _as_letters(tokenizer: Any, found: FoundTokens) -> FoundTokens | None:
     """A table, where each letter by itself has an id, as the probes show."""
     rules, unknown = found.row.rules, found.spec.unknown
-    if found.row.alphabet == "text" or rules.kmer or rules.behind or unknown is None:
+    as_it_stands = found.row.alphabet == "text" or rules.name == "plain"
+    if as_it_stands or rules.kmer or rules.behind or unknown is None:
         return None
-    letters = string.ascii_uppercase
+    letters = string.ascii_uppercase + ".-"
     frame = _letters_frame(tokenizer, found.spec, rules)
     known = {letter: _letter_id(tokenizer, frame, rules, letter) for letter in letters} if frame else {}
     table = {letter: each for letter, each in known.items() if each is not None and each != unknown}
@@ -215,8 +250,8 @@ def _sequences(letters: str) -> Iterator[str]:
     chance = Random(7)
     for length in (7, 50, 200, 600):
         yield "".join(chance.choices(letters, k=length))
-    if set(letters) >= RESIDUES:
-        yield "".join(chance.choices(sorted(RESIDUES), k=300))
+    for alphabet in ("".join(sorted(RESIDUES)), "ACGT", "ACGU"):
+        yield "".join(chance.choices(alphabet, k=300))
 
 
 def _as_fast(tokenizer: Any, frame: _Frame, found: FoundTokens) -> FoundTokens | None:

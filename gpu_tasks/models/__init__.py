@@ -26,8 +26,8 @@ class EmbeddingModel(Protocol):
 
     `dim` is the width of a stored vector: the model's own, times those that the readout puts side by side.
     `max_length` counts the payload tokens of one segment; `prefix` and `suffix` are the special tokens
-    that the planner puts around each; `left` says which tokens of a row are not pooled; `lookahead` is how many
-    batches may be under way beside the one being fetched: 0 on the host, where nothing overlaps.
+    that the planner puts around each; `left` says which tokens of a row are not pooled; `lookahead` is how
+    many batches may be under way beside the one being fetched: 0 on the host, where nothing overlaps.
     """
 
     @property
@@ -75,7 +75,7 @@ def load(
     layers: Sequence[int] = (-1,),
     threads: int | None = None,
 ) -> EmbeddingModel:
-    """Load a model by its specification. `tokenizer` is the JSON text that was kept with it; the rest as below.
+    """Load a model by its specification. `tokenizer` is the JSON text that was kept with it.
 
     Raises:
         ModelLoadError: a file is missing or not that of the specification, or its weights do not fit.

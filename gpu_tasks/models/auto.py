@@ -1,8 +1,8 @@
 """Every other encoder, through transformers: padded, where the families of this package are packed.
 
 Packed tokens are never given to transformers, as it would take the whole batch for one text. Where padding
-changes what a model makes of a text, only rows of equal length are computed together; where the rows beside it
-do, each is computed alone.
+changes what a model makes of a text, only rows of equal length are computed together; where the rows beside
+it do, each is computed alone.
 """
 
 import inspect
@@ -130,7 +130,7 @@ def require_loadable(spec: ModelSpec, files: ModelFiles, stored: Mapping[str, tu
     if spec.encoder.model_type in UNSTEADY:
         raise UnsupportedModel(
             f"{spec.path}: what a {spec.encoder.model_type!r} makes of a text depends on chance, or on the "
-            "texts before"
+            "texts before it"
         )
     tensors = {name: torch.zeros(1).expand(shape) for name, shape in stored.items()}
     encoder = _encoder(spec, _load(spec, files, tensors, torch.float32).eval())

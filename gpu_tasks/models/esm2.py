@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gpu_tasks.errors import UnsupportedModel
 from gpu_tasks.models.layers import Attention, Layer, LayerNorm, choose_attention, feed_forward
 from gpu_tasks.models.packed import Packed, tap
 from gpu_tasks.models.weights import Weights
@@ -89,7 +90,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def load_esm2(encoder: EncoderSpec, weights: Weights) -> Esm2:
-    """Raises ModelLoadError for missing or misshapen weights."""
+    """Raises ModelLoadError for missing or misshapen weights, UnsupportedModel for rotations of its own."""
     dim, eps = encoder.hidden_size, encoder.layer_norm_eps
     head_dim = dim // encoder.num_heads
     scale = _KEPT_IN_TRAINING if encoder.token_dropout else 1.0
@@ -98,7 +99,7 @@ def load_esm2(encoder: EncoderSpec, weights: Weights) -> Esm2:
         embedding=weights.tensor("embeddings.word_embeddings.weight", encoder.vocab_size, dim, scale=scale),
         positions=_positions(encoder, weights),
         norm_before=weights.norm("embeddings.layer_norm", dim, eps) if encoder.norm_before else None,
-        inv_freq=(_ROPE_THETA ** (-torch.arange(0, head_dim, 2) / head_dim)).to(weights.device),
+        inv_freq=_inv_freq(weights, head_dim).to(weights.device),
         layers=tuple(
             weights.layer(f"encoder.layer.{index}", "attention.LayerNorm", "LayerNorm", encoder)
             for index in range(encoder.num_layers)
@@ -106,6 +107,20 @@ def load_esm2(encoder: EncoderSpec, weights: Weights) -> Esm2:
         norm=weights.norm("encoder.emb_layer_norm_after", dim, eps),
         attention=choose_attention(weights.device, weights.dtype, head_dim),
     )
+
+
+def _inv_freq(weights: Weights, head_dim: int) -> Tensor:
+    """As stored, where they are: the published half-precision weights were trained with rounded ones.
+
+    As transformers' EsmModel.load_hook does.
+    """
+    stored = weights.ending_with("rotary_embeddings.inv_freq")
+    if not stored:
+        return _ROPE_THETA ** (-torch.arange(0, head_dim, 2) / head_dim)
+    first, *others = (each.float() for each in stored)
+    if first.shape != (head_dim // 2,) or not all(first.equal(each) for each in others):
+        raise UnsupportedModel(f"{weights.model}: the layers' rotary inv_freq differ, or are misshapen")
+    return first
 
 
 def _positions(encoder: EncoderSpec, weights: Weights) -> Tensor | None:

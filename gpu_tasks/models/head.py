@@ -1,7 +1,7 @@
 """What stands behind the pooling of a sentence-transformers model: Dense, LayerNorm, Normalize, truncation.
 
-Computed in float32, whatever the dtype of the encoder. A record's vector passes through once: that of a record
-in several windows when it has been put together of them.
+Computed in float32, whatever the dtype of the encoder. A record's vector passes through once: that of a
+record in several windows when it has been put together of them.
 """
 
 from collections.abc import Callable, Iterable
@@ -85,12 +85,13 @@ def _dense(spec: DenseSpec, stored: _Stored) -> Dense:
 
 
 def _activation(spec: DenseSpec) -> torch.nn.Module:
-    kind = getattr(torch.nn, spec.activation, None)
-    if not (isinstance(kind, type) and issubclass(kind, torch.nn.Module)):
-        raise UnsupportedModel(f"{spec.file}: torch.nn has no activation {spec.activation!r}")
-    activation = kind().eval()
+    try:
+        activation = getattr(torch.nn, spec.activation)().eval()
+    except (AttributeError, TypeError):
+        raise UnsupportedModel(f"{spec.file}: torch.nn has no activation {spec.activation!r}") from None
     if any(True for _ in activation.parameters()):
         raise UnsupportedModel(f"{spec.file}: the activation {spec.activation} has weights of its own")
+    assert isinstance(activation, torch.nn.Module)
     return activation
 
 

@@ -1,7 +1,7 @@
 """The way to transformers, of the extra `hf`: imported when a model wants it, never before.
 
-It is given what was read and hashed, laid out in a folder of our own: whatever else lies in a model directory,
-such as an adapter or code, it never sees. Nothing is fetched, and nothing of it is run.
+It is given what was read and hashed, laid out in a folder of our own: whatever else lies in a model
+directory, such as an adapter or code, it never sees. Nothing is fetched, and nothing of it is run.
 """
 
 from collections.abc import Iterator

@@ -51,12 +51,13 @@ def merge_adapter(tensors: Tensors, adapter: AdapterSpec, files: ModelFiles) -> 
     low_rank = read_tensors(files, [adapter.file])
     stems = dict(adapter.names)
     for name, scale in adapter.scales:
-        target = _find(tensors, name, adapter)
+        if name not in tensors:
+            raise ModelLoadError(f"{adapter.file}: changes {name}, which the model does not have")
         first, second = (_taken(low_rank, f"{stems[name]}.lora_{part}.weight", adapter) for part in "AB")
-        weight = tensors[target].float()
+        weight = tensors[name].float()
         if weight.shape != (second.shape[0], first.shape[1]) or first.shape[0] != second.shape[1]:
             raise ModelLoadError(f"{adapter.file}: its update of {name} does not have the weight's shape")
-        tensors[target] = weight + scale * (second @ first)
+        tensors[name] = weight + scale * (second @ first)
     if low_rank:
         raise ModelLoadError(f"{adapter.file}: {next(iter(low_rank))} belongs to no weight of the model")
 
@@ -99,14 +100,6 @@ def _tensor(reader: Reader, name: str, entry: dict[str, Any], num_bytes: int) ->
     content = torch.empty(num_bytes, dtype=torch.uint8)
     reader.fill(content.numpy().data)
     return content.view(dtype).view(shape)
-
-
-def _find(tensors: Tensors, name: str, adapter: AdapterSpec) -> str:
-    """The stored weight; one saved with a head on top of the model has a prefix."""
-    found = [stored for stored in tensors if stored == name or stored.endswith(f".{name}")]
-    if len(found) != 1:
-        raise ModelLoadError(f"{adapter.file}: changes {name}, of which the model has {len(found)}")
-    return found[0]
 
 
 def _taken(tensors: Tensors, name: str, adapter: AdapterSpec) -> Tensor:

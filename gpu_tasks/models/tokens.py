@@ -28,6 +28,7 @@ class Encode(Protocol):
 @dataclass(frozen=True, slots=True, eq=False)
 class LetterTable:
     """One id per letter: `table` int32[256] by its ASCII code, with the unknown token for all that is not.
+    Lower case, as of soft-masked residues, counts as upper case.
 
     `fused` is that token's id where neighbouring unknown letters are one token.
     """
@@ -131,7 +132,7 @@ def _letter_table(tokens: TokensSpec) -> LetterTable:
     assert tokens.unknown is not None
     table = np.full(256, tokens.unknown, dtype=np.int32)
     for letter, index in zip(tokens.letters, tokens.ids, strict=True):
-        table[ord(letter)] = index
+        table[[ord(letter), ord(letter.lower())]] = index
     # What is not ASCII is read as a question mark.
     return LetterTable(table, tokens.unknown if tokens.fuse_unknown else None)
 
@@ -157,7 +158,7 @@ def _with_lead(tokens: Tokens, spec: ModelSpec) -> Tokens:
     if spec.prompt and not spec.prompt.pooled:
         # It leaves only one of the special tokens behind the prompt out of its count.
         num_prompt = num_special + _count(tokens, tokens.prompt) + max(0, len(tokens.suffix) - 1)
-    # What a family writes before all, as <AA2fold>, is none of the record's own. Of a table it is in the prefix.
+    # What a family writes before all, as <AA2fold>, is none of the record's own. A table's prefix has it.
     before = 0
     if rules.before and spec.tokens.kind != "letters":
         before = _count(tokens, tokens.prompt + rules.before)

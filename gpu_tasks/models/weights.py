@@ -42,6 +42,10 @@ class Weights:
         stored = stored.float()
         return (stored * scale if scale != 1.0 else stored).to(self.device, self.dtype)
 
+    def ending_with(self, end: str) -> list[Tensor]:
+        """All tensors whose names end so, by name, as they are stored."""
+        return [self.tensors[name] for name in sorted(self.tensors) if name.endswith(end)]
+
     def linear(self, *names: str, inputs: int, outputs: int, biased: bool = True) -> Linear:
         """The layers of these names as one, their outputs side by side."""
         weights = [self.tensor(f"{name}.weight", outputs, inputs) for name in names]

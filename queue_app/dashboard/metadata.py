@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from queue_app.columns import ID_COLUMNS
+from queue_app.columns import known_id
 from queue_app.errors import InputError, UsageError
 from queue_app.sources import Input, Source, open_source
 from queue_app.tables import FIELD_CHARACTERS_MOST
@@ -47,15 +47,14 @@ class Metadata:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """A CSV or TSV, perhaps packed, with a header and an id column: `id`, `name`, or else the first.
+    """A CSV or TSV, perhaps packed, with a header and an id column: that of a known name, or else the first.
 
     Raises:
         InputError: it cannot be read, names a column or an id twice, or has but one column.
     """
     with open_source(Input(path, path)) as source:
         table = _read(source, _reader(source, path))
-    usual = (name for wanted in ID_COLUMNS for name in table.column_names if name.lower() == wanted)
-    id_column = next(usual, table.column_names[0])
+    id_column = table.column_names[known_id(table.column_names) or 0]
     _check_ids(path, table[id_column])
     return Metadata(path.name, table, id_column)
 
