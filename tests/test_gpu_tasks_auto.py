@@ -43,6 +43,7 @@ from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.models import auto, hub, load
 from gpu_tasks.models.auto import groups
 from gpu_tasks.models.company import UNSTEADY
+from gpu_tasks.models.files import model_files
 from gpu_tasks.models.packed import PackedModel
 
 WORDS = ["a", "protein", "kinase", "of", "the", "ATP-binding", "subunit,", "Δ9-desaturase", "(EC", "2.7)"]
@@ -277,7 +278,7 @@ def test_a_model_whose_vectors_depend_on_chance_or_on_earlier_texts_is_refused(
     reading = read_model(saved("electra"))
     spec = replace(reading.spec, encoder=replace(reading.spec.encoder, model_type=family))
     with pytest.raises(UnsupportedModel, match="depends on chance, or on the texts before"):
-        load(spec, reading.tokenizer)
+        auto.require_loadable(spec, model_files(spec), {})
 
 
 def test_a_model_that_draws_random_numbers_is_refused(
