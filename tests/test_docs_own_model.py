@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
+import h5py
 import pytest
 import torch
 from checkpoints import change_config, change_weights
+from inline import embedded
 from safetensors.torch import load_file
 from small_models import TYPES, save_adapter, save_sentences, save_small_bert, write_json
 from transformers import BartConfig, BartModel
@@ -70,6 +72,17 @@ def test_what_is_written_in_the_familys_words_stays_so() -> None:
     rules = {row.rules.name: row.rules for row in TABLE}
     assert rules["kmers3"].written("ATG TGG") == "ATG TGG"
     assert rules["saprot"].written("MdKp") == "MdKp"
+
+
+@pytest.mark.parametrize(("pool", "width"), [(None, 5), ("cls", 5), ("none", 8)])
+def test_a_dense_module_is_applied_to_pooled_vectors_and_to_no_tokens(
+    tmp_path: Path, pool: str | None, width: int
+) -> None:
+    model = save_sentences(tmp_path / "m", "Dense")
+    (tmp_path / "in.txt").write_text("the protein kinase\na kinase\n")
+    embedded(tmp_path / "out.h5", [tmp_path / "in.txt"], model=str(model), pool=pool)
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["embeddings"].shape[1] == width
 
 
 # ---- what is refused
