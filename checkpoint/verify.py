@@ -54,6 +54,7 @@ def verify_store(path: Path, *, job_digest: bytes | None = None) -> StoreReport:
         return StoreReport(readable=False, error=str(error)) if files.started.exists() else StoreReport(True)
     command = [
         sys.executable,
+        "-P",  # a checkpoint.py in the user's working directory is none of ours
         "-m",
         "checkpoint.verify",
         str(path),

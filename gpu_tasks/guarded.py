@@ -16,7 +16,8 @@ from gpu_tasks.runner import RESUMED, AsyncInferenceRunner, InferenceResult
 class GuardedRun:
     """One attempt at a shard. `flight.accused` grows while it runs.
 
-    `exact` gives a runner in float32, for records whose vectors came out as NaN or infinite.
+    `exact` gives a runner in float32, for records whose vectors came out as NaN or infinite. `wide` gives one
+    that stores float32, too, where the job stores float16: what is finite there was only too large.
     """
 
     runner: AsyncInferenceRunner
@@ -26,6 +27,9 @@ class GuardedRun:
     excluded: Collection[int]
     should_stop: Callable[[], bool]
     exact: Callable[[], AsyncInferenceRunner] | None = None
+    wide: Callable[[], AsyncInferenceRunner] | None = None
+    too_large: set[int] = field(default_factory=set, init=False)
+    """Records whose vectors are finite, but hold a number that float16 does not reach."""
     _done: set[int] = field(default_factory=set, init=False)
 
     def results(self) -> Generator[InferenceResult]:
@@ -82,7 +86,11 @@ class GuardedRun:
     def _landed(self, result: InferenceResult) -> InferenceResult:
         self.flight.landed(result.batch_idx)
         self._done.add(result.batch_idx)
-        return result if self.exact is None or result.finite.all() else self._again(result, self.exact())
+        if self.exact is not None and not result.finite.all():
+            result = self._again(result, self.exact())
+        if self.wide is not None and not result.finite.all():
+            self._tell_too_large(result, self.wide())
+        return result
 
     def _again(self, result: InferenceResult, exact: AsyncInferenceRunner) -> InferenceResult:
         """The rows that are not finite, each alone and in float32."""
@@ -92,6 +100,12 @@ class GuardedRun:
             alone = exact.compute(batch.select(rows == row))
             parts[row], finite[row] = alone.embeddings, alone.finite[0]
         return replace(result, embeddings=join_vectors(parts), finite=finite)
+
+    def _tell_too_large(self, result: InferenceResult, wide: AsyncInferenceRunner) -> None:
+        batch = self._batch(result.batch_idx)
+        for ordinal in np.unique(result.ordinals[~result.finite]).tolist():
+            if wide.compute(batch.select(batch.ordinals == ordinal)).finite.all():
+                self.too_large.add(ordinal)
 
     def _batch(self, batch_idx: int) -> TokenBatch:
         return self.plan.batch(batch_idx).without(self._excluded())

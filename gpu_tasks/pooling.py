@@ -17,15 +17,14 @@ from gpu_tasks.readout import Left, Pool, joined_pools
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowTokens:
-    """Where the tokens of a batch's rows lie that are read out, on its device, and each token's place.
+    """Where the tokens of a batch's rows lie that are read out, on its device.
 
     `bounds` int64[3n + 1] cuts every row in three: its leading tokens, those to pool, its trailing tokens.
-    `firsts` int64[n] is the token that stands for the row; `places` int64[T] count from 0 in every row.
+    `firsts` int64[n] is the token that stands for the row.
     """
 
     bounds: Tensor
     firsts: Tensor
-    places: Tensor
 
 
 def pooling_bounds(batch: TokenBatch, left: Left) -> tuple[Int64s, Int64s]:
@@ -60,11 +59,20 @@ def _pool(hidden: Tensor, rows: RowTokens, pool: Pool) -> Tensor:
     if pool == "mean_sqrt_len":
         found = _reduce(exact, rows, "sum") / rows.bounds.diff()[1::3, None].sqrt()
     elif pool == "weighted_mean":
-        weights = (rows.places[:, None] + 1).double()
-        found = _reduce(exact * weights, rows, "sum") / _reduce(weights, rows, "sum")
+        begins, first, behind = rows.bounds[:-1:3], rows.bounds[1::3], rows.bounds[2::3]
+        totals = (behind - first) * (first + behind + 1 - 2 * begins)  # twice the sum of 1 + place in the row
+        found = 2 * _reduce(exact * _weights(rows, len(hidden)), rows, "sum") / totals[:, None]
     else:
         found = _reduce(exact, rows, "mean")
     return found.float()
+
+
+def _weights(rows: RowTokens, num_tokens: int) -> Tensor:
+    """One more than each token's place in its row, [T, 1]."""
+    lengths = rows.bounds[::3].diff()
+    # With its size given, the device need not be waited for.
+    begins = torch.repeat_interleave(rows.bounds[:-1:3], lengths, output_size=num_tokens)
+    return (torch.arange(1, num_tokens + 1, device=begins.device) - begins)[:, None]
 
 
 def _reduce(values: Tensor, rows: RowTokens, how: str) -> Tensor:

@@ -1,6 +1,6 @@
 """The records of a shard that have no vector, each with the reason why not."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from queue_app.unknown import is_mostly_unknown, unknown_reason
 
 Ids = npt.NDArray[np.int32]
 NOT_FINITE = "the model's output is not finite, in float32 either"
+TOO_LARGE = "its vector holds a number beyond 65,504, the largest of float16; --store-dtype float32 holds it"
 
 
 def rejected_entries(records: ShardRecords, plan: BatchPlan, max_length: int) -> list[QuarantineEntry]:
@@ -39,10 +40,12 @@ def mostly_unknown(
     return {ordinal: counted for ordinal, counted in found if is_mostly_unknown(*counted)}
 
 
-def not_finite_entries(result: InferenceResult, records: ShardRecords) -> list[QuarantineEntry]:
-    """The records of which a row came out as NaN or infinite."""
+def not_finite_entries(
+    result: InferenceResult, records: ShardRecords, too_large: Collection[int] = ()
+) -> list[QuarantineEntry]:
+    """The records of which a row came out as NaN or infinite; of those `too_large` only as it is stored."""
     bad = np.unique(result.ordinals[~result.finite]).tolist()
-    return [_entry(records, ordinal, NOT_FINITE) for ordinal in bad]
+    return [_entry(records, each, TOO_LARGE if each in too_large else NOT_FINITE) for each in bad]
 
 
 def accused_entries(flight: FlightLog, ordinals: Ordinals, records: ShardRecords) -> list[QuarantineEntry]:

@@ -191,13 +191,14 @@ class ShardRun:
             excluded=frozenset(quarantined),
             should_stop=self.should_stop,
             exact=self._exact_runner if self.load_exact else None,
+            wide=self._wide_runner if self.job.options.store_dtype == "float16" else None,
         )
         self.pace.begin(plan.fill)
         with self._writer(store, note_commit) as writer, contextlib.closing(run.results()) as results:
             for result in results:
                 bad = self._with_twins(records, [
                     *accused_entries(flight, plan.ordinals(result.batch_idx), records),
-                    *not_finite_entries(result, records),
+                    *not_finite_entries(result, records, run.too_large),
                 ])  # fmt: skip
                 quarantined.update(entry.ordinal for entry in bad)
                 writer.put(as_block(result), bad)
@@ -206,6 +207,9 @@ class ShardRun:
         log.info("inference %s %s", self.label, runner.timings)
         log.info("checkpoints %s %s", self.label, writer.times)
         flight.rest()
+
+    def _wide_runner(self) -> AsyncInferenceRunner:
+        return AsyncInferenceRunner(self.load_exact() if self.load_exact else self.model)
 
     def _exact_runner(self) -> AsyncInferenceRunner:
         assert self.load_exact is not None

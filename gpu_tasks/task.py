@@ -127,11 +127,12 @@ def end_worker(reason: str) -> None:
 def export_job(self: Any, job_id: str, job_dir: str) -> str:
     """Write the job's output, once all its shards are done."""
     from queue_app.export import export
+    from queue_app.place import output_of
 
     directory = JobDir(Path(job_dir))
     job = load_job(directory, job_id)
     if job is None:
         return "replaced"
-    report = export(job, directory, Path(job.output))
+    report = export(job, directory, output_of(job, directory))
     log.info("exported job=%s output=%s rows=%d", job_id, report.output, report.num_embedded)
     return "exported"

@@ -17,9 +17,9 @@ from queue_app.api_options import Options, request_of
 from queue_app.background import BackgroundRun
 from queue_app.broker import connected, own_broker
 from queue_app.devices import check_queues, choose_queues, cpu_threads
-from queue_app.export import check_output
 from queue_app.handle import JobHandle
 from queue_app.model_options import find_requested
+from queue_app.ownership import check_request
 from queue_app.request import EmbedRequest
 from queue_app.routing import every_live_queue
 from queue_app.settings import runtime_config
@@ -172,7 +172,7 @@ def submit(
 def _submit(
     request: EmbedRequest, broker_url: str | None, queues: Sequence[str] | None, threads: int | None
 ) -> JobHandle:
-    check_output(request.output)
+    check_request(request)
     check_queues(queues or [])
     url, client = connected(broker_url)
     names = queues or every_live_queue(client)

@@ -18,6 +18,7 @@ from celery import bootsteps
 from queue_app.announce import announce, send_shards
 from queue_app.broker import TRANSIENT, connect
 from queue_app.celery_app import EXPORT_JOB, app
+from queue_app.deaths import EXIT_STATUS, ChildDeaths, num_oom_kills
 from queue_app.deliveries import LostDeliveries, Standstill
 from queue_app.job import Job, JobDir
 from queue_app.manifest import CheckpointManifest
@@ -26,6 +27,7 @@ from queue_app.recovery import Reconciler
 from queue_app.roots import JobRoots
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.states import JobState
+from queue_app.tally import Count, tally
 from queue_app.worker import is_draining, pulse, this_worker
 from queue_app.workers import WorkerEntry, register, unregister
 
@@ -71,6 +73,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
         there is anything to wait for, so that the pool often looks too early, and then not again for long.
         """
         hub.call_repeatedly(LOOK_AFTER_CHILD_SECONDS, worker.pool.maintain_pool)
+        hub.call_soon(_watch_deaths, worker.pool._pool)  # the pool sets its own handlers after us
 
     def _run(self, worker: Any) -> None:
         config = runtime_config()
@@ -105,6 +108,20 @@ class ReconcilerStep(bootsteps.StartStopStep):
             self._ended.wait(config.reconcile_seconds)
         with contextlib.suppress(*TRANSIENT):  # a server that is away forgets us by itself
             unregister(client, worker.hostname)
+
+
+def _watch_deaths(pool: Any) -> None:
+    """Have this worker give up when its children are killed before they get anything done."""
+    deaths = ChildDeaths(pulse.is_at_work, lambda: tally.total(Count.BATCHES), num_oom_kills)
+    clean_up = pool.on_process_down
+
+    def on_process_down(process: Any) -> None:
+        clean_up(process)
+        if (why := deaths.note(process.pid, process.exitcode)) and not is_draining():
+            log.critical("its process was %s", why)
+            os._exit(EXIT_STATUS)  # the next child, forked already, dies with us
+
+    pool.on_process_down = on_process_down
 
 
 def rebuild(client: redis.Redis, job: Job, job_dir: JobDir, queues: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from celery import Celery
+from celery.loaders.app import AppLoader
 from celery.signals import before_task_publish
 
 from queue_app.settings import runtime_config
@@ -50,9 +51,38 @@ TRANSPORT_OPTIONS: dict[str, Any] = {
 }
 
 
+class OwnLoader(AppLoader):
+    """Reads no other application's configuration, and imports nothing from the working directory."""
+
+    def read_configuration(self, env: str = "") -> dict[str, Any]:
+        return {}
+
+    def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> Any:
+        return self.import_module(module, package)
+
+
+class OwnApp(Celery):
+    """An app for one server, whatever `CELERY_BROKER_URL` and its like say to Celery's own settings."""
+
+    def __init__(self, broker_url: str) -> None:
+        # Django's fixup would load the settings of a site that the environment names.
+        super().__init__("holdfast", broker=broker_url, loader=OwnLoader, fixups=[])
+        self.backend_cls = "disabled"
+        self.server_url = broker_url
+
+    def connection(self, hostname: str | None = None, *rest: Any, **options: Any) -> Any:
+        return super().connection(hostname or self.server_url, *rest, **options)
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
+        return super().connection_for_read(url or self.server_url, **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
+        return super().connection_for_write(url or self.server_url, **options)
+
+
 def make_app(broker_url: str) -> Celery:
     """An app that talks to the server at `broker_url`."""
-    made = Celery("holdfast", broker=broker_url)
+    made = OwnApp(broker_url)
     made.conf.update(OPTIONS, broker_transport_options=dict(TRANSPORT_OPTIONS))
     return made
 

@@ -21,7 +21,7 @@ def refuse_changes(
     changes += [*_changed_reuse(job, request), *_changed_shards(job, request)]
     if changes:
         raise JobChanged(
-            f"{job.output} belongs to another job ({'; '.join(changes)}); "
+            f"{request.output} belongs to another job ({'; '.join(changes)}); "
             "use --overwrite to forget its work, or another -o"
         )
 

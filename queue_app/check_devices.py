@@ -6,7 +6,6 @@ Torch is asked in a child process, as nothing here may import it.
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,9 +13,10 @@ from rich.filesize import decimal
 
 from queue_app.devices import count_gpus, default_cpu_workers, is_emulated, num_cores
 from queue_app.findings import Finding
-from queue_app.settings import RuntimeConfig
+from queue_app.processes import PYTHON
+from queue_app.settings import RuntimeConfig, child_environment
 
-CHILD = [sys.executable, "-m", "gpu_tasks.device_facts"]
+CHILD = [*PYTHON, "-m", "gpu_tasks.device_facts"]
 CHILD_SECONDS = 75.0
 DRIVER_SECONDS = 10.0
 BFLOAT16_SINCE = [8, 0]
@@ -41,7 +41,13 @@ def examine_devices(config: RuntimeConfig) -> Iterator[Finding]:
 def torch_facts() -> dict[str, Any]:
     """What gpu_tasks.device_facts.TorchFacts holds. Raises ValueError, in torch's words, when it dies."""
     ended = subprocess.run(
-        CHILD, capture_output=True, text=True, timeout=CHILD_SECONDS, stdin=subprocess.DEVNULL, check=False
+        CHILD,
+        capture_output=True,
+        text=True,
+        timeout=CHILD_SECONDS,
+        stdin=subprocess.DEVNULL,
+        check=False,
+        env=child_environment(),
     )
     if ended.returncode:
         lines = ended.stderr.strip().splitlines()

@@ -9,6 +9,7 @@ from queue_app.errors import UsageError
 from queue_app.job import JobDir
 from queue_app.lock import FileLock
 from queue_app.outputs import needs_sequences
+from queue_app.place import output_of
 from queue_app.settings import runtime_config
 
 NO_LONGER_NEEDED = (
@@ -27,7 +28,7 @@ def clean(job_dir: JobDir) -> int:
     """
     with FileLock(job_dir.path / "lock"), content_lock(job_dir):
         job = job_dir.load()
-        output = Path(job.output)
+        output = output_of(job, job_dir)
         left = len(job.shards) - len(finished_shards(job, job_dir))
         if left:
             raise UsageError(

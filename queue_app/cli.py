@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from queue_app import cli_options as options
+from queue_app.allowance import OPTION, parse_allowance
 from queue_app.cli_afterwards import clean, export, quarantine, verify
 from queue_app.cli_beforehand import convert, doctor, plan
 from queue_app.cli_output import (
@@ -23,6 +24,8 @@ from queue_app.cli_output import (
 )
 from queue_app.cli_request import takes_request
 from queue_app.errors import HoldfastError, UsageError
+from queue_app.limits import out_of_memory, require_limits
+from queue_app.surroundings import settle
 
 if TYPE_CHECKING:
     from queue_app.request import EmbedRequest
@@ -50,6 +53,7 @@ def embed(
     broker: options.Broker = None,
     metrics_port: options.MetricsPort = None,
     metrics_address: options.MetricsAddress = None,
+    allow_quarantine: options.AllowQuarantine = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -67,6 +71,7 @@ def embed(
     from queue_app.view import open_view
 
     do_without_pandas()
+    allowed = parse_allowance(allow_quarantine)
     config = options.config_with_metrics(metrics_port, metrics_address)
     model = find_model()
     queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request, model))
@@ -80,7 +85,7 @@ def embed(
             config=config,
             view=view,
         )
-    print_report(report, as_json)
+    print_report(report, as_json, allowed)
 
 
 app.command()(plan)
@@ -132,6 +137,7 @@ def worker(
 def status(
     job: Annotated[str | None, typer.Argument(help="Job id or directory. Default: every job.")] = None,
     watch: options.Watch = False,
+    allow_quarantine: options.AllowQuarantine = None,
     as_json: options.Json = False,
     broker: options.Broker = None,
 ) -> None:
@@ -139,8 +145,11 @@ def status(
 
     With --watch the exit code is that of the job: 0 all embedded, 3 some quarantined, 1 failed or cancelled.
     """
+    allowed = parse_allowance(allow_quarantine)
     if watch:
-        raise typer.Exit(watched(job, options.named_broker(broker), as_json))
+        raise typer.Exit(watched(job, options.named_broker(broker), as_json, allowed))
+    if allow_quarantine is not None:
+        raise UsageError(f"{OPTION} is for --watch, whose exit code is that of the job")
     from queue_app.lookup import snapshots
 
     found = snapshots(job, options.named_broker(broker))
@@ -157,22 +166,29 @@ def status(
 @app.command()
 def resume(
     job_dir: options.JobDirArgument,
+    output: options.ResumedOutput = None,
     device: options.Device = "auto",
     workers: options.Workers = None,
     broker: options.Broker = None,
     metrics_port: options.MetricsPort = None,
     metrics_address: options.MetricsAddress = None,
+    allow_quarantine: options.AllowQuarantine = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Go on with a job from its directory alone. As embed does, without reading the inputs again."""
+    """Go on with a job from its directory alone. As embed does, without reading the inputs again.
+
+    The output of a job directory that was moved or copied is written beside it, not where it was.
+    """
     from queue_app.devices import choose_queues, cpu_workers_of
     from queue_app.local_run import resume as run_resume
-    from queue_app.lookup import job_directory
+    from queue_app.lookup import job_and_output
     from queue_app.view import open_view
 
-    directory = job_directory(job_dir)
+    allowed = parse_allowance(allow_quarantine)
+    directory, named = job_and_output(job_dir)
     loaded = directory.load()
+    require_limits(loaded.model.path)
     if device == "auto" and loaded.options.device_class == "cpu":
         device = "cpu"
     config = options.config_with_metrics(metrics_port, metrics_address)
@@ -180,12 +196,13 @@ def resume(
     with resumable(), open_view(quiet=quiet or as_json) as view:
         report = run_resume(
             directory,
+            output=output or named,
             queues=queues,
             broker_url=options.named_broker(broker),
             config=config,
             view=view,
         )
-    print_report(report, as_json)
+    print_report(report, as_json, allowed)
 
 
 @app.command()
@@ -238,6 +255,7 @@ for command in (verify, quarantine, export, clean, doctor, convert):
 
 def main() -> None:
     """The console command. Errors that the user can answer are one line and a documented exit code."""
+    settle()
     try:
         _refuse_empty(sys.argv[1:])
         app(args=options.with_dashes(sys.argv[1:]), prog_name="holdfast")
@@ -250,6 +268,9 @@ def main() -> None:
         # The reader (head, less) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except MemoryError:
+        say(f"holdfast: {out_of_memory()}")
+        sys.exit(HoldfastError.exit_code)
     except OSError as error:
         # The machine's no, not ours: permissions, limits, a disk that went away.
         say(f"holdfast: {error.filename or 'system'}: {error.strerror or error}")

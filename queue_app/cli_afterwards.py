@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from queue_app import cli_options as options
+from queue_app.allowance import parse_allowance
 from queue_app.cli_output import DAMAGED, print_json, print_report, say
 
 
@@ -53,16 +54,22 @@ def export(
     job_dir: options.JobDirArgument,
     output: options.Output,
     h5_layout: options.H5Layout = "flat",
+    overwrite: options.Replace = False,
+    allow_quarantine: options.AllowQuarantine = None,
     as_json: options.Json = False,
 ) -> None:
     """Write a finished job's vectors to another output. In any format, without computing again."""
-    from queue_app.export import check_output
     from queue_app.export import export as run_export
     from queue_app.lookup import job_directory
+    from queue_app.outputs import refuse_unheeded
+    from queue_app.ownership import check_output
 
+    allowed = parse_allowance(allow_quarantine)
     check_output(output)
+    refuse_unheeded(output, None, h5_layout)
     directory = job_directory(job_dir)
-    print_report(run_export(directory.load(), directory, output, h5_layout=h5_layout), as_json)
+    report = run_export(directory.load(), directory, output, h5_layout=h5_layout, overwrite=overwrite)
+    print_report(report, as_json, allowed)
 
 
 def clean(job_dir: options.JobDirArgument) -> None:

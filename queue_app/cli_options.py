@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from queue_app.allowance import ANY, OPTION
+from queue_app.errors import UsageError
+
 if TYPE_CHECKING:
     from queue_app.settings import RuntimeConfig
 
@@ -47,6 +50,9 @@ Output = Annotated[
     typer.Option(
         "--output", "-o", help="out.h5, out.npy, out.parquet, out.arrow or .feather, or a directory."
     ),
+]
+ResumedOutput = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Default: the one named, or that of the job directory.")
 ]
 JobDir = Annotated[Path | None, typer.Option(help="Default: <output>.holdfast")]
 Pool = Annotated[
@@ -124,7 +130,10 @@ AllowSameVectors = Annotated[
         "--allow-same-vectors", help="Store them, where different sequences have one and the same vector."
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Forget earlier work on this output.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Forget earlier work on this output; replace whatever lies there.")
+]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace whatever lies there.")]
 IdColumn = Annotated[
     str | None,
     typer.Option(
@@ -181,13 +190,24 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 Watch = Annotated[
     bool, typer.Option("--watch", help="Show it until it ends, or Ctrl-C; the job goes on either way.")
 ]
+AllowQuarantine = Annotated[
+    str | None,
+    typer.Option(
+        "--allow-quarantine",
+        metavar="[=N|P%]",
+        help="End with 0 also when records were set aside: any number of them, or at most N, or P% of all "
+        "(=0.1%). Beyond that with 3, as without it.",
+    ),
+]
 JobArgument = Annotated[str, typer.Argument(help="Job id, job directory, or output.")]
 JobDirArgument = Annotated[Path, typer.Argument(help="The job directory, or the output it belongs to.")]
 
 
 def with_dashes(arguments: Sequence[str]) -> list[str]:
-    """`--store_dtype` means `--store-dtype`; values keep their underscores."""
-    return [_with_dashes(argument) if argument.startswith("--") else argument for argument in arguments]
+    """`--store_dtype` means `--store-dtype`; values keep their underscores. `--allow-quarantine` alone, as no
+    other option, has a value all the same."""
+    flags = [_with_dashes(argument) if argument.startswith("--") else argument for argument in arguments]
+    return [f"{flag}={ANY}" if flag == OPTION else flag for flag in flags]
 
 
 def _with_dashes(argument: str) -> str:
@@ -200,9 +220,12 @@ def config_with_metrics(port: int | None, address: str | None) -> "RuntimeConfig
     from queue_app.settings import runtime_config
 
     said = {"metrics_port": port, "metrics_address": address}
-    return runtime_config().model_copy(
+    config = runtime_config().model_copy(
         update={name: value for name, value in said.items() if value is not None}
     )
+    if address is not None and config.metrics_port is None:
+        raise UsageError(f"--metrics-address {address}: without --metrics-port nothing is served there")
+    return config
 
 
 def named_broker(broker: str | None) -> str | None:

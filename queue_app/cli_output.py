@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from queue_app.allowance import NOTHING, Allowance
 from queue_app.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,14 +33,15 @@ def print_state(job_id: str, state: str) -> None:
     print(f"job {job_id}: {state}")
 
 
-def print_report(report: "ExportReport", as_json: bool) -> None:
+def print_report(report: "ExportReport", as_json: bool, allowed: Allowance = NOTHING) -> None:
+    """Ends with 3 where more records than are allowed were set aside."""
     from queue_app.summary import print_summary
 
     if as_json:
         print_json(_as_json(report))
     else:
         print_summary(report)
-    if report.num_quarantined:
+    if not allowed.covers(report.num_quarantined, report.num_records):
         raise typer.Exit(QUARANTINED)
 
 
@@ -56,7 +58,7 @@ def _as_json(report: "ExportReport") -> dict[str, Any]:
     }
 
 
-def watched(job: str | None, broker: str | None, as_json: bool) -> int:
+def watched(job: str | None, broker: str | None, as_json: bool, allowed: Allowance = NOTHING) -> int:
     """Show one job until it has ended; answers its exit code. Raises UsageError when it cannot."""
     from queue_app.view import open_view
     from queue_app.watch import exit_code, watch
@@ -64,7 +66,7 @@ def watched(job: str | None, broker: str | None, as_json: bool) -> int:
     if job is None or as_json:
         raise UsageError("--watch shows one job on a screen: name the job, and leave out --json")
     with open_view(quiet=False, stream=sys.stdout, timed=False) as view:
-        return exit_code(watch(job, broker, view))
+        return exit_code(watch(job, broker, view), allowed)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from queue_app import cli_options as options
+from queue_app.limits import require_limits
 
 if TYPE_CHECKING:
     from queue_app.request import EmbedRequest
@@ -103,6 +104,7 @@ def takes_request(command: Command) -> Command:
     @wraps(command)
     def called(**given: Any) -> None:
         asked = {name: given.pop(name) for name in SHARED}
+        require_limits(asked["model"])
         command(request_of(**asked), **given)
 
     _set_parameters(called, [*SHARED.values(), *own])

@@ -6,6 +6,7 @@ find the job directories as they are.
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,11 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from queue_app.deaths import EXIT_STATUS, killed_by
 from queue_app.errors import HoldfastError
 from queue_app.frugal import FEW_HEAPS
 from queue_app.ports import describe, environment, require_ports
-from queue_app.processes import ProcessFile, kill_session, spawn
-from queue_app.settings import RuntimeConfig
+from queue_app.processes import PYTHON, ProcessFile, kill_session, spawn
+from queue_app.settings import RuntimeConfig, child_environment
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,8 @@ class GPUProcessCoordinator:
         self.logs = logs
         self.processes = processes
         self._workers: dict[str, _Worker] = {}
+        self._reduced = float("-inf")
+        """When a worker was left out last because there is no room for all, by the monotonic clock."""
 
     def start(self) -> None:
         if self.logs is not None:
@@ -81,17 +85,40 @@ class GPUProcessCoordinator:
 
     def _restart(self, worker: _Worker) -> str:
         kill_session(worker.process.pid)
+        if worker.process.returncode == EXIT_STATUS:
+            return self._reduce(worker)
         quick = time.monotonic() - worker.started < QUICK_DEATH_SECONDS
         killed = worker.process.returncode == -signal.SIGKILL  # from outside: no fault of its own
         quick_deaths = worker.quick_deaths + 1 if quick and not killed else 0
         if quick_deaths < QUICK_DEATHS_MOST:
             self._workers[worker.queue] = self._spawn(worker.queue, quick_deaths)
             return f"worker {worker.queue} died and was started again"
+        if last_signal(self.log_of(worker.queue), worker.born_at):
+            return self._reduce(worker)
         del self._workers[worker.queue]
         said = last_words(self.log_of(worker.queue), worker.born_at)
         why = f"worker {worker.queue} does not stay up: {said}"
         if not self._workers:
             raise HoldfastError(why)
+        return f"{why}; it is left out"
+
+    def _reduce(self, worker: _Worker) -> str:
+        """Its child was killed again and again: for want of memory, most likely, so that one fewer may do.
+
+        One that was killed while there were more has another try.
+        """
+        log_of = self.log_of(worker.queue)
+        gave_up = worker.process.returncode == EXIT_STATUS
+        signum = None if gave_up else last_signal(log_of, worker.born_at)
+        said = f"its process was {killed_by(signum)}" if signum else last_words(log_of, worker.born_at)
+        why = f"worker {worker.queue}: {said}"
+        if worker.started < self._reduced:
+            self._workers[worker.queue] = self._spawn(worker.queue)
+            return f"{why}; it is started again, as there are fewer workers now"
+        del self._workers[worker.queue]
+        self._reduced = time.monotonic()
+        if not self._workers:
+            raise HoldfastError(f"{why}; a job needs more memory than this, or a smaller model")
         return f"{why}; it is left out"
 
     def stop(self, *, grace_seconds: float) -> None:
@@ -118,7 +145,7 @@ class GPUProcessCoordinator:
 
 def worker_command(queue: str) -> list[str]:
     """The command of one worker. Gossip and mingle would only slow its start."""
-    celery = [sys.executable, "-m", "queue_app.celery", "-A", "queue_app", "worker", "-Q", queue]
+    celery = [*PYTHON, "-m", "queue_app.celery", "-A", "queue_app", "worker", "-Q", queue]
     return [*celery, "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
 
 
@@ -136,10 +163,19 @@ def log_size(log: Path | None) -> int:
 
 def last_words(log: Path | None, born_at: int = 0) -> str:
     """Why a worker died, by its own log: the last critical message of that life, else its last line."""
-    life = log.read_bytes()[born_at:].decode(errors="replace") if log and log.exists() else ""
-    lines = life.strip().splitlines()
+    lines = _life(log, born_at).strip().splitlines()
     said = [line for line in lines if "CRITICAL" in line] or lines or ["it wrote no log"]
     return said[-1].rpartition("] ")[2].strip()
+
+
+def last_signal(log: Path | None, born_at: int = 0) -> int | None:
+    """The signal that ended the last of a worker's children, by its own log; None where none was."""
+    found = re.findall(r"exited with 'signal (\d+)", _life(log, born_at))
+    return int(found[-1]) if found else None
+
+
+def _life(log: Path | None, born_at: int) -> str:
+    return log.read_bytes()[born_at:].decode(errors="replace") if log and log.exists() else ""
 
 
 def run_workers(queues: Sequence[str], url: str, config: RuntimeConfig) -> None:
@@ -150,7 +186,7 @@ def run_workers(queues: Sequence[str], url: str, config: RuntimeConfig) -> None:
         print(served, file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="holdfast-workers-") as scratch:
         settings = {"HOLDFAST_BROKER_URL": url, "HOLDFAST_PARENT_PID": str(os.getpid())}
-        env = {**os.environ, **settings, **environment(config)}
+        env = child_environment(**settings, **environment(config))
         workers = GPUProcessCoordinator(queues, env, None, ProcessFile(Path(scratch) / "processes.json"))
         try:
             workers.start()

@@ -11,6 +11,7 @@ import xxhash
 
 from checkpoint.files import sync_directory
 from queue_app.errors import DiskFull
+from queue_app.limits import file_too_large, is_file_too_large
 
 _CHUNK_BYTES = 4 << 20
 
@@ -57,12 +58,14 @@ def file_digest(path: Path) -> str:
 
 @contextlib.contextmanager
 def room_for(path: Path) -> Iterator[None]:
-    """Turn a full disk into one clear line. Raises DiskFull."""
+    """Turn a full disk, and a limit of this process, into one clear line. Raises DiskFull or LimitTooLow."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise DiskFull(f"{path}: no room on the disk; free some and run the same command again") from None
+        if is_file_too_large(error):
+            raise file_too_large(path) from None
         raise
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import platform
 import socket
 import time
@@ -18,19 +17,20 @@ from queue_app.card import RunCard, make_card
 from queue_app.card_text import card_markdown
 from queue_app.content import Content, content_lock
 from queue_app.durable import file_digest, room_for, write_durably
-from queue_app.errors import UsageError
 from queue_app.job import H5Layout, Job, JobDir
 from queue_app.outputs import (
     card_paths,
     check_format,
-    exported,
     files_of,
-    holds_other_than_output,
     meta_path,
     needs_sequences,
     one_line,
     output_format,
+    quarantine_path,
+    target_of,
 )
+from queue_app.ownership import check_output, claim, give_up_claim, refuse_foreign
+from queue_app.place import exported, output_of
 from queue_app.record_sequences import require_sequences
 from queue_app.writers import OUTPUTS
 
@@ -50,38 +50,18 @@ class ExportReport:
     card: RunCard
 
 
-def check_output(output: Path) -> None:
-    """Refuse what could not be written at the end, before anything is begun.
-
-    Raises:
-        UsageError: no name, an unknown format, a directory that is not there or not writable, a file where a
-            directory is meant, or the other way round, or a directory with other things in it.
-    """
-    if not output.name:
-        raise UsageError(f"{output}: name an output in it, as in {output / 'out.h5'}")
-    kind = output_format(output)
-    parent = output.absolute().parent
-    if not parent.is_dir():
-        raise UsageError(f"{output}: {parent} is no directory; make it first")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{output}: {parent} is not writable")
-    if output.exists() and output.is_dir() != (kind == "directory"):
-        what = "a directory" if output.is_dir() else "a file"
-        raise UsageError(f"{output}: {what} is there already; choose another output")
-    if output.is_dir() and (other := holds_other_than_output(output)):
-        raise UsageError(f"{output}: {other} lies in it, which would be removed; choose another output")
-    if output.exists() and not os.access(output, os.W_OK):
-        raise UsageError(f"{output}: is not writable")
-
-
-def export(job: Job, job_dir: JobDir, output: Path, *, h5_layout: H5Layout | None = None) -> ExportReport:
+def export(
+    job: Job, job_dir: JobDir, output: Path, *, h5_layout: H5Layout | None = None, overwrite: bool = False
+) -> ExportReport:
     """Write a finished job's output, its meta.json and, where there is any, its quarantine.tsv.
 
     Without `h5_layout` an HDF5 file has the one that the job was submitted with. Exporting twice gives the
-    same bytes; two exports at once wait for each other.
+    same bytes; two exports at once wait for each other. What lies there and is not the job's is replaced
+    only with `overwrite`.
 
     Raises:
-        UsageError: the output's format cannot hold what the job computed, or wants what was cleaned away.
+        UsageError: the output's format cannot hold what the job computed, or wants what was cleaned away; or
+            something else lies there.
         HoldfastError: shards are not done yet.
         Damage: a result is not the one that was published, or records are missing.
         DiskFull: no room; the output that was there before stays.
@@ -93,10 +73,14 @@ def export(job: Job, job_dir: JobDir, output: Path, *, h5_layout: H5Layout | Non
         require_sequences(job, job_dir)
     started = time.monotonic()
     with content_lock(job_dir):
+        if not overwrite:
+            refuse_foreign(output, job_dir, job.job_id)
         content = Content(job, job_dir, layout)
+        claim(job_dir, output)
         with room_for(output):
             OUTPUTS[output_format(output)](output, content)
             card = _write_companions(job, job_dir, output, content)
+        give_up_claim(job_dir, output)
     quarantined = job.counts.num_records - content.num_rows
     seconds = time.monotonic() - started
     return ExportReport(
@@ -107,9 +91,9 @@ def export(job: Job, job_dir: JobDir, output: Path, *, h5_layout: H5Layout | Non
 def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content) -> RunCard:
     """quarantine.tsv and the run card, then meta.json: its being there says that everything else is."""
     quarantine = sorted(content.quarantine, key=lambda entry: entry.ordinal)
-    listed = output.with_name(output.name + ".quarantine.tsv")
+    listed = quarantine_path(output)
     if quarantine:
-        write_durably(listed, "".join(_tsv_lines(quarantine)).encode())
+        write_durably(target_of(listed), "".join(_tsv_lines(quarantine)).encode())
     else:
         listed.unlink(missing_ok=True)
     card = make_card(
@@ -122,9 +106,9 @@ def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content)
         versions=_versions(job),
     )
     markdown, data = card_paths(output)
-    write_durably(markdown, card_markdown(card).encode())
-    write_durably(data, json.dumps(card.as_json(), indent=1).encode())
-    write_durably(meta_path(output), json.dumps(_meta(job, output, content), indent=1).encode())
+    write_durably(target_of(markdown), card_markdown(card).encode())
+    write_durably(target_of(data), json.dumps(card.as_json(), indent=1).encode())
+    write_durably(target_of(meta_path(output)), json.dumps(_meta(job, output, content), indent=1).encode())
     return card
 
 
@@ -144,9 +128,10 @@ def _tsv_lines(entries: list[QuarantineEntry]) -> Iterator[str]:
         yield "\t".join(one_line(field).replace("\t", " ") for field in fields) + "\n"
 
 
-def output_damage(job: Job) -> list[str]:
+def output_damage(job: Job, job_dir: JobDir) -> list[str]:
     """What is wrong with the job's output, if it was written; one that was moved away is not damage."""
-    output, meta = Path(job.output), exported(job)
+    meta = exported(job, job_dir)
+    output = output_of(job, job_dir) if meta else Path(job.output)
     if meta is None or not output.exists():
         return []
     written = {output.parent / name: digest for name, digest in meta["files"].items()}

@@ -17,7 +17,7 @@ from queue_app.job import Job, JobDir
 from queue_app.lookup import JOB_ID, job_directory, manifest_of, snapshots
 from queue_app.mapped import Result, open_result
 from queue_app.monitor import Snapshot
-from queue_app.outputs import exported
+from queue_app.place import exported, output_of
 from queue_app.states import JobState
 
 POLL_SECONDS = 0.25
@@ -85,7 +85,7 @@ class JobHandle:
     @property
     def output(self) -> Path:
         """Where the vectors are, or will be."""
-        return Path(self.job.output)
+        return output_of(self.job, self.job_dir)
 
     # ---- how far it is
 
@@ -156,7 +156,7 @@ class JobHandle:
         if not self.job_dir.job_json.is_file():
             return True  # on another host's disk
         job = self.job
-        if exported(job) is None:
+        if exported(job, self.job_dir) is None:
             self._output_due = self._output_due or time.monotonic() + OUTPUT_PATIENCE_SECONDS
             if time.monotonic() < self._output_due:
                 return False

@@ -43,8 +43,9 @@ class Outcome(StrEnum):
 class Attempt:
     """One worker's time with one shard. Without an outcome its process ended without a word.
 
-    Times are seconds since 1970 by the worker's clock; `seen` is its last sign of life. The counts are those
-    of the shard's whole plan, None until it stands.
+    Times are seconds since 1970 by the worker's clock; `seen` is its last sign of life. A clock that is
+    set or a machine that sleeps moves them: `elapsed` counts the seconds between the two by itself. The
+    counts are those of the shard's whole plan, None until it stands.
     """
 
     job: str
@@ -61,6 +62,12 @@ class Attempt:
     num_batches: int | None = None
     num_long: int | None = None
     fill: float | None = None
+    elapsed: float | None = None
+
+    @property
+    def until(self) -> float:
+        """When it ended, had nobody touched the clock meanwhile."""
+        return self.seen if self.elapsed is None else self.began + self.elapsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +84,23 @@ class CommandStart:
 class AttemptLog:
     """Writes the file of one attempt."""
 
-    def __init__(self, job_dir: JobDir, attempt: Attempt, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        job_dir: JobDir,
+        attempt: Attempt,
+        clock: Callable[[], float] = time.time,
+        stopwatch: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._path = job_dir.history / f"{attempt.shard:05d}-{attempt.token}.json"
         self._attempt = attempt
         self._clock = clock
+        self._stopwatch = stopwatch
+        self._started = stopwatch()
 
     def note(self, **news: Any) -> None:
         """A sign of life, and what is new: fields of Attempt. Raises DiskFull."""
-        self._attempt = replace(self._attempt, seen=self._clock(), **news)
+        elapsed = self._stopwatch() - self._started
+        self._attempt = replace(self._attempt, seen=self._clock(), elapsed=elapsed, **news)
         _write(self._path, asdict(self._attempt))
 
     def fail(self, reason: str) -> None:
@@ -118,11 +134,11 @@ class History:
     starts: tuple[CommandStart, ...]
 
     def busy_seconds(self) -> float:
-        """For how long at least one shard was under way."""
+        """For how long at least one shard was under way; a machine that sleeps does not count."""
         busy, until = 0.0, 0.0
         for attempt in self.attempts:
-            busy += max(0.0, attempt.seen - max(attempt.began, until))
-            until = max(until, attempt.seen)
+            busy += max(0.0, attempt.until - max(attempt.began, until))
+            until = max(until, attempt.until)
         return busy
 
     def latest(self) -> dict[int, Attempt]:

@@ -185,6 +185,16 @@ class JobDir:
         return JobDir(self.path / INCOMING)
 
     @property
+    def place(self) -> Path:
+        """Where the job was run last, and where its output was to go then."""
+        return self.path / "place.json"
+
+    @property
+    def claims(self) -> Path:
+        """Outputs that the job is about to write, or may replace."""
+        return self.path / "claims.json"
+
+    @property
     def tokenizer(self) -> Path:
         """The model's tokenizer as it was made at submit, where the model has one."""
         return self.path / "tokenizer.json"

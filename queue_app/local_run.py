@@ -22,7 +22,7 @@ from queue_app.devices import cpu_workers_of, default_cpu_workers, is_emulated
 from queue_app.done import finished_shards
 from queue_app.errors import Damage, DiskFull, HoldfastError, JobFailed, UsageError
 from queue_app.events import EventKind, publish
-from queue_app.export import ExportReport, check_output, export
+from queue_app.export import ExportReport, export
 from queue_app.frugal import give_memory_back
 from queue_app.history import CommandLog
 from queue_app.job import H5Layout, Job, JobDir, RunOptions
@@ -31,13 +31,15 @@ from queue_app.manifest import CheckpointManifest
 from queue_app.model_reader import FoundModel
 from queue_app.model_words import model_line, written
 from queue_app.monitor import Snapshot, snapshot_of_directory
+from queue_app.ownership import check_output, check_request, refuse_foreign
+from queue_app.place import forget_other_place, output_of, take_place
 from queue_app.ports import describe, environment, require_ports
 from queue_app.prepare import Prepared, prepare
 from queue_app.processes import ProcessFile
 from queue_app.readings import readings
 from queue_app.request import EmbedRequest, device_class
 from queue_app.server import EmbeddedServer
-from queue_app.settings import RuntimeConfig
+from queue_app.settings import RuntimeConfig, child_environment
 from queue_app.space import require_local_disk, require_room
 from queue_app.states import JobState
 from queue_app.view import View
@@ -106,7 +108,7 @@ def embed(
         JobFailed: shards were given up; what is done stays, and the same command tries them again.
         KeyboardInterrupt: after the workers committed what they had.
     """
-    check_output(request.output)
+    check_request(request)
     job_dir = request.directory
     kind = device_class(queues)
     run = LocalRun(
@@ -125,16 +127,25 @@ def embed(
 
 
 def resume(
-    job_dir: JobDir, *, queues: Sequence[str], broker_url: str | None, config: RuntimeConfig, view: View
+    job_dir: JobDir,
+    *,
+    queues: Sequence[str],
+    broker_url: str | None,
+    config: RuntimeConfig,
+    view: View,
+    output: Path | None = None,
 ) -> ExportReport:
-    """Go on with a job from its directory alone. Raises as `embed` does."""
+    """Go on with a job from its directory alone. `output` None: where it was to go. Raises as `embed`."""
     job = job_dir.load()
+    output = output or output_of(job, job_dir)
+    check_output(output)
+    refuse_foreign(output, job_dir, job.job_id)
     if device_class(queues) != job.options.device_class:
         raise UsageError(f"{job_dir.path}: this job was planned for {job.options.device_class} workers")
     run = LocalRun(
         job_dir=job_dir,
         prepare=lambda _: Prepared(job, job_dir, created=False),
-        output=Path(job.output),
+        output=output,
         queues=queues,
         broker_url=broker_url,
         config=config,
@@ -157,12 +168,14 @@ def _worker_settings(model: str, options: RunOptions) -> dict[str, str]:
 
 def _run_alone(run: LocalRun) -> ExportReport:
     with job_directory(run.job_dir):
+        forget_other_place(run.job_dir)
         pids = ProcessFile(run.job_dir.path / "processes.json")
         for name in pids.end_leftovers():
             run.view.say(f"ended {name}, left over from an earlier run")
         there = run.prepare(None) if run.job_dir.job_json.exists() and not run.overwrite else None
         if there and len(finished_shards(there.job, run.job_dir)) == len(there.job.shards):
             run.view.say(f"job {there.job.job_id}: all {len(there.job.shards)} shards are done already")
+            take_place(run.job_dir, run.output)
             return export(there.job, run.job_dir, run.output, h5_layout=run.h5_layout)
         require_local_disk(run.config.scratch or run.job_dir.path)
         require_ports(run.queues, run.config)
@@ -182,13 +195,17 @@ def _run_with_server(run: LocalRun, there: Prepared | None, pids: ProcessFile) -
             client.delete("", *client.scan_iter("?pu[0-9]*", _type="list"))
         roots = str(run.job_dir.path)
         settings = {**run.settings, "HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": roots}
-        env = {**os.environ, **settings, **environment(run.config)}
+        env = child_environment(**settings, **environment(run.config))
         workers = GPUProcessCoordinator(run.queues, env, run.job_dir.logs, pids)
         return _run_with_workers(run, there, _Machinery(url, client, server, workers))
     except redis.ResponseError as error:
-        if not str(error).startswith("MISCONF"):
+        if "MISCONF" not in str(error):
             raise
-        raise DiskFull(f"the server cannot write its data ({error}); free room, run the same again") from None
+        data = f" at {server.data}" if server else ""
+        raise DiskFull(
+            f"the server cannot write its data{data} ({error}); free room, or raise ulimit -f where that is "
+            "set, and run the same again"
+        ) from None
     finally:
         if server:
             server.stop()
@@ -200,6 +217,7 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
     try:
         machinery.workers.start()  # they come up while the input is read
         prepared = prepared or run.prepare(machinery.client)
+        take_place(run.job_dir, run.output)
         for line in readings(prepared.job.inputs):
             run.view.say(line)
         for note in prepared.job.notes:
@@ -209,7 +227,7 @@ def _run_with_workers(run: LocalRun, there: Prepared | None, machinery: _Machine
         _watch(run, prepared.job, machinery)
         # The export comes after the workers, so that it need not find room in memory beside them.
         machinery.workers.stop(grace_seconds=_grace_of_idle(machinery))
-        return export(prepared.job, prepared.job_dir, run.output, h5_layout=run.h5_layout)
+        return export(prepared.job, run.job_dir, run.output, h5_layout=run.h5_layout, overwrite=run.overwrite)
     except KeyboardInterrupt:
         run.view.say("stopping: each worker ends its batch and commits; Ctrl-C again leaves at once")
         machinery.workers.stop(grace_seconds=grace)

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,25 @@ from types import TracebackType
 from checkpoint.files import make_directory
 from queue_app.errors import JobBusy, UsageError
 from queue_app.job import JobDir
+
+TRIES = 25
+TRY_EVERY_SECONDS = 0.02
+"""Whoever only looks whether a lock is held holds it for a moment."""
+
+
+def is_held(path: Path) -> bool:
+    """True while a process has this lock."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 class FileLock:
@@ -30,7 +50,7 @@ class FileLock:
         # Python makes descriptors non-inheritable: a child that outlives us does not keep the lock.
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            self._lock(descriptor, wait=wait)
         except BlockingIOError:
             holder = os.read(descriptor, 32).decode(errors="replace").strip() or "?"
             os.close(descriptor)
@@ -41,6 +61,16 @@ class FileLock:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         self._descriptor = descriptor
+
+    @staticmethod
+    def _lock(descriptor: int, *, wait: bool) -> None:
+        if wait:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for _ in range(TRIES):
+            with contextlib.suppress(BlockingIOError):
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            time.sleep(TRY_EVERY_SECONDS)
+        return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def release(self) -> None:
         if self._descriptor >= 0:

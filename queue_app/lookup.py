@@ -20,10 +20,16 @@ JOB_ID = re.compile("[0-9a-f]{12}-[0-9a-f]{8}")
 
 def job_directory(path: Path) -> JobDir:
     """Raises JobNotFound when neither the path nor `<path>.holdfast` holds a job."""
-    for candidate in (path, path.parent / f"{path.name}.holdfast"):
+    return job_and_output(path)[0]
+
+
+def job_and_output(path: Path) -> tuple[JobDir, Path | None]:
+    """The job, and its output where the path names that; None where it is the job directory. Raises
+    JobNotFound when it is neither."""
+    for candidate, output in ((path, None), (path.parent / f"{path.name}.holdfast", path)):
         directory = JobDir(candidate.absolute())
         if directory.job_json.is_file():
-            return directory
+            return directory, output
     raise JobNotFound(f"{path}: no job here (neither a job directory nor an output of one)")
 
 

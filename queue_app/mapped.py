@@ -18,7 +18,8 @@ from queue_app.done import read_done
 from queue_app.durable import removed_on_failure, rename_durably, room_for
 from queue_app.errors import Damage, HoldfastError
 from queue_app.job import Job, JobDir
-from queue_app.outputs import exported, ids_path, output_format
+from queue_app.outputs import ids_path, output_format
+from queue_app.place import exported, output_of
 from queue_app.quarantine import list_quarantine
 from queue_app.ragged import Ragged, open_ragged, write_ragged
 from queue_app.readouts import column_names, is_ragged
@@ -72,7 +73,7 @@ def open_result(job: Job, job_dir: JobDir) -> Result:
     key = _results_key(job, job_dir)
     quarantine = tuple(list_quarantine(job_dir))
     num_rows = job.counts.num_records - len(quarantine)
-    path = _own_array(job, num_rows) or _array(job, job_dir, key)
+    path = _own_array(job, job_dir, num_rows) or _array(job, job_dir, key)
     ids = ids_path(path).read_text(encoding="utf-8").split("\n")[:-1]
     embeddings = open_ragged(path) if is_ragged(job.options) else _map(path)
     if not len(ids) == len(embeddings) == num_rows:
@@ -96,11 +97,14 @@ def _results_key(job: Job, job_dir: JobDir) -> str:
     return state.hexdigest()
 
 
-def _own_array(job: Job, num_rows: int) -> Path | None:
+def _own_array(job: Job, job_dir: JobDir, num_rows: int) -> Path | None:
     """The job's output, where it is a .npy with every row in it."""
-    output, meta = Path(job.output), exported(job)
+    meta = exported(job, job_dir)
+    if meta is None:
+        return None
+    output = output_of(job, job_dir)
     is_there = output_format(output) == "npy" and output.is_file() and ids_path(output).is_file()
-    return output if is_there and meta and meta["sequences"]["done"] == num_rows else None
+    return output if is_there and meta["sequences"]["done"] == num_rows else None
 
 
 def _array(job: Job, job_dir: JobDir, key: str) -> Path:

@@ -15,6 +15,8 @@ import xxhash
 from queue_app import launch
 from queue_app.errors import ModelError
 from queue_app.model_spec import EncoderSpec, ModelSpec, TokensSpec, parse_spec
+from queue_app.processes import PYTHON
+from queue_app.settings import child_environment
 
 MODULE = "gpu_tasks.model_directory"
 MOCK = re.compile(r"mock:(\d{1,5})(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)=[A-Za-z]{1,32})*")
@@ -78,10 +80,11 @@ class _Reading:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid())]
         self._process = subprocess.Popen(
-            [*launcher, sys.executable, "-P", "-m", MODULE, *arguments],
+            [*launcher, *PYTHON, "-m", MODULE, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._said,
+            env=child_environment(),
         )
 
     def result(self) -> FoundModel:

@@ -1,6 +1,7 @@
 """A job at a glance: one snapshot, read from the server, or from the job directory where there is none."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from queue_app.done import read_done
 from queue_app.events import Event, read_events
 from queue_app.figures import Figures
 from queue_app.job import Job, JobDir, Shard
+from queue_app.lock import is_held
 from queue_app.manifest import CheckpointManifest
 from queue_app.owner import Owner
 from queue_app.speed import speed_of
@@ -59,6 +61,8 @@ class Snapshot:
     """Why nothing gets on; it is tried again all the same."""
     events: tuple[Event, ...] = ()
     """The latest, in the order in which they happened."""
+    remedy: str = ""
+    """How to go on, where nobody works on the job."""
 
     @property
     def ended(self) -> bool:
@@ -81,6 +85,7 @@ class Snapshot:
             "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds, 1),
             "workers": [asdict(worker) for worker in self.workers],
             "trouble": self.trouble or None,
+            "remedy": self.remedy or None,
             "events": [asdict(event) for event in self.events],
         }
 
@@ -149,9 +154,10 @@ def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> Sn
         else:
             done += _committed(job_dir, shard, job_dir.checkpoint(shard.index, job.job_id, scratch))
     left = len(job.shards) - num_done
+    state = _resting_state(job_dir) if left else JobState.DONE
     return Snapshot(
         job=job.job_id,
-        state=_resting_state(job_dir) if left else JobState.DONE,
+        state=state,
         total=job.counts.num_records,
         done=done,
         quarantined=quarantined,
@@ -159,15 +165,24 @@ def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> Sn
         shards={str(s): {"done": num_done, "pending": left}.get(str(s), 0) for s in ShardState},
         rate=0.0,
         eta_seconds=None if left else 0.0,
+        remedy=_remedy(job_dir) if left and state is not JobState.RUNNING else "",
     )
 
 
 def _resting_state(job_dir: JobDir) -> JobState:
-    """Of an unfinished job, as its directory has it: running unless somebody held it."""
+    """Of an unfinished job that no server tells of: running only where a command is at work on it."""
+    if is_held(job_dir.path / "lock"):
+        return JobState.RUNNING
     try:
         return JobState(job_dir.held.read_text())
     except (FileNotFoundError, ValueError):
-        return JobState.RUNNING
+        return JobState.STOPPED
+
+
+def _remedy(job_dir: JobDir) -> str:
+    goes_on = f"holdfast resume {shlex.quote(str(job_dir.path))} goes on"
+    # A job that was run with a server of its own has none any more; another one's may only not be known here.
+    return goes_on if job_dir.server_json.exists() else f"{goes_on}; --broker names the server of its workers"
 
 
 def _committed(job_dir: JobDir, shard: Shard, store_path: Path) -> int:

@@ -1,12 +1,11 @@
 """The output formats: which a name means, what each can hold, and the files that lie beside an output."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from queue_app.errors import UsageError
-from queue_app.job import EmbedOptions, H5Layout, Job
+from queue_app.job import EmbedOptions, H5Layout
 from queue_app.readouts import column_names, is_ragged
 
 _PIECE = re.compile(r"\d{5,}\.parquet")
@@ -30,15 +29,34 @@ def output_format(output: Path) -> Format:
     return _BY_ENDING[suffix]
 
 
+def refuse_unheeded(output: Path, pool: str | None, h5_layout: H5Layout) -> None:
+    """Raises UsageError for an option that this output would have to ignore, or cannot hold what it asks for.
+
+    What was asked for tells, before anything is read; `check_format` knows what it comes to.
+    """
+    kind = output_format(output)
+    if h5_layout != "flat" and kind != "h5":
+        raise UsageError(f"{output}: --h5-layout {h5_layout} is for an .h5; leave it away, or write an .h5")
+    _refuse_ragged_npy(output, is_ragged=pool == "none")
+    _refuse_columns(output, h5_layout, num_columns=len((pool or "").split(",")))
+
+
 def check_format(output: Path, options: EmbedOptions, h5_layout: H5Layout) -> None:
     """Raises UsageError where the output's format cannot hold what is computed."""
-    kind = output_format(output)
-    if kind == "npy" and is_ragged(options):
+    _refuse_ragged_npy(output, is_ragged=is_ragged(options))
+    _refuse_columns(output, h5_layout, num_columns=len(column_names(options)))
+
+
+def _refuse_ragged_npy(output: Path, *, is_ragged: bool) -> None:
+    if output_format(output) == "npy" and is_ragged:
         raise UsageError(
             f"{output}: a .npy holds no rows of different lengths, which --pool none makes; "
             "use .h5, .parquet, .arrow, or a directory"
         )
-    if kind == "h5" and h5_layout != "flat" and len(column_names(options)) > 1:
+
+
+def _refuse_columns(output: Path, h5_layout: H5Layout, *, num_columns: int) -> None:
+    if output_format(output) == "h5" and h5_layout != "flat" and num_columns > 1:
         raise UsageError(
             f"{output}: --h5-layout {h5_layout} has one vector a record; choose one pool and one layer"
         )
@@ -65,13 +83,14 @@ def card_paths(output: Path) -> tuple[Path, Path]:
     return output.with_name(output.name + ".card.md"), output.with_name(output.name + ".card.json")
 
 
-def exported(job: Job) -> dict[str, Any] | None:
-    """The meta.json of the job's output; None while it was not written, or belongs to another job."""
-    try:
-        meta = json.loads(meta_path(Path(job.output)).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return meta if isinstance(meta, dict) and meta.get("job") == job.job_id else None
+def quarantine_path(output: Path) -> Path:
+    """The list of the records that have no row."""
+    return output.with_name(output.name + ".quarantine.tsv")
+
+
+def target_of(path: Path) -> Path:
+    """The file that is written: where a symbolic link leads."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def ids_path(output: Path) -> Path:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from queue_app.events import Event, EventKind
 from queue_app.monitor import Snapshot, WorkerView
-from queue_app.view import UNATTENDED, without_shard
+from queue_app.view import unattended, without_shard
 from queue_app.words import count, duration, percent, rate
 
 EVENTS_SHOWN = 5
@@ -25,7 +25,13 @@ GPU_COLUMNS = {"GPU": 4, "memory": 10}
 DEVICE_COLUMNS_MOST = 12
 LEFT_OUT_FIRST = ("device", "fill", "wait", "memory", "GPU", "tokens/s")
 """Where the terminal is narrow."""
-STATE_STYLES = {"done": "bold green", "failed": "bold red", "cancelled": "bold red", "paused": "bold yellow"}
+STATE_STYLES = {
+    "done": "bold green",
+    "failed": "bold red",
+    "cancelled": "bold red",
+    "paused": "bold yellow",
+    "stopped": "bold yellow",
+}
 EVENT_STYLES = {
     EventKind.FAILED: "red",
     EventKind.RETRIED: "yellow",
@@ -43,7 +49,7 @@ def picture(now: Snapshot, seconds: float | None, width: int, workers_most: int)
     if now.workers and not now.ended:
         parts += ["", _workers(now, width, workers_most)]
     elif not now.ended:
-        parts.append(Text(UNATTENDED, style="yellow"))
+        parts.append(Text(unattended(now), style="yellow"))
     if now.events:
         parts += ["", _events(now.events)]
     return Group(*parts)

@@ -12,11 +12,11 @@ import numpy as np
 
 from queue_app.draft import draft, draft_sizes
 from queue_app.errors import UsageError
-from queue_app.export import check_output
 from queue_app.inputs import gather, refuse_replacing
 from queue_app.job import DeviceClass, EmbedOptions, Job, JobDir
 from queue_app.model_reader import FoundModel
-from queue_app.outputs import check_format, output_format
+from queue_app.outputs import check_format, output_format, refuse_unheeded
+from queue_app.ownership import check_output
 from queue_app.prepare import dataset_of
 from queue_app.request import EmbedRequest, device_class, refuse_impossible, resolve_options
 from queue_app.reuse import open_previous
@@ -140,6 +140,7 @@ def _look(
     """Settle what embed would settle, in its order, and read the inputs to their end."""
     spec = model.spec
     check_output(request.output)
+    refuse_unheeded(request.output, request.pool, request.run.h5_layout)
     refuse_impossible(request, spec)
     refuse_alphabet(request.alphabet, model)
     with tempfile.TemporaryDirectory() as spool, gather(request.inputs, Path(spool)) as files:

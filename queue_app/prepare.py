@@ -34,6 +34,7 @@ from queue_app.manifest import CheckpointManifest
 from queue_app.model_reader import FoundModel
 from queue_app.model_spec import Alphabet, ModelSpec
 from queue_app.outputs import check_format
+from queue_app.ownership import claim
 from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.request import EmbedRequest, refuse_impossible, resolve_options
 from queue_app.reuse import Previous, open_previous
@@ -94,6 +95,8 @@ def _find_or_make(
         if model.tokenizer is not None:
             write_durably(incoming.tokenizer, model.tokenizer.encode())
         incoming.write(job)
+    if request.overwrite:
+        claim(job_dir, request.output)  # the next run may have to go on without being told so
     _install(job_dir, client)
     return Prepared(job, job_dir, created=True)
 

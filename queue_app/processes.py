@@ -19,6 +19,9 @@ from checkpoint.owner import ProcessId, identify
 from queue_app import launch
 from queue_app.durable import write_durably
 
+PYTHON = (sys.executable, "-P")
+"""Runs a module of ours: never one that lies in the user's working directory under the same name."""
+
 
 def spawn(
     command: Sequence[str], *, log: Path | None, env: Mapping[str, str], stdin: bytes | None = None

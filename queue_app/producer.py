@@ -7,6 +7,7 @@ from queue_app.broker import check, connect
 from queue_app.celery_app import make_app
 from queue_app.lock import job_directory
 from queue_app.model_options import find_requested
+from queue_app.place import forget_other_place, take_place
 from queue_app.prepare import Prepared, prepare
 from queue_app.request import EmbedRequest, device_class
 from queue_app.settings import runtime_config
@@ -29,7 +30,9 @@ def submit(request: EmbedRequest, *, broker_url: str, queues: Sequence[str], thr
     check(client, broker_url)
     model = find_requested(request)
     with job_directory(request.directory, wait=True):
+        forget_other_place(request.directory)
         prepared = prepare(request, model, client=client, device_class=device_class(queues), threads=threads)
+        take_place(prepared.job_dir, request.output)
         _require_room(prepared, num_workers=len(queues))
         app = make_app(broker_url)
         announce(client, app, prepared.job, prepared.job_dir, queues, resend_all=prepared.created)

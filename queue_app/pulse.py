@@ -70,6 +70,10 @@ class Pulse:
 
     # Both ask about one child by its pid: what its dead predecessor left here says nothing about it.
 
+    def is_at_work(self, child_pid: int) -> bool:
+        """True while the child computes a shard, and when it has died of that."""
+        return self._work()[0] == child_pid
+
     def stalled_seconds(self, child_pid: int) -> float:
         """For how long the child has been at work without ending a batch."""
         now = self._work()

@@ -21,8 +21,8 @@ from queue_app.events import EventKind, publish
 from queue_app.job import Job, JobDir
 from queue_app.leases import LeaseWatch, take_away
 from queue_app.manifest import CheckpointManifest
-from queue_app.outputs import exported
 from queue_app.owner import Owner
+from queue_app.place import exported
 from queue_app.routing import live_queues, lively_workers, queued_shards, route, share
 from queue_app.states import JobState, ShardState, ShardStatus
 from queue_app.workers import live_workers, server_time
@@ -156,8 +156,9 @@ class Reconciler:
             status = CheckpointManifest(self.client, job_id).job_status()
             if status is None or status.state is not JobState.DONE or status.export_by != "workers":
                 continue
-            job = _load(JobDir(Path(path)))
-            if job is None or job.job_id != job_id or exported(job) is not None:
+            job_dir = JobDir(Path(path))
+            job = _load(job_dir)
+            if job is None or job.job_id != job_id or exported(job, job_dir) is not None:
                 self._exported.add(job_id)
                 continue
             due = self._export_due.setdefault(job_id, self.clock() + self.resend_seconds)
@@ -167,7 +168,7 @@ class Reconciler:
                 self._export_due[job_id] = self.clock() + EXPORT_PATIENCE * self.resend_seconds
                 # The one that was asked before may hang: then its message still waits.
                 queue = min(queues, key=lambda name: int(self.client.llen(name)))
-                self.send_export(job_id, JobDir(Path(path)), queue)
+                self.send_export(job_id, job_dir, queue)
                 log.warning("export asked for again job=%s", job_id)
 
     def _overdue(self, shard: ShardStatus, now: float) -> bool:

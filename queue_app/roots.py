@@ -6,7 +6,7 @@ from pathlib import Path
 
 from queue_app.errors import HoldfastError
 from queue_app.job import INCOMING, Job, JobDir
-from queue_app.outputs import exported
+from queue_app.place import exported
 from queue_app.server import ServerAddress
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class JobRoots:
         # A job that embed runs on a server of its own is none of ours: two manifests would fight over it.
         own = ServerAddress.read(job_dir.server_json)
         elsewhere = own is not None and own.url != self.broker_url
-        return not elsewhere and not job_dir.held.exists() and exported(job) is None
+        return not elsewhere and not job_dir.held.exists() and exported(job, job_dir) is None
 
     def _job_dirs(self) -> Iterator[JobDir]:
         for root in self.roots:

@@ -5,7 +5,6 @@ would show in every process list.
 """
 
 import json
-import os
 import secrets
 import socket
 import subprocess
@@ -20,9 +19,12 @@ from queue_app.durable import write_durably
 from queue_app.errors import BrokerUnreachable
 from queue_app.job import JobDir
 from queue_app.processes import ProcessFile, spawn, stop
+from queue_app.settings import child_environment
 
 START_SECONDS = 20.0
 PORT_TRIES = 5
+LOOPBACK = "127.0.0.1"
+LOOPBACK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class ServerAddress:
 
     @property
     def url(self) -> str:
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+        return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
 
     def write(self, path: Path) -> None:
         write_durably(path, json.dumps({"port": self.port, "password": self.password}).encode(), mode=0o600)
@@ -65,8 +67,10 @@ class EmbeddedServer:
         finds the server again.
 
         Raises:
-            BrokerUnreachable: it did not come up; the message ends with the last line of its log.
+            BrokerUnreachable: it did not come up; the message ends with the last line of its log. Or this
+                host cannot be reached by itself.
         """
+        _require_loopback()
         self.data.mkdir(parents=True, exist_ok=True)
         known = ServerAddress.read(self.job_dir.server_json)
         password = known.password if known else secrets.token_urlsafe(24)
@@ -90,7 +94,10 @@ class EmbeddedServer:
 
     def _come_up(self, address: ServerAddress) -> bool:
         self.process = spawn(
-            [_server_binary(), "-"], log=self.log, env=os.environ, stdin=self._config(address).encode()
+            [_server_binary(), "-"],
+            log=self.log,
+            env=child_environment(),
+            stdin=self._config(address).encode(),
         )
         self.processes.record("server", self.process.pid)
         deadline = time.monotonic() + START_SECONDS
@@ -113,7 +120,7 @@ class EmbeddedServer:
     def _config(self, address: ServerAddress) -> str:
         """A commit that was acknowledged survives a kill; keys are never evicted."""
         lines = (
-            "bind 127.0.0.1",
+            f"bind {LOOPBACK}",
             f"port {address.port}",
             f"requirepass {address.password}",
             f'dir "{self.data}"',
@@ -136,7 +143,20 @@ def _server_binary() -> str:
     return str(get_binary_path())
 
 
+def _require_loopback() -> None:
+    """Raises BrokerUnreachable where a server on this host would wait in vain for its clients."""
+    try:
+        with socket.create_server((LOOPBACK, 0)) as listening:
+            socket.create_connection(listening.getsockname(), LOOPBACK_SECONDS).close()
+    except OSError as error:
+        raise BrokerUnreachable(
+            f"{LOOPBACK} cannot be reached ({error.strerror or error}), "
+            "and the embedded server listens there; bring the loopback interface up (ip link set lo up), "
+            "or name a server of your own by --broker"
+        ) from None
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])

@@ -16,7 +16,9 @@ from checkpoint.filesystem import refuse_network_file_system
 from queue_app.done import read_done
 from queue_app.errors import DiskFull, UsageError
 from queue_app.job import Job, JobDir, Shard
+from queue_app.limits import require_file_size
 from queue_app.outputs import output_format
+from queue_app.place import output_of
 from queue_app.readouts import is_ragged, vector_bytes
 from queue_app.settings import RuntimeConfig
 from queue_app.spool import RECORD_COST
@@ -61,10 +63,12 @@ def require_local_disk(checkpoints: Path) -> None:
 
 
 def require_room(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int) -> None:
-    """Raises DiskFull, before anything is computed, when what is left of the job cannot fit.
+    """Raises DiskFull or LimitTooLow, before anything is computed, when what is left of the job cannot fit.
 
     `num_workers` counts those that keep their checkpoints on the disks of this host.
     """
+    for path, num_bytes in _largest_files(job, job_dir):
+        require_file_size(path, num_bytes)
     for room in rooms(job, job_dir, config, num_workers=num_workers):
         if not room.is_enough:
             raise DiskFull(f"{room}; make room and run the same command again")
@@ -79,11 +83,21 @@ def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int)
     under_way = sorted(left, key=lambda shard: -shard.num_rows)[:num_workers]
     stored = left if kept and num_workers else under_way
     checkpoints = Copy("checkpoints", stores, _bytes_of(job, stored))
-    output = Copy("output", Path(job.output), 0 if _is_linked(job, job_dir) else _output_bytes(job))
+    path = output_of(job, job_dir)
+    output = Copy("output", path, 0 if _is_linked(job, job_dir, path) else _output_bytes(job))
     aside = Copy("vectors for twins", job_dir.path, _aside_bytes(job))
     computing = [results, checkpoints]
     exporting = [results, output, aside, *([checkpoints] if kept else [])]
     return [*_by_disk(computing), *_by_disk(exporting)]
+
+
+def _largest_files(job: Job, job_dir: JobDir) -> Iterator[tuple[Path, int]]:
+    """What is still to be written in one file each."""
+    left = [shard for shard in job.shards if not _is_published(job_dir, shard)]
+    for shard in left:
+        yield job_dir.result(shard.index, 0), _bytes_of(job, [shard])
+    if output_format(output := output_of(job, job_dir)) != "directory":
+        yield output, _output_bytes(job)
 
 
 def _is_published(job_dir: JobDir, shard: Shard) -> bool:
@@ -91,12 +105,12 @@ def _is_published(job_dir: JobDir, shard: Shard) -> bool:
     return record is not None and (job_dir.results / record.file).is_file()
 
 
-def _is_linked(job: Job, job_dir: JobDir) -> bool:
+def _is_linked(job: Job, job_dir: JobDir, output: Path) -> bool:
     """True where the output is a directory of the results themselves, as `queue_app.outputs` links them."""
     as_published = job.twins is None and job.reuse is None
-    if output_format(Path(job.output)) != "directory" or not as_published:
+    if output_format(output) != "directory" or not as_published:
         return False
-    return _device(Path(job.output)) == _device(job_dir.results)
+    return _device(output) == _device(job_dir.results)
 
 
 def _bytes_of(job: Job, shards: Sequence[Shard]) -> int:

@@ -41,6 +41,8 @@ class JobState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    STOPPED = "stopped"
+    """Unfinished, and nobody works on it: said of a job directory alone, no server holds it."""
 
 
 @dataclass(frozen=True, slots=True)

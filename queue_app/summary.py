@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from queue_app.account import Faults, Throughput
 from queue_app.export import ExportReport
-from queue_app.outputs import card_paths
+from queue_app.outputs import card_paths, quarantine_path
 from queue_app.words import count, duration, listed, percent, rate
 
 
@@ -31,8 +31,7 @@ def describe_report(report: ExportReport) -> str:
 def _lines(report: ExportReport) -> Iterator[str]:
     yield f"{report.output}: {report.num_embedded:,} of {report.num_records:,} sequences embedded"
     if report.num_quarantined:
-        listed_in = report.output.with_name(report.output.name + ".quarantine.tsv")
-        yield f"{report.num_quarantined:,} quarantined, listed in {listed_in}"
+        yield f"{report.num_quarantined:,} quarantined, listed in {quarantine_path(report.output)}"
     yield f"content digest {report.output_digest}"
     if report.card.throughput.busy_seconds is not None:
         yield speed_line(report.card.throughput)

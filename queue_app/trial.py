@@ -16,7 +16,8 @@ from typing import Any
 
 from queue_app import launch
 from queue_app.errors import HoldfastError
-from queue_app.processes import kill_session
+from queue_app.processes import PYTHON, kill_session
+from queue_app.settings import child_environment
 
 MODULE = "gpu_tasks.calibrate"
 
@@ -62,11 +63,11 @@ class Trial:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid())]
         self._process = subprocess.Popen(
-            [*launcher, sys.executable, "-m", MODULE],
+            [*launcher, *PYTHON, "-m", MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": device.visible},
+            env=child_environment(CUDA_VISIBLE_DEVICES=device.visible),
             text=True,
             start_new_session=True,
         )

@@ -73,7 +73,7 @@ def verify_job(job_dir: JobDir) -> JobReport:
     done = [record for record in records if record is not None]
     damage.extend(_files_damage(job, job_dir, coverage))
     damage.extend(coverage.damage(finished=len(done) == len(job.shards)) if not damage else [])
-    damage.extend(output_damage(job))
+    damage.extend(output_damage(job, job_dir))
     num_blocks = sum(_check_store(job, job_dir, shard, damage) for shard in job.shards)
     return JobReport(
         job_id=job.job_id,

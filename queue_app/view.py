@@ -33,7 +33,7 @@ def open_view(*, quiet: bool, stream: TextIO | None = None, timed: bool = True) 
     `timed`: the run begins with the view, which tells how long it has taken.
     """
     stream = stream or sys.stderr
-    if quiet:
+    if quiet or stream is None:  # None: whoever started this program has closed it
         yield QuietView()
     elif stream.isatty():
         from rich.console import Console
@@ -119,8 +119,15 @@ def describe(now: Snapshot) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in now.shards.items() if count)
     lines.append(f"  shards: {counts}")
     if not now.ended:
-        lines += [f"  {worker_line(worker, now)}" for worker in now.workers] or [f"  {UNATTENDED}"]
+        lines += [f"  {worker_line(worker, now)}" for worker in now.workers] or [f"  {unattended(now)}"]
+    elif now.remedy:
+        lines.append(f"  {now.remedy}")
     return "\n".join(lines)
+
+
+def unattended(now: Snapshot) -> str:
+    """What there is to say of a job that no worker works on."""
+    return f"{UNATTENDED}; {now.remedy}" if now.remedy else UNATTENDED
 
 
 def without_shard(now: Snapshot) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import redis
 
+from queue_app.allowance import NOTHING, Allowance
 from queue_app.broker import TRANSIENT
 from queue_app.errors import BrokerUnreachable, JobNotFound
 from queue_app.lookup import snapshots
@@ -43,11 +44,12 @@ def watch(job: str, broker: str | None, view: View) -> Snapshot:
         time.sleep(POLL_SECONDS)
 
 
-def exit_code(last: Snapshot) -> int:
-    """As of the job's own command: 0, 3 with records in quarantine, 1 when it failed or was cancelled."""
+def exit_code(last: Snapshot, allowed: Allowance = NOTHING) -> int:
+    """As of the job's own command: 0, 3 with more records in quarantine than are allowed, 1 when it failed or
+    was cancelled."""
     if last.state is not JobState.DONE:
         return 1
-    return 3 if last.quarantined else 0
+    return 0 if allowed.covers(last.quarantined, last.total) else 3
 
 
 class Lookout:

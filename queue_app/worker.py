@@ -29,6 +29,7 @@ from queue_app.broker import TRANSIENT, connect
 from queue_app.devices import QUEUE_NAME
 from queue_app.errors import JobBusy
 from queue_app.launch import die_with_parent
+from queue_app.limits import prefer_as_victim
 from queue_app.lock import FileLock
 from queue_app.ports import port_of, refusal
 from queue_app.pulse import Pulse
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from queue_app.exporter import Exporter
 
 log = logging.getLogger(__name__)
+
+VICTIM_SCORE = 300
+"""A worker is started again; who started it, and the server, are not. Its child goes first."""
 
 pulse = Pulse()
 """Shared with the children that are forked from here."""
@@ -81,6 +85,7 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
     Signal handlers swallow Exception, so what must not start is refused with SystemExit.
     """
     queue = _only_queue(options.get("queues"))
+    prefer_as_victim(VICTIM_SCORE)
     config = runtime_config()
     if config.parent_pid is not None:
         die_with_parent(config.parent_pid)
@@ -180,6 +185,7 @@ def tie_child_to_parent(**_: object) -> None:
     """A child must not go on when its parent was killed: it would keep the device, and nobody would see to
     its lease. The parent may be gone already, and `getppid` tell of another."""
     die_with_parent(this_worker.pid)
+    prefer_as_victim(2 * VICTIM_SCORE)
     tally.add(Count.CHILDREN_STARTED)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from queue_app.content import Content
 from queue_app.durable import rename_durably, sync_file
-from queue_app.outputs import Format, ids_path, one_line
+from queue_app.outputs import Format, ids_path, one_line, target_of
 from queue_app.results import ROWS_PER_GROUP, as_matrix, write_parquet
 
 PIECE_BYTES = 32 << 20
@@ -115,7 +115,11 @@ def write_h5_file(output: Path, content: Content) -> None:
 
 @contextlib.contextmanager
 def _replacing(output: Path) -> Iterator[Path]:
-    """A temporary name beside `output`, renamed to it at the end, removed when writing fails."""
+    """A temporary name beside `output`, renamed to it at the end, removed when writing fails.
+
+    A symbolic link stays one: the file that it leads to is replaced.
+    """
+    output = target_of(output)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         yield temporary

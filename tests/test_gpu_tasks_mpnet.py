@@ -25,7 +25,7 @@ def words(count: int) -> str:
     return " ".join(random.Random(count).choices(WORDS, k=count))
 
 
-TEXTS = ["", *(words(count) for count in (1, 2, 3, 3, 9, 20, 41, 42, 120))]
+TEXTS = ["", *(words(count) for count in (1, 2, 3, 3, 9, 20, 41, 42, 120)), "a <pad> in the <pad><pad> text"]
 LONG = words(1000)
 
 

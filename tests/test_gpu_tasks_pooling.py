@@ -52,8 +52,7 @@ def pooled(
     num_prefix, num_suffix = special
     left = Left(num_prefix, num_suffix, num_lead=num_prefix, num_prompt=0)
     bounds, firsts = map(torch.from_numpy, pooling_bounds(batch_of(lengths, owned), left))
-    places = torch.cat([torch.arange(length) for length in lengths])
-    return pool_rows(hidden, RowTokens(bounds, firsts, places), pool).numpy()
+    return pool_rows(hidden, RowTokens(bounds, firsts), pool).numpy()
 
 
 def plainly_pooled(

@@ -35,6 +35,8 @@ from queue_app.shards import read_shard
 from queue_app.states import Lease, Progress
 
 FINAL_NORM = "encoder.emb_layer_norm_after.weight"
+W = 22
+"""The number of tryptophan among ESM-2's tokens."""
 EVERY_BATCH = RunOptions(commit_seconds=3600, commit_sequences=1)
 NEVER = RunOptions(commit_seconds=3600, commit_sequences=10**9)
 
@@ -346,3 +348,35 @@ def test_a_record_that_overflows_in_half_precision_is_computed_again_alone_in_fl
     vectors = vectors_of(prepared, done)
     assert np.abs(vectors).max() > 65_504
     np.testing.assert_allclose(vectors, embed(exact, [protein(number) for number in range(5)]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("pool", ["mean", "none"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_what_only_the_stored_float16_cannot_hold_says_so_and_how_to_keep_it(
+    tmp_path: Path, dtype: Any, pool: str
+) -> None:
+    path = save_esm2(tmp_path / "esm2")
+
+    def harm(weights: dict[str, Any]) -> None:
+        weights[FINAL_NORM].mul_(3e5)
+        weights["embeddings.word_embeddings.weight"][W] = float("nan")
+
+    change_weights(path, harm)
+    (tmp_path / "a.fasta").write_text(">large\nMKV\n>nan\nMKW\n")
+    request = EmbedRequest(
+        inputs=[tmp_path / "a.fasta"], model=str(path), output=tmp_path / "a.h5", pool=pool,
+        dtype=dtype, store_dtype="float16", num_shards=1,
+    )  # fmt: skip
+    prepared = prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+    exact = load_model(str(path), pool=pool)
+    run = ShardRun(
+        job=prepared.job, job_dir=prepared.job_dir, lease=Lease(prepared.job.shards[0], 1),
+        model=load_model(str(path), dtype=dtype, pool=pool), config=RuntimeConfig(), report=lambda _: None,
+        should_stop=lambda: False, load_exact=None if dtype == "float32" else lambda: exact,
+    )  # fmt: skip
+    done = run.run()
+    assert done is not None
+    reasons = {entry.id: entry.reason for entry in done.quarantine}
+    assert "65,504" in reasons["large"]
+    assert "--store-dtype float32" in reasons["large"]
+    assert reasons["nan"] == "the model's output is not finite, in float32 either"

@@ -136,7 +136,7 @@ def test_ctrl_c_while_waiting_ends_the_run_and_leaves_a_job_that_goes_on(tmp_pat
         process.send_signal(signal.SIGINT)
         assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
     stopped = Job.open(output).status()
-    assert (stopped.state, 0 < stopped.done < 200) == (JobState.RUNNING, True)
+    assert (stopped.state, 0 < stopped.done < 200) == (JobState.STOPPED, True)
     result = asyncio.run(queue_app.embed_async(fasta, output=output, **SLOW)).result()
     assert result.ordinals.tolist() == list(range(200))
     assert result.embeddings.filename == output.resolve()  # type: ignore[union-attr]
@@ -155,7 +155,7 @@ def test_a_cancelled_coroutine_stops_its_run(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert not [thread for thread in threading.enumerate() if thread.name == "holdfast"]
-    assert Job.open(output).status().state is JobState.RUNNING  # at rest, to be gone on with
+    assert Job.open(output).status().state is JobState.STOPPED
     assert not output.exists()
 
 

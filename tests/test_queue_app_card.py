@@ -57,7 +57,7 @@ def attempt(
 ) -> None:
     """One attempt's file, as a worker leaves it after `seconds`."""
     noted = Attempt(JOB_ID, shard, token, worker, "NVIDIA H200", "2.13", began=began, seen=began)
-    AttemptLog(job_dir, noted, lambda: began + seconds).note(**news)
+    AttemptLog(job_dir, noted, lambda: began + seconds, iter([0.0, seconds]).__next__).note(**news)
 
 
 def exported(job: Job, job_dir: JobDir) -> dict[str, Any]:

@@ -81,6 +81,17 @@ BAD = {
     "an output in no directory": (["good.fasta", "-o", "none/out.npy"], "is no directory"),
     "an output of unknown format": (["good.fasta", "-o", "out.pickle"], "out.pickle: unknown format"),
     "an output that is a directory": (["good.fasta", "-o", "directory.npy"], "a directory is there"),
+    "a layout of no HDF5 file": (["good.fasta", "--h5-layout", "per-id"], "--h5-layout per-id is for an .h5"),
+    "a layout of a directory": (
+        ["good.fasta", "--h5-layout", "per-hash", "-o", "out"],
+        "--h5-layout per-hash is for an .h5",
+    ),
+    "every token in a .npy": (["good.fasta", "--pool", "none"], "a .npy holds no rows of different lengths"),
+    "two pools in a layout of one": (
+        ["good.fasta", "--h5-layout", "per-id", "--pool", "mean,cls", "-o", "out.h5"],
+        "--h5-layout per-id has one vector a record",
+    ),
+    "metrics at no port": (["good.fasta", "--metrics-address", "0.0.0.0"], "without --metrics-port nothing"),
     "a GPU that is not there": (["good.fasta", "--device", "0,99"], "--device 0,99: no GPU 99 among the"),
     "a negative device": (["good.fasta", "--device=-1"], "--device -1: write auto, cpu, or device numbers"),
     "a file as job directory": (["good.fasta", "--job-dir", "table.csv"], "table.csv: a file; a job"),
@@ -156,6 +167,21 @@ def test_a_bad_input_leaves_earlier_work_untouched_even_with_overwrite(home: Pat
     assert bad in refused(home, 2, "embed", bad, "-m", "mock:8", "-o", output, *CPU, "--overwrite", "--quiet")
     assert output.read_bytes() == before
     assert "finished and sound" in holdfast("verify", output).stdout
+
+
+def test_an_option_that_the_output_cannot_heed_is_refused_before_the_input_is_read(home: Path) -> None:
+    for command in ("embed", "plan", "enqueue"):
+        said = refused(
+            home, 2, command, "late.csv", "-m", "mock:8", "-o", "out.parquet", "--h5-layout", "per-id"
+        )
+        assert "out.parquet: --h5-layout per-id is for an .h5" in said
+    holdfast(
+        "embed", home / "good.fasta", "-m", "mock:8", "-o", home / "out.h5", "--h5-layout", "per-id", *CPU
+    )
+    said = refused(home, 2, "export", "out.h5", "-o", "out.npy", "--h5-layout", "per-id")
+    assert "out.npy: --h5-layout per-id is for an .h5" in said
+    holdfast("export", home / "out.h5", "-o", home / "out.npy")
+    holdfast("resume", home / "out.h5", "-o", home / "out.arrow", *CPU)
 
 
 def test_a_server_that_does_not_answer_is_named_and_nothing_is_left(home: Path) -> None:

@@ -15,9 +15,10 @@ from output_files import table_of
 from checkpoint.records import DoneRecord
 from queue_app.done import read_done
 from queue_app.errors import Damage, HoldfastError, UsageError
-from queue_app.export import check_output, export, output_damage
+from queue_app.export import export, output_damage
 from queue_app.job import H5Layout, Job, JobDir
 from queue_app.outputs import files_of
+from queue_app.ownership import check_output
 from queue_app.readouts import column_names, is_ragged
 from queue_app.request import EmbedRequest
 
@@ -189,24 +190,24 @@ def test_an_id_with_a_line_break_keeps_one_line(job: Job, job_dir: JobDir, tmp_p
 def test_a_changed_output_is_damage_and_a_moved_one_is_not(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
     publish(job, job_dir)
     export(job, job_dir, tmp_path / "out.npy")
-    assert output_damage(job) == []
+    assert output_damage(job, job_dir) == []
     ids = tmp_path / "out.ids.txt"
     ids.write_text(ids.read_text().replace("p3", "p4"))
-    (found,) = output_damage(job)
+    (found,) = output_damage(job, job_dir)
     assert str(ids) in found
     (tmp_path / "out.npy").rename(tmp_path / "elsewhere.npy")
-    assert output_damage(job) == []
+    assert output_damage(job, job_dir) == []
 
 
 def test_a_changed_arrow_file_is_damage(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
     job = dataclasses.replace(job, output=str(tmp_path / "out.arrow"))
     publish(job, job_dir)
     export(job, job_dir, tmp_path / "out.arrow")
-    assert output_damage(job) == []
+    assert output_damage(job, job_dir) == []
     with (tmp_path / "out.arrow").open("r+b") as file:
         file.seek(-100, 2)
         file.write(b"\xff")
-    (found,) = output_damage(job)
+    (found,) = output_damage(job, job_dir)
     assert "out.arrow is not what was written" in found
 
 

@@ -28,7 +28,7 @@ def log(
     job_dir: JobDir, clock: Callable[[], float], shard: int = 0, token: int = 1, job: str = "a"
 ) -> AttemptLog:
     attempt = Attempt(job, shard, token, "gpu0@host", "NVIDIA H200", "2.13", began=clock(), seen=clock())
-    return AttemptLog(job_dir, attempt, clock)
+    return AttemptLog(job_dir, attempt, clock, clock)
 
 
 def test_an_attempt_is_kept_with_its_last_sign_of_life(job_dir: JobDir) -> None:
@@ -41,6 +41,17 @@ def test_an_attempt_is_kept_with_its_last_sign_of_life(job_dir: JobDir) -> None:
     (attempt,) = read_history(job_dir, "a").attempts
     assert (attempt.began, attempt.seen, attempt.outcome) == (100.0, 105.0, Outcome.DONE)
     assert (attempt.num_tokens, attempt.num_long) == (500, 1)
+
+
+def test_a_clock_that_is_set_and_a_machine_that_sleeps_are_no_time_at_work(job_dir: JobDir) -> None:
+    clock, stopwatch = Clock(1e9), Clock(0.0)
+    for token in range(3):
+        attempt = Attempt("a", token, 1, "cpu0@host", "", "", began=clock(), seen=clock())
+        kept = AttemptLog(job_dir, attempt, clock, stopwatch)
+        clock.now += 2 + 3600  # forward in the middle of it, as after a night
+        stopwatch.now += 2
+        kept.note(outcome=Outcome.DONE)
+    assert read_history(job_dir, "a").busy_seconds() == pytest.approx(6)
 
 
 def test_a_process_that_died_leaves_an_attempt_without_an_outcome(job_dir: JobDir) -> None:

@@ -178,7 +178,7 @@ def _require_ids_below(folder: Path, tokenizer: Any, vocab_size: int) -> None:
 
 
 def _require_residues(folder: Path, tokenizer: Any, copied: FoundTokens) -> None:
-    """Some vocabularies of residues are rebuilt by a class whose tokenizer does not find them in a protein."""
+    """A vocabulary of residues may be rebuilt by a class whose tokenizer finds none of them in a protein."""
     spec = copied.spec
     if copied.row.alphabet != "protein" or spec.kind == "letters":
         return

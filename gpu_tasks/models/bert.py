@@ -31,7 +31,7 @@ _ALIGNED = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bert:
-    """The encoder. `positions` [max_positions, dim] holds the embedding of the token type as well.
+    """The encoder. `positions` [places, dim] holds the embedding of the token type as well.
 
     Where there are no positions, `words` [vocabulary, dim] holds it. A `bias` takes the place of `attention`.
     """
@@ -78,12 +78,11 @@ class Bert:
 def load_bert(encoder: EncoderSpec, weights: Weights) -> Bert:
     """Raises ModelLoadError for missing or misshapen weights."""
     dim = encoder.hidden_size
-    positions = weights.tensor("embeddings.position_embeddings.weight", encoder.num_positions, dim)
     types = weights.tensor("embeddings.token_type_embeddings.weight", encoder.num_token_types, dim)
     return Bert(
         num_heads=encoder.num_heads,
         words=weights.tensor("embeddings.word_embeddings.weight", encoder.vocab_size, dim),
-        positions=positions[encoder.first_position :] + types[encoder.token_type],
+        positions=weights.positions(encoder) + types[encoder.token_type],
         norm=weights.norm("embeddings.LayerNorm", dim, encoder.layer_norm_eps),
         layers=tuple(
             weights.layer(f"encoder.layer.{index}", "attention.output.LayerNorm", "output.LayerNorm", encoder)

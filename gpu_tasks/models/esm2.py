@@ -31,7 +31,7 @@ _KEPT_IN_TRAINING = 1 - 0.15 * 0.8
 class Esm2:
     """The encoder. `embedding` is [vocabulary, dim], already scaled; `inv_freq` float32[head_dim / 2].
 
-    With learned `positions` [max_positions, dim] nothing is rotated.
+    With learned `positions` [places, dim] nothing is rotated.
     """
 
     num_heads: int
@@ -97,7 +97,7 @@ def load_esm2(encoder: EncoderSpec, weights: Weights) -> Esm2:
     return Esm2(
         num_heads=encoder.num_heads,
         embedding=weights.tensor("embeddings.word_embeddings.weight", encoder.vocab_size, dim, scale=scale),
-        positions=_positions(encoder, weights),
+        positions=weights.positions(encoder) if encoder.learned_positions else None,
         norm_before=weights.norm("embeddings.layer_norm", dim, eps) if encoder.norm_before else None,
         inv_freq=_inv_freq(weights, head_dim).to(weights.device),
         layers=tuple(
@@ -121,10 +121,3 @@ def _inv_freq(weights: Weights, head_dim: int) -> Tensor:
     if first.shape != (head_dim // 2,) or not all(first.equal(each) for each in others):
         raise UnsupportedModel(f"{weights.model}: the layers' rotary inv_freq differ, or are misshapen")
     return first
-
-
-def _positions(encoder: EncoderSpec, weights: Weights) -> Tensor | None:
-    if not encoder.learned_positions:
-        return None
-    shape = encoder.num_positions, encoder.hidden_size
-    return weights.tensor("embeddings.position_embeddings.weight", *shape)[encoder.first_position :]

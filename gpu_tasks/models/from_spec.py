@@ -52,6 +52,7 @@ def load_directory(
         readout=readout,
         pool_special=spec.pool_special,
         max_positions=spec.max_positions,
+        padding=_padding(spec),
         tokenizer=tokens,
         encoder=encoder,
         head=head,
@@ -66,6 +67,14 @@ def _encoder(spec: ModelSpec, files: ModelFiles, device: torch.device, dtype: to
     if spec.family == "auto":
         return load_auto(spec, files, tensors, device, dtype)
     return _native(spec, tensors, device, dtype)
+
+
+def _padding(spec: ModelSpec) -> tuple[int, int] | None:
+    """As in positions_of: these models' positions begin behind the padding's id."""
+    encoder = spec.encoder
+    if spec.family == "auto" or not encoder.first_position:
+        return None
+    return encoder.first_position - 1, encoder.num_positions - encoder.first_position
 
 
 def _native(spec: ModelSpec, tensors: Tensors, device: torch.device, dtype: torch.dtype) -> Encoder:

@@ -45,11 +45,10 @@ def bucket(offset: int) -> int:
 def load_mpnet(encoder: EncoderSpec, weights: Weights) -> Bert:
     """Raises ModelLoadError for missing or misshapen weights."""
     dim = encoder.hidden_size
-    positions = weights.tensor("embeddings.position_embeddings.weight", encoder.num_positions, dim)
     return Bert(
         num_heads=encoder.num_heads,
         words=weights.tensor("embeddings.word_embeddings.weight", encoder.vocab_size, dim),
-        positions=positions[encoder.first_position :],
+        positions=weights.positions(encoder),
         norm=weights.norm("embeddings.LayerNorm", dim, encoder.layer_norm_eps),
         layers=tuple(_layer(weights, index, encoder) for index in range(encoder.num_layers)),
         attention=attend_runs,

@@ -24,7 +24,7 @@ from gpu_tasks.torch_device import Outputs, TorchDevice, Upload
 class Packed:
     """A batch on the device.
 
-    `input_ids` and `positions` (from 0 in every row) are int64[T], `cu_seqlens` int32[n + 1], `bounds`
+    `input_ids` and `positions` (see `positions_of`) are int64[T], `cu_seqlens` int32[n + 1], `bounds`
     int64[3n + 1] and `firsts` int64[n] as in RowTokens. `runs` stays on the host: (count, length) of
     neighbouring rows of equal length; there are few, as the planner sorts by length.
     """
@@ -60,8 +60,8 @@ class PackedModel:
     """A model from a directory. See EmbeddingModel; the layers of its readout count from 0.
 
     `pool_special` pools the special tokens with the rest, as sentence-transformers does. `max_positions`
-    is the longest segment that the weights have positions for, special tokens included, or None. `dim` is the
-    width of what the head makes of all that the readout puts side by side.
+    is the longest segment that the weights have positions for, special tokens included, or None. `padding` is
+    as in `positions_of`. `dim` is the width of what the head makes of all that the readout puts side by side.
     """
 
     name: str
@@ -71,6 +71,7 @@ class PackedModel:
     readout: Readout
     pool_special: bool
     max_positions: int | None
+    padding: tuple[int, int] | None
     tokenizer: Tokens
     encoder: Encoder
     head: Head
@@ -126,8 +127,7 @@ class PackedModel:
 
     def _upload(self, batch: TokenBatch) -> Upload:
         # One array, one copy: split again on the device.
-        starts = np.repeat(batch.cu_seqlens[:-1], np.diff(batch.cu_seqlens))
-        positions = np.arange(len(batch.input_ids)) - starts
+        positions = positions_of(batch, self.padding)
         bounds, firsts = pooling_bounds(batch, self.left)
         return self.on.upload(np.concatenate([batch.cu_seqlens, bounds, firsts, batch.input_ids, positions]))
 
@@ -150,7 +150,7 @@ class PackedStaged:
 
     def _embed(self, flat: Tensor, store_dtype: torch.dtype) -> Outputs:
         packed = unpack(flat, self.batch, self.runs)
-        rows = RowTokens(packed.bounds, packed.firsts, packed.positions)
+        rows = RowTokens(packed.bounds, packed.firsts)
         # Windows stay as they were pooled: the head is for the record's vector, once it is put together.
         head = Head() if self.batch.of_windows else self.model.head
         vectors = [
@@ -222,6 +222,21 @@ def unpack(flat: Tensor, batch: TokenBatch, runs: tuple[tuple[int, int], ...]) -
     cu_seqlens, bounds, firsts, tokens = flat.tensor_split(parts)
     input_ids, positions = tokens.chunk(2)
     return Packed(input_ids, positions, cu_seqlens.int(), bounds, firsts, runs, batch.max_seqlen)
+
+
+def positions_of(batch: TokenBatch, padding: tuple[int, int] | None) -> npt.NDArray[np.int64]:
+    """The position of each token, int64[T], from 0 in every row.
+
+    `padding` is for models that count only tokens other than one: its id, and the position that it has. It
+    stands in a row where somebody's text holds it.
+    """
+    lengths = np.diff(batch.cu_seqlens)
+    places = np.arange(len(batch.input_ids)) - np.repeat(batch.cu_seqlens[:-1], lengths)
+    if padding is None or not (skipped := batch.input_ids == padding[0]).any():
+        return places
+    before = np.cumsum(skipped) - skipped
+    before -= np.repeat(before[batch.cu_seqlens[:-1]], lengths)
+    return np.where(skipped, padding[1], places - before)
 
 
 def _runs(batch: TokenBatch) -> tuple[tuple[int, int], ...]:

@@ -55,6 +55,16 @@ class Weights:
     def norm(self, name: str, dim: int, eps: float) -> LayerNorm:
         return LayerNorm(self.tensor(f"{name}.weight", dim), self.tensor(f"{name}.bias", dim), eps)
 
+    def positions(self, encoder: EncoderSpec) -> Tensor:
+        """The rows of the position table from a segment's first token on.
+
+        Where the first rows are kept for the padding, the last of them, which a padding token in a text
+        takes, comes behind all others.
+        """
+        shape, first = (encoder.num_positions, encoder.hidden_size), encoder.first_position
+        table = self.tensor("embeddings.position_embeddings.weight", *shape)
+        return torch.cat([table[first:], table[first - 1 : first]]) if first else table
+
     def layer(self, name: str, attention_norm: str, mlp_norm: str, encoder: EncoderSpec) -> Layer:
         """An encoder layer under the names that BERT and its descendants share."""
         dim, inner, eps = encoder.hidden_size, encoder.intermediate_size, encoder.layer_norm_eps

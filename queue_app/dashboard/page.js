@@ -59,7 +59,7 @@ function showJobs(list) {
   showState();
   if (!list.jobs.some((job) => job.job === page.job)) {
     const first = (...states) => list.jobs.find((job) => states.includes(job.state));
-    const next = first("running") || first("ingesting", "paused") || list.jobs.at(-1);
+    const next = first("running") || first("ingesting", "paused", "stopped") || list.jobs.at(-1);
     if (next) follow(next.job); else $("board").hidden = true;
   }
 }

@@ -13,7 +13,7 @@ from chaos.inputs import HOLDFAST, Input
 from chaos.oracle import Verdict
 from chaos.stage import Stage
 from queue_app.job import Job, JobDir
-from queue_app.outputs import exported
+from queue_app.place import exported
 from queue_app.processes import kill_session, spawn
 
 PRODUCER_SECONDS_MOST = 60.0
@@ -55,7 +55,7 @@ class Submission:
         return JobDir(self.output.with_name(f"{self.output.name}.holdfast"))
 
     def has_ended(self) -> bool:
-        return self.submitted and self.job is not None and exported(self.job) is not None
+        return self.submitted and self.job is not None and exported(self.job, self.directory) is not None
 
 
 @dataclass(slots=True)
