@@ -23,7 +23,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY checkpoint checkpoint
 COPY queue_app queue_app
 COPY gpu_tasks gpu_tasks
-RUN pip install --constraint constraints.txt '.[hf,monitor]'
+RUN pip install --constraint constraints.txt '.[monitor]'
 
 RUN useradd --create-home --uid 1000 holdfast \
     && install -d -o holdfast -g holdfast /jobs /models /data

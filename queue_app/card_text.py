@@ -82,13 +82,12 @@ def _inputs(card: RunCard) -> Iterator[str]:
 def _model(card: RunCard) -> Iterator[str]:
     model = card.job.model
     yield from _section("Model")
-    named: list[Row] = [("name", model.name)]
-    if model.revision:
-        named.append(("revision", f"`{model.revision}`"))
     rows = [
+        ("name", model.name),
         ("fingerprint", f"`{model.digest}`"),
         ("type", model_kind(model)),
         ("computed by", run_by(model)),
+        *([("commit on the hub", model.revision)] if model.revision else []),
         ("parameters", f"{model.num_parameters:,}"),
         ("weights stored as", model.stored_dtype),
         ("adapter", f"LoRA, merged: {model.adapter.file}" if model.adapter else "none"),
@@ -99,7 +98,7 @@ def _model(card: RunCard) -> Iterator[str]:
         ("dimensions", f"{vector_dim(model, card.job.options):,}"),
         ("longest piece by default", f"{model.max_length:,} tokens"),
     ]
-    yield from _table(("model", "value"), [*named, *rows])
+    yield from _table(("model", "value"), rows)
 
 
 def _options(card: RunCard) -> Iterator[str]:

@@ -42,7 +42,10 @@ def save_sentences(
     save_small_bert(directory / folder)
     kinds = ("Transformer", "Pooling", *behind)
     paths = [folder, *(f"{place}_{kind}" for place, kind in enumerate(kinds[1:], start=1))]
-    modules = [{"path": path, "type": TYPES + kind} for path, kind in zip(paths, kinds, strict=True)]
+    modules = [
+        {"name": str(place), "path": path, "type": TYPES + kind}
+        for place, (path, kind) in enumerate(zip(paths, kinds, strict=True))
+    ]
     write_json(directory / "modules.json", modules)
     write_json(directory / "1_Pooling" / "config.json", {"word_embedding_dimension": DIM, **(pooling or {})})
     for path, kind in zip(paths[2:], behind, strict=True):

@@ -60,7 +60,8 @@ def test_every_command_of_a_page_is_one(line: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_option_that_a_page_names_exists(page: Path) -> None:
-    known = {flag for command in COMMANDS.values() for parameter in command.params for flag in parameter.opts}
+    every = [parameter for command in COMMANDS.values() for parameter in command.params]
+    known = {flag for parameter in every for flag in (*parameter.opts, *parameter.secondary_opts)}
     text = FENCE.sub("", page.read_text())
     flags = {flag for code in INLINE_CODE.findall(text) for flag in re.findall(r"--[a-z][\w-]*", code)}
     assert {flag.partition("=")[0] for flag in with_dashes(sorted(flags))} <= known | OF_OTHERS

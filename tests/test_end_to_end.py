@@ -594,11 +594,13 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing_committed(fasta: Path,
 
 
 @pytest.mark.parametrize("command", ["embed", "plan", "enqueue"])
-def test_a_model_that_does_not_load_is_refused_before_the_input_is_read(tmp_path: Path, command: str) -> None:
+def test_a_model_that_does_not_load_is_refused_before_the_input_is_read(
+    tmp_path: Path, command: str, server_url: str
+) -> None:
     model = save_esm2(tmp_path / "model")
     save_file({"unknown": np.zeros(3, np.float32)}, model / "model.safetensors")
     (unreadable := tmp_path / "in.fasta").write_text("not a FASTA file\n")
-    more = {"embed": CPU, "enqueue": ["--broker", "redis://127.0.0.1:1/0", "--queues", "cpu0"], "plan": []}
+    more = {"embed": CPU, "enqueue": ["--broker", server_url, "--queues", "cpu0"], "plan": []}
     asked = [command, unreadable, "-o", tmp_path / "out.npy", "-m", model, *more[command]]
     refused = holdfast(*asked, expect=2).stderr
     assert "its weights lack embeddings.word_embeddings.weight" in refused

@@ -161,7 +161,10 @@ def test_pickled_weights_of_a_module_are_refused_with_the_way_out(tmp_path: Path
 
 def modules(*kinds: str, path: str = "", **more: object) -> list[dict[str, object]]:
     named = [TYPES + kind if "." not in kind else kind for kind in kinds]
-    return [{"type": kind, "path": path if place else "", **more} for place, kind in enumerate(named)]
+    return [
+        {"name": str(place), "type": kind, "path": path if place else "", **more}
+        for place, kind in enumerate(named)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +172,7 @@ def modules(*kinds: str, path: str = "", **more: object) -> list[dict[str, objec
     [
         ({}, "not a list of modules"),
         ([7], "not a list of modules"),
-        ([{"type": TYPES + "Transformer"}], "a module without type or path"),
+        ([{"type": TYPES + "Transformer"}], "a module without name, path or type"),
         (modules("Transformer", "Pooling", path="../elsewhere"), "'../elsewhere' is outside of the model"),
         (modules("Transformer", "Pooling", path="/etc"), "'/etc' is outside of the model directory"),
         (modules("Transformer", "Pooling", path="a\\b"), "is outside of the model directory"),
@@ -183,6 +186,7 @@ def modules(*kinds: str, path: str = "", **more: object) -> list[dict[str, objec
         (modules("Transformer", "Pooling", "Pooling"), "one Transformer, one Pooling"),
         (modules("Transformer", "Pooling", kwargs=["task"]), "kwargs=['task'] is not implemented"),
         (modules("Transformer", "Pooling", weight=2), "weight: not understood"),
+        (modules("Transformer", "Pooling", name="m"), "two modules of one name"),
     ],
     ids=str,
 )
@@ -206,7 +210,10 @@ def test_a_transformer_may_lie_in_a_folder_of_its_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_module_is_known_under_the_name_of_every_release(tmp_path: Path, kind: str) -> None:
-    listed = [{"type": kind, "path": ""}, {"type": TYPES + "Pooling", "path": "1_Pooling"}]
+    listed = [
+        {"name": "0", "type": kind, "path": ""},
+        {"name": "1", "type": TYPES + "Pooling", "path": "1_Pooling"},
+    ]
     write_json(save_sentences(tmp_path / "m") / "modules.json", listed)
     assert read(tmp_path / "m").pool == "mean"
 

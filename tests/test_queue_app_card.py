@@ -7,14 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from factories import make_job, publish
 
 from queue_app.card import command_of
 from queue_app.card_text import INPUTS_SHOWN, card_markdown
 from queue_app.cleanup import clean
+from queue_app.cli import app
+from queue_app.cli_request import SHARED, request_of
 from queue_app.export import export
 from queue_app.history import Attempt, AttemptLog, CommandLog, Outcome
 from queue_app.job import Job, JobDir
+from queue_app.model_options import configured
+from queue_app.model_spec import (
+    AdapterSpec,
+    EncoderSpec,
+    ModelSpec,
+    NormalizeSpec,
+    PromptSpec,
+    TokenRules,
+    TokensSpec,
+)
+from queue_app.request import EmbedRequest
 from queue_app.summary import describe_report
 
 JOB_ID = "0123456789ab-cafecafe"
@@ -214,3 +228,65 @@ def test_its_torch_is_that_of_the_workers_whoever_writes_it(job: Job, job_dir: J
 def test_it_names_what_made_the_tokens(job: Job, job_dir: JobDir) -> None:
     publish(job, job_dir)
     assert exported(job, job_dir)["versions"]["tokenizers"]
+
+
+# ---- the model
+
+
+BASE = ModelSpec(
+    "org/model", "/models/m", "bert", "ef" * 16, 1000, "text", 254, "mean",
+    EncoderSpec("", "bert", ("model.safetensors",), 384, 6, vocab_size=100, max_positions=512),
+    TokensSpec("fast", (1,), (2,), 0, TokenRules("plain")), revision="0a1b",
+    prompt=PromptSpec("query: ", "query"), prompts=(("query", "query: "),),
+    head=(NormalizeSpec("normalize"),),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"prompt": ""},
+        {"prompt": 'it\'s "quoted": '},
+        {"truncate_dim": 64},
+        {"truncate_dim": 64, "normalize": False},
+        {"normalize": False},
+        {"rules": "protbert"},
+        {"pool": "weighted_mean"},
+        {"pool": "none"},
+    ],
+    ids=str,
+)
+def test_its_command_asks_the_model_for_the_same_again(job: Job, asked: dict[str, Any]) -> None:
+    request = EmbedRequest(inputs=[], model="org/model", output=Path("out.npy"), **asked)
+    tokens = dataclasses.replace(BASE.tokens, rules=TokenRules(asked.get("rules", "plain")))
+    spec = configured(dataclasses.replace(BASE, tokens=tokens), request)
+    options = dataclasses.replace(job.options, pool=asked.get("pool", "mean"), layers=(6,))
+    words = shlex.split(command_of(dataclasses.replace(job, model=spec, options=options), Path("out.npy")))
+    command = typer.main.get_command(app).commands["embed"]  # type: ignore[attr-defined]
+    given = command.make_context("embed", words[2:]).params
+    again = request_of(**{name: given[name] for name in SHARED})
+    assert again.revision == "0a1b"
+    assert again.rules == spec.tokens.rules.name
+    assert again.pool == options.pool
+    unpooled = dataclasses.replace(spec, head=())
+    left = configured(dataclasses.replace(BASE, tokens=spec.tokens), again)
+    if options.pool == "none":  # what stands behind the pooling is not applied
+        assert dataclasses.replace(left, head=()).identity() == unpooled.identity()
+    else:
+        assert left.identity() == spec.identity()
+
+
+def test_the_card_says_what_the_model_is_and_what_it_was_given(job: Job, job_dir: JobDir) -> None:
+    publish(job, job_dir)
+    known = dataclasses.replace(
+        job.model, prompt=PromptSpec("query: "), adapter=AdapterSpec("adapter_model.safetensors", (), ())
+    )
+    card = export(dataclasses.replace(job, model=known), job_dir, Path(job.output)).card
+    text = card_markdown(card)
+    for row in (
+        "| type | mock |", "| computed by | a stand-in without weights |", "| prompt | 'query: ' |",
+        "| adapter | LoRA, merged: adapter_model.safetensors |", "| behind the pooling | nothing |",
+        "| sequences | text: prompt 'query: ' in front |", "| dimensions | 8 |",
+    ):  # fmt: skip
+        assert row in text

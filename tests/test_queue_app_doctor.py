@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import redis
+from checkpoints import change_config
 from runs import holdfast
+from small_models import save_sentences, save_small_bert
 from typer.testing import CliRunner
 
 from checkpoint import filesystem
@@ -17,6 +19,7 @@ from queue_app import broker, check_devices, check_disk, check_server, cli
 from queue_app.check_devices import describe_devices
 from queue_app.check_disk import examine_disks, examine_room
 from queue_app.check_host import examine_open_files, examine_packages
+from queue_app.check_model import examine_model
 from queue_app.check_server import examine_configured, examine_embedded
 from queue_app.doctor import REMEDIES, within
 from queue_app.findings import Finding, describe_findings, is_well
@@ -273,3 +276,27 @@ def test_a_package_of_a_version_that_is_not_asked_for_is_a_problem(monkeypatch: 
 @pytest.mark.parametrize(("limit", "level"), [(256, "warning"), (1024, "ok"), (-1, "ok")])
 def test_a_low_limit_of_open_files_is_found(limit: int, level: str) -> None:
     assert found([examine_open_files(limit)], "open files").level == level
+
+
+# ---- a model
+
+
+def test_a_model_is_read_as_embed_reads_it_and_said_to_be_what_it_is(tmp_path: Path) -> None:
+    model = save_sentences(
+        tmp_path / "m", "Normalize",
+        settings={"prompts": {"query": "the "}, "default_prompt_name": "query", "truncate_dim": 3},
+    )  # fmt: skip
+    what, sequences, vectors = examine_model(str(model))
+    assert {each.level for each in (what, sequences, vectors)} == {"ok"}
+    assert what.text.startswith("m (bert, 0.0 million parameters): computed by Holdfast, without padding")
+    assert "text, prompt 'the ' in front; pieces of 38 tokens by default, 40 positions" in sequences.text
+    assert vectors.text == "mean pooling, behind it normalize, truncate to 3, normalize: 3 numbers"
+
+
+def test_a_model_that_embed_refuses_ends_the_command_with_2_in_the_same_words(tmp_path: Path) -> None:
+    model = change_config(save_small_bert(tmp_path / "m"), quantization_config={})
+    (tmp_path / "in.txt").write_text("the protein\n")
+    refused = holdfast("doctor", "-m", model, expect=2).stderr.splitlines()[-1]
+    embed = ["embed", tmp_path / "in.txt", "-m", model, "-o", tmp_path / "out.npy"]
+    assert holdfast(*embed, expect=2).stderr.splitlines()[-1] == refused
+    assert "config.json: quantization_config: quantized weights" in refused
