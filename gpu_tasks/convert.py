@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpu_tasks.errors import ModelLoadError
+from gpu_tasks.errors import ModelLoadError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,16 +141,12 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = asked[1] if asked else _first_line(error)
+        what = asked[1] if asked else first_line(error)
         raise ModelLoadError(
             f"{path}: wants to run code when it is read ({what}); none of it was run"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ModelLoadError(f"{path}: damaged, or no file of torch: {_first_line(error)}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelLoadError(f"{path}: damaged, or no file of torch: {first_line(error)}") from None
 
 
 def _write(target: Path, tensors: "dict[str, Tensor]") -> None:
@@ -165,7 +161,7 @@ def _write(target: Path, tensors: "dict[str, Tensor]") -> None:
         temporary.replace(target)
         _sync(target.parent)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ModelLoadError(f"{target}: cannot be written: {_first_line(error)}") from None
+        raise ModelLoadError(f"{target}: cannot be written: {first_line(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
 

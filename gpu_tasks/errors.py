@@ -43,3 +43,9 @@ class RecordTooLarge(OutOfMemory):
         )
         self.ordinal = ordinal
         self.num_tokens = num_tokens
+
+
+def first_line(error: BaseException) -> str:
+    """What is said of another library's error: its first line, or its class where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

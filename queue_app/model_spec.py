@@ -248,8 +248,8 @@ class ModelSpec:
 
     @property
     def is_read_by_letters(self) -> bool:
-        """True when each letter of a sequence is one token, and nothing else is."""
-        return self.tokens.kind == "letters" and not self.tokens.fuse_unknown and self.prompt is None
+        """True when each letter of a sequence is one token; neighbouring unknown ones may be one."""
+        return self.tokens.kind == "letters" and self.prompt is None
 
     @property
     def normalize(self) -> bool:

@@ -14,6 +14,7 @@ from queue_app.errors import UsageError
 from queue_app.export import ExportReport, export
 from queue_app.job import Job, JobDir
 from queue_app.local_run import embed
+from queue_app.model_options import find_requested
 from queue_app.request import EmbedRequest
 from queue_app.settings import RuntimeConfig
 from queue_app.view import open_view
@@ -23,7 +24,15 @@ def run(directory: Path, config: RuntimeConfig) -> None:
     fasta = write_fasta(directory.parent / "a.fasta", 3)
     request = EmbedRequest(inputs=[fasta], model="mock:4", output=directory / "out.npy")
     with open_view(quiet=True) as view:
-        embed(request, queues=["cpu0"], threads=1, broker_url=None, config=config, view=view)
+        embed(
+            request,
+            find_requested(request),
+            queues=["cpu0"],
+            threads=1,
+            broker_url=None,
+            config=config,
+            view=view,
+        )
 
 
 def test_a_network_file_system_is_refused_before_anything_starts_and_nothing_is_left(

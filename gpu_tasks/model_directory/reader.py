@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gpu_tasks.errors import ModelLoadError, UnsupportedModel
+from gpu_tasks.errors import ModelLoadError, UnsupportedModel, first_line
 from gpu_tasks.model_directory import adapter, tokens
 from gpu_tasks.model_directory.encoder import (
     CONFIG,
@@ -23,7 +23,6 @@ from gpu_tasks.model_directory.files import (
     stored_dtype,
     weight_files,
 )
-from gpu_tasks.model_directory.first_line import first_line
 from gpu_tasks.model_directory.sentence_modules import SentenceModules, read_modules
 from gpu_tasks.model_directory.tokens import FoundTokens, read_tokens
 from queue_app.model_spec import EncoderSpec, ModelSpec

@@ -14,8 +14,7 @@ from typing import Any
 import tokenizers
 import xxhash
 
-from gpu_tasks.errors import ModelLoadError, UnsupportedModel
-from gpu_tasks.model_directory.first_line import first_line
+from gpu_tasks.errors import ModelLoadError, UnsupportedModel, first_line
 from gpu_tasks.model_directory.token_rules import RESIDUES, Row, find_row, vocabulary
 from queue_app.model_spec import TokenRules, TokensSpec
 
@@ -168,11 +167,16 @@ def _limit(tokenizer: Any) -> int | None:
 
 
 def _require_ids_below(folder: Path, tokenizer: Any, vocab_size: int) -> None:
-    """Ids that the embedding has no row for would end the process that computes them on a GPU."""
-    word, most = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    if most >= vocab_size and any(most in _ids(tokenizer, text) for text in (*_TEXTS, word)):
+    """A tokenizer of another model has words for which there are no embeddings.
+
+    Special tokens that were added without any are left: a record that holds one is set aside.
+    """
+    special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    beyond = [(word, each) for word, each in tokenizer.get_vocab().items() if each >= vocab_size]
+    ordinary = [each for each in beyond if each[0] not in special]
+    if ordinary:
         raise UnsupportedModel(
-            f"{folder}: its tokenizer gives {word!r} the id {most}, and config.json says "
+            f"{folder}: its tokenizer gives {ordinary[0][0]!r} the id {ordinary[0][1]}, and config.json says "
             f"vocab_size={vocab_size}"
         )
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from gpu_tasks.device_errors import fault_of
-from gpu_tasks.errors import ModelLoadError, UnsupportedModel
+from gpu_tasks.errors import ModelLoadError, UnsupportedModel, first_line
 from gpu_tasks.models.company import SEES_THE_BATCH, UNSTEADY, Company
 from gpu_tasks.models.files import ModelFiles
-from gpu_tasks.models.hub import LOCAL, first_line, import_transformers, open_config
+from gpu_tasks.models.hub import LOCAL, import_transformers, open_config
 from gpu_tasks.models.packed import Packed
 from gpu_tasks.models.tensors import Tensors
 from queue_app.model_spec import ModelSpec
@@ -166,7 +166,7 @@ def _encoder(spec: ModelSpec, model: Any) -> HuggingFaceEncoder:
 
 
 def _load(spec: ModelSpec, files: ModelFiles, tensors: Tensors, dtype: torch.dtype) -> Any:
-    transformers, config = import_transformers(spec.path), open_config(spec, files)
+    transformers, config = import_transformers(), open_config(spec, files)
     # T5 and its like have a class for the encoder alone; of others the decoder is left away.
     alone = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
     kind = transformers.AutoModelForTextEncoding if alone else transformers.AutoModel

@@ -1,4 +1,4 @@
-"""The way to transformers, of the extra `hf`: imported when a model wants it, never before.
+"""The way to transformers: imported when a model wants it, never before.
 
 It is given what was read and hashed, laid out in a folder of our own: whatever else lies in a model
 directory, such as an adapter or code, it never sees. Nothing is fetched, and nothing of it is run.
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gpu_tasks.errors import ModelLoadError
+from gpu_tasks.errors import ModelLoadError, first_line
 from gpu_tasks.models.files import ModelFiles
 from queue_app.model_spec import ModelSpec
 
@@ -20,20 +20,15 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _NOT_OF_A_TOKENIZER = (".safetensors", ".safetensors.index.json")
 
 
-def import_transformers(path: str) -> Any:
-    try:
-        transformers = import_module("transformers")
-    except ImportError:
-        raise ModelLoadError(
-            f"{path}: a model that is run by transformers: pip install 'holdfast[hf]'"
-        ) from None
+def import_transformers() -> Any:
+    transformers = import_module("transformers")
     transformers.utils.logging.disable_progress_bar()
     return transformers
 
 
 def open_tokenizer(spec: ModelSpec, files: ModelFiles) -> Any:
-    """Raises ModelLoadError when transformers is missing, or has no tokenizer for the files."""
-    transformers = import_transformers(spec.path)
+    """Raises ModelLoadError when transformers has no tokenizer for the files."""
+    transformers = import_transformers()
     names = [name for name in _beside(spec) if not name.endswith(_NOT_OF_A_TOKENIZER)]
     with laid_out(files, names) as folder:
         try:
@@ -45,8 +40,8 @@ def open_tokenizer(spec: ModelSpec, files: ModelFiles) -> Any:
 
 
 def open_config(spec: ModelSpec, files: ModelFiles) -> Any:
-    """Raises ModelLoadError when transformers is missing, or does not read the config."""
-    transformers = import_transformers(spec.path)
+    """Raises ModelLoadError when transformers does not read the config."""
+    transformers = import_transformers()
     with laid_out(files, [str(PurePosixPath(spec.encoder.folder, "config.json"))]) as folder:
         try:
             return transformers.AutoConfig.from_pretrained(folder, **LOCAL)
@@ -63,11 +58,6 @@ def laid_out(files: ModelFiles, names: list[str]) -> Iterator[Path]:
         for name in names:
             (Path(folder) / PurePosixPath(name).name).write_bytes(files.read(name))
         yield Path(folder)
-
-
-def first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _beside(spec: ModelSpec) -> list[str]:

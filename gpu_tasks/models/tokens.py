@@ -80,6 +80,7 @@ class Tokens:
     """
 
     spec: TokensSpec
+    vocab_size: int
     encode: Encode
     prompt: str = ""
     num_lead: int = 0
@@ -97,7 +98,12 @@ class Tokens:
         return self.encode([self._written(sequence) for sequence in sequences])
 
     def count_unknown(self, ids: Ids) -> int:
-        """How many of a sequence's payload tokens are those of what the vocabulary lacks."""
+        """How many of a sequence's payload tokens are those of what the vocabulary lacks.
+
+        All of them, where one has no embedding: no vector can come of it.
+        """
+        if len(ids) and int(ids.max()) >= self.vocab_size:
+            return len(ids)
         return 0 if self.spec.unknown is None else int(np.count_nonzero(ids == self.spec.unknown))
 
     def _written(self, sequence: str) -> str:
@@ -114,7 +120,7 @@ def load_tokens(spec: ModelSpec, tokenizer: str | None, files: ModelFiles) -> To
         ModelLoadError: that text is missing or another one, or transformers has no tokenizer for the files.
     """
     encode = _encode(spec, tokenizer, files)
-    tokens = Tokens(spec.tokens, encode, spec.prompt.text if spec.prompt else "")
+    tokens = Tokens(spec.tokens, spec.encoder.vocab_size, encode, spec.prompt.text if spec.prompt else "")
     return _with_lead(tokens, spec)
 
 

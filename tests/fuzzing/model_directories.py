@@ -43,7 +43,7 @@ from zoo.sentences import Make, sentences
 
 from fuzzing.changes import Change, change_directory
 from gpu_tasks import load_model
-from gpu_tasks.errors import ModelLoadError
+from gpu_tasks.errors import ModelLoadError, first_line
 from queue_app.errors import ModelError
 
 MOST = 1e-5
@@ -113,7 +113,7 @@ def judge(seed: int, home: Path, *, by_command: bool = False) -> Verdict:
     except (ModelError, ModelLoadError):
         return command_refuses(verdict, directory, home) if by_command else verdict("refused")
     except Exception as error:
-        return verdict("failed", f"fails with {type(error).__name__}: {_first_line(error)}")
+        return verdict("failed", f"fails with {type(error).__name__}: {first_line(error)}")
     wrong = disagreement(directory, MODELS[name], change, ours)
     if wrong or not by_command:
         return verdict("vectors", wrong)
@@ -147,7 +147,7 @@ def disagreement(directory: Path, model: Model, change: Change, ours: Vectors) -
     for theirs in references(directory, model, change):
         if isinstance(theirs, Exception):
             reasons.append(
-                f"vectors where the reference raises {type(theirs).__name__}: {_first_line(theirs)}"
+                f"vectors where the reference raises {type(theirs).__name__}: {first_line(theirs)}"
             )
         elif not np.isfinite(theirs).all() or (distance := differences(ours, theirs)) <= MOST:
             return None
@@ -172,10 +172,6 @@ def _tried(compute: Any, *arguments: Any, **options: Any) -> Vectors | Exception
     except Exception as error:  # of any class
         return error
     return vectors
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:160]
 
 
 # ---- the command
