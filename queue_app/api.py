@@ -174,10 +174,11 @@ def _submit(
 ) -> JobHandle:
     check_request(request)
     check_queues(queues or [])
+    model = find_requested(request)
     url, client = connected(broker_url)
     names = queues or every_live_queue(client)
     prepared = producer.submit(
-        request, broker_url=url, queues=names, threads=threads or cpu_threads(len(names))
+        request, model, broker_url=url, queues=names, threads=threads or cpu_threads(len(names))
     )
     return JobHandle(prepared.job_dir, broker_url=url, created=prepared.created)
 

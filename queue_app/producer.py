@@ -6,7 +6,7 @@ from queue_app.announce import announce
 from queue_app.broker import check, connect
 from queue_app.celery_app import make_app
 from queue_app.lock import job_directory
-from queue_app.model_options import find_requested
+from queue_app.model_reader import FoundModel
 from queue_app.place import forget_other_place, take_place
 from queue_app.prepare import Prepared, prepare
 from queue_app.request import EmbedRequest, device_class
@@ -14,7 +14,9 @@ from queue_app.settings import runtime_config
 from queue_app.space import require_room
 
 
-def submit(request: EmbedRequest, *, broker_url: str, queues: Sequence[str], threads: int = 1) -> Prepared:
+def submit(
+    request: EmbedRequest, model: FoundModel, *, broker_url: str, queues: Sequence[str], threads: int = 1
+) -> Prepared:
     """Prepare the job, make it known to the server and send one message per unfinished shard.
 
     Run twice, or by two producers at once, it makes one job.
@@ -28,7 +30,6 @@ def submit(request: EmbedRequest, *, broker_url: str, queues: Sequence[str], thr
     """
     client = connect(broker_url)
     check(client, broker_url)
-    model = find_requested(request)
     with job_directory(request.directory, wait=True):
         forget_other_place(request.directory)
         prepared = prepare(request, model, client=client, device_class=device_class(queues), threads=threads)
