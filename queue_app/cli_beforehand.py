@@ -54,12 +54,14 @@ def plan(
     from queue_app.devices import choose_queues, cpu_threads
     from queue_app.local_run import cpu_workers
     from queue_app.model_options import find_requested
+    from queue_app.outputs import refuse_unheeded
     from queue_app.plan import make_plan
     from queue_app.plan_json import plan_as_json
     from queue_app.plan_view import describe_plan
     from queue_app.settings import runtime_config
 
     config = runtime_config()
+    refuse_unheeded(request.output, request.pool, request.run.h5_layout)
     with _steps(quiet=quiet or as_json) as step:
         step("reading the model's files")
         model = find_requested(request)

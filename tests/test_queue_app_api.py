@@ -3,6 +3,7 @@
 import asyncio
 import json
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -276,8 +277,9 @@ def test_a_job_whose_every_record_is_set_aside_has_an_empty_array(tmp_path: Path
     assert open_result(job_dir.load(), job_dir).embeddings.shape == (0, 8)
 
 
-def test_clean_removes_the_array_and_it_is_written_again(finished: Path) -> None:
-    job = Job.open(finished / "out.h5")
+def test_clean_removes_the_array_and_it_is_written_again(finished: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(finished, tmp_path / "own")  # the others want theirs as it is
+    job = Job.open(own / "out.h5")
     job.result()
     assert job.job_dir.array.is_dir()
     clean(job.job_dir)

@@ -18,6 +18,7 @@ from queue_app import Job, Result
 from queue_app.errors import UsageError
 from queue_app.job import JobDir
 from queue_app.mapped import open_result
+from queue_app.model_reader import find_model
 from queue_app.ragged import Ragged
 
 NUMBERS = [*range(40), *range(40), 3, 3, 41]
@@ -152,7 +153,7 @@ print(result.embeddings.values.nbytes, peak() - before)
 
 def test_it_is_written_with_a_part_of_it_in_memory(tmp_path: Path) -> None:
     job = make_job(num_shards=10, records_per_shard=64)
-    job = replace(job, model=replace(job.model, dim=1024), options=replace(job.options, pool="none"))
+    job = replace(job, model=find_model("mock:1024").spec, options=replace(job.options, pool="none"))
     job_dir = JobDir(tmp_path / "job")
     publish(job, job_dir, num_vectors=250)
     ended = subprocess.run(
