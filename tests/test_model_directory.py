@@ -253,7 +253,7 @@ def test_a_weight_that_is_missing_or_of_another_shape_is_refused(bert: Path) -> 
     ("fields", "said"),
     [
         ({"model_type": None}, "names no model_type"),
-        ({"model_type": "hyena"}, "transformers does not read it"),
+        ({"model_type": "hyena"}, "model_type 'hyena' as transformers reads it"),
         ({"model_type": "vit", "vocab_size": None}, "'vit' is no text model"),
         ({"quantization_config": {}}, "quantization_config: quantized weights"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config: quantized weights"),

@@ -63,7 +63,7 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
     weights = weight_files(folder)
     tensors = read_heads(weights)
     lora = adapter.read_adapter(directory, folder, tensors)
-    config = _transformers_config(folder)
+    config = _transformers_config(folder, fields["model_type"])
     inner = "" if folder == directory else folder.relative_to(directory).as_posix()
     names = tuple(file.relative_to(directory).as_posix() for file in weights)
     encoder = read_encoder(folder, inner, fields, config, tensors, names)
@@ -106,14 +106,14 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
     return ModelReading(spec, found.tokenizer)
 
 
-def _transformers_config(folder: Path) -> Any:
+def _transformers_config(folder: Path, model_type: str) -> Any:
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(str(folder), **tokens.LOCAL)
     except Exception as error:  # of any class
         raise UnsupportedModel(
-            f"{folder / CONFIG}: transformers does not read it: {first_line(error)}"
+            f"{folder / CONFIG}: model_type {model_type!r} as transformers reads it: {first_line(error)}"
         ) from None
 
 
