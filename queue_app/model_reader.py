@@ -14,6 +14,7 @@ import xxhash
 
 from queue_app import launch
 from queue_app.errors import ModelError
+from queue_app.model_cache import find_reading, keep_reading, reading_key
 from queue_app.model_spec import EncoderSpec, ModelSpec, TokensSpec, parse_spec
 from queue_app.processes import PYTHON
 from queue_app.settings import child_environment
@@ -56,7 +57,10 @@ def start_finding(ref: str, *, rules: str = "auto", revision: str | None = None)
         found = FoundModel(_mock(ref))
         return lambda: found
     path, name, commit = locate(ref, revision)
-    reading = _Reading([str(path), name, rules, commit])
+    key = reading_key(path, rules)
+    if key and (kept := find_reading(key, path, name, commit)):
+        return lambda: FoundModel(*kept)
+    reading = _Reading([str(path), name, rules, commit], key)
     return reading.result if not commit else lambda: _of_hub(ref, reading)
 
 
@@ -73,10 +77,11 @@ def _of_hub(ref: str, reading: "_Reading") -> FoundModel:
 
 
 class _Reading:
-    """The child process that reads the directory."""
+    """The child process that reads the directory; what it answers is kept under `key`."""
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], key: str | None) -> None:
         self._directory = arguments[0]
+        self._key = key
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid())]
         self._process = subprocess.Popen(
@@ -98,7 +103,10 @@ class _Reading:
             self._said.close()
         if "error" in answer:
             raise ModelError(answer["error"])
-        return FoundModel(parse_spec(answer["spec"]), answer["tokenizer"])
+        found = FoundModel(parse_spec(answer["spec"]), answer["tokenizer"])
+        if self._key:
+            keep_reading(self._key, answer)
+        return found
 
     def _last_words(self) -> str:
         self._said.seek(0)

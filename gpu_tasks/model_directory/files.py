@@ -1,18 +1,14 @@
-"""The files of a model directory: JSON, what the heads of safetensors say, digests. No torch."""
+"""The files of a model directory: JSON, and what the heads of safetensors say. No torch."""
 
 import json
 import struct
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
-from queue_app.model_spec import ModelFile
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -22,7 +18,6 @@ FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 INTEGERS = ("I64", "I32", "BOOL")
 """Buffers such as position_ids."""
 MAX_HEADER_BYTES = 100 << 20
-_CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,33 +98,6 @@ def stored_dtype(tensors: Mapping[str, StoredTensor]) -> str:
     for tensor in tensors.values():
         sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + prod(tensor.shape)
     return FLOATS.get(max(sizes, key=lambda dtype: sizes[dtype]), "float32")
-
-
-def digest_files(directory: Path, files: Iterable[Path]) -> tuple[ModelFile, ...]:
-    """Each file with its digest, by name. Raises ModelLoadError for one that cannot be read."""
-    wanted = sorted(set(files))
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return tuple(pool.map(lambda file: _digest(directory, file), wanted))
-
-
-def directory_digest(files: Iterable[ModelFile]) -> str:
-    """xxh3-128 (hex) over names, sizes and digests."""
-    state = xxhash.xxh3_128()
-    for file in files:
-        state.update(f"{file.name}\n{file.size_bytes}\n{file.digest}\n".encode())
-    return state.hexdigest()
-
-
-def _digest(directory: Path, path: Path) -> ModelFile:
-    state, size = xxhash.xxh3_128(), 0
-    try:
-        with path.open("rb", buffering=0) as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                state.update(chunk)
-                size += len(chunk)
-    except OSError as error:
-        raise ModelLoadError(f"{path}: {error.strerror}") from None
-    return ModelFile(path.relative_to(directory).as_posix(), size, state.hexdigest())
 
 
 def _read_head(path: Path) -> dict[str, StoredTensor]:

@@ -1,5 +1,6 @@
 """Read a model directory: all of it that can change a vector becomes one specification, or it is refused."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,14 @@ from gpu_tasks.model_directory.files import (
     INDEX,
     WHOLE,
     count_parameters,
-    digest_files,
-    directory_digest,
     read_heads,
     stored_dtype,
     weight_files,
 )
 from gpu_tasks.model_directory.sentence_modules import SentenceModules, read_modules
 from gpu_tasks.model_directory.tokens import FoundTokens, read_tokens
-from queue_app.model_spec import EncoderSpec, ModelSpec
+from queue_app.model_files import digest_files, directory_digest
+from queue_app.model_spec import EncoderSpec, ModelFile, ModelSpec
 
 ENDLESS_LENGTH = 4096
 """Tokens of a segment of a model whose positions have no end and that names no limit: memory has one."""
@@ -79,7 +79,7 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
     family = encoder.family
     if encoder.spec.token_dropout and found.spec.kind != "letters" and family == "esm2":
         family = "auto"  # a <mask> in a sequence changes what all its tokens are scaled by
-    files = digest_files(directory, _files(folder, weights, modules))
+    files = _digests(directory, _files(folder, weights, modules))
     spec = ModelSpec(
         name=name or directory.name,
         path=str(directory),
@@ -115,6 +115,13 @@ def _transformers_config(folder: Path, model_type: str) -> Any:
         raise UnsupportedModel(
             f"{folder / CONFIG}: model_type {model_type!r} as transformers reads it: {first_line(error)}"
         ) from None
+
+
+def _digests(directory: Path, files: Iterable[Path]) -> tuple[ModelFile, ...]:
+    try:
+        return digest_files(directory, [file.relative_to(directory).as_posix() for file in files])
+    except OSError as error:
+        raise ModelLoadError(f"{error.filename}: {error.strerror}") from None
 
 
 def _files(folder: Path, weights: tuple[Path, ...], modules: SentenceModules | None) -> set[Path]:
