@@ -24,7 +24,7 @@ from queue_app.cli_output import (
 )
 from queue_app.cli_request import takes_request
 from queue_app.errors import HoldfastError, UsageError
-from queue_app.limits import out_of_memory, require_limits
+from queue_app.limits import is_thread_refused, out_of_memory, require_limits, thread_refused
 from queue_app.surroundings import settle
 
 if TYPE_CHECKING:
@@ -276,6 +276,11 @@ def main() -> None:
     except OSError as error:
         # The machine's no, not ours: permissions, limits, a disk that went away.
         say(f"holdfast: {error.filename or 'system'}: {error.strerror or error}")
+        sys.exit(HoldfastError.exit_code)
+    except Exception as error:
+        if not is_thread_refused(error):
+            raise
+        say(f"holdfast: {thread_refused()}")
         sys.exit(HoldfastError.exit_code)
 
 

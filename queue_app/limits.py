@@ -18,6 +18,9 @@ ADDRESSES_LEAST_WITH_TORCH = 1024 * MIB
 FILE_LEAST = MIB // 4
 """What the logs and the server's data of the smallest job take."""
 
+NO_THREAD = ("can't start new thread", "Failed to launch worker thread")
+"""As Python and Arrow say it."""
+
 
 class LimitTooLow(HoldfastError):
     """Raised when a limit of this process stands in the way of a job."""
@@ -60,6 +63,20 @@ def out_of_memory() -> LimitTooLow:
     limit = _limit(resource.RLIMIT_AS)
     why = "" if limit is None else f" (ulimit -v allows {limit // MIB:,} MiB to a process)"
     return LimitTooLow(f"this process was refused memory{why}; what is committed stays")
+
+
+def is_thread_refused(error: Exception) -> bool:
+    """True where a thread could not be started; libraries tell it in their own ways."""
+    return any(sign in str(error) for sign in NO_THREAD)
+
+
+def thread_refused() -> LimitTooLow:
+    """What to say when this process was refused a thread, which needs addresses for its stack."""
+    limit = _limit(resource.RLIMIT_AS)
+    why = "ulimit -u, or a limit of the scheduler's"
+    if limit is not None:
+        why = f"ulimit -v allows {limit // MIB:,} MiB to a process; raise it (ulimit -v unlimited)"
+    return LimitTooLow(f"this process was refused a thread ({why}); what is committed stays")
 
 
 def prefer_as_victim(score: int) -> None:

@@ -12,7 +12,7 @@ from checkpoints import change_config, change_weights
 from inline import embedded
 from safetensors.torch import load_file
 from small_models import TYPES, save_adapter, save_sentences, save_small_bert, write_json
-from transformers import BartConfig, BartModel
+from transformers import BartConfig, BartModel, BertTokenizer
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.encoder import NATIVE
@@ -135,6 +135,11 @@ def without_tokenizer(directory: Path) -> None:
         (directory / name).unlink()
 
 
+def hollow_tokenizer(path: Path) -> None:
+    save_small_bert(path)
+    BertTokenizer().save_pretrained(path)
+
+
 REFUSED: dict[str, Callable[[Path], object]] = {
     "code of its own": lambda path: change_config(save_small_bert(path), auto_map={"AutoModel": "m.M"}),
     "a module of its own": with_module("mine.Pooling"),
@@ -158,6 +163,7 @@ REFUSED: dict[str, Callable[[Path], object]] = {
     ),
     "a CrossEncoder": lambda path: save_sentences(path, settings={"model_type": "CrossEncoder"}),
     "no tokenizer": without_tokenizer,
+    "a tokenizer.json without a vocabulary": hollow_tokenizer,
     "a tokenizer for another model": lambda path: save_small_bert(path, vocab_size=15),
     "relative positions of a BERT": lambda path: change_config(
         save_small_bert(path), position_embedding_type="relative_key"

@@ -13,7 +13,7 @@ import torch
 from checkpoints import change_config, change_json, change_weights, save_esm2
 from safetensors.torch import load_file, save_file
 from small_models import DIM, save_adapter, save_small_bert, write_json
-from transformers import ElectraConfig, ElectraModel
+from transformers import BertTokenizer, ElectraConfig, ElectraModel
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.reader import read_model
@@ -298,6 +298,12 @@ def test_a_model_without_a_tokenizer_is_refused(bert: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (bert / name).unlink()
     refused(bert, "no tokenizer in it")
+
+
+def test_a_tokenizer_of_special_tokens_alone_is_named_by_its_file(bert: Path) -> None:
+    """BertTokenizerFast(vocab_file=...) of transformers 5 reads no file, and saves this."""
+    BertTokenizer().save_pretrained(bert)
+    refused(bert, "tokenizer.json: has special tokens alone")
 
 
 def test_a_tokenizer_that_transformers_does_not_make_is_refused(bert: Path) -> None:

@@ -125,6 +125,37 @@ def test_a_limit_that_is_too_low_is_named_in_one_line(home: Path, limit: str, to
     assert told in line
 
 
+@pytest.mark.parametrize(
+    "starts_threads",
+    ["threading.Thread(target=int).start()", "pa.ipc.open_file(io.BytesIO(table)).read_all()"],
+)
+def test_a_process_without_room_for_a_thread_says_so_in_one_line(starts_threads: str) -> None:
+    """Under a real limit, met within the command, as it depends on the machine where a whole job meets it."""
+    program = f"""
+import io, resource, threading
+from pathlib import Path
+import pyarrow as pa
+from queue_app import cli
+
+sink = io.BytesIO()
+with pa.ipc.new_file(sink, pa.schema([("a", pa.int64()), ("b", pa.int64())])) as writer:
+    writer.write_table(pa.table({{"a": [1], "b": [2]}}))
+table = sink.getvalue()
+
+def command(**_):
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (2 << 20), resource.RLIM_INFINITY))
+    {starts_threads}
+
+cli.app = command
+cli.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("holdfast: this process was refused a thread (ulimit -v allows ")
+
+
 NO_NETWORK = ["unshare", "--user", "--map-root-user", "--net"]
 
 

@@ -127,7 +127,9 @@ def _make(folder: Path) -> Any:
         ) from None
     # Without any file of a tokenizer transformers makes one of the special tokens alone.
     if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
-        raise ModelLoadError(f"{folder}: no tokenizer in it: save the model's own beside its weights")
+        hollow = folder / "tokenizer.json"
+        what = f"{hollow}: has special tokens alone" if hollow.is_file() else f"{folder}: no tokenizer in it"
+        raise ModelLoadError(f"{what}: save the model's own beside its weights")
     return tokenizer
 
 
