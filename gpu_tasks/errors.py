@@ -46,6 +46,9 @@ class RecordTooLarge(OutOfMemory):
 
 
 def first_line(error: BaseException) -> str:
-    """What is said of another library's error: its first line, or its class where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """What is said of another library's error: its first line, or its class where it says nothing.
+
+    A line that ends in a colon only begins a sentence: the next one belongs to it.
+    """
+    first, *rest = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{first} {rest[0].strip()}" if rest and first.endswith(":") else first
