@@ -251,6 +251,55 @@ MUTANTS = (
         "",
         "test_checkpoint_power_loss.py -k whole_one",
     ),
+    Mutant(
+        "weights are those of the job",
+        "gpu_tasks/models/files.py",
+        "if self._hash.hexdigest() != self._expected.digest:",
+        "if False:",
+        "test_gpu_tasks_held_files.py",
+    ),
+    Mutant(
+        "quantized weights",
+        "gpu_tasks/model_directory/encoder.py",
+        'if config.get("quantization_config") is not None:',
+        "if False:",
+        "test_model_directory.py",
+    ),
+    Mutant(
+        "keys that are not understood",
+        "gpu_tasks/model_directory/sentence_modules.py",
+        "if key not in known:",
+        "if False:",
+        "test_model_directory_modules.py",
+    ),
+    Mutant(
+        "mostly unknown",
+        "queue_app/unknown.py",
+        "return 2 * num_unknown > num_tokens",
+        "return False",
+        "test_queue_app_first_look.py",
+    ),
+    Mutant(
+        "different sequences with one vector",
+        "gpu_tasks/shard_run.py",
+        "if shared := sharing_one_vector(embeddings, offsets):",
+        "if shared := False:",
+        "test_guards.py -k vector",
+    ),
+    Mutant(
+        "a foreign output",
+        "queue_app/ownership.py",
+        "    if _holds_anything(output):",
+        "    if False:",
+        "test_queue_app_ownership.py",
+    ),
+    Mutant(
+        "the deepest window",
+        "gpu_tasks/batching.py",
+        "(starts[:-1] + starts[1:] + window + 1) // 2",
+        "starts[1:]",
+        "test_gpu_tasks_long.py",
+    ),
 )
 
 
