@@ -161,6 +161,8 @@ def status(
 
     for each in found:
         print(describe(each))
+    if not found:
+        print("the server knows no jobs")
 
 
 @app.command()

@@ -45,6 +45,7 @@ from queue_app.space import require_local_disk, require_room
 from queue_app.states import JobState
 from queue_app.view import View
 from queue_app.watch import Lookout
+from queue_app.words import count
 
 IDLE_GRACE_SECONDS = 5.0
 REST_WITHIN_SECONDS = 1.0
@@ -277,7 +278,7 @@ def _submit(run: LocalRun, prepared: Prepared, machinery: _Machinery) -> None:
     what = "submitted" if prepared.created else "resumed"
     run.view.say(
         f"job {job.job_id} {what}: {job.counts.num_records:,} sequences{_spared(job)} "
-        f"in {len(job.shards)} shards, {sent} to do, on {', '.join(run.queues)}"
+        f"in {count(len(job.shards), 'shard')}, {sent} to do, on {', '.join(run.queues)}"
     )
     run.view.say(f"model {model_line(job.model)}: sequences {written(job.model)}")
     if job.options.device_class == "cpu" and is_emulated(job.options.dtype):

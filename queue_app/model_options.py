@@ -65,8 +65,8 @@ def _prompted(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:
         return spec
     texts = dict(spec.prompts)
     if request.prompt_name not in texts:
-        named = ", ".join(map(repr, texts)) or "none"
-        raise UsageError(f"--prompt-name {request.prompt_name}: {spec.name} names {named}; or give --prompt")
+        named = f"names {', '.join(map(repr, texts))}" if texts else "names no prompts"
+        raise UsageError(f"--prompt-name {request.prompt_name}: {spec.name} {named}; --prompt takes any text")
     text = texts[request.prompt_name]
     return replace(spec, prompt=PromptSpec(text, request.prompt_name, pooled) if text else None)
 

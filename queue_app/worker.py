@@ -126,7 +126,10 @@ def _take_device(queue: str, config: RuntimeConfig) -> None:
     try:
         lock.acquire()
     except JobBusy as error:
-        raise SystemExit(f"{queue} has a worker already ({error}); one worker per device") from None
+        raise SystemExit(
+            f"{queue} has a worker already ({error}), and a device has one: "
+            "stop that one, or give it the job with holdfast enqueue"
+        ) from None
     this_worker.lock = lock
 
 

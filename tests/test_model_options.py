@@ -127,11 +127,20 @@ def test_what_stands_behind_the_pooling_is_told(plain: ModelSpec) -> None:
 # ---- refusals
 
 
+def test_a_prompts_name_for_a_model_without_prompts_is_refused_with_the_way_out(plain: ModelSpec) -> None:
+    said = "--prompt-name query: m names no prompts; --prompt takes any text"
+    with pytest.raises(UsageError, match=f"^{said}$"):
+        configured(plain, request_for(prompt_name="query"))
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
         ({"prompt": "a", "prompt_name": "query"}, "--prompt and --prompt-name: give one of them"),
-        ({"prompt_name": "passage"}, "--prompt-name passage: m names 'query', 'empty'; or give --prompt"),
+        (
+            {"prompt_name": "passage"},
+            "--prompt-name passage: m names 'query', 'empty'; --prompt takes any text",
+        ),
         ({"truncate_dim": 9}, "--truncate-dim 9: m has vectors of 8 numbers"),
         ({"truncate_dim": 3, "pool": "none"}, "--truncate-dim: changes the vector of a sequence"),
         ({"normalize": True, "pool": "none"}, "--normalize: changes the vector of a sequence"),

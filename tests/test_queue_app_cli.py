@@ -19,7 +19,8 @@ from runs import HOLDFAST, environment, holdfast
 from queue_app.cli import app
 from queue_app.cli_request import SHARED, request_of
 from queue_app.errors import HoldfastError
-from queue_app.job import RunOptions
+from queue_app.job import JobDir, RunOptions
+from queue_app.processes import ProcessFile
 from queue_app.request import EmbedRequest
 from queue_app.server import EmbeddedServer
 
@@ -203,6 +204,19 @@ def test_a_wrong_password_is_said_to_be_that(home: Path, server: EmbeddedServer)
     assert "refuses the password" in line
     assert "guess" not in line
     assert not (home / "out.npy.holdfast").exists()
+
+
+def test_a_server_without_jobs_is_said_to_have_none(tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    server = EmbeddedServer(JobDir(tmp_path / "server"), ProcessFile(tmp_path / "processes.json"))
+    server.start()
+    try:
+        assert server.address is not None
+        named = {"HOLDFAST_BROKER_URL": server.address.url}
+        assert holdfast("status", **named).stdout == "the server knows no jobs\n"
+        assert json.loads(holdfast("status", "--json", **named).stdout) == []
+    finally:
+        server.stop()
 
 
 EMBED = f"{sys.executable} -m queue_app.cli embed"

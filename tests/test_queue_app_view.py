@@ -74,6 +74,7 @@ def test_elsewhere_there_are_plain_lines_without_control_sequences(tmp_path: Pat
     assert "\x1b" not in ended.stderr
     assert "\r" not in ended.stderr
     assert "done  20/20 sequences (100%), 1/1 shards" in ended.stderr
+    assert "submitted: 20 sequences in 1 shard, 1 to do" in ended.stderr
 
 
 def test_quiet_is_quiet(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -46,6 +48,24 @@ def test_a_device_that_is_not_granted_is_refused() -> None:
 def test_a_worker_serves_exactly_one_device(queues: object) -> None:
     with pytest.raises(SystemExit):
         _only_queue(queues)  # type: ignore[arg-type]
+
+
+def test_a_second_worker_of_a_device_is_told_who_has_it_and_how_to_go_on(tmp_path: Path) -> None:
+    twice = (
+        "from queue_app.settings import runtime_config\n"
+        "from queue_app.worker import _take_device, this_worker\n"
+        "take = lambda: _take_device('cpu0', runtime_config()); take(); held = this_worker.lock; take()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", twice],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    assert ended.returncode == 1
+    assert re.search(r"cpu0 has a worker already \(.*process \d+", ended.stderr)
+    assert "stop that one, or give it the job with holdfast enqueue" in ended.stderr
 
 
 def test_importing_the_app_touches_neither_torch_nor_a_model() -> None:
