@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from queue_app.allowance import NOTHING, Allowance
+from queue_app.allowance import NOTHING, OPTION, Allowance
 from queue_app.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def print_report(report: "ExportReport", as_json: bool, allowed: Allowance = NOT
     else:
         print_summary(report)
     if not allowed.covers(report.num_quarantined, report.num_records):
+        if allowed != NOTHING:
+            say(f"{report.num_quarantined:,} records were set aside, more than {OPTION} allows")
         raise typer.Exit(QUARANTINED)
 
 

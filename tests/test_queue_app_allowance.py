@@ -57,7 +57,8 @@ def test_a_run_within_what_is_allowed_ends_with_0_and_beyond_it_with_3(fasta: Pa
     assert "2 quarantined, listed in" in ended.stdout
     assert (tmp_path / "out.npy.quarantine.tsv").exists()
     for said, code in (("=2", 0), ("=1", 3), ("=25%", 0), ("=24.9%", 3)):
-        holdfast(*embed, f"--allow_quarantine{said}", expect=code)
+        told = holdfast(*embed, f"--allow_quarantine{said}", expect=code).stderr
+        assert ("more than --allow-quarantine allows" in told) == (code == 3)
     holdfast(*embed, expect=3)
     assert "write a number of records" in holdfast(*embed, "--allow-quarantine=x", expect=2).stderr
 
