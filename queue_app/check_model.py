@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 
 from queue_app.findings import Finding
+from queue_app.model_options import refuse_foreign_prompt
 from queue_app.model_reader import find_model
 from queue_app.model_spec import ModelSpec
 from queue_app.model_words import described_head, model_line, run_by, written
 
 
 def examine_model(ref: str, revision: str | None = None) -> Iterator[Finding]:
-    """Raises ModelError for a model that `embed` would refuse, in the same words."""
+    """Raises ModelError or UsageError for a model that `embed` would refuse, in the same words."""
     spec = find_model(ref, revision=revision).spec
+    refuse_foreign_prompt(spec)
     yield Finding(
         "model", "ok", f"{model_line(spec)}: computed by {run_by(spec)}; weights in {spec.stored_dtype}"
     )

@@ -36,7 +36,24 @@ def configured(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:
             would change nothing.
     """
     _refuse_without_effect(spec, request)
-    return _normalized(_truncated(_prompted(spec, request), request), request)
+    prompted = _prompted(spec, request)
+    refuse_foreign_prompt(prompted)
+    return _normalized(_truncated(prompted, request), request)
+
+
+def refuse_foreign_prompt(spec: ModelSpec) -> None:
+    """A tokenizer makes words, blanks and tokens such as <mask> of a prompt, where a table sees letters.
+
+    Raises:
+        UsageError: the prompt is not made of the model's letters alone.
+    """
+    if spec.prompt and spec.foreign_prompt:
+        where = f"prompt {spec.prompt.name!r} of its directory" if spec.prompt.name else "--prompt"
+        raise UsageError(
+            f"{where}: {spec.prompt.text!r}: {spec.name} reads sequences letter by letter, and no prompt but "
+            "letters of residues or bases that it takes as they stand; --prompt= leaves it away, and "
+            "--rules plain gives prompt and sequences to the tokenizer as they stand"
+        )
 
 
 def _refuse_without_effect(spec: ModelSpec, request: EmbedRequest) -> None:

@@ -252,6 +252,17 @@ class ModelSpec:
         return self.tokens.kind == "letters" and self.prompt is None
 
     @property
+    def foreign_prompt(self) -> bool:
+        """True when its prompt is none that a table of letters could read as the tokenizer would.
+
+        Only letters of the table, before sequences that are given as they stand, become the same tokens.
+        """
+        if self.prompt is None or self.tokens.kind != "letters" or self.family == "mock":
+            return False
+        rules = self.tokens.rules
+        return rules.changes or bool(rules.before) or not set(self.prompt.text) <= set(self.tokens.letters)
+
+    @property
     def normalize(self) -> bool:
         """True when vectors are brought to unit length."""
         return any(isinstance(module, NormalizeSpec) for module in self.head)

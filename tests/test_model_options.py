@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from checkpoints import save_esm2
 from small_models import DIM, save_sentences, save_small_bert
+from transformers import AutoTokenizer
 
+from gpu_tasks.errors import UnsupportedModel
 from gpu_tasks.model_directory.reader import read_model
-from gpu_tasks.model_directory.token_rules import NAMES
+from gpu_tasks.model_directory.token_rules import NAMES, find_row, vocabulary
+from gpu_tasks.models.files import model_files
+from gpu_tasks.models.tokens import load_tokens
 from queue_app.cli_request import request_of
 from queue_app.errors import UsageError
 from queue_app.model_options import configured, find_requested, model_differences
 from queue_app.model_reader import find_model
-from queue_app.model_spec import ModelSpec, NormalizeSpec, PromptSpec, RuleName, TruncateSpec
+from queue_app.model_spec import ModelSpec, NormalizeSpec, PromptSpec, RuleName, TokenRules, TruncateSpec
 from queue_app.model_words import described_head
 from queue_app.request import EmbedRequest
 
@@ -38,6 +43,11 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
 @pytest.fixture(scope="module")
 def prompted(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
     return read(save_sentences(tmp_path_factory.mktemp("prompted") / "m", "Normalize", settings=PROMPTS))
+
+
+@pytest.fixture(scope="module")
+def residues(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
+    return read(save_esm2(tmp_path_factory.mktemp("residues") / "m"))
 
 
 # ---- names
@@ -90,6 +100,32 @@ def test_a_prompt_changes_what_the_vectors_are(prompted: ModelSpec) -> None:
     other = configured(prompted, request_for(prompt="passage: "))
     assert other.identity() != prompted.identity()
     assert list(model_differences(prompted, other)) == [("prompt", "'query: '", "'passage: '")]
+
+
+@pytest.mark.parametrize("prompt", ["query: ", "M K ", "<mask>", "mk", "J", "\n"])
+def test_a_prompt_that_a_table_of_letters_would_misread_is_refused(residues: ModelSpec, prompt: str) -> None:
+    """The tokenizer makes an unknown word of one, a token of another, and nothing of the blanks."""
+    with pytest.raises(UsageError, match=r"^--prompt: .*letter by letter.*--rules plain"):
+        configured(residues, request_for(prompt=prompt))
+    named = replace(residues, prompt=PromptSpec(prompt, "query"))
+    with pytest.raises(UsageError, match="prompt 'query' of its directory"):
+        configured(named, request_for())
+    with pytest.raises(UnsupportedModel, match="table of letters"):
+        load_tokens(named, None, model_files(named))
+    assert configured(named, request_for(prompt="")).prompt is None
+
+
+def test_a_prompt_of_residues_is_read_as_the_tokenizer_reads_it(residues: ModelSpec) -> None:
+    found = configured(residues, request_for(prompt="GGS"))
+    (ids,) = load_tokens(found, None, model_files(found)).tokenize(["MKT"])
+    tokenizer = AutoTokenizer.from_pretrained(residues.path)
+    assert ids.tolist() == tokenizer("GGSMKT", add_special_tokens=False)["input_ids"]
+
+
+def test_no_prompt_stands_before_residues_that_are_written_with_blanks(residues: ModelSpec) -> None:
+    blanks = replace(residues, tokens=replace(residues.tokens, rules=TokenRules("protbert", between=" ")))
+    with pytest.raises(UsageError, match="letter by letter"):
+        configured(blanks, request_for(prompt="GGS"))
 
 
 # ---- dimensions and unit length
@@ -175,3 +211,25 @@ def test_a_pool_that_does_not_fit_the_models_head_is_refused(tmp_path: Path) -> 
     assert spec.vector_dim("mean") == 5
     with pytest.raises(UsageError, match=r"--pool cls\+mean: m has a dense module .* 8 numbers, not 16"):
         spec.vector_dim("cls+mean")
+
+
+# ---- rules
+
+
+@pytest.mark.parametrize(
+    ("rules", "words", "alphabet"),
+    [
+        ("codons", ("ATG", "GCC", "TAA"), "dna"),
+        ("codons", ("AUG", "GCC", "UAA"), "rna"),
+        ("kmers3", ("AUG", "GCC", "UAA"), "rna"),
+        ("kmers3", ("ATG", "GCC", "TAA"), "dna"),
+        ("bases", (*"ACGT", "0"), "dna"),
+        ("bases", (*"ACGU", "0"), "rna"),
+        ("bases", (*"ACGTU", "0"), "dna"),
+    ],
+    ids=str,
+)
+def test_rules_that_are_named_read_t_and_u_as_the_vocabulary_writes_them(
+    rules: str, words: tuple[str, ...], alphabet: str
+) -> None:
+    assert find_row(vocabulary("bert", words, ()), rules).alphabet == alphabet

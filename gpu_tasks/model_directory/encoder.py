@@ -152,6 +152,7 @@ def _is_plain(family: Family, config: Any) -> bool:
     plain = (
         (family == "esm2" or config.hidden_act == "gelu")  # ESM's is not configured
         and not getattr(config, "is_decoder", False)
+        and not getattr(config, "is_causal", False)
         and not getattr(config, "add_cross_attention", False)
         and not getattr(config, "pruned_heads", None)
         and config.hidden_size % config.num_attention_heads == 0
@@ -209,8 +210,8 @@ def _text_part(config: Any) -> Any:
 def _max_positions(family: Family, config: Any) -> int | None:
     if family == "mosaic" or config.model_type in RELATIVE:
         return None
-    if getattr(config, "position_embedding_type", None) == "rotary":
-        return None
+    if config.model_type == "esm" and config.position_embedding_type == "rotary":
+        return None  # transformers' others have learned ones all the same
     found = next((int(getattr(config, key)) for key in _POSITIONS if getattr(config, key, None)), None)
     if found is None or found < 1:
         return None

@@ -77,7 +77,7 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
         lower_case=modules is not None and modules.lower_case,
     )  # fmt: skip
     family = encoder.family
-    if encoder.spec.token_dropout and found.spec.kind != "letters" and family == "esm2":
+    if encoder.spec.token_dropout and family == "esm2" and _may_be_masked(config, found):
         family = "auto"  # a <mask> in a sequence changes what all its tokens are scaled by
     files = _digests(directory, _files(folder, weights, modules))
     spec = ModelSpec(
@@ -104,6 +104,13 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
         revision=revision,
     )
     return ModelReading(spec, found.tokenizer)
+
+
+def _may_be_masked(config: Any, found: FoundTokens) -> bool:
+    """Whether a sequence can hold the token that config.json calls the mask."""
+    spec = found.spec
+    ids = {*spec.ids, *spec.prefix, *spec.suffix, spec.unknown}
+    return spec.kind != "letters" or config.mask_token_id in ids
 
 
 def _transformers_config(folder: Path, model_type: str) -> Any:

@@ -5,7 +5,7 @@ A family is told from its vocabulary and its config.json, never from a name.
 
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from queue_app.model_spec import Alphabet, TokenRules
@@ -171,4 +171,12 @@ def find_row(found: Vocabulary, name: str = "auto") -> Row:
     rows = [row for row in (*TABLE, TEXT) if row.rules.name == name]
     if not rows:
         raise ValueError(f"rules {name!r}: none of {', '.join(NAMES)}")
-    return next((row for row in rows if row.fits(found)), rows[0])
+    return next((row for row in rows if row.fits(found)), _in_letters_of(found, rows[0]))
+
+
+def _in_letters_of(found: Vocabulary, row: Row) -> Row:
+    """Rules that are named say nothing of T or U, which the vocabulary does: the other is unknown to it."""
+    written = set("".join(filter(_OF_BASES.fullmatch, found.words)))
+    if row.alphabet not in ("dna", "rna") or not written & {"T", "U"}:
+        return row
+    return replace(row, alphabet="dna" if "T" in written else "rna")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tokenizers
 import xxhash
 
-from gpu_tasks.errors import ModelLoadError
+from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models.files import ModelFiles
 from queue_app.model_spec import ModelSpec, TokensSpec
 
@@ -118,7 +118,10 @@ def load_tokens(spec: ModelSpec, tokenizer: str | None, files: ModelFiles) -> To
 
     Raises:
         ModelLoadError: that text is missing or another one, or transformers has no tokenizer for the files.
+        UnsupportedModel: a table of letters cannot read the prompt as the tokenizer would.
     """
+    if spec.foreign_prompt:
+        raise UnsupportedModel(f"{spec.path}: a table of letters does not read the prompt {spec.prompt}")
     encode = _encode(spec, tokenizer, files)
     tokens = Tokens(spec.tokens, spec.encoder.vocab_size, encode, spec.prompt.text if spec.prompt else "")
     return _with_lead(tokens, spec)
