@@ -30,6 +30,7 @@ KEPT = 32
 FILES_MOST = 2_000
 CONTENT_BYTES_MOST = 64 << 20
 """What is larger, but for weights, is none of what a reader reads."""
+_NOT_OF_THE_MODEL = (".git", ".cache")
 _WEIGHTS = ".safetensors"
 _READ_BY = ("transformers", "tokenizers", "sentencepiece", "protobuf", "torch")
 
@@ -89,11 +90,11 @@ def _is_our_own(home: Path) -> bool:
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    """All files but hidden ones, by name. Raises ValueError where these are too many for a model's."""
+    """All files, by name. Raises ValueError where these are too many for a model's."""
     found = []
     for folder, folders, names in os.walk(directory, followlinks=True):
-        folders[:] = [each for each in folders if not each.startswith(".")]
-        found += [Path(folder, name) for name in names if not name.startswith(".")]
+        folders[:] = [each for each in folders if each not in _NOT_OF_THE_MODEL]
+        found += [Path(folder, name) for name in names]
         if len(found) > FILES_MOST:
             raise ValueError(f"{directory}: more than {FILES_MOST} files")
     yield from sorted(found)

@@ -26,7 +26,7 @@ MOCK_MAX_LENGTH = 1022
 MOCK_LAYERS = 3
 PICKLES_WANTED = "no model.safetensors"
 """What the reader says of a directory without weights, as pickled ones are not fetched."""
-HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken"]
+HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.codes", "*.spm", "*.bpe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class _Reading:
     """The child process that reads the directory; what it answers is kept under `key`."""
 
     def __init__(self, arguments: list[str], key: str | None) -> None:
-        self._directory = arguments[0]
+        self._directory, _, self._rules, _ = arguments
         self._key = key
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid())]
@@ -104,7 +104,9 @@ class _Reading:
         if "error" in answer:
             raise ModelError(answer["error"])
         found = FoundModel(parse_spec(answer["spec"]), answer["tokenizer"])
-        if self._key:
+        if self._key and self._key == reading_key(
+            Path(self._directory), self._rules
+        ):  # nothing came meanwhile
             keep_reading(self._key, answer)
         return found
 

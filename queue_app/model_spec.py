@@ -120,7 +120,8 @@ class TokensSpec:
             xxh3-128 (hex) of that text.
         slow: through transformers, which has no fast one, from the directory.
     `prefix` and `suffix` are the special tokens around every segment; `unknown` is what stands for what the
-    tokenizer does not know, None where it knows everything. With `lower_case` the text is lowered first.
+    tokenizer does not know, None where it knows everything. With `lower_case` the text is lowered first. With
+    `cuts_the_begin` the tokenizer shortens a text at its begin.
     """
 
     kind: Literal["letters", "fast", "slow"]
@@ -131,6 +132,7 @@ class TokensSpec:
     letters: str = ""
     ids: tuple[int, ...] = ()
     fuse_unknown: bool = False
+    cuts_the_begin: bool = False
     lower_case: bool = False
     digest: str = ""
 

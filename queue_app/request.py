@@ -121,6 +121,11 @@ def resolve_options(
 def refuse_impossible(request: EmbedRequest, spec: ModelSpec) -> None:
     """Raises UsageError for what the model cannot give, whatever the inputs are."""
     resolve_layers(request.layers, spec)
+    if request.long == "truncate" and spec.tokens.cuts_the_begin:
+        raise UsageError(
+            f"--long truncate keeps the begin of a sequence, and the tokenizer of {spec.name} cuts it off "
+            "(truncation_side in tokenizer_config.json); --long window takes all of it"
+        )
     if request.max_length is None or spec.max_positions is None:
         return
     if request.max_length > (most := spec.max_positions - spec.num_special):

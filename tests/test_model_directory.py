@@ -20,7 +20,7 @@ from gpu_tasks.model_directory.reader import read_model
 from queue_app.errors import ModelError, UsageError
 from queue_app.model_reader import find_model
 from queue_app.model_spec import ModelSpec, parse_spec
-from queue_app.request import EmbedRequest, resolve_options
+from queue_app.request import EmbedRequest, refuse_impossible, resolve_options
 
 INDEX = "model.safetensors.index.json"
 PARTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -109,6 +109,15 @@ def test_max_length_may_not_exceed_the_positions(bert: Path, asked: int | None, 
             resolve_options(request, read(bert), "cpu", "text")
     else:
         assert resolve_options(request, read(bert), "cpu", "text").max_length == length
+
+
+def test_a_tokenizer_that_cuts_the_begin_is_not_asked_to_keep_it(bert: Path) -> None:
+    change_json(bert / "tokenizer_config.json", truncation_side="left")
+    spec = read_model(bert).spec
+    refuse_impossible(EmbedRequest(inputs=[], model=str(bert), output=Path("out.npy")), spec)
+    cut = EmbedRequest(inputs=[], model=str(bert), output=Path("out.npy"), long="truncate")
+    with pytest.raises(UsageError, match=r"--long truncate keeps the begin.*truncation_side"):
+        refuse_impossible(cut, spec)
 
 
 def test_positions_without_an_end_take_any_max_length(esm2: Path) -> None:

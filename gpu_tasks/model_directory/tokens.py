@@ -101,6 +101,7 @@ def _copy(
             suffix=frame.suffix,
             unknown=tokenizer.unk_token_id,
             rules=row.rules,
+            cuts_the_begin=tokenizer.truncation_side == "left",
             lower_case=lower_case,
         ),
         row=row,
