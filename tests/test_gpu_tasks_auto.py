@@ -40,7 +40,7 @@ from transformers import (
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.reader import read_model
-from gpu_tasks.models import auto, hub, load
+from gpu_tasks.models import auto, load
 from gpu_tasks.models.auto import groups
 from gpu_tasks.models.company import UNSTEADY
 from gpu_tasks.models.files import model_files
@@ -351,21 +351,6 @@ def test_code_of_a_tokenizer_is_never_run(tmp_path: Path) -> None:
 def assert_code_is_refused(directory: Path, where: str) -> None:
     with pytest.raises(ModelLoadError, match=rf"{where}.*auto_map names code of its own"):
         spec_of(directory)
-
-
-def test_without_transformers_the_way_to_get_it_is_named_in_one_line(
-    saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(name)
-
-    directory = saved("electra")
-    monkeypatch.setattr(hub, "import_module", missing)
-    with pytest.raises(ModelLoadError) as raised:
-        load_model(str(directory))
-    assert str(raised.value) == (
-        f"{directory}: a model that is run by transformers: pip install 'holdfast[hf]'"
-    )
 
 
 def test_transformers_is_not_imported_for_what_does_without(saved: Callable[[str], Path]) -> None:

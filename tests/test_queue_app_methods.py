@@ -256,5 +256,5 @@ def test_the_dimensions_are_those_of_the_stored_vectors() -> None:
 def test_a_token_is_called_what_it_stands_for() -> None:
     dna = replace(ESM2, alphabet="dna")
     assert "longer than the limit of 1,022 bases" in methods(job_of(dna), COUNTED)
-    fused = replace(ESM2, tokens=replace(ESM2.tokens, fuse_unknown=True))
-    assert "longer than the limit of 1,022 tokens" in methods(job_of(fused), COUNTED)
+    by_tokenizer = replace(ESM2, tokens=replace(ESM2.tokens, kind="fast"))
+    assert "longer than the limit of 1,022 tokens" in methods(job_of(by_tokenizer), COUNTED)

@@ -26,7 +26,7 @@ from queue_app.model_spec import ModelSpec
 # What company may change of a token's hidden state, of its length: rounding, and no more.
 _CHANGES_MOST = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 _CHECKED_LENGTHS = (29, 17)
-RUN_PARAMETERS_MOST = 1_000_000_000
+RUN_PARAMETERS_MOST = 200_000_000
 """A larger model is not run where it is only read."""
 
 
@@ -122,7 +122,7 @@ def load_auto(
 
 
 def require_loadable(spec: ModelSpec, files: ModelFiles, stored: Mapping[str, tuple[int, ...]]) -> None:
-    """Load a model without its weights: of tensors that take no memory, by their names and shapes.
+    """Load a model without its weights: of zeros, by their names and shapes.
 
     Raises:
         ModelLoadError: transformers does not load it, or weights are missing.
@@ -133,11 +133,15 @@ def require_loadable(spec: ModelSpec, files: ModelFiles, stored: Mapping[str, tu
             f"{spec.path}: what a {spec.encoder.model_type!r} makes of a text depends on chance, or on the "
             "texts before it"
         )
-    tensors = {name: torch.zeros(1).expand(shape) for name, shape in stored.items()}
+    is_run = spec.num_parameters <= RUN_PARAMETERS_MOST
+    # Expanded ones take no memory, and some models write into theirs.
+    zeros = torch.zeros if is_run else torch.zeros(1).expand
+    tensors = {name: zeros(shape) for name, shape in stored.items()}
     encoder = _encoder(spec, _load(spec, files, tensors, torch.float32).eval())
-    if spec.num_parameters > RUN_PARAMETERS_MOST:
+    if not is_run:
         return
-    ids = torch.arange(1, 4).unsqueeze(0) % spec.encoder.vocab_size
+    length = min(_CHECKED_LENGTHS[0], spec.max_positions or _CHECKED_LENGTHS[0])
+    ids = torch.arange(1, length + 1).unsqueeze(0) % spec.encoder.vocab_size
     try:
         with torch.inference_mode():
             encoder.run(ids, torch.ones_like(ids, dtype=torch.bool), (spec.num_layers,))
