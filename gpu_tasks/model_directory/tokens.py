@@ -170,18 +170,17 @@ def _limit(tokenizer: Any) -> int | None:
 
 
 def _require_ids_below(folder: Path, tokenizer: Any, vocab_size: int) -> None:
-    """A tokenizer of another model has words for which there are no embeddings.
+    """A tokenizer of another model, or with words of its own, knows some for which there are no embeddings.
 
-    Special tokens that were added without any are left: a record that holds one is set aside.
+    A token for padding that was added without one is left: it is in no text, and a record that spells it is
+    set aside.
     """
-    special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
-    beyond = [(word, each) for word, each in tokenizer.get_vocab().items() if each >= vocab_size]
-    ordinary = [each for each in beyond if each[0] not in special]
-    if ordinary:
-        raise UnsupportedModel(
-            f"{folder}: its tokenizer gives {ordinary[0][0]!r} the id {ordinary[0][1]}, and config.json says "
-            f"vocab_size={vocab_size}"
-        )
+    for word, each in tokenizer.get_vocab().items():
+        if each >= vocab_size and word != tokenizer.pad_token:
+            raise UnsupportedModel(
+                f"{folder}: its tokenizer gives {word!r} the id {each}, and config.json says "
+                f"vocab_size={vocab_size}"
+            )
 
 
 def _require_residues(folder: Path, tokenizer: Any, copied: FoundTokens) -> None:
