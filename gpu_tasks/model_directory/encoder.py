@@ -5,13 +5,14 @@ Only what a native family computes exactly is given to it; all else is left to t
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.files import StoredTensor, read_object
+from gpu_tasks.model_directory.weight_layout import require_weights
 from queue_app.model_spec import EncoderSpec, Family
 
 CONFIG = "config.json"
@@ -28,8 +29,6 @@ MPNET_FIRST_POSITION = 2
 ESM2_PADDING_POSITIONS = 2
 """The published ESM-2 configs count two positions that fairseq keeps for padding."""
 _POSITIONS = ("max_position_embeddings", "n_positions")
-_OLD_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
-"""Checkpoints that came from TensorFlow kept its names for the parameters of a layer norm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ def read_encoder(
     family = _family(path, fields, config)
     spec = _numbers(path, name, family, config, weights)
     if family != "auto":
-        _require_weights(folder, family, spec, tensors)
+        require_weights(folder, family, spec, tensors)
     return FoundEncoder(family, spec, config, tensors)
 
 
@@ -226,106 +225,6 @@ def _first_position(family: Family, config: Any) -> int:
         return MPNET_FIRST_POSITION
     behind = config.model_type in ROBERTA if family == "bert" else family == "esm2" and _is_learned(config)
     return int(config.pad_token_id) + 1 if behind else 0
-
-
-# ---- the weights of the native families
-
-
-def _require_weights(
-    folder: Path, family: Family, spec: EncoderSpec, tensors: Mapping[str, StoredTensor]
-) -> None:
-    wanted = dict(_layout(family, spec))
-    prefixes = ("", *(f"{name}." for name in ("bert", "roberta", "esm", "mpnet")))
-    anchor = next(iter(wanted))
-    prefix = next((prefix for prefix in prefixes if prefix + anchor in tensors), None)
-    if prefix is None:
-        raise ModelLoadError(f"{folder}: its weights lack {anchor}")
-    for name, shape in wanted.items():
-        found = tensors.get(prefix + name) or tensors.get(prefix + _old_name(name))
-        if found is None:
-            raise ModelLoadError(f"{folder}: its weights lack {prefix + name}")
-        if found.shape != shape:
-            raise ModelLoadError(
-                f"{folder}: {prefix + name} has the shape {[*found.shape]}; by config.json it is {[*shape]}"
-            )
-
-
-def _old_name(name: str) -> str:
-    for new, old in _OLD_NAMES.items():
-        name = name.replace(new, old)
-    return name
-
-
-def _layout(family: Family, spec: EncoderSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of all that a native family reads, the word embeddings first."""
-    dim = spec.hidden_size
-    yield "embeddings.word_embeddings.weight", (spec.vocab_size, dim)
-    if family in ("bert", "mpnet") or spec.learned_positions:
-        yield "embeddings.position_embeddings.weight", (spec.num_positions, dim)
-    if spec.norm_before:
-        yield from _norm("embeddings.layer_norm", dim)
-    if family in ("bert", "mosaic"):
-        yield "embeddings.token_type_embeddings.weight", (spec.num_token_types, dim)
-    if family == "mpnet":
-        yield "encoder.relative_attention_bias.weight", (32, spec.num_heads)
-    yield from _norm("encoder.emb_layer_norm_after" if family == "esm2" else "embeddings.LayerNorm", dim)
-    for index in range(spec.num_layers):
-        for name, shape in _LAYERS[family](dim, spec.intermediate_size):
-            yield f"encoder.layer.{index}.{name}", shape
-
-
-Shapes = Iterator[tuple[str, tuple[int, ...]]]
-
-
-def _norm(name: str, dim: int) -> Shapes:
-    yield f"{name}.weight", (dim,)
-    yield f"{name}.bias", (dim,)
-
-
-def _linear(name: str, outputs: int, inputs: int) -> Shapes:
-    yield f"{name}.weight", (outputs, inputs)
-    yield f"{name}.bias", (outputs,)
-
-
-def _bert_layer(dim: int, inner: int) -> Shapes:
-    for part in ("query", "key", "value"):
-        yield from _linear(f"attention.self.{part}", dim, dim)
-    yield from _linear("attention.output.dense", dim, dim)
-    yield from _norm("attention.output.LayerNorm", dim)
-    yield from _linear("intermediate.dense", inner, dim)
-    yield from _linear("output.dense", dim, inner)
-    yield from _norm("output.LayerNorm", dim)
-
-
-def _esm2_layer(dim: int, inner: int) -> Shapes:
-    for part in ("query", "key", "value"):
-        yield from _linear(f"attention.self.{part}", dim, dim)
-    yield from _linear("attention.output.dense", dim, dim)
-    yield from _norm("attention.LayerNorm", dim)
-    yield from _linear("intermediate.dense", inner, dim)
-    yield from _linear("output.dense", dim, inner)
-    yield from _norm("LayerNorm", dim)
-
-
-def _mpnet_layer(dim: int, inner: int) -> Shapes:
-    for part in ("q", "k", "v", "o"):
-        yield from _linear(f"attention.attn.{part}", dim, dim)
-    yield from _norm("attention.LayerNorm", dim)
-    yield from _linear("intermediate.dense", inner, dim)
-    yield from _linear("output.dense", dim, inner)
-    yield from _norm("output.LayerNorm", dim)
-
-
-def _mosaic_layer(dim: int, inner: int) -> Shapes:
-    yield from _linear("attention.self.Wqkv", 3 * dim, dim)
-    yield from _linear("attention.output.dense", dim, dim)
-    yield from _norm("attention.output.LayerNorm", dim)
-    yield "mlp.gated_layers.weight", (2 * inner, dim)
-    yield from _linear("mlp.wo", dim, inner)
-    yield from _norm("mlp.layernorm", dim)
-
-
-_LAYERS = {"bert": _bert_layer, "esm2": _esm2_layer, "mpnet": _mpnet_layer, "mosaic": _mosaic_layer}
 
 
 def _no_config(folder: Path) -> str:
