@@ -1,4 +1,4 @@
-"""Which token budget a device wants for a model: the table in queue_app/request.py is made from this.
+"""Which token budget a device wants for a model: the table in queue_app/ingest/request.py is made from this.
 
     python benchmarks/calibrate.py [--device cpu|cuda] [--dtype D] [--models NAME ...] [--budgets N ...]
                                    [--threads N] [--rounds N] [--seconds S] [--report FILE.md]
@@ -34,8 +34,8 @@ from shapes import SHAPES, esm2  # noqa: E402
 from sheet import as_markdown, table_with  # noqa: E402
 
 from gpu_tasks import load_model  # noqa: E402
-from gpu_tasks.batching import BatchPlan, plan_batches  # noqa: E402
 from gpu_tasks.errors import OutOfMemory  # noqa: E402
+from gpu_tasks.inference.batch_plan import BatchPlan, plan_batches  # noqa: E402
 from gpu_tasks.models import EmbeddingModel  # noqa: E402
 
 GOOD_ENOUGH = 0.98

@@ -17,7 +17,7 @@ from pathlib import Path
 from celery import Celery
 from waiting import wait_for
 
-from queue_app.processes import kill_session, spawn
+from queue_app.host.processes import kill_session, spawn
 
 TASK_SECONDS = 3600.0
 

@@ -38,13 +38,13 @@ from factories import write_fasta  # noqa: E402
 from stock_celery import Stock, stock  # noqa: E402
 from waiting import wait_for  # noqa: E402
 
-from queue_app.broker import connect  # noqa: E402
-from queue_app.coordinator import worker_command  # noqa: E402
-from queue_app.job import JobDir  # noqa: E402
-from queue_app.manifest import CheckpointManifest  # noqa: E402
-from queue_app.owner import Owner  # noqa: E402
-from queue_app.processes import ProcessFile, kill_session, spawn  # noqa: E402
-from queue_app.server import EmbeddedServer  # noqa: E402
+from queue_app.coordination.embedded_server import EmbeddedServer  # noqa: E402
+from queue_app.coordination.manifest import CheckpointManifest  # noqa: E402
+from queue_app.coordination.owner import Owner  # noqa: E402
+from queue_app.coordination.redis_client import connect  # noqa: E402
+from queue_app.host.processes import ProcessFile, kill_session, spawn  # noqa: E402
+from queue_app.job.spec import JobDir  # noqa: E402
+from queue_app.worker.supervisor import worker_command  # noqa: E402
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 OTHER_HOST = ROOT / "tests" / "chaos" / "killpoints"
@@ -202,7 +202,7 @@ def submit(home: Path, url: str, model: str, queues: list[str]) -> CheckpointMan
     fasta = write_fasta(home / "proteins.fasta", 20_000)
     output = str(home / "out.npy")
     command = [
-        sys.executable, "-m", "queue_app.cli", "enqueue", str(fasta), "-m", model, "-o", output,
+        sys.executable, "-m", "queue_app.cli.main", "enqueue", str(fasta), "-m", model, "-o", output,
         "--queues", queues[0], "--shards", "1", "--toks-per-batch", "512",
     ]  # fmt: skip
     subprocess.run(command, env=environment(url), check=True, capture_output=True)

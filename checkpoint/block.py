@@ -1,5 +1,5 @@
 """One batch's result, and the same as bytes. Pure functions: no file, no clock, the same bytes for the same
-block. The layout stands in `checkpoint.header`, and in words in FORMAT.md.
+block. The layout stands in `checkpoint.block_header`, and in words in FORMAT.md.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,7 @@ import numpy.typing as npt
 import xxhash
 
 from checkpoint.bfloat16 import bfloat16_to_float32
-from checkpoint.errors import BlockDamaged, WrongJob
-from checkpoint.header import (
+from checkpoint.block_header import (
     CHECKSUM_BYTES,
     CODES,
     HEADER_BYTES,
@@ -23,6 +22,7 @@ from checkpoint.header import (
     BlockHeader,
     read_header,
 )
+from checkpoint.errors import BlockDamaged, WrongJob
 
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.uint16]
 Uint64s = npt.NDArray[np.uint64]

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from checkpoint.block import Block, Uint64s, Vectors, decode
-from checkpoint.environment import Environment
 from checkpoint.errors import StoreDamaged
-from checkpoint.files import StoreFiles
-from checkpoint.pages import check_pages
+from checkpoint.lmdb_environment import Environment
+from checkpoint.lmdb_pages import check_pages
 from checkpoint.records import DoneRecord, QuarantineEntry
 from checkpoint.schema import BLOCKS, DONE, JOB, META, QUARANTINE, as_key
-from checkpoint.sealed import SealedRecords
+from checkpoint.sealed_records import SealedRecords
 from checkpoint.snapshot import Snapshot, sound_or_none
+from checkpoint.store_files import StoreFiles
 
 
 class StoreReader:

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from checkpoint.block import Block, Uint64s, Vectors, decode, join_vectors, read_ordinals
+from checkpoint.block_header import HEADER_BYTES, BlockHeader, count_rows, read_header
 from checkpoint.errors import CheckpointError, NewerFormat, StoreDamaged
-from checkpoint.header import HEADER_BYTES, BlockHeader, count_rows, read_header
 from checkpoint.schema import JOB, as_key, as_number
-from checkpoint.sealed import SealedRecords
+from checkpoint.sealed_records import SealedRecords
 
 ALIGNED_TO = 16
 """LMDB puts a value of about half a page and more at byte 16 of a page, and a smaller one anywhere."""

@@ -14,7 +14,6 @@ from types import TracebackType
 import lmdb
 
 from checkpoint.block import Block, encode_into, encoded_bytes
-from checkpoint.environment import Environment, Recorded
 from checkpoint.errors import (
     BlockDamaged,
     CheckpointError,
@@ -24,9 +23,9 @@ from checkpoint.errors import (
     StoreDamaged,
     WrongJob,
 )
-from checkpoint.files import StoreFiles, clear_when_full, make_directory
-from checkpoint.filesystem import refuse_network_file_system
-from checkpoint.owner import StoreOwner, evict
+from checkpoint.lmdb_environment import Environment, Recorded
+from checkpoint.network_filesystems import refuse_network_file_system
+from checkpoint.process_identity import StoreOwner, evict
 from checkpoint.reader import StoreReader
 from checkpoint.records import DoneRecord, QuarantineEntry
 from checkpoint.schema import (
@@ -41,7 +40,8 @@ from checkpoint.schema import (
     as_key,
     check_format,
 )
-from checkpoint.sealed import PLAIN_FORMAT, seal
+from checkpoint.sealed_records import PLAIN_FORMAT, seal
+from checkpoint.store_files import StoreFiles, clear_when_full, make_directory
 
 MAP_SIZE_BYTES = 64 << 20
 """Where a new store's map begins; it doubles on line whenever it is full."""

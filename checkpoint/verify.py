@@ -15,8 +15,8 @@ from pathlib import Path
 import lmdb
 
 from checkpoint.errors import CheckpointError, NewerFormat
-from checkpoint.files import StoreFiles
 from checkpoint.store import CheckpointStore
+from checkpoint.store_files import StoreFiles
 
 SECONDS_AT_MOST = 3600
 

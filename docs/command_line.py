@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from queue_app.cli import app
+from queue_app.cli.main import app
 
 MARK = "<!-- every command -->"
 

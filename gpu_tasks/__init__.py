@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gpu_tasks.inference.runner import AsyncInferenceRunner
     from gpu_tasks.models import load_model
-    from gpu_tasks.runner import AsyncInferenceRunner
 
 __all__ = ["AsyncInferenceRunner", "load_model"]
 
@@ -12,7 +12,7 @@ __all__ = ["AsyncInferenceRunner", "load_model"]
 def __getattr__(name: str) -> Any:
     # The Celery parent imports this package and must never import torch: see gpu_tasks.models.
     if name == "AsyncInferenceRunner":
-        from gpu_tasks.runner import AsyncInferenceRunner
+        from gpu_tasks.inference.runner import AsyncInferenceRunner
 
         return AsyncInferenceRunner
     if name == "load_model":

@@ -12,23 +12,23 @@ from typing import Any
 from celery.exceptions import Reject
 from celery.signals import worker_process_init
 
-from gpu_tasks.attempt import work
-from gpu_tasks.device_errors import Fault, fault_of
 from gpu_tasks.errors import JobHopeless
-from gpu_tasks.fitting import fit
-from gpu_tasks.getting_ready import GettingReady
-from gpu_tasks.job_model import load_job_model
+from gpu_tasks.inference.device_errors import Fault, fault_of
+from gpu_tasks.inference.fitting import fit
 from gpu_tasks.models import EmbeddingModel
-from gpu_tasks.watch import device_name, note_begun, watch_canary
-from queue_app.broker import TRANSIENT, client
+from gpu_tasks.shard.attempt import work
+from gpu_tasks.shard.canary_check import device_name, note_begun, watch_canary
+from gpu_tasks.shard.getting_ready import GettingReady
+from gpu_tasks.shard.job_model import load_job_model
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.redis_client import TRANSIENT, client
 from queue_app.errors import Damage, HoldfastError, JobNotFound
-from queue_app.frugal import do_without_pandas
-from queue_app.job import Job, JobDir
-from queue_app.manifest import CheckpointManifest
+from queue_app.host.memory import do_without_pandas
+from queue_app.job.spec import Job, JobDir
 from queue_app.settings import runtime_config
-from queue_app.stage import Stage
-from queue_app.worker import stage
+from queue_app.worker.device_worker import stage
+from queue_app.worker.stage import Stage
 
 log = logging.getLogger(__name__)
 
@@ -137,8 +137,8 @@ def load_once(job: Job, directory: JobDir) -> EmbeddingModel:
 )
 def export_job(self: Any, job_id: str, job_dir: str) -> str:
     """Write the job's output, once all its shards are done."""
-    from queue_app.export import export
-    from queue_app.place import output_of
+    from queue_app.job.place import output_of
+    from queue_app.outputs.export import export
 
     directory = JobDir(Path(job_dir))
     job = load_job(directory, job_id)

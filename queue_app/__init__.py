@@ -6,23 +6,23 @@ From Python: `embed`, `start`, `submit` and `embed_async` make a job, `Job` is a
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from queue_app.api import embed, embed_async, start, submit
+    from queue_app.api.embed import embed, embed_async, start, submit
+    from queue_app.api.job_handle import JobHandle as Job
     from queue_app.celery_app import app
-    from queue_app.handle import JobHandle as Job
-    from queue_app.manifest import CheckpointManifest as Manifest
-    from queue_app.mapped import Result
+    from queue_app.coordination.manifest import CheckpointManifest as Manifest
+    from queue_app.outputs.arrays import Result
 
 __all__ = ["Job", "Manifest", "Result", "app", "embed", "embed_async", "start", "submit"]
 
 _HOMES = {
     "app": ("queue_app.celery_app", "app"),
-    "embed": ("queue_app.api", "embed"),
-    "embed_async": ("queue_app.api", "embed_async"),
-    "Job": ("queue_app.handle", "JobHandle"),
-    "Manifest": ("queue_app.manifest", "CheckpointManifest"),
-    "Result": ("queue_app.mapped", "Result"),
-    "start": ("queue_app.api", "start"),
-    "submit": ("queue_app.api", "submit"),
+    "embed": ("queue_app.api.embed", "embed"),
+    "embed_async": ("queue_app.api.embed", "embed_async"),
+    "Job": ("queue_app.api.job_handle", "JobHandle"),
+    "Manifest": ("queue_app.coordination.manifest", "CheckpointManifest"),
+    "Result": ("queue_app.outputs.arrays", "Result"),
+    "start": ("queue_app.api.embed", "start"),
+    "submit": ("queue_app.api.embed", "submit"),
 }
 
 

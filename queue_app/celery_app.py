@@ -23,7 +23,7 @@ VISIBILITY_TIMEOUT_SECONDS = 30 * 24 * 3600
 """So long that it never ends a lease: the reconciler does, within seconds instead of an hour."""
 
 OPTIONS: dict[str, Any] = {
-    "imports": ("queue_app.worker", "queue_app.bootstep", "gpu_tasks.task"),
+    "imports": ("queue_app.worker.device_worker", "queue_app.worker.parent_loop", "gpu_tasks.task"),
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
     "task_ignore_result": True,

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from queue_app.surroundings import importable
+from queue_app.host.surroundings import importable
 
 
 def _split_paths(value: object) -> object:

@@ -9,7 +9,7 @@ import xxhash
 
 from checkpoint import Block, CheckpointStore, encode
 from checkpoint.schema import FORMAT, META, QUARANTINE, SEALED_FORMAT
-from checkpoint.sealed import unseal
+from checkpoint.sealed_records import unseal
 
 JOB = bytes(range(16))
 PLAN = "plan-1"

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from gpu_tasks import watch
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.models import EmbeddingModel, load_model
-from queue_app.broker import connect
-from queue_app.job import JobDir
+from gpu_tasks.shard import canary_check
+from queue_app.coordination.redis_client import connect
+from queue_app.job.spec import JobDir
 
 
 def harm(model: Any) -> EmbeddingModel:
@@ -21,10 +21,10 @@ def harm(model: Any) -> EmbeddingModel:
 
 def be_a_worker(device: str, job_dir: Path, url: str, shards: int, start: Any, ends: Any) -> None:
     """Check the device before each shard, as `embed_shard` does; says how it ended."""
-    from gpu_tasks import torch_device
+    from gpu_tasks.inference import torch_device
 
-    watch.CANARY_PARAMETERS_MOST = 0
-    watch.client = lambda: connect(url)  # type: ignore[assignment]
+    canary_check.CANARY_PARAMETERS_MOST = 0
+    canary_check.client = lambda: connect(url)  # type: ignore[assignment]
     torch_device.hardware_id = lambda name: device
     directory = JobDir(job_dir)
     job = directory.load()
@@ -34,7 +34,7 @@ def be_a_worker(device: str, job_dir: Path, url: str, shards: int, start: Any, e
     start.wait(60)
     try:
         for _ in range(shards):
-            watch.watch_canary(job, directory, model)
+            canary_check.watch_canary(job, directory, model)
         ends.put((device, ""))
     except NumericsDeviate as error:
         ends.put((device, str(error)))

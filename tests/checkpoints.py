@@ -26,15 +26,15 @@ from transformers import (
     RobertaModel,
 )
 
-from gpu_tasks.batching import BatchPlan, LongRule, plan_batches
-from gpu_tasks.device import StoreDtype
+from gpu_tasks.inference.batch_plan import BatchPlan, LongRule, plan_batches
+from gpu_tasks.inference.device import StoreDtype
+from gpu_tasks.inference.rows import split_rows
+from gpu_tasks.inference.runner import AsyncInferenceRunner
+from gpu_tasks.inference.windows import combine_windows
 from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.models.residues import ESM2_VOCABULARY
-from gpu_tasks.rows import split_rows
-from gpu_tasks.runner import AsyncInferenceRunner
-from gpu_tasks.windows import combine_windows
-from queue_app.model_spec import ModelSpec
+from queue_app.model.spec import ModelSpec
 
 MINILM = Path(get_model_path())
 ESM2_8M = {"num_hidden_layers": 6, "hidden_size": 320}

@@ -13,11 +13,11 @@ from factories import TEXTS, write_fasta
 from hypothesis import settings
 
 from queue_app import Job, embed_async
-from queue_app.broker import connect
-from queue_app.export import export
-from queue_app.job import JobDir
-from queue_app.processes import ProcessFile
-from queue_app.server import EmbeddedServer
+from queue_app.coordination.embedded_server import EmbeddedServer
+from queue_app.coordination.redis_client import connect
+from queue_app.host.processes import ProcessFile
+from queue_app.job.spec import JobDir
+from queue_app.outputs.export import export
 
 # A deadline would turn a busy machine into a failed promise.
 settings.register_profile("holdfast", deadline=None)

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from checkpoint.records import DoneRecord, QuarantineEntry
-from queue_app.job import (
+from queue_app.job.result_files import EMBEDDING, embedding_columns, result_rows, write_result
+from queue_app.job.spec import (
     JOB_SCHEMA,
     PLANNER_VERSION,
     DatasetCounts,
@@ -17,8 +18,7 @@ from queue_app.job import (
     RunOptions,
     Shard,
 )
-from queue_app.model_reader import find_model
-from queue_app.results import EMBEDDING, embedding_columns, result_rows, write_result
+from queue_app.model.reader import find_model
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 TEXTS = ["alpha-hemolysin", "co-chaperonin GroEL"]

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpu_tasks.job_model import load_job_model
-from gpu_tasks.shard_run import ShardRun
-from queue_app.done import finished_shards
-from queue_app.export import ExportReport, export
-from queue_app.job import Job, JobDir
-from queue_app.model_options import find_requested
-from queue_app.prepare import prepare
-from queue_app.request import EmbedRequest
+from gpu_tasks.shard.job_model import load_job_model
+from gpu_tasks.shard.shard_run import ShardRun
+from queue_app.coordination.states import Lease, Progress
+from queue_app.ingest.model_options import find_requested
+from queue_app.ingest.prepare import prepare
+from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.shard_writer import read_shard
+from queue_app.job.done_records import finished_shards
+from queue_app.job.spec import Job, JobDir
+from queue_app.outputs.export import ExportReport, export
 from queue_app.settings import RuntimeConfig
-from queue_app.shards import read_shard
-from queue_app.states import Lease, Progress
 
 
 @dataclass

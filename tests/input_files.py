@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from queue_app.archives import zstd
+from queue_app.ingest.readers.compression import zstd
 
 Pairs = Sequence[tuple[str, str]]
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import redis
 
-from queue_app.dashboard.feed import Feed
-from queue_app.dashboard.metadata import Metadata
-from queue_app.dashboard.place import Place
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.owner import Owner
+from queue_app.coordination.states import Lease
+from queue_app.dashboard.job_source import Place
+from queue_app.dashboard.map.metadata import Metadata
 from queue_app.dashboard.serve import PageServer, listen
-from queue_app.job import Job, JobDir
-from queue_app.manifest import CheckpointManifest
-from queue_app.owner import Owner
+from queue_app.dashboard.streams import Feed
+from queue_app.job.spec import Job, JobDir
 from queue_app.settings import RuntimeConfig
-from queue_app.states import Lease
 
 TOKEN = "token-of-the-tests"
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from waiting import wait_for
 
-from checkpoint.owner import identify
-from queue_app.lookup import snapshots
+from checkpoint.process_identity import identify
+from queue_app.coordination.find_job import snapshots
 
-HOLDFAST = [sys.executable, "-m", "queue_app.cli"]
+HOLDFAST = [sys.executable, "-m", "queue_app.cli.main"]
 QUICK = {"HOLDFAST_BEAT_SECONDS": "0.3", "HOLDFAST_LEASE_SECONDS": "2", "HOLDFAST_RECONCILE_SECONDS": "0.2"}
 """Short leases, so that a recovery takes seconds of a test."""
 

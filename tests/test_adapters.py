@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from gpu_tasks import load_model
 from queue_app.errors import ModelError
-from queue_app.model_reader import find_model
+from queue_app.model.reader import find_model
 
 DIM, RANK = TINY["hidden_size"], 4
 SEQUENCES = ["MKTAYIAKQR", "GGGSLLVKWWACDEFGHI", "M"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from queue_app.processes import spawn, stop
+from queue_app.host.processes import spawn, stop
 
 BENCHMARK = Path(__file__).resolve().parent.parent / "benchmarks" / "chaos.py"
 PLAN = {"--seed": 20261125, "--jobs": 6, "--minutes": 5, "--workers": 3, "--at-once": 3, "--pause": 0.9}

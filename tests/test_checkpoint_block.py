@@ -25,7 +25,7 @@ from checkpoint import (
     encode,
 )
 from checkpoint.block import encode_into, encoded_bytes, read_ordinals
-from checkpoint.header import read_header
+from checkpoint.block_header import read_header
 
 shapes = st.tuples(st.integers(0, 5), st.integers(0, 9))
 

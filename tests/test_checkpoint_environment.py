@@ -12,7 +12,7 @@ from blocks import LARGE, assert_same, make_block, open_store
 from waiting import run_aside
 
 from checkpoint import AlreadyOpen, CheckpointError, CheckpointStore, StoreDamaged
-from checkpoint.files import StoreFiles
+from checkpoint.store_files import StoreFiles
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from blocks import open_store
 
-import checkpoint.filesystem
+import checkpoint.network_filesystems
 from checkpoint import CheckpointStore, NetworkFileSystem
-from checkpoint.filesystem import mount_of
+from checkpoint.network_filesystems import mount_of
 
 ROOT = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw"
 
@@ -15,7 +15,7 @@ ROOT = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw"
 def mounted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *lines: str) -> None:
     table = tmp_path / "mountinfo"
     table.write_text("\n".join((ROOT, *lines)))
-    monkeypatch.setattr(checkpoint.filesystem, "MOUNTINFO", table)
+    monkeypatch.setattr(checkpoint.network_filesystems, "MOUNTINFO", table)
 
 
 def line(point: Path | str, kind: str, *, number: int = 40, parent: int = 27, source: str = "there") -> str:
@@ -110,7 +110,7 @@ def test_this_machine_says_where_a_path_lies(tmp_path: Path) -> None:
 def test_where_nothing_is_known_nothing_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str | None
 ) -> None:
-    monkeypatch.setattr(checkpoint.filesystem, "MOUNTINFO", tmp_path / "mountinfo")
+    monkeypatch.setattr(checkpoint.network_filesystems, "MOUNTINFO", tmp_path / "mountinfo")
     if table is not None:
         (tmp_path / "mountinfo").write_text(table)
     assert mount_of(tmp_path) is None

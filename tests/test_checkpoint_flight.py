@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from checkpoint.flight import FlightLog, Patience
+from checkpoint.flight_log import FlightLog, Patience
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def path(tmp_path: Path) -> Path:
 def die_in_probe(path: Path, ordinal: int) -> None:
     """A process notes a probe and is gone; this one, its parent, saw it."""
     code = (
-        "import os, sys, pathlib; from checkpoint.flight import FlightLog;"
+        "import os, sys, pathlib; from checkpoint.flight_log import FlightLog;"
         "FlightLog.open(pathlib.Path(sys.argv[1])).begin_probe(int(sys.argv[2])); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(path), str(ordinal)], check=False)

@@ -22,7 +22,7 @@ from checkpoint import (
     decode,
     encode,
 )
-from checkpoint.owner import ProcessId, StoreOwner
+from checkpoint.process_identity import ProcessId, StoreOwner
 from checkpoint.schema import META, QUARANTINE
 from checkpoint.verify import verify_store
 

@@ -10,7 +10,7 @@ from blocks import LARGE, make_block, open_store
 from corruption.damages import FREE_ROOT_AT, MAIN_ROOT_AT, PAGE, TXN_ID_AT, tree_pages
 
 from checkpoint import StoreDamaged
-from checkpoint.pages import check_pages
+from checkpoint.lmdb_pages import check_pages
 
 FREE_ENTRIES_AT, LAST_PAGE_AT = FREE_ROOT_AT - 8, 136
 LEAF, OVERFLOW = 2, 4

@@ -8,7 +8,7 @@ from blocks import JOB, open_store
 
 from checkpoint import CheckpointStore, DoneRecord, QuarantineEntry, StoreDamaged
 from checkpoint.schema import META, QUARANTINE, as_key
-from checkpoint.sealed import seal, unseal
+from checkpoint.sealed_records import seal, unseal
 from checkpoint.verify import look_through
 
 ALL = (b"format", b"sealed_format", b"job_digest", b"plan", b"token", b"uuid", b"done")

@@ -23,10 +23,10 @@ from checkpoint import (
     StoreDamaged,
     WrongJob,
 )
-from checkpoint.environment import Recorded
 from checkpoint.errors import DiskFull, OwnerAlive
-from checkpoint.flight import FlightLog
-from checkpoint.owner import StoreOwner, identify
+from checkpoint.flight_log import FlightLog
+from checkpoint.lmdb_environment import Recorded
+from checkpoint.process_identity import StoreOwner, identify
 from checkpoint.verify import verify_store
 
 ROOT = Path(__file__).resolve().parent.parent

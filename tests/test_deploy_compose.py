@@ -29,13 +29,13 @@ import yaml
 from ports import free_ports
 from waiting import wait_for
 
-from queue_app.broker import TRANSIENT, connect
-from queue_app.job import JobDir
-from queue_app.ports import port_of
-from queue_app.processes import spawn, stop
+from queue_app.coordination.redis_client import TRANSIENT, connect
+from queue_app.coordination.workers import WorkerEntry, live_workers
+from queue_app.host.processes import spawn, stop
+from queue_app.job.spec import JobDir
 from queue_app.settings import RuntimeConfig
-from queue_app.worker import visible_device
-from queue_app.workers import WorkerEntry, live_workers
+from queue_app.worker.device_worker import visible_device
+from queue_app.worker.metrics.ports import port_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = Path(sys.executable).parent

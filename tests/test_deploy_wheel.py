@@ -59,9 +59,11 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
 
 def test_the_wheel_carries_the_lua_script_the_page_the_types_and_the_license(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    parts = {path.name for path in (ROOT / "queue_app/dashboard").iterdir() if path.suffix != ".py"}
-    assert {f"queue_app/dashboard/{name}" for name in parts - {"__pycache__"}} <= set(names)
-    assert {"queue_app/manifest.lua", *(f"{package}/py.typed" for package in PACKAGES)} <= set(names)
+    parts = {path.name for path in (ROOT / "queue_app/dashboard/static").iterdir()}
+    assert {f"queue_app/dashboard/static/{name}" for name in parts} <= set(names)
+    assert {"queue_app/coordination/manifest.lua", *(f"{package}/py.typed" for package in PACKAGES)} <= set(
+        names
+    )
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import typer
 
-from queue_app.cli import app
-from queue_app.cli_options import with_dashes
+from queue_app.cli.main import app
+from queue_app.cli.options import with_dashes
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

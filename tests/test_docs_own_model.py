@@ -18,7 +18,7 @@ from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.encoder import NATIVE
 from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.model_directory.token_rules import TABLE, TEXT
-from queue_app.model_spec import Pool
+from queue_app.model.spec import Pool
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "own_model.md").read_text()
 EXAMPLES = {"protein": "MKU", "dna": "ATGGCA", "rna": "AUGGCA"}

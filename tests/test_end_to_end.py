@@ -34,9 +34,9 @@ from runs import (
 from safetensors.numpy import save_file
 from waiting import wait_for
 
-from queue_app import keys
-from queue_app.broker import connect
-from queue_app.server import ServerAddress
+from queue_app.coordination import keys
+from queue_app.coordination.embedded_server import ServerAddress
+from queue_app.coordination.redis_client import connect
 
 NUM_RECORDS = 600
 SLOW = ["-m", "mock:16,delay_ms=40", "--toks-per-batch", "512", "--commit-seconds", "0.2"]
@@ -74,7 +74,7 @@ def test_every_record_comes_out_in_input_order(undisturbed: Path) -> None:
 
 def test_a_vector_is_the_models_answer_for_its_own_sequence(undisturbed: Path) -> None:
     from gpu_tasks import AsyncInferenceRunner, load_model
-    from gpu_tasks.batching import plan_batches
+    from gpu_tasks.inference.batch_plan import plan_batches
 
     model = load_model("mock:16")
     for number in (0, 7, NUM_RECORDS - 1):
@@ -270,7 +270,7 @@ def test_two_producers_at_once_make_one_job(
     command = ["enqueue", fasta, "-m", "mock:4", "-o", tmp_path / "out.npy", "--queues", "cpu0", "--json"]
     both = [
         subprocess.Popen(
-            [sys.executable, "-m", "queue_app.cli", *map(str, command)],
+            [sys.executable, "-m", "queue_app.cli.main", *map(str, command)],
             stdout=subprocess.PIPE, text=True, env=environment(HOLDFAST_BROKER_URL=server_url),
         )
         for _ in range(2)
@@ -618,7 +618,7 @@ def test_a_worker_without_its_device_ends_and_says_why(fasta: Path, tmp_path: Pa
 
 def test_a_host_with_another_model_under_the_same_name_computes_nothing(fasta: Path, tmp_path: Path) -> None:
     from gpu_tasks.errors import ModelLoadError
-    from gpu_tasks.job_model import load_job_model
+    from gpu_tasks.shard.job_model import load_job_model
 
     made = submitted(tmp_path / "out.npy", [fasta], model=str(save_esm2(tmp_path / "esm2")))
     load_job_model(made.job, made.job_dir, device="cpu", dtype="float32")

@@ -15,7 +15,7 @@ from factories import write_fasta
 from runs import holdfast, running, wait_for_progress
 from transformers import EsmModel, EsmTokenizer
 
-from queue_app.model_reader import find_model
+from queue_app.model.reader import find_model
 
 LENGTHS = (30, 1022, 1023, 1500, 2000, 4000)
 CPU = ["--device", "cpu", "--workers", "1"]

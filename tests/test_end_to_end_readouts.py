@@ -13,8 +13,8 @@ from factories import protein, write_fasta
 from output_files import table_of
 from runs import holdfast, running, wait_for_progress
 
-from queue_app.job import JobDir
-from queue_app.shards import SHARD_BYTES, shard_cost_most
+from queue_app.ingest.shard_writer import SHARD_BYTES, shard_cost_most
+from queue_app.job.spec import JobDir
 
 NUM_RECORDS = 120
 CPU = ["--device", "cpu", "--workers", "2"]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_tasks.batching import (
+from gpu_tasks.inference.batch_plan import (
     PLANNER_VERSION,
     BatchPlan,
     TokenBatch,
@@ -21,7 +21,7 @@ from gpu_tasks.batching import (
     plan_batches,
     window_starts,
 )
-from queue_app import job
+from queue_app.job import spec
 
 CLS, EOS = 256, 257
 SPECIAL = 2
@@ -215,7 +215,7 @@ def test_a_changed_planner_has_a_new_version() -> None:
 
 
 def test_planner_and_job_file_name_the_same_version() -> None:
-    assert PLANNER_VERSION == job.PLANNER_VERSION
+    assert PLANNER_VERSION == spec.PLANNER_VERSION
 
 
 def test_the_plan_is_the_same_in_processes_with_other_hash_seeds() -> None:

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpu_tasks import calibrate, rates
-from gpu_tasks.batching import BatchPlan, LongRule, TokenBatch, plan_batches, window_starts
-from gpu_tasks.calibrate import Request, _num_segments, estimate, waited_share
-from gpu_tasks.device import StoreDtype, host_pending
+from gpu_tasks.inference.batch_plan import BatchPlan, LongRule, TokenBatch, plan_batches, window_starts
+from gpu_tasks.inference.device import StoreDtype, host_pending
 from gpu_tasks.models import load_model
 from gpu_tasks.models.mock import MockModel, load_mock
-from gpu_tasks.rates import TimedBatch, relative_error, scattered, seconds_per_token
-from queue_app.model_reader import find_model
-from queue_app.sample import StratifiedSample
+from gpu_tasks.probes import batch_timing, calibrate
+from gpu_tasks.probes.batch_timing import TimedBatch, relative_error, scattered, seconds_per_token
+from gpu_tasks.probes.calibrate import Request, _num_segments, estimate, waited_share
+from queue_app.model.reader import find_model
+from queue_app.preflight.stratified_sample import StratifiedSample
 
 MODEL = asdict(find_model("mock:8").spec)
 REQUEST = Request(
@@ -122,7 +122,7 @@ def test_the_time_of_a_set_of_very_different_lengths_is_told_from_a_tenth_of_its
 ) -> None:
     model = Priced("priced", 8, max_length=1_000)
     monkeypatch.setattr(calibrate, "perf_counter", model.clock)
-    monkeypatch.setattr(rates, "perf_counter", model.clock)
+    monkeypatch.setattr(batch_timing, "perf_counter", model.clock)
     random = np.random.default_rng(0)
     lengths = [*random.lognormal(5, 1, 8_000).astype(int).clip(1).tolist(), 400_000]
     sample = StratifiedSample(cut_characters=16_000)
@@ -148,8 +148,8 @@ def test_noise_widens_the_error_and_more_batches_narrow_it() -> None:
     random = np.random.default_rng(0)
 
     def error(noise: float, count: int) -> float:
-        rates = 1 + noise * random.standard_normal(count)
-        return relative_error({index: TimedBatch(1, rate) for index, rate in enumerate(rates)}, count)
+        batch_timing = 1 + noise * random.standard_normal(count)
+        return relative_error({index: TimedBatch(1, rate) for index, rate in enumerate(batch_timing)}, count)
 
     assert error(0.0, 50) == 0
     assert error(0.3, 400) < error(0.3, 25)
@@ -186,7 +186,7 @@ def test_what_all_threads_waited_for_a_processor_is_told_as_a_share(tmp_path: Pa
 
 def ask(request: Request) -> list[object]:
     ended = subprocess.run(
-        [sys.executable, "-m", "gpu_tasks.calibrate"],
+        [sys.executable, "-m", "gpu_tasks.probes.calibrate"],
         input=json.dumps(asdict(request)) + "\nbegin\n", capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr

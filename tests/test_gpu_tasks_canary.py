@@ -9,15 +9,15 @@ import pytest
 from checkpoints import MINILM, save_esm2
 from factories import write_fasta
 
-from gpu_tasks import watch
-from gpu_tasks.canary import COSINE_DISTANCE_MOST, Canary, embed_sequences
-from gpu_tasks.device import Fetched, HostPending, StoreDtype
 from gpu_tasks.errors import NumericsDeviate
+from gpu_tasks.inference.canary import COSINE_DISTANCE_MOST, Canary, embed_sequences
+from gpu_tasks.inference.device import Fetched, HostPending, StoreDtype
 from gpu_tasks.models import Dtype, EmbeddingModel, load_model
-from queue_app.job import Job, JobDir
-from queue_app.model_options import find_requested
-from queue_app.prepare import Prepared, prepare
-from queue_app.request import EmbedRequest
+from gpu_tasks.shard import canary_check
+from queue_app.ingest.model_options import find_requested
+from queue_app.ingest.prepare import Prepared, prepare
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.spec import Job, JobDir
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,15 @@ def test_a_device_that_computes_nonsense_is_refused(esm2: Path, dtype: Dtype, ha
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """How often the reference is loaded in this test; nothing is remembered of tests before."""
     loaded: list[str] = []
-    load = watch.load_reference
+    load = canary_check.load_reference
 
     def load_and_count(job: Job, directory: JobDir) -> EmbeddingModel:
         loaded.append(job.model.name)
         return load(job, directory)
 
-    monkeypatch.setattr(watch, "_canaries", {})
-    monkeypatch.setattr(watch, "_references", {})
-    monkeypatch.setattr(watch, "load_reference", load_and_count)
+    monkeypatch.setattr(canary_check, "_canaries", {})
+    monkeypatch.setattr(canary_check, "_references", {})
+    monkeypatch.setattr(canary_check, "load_reference", load_and_count)
     return loaded
 
 
@@ -94,7 +94,7 @@ def test_a_worker_watches_the_canary_where_it_can_tell_something(
     esm2: Path, tmp_path: Path, dtype: Dtype, watched: bool, loads: list[str]
 ) -> None:
     made = make_job(esm2, tmp_path, dtype)
-    watch.watch_canary(made.job, made.job_dir, load_model(str(esm2), dtype=dtype))
+    canary_check.watch_canary(made.job, made.job_dir, load_model(str(esm2), dtype=dtype))
     assert len(loads) == int(watched)
 
 
@@ -103,9 +103,11 @@ def test_each_job_asks_the_device_anew_and_the_processor_once(
 ) -> None:
     made, model = make_job(esm2, tmp_path, "bfloat16"), load_model(str(esm2), dtype="bfloat16")
     for _ in range(3):
-        watch.watch_canary(made.job, made.job_dir, model)
+        canary_check.watch_canary(made.job, made.job_dir, model)
     broken: Any = Broken(model, 5.0)  # breaks between two jobs
-    watch.watch_canary(made.job, made.job_dir, broken)  # no shard of this one costs more than the first
+    canary_check.watch_canary(
+        made.job, made.job_dir, broken
+    )  # no shard of this one costs more than the first
     with pytest.raises(NumericsDeviate, match="not those of the processor"):
-        watch.watch_canary(replace(made.job, job_id="another"), made.job_dir, broken)
+        canary_check.watch_canary(replace(made.job, job_id="another"), made.job_dir, broken)
     assert len(loads) == 1

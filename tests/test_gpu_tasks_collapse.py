@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpu_tasks.collapse import SAMPLE, sharing_one_vector, spread
+from gpu_tasks.shard.collapse import SAMPLE, sharing_one_vector, spread
 
 CHANCE = np.random.default_rng(3)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from gpu_tasks.device import host_pending
 from gpu_tasks.errors import DeviceUnavailable
-from gpu_tasks.torch_device import open_device
+from gpu_tasks.inference.device import host_pending
+from gpu_tasks.inference.torch_device import open_device
 
 
 @pytest.mark.parametrize("name", ["tpu", "cuda:x", "cuda:-1", "gpu0", "CPU", ""])

@@ -9,9 +9,9 @@ import pytest
 import torch
 from checkpoints import save_esm2
 
-from gpu_tasks.device_errors import Fault, fault_of
 from gpu_tasks.errors import DeviceUnavailable, ModelTooLarge, OutOfMemory, RecordTooLarge
-from gpu_tasks.fitting import Room, fit
+from gpu_tasks.inference.device_errors import Fault, fault_of
+from gpu_tasks.inference.fitting import Room, fit
 
 
 def accelerator_error(code: int, said: str) -> RuntimeError:
@@ -105,7 +105,7 @@ def test_a_process_without_room_for_the_weights_says_so_with_its_limit(tmp_path:
 import resource
 from pathlib import Path
 import torch
-from gpu_tasks.fitting import fit
+from gpu_tasks.inference.fitting import fit
 from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.models import load
 import gpu_tasks.models.from_spec, gpu_tasks.models.esm2

@@ -16,18 +16,20 @@ from celery.exceptions import Reject
 from checkpoints import save_esm2
 from factories import write_fasta
 
-from gpu_tasks import task, torch_device, watch
-from gpu_tasks.canary import SEQUENCES, Canary
+from gpu_tasks import task
 from gpu_tasks.errors import NumericsDeviate
-from gpu_tasks.job_model import load_job_model
+from gpu_tasks.inference import torch_device
+from gpu_tasks.inference.canary import SEQUENCES, Canary
 from gpu_tasks.models import Dtype, EmbeddingModel, load_model
-from queue_app import keys
-from queue_app.golden import CanaryDeposits
-from queue_app.manifest import CheckpointManifest
-from queue_app.model_options import find_requested
-from queue_app.prepare import Prepared, prepare
-from queue_app.request import EmbedRequest
-from queue_app.states import ShardState
+from gpu_tasks.shard import canary_check
+from gpu_tasks.shard.job_model import load_job_model
+from queue_app.coordination import keys
+from queue_app.coordination.canary_exchange import CanaryDeposits
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.states import ShardState
+from queue_app.ingest.model_options import find_requested
+from queue_app.ingest.prepare import Prepared, prepare
+from queue_app.ingest.request import EmbedRequest
 
 JOB_ID = "0123456789ab-cafecafe"
 TRUTH = np.random.default_rng(0).standard_normal((len(SEQUENCES), 32)).astype(np.float32)
@@ -211,8 +213,8 @@ def esm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def every_model_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "CANARY_PARAMETERS_MOST", 0)
-    monkeypatch.setattr(watch, "_canaries", {})
+    monkeypatch.setattr(canary_check, "CANARY_PARAMETERS_MOST", 0)
+    monkeypatch.setattr(canary_check, "_canaries", {})
     monkeypatch.setattr(task, "_loaded", {})
 
 
@@ -251,14 +253,14 @@ def test_of_processes_that_start_at_once_only_the_one_on_the_broken_device_ends(
 def check_as(device: str, prepared: Prepared, change: Callable[[Any], EmbeddingModel]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch_device, "hardware_id", lambda name: device)
-        patch.setattr(watch, "_canaries", {})
+        patch.setattr(canary_check, "_canaries", {})
         model = load_model(prepared.job.model.path, dtype="bfloat16")
-        watch.watch_canary(prepared.job, prepared.job_dir, change(model))
+        canary_check.watch_canary(prepared.job, prepared.job_dir, change(model))
 
 
 @pytest.fixture
 def own_client(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (watch, task):
+    for module in (canary_check, task):
         monkeypatch.setattr(module, "client", lambda: client)
 
 
@@ -266,7 +268,7 @@ def own_client(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_second_copy_of_a_large_model_is_loaded(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "load_reference", pytest.fail)
+    monkeypatch.setattr(canary_check, "load_reference", pytest.fail)
     check_as("GPU-0", prepared, lambda model: model)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gpu_tasks.gpu_load import gpu_load
+from gpu_tasks.inference.gpu_load import gpu_load
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

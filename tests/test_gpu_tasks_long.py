@@ -17,10 +17,10 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from transformers import AutoModel, AutoTokenizer, ModernBertConfig, ModernBertModel
 
 from gpu_tasks import AsyncInferenceRunner, load_model
-from gpu_tasks.batching import window_starts
+from gpu_tasks.inference.batch_plan import window_starts
+from gpu_tasks.inference.rows import split_rows
+from gpu_tasks.inference.windows import join_windows
 from gpu_tasks.models import EmbeddingModel
-from gpu_tasks.rows import split_rows
-from gpu_tasks.windows import join_windows
 
 LIMIT, OVERLAP = 40, 5
 

@@ -9,12 +9,12 @@ import pytest
 from checkpoints import plan_for
 from factories import protein
 
-from gpu_tasks.batching import TokenBatch
-from gpu_tasks.device import HostPending, StoreDtype
 from gpu_tasks.errors import OutOfMemory, RecordTooLarge
-from gpu_tasks.memory import compute_again
+from gpu_tasks.inference.batch_plan import TokenBatch
+from gpu_tasks.inference.device import HostPending, StoreDtype
+from gpu_tasks.inference.out_of_memory import compute_again
+from gpu_tasks.inference.runner import AsyncInferenceRunner, InferenceResult
 from gpu_tasks.models.mock import MockModel, MockStaged
-from gpu_tasks.runner import AsyncInferenceRunner, InferenceResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +165,8 @@ def test_a_batch_that_can_never_be_uploaded_whole_is_split() -> None:
 def test_a_full_device_is_the_products_own_error_already_at_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from gpu_tasks import torch_device
-    from gpu_tasks.torch_device import CudaDevice
+    from gpu_tasks.inference import torch_device
+    from gpu_tasks.inference.torch_device import CudaDevice
 
     def full(tensor: object, device: object, **how: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")

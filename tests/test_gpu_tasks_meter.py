@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from gpu_tasks.batching import BatchPlan, plan_batches
-from gpu_tasks.meter import Meter
-from gpu_tasks.runner import Timings
-from queue_app.states import Progress
-from queue_app.tally import Count, Tally
+from gpu_tasks.inference.batch_plan import BatchPlan, plan_batches
+from gpu_tasks.inference.runner import Timings
+from gpu_tasks.shard.observers import Meter
+from queue_app.coordination.states import Progress
+from queue_app.worker.metrics.counters import Count, Tally
 
 
 def plan_of(*lengths: int) -> BatchPlan:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError
-from gpu_tasks.readout import Pool
+from gpu_tasks.inference.readout import Pool
 
 SEQUENCES = [protein(number) for number in range(20)]
 
@@ -54,8 +54,8 @@ def test_another_process_computes_the_same_bytes() -> None:
 def test_embedding_with_it_never_imports_torch() -> None:
     printed = run_python(
         "import sys; from gpu_tasks import AsyncInferenceRunner, load_model;"
-        "from gpu_tasks.batching import plan_batches;"
-        "from gpu_tasks.windows import combine_windows;"
+        "from gpu_tasks.inference.batch_plan import plan_batches;"
+        "from gpu_tasks.inference.windows import combine_windows;"
         "m = load_model('mock:4');"
         "plan = plan_batches(m.tokenize(['MKV', 'MK' * 2000]), [0, 1], prefix=m.prefix, suffix=m.suffix,"
         " toks_per_batch=2048, max_length=m.max_length, long='window', window_overlap=9);"

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_tasks.batching import TokenBatch
-from gpu_tasks.pooling import RowTokens, pool_rows, pooling_bounds
-from gpu_tasks.readout import Left, Pool
+from gpu_tasks.inference.batch_plan import TokenBatch
+from gpu_tasks.inference.pooling import RowTokens, pool_rows, pooling_bounds
+from gpu_tasks.inference.readout import Left, Pool
 
 DIM = 5
 

@@ -9,8 +9,8 @@ from checkpoints import MINILM, embed, plan_for, save_bert, save_esm2, save_mpne
 from transformers import AutoModel, BertModel, EsmModel, EsmTokenizer, ModernBertConfig, ModernBertModel
 
 from gpu_tasks import AsyncInferenceRunner, load_model
-from gpu_tasks.canary import embed_sequences
-from gpu_tasks.memory import compute_again
+from gpu_tasks.inference.canary import embed_sequences
+from gpu_tasks.inference.out_of_memory import compute_again
 
 PROTEINS = ["MKV", "A", "ACDEFGHIKLMNPQRSTVWY" * 3, "GSHMASMTGGQQMGRGS", "WYV" * 40]
 TEXTS = ["a protein kinase", "an ATP-binding subunit of the ribosome, small", "x"]
@@ -158,10 +158,10 @@ def test_a_text_without_any_token_counts_as_not_finite() -> None:
 def test_a_batch_that_is_computed_in_halves_keeps_its_rows_apart(
     esm2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gpu_tasks import memory
     from gpu_tasks.errors import OutOfMemory
+    from gpu_tasks.inference import out_of_memory
 
-    model, compute = load_model(str(esm2), pool="none"), memory._compute
+    model, compute = load_model(str(esm2), pool="none"), out_of_memory._compute
     batch = plan_for(model, PROTEINS).batch(0)
 
     def small_device(*arguments: object) -> object:
@@ -170,7 +170,7 @@ def test_a_batch_that_is_computed_in_halves_keeps_its_rows_apart(
         return compute(*arguments)  # type: ignore[arg-type]
 
     whole = compute(model, batch, "float32")
-    monkeypatch.setattr(memory, "_compute", small_device)
+    monkeypatch.setattr(out_of_memory, "_compute", small_device)
     halves, split = compute_again(model, batch, "float32")
     assert split
     np.testing.assert_array_equal(halves.offsets, whole.offsets)

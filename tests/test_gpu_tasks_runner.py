@@ -10,11 +10,11 @@ from checkpoints import MINILM, plan_for
 from factories import protein
 
 from gpu_tasks import AsyncInferenceRunner, load_model
-from gpu_tasks.batching import BatchPlan, TokenBatch
-from gpu_tasks.device import HostPending, StoreDtype
-from gpu_tasks.loader import Loader
+from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
+from gpu_tasks.inference.device import HostPending, StoreDtype
+from gpu_tasks.inference.prefetch import Loader
+from gpu_tasks.inference.runner import RESUMED, InferenceResult
 from gpu_tasks.models.mock import MockModel, MockStaged
-from gpu_tasks.runner import RESUMED, InferenceResult
 
 SEQUENCES = [protein(number) for number in range(60)] + [protein(0) * 60]
 """The last is cut in windows."""

@@ -32,7 +32,7 @@ from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.models import EmbeddingModel, load
 from queue_app.errors import UsageError
-from queue_app.model_spec import DenseSpec, PromptSpec
+from queue_app.model.spec import DenseSpec, PromptSpec
 
 DIM = TINY["hidden_size"]
 TEXTS = ["a protein kinase", "", "ATP-binding subunit of the ribosome, small", "x", "kinase " * 40]

@@ -19,20 +19,21 @@ from factories import protein, write_fasta
 from checkpoint import CheckpointStore, CheckpointTrigger, CheckpointWriter
 from checkpoint.errors import StaleToken
 from checkpoint.records import DoneRecord
-from gpu_tasks import load_model, shard_run
-from gpu_tasks.batching import BatchPlan
-from gpu_tasks.runner import RESUMED, AsyncInferenceRunner
-from gpu_tasks.shard_run import ShardRun
-from queue_app.done import read_done
+from gpu_tasks import load_model
+from gpu_tasks.inference.batch_plan import BatchPlan
+from gpu_tasks.inference.runner import RESUMED, AsyncInferenceRunner
+from gpu_tasks.shard import shard_run
+from gpu_tasks.shard.shard_run import ShardRun
+from queue_app.coordination.states import Lease, Progress
 from queue_app.errors import Damage
-from queue_app.job import RunOptions
-from queue_app.model_options import find_requested
-from queue_app.prepare import Prepared, prepare
-from queue_app.request import EmbedRequest
-from queue_app.results import as_matrix, write_result
+from queue_app.ingest.model_options import find_requested
+from queue_app.ingest.prepare import Prepared, prepare
+from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.shard_writer import read_shard
+from queue_app.job.done_records import read_done
+from queue_app.job.result_files import as_matrix, write_result
+from queue_app.job.spec import RunOptions
 from queue_app.settings import RuntimeConfig
-from queue_app.shards import read_shard
-from queue_app.states import Lease, Progress
 
 FINAL_NORM = "encoder.emb_layer_norm_after.weight"
 W = 22

@@ -13,22 +13,22 @@ ROOT = Path(__file__).resolve().parent.parent
 KNOWN_OF_THE_STORE = {
     "aside": {"checkpoint.records"},
     "card": {"checkpoint.records"},
-    "check_disk": {"checkpoint.filesystem"},
+    "check_disk": {"checkpoint.network_filesystems"},
     "content": {"checkpoint.records"},
     "done": {"checkpoint.records"},
-    "durable": {"checkpoint.files"},
+    "durable": {"checkpoint.store_files"},
     "export": {"checkpoint.records"},
-    "lock": {"checkpoint.files"},
+    "lock": {"checkpoint.store_files"},
     "manifest": {"checkpoint.records"},
     "mapped": {"checkpoint.records"},
     "merge": {"checkpoint.records"},
     "monitor": {"checkpoint"},
-    "owner": {"checkpoint.owner"},
-    "processes": {"checkpoint.owner"},
+    "owner": {"checkpoint.process_identity"},
+    "processes": {"checkpoint.process_identity"},
     "published": {"checkpoint.records"},
     "quarantine": {"checkpoint", "checkpoint.records"},
     "reuse": {"checkpoint.records"},
-    "space": {"checkpoint.errors", "checkpoint.filesystem"},
+    "space": {"checkpoint.errors", "checkpoint.network_filesystems"},
     "verify": {"checkpoint.records", "checkpoint.verify"},
 }
 """What each module of queue_app may import of checkpoint; all others: nothing."""
@@ -104,7 +104,7 @@ def test_the_queue_knows_of_the_store_what_is_listed_here(path: Path) -> None:
 def test_inference_knows_neither_queue_nor_store(path: Path) -> None:
     assert not top_level(path) & {"celery", "redis", "lmdb", "checkpoint"}
     of_the_queue = {name for name in imports(path) if name.partition(".")[0] == "queue_app"}
-    assert of_the_queue <= {"queue_app.model_spec", "queue_app.model_files"}, "which know nobody"
+    assert of_the_queue <= {"queue_app.model.spec", "queue_app.model.files"}, "which know nobody"
 
 
 @pytest.mark.parametrize("path", modules("gpu_tasks"), ids=lambda path: path.stem)

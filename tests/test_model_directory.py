@@ -18,9 +18,9 @@ from transformers import BertTokenizer, ElectraConfig, ElectraModel
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.reader import read_model
 from queue_app.errors import ModelError, UsageError
-from queue_app.model_reader import find_model
-from queue_app.model_spec import ModelSpec, parse_spec
-from queue_app.request import EmbedRequest, refuse_impossible, resolve_options
+from queue_app.ingest.request import EmbedRequest, refuse_impossible, resolve_options
+from queue_app.model.reader import find_model
+from queue_app.model.spec import ModelSpec, parse_spec
 
 INDEX = "model.safetensors.index.json"
 PARTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")

@@ -13,7 +13,7 @@ from transformers import BartConfig, BartModel
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.reader import read_model
-from queue_app.model_spec import (
+from queue_app.model.spec import (
     DenseSpec,
     LayerNormSpec,
     ModelSpec,

@@ -15,13 +15,13 @@ from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.model_directory.token_rules import NAMES, find_row, vocabulary
 from gpu_tasks.models.files import model_files
 from gpu_tasks.models.tokens import load_tokens
-from queue_app.cli_request import request_of
+from queue_app.cli.request_options import request_of
 from queue_app.errors import UsageError
-from queue_app.model_options import configured, find_requested, model_differences
-from queue_app.model_reader import find_model
-from queue_app.model_spec import ModelSpec, NormalizeSpec, PromptSpec, RuleName, TokenRules, TruncateSpec
-from queue_app.model_words import described_head
-from queue_app.request import EmbedRequest
+from queue_app.ingest.model_options import configured, find_requested, model_differences
+from queue_app.ingest.request import EmbedRequest
+from queue_app.model.reader import find_model
+from queue_app.model.spec import ModelSpec, NormalizeSpec, PromptSpec, RuleName, TokenRules, TruncateSpec
+from queue_app.model.wording import described_head
 
 PROMPTS = {"prompts": {"query": "query: ", "empty": ""}, "default_prompt_name": "query"}
 UNIT, CUT = NormalizeSpec("normalize"), TruncateSpec("truncate", 3)

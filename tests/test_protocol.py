@@ -14,9 +14,9 @@ from protocol.promises import INVARIANTS, NO_DEADLOCK
 from protocol.search import Report, explore
 from protocol.setup import NUM_BATCHES, Bounds, Guards, Setup
 
-from queue_app.job import Job
-from queue_app.manifest import CheckpointManifest
-from queue_app.states import Lease, Progress, Refusal
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.states import Lease, Progress, Refusal
+from queue_app.job.spec import Job
 
 EVERY_FAULT = Bounds(
     faults=2,

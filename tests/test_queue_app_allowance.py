@@ -7,8 +7,8 @@ from factories import write_fasta
 from inline import embedded
 from runs import holdfast
 
-from queue_app.allowance import Allowance, parse_allowance
 from queue_app.errors import UsageError
+from queue_app.job.allowance import Allowance, parse_allowance
 
 CPU = ["--device", "cpu", "--workers", "1", "--quiet"]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from queue_app.alphabets import judge
-from queue_app.model_spec import Alphabet, TokenRules
+from queue_app.ingest.alphabets import judge
+from queue_app.model.spec import Alphabet, TokenRules
 
 EMBEDDED: list[tuple[Alphabet, str, str]] = [
     ("protein", "ACDEFGHIKLMNPQRSTVWY", "ACDEFGHIKLMNPQRSTVWY"),

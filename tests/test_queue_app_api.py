@@ -20,20 +20,20 @@ from runs import environment, running, wait_for_progress
 
 import queue_app
 from queue_app import Job, Result
-from queue_app.api_inputs import input_files
-from queue_app.api_options import Options
-from queue_app.background import BackgroundRun
-from queue_app.cleanup import clean
-from queue_app.content import content_lock
+from queue_app.api.background_run import BackgroundRun
+from queue_app.api.inputs import input_files
+from queue_app.api.options import Options
+from queue_app.coordination.routing import every_live_queue
+from queue_app.coordination.states import JobState
+from queue_app.coordination.workers import WorkerEntry, register, unregister
 from queue_app.errors import HoldfastError, JobChanged, JobFailed, JobNotFound, UsageError
-from queue_app.export import export
-from queue_app.job import JobDir, RunOptions
-from queue_app.mapped import open_result
-from queue_app.prepare import Prepared
-from queue_app.request import EmbedRequest
-from queue_app.routing import every_live_queue
-from queue_app.states import JobState
-from queue_app.workers import WorkerEntry, register, unregister
+from queue_app.ingest.prepare import Prepared
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.spec import JobDir, RunOptions
+from queue_app.outputs.arrays import open_result
+from queue_app.outputs.clean import clean
+from queue_app.outputs.content import content_lock
+from queue_app.outputs.export import export
 
 HERE: Any = {"device": "cpu", "workers": 1}
 SLOW: Any = {
@@ -237,7 +237,7 @@ def test_a_job_has_not_ended_before_its_output_is_written(published: JobDir) -> 
 def test_who_waits_writes_the_output_that_nobody_is_left_to_write(
     published: JobDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("queue_app.handle.OUTPUT_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("queue_app.api.job_handle.OUTPUT_PATIENCE_SECONDS", 0.0)
     job = Job(published)
     assert job.wait().state is JobState.DONE
     assert job.output.exists()

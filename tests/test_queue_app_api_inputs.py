@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 import queue_app
-from queue_app.api_inputs import input_files
+from queue_app.api.inputs import input_files
 from queue_app.errors import InputError, UsageError
 
 TEXTS = ["MKV", "GLS\nAD", "ä 🧬"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from input_files import PACKED
 
-from queue_app import archives, sources
-from queue_app.archives import zstd
 from queue_app.errors import InputError
-from queue_app.sources import Input, open_source
+from queue_app.ingest.readers import compression, sources
+from queue_app.ingest.readers.compression import zstd
+from queue_app.ingest.readers.sources import Input, open_source
 
 KINDS = [ending for ending in PACKED if ending]
 LINES = b"".join(b"line %d\n" % number for number in range(3000))
@@ -94,7 +94,7 @@ def test_frames_that_zstandard_skips_are_skipped(path: Path) -> None:
 
 
 def test_xz_that_asks_for_absurd_memory_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "XZ_MEMORY_BYTES", 1 << 20)
+    monkeypatch.setattr(compression, "XZ_MEMORY_BYTES", 1 << 20)
     path.write_bytes(lzma.compress(LINES))
     with pytest.raises(InputError, match=r"the xz archive is damaged \(Memory usage limit"):
         read(path)

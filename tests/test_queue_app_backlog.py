@@ -6,12 +6,13 @@ import pytest
 import redis
 from factories import make_job
 
-from queue_app import backlog, celery_app
-from queue_app.backlog import IN_VIEW_SECONDS, BacklogReader, JobBacklog, QueueBacklog
+from queue_app import celery_app
 from queue_app.celery_app import EMBED_SHARD, make_app
-from queue_app.manifest import CheckpointManifest
-from queue_app.states import Progress, ShardState
-from queue_app.workers import WorkerEntry, register
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.states import Progress, ShardState
+from queue_app.coordination.workers import WorkerEntry, register
+from queue_app.worker.metrics import backlog
+from queue_app.worker.metrics.backlog import IN_VIEW_SECONDS, BacklogReader, JobBacklog, QueueBacklog
 
 
 class Clock:

@@ -10,16 +10,13 @@ import pytest
 import typer
 from factories import make_job, publish
 
-from queue_app.card import command_of
-from queue_app.card_text import INPUTS_SHOWN, card_markdown
-from queue_app.cleanup import clean
-from queue_app.cli import app
-from queue_app.cli_request import SHARED, request_of
-from queue_app.export import export
-from queue_app.history import Attempt, AttemptLog, CommandLog, Outcome
-from queue_app.job import Job, JobDir
-from queue_app.model_options import configured
-from queue_app.model_spec import (
+from queue_app.cli.main import app
+from queue_app.cli.request_options import SHARED, request_of
+from queue_app.ingest.model_options import configured
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.history import Attempt, AttemptLog, CommandLog, Outcome
+from queue_app.job.spec import Job, JobDir
+from queue_app.model.spec import (
     AdapterSpec,
     EncoderSpec,
     ModelSpec,
@@ -28,8 +25,11 @@ from queue_app.model_spec import (
     TokenRules,
     TokensSpec,
 )
-from queue_app.request import EmbedRequest
-from queue_app.summary import describe_report
+from queue_app.outputs.clean import clean
+from queue_app.outputs.export import export
+from queue_app.outputs.run_card.card import command_of
+from queue_app.outputs.run_card.markdown import INPUTS_SHOWN, card_markdown
+from queue_app.status.summary import describe_report
 
 JOB_ID = "0123456789ab-cafecafe"
 PLANNED = {"num_tokens": 1000, "num_batches": 2, "num_long": 1, "fill": 0.25}
@@ -142,7 +142,7 @@ def test_reasons_are_counted_without_the_places_that_they_name(job: Job, job_dir
 
 
 def test_its_command_names_every_option_that_counts(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("queue_app.devices.num_cores", lambda: 3)
+    monkeypatch.setattr("queue_app.host.devices.num_cores", lambda: 3)
     options = dataclasses.replace(job.options, id_column="my id", pool="max")
     words = shlex.split(command_of(dataclasses.replace(job, options=options), Path("/jobs/a b.npy")))
     assert words[:7] == ["holdfast", "embed", "/data/a.fasta", "-m", "mock:8", "-o", "/jobs/a b.npy"]
@@ -214,7 +214,7 @@ def test_its_command_gives_each_worker_the_jobs_number_of_threads(
     job: Job, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, workers: str
 ) -> None:
     """Another number changes the last bits."""
-    monkeypatch.setattr("queue_app.devices.num_cores", lambda: cores)
+    monkeypatch.setattr("queue_app.host.devices.num_cores", lambda: cores)
     words = shlex.split(command_of(dataclasses.replace(job, threads=threads), Path("out.npy")))
     assert words[words.index("--workers") + 1] == workers
 

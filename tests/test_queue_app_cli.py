@@ -16,13 +16,13 @@ from disks import can_mount, small_disk
 from factories import protein, write_fasta
 from runs import HOLDFAST, environment, holdfast
 
-from queue_app.cli import app
-from queue_app.cli_request import SHARED, request_of
+from queue_app.cli.main import app
+from queue_app.cli.request_options import SHARED, request_of
+from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.errors import HoldfastError
-from queue_app.job import JobDir, RunOptions
-from queue_app.processes import ProcessFile
-from queue_app.request import EmbedRequest
-from queue_app.server import EmbeddedServer
+from queue_app.host.processes import ProcessFile
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.spec import JobDir, RunOptions
 
 CPU = ["--device", "cpu"]
 
@@ -219,7 +219,7 @@ def test_a_server_without_jobs_is_said_to_have_none(tmp_path: Path) -> None:
         server.stop()
 
 
-EMBED = f"{sys.executable} -m queue_app.cli embed"
+EMBED = f"{sys.executable} -m queue_app.cli.main embed"
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs user namespaces to mount a small disk")
@@ -390,7 +390,7 @@ def test_the_documented_codes_are_those_of_the_errors() -> None:
 def test_help_and_status_import_no_torch() -> None:
     for arguments in (["--help"], ["embed", "--help"], ["status", "none"]):
         code = (
-            "import sys; from queue_app.cli import main; sys.argv = ['holdfast', *sys.argv[1:]]\n"
+            "import sys; from queue_app.cli.main import main; sys.argv = ['holdfast', *sys.argv[1:]]\n"
             "try: main()\n"
             "except SystemExit: pass\n"
             "print('torch' in sys.modules, file=sys.stderr)"

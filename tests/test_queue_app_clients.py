@@ -17,11 +17,11 @@ import pytest
 from factories import protein
 from inline import embedded, write_numbered
 
-from queue_app.export import export
-from queue_app.hdf5_records import sequence_hash
-from queue_app.job import H5Layout
-from queue_app.lookup import job_directory
-from queue_app.results import as_matrix, iter_result
+from queue_app.coordination.find_job import job_directory
+from queue_app.job.result_files import as_matrix, iter_result
+from queue_app.job.spec import H5Layout
+from queue_app.outputs.export import export
+from queue_app.outputs.hdf5_records import sequence_hash
 
 READERS = Path(sys.prefix) / "readers"
 """Where `make test` unpacks bio_embeddings, protspace and biotrainer, without what they would install."""

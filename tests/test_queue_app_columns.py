@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from input_files import arrow_bytes
 
-from queue_app.columns import ID_COLUMNS, SEQUENCE_COLUMNS, parse_delimiter
-from queue_app.dataset import Dataset
 from queue_app.errors import InputError, UsageError
-from queue_app.job import InputFile, ReadAs
-from queue_app.readings import reading, readings
-from queue_app.sources import Input
+from queue_app.ingest.readers.columns import ID_COLUMNS, SEQUENCE_COLUMNS, parse_delimiter
+from queue_app.ingest.readers.sources import Input
+from queue_app.ingest.readings import reading, readings
+from queue_app.ingest.records import Dataset
+from queue_app.job.spec import InputFile, ReadAs
 
 Rows = Sequence[Sequence[str]]
 

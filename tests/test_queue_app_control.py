@@ -8,12 +8,12 @@ import redis
 from factories import make_job
 from ports import free_ports
 
-from queue_app.control import cancel, pause, unpause
+from queue_app.coordination.embedded_server import ServerAddress
+from queue_app.coordination.job_control import cancel, pause, unpause
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.states import JobState, Progress
 from queue_app.errors import BrokerUnreachable
-from queue_app.job import JobDir
-from queue_app.manifest import CheckpointManifest
-from queue_app.server import ServerAddress
-from queue_app.states import JobState, Progress
+from queue_app.job.spec import JobDir
 
 JOB = make_job(num_shards=2, records_per_shard=5)
 

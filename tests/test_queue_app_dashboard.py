@@ -23,24 +23,24 @@ from runs import HOLDFAST, environment
 from waiting import wait_for
 
 from checkpoint.records import QuarantineEntry
-from queue_app import keys
+from queue_app.coordination import keys
+from queue_app.coordination.embedded_server import EmbeddedServer
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.states import JobState, Progress
+from queue_app.coordination.worker_figures import Figures
+from queue_app.coordination.workers import WorkerEntry, register, server_time
 from queue_app.dashboard.access import Guard
-from queue_app.dashboard.app import MAP_THREADS
-from queue_app.dashboard.cells import FEW_SHARDS, ShardMap
-from queue_app.dashboard.feed import Feed
-from queue_app.dashboard.look import JobReader
-from queue_app.dashboard.place import Place
+from queue_app.dashboard.board import JobReader
+from queue_app.dashboard.job_source import Place
+from queue_app.dashboard.routes import MAP_THREADS
 from queue_app.dashboard.serve import listen
+from queue_app.dashboard.shard_cells import FEW_SHARDS, ShardMap
+from queue_app.dashboard.streams import Feed
 from queue_app.dashboard.watch import Board, Watch
-from queue_app.figures import Figures
-from queue_app.job import Job, JobDir
-from queue_app.manifest import CheckpointManifest
-from queue_app.monitor import snapshot
-from queue_app.processes import ProcessFile
-from queue_app.server import EmbeddedServer
+from queue_app.host.processes import ProcessFile
+from queue_app.job.spec import Job, JobDir
 from queue_app.settings import RuntimeConfig
-from queue_app.states import JobState, Progress
-from queue_app.workers import WorkerEntry, register, server_time
+from queue_app.status.snapshot import snapshot
 
 CONFIG = RuntimeConfig()
 
@@ -447,7 +447,7 @@ def test_a_page_is_fed_while_many_ask_what_takes_long_of_a_map(
     served: Served, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered = threading.Event()
-    monkeypatch.setattr("queue_app.dashboard.maps.Maps.nearest", lambda *asked: answered.wait(60) and [])
+    monkeypatch.setattr("queue_app.dashboard.map.cache.Maps.nearest", lambda *asked: answered.wait(60) and [])
     headers = {"Authorization": f"Bearer {TOKEN}"}
     url = f"{served.root}/jobs/{job.job_id}/map/nearest"
     with ThreadPoolExecutor(64) as many:
@@ -470,7 +470,7 @@ def test_who_has_gone_away_is_not_answered(served: Served, job: Job, monkeypatch
         answered.wait(60)
         return []
 
-    monkeypatch.setattr("queue_app.dashboard.maps.Maps.nearest", wait)
+    monkeypatch.setattr("queue_app.dashboard.map.cache.Maps.nearest", wait)
     ask = partial(
         httpx.get,
         f"{served.root}/jobs/{job.job_id}/map/nearest",
@@ -519,7 +519,7 @@ def test_without_a_server_there_is_one_line() -> None:
 def test_without_the_extra_the_command_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['starlette'] = None\n"
-        "from queue_app.cli import main; sys.argv = ['holdfast', 'dashboard']; main()"
+        "from queue_app.cli.main import main; sys.argv = ['holdfast', 'dashboard']; main()"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2

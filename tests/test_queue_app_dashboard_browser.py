@@ -22,16 +22,16 @@ from runs import HOLDFAST, environment, running, wait_for_progress
 from waiting import wait_for
 
 from checkpoint.records import QuarantineEntry
-from queue_app import keys
-from queue_app.control import pause
-from queue_app.dashboard.embedding_map import EmbeddingMap, make_map
-from queue_app.dashboard.metadata import read_metadata
-from queue_app.dashboard.place import Place
-from queue_app.dashboard.published import Published
-from queue_app.job import JobDir
-from queue_app.lookup import snapshots
-from queue_app.manifest import CheckpointManifest
-from queue_app.states import Progress
+from queue_app.coordination import keys
+from queue_app.coordination.find_job import snapshots
+from queue_app.coordination.job_control import pause
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.states import Progress
+from queue_app.dashboard.job_source import Place
+from queue_app.dashboard.map.embedding_map import EmbeddingMap, make_map
+from queue_app.dashboard.map.metadata import read_metadata
+from queue_app.dashboard.map.published_vectors import Published
+from queue_app.job.spec import JobDir
 
 pytestmark = needs_chromium
 
@@ -290,7 +290,7 @@ def test_a_map_stays_in_use_with_its_chosen_point_while_another_is_drawn(
         assert column == "embedding_mean" or may_go_on.wait(60)
         return make_map(published, column, *more)
 
-    monkeypatch.setattr("queue_app.dashboard.maps.make_map", make_in_time)
+    monkeypatch.setattr("queue_app.dashboard.map.cache.make_map", make_in_time)
     with serving(Place.find(made.job.output, None)) as url:
         page.goto(f"{url}/?token={TOKEN}")
         page.get_by_role("button", name="Draw the map").click()

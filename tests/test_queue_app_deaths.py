@@ -16,8 +16,8 @@ from factories import write_fasta
 from runs import HOLDFAST, environment
 from waiting import wait_for
 
-from checkpoint.owner import identify
-from queue_app.deaths import DEATHS_MOST, ChildDeaths, killed_by
+from checkpoint.process_identity import identify
+from queue_app.worker.deaths import DEATHS_MOST, ChildDeaths, killed_by
 
 AT_ONCE, WHILE_IT_LOADS = 1, 4
 EMBED = ["embed", "a.fasta", "-m", "mock:8", "-o", "out.npy", "--device", "cpu"]

@@ -7,7 +7,7 @@ from celery.worker import state
 from kombu import Connection
 from kombu.transport.virtual import QoS
 
-from queue_app.deliveries import LostDeliveries, Standstill
+from queue_app.worker.kombu_repairs import LostDeliveries, Standstill
 
 PATIENCE_SECONDS = 30.0
 

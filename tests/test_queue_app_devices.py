@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from queue_app import devices
-from queue_app.devices import is_emulated
+from queue_app.host import devices
+from queue_app.host.devices import is_emulated
 from queue_app.settings import RuntimeConfig
 
 X86 = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2 {}\n"

@@ -14,18 +14,20 @@ from runs import holdfast
 from small_models import save_sentences, save_small_bert
 from typer.testing import CliRunner
 
-from checkpoint import filesystem
-from queue_app import broker, check_devices, check_disk, check_server, cli
-from queue_app.check_devices import describe_devices
-from queue_app.check_disk import examine_disks, examine_room
-from queue_app.check_host import examine_open_files, examine_packages
-from queue_app.check_model import examine_model
-from queue_app.check_server import examine_configured, examine_embedded
-from queue_app.doctor import REMEDIES, within
-from queue_app.findings import Finding, describe_findings, is_well
-from queue_app.job import JobDir
-from queue_app.processes import ProcessFile
-from queue_app.server import EmbeddedServer
+from checkpoint import network_filesystems
+from queue_app.cli import main
+from queue_app.coordination import redis_client
+from queue_app.coordination.embedded_server import EmbeddedServer
+from queue_app.host.processes import ProcessFile
+from queue_app.job.spec import JobDir
+from queue_app.preflight import check_devices, check_disk, check_server
+from queue_app.preflight.check_devices import describe_devices
+from queue_app.preflight.check_disk import examine_disks, examine_room
+from queue_app.preflight.check_host import examine_open_files, examine_packages
+from queue_app.preflight.check_model import examine_model
+from queue_app.preflight.check_server import examine_configured, examine_embedded
+from queue_app.preflight.doctor import REMEDIES, within
+from queue_app.preflight.findings import Finding, describe_findings, is_well
 from queue_app.settings import RuntimeConfig
 
 CONFIG = RuntimeConfig()
@@ -65,8 +67,8 @@ def test_it_looks_at_everything_and_this_machine_is_well(told: dict[str, Any]) -
 
 def test_a_problem_ends_the_command_with_1_and_a_warning_with_0(monkeypatch: pytest.MonkeyPatch) -> None:
     def ending(*findings: Finding) -> tuple[int, str]:
-        monkeypatch.setattr("queue_app.doctor.examine", lambda *_: list(findings))
-        ended = CliRunner().invoke(cli.app, ["doctor"])
+        monkeypatch.setattr("queue_app.preflight.doctor.examine", lambda *_: list(findings))
+        ended = CliRunner().invoke(main.app, ["doctor"])
         return ended.exit_code, ended.stdout
 
     warning, problem = (
@@ -137,7 +139,7 @@ def own(tmp_path: Path) -> Iterator[tuple[redis.Redis, str]]:
     """A server whose settings the test may spoil."""
     started = EmbeddedServer(JobDir(tmp_path), ProcessFile(tmp_path / "processes.json"))
     url = started.start().url
-    with broker.connect(url) as client:
+    with redis_client.connect(url) as client:
         yield client, url
     started.stop()
 
@@ -185,7 +187,7 @@ def test_a_clock_that_differs_is_found(
 
 
 def test_an_embedded_server_that_does_not_start_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("queue_app.server._server_binary", lambda: "/bin/false")
+    monkeypatch.setattr("queue_app.coordination.embedded_server._server_binary", lambda: "/bin/false")
     assert "does not start" in found(examine_embedded(), "server").text
 
 
@@ -195,7 +197,7 @@ def test_an_embedded_server_that_does_not_start_is_a_problem(monkeypatch: pytest
 def mounted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(f"1 1 0:1 / / rw - {kind} there rw\n")
-    monkeypatch.setattr(filesystem, "MOUNTINFO", table)
+    monkeypatch.setattr(network_filesystems, "MOUNTINFO", table)
 
 
 @pytest.mark.parametrize(("kind", "level"), [("ext4", "ok"), ("overlay", "warning"), ("nfs4", "problem")])
@@ -209,7 +211,7 @@ def test_a_disk_is_judged_by_its_kind(
 def test_a_network_disk_will_do_where_checkpoints_lie_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check_disk, "mount_of", lambda path: filesystem.Mount(
+    monkeypatch.setattr(check_disk, "mount_of", lambda path: network_filesystems.Mount(
         1, 1, Path("/"), "ext4" if path.name == "scratch" else "nfs4", "there"
     ))  # fmt: skip
     findings = list(examine_disks(tmp_path, tmp_path / "scratch"))
@@ -266,7 +268,7 @@ def test_a_torch_that_cannot_be_imported_is_a_problem(monkeypatch: pytest.Monkey
 
 def test_a_package_of_a_version_that_is_not_asked_for_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "queue_app.check_host.requires", lambda name: ["numpy>=99", "redis<99", "other; extra=='x'"]
+        "queue_app.preflight.check_host.requires", lambda name: ["numpy>=99", "redis<99", "other; extra=='x'"]
     )
     (wrong,) = [finding for finding in examine_packages() if finding.level == "problem"]
     assert wrong.text.startswith("numpy is ")

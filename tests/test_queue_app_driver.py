@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from queue_app import driver
-from queue_app.driver import KEPT_SECONDS, GpuFigures, GpuGauge, ask
+from queue_app.worker.metrics import driver
+from queue_app.worker.metrics.driver import KEPT_SECONDS, GpuFigures, GpuGauge, ask
 
 
 def install(home: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:

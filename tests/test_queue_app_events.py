@@ -5,10 +5,10 @@ import redis
 from factories import make_job
 
 from checkpoint.records import QuarantineEntry
-from queue_app.events import EVENTS_KEPT, Event, EventKind, publish, read_events
-from queue_app.job import Job
-from queue_app.manifest import CheckpointManifest
-from queue_app.states import Lease, Progress
+from queue_app.coordination.events import EVENTS_KEPT, Event, EventKind, publish, read_events
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.states import Lease, Progress
+from queue_app.job.spec import Job
 
 OWNER = "cpu0@host|boot|7|9"
 

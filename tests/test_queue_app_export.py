@@ -13,14 +13,14 @@ from factories import make_job, publish, publish_vectors
 from output_files import table_of
 
 from checkpoint.records import DoneRecord
-from queue_app.done import read_done
 from queue_app.errors import Damage, HoldfastError, UsageError
-from queue_app.export import export, output_damage
-from queue_app.job import H5Layout, Job, JobDir
-from queue_app.outputs import files_of
-from queue_app.ownership import check_output
-from queue_app.readouts import column_names, is_ragged
-from queue_app.request import EmbedRequest
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.done_records import read_done
+from queue_app.job.output_names import files_of
+from queue_app.job.output_ownership import check_output
+from queue_app.job.readouts import column_names, is_ragged
+from queue_app.job.spec import H5Layout, Job, JobDir
+from queue_app.outputs.export import export, output_damage
 
 FORMATS = ["out.h5", "out.npy", "out.parquet", "out.arrow", "out"]
 
@@ -132,7 +132,7 @@ def test_an_arrow_file_is_mapped_and_never_copied(job: Job, job_dir: JobDir, tmp
 def test_an_arrow_file_is_written_a_batch_at_a_time(
     job: Job, job_dir: JobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("queue_app.writers.ROWS_PER_GROUP", 6)
+    monkeypatch.setattr("queue_app.outputs.writers.ROWS_PER_GROUP", 6)
     publish(job, job_dir)
     export(job, job_dir, tmp_path / "out.arrow")
     with pa.OSFile(str(tmp_path / "out.arrow")) as source, pa.ipc.open_file(source) as file:
@@ -182,7 +182,7 @@ def test_a_record_that_nobody_accounts_for_stops_the_export(
 
 
 def test_an_id_with_a_line_break_keeps_one_line(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
-    from queue_app.outputs import one_line
+    from queue_app.job.output_names import one_line
 
     assert one_line("a\u2028b\r\nc") == "a b c"
 

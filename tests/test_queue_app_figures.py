@@ -3,12 +3,12 @@
 import redis
 from factories import make_job
 
-from queue_app.figures import WINDOW_SECONDS, Figures, Pace
-from queue_app.manifest import CheckpointManifest
-from queue_app.monitor import snapshot
-from queue_app.owner import Owner
-from queue_app.states import Lease, Progress
-from queue_app.workers import WorkerEntry, register
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.owner import Owner
+from queue_app.coordination.states import Lease, Progress
+from queue_app.coordination.worker_figures import WINDOW_SECONDS, Figures, Pace
+from queue_app.coordination.workers import WorkerEntry, register
+from queue_app.status.snapshot import snapshot
 
 
 class Clock:

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from input_files import COLUMNAR, EVERY_KIND, TEXTS, arrow_bytes, contents
 
-from queue_app.dataset import Dataset, digest_inputs
 from queue_app.errors import InputError
-from queue_app.formats import FORMATS, format_of
-from queue_app.job import InputFormat
-from queue_app.sources import Input
+from queue_app.ingest.readers.formats import FORMATS, format_of
+from queue_app.ingest.readers.sources import Input
+from queue_app.ingest.records import Dataset, digest_inputs
+from queue_app.job.spec import InputFormat
 
 RECORDS = [(f"p{number}", protein(number)) for number in range(40)]
 
@@ -121,8 +121,8 @@ def test_fasta_may_hold_blank_lines_comments_and_a_byte_order_mark(tmp_path: Pat
 READ_IN_ASCII = """
 import sys
 from pathlib import Path
-from queue_app.dataset import Dataset
-from queue_app.sources import Input
+from queue_app.ingest.records import Dataset
+from queue_app.ingest.readers.sources import Input
 path = Path(sys.argv[1])
 (record,) = Dataset([Input(path, path)], alphabet="protein")
 print(ascii(record.id))

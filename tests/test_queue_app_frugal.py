@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from queue_app.coordinator import GPUProcessCoordinator
-from queue_app.processes import ProcessFile
+from queue_app.host.processes import ProcessFile
+from queue_app.worker.supervisor import GPUProcessCoordinator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,7 +20,7 @@ def answer_of(script: str) -> str:
 def test_arrays_do_not_import_pandas_and_it_can_still_be_imported() -> None:
     script = (
         "import sys; import numpy as np; import pyarrow as pa;"
-        "from queue_app.frugal import do_without_pandas; do_without_pandas();"
+        "from queue_app.host.memory import do_without_pandas; do_without_pandas();"
         "pa.array(np.arange(3)); pa.table({'a': ['b']})['a'].to_pylist();"
         "print('pandas' in sys.modules); import pandas; print(pandas.__name__)"
     )
@@ -29,7 +29,7 @@ def test_arrays_do_not_import_pandas_and_it_can_still_be_imported() -> None:
 
 def test_what_was_freed_between_what_is_in_use_is_given_back() -> None:
     script = (
-        "import os; from pathlib import Path; from queue_app.frugal import give_memory_back;"
+        "import os; from pathlib import Path; from queue_app.host.memory import give_memory_back;"
         "held = lambda: int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE');"
         "blocks = [bytearray(100_000) for _ in range(2_000)]; kept = blocks[::50]; full = held();"
         "del blocks; give_memory_back(); print(full - held() > 100_000_000)"

@@ -11,7 +11,7 @@ from factories import write_fasta
 from runs import holdfast, running, status
 from waiting import wait_for
 
-from queue_app import keys
+from queue_app.coordination import keys
 
 GARBAGE = ("", "not json", "7", "null", "[]", "{}", '{"body": "!"}', '{"body": "e30=", "properties": {}}')
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from queue_app.hdf5_file import new_file
+from queue_app.outputs.hdf5_file import new_file
 
 WRITE = """
 import resource, sys
 from pathlib import Path
-from queue_app.hdf5_file import new_file
+from queue_app.outputs.hdf5_file import new_file
 
 limit = int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

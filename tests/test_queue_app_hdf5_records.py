@@ -10,11 +10,11 @@ import pytest
 from factories import protein
 from inline import InlineJob, embedded, submitted, write_numbered
 
-from queue_app.cleanup import clean
 from queue_app.errors import Damage, UsageError
-from queue_app.export import export
-from queue_app.hdf5_records import sequence_hash
-from queue_app.job import H5Layout, RunOptions
+from queue_app.job.spec import H5Layout, RunOptions
+from queue_app.outputs.clean import clean
+from queue_app.outputs.export import export
+from queue_app.outputs.hdf5_records import sequence_hash
 
 LAYOUTS: list[H5Layout] = ["per-sequence", "per-id", "per-hash"]
 PER_HASH = {"run": RunOptions(h5_layout="per-hash")}

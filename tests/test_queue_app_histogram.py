@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_app.histogram import ROWS_MOST, Bin, bars, choose_bounds, histogram
+from queue_app.preflight.length_histogram import ROWS_MOST, Bin, bars, choose_bounds, histogram
 
 some_lengths = st.lists(st.integers(1, 10**8), min_size=1, max_size=200)
 

@@ -18,17 +18,17 @@ from input_files import EVERY_KIND, contents
 from output_files import table_of
 from runs import holdfast
 
-from queue_app import prepare as preparing
-from queue_app.dataset import digest_inputs
 from queue_app.errors import InputError, JobChanged
-from queue_app.export import export
-from queue_app.inputs import expand, gather, refuse_replacing
-from queue_app.job import InputFile, InputFormat, JobDir
-from queue_app.lock import job_directory
-from queue_app.model_options import find_requested
-from queue_app.prepare import Prepared, prepare
-from queue_app.request import EmbedRequest
-from queue_app.sources import Input
+from queue_app.host.file_lock import job_directory
+from queue_app.ingest import prepare as preparing
+from queue_app.ingest.gather import expand, gather, refuse_replacing
+from queue_app.ingest.model_options import find_requested
+from queue_app.ingest.prepare import Prepared, prepare
+from queue_app.ingest.readers.sources import Input
+from queue_app.ingest.records import digest_inputs
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.spec import InputFile, InputFormat, JobDir
+from queue_app.outputs.export import export
 
 RECORDS = [(f"p{number}", protein(number)) for number in range(12)]
 

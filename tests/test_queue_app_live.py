@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from queue_app.events import Event, EventKind
-from queue_app.figures import Figures
-from queue_app.live import LiveView
-from queue_app.monitor import Snapshot, WorkerView
-from queue_app.picture import COLUMNS, EVENTS_SHOWN, GPU_COLUMNS, TROUBLES_SHOWN, picture
-from queue_app.states import JobState
-from queue_app.trouble import Trouble
-from queue_app.view import UNATTENDED, UNCHANGED_EVERY_SECONDS, PlainView, describe
+from queue_app.coordination.events import Event, EventKind
+from queue_app.coordination.states import JobState
+from queue_app.coordination.trouble import Trouble
+from queue_app.coordination.worker_figures import Figures
+from queue_app.status.live import LiveView
+from queue_app.status.picture import COLUMNS, EVENTS_SHOWN, GPU_COLUMNS, TROUBLES_SHOWN, picture
+from queue_app.status.snapshot import Snapshot, WorkerView
+from queue_app.status.view import UNATTENDED, UNCHANGED_EVERY_SECONDS, PlainView, describe
 
 FIGURES = Figures(105.2, 7812.0, fill=0.984, wait_share=0.012)
 GPU = replace(
@@ -254,7 +254,7 @@ def test_a_shard_that_is_not_under_way_has_no_figures() -> None:
 
 def test_plain_lines_that_say_the_same_come_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("queue_app.view.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("queue_app.status.view.time.monotonic", lambda: clock[0])
     stream = io.StringIO()
     view = PlainView(stream)
     for second in range(int(UNCHANGED_EVERY_SECONDS) + 1):

@@ -8,16 +8,16 @@ import pytest
 from factories import write_fasta
 from test_checkpoint_filesystem import line, mounted
 
-from checkpoint.owner import identify
-from queue_app import local_run
+from checkpoint.process_identity import identify
+from queue_app.api import local_run
+from queue_app.api.local_run import embed
 from queue_app.errors import UsageError
-from queue_app.export import ExportReport, export
-from queue_app.job import Job, JobDir
-from queue_app.local_run import embed
-from queue_app.model_options import find_requested
-from queue_app.request import EmbedRequest
+from queue_app.ingest.model_options import find_requested
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.spec import Job, JobDir
+from queue_app.outputs.export import ExportReport, export
 from queue_app.settings import RuntimeConfig
-from queue_app.view import open_view
+from queue_app.status.view import open_view
 
 
 def run(directory: Path, config: RuntimeConfig) -> None:

@@ -8,10 +8,10 @@ import redis
 from factories import make_job
 
 from checkpoint.records import QuarantineEntry
-from queue_app import keys
-from queue_app.job import Job
-from queue_app.manifest import CheckpointManifest
-from queue_app.states import LEGAL_TRANSITIONS, JobState, Lease, Progress, Refusal, ShardState
+from queue_app.coordination import keys
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.states import LEGAL_TRANSITIONS, JobState, Lease, Progress, Refusal, ShardState
+from queue_app.job.spec import Job
 
 LIMIT = 3
 

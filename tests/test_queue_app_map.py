@@ -16,18 +16,18 @@ from inline import InlineJob, embedded, write_numbered
 from pages import TOKEN, running_job, serving
 from runs import holdfast
 
-from queue_app import keys
-from queue_app.dashboard.drawn import choose, draw
-from queue_app.dashboard.embedding_map import EmbeddingMap
-from queue_app.dashboard.maps import Making, Maps, Wanted
-from queue_app.dashboard.metadata import Metadata, read_metadata
-from queue_app.dashboard.nearest import nearest
-from queue_app.dashboard.place import Place
-from queue_app.dashboard.projection import Method, methods, project
-from queue_app.dashboard.published import Floats, Published
+from queue_app.coordination import keys
+from queue_app.dashboard.job_source import Place
+from queue_app.dashboard.map.cache import Making, Maps, Wanted
+from queue_app.dashboard.map.embedding_map import EmbeddingMap
+from queue_app.dashboard.map.metadata import Metadata, read_metadata
+from queue_app.dashboard.map.nearest import nearest
+from queue_app.dashboard.map.projection import Method, methods, project
+from queue_app.dashboard.map.published_vectors import Floats, Published
+from queue_app.dashboard.map.sampled_rows import choose, draw
 from queue_app.errors import HoldfastError, InputError
-from queue_app.job import JobDir
-from queue_app.mapped import open_result
+from queue_app.job.spec import JobDir
+from queue_app.outputs.arrays import open_result
 
 NUM_PROTEINS = 60
 TWINS = (3, 3, 17)
@@ -101,9 +101,9 @@ needs_umap = pytest.mark.skipif(
 
 
 def test_umap_is_offered_only_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("queue_app.dashboard.projection.find_spec", lambda name: None)
+    monkeypatch.setattr("queue_app.dashboard.map.projection.find_spec", lambda name: None)
     assert methods() == (Method.PCA,)
-    monkeypatch.setattr("queue_app.dashboard.projection.find_spec", lambda name: name)
+    monkeypatch.setattr("queue_app.dashboard.map.projection.find_spec", lambda name: name)
     assert methods() == (Method.PCA, Method.UMAP)
 
 
@@ -164,7 +164,7 @@ def test_every_record_is_drawn_with_its_own_vector_twins_included(
 def test_no_more_vectors_are_held_than_are_drawn(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("queue_app.dashboard.drawn.DRAWN_BYTES_MOST", 4 * 8 * 20)
+    monkeypatch.setattr("queue_app.dashboard.map.sampled_rows.DRAWN_BYTES_MOST", 4 * 8 * 20)
     drawn, again = (draw(published, "embedding_mean", ignore) for _ in range(2))
     chosen = choose(published.job.counts.num_records, 20)
     held = drawn.vectors.base if drawn.vectors.base is not None else drawn.vectors

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from queue_app.merge import Twins, merged, place_twins
-from queue_app.results import as_fixed_lists
-from queue_app.row_file import RowFile
+from queue_app.job.result_files import as_fixed_lists
+from queue_app.job.result_rows import Twins, merged, place_twins
+from queue_app.job.spilled_rows import RowFile
 
 RAGGED = pa.list_(pa.float64())
 batch_sizes = st.integers(1, 5)

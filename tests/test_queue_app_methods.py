@@ -7,9 +7,8 @@ from typing import Any, get_args
 import pytest
 from factories import make_job
 
-from queue_app.job import Dtype, Job, LongRule, Reuse, TwinsFile
-from queue_app.methods import DTYPES, NOUNS, OF_WINDOWS, POOLED, Counted, methods
-from queue_app.model_spec import (
+from queue_app.job.spec import Dtype, Job, LongRule, Reuse, TwinsFile
+from queue_app.model.spec import (
     AdapterSpec,
     Alphabet,
     DenseSpec,
@@ -24,7 +23,8 @@ from queue_app.model_spec import (
     TokensSpec,
     TruncateSpec,
 )
-from queue_app.model_words import is_esm2
+from queue_app.model.wording import is_esm2
+from queue_app.outputs.run_card.methods_section import DTYPES, NOUNS, OF_WINDOWS, POOLED, Counted, methods
 
 LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO"
 ESM2 = ModelSpec(

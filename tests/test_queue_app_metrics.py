@@ -19,11 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from runs import holdfast, running
 from waiting import wait_for
 
-from queue_app import keys
-from queue_app.backlog import Backlog, BacklogReader
-from queue_app.broker import connect
-from queue_app.exporter import READ_SECONDS, STALE_SECONDS, Exporter
-from queue_app.workers import WorkerEntry, live_workers
+from queue_app.coordination import keys
+from queue_app.coordination.redis_client import connect
+from queue_app.coordination.workers import WorkerEntry, live_workers
+from queue_app.worker.metrics.backlog import Backlog, BacklogReader
+from queue_app.worker.metrics.server import READ_SECONDS, STALE_SECONDS, Exporter
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_GOOD, NUM_BAD, NUM_SHARDS = 300, 2, 3

@@ -7,10 +7,10 @@ import pytest
 from checkpoints import change_json, change_weights, save_esm2
 
 from gpu_tasks.model_directory.reader import read_model
-from queue_app import model_reader
 from queue_app.errors import ModelError
-from queue_app.model_cache import HOME, KEPT, find_reading, keep_reading, reading_key
-from queue_app.model_reader import FoundModel, find_model
+from queue_app.model import reader
+from queue_app.model.cache import HOME, KEPT, find_reading, keep_reading, reading_key
+from queue_app.model.reader import FoundModel, find_model
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def model(tmp_path: Path) -> Path:
 
 def read_without_a_child(path: Path, monkeypatch: pytest.MonkeyPatch) -> FoundModel:
     with monkeypatch.context() as patch:
-        patch.setattr(model_reader, "MODULE", "there_is_no_such_reader")
+        patch.setattr(reader, "MODULE", "there_is_no_such_reader")
         return find_model(str(path))
 
 

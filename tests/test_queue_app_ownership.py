@@ -12,14 +12,14 @@ from factories import make_job, publish, write_fasta
 from inline import submitted
 from runs import HOLDFAST, environment, holdfast
 
-from queue_app import export as exporting
 from queue_app.errors import UsageError
-from queue_app.export import export
-from queue_app.job import Job, JobDir
-from queue_app.model_options import find_requested
-from queue_app.ownership import check_output, check_request, claim
-from queue_app.prepare import prepare
-from queue_app.request import EmbedRequest
+from queue_app.ingest.model_options import find_requested
+from queue_app.ingest.prepare import prepare
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.output_ownership import check_output, check_request, claim
+from queue_app.job.spec import Job, JobDir
+from queue_app.outputs import export as exporting
+from queue_app.outputs.export import export
 
 CPU = ["--device", "cpu", "--workers", "1", "--quiet"]
 PRECIOUS = b"the work of years"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from queue_app.dataset import Dataset
 from queue_app.errors import InputError
-from queue_app.sources import Input
+from queue_app.ingest.readers.sources import Input
+from queue_app.ingest.records import Dataset
 
 # The example of the format's own description, and what Modeller writes.
 NBRF = """>P1;CRAB_ANAPL

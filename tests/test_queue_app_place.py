@@ -12,10 +12,10 @@ from factories import write_fasta
 from inline import submitted
 from runs import holdfast, running, status, wait_for_progress
 
-from checkpoint.owner import identify
+from checkpoint.process_identity import identify
 from queue_app import Job
-from queue_app.lock import FileLock, is_held
-from queue_app.place import forget_other_place, output_of, take_place
+from queue_app.host.file_lock import FileLock, is_held
+from queue_app.job.place import forget_other_place, output_of, take_place
 
 CPU = ["--device", "cpu", "--workers", "1", "--quiet"]
 

@@ -14,18 +14,18 @@ from factories import protein
 from runs import holdfast
 from typer.testing import CliRunner
 
-from queue_app import cli, cli_beforehand
+from queue_app.cli import main, preflight_commands
 from queue_app.errors import InputError, UsageError
-from queue_app.export import export
-from queue_app.job import H5Layout, Job, JobDir, RunOptions
-from queue_app.model_options import find_requested
-from queue_app.plan import Plan, make_plan
-from queue_app.plan_json import plan_as_json
-from queue_app.plan_view import about, describe_plan
-from queue_app.request import EmbedRequest
+from queue_app.ingest.model_options import find_requested
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.spec import H5Layout, Job, JobDir, RunOptions
+from queue_app.outputs.export import export
+from queue_app.outputs.writers import OUTPUTS
+from queue_app.preflight.plan import Plan, make_plan
+from queue_app.preflight.plan_json import plan_as_json
+from queue_app.preflight.plan_text import about, describe_plan
+from queue_app.preflight.time_estimate import DeviceTime, Timing
 from queue_app.settings import RuntimeConfig
-from queue_app.timing import DeviceTime, Timing
-from queue_app.writers import OUTPUTS
 
 MODEL = "mock:64"
 LIMIT = 110
@@ -187,7 +187,7 @@ def test_the_time_is_measured_on_every_device_and_priced(planned: dict[str, Any]
 
 
 def test_plan_takes_every_option_of_embed() -> None:
-    asked, taken = (inspect.signature(each).parameters for each in (cli.embed, cli_beforehand.plan))
+    asked, taken = (inspect.signature(each).parameters for each in (main.embed, preflight_commands.plan))
     assert asked.keys() - taken.keys() == {"allow_quarantine"}, "which is about how the job ends"
     different = {name for name in asked.keys() & taken.keys() if asked[name].default != taken[name].default}
     assert different == {"output"}
@@ -209,7 +209,7 @@ def test_too_little_room_is_a_problem_that_names_the_disk(
 def test_a_device_that_cannot_compute_is_a_problem_and_all_else_is_told(tmp_path: Path) -> None:
     (tmp_path / "in.fasta").write_text(f">a\nMKV\n>b\n{protein(1)}\n")
     options = ["-m", "mock:8,kill=MK", "--device", "cpu", "-o", str(tmp_path / "out.npy"), "--quiet"]
-    ended = CliRunner().invoke(cli.app, ["plan", str(tmp_path / "in.fasta"), *options])
+    ended = CliRunner().invoke(main.app, ["plan", str(tmp_path / "in.fasta"), *options])
     assert ended.exit_code == 1
     assert "2 proteins" in ended.stdout
     assert re.search(r"problem +cpu\d: the process was killed", ended.stdout)

@@ -10,8 +10,8 @@ from ports import free_ports
 from runs import holdfast
 
 from queue_app.errors import UsageError
-from queue_app.ports import describe, environment, port_of, require_ports
 from queue_app.settings import RuntimeConfig
+from queue_app.worker.metrics.ports import describe, environment, port_of, require_ports
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from waiting import wait_for
 
-from checkpoint.owner import ProcessId, host_key, identify
-from queue_app.coordinator import last_words, log_size
+from checkpoint.process_identity import ProcessId, host_key, identify
+from queue_app.coordination.owner import Owner
 from queue_app.errors import JobBusy
-from queue_app.lock import FileLock
-from queue_app.owner import Owner
-from queue_app.processes import ProcessFile, spawn, stop
+from queue_app.host.file_lock import FileLock
+from queue_app.host.processes import ProcessFile, spawn, stop
+from queue_app.worker.supervisor import last_words, log_size
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -77,7 +77,7 @@ def test_nothing_is_proved_about_a_process_of_another_host() -> None:
 
 def test_the_lock_names_its_holder_and_goes_with_it(tmp_path: Path) -> None:
     holder = (
-        "import sys, time; from pathlib import Path; from queue_app.lock import FileLock;"
+        "import sys, time; from pathlib import Path; from queue_app.host.file_lock import FileLock;"
         "FileLock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(600)"
     )
     path = tmp_path / "lock"

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from waiting import wait_for
 
-from queue_app.pulse import Pulse
+from queue_app.worker.stall_watch import Pulse
 
 
 def test_a_child_that_begins_batches_is_not_hung() -> None:
@@ -82,7 +82,7 @@ def test_a_child_that_begins_at_once_is_not_taken_for_its_dead_predecessor(
     for now in range(15):  # noqa: B007
         assert not look(pulse)
     successor = os.getpid() + 1
-    monkeypatch.setattr("queue_app.pulse.os.getpid", lambda: successor)
+    monkeypatch.setattr("queue_app.worker.stall_watch.os.getpid", lambda: successor)
     pulse.beat()
     for now in range(15, 29):  # noqa: B007
         assert not pulse.is_stopped(successor, patience=15)

@@ -16,10 +16,10 @@ from inline import InlineJob, embedded, write_numbered
 
 from queue_app import Job, Result
 from queue_app.errors import UsageError
-from queue_app.job import JobDir
-from queue_app.mapped import open_result
-from queue_app.model_reader import find_model
-from queue_app.ragged import Ragged
+from queue_app.job.spec import JobDir
+from queue_app.model.reader import find_model
+from queue_app.outputs.arrays import open_result
+from queue_app.outputs.ragged import Ragged
 
 NUMBERS = [*range(40), *range(40), 3, 3, 41]
 LENGTHS = [len(protein(number)) for number in NUMBERS]
@@ -137,8 +137,8 @@ def test_an_array_that_a_killed_process_began_is_written_anew(fasta: Path, tmp_p
 MEMORY = """
 import sys
 from pathlib import Path
-from queue_app.job import JobDir
-from queue_app.mapped import open_result
+from queue_app.job.spec import JobDir
+from queue_app.outputs.arrays import open_result
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()

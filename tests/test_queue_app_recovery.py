@@ -11,16 +11,16 @@ import pytest
 import redis
 from factories import make_job
 
-from checkpoint.owner import ProcessId, host_key
-from queue_app import keys
-from queue_app.job import Job, JobDir
-from queue_app.manifest import CheckpointManifest
-from queue_app.outputs import meta_path
-from queue_app.owner import Owner
-from queue_app.recovery import Reconciler
-from queue_app.routing import queued_shards
-from queue_app.states import Lease, Progress, ShardState
-from queue_app.workers import WorkerEntry, live_workers, register
+from checkpoint.process_identity import ProcessId, host_key
+from queue_app.coordination import keys
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.owner import Owner
+from queue_app.coordination.routing import queued_shards
+from queue_app.coordination.states import Lease, Progress, ShardState
+from queue_app.coordination.workers import WorkerEntry, live_workers, register
+from queue_app.job.output_names import meta_path
+from queue_app.job.spec import Job, JobDir
+from queue_app.worker.reconciler import Reconciler
 
 LEASE_SECONDS = 15.0
 RESEND_SECONDS = 30.0

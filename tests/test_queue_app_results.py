@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from factories import publish_vectors
 
-from queue_app.durable import file_digest
 from queue_app.errors import Damage
-from queue_app.results import as_matrix, embedding_columns, iter_result, result_rows, write_result
+from queue_app.host.durable_files import file_digest
+from queue_app.job.result_files import as_matrix, embedding_columns, iter_result, result_rows, write_result
 
 ROWS_OF_A_MEGABYTE = 1024
 

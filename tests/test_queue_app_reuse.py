@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from inline import InlineJob, embedded, submitted, write_numbered
 
-from queue_app import prepare, reuse
-from queue_app.cleanup import clean
 from queue_app.errors import Damage, DiskFull, JobChanged, JobNotFound, UsageError
-from queue_app.outputs import meta_path
-from queue_app.verify import verify_job
+from queue_app.ingest import prepare, reuse
+from queue_app.job.output_names import meta_path
+from queue_app.outputs.clean import clean
+from queue_app.outputs.verify import verify_job
 
 BEFORE = range(190)
 GROWN = np.random.default_rng(0).permutation(200).tolist()

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from factories import make_job
 
-from queue_app.job import Job, JobDir
-from queue_app.outputs import meta_path
-from queue_app.roots import JobRoots
-from queue_app.server import ServerAddress
+from queue_app.coordination.embedded_server import ServerAddress
+from queue_app.job.output_names import meta_path
+from queue_app.job.spec import Job, JobDir
+from queue_app.worker.forgotten_jobs import JobRoots
 
 URL = "redis://127.0.0.1:7000/0"
 

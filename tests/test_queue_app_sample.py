@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from queue_app.sample import STRATUM_CHARACTERS, Sample, StratifiedSample
+from queue_app.preflight.stratified_sample import STRATUM_CHARACTERS, Sample, StratifiedSample
 
 CUT = 1_000
 

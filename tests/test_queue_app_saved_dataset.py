@@ -8,10 +8,10 @@ from typing import Any
 import datasets
 import pytest
 
-from queue_app.dataset import Dataset
 from queue_app.errors import InputError
-from queue_app.inputs import gather
-from queue_app.saved_dataset import saved_dataset
+from queue_app.ingest.gather import gather
+from queue_app.ingest.readers.saved_dataset import saved_dataset
+from queue_app.ingest.records import Dataset
 
 TEXTS = [f"text {number}" for number in range(30)]
 

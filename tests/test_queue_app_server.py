@@ -11,12 +11,12 @@ import pytest
 import redis
 from waiting import wait_for
 
-from checkpoint.owner import identify
-from queue_app.broker import check, connect
+from checkpoint.process_identity import identify
+from queue_app.coordination.embedded_server import EmbeddedServer, ServerAddress
+from queue_app.coordination.redis_client import check, connect
 from queue_app.errors import BrokerUnreachable
-from queue_app.job import JobDir
-from queue_app.processes import ProcessFile
-from queue_app.server import EmbeddedServer, ServerAddress
+from queue_app.host.processes import ProcessFile
+from queue_app.job.spec import JobDir
 
 
 @pytest.fixture
@@ -97,9 +97,9 @@ def test_a_taken_port_is_replaced_by_a_free_one(embedded: EmbeddedServer, tmp_pa
 STARTER = """
 import sys, time
 from pathlib import Path
-from queue_app.job import JobDir
-from queue_app.processes import ProcessFile
-from queue_app.server import EmbeddedServer
+from queue_app.job.spec import JobDir
+from queue_app.host.processes import ProcessFile
+from queue_app.coordination.embedded_server import EmbeddedServer
 home = Path(sys.argv[1])
 server = EmbeddedServer(JobDir(home), ProcessFile(home / "processes.json"))
 server.start()

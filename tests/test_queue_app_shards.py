@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_app.dataset import Record
 from queue_app.errors import Damage, InputError
-from queue_app.job import DeviceClass, JobDir, Shard
-from queue_app.shards import (
+from queue_app.ingest.record_spool import RECORD_COST, spooled
+from queue_app.ingest.records import Record
+from queue_app.ingest.shard_writer import (
     RECORDS_PER_SHARD,
     Rows,
     default_num_shards,
@@ -19,7 +19,7 @@ from queue_app.shards import (
     shard_cost_most,
     write_shards,
 )
-from queue_app.spool import RECORD_COST, spooled
+from queue_app.job.spec import DeviceClass, JobDir, Shard
 
 
 @pytest.fixture

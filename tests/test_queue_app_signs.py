@@ -8,11 +8,11 @@ import pyarrow.feather as feather
 import pytest
 from input_files import EVERY_KIND, PACKED, TEXTS, contents
 
-from queue_app.dataset import Dataset
 from queue_app.errors import InputError
-from queue_app.formats import FORMATS, format_of
-from queue_app.job import InputFormat
-from queue_app.sources import Input
+from queue_app.ingest.readers.formats import FORMATS, format_of
+from queue_app.ingest.readers.sources import Input
+from queue_app.ingest.records import Dataset
+from queue_app.job.spec import InputFormat
 
 RECORDS = [("p1", "MKVLAT"), ("p2", "GLSDGEWQ"), ("p3", "MKV")]
 FASTA = "".join(f">{name} of this\n{text}\n" for name, text in RECORDS)

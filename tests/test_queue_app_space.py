@@ -8,10 +8,10 @@ from factories import make_job
 
 from checkpoint.records import DoneRecord
 from queue_app.errors import DiskFull
-from queue_app.job import Job, JobDir, RunOptions, TwinsFile
-from queue_app.model_reader import find_model
+from queue_app.job.disk_space import require_room, rooms
+from queue_app.job.spec import Job, JobDir, RunOptions, TwinsFile
+from queue_app.model.reader import find_model
 from queue_app.settings import RuntimeConfig
-from queue_app.space import require_room, rooms
 
 CONFIG = RuntimeConfig()
 ROW_BYTES = 4 * 16

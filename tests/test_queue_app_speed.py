@@ -4,11 +4,11 @@ import pytest
 import redis
 from factories import make_job
 
-from queue_app.job import Job
-from queue_app.manifest import CheckpointManifest
-from queue_app.monitor import Snapshot, snapshot
-from queue_app.speed import Sample, Speed, speed_of
-from queue_app.states import Lease, Progress
+from queue_app.coordination.job_speed import Sample, Speed, speed_of
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.states import Lease, Progress
+from queue_app.job.spec import Job
+from queue_app.status.snapshot import Snapshot, snapshot
 
 
 def samples(*of: tuple[float, int, int]) -> list[Sample]:

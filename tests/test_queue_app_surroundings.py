@@ -14,8 +14,8 @@ from factories import write_fasta
 from runs import environment
 from waiting import wait_for
 
+from queue_app.host.surroundings import importable
 from queue_app.settings import child_environment
-from queue_app.surroundings import importable
 
 HOLDFAST = Path(sys.executable).with_name("holdfast")
 NAMES = ("checkpoint", "tokenizers", "celeryconfig", "redis", "h5py", "torch", "celery", "pyarrow")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from waiting import wait_for
 
-from queue_app.tally import Count, Tally
+from queue_app.worker.metrics.counters import Count, Tally
 
 
 def in_child(action: Callable[[], object]) -> int:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from checkpoint.owner import identify
-from queue_app.model_reader import find_model
-from queue_app.trial import Device, NotTimed, trials
+from checkpoint.process_identity import identify
+from queue_app.model.reader import find_model
+from queue_app.preflight.trial_worker import Device, NotTimed, trials
 
 MOCK = asdict(find_model("mock:8").spec)
 DEVICES = [Device("cpu0", "")]

@@ -10,19 +10,19 @@ import pytest
 import redis
 from factories import make_job
 
+from queue_app.coordination.events import EventKind, read_events
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.owner import Owner
+from queue_app.coordination.states import JobState, Lease
+from queue_app.coordination.trouble import PASSING_TIMES_MOST, TIMES_MOST, TroubleRegister, give_up_hopeless
+from queue_app.coordination.workers import WorkerEntry, register
 from queue_app.errors import ModelError
-from queue_app.events import EventKind, read_events
-from queue_app.job import Job
-from queue_app.manifest import CheckpointManifest
-from queue_app.model_files import check_files
-from queue_app.model_spec import ModelFile
-from queue_app.monitor import snapshot
-from queue_app.owner import Owner
-from queue_app.stage import LastStage, Stage, StageBoard
-from queue_app.states import JobState, Lease
-from queue_app.trouble import PASSING_TIMES_MOST, TIMES_MOST, TroubleRegister, give_up_hopeless
-from queue_app.untold import Teller, UntoldEnds, how_it_ended
-from queue_app.workers import WorkerEntry, register
+from queue_app.job.spec import Job
+from queue_app.model.files import check_files
+from queue_app.model.spec import ModelFile
+from queue_app.status.snapshot import snapshot
+from queue_app.worker.stage import LastStage, Stage, StageBoard
+from queue_app.worker.untold import Teller, UntoldEnds, how_it_ended
 
 LEASE_SECONDS = 15.0
 RETRY_SECONDS = 10.0

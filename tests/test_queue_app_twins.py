@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from inline import InlineJob, embedded, submitted, write_numbered
 from output_files import table_of
 
-from queue_app.dataset import Record
 from queue_app.errors import Damage, JobChanged, OtherVersion
-from queue_app.ingest import ingest
-from queue_app.job import JOB_SCHEMA, PLANNER_VERSION, JobDir
-from queue_app.monitor import snapshot_of_directory
-from queue_app.quarantine import list_quarantine, retry_quarantine
-from queue_app.sequences import find_firsts
+from queue_app.ingest.records import Record
+from queue_app.ingest.records_to_shards import ingest
+from queue_app.ingest.shard_writer import read_shard
+from queue_app.job.disk_space import rooms
+from queue_app.job.quarantine import list_quarantine, retry_quarantine
+from queue_app.job.sequences import find_firsts
+from queue_app.job.spec import JOB_SCHEMA, PLANNER_VERSION, JobDir
+from queue_app.outputs.verify import verify_job
 from queue_app.settings import RuntimeConfig
-from queue_app.shards import read_shard
-from queue_app.space import rooms
-from queue_app.verify import verify_job
+from queue_app.status.snapshot import snapshot_of_directory
 
 ONCE = range(120)
 TEN_TIMES = [number for _ in range(10) for number in ONCE]
@@ -112,7 +112,7 @@ def test_a_table_and_a_directory_hold_every_record_in_input_order(
 def test_a_directory_of_many_files_is_in_order_by_their_names(
     shuffled: InlineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("queue_app.writers.ROWS_PER_GROUP", 100)
+    monkeypatch.setattr("queue_app.outputs.writers.ROWS_PER_GROUP", 100)
     shuffled.export(tmp_path / "out")
     files = sorted((tmp_path / "out").iterdir())
     assert len(files) > 2

@@ -10,7 +10,7 @@ from pathlib import Path
 from factories import write_fasta
 from runs import HOLDFAST, environment, holdfast, status
 
-from queue_app.view import UNATTENDED
+from queue_app.status.view import UNATTENDED
 
 JOB = ["-m", "mock:8,delay_ms=50", "--toks-per-batch", "300", "--device", "cpu", "--workers", "1"]
 

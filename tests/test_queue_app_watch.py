@@ -18,18 +18,18 @@ from factories import make_job, protein, write_fasta
 from runs import environment, holdfast, kill_tree, running, wait_for_progress
 from waiting import wait_for
 
-from queue_app import keys
-from queue_app.broker import connect
-from queue_app.cli_output import watched
+from queue_app.cli.printing import watched
+from queue_app.coordination import keys
+from queue_app.coordination.embedded_server import EmbeddedServer
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.redis_client import connect
+from queue_app.coordination.workers import WorkerEntry, register, server_time
 from queue_app.errors import UsageError
-from queue_app.job import JobDir
-from queue_app.manifest import CheckpointManifest
-from queue_app.monitor import snapshot
-from queue_app.processes import ProcessFile
-from queue_app.server import EmbeddedServer
-from queue_app.view import PlainView
-from queue_app.watch import Lookout, exit_code, watch
-from queue_app.workers import WorkerEntry, register, server_time
+from queue_app.host.processes import ProcessFile
+from queue_app.job.spec import JobDir
+from queue_app.status.snapshot import snapshot
+from queue_app.status.view import PlainView
+from queue_app.status.watch import Lookout, exit_code, watch
 
 NUM_RECORDS = 200
 JOB = ["-m", "mock:16,delay_ms=40", "--toks-per-batch", "512", "--commit-seconds", "0.2", "--shards", "2"]
@@ -149,7 +149,7 @@ def test_the_last_words_name_what_was_survived(job: Watched) -> None:
 def test_the_cards_command_is_that_of_the_job(job: Watched) -> None:
     """A single option that differs would be refused."""
     words = shlex.split(job.card["command"])
-    command = [sys.executable, "-m", "queue_app.cli", *words[1:]]
+    command = [sys.executable, "-m", "queue_app.cli.main", *words[1:]]
     again = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True, env=environment())
     assert "done already" in again.stderr, again.stderr
     assert again.returncode == 3

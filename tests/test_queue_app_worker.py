@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import pytest
 import redis
 
-from queue_app import bootstep, keys, worker
+from queue_app.coordination import keys
 from queue_app.settings import RuntimeConfig
-from queue_app.worker import _only_queue, _restore_orphans, visible_device
+from queue_app.worker import device_worker, parent_loop
+from queue_app.worker.device_worker import _only_queue, _restore_orphans, visible_device
 
 
 def config(visible: str | None) -> RuntimeConfig:
@@ -53,7 +54,7 @@ def test_a_worker_serves_exactly_one_device(queues: object) -> None:
 def test_a_second_worker_of_a_device_is_told_who_has_it_and_how_to_go_on(tmp_path: Path) -> None:
     twice = (
         "from queue_app.settings import runtime_config\n"
-        "from queue_app.worker import _take_device, this_worker\n"
+        "from queue_app.worker.device_worker import _take_device, this_worker\n"
         "take = lambda: _take_device('cpu0', runtime_config()); take(); held = this_worker.lock; take()"
     )
     ended = subprocess.run(
@@ -115,7 +116,7 @@ def test_no_child_is_forked_while_the_reconciler_works() -> None:
 
     os.register_at_fork(before=about_to_fork.set)  # of these hooks, the last one registered runs first
     forking = threading.Thread(target=fork)
-    with bootstep.reconciling:
+    with parent_loop.reconciling:
         forking.start()
         about_to_fork.wait()
         works[0] = False
@@ -126,12 +127,12 @@ def test_no_child_is_forked_while_the_reconciler_works() -> None:
 def test_a_child_whose_parent_died_before_it_could_ask_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would keep the device's lock, so that no worker could start there again."""
     monkeypatch.setattr(
-        worker.this_worker, "pid", os.getpid() + 1
+        device_worker.this_worker, "pid", os.getpid() + 1
     )  # not the parent that the kernel names now
     child = os.fork()
     if child == 0:
         try:
-            worker.tie_child_to_parent()
+            device_worker.tie_child_to_parent()
         except SystemExit:
             os._exit(7)
         os._exit(0)
@@ -140,18 +141,18 @@ def test_a_child_whose_parent_died_before_it_could_ask_ends_too(monkeypatch: pyt
 
 def test_without_a_child_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pid 0 would be the worker itself, and all of its group."""
-    monkeypatch.setattr(worker.pulse, "is_stopped", lambda *_: True)
+    monkeypatch.setattr(device_worker.pulse, "is_stopped", lambda *_: True)
     killed: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
-    bootstep._end_hung(0, RuntimeConfig())
+    parent_loop._end_hung(0, RuntimeConfig())
     assert killed == []
-    bootstep._end_hung(17, RuntimeConfig())
+    parent_loop._end_hung(17, RuntimeConfig())
     assert killed == [17]
 
 
 def test_a_worker_process_starts_without_celerys_other_commands_and_what_they_import() -> None:
     program = (
-        "import queue_app.celery, sys; from queue_app.celery_app import app; "
+        "import queue_app.worker.__main__, sys; from queue_app.celery_app import app; "
         "app.loader.import_default_modules(); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -163,16 +164,16 @@ def test_a_worker_process_starts_without_celerys_other_commands_and_what_they_im
 
 def test_a_worker_whose_metrics_port_is_taken_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Signal handlers swallow exceptions: it would go on, and nobody would see it."""
-    monkeypatch.setattr(worker.this_worker, "queue", "cpu1")
+    monkeypatch.setattr(device_worker.this_worker, "queue", "cpu1")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SystemExit, match=rf"cpu1 cannot serve its metrics at .*:{port}/"):
-            worker._serve_metrics(RuntimeConfig(metrics_port=port - 1))
+            device_worker._serve_metrics(RuntimeConfig(metrics_port=port - 1))
 
 
 def test_no_collection_in_a_child_touches_what_it_shares_with_its_parent() -> None:
     program = (
-        "import gc; from queue_app.worker import share_memory_with_child; "
+        "import gc; from queue_app.worker.device_worker import share_memory_with_child; "
         "share_memory_with_child(); print(gc.get_freeze_count() > 10_000)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -195,5 +196,5 @@ class Hub:
 def test_the_event_loop_looks_after_the_child_more_often_than_the_pool_does_by_itself() -> None:
     """Every 5 s; a child that was killed while its files were being closed would stay unnoticed as long."""
     hub, consumer = Hub(), SimpleNamespace(pool=SimpleNamespace(maintain_pool=print, _pool=None))
-    bootstep.ReconcilerStep(consumer).register_with_event_loop(consumer, hub)
+    parent_loop.ReconcilerStep(consumer).register_with_event_loop(consumer, hub)
     assert hub.calls == [(0.5, print)]

@@ -31,7 +31,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(cache: Path, revision: str | None) -> tuple[str, str, int]:
     """By a process of its own, as the client reads its settings when it is imported."""
     code = (
-        "import sys, json; from queue_app.model_reader import find_model; "
+        "import sys, json; from queue_app.model.reader import find_model; "
         f"spec = find_model('org/tiny', revision={revision!r}).spec; "
         "print(json.dumps([spec.name, spec.revision, spec.dim]))"
     )
@@ -64,6 +64,6 @@ def test_the_card_names_the_commit(cache: Path, tmp_path: Path) -> None:
 def test_a_directory_has_no_revision(tmp_path: Path) -> None:
     directory = save_esm2(tmp_path / "model")
     assert embed(load_model(str(directory)), ["MKT"]).shape == (1, 80)
-    code = f"from queue_app.model_reader import find_model; find_model({str(directory)!r}, revision='main')"
+    code = f"from queue_app.model.reader import find_model; find_model({str(directory)!r}, revision='main')"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert "is a directory, which has no revisions" in ended.stderr

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from checkpoint import Block, CheckpointStore, CheckpointTrigger, CheckpointWriter
-from checkpoint.flight import FlightLog
-from gpu_tasks import shard_run
-from gpu_tasks.job_model import load_job_model
-from gpu_tasks.shard_run import ShardRun
-from queue_app.job import JobDir
+from checkpoint.flight_log import FlightLog
+from gpu_tasks.shard import shard_run
+from gpu_tasks.shard.job_model import load_job_model
+from gpu_tasks.shard.shard_run import ShardRun
+from queue_app.coordination.states import Lease
+from queue_app.job.spec import JobDir
 from queue_app.settings import RuntimeConfig
-from queue_app.states import Lease
 
 HOLDFAST = Path(sys.executable).with_name("holdfast")
 
@@ -121,7 +121,7 @@ def cost_of_checkpoints(home: Path, fasta: Path, model_path: Path, dtype: str) -
 
 def measure(attempt: ShardRun, cost: Cost) -> None:
     """The computing of one shard, without its publication."""
-    from queue_app.shards import read_shard
+    from queue_app.ingest.shard_writer import read_shard
 
     records = read_shard(attempt.job_dir.shard(attempt.lease.shard.index), attempt.lease.shard)
     plan = attempt.plan(records)

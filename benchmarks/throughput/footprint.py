@@ -11,9 +11,9 @@ from command import HOLDFAST, embed_command, environment, job_directory
 from corpora import write_fasta
 from memory import Held, MemorySampler
 
+from queue_app.coordination.find_job import snapshots
 from queue_app.errors import HoldfastError
-from queue_app.job import JobDir
-from queue_app.lookup import snapshots
+from queue_app.job.spec import JobDir
 
 NUM_RESIDUES = 30
 EVERY_SECONDS = 0.05

@@ -21,7 +21,7 @@ from shapes import SHAPES, Arithmetic, esm2
 from torch.profiler import ProfilerActivity, profile
 
 from gpu_tasks import AsyncInferenceRunner
-from gpu_tasks.runner import Timings
+from gpu_tasks.inference.runner import Timings
 
 LENGTHS = (250, 51)
 """Tokens of a sequence, special tokens included."""

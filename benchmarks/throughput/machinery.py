@@ -17,11 +17,11 @@ from rounds import turns
 from checkpoint import CheckpointStore, CheckpointTrigger, CheckpointWriter
 from checkpoint.writer import WriterTimes
 from gpu_tasks import AsyncInferenceRunner
-from gpu_tasks.batching import BatchPlan
-from gpu_tasks.loader import Loader
+from gpu_tasks.inference.batch_plan import BatchPlan
+from gpu_tasks.inference.prefetch import Loader
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.models.packed import PackedStaged
-from gpu_tasks.shard_run import as_block
+from gpu_tasks.shard.shard_run import as_block
 
 COMMIT_SECONDS = 1.0
 Way = Callable[[EmbeddingModel, BatchPlan, Path], WriterTimes]

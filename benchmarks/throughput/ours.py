@@ -9,12 +9,12 @@ import numpy as np
 from rounds import Vectors
 
 from gpu_tasks import AsyncInferenceRunner
-from gpu_tasks.batching import BatchPlan, Ordinals, plan_batches
+from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals, plan_batches
 from gpu_tasks.models import Dtype, EmbeddingModel, load
-from queue_app.model_reader import find_model
-from queue_app.request import token_budget
-from queue_app.shards import cut, default_num_shards, shard_cost_most
-from queue_app.spool import RECORD_COST
+from queue_app.ingest.record_spool import RECORD_COST
+from queue_app.ingest.request import token_budget
+from queue_app.ingest.shard_writer import cut, default_num_shards, shard_cost_most
+from queue_app.model.reader import find_model
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.files import StoredTensor, read_heads, read_object
-from queue_app.model_spec import AdapterSpec
+from queue_app.model.spec import AdapterSpec
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

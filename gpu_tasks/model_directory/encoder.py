@@ -13,7 +13,7 @@ from typing import Any
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.files import StoredTensor, read_object
 from gpu_tasks.model_directory.weight_layout import require_weights
-from queue_app.model_spec import EncoderSpec, Family
+from queue_app.model.spec import EncoderSpec, Family
 
 CONFIG = "config.json"
 ROBERTA = ("roberta", "xlm-roberta", "camembert")

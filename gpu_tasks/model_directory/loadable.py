@@ -6,7 +6,7 @@ This needs torch, which reading a directory does not, and is done where nothing 
 from pathlib import Path
 
 from gpu_tasks.model_directory.files import read_heads
-from queue_app.model_spec import ModelSpec
+from queue_app.model.spec import ModelSpec
 
 
 def require_loadable(spec: ModelSpec) -> None:

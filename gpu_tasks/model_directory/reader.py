@@ -24,8 +24,8 @@ from gpu_tasks.model_directory.files import (
 )
 from gpu_tasks.model_directory.sentence_modules import SentenceModules, read_modules
 from gpu_tasks.model_directory.tokens import FoundTokens, read_tokens
-from queue_app.model_files import digest_files, directory_digest
-from queue_app.model_spec import EncoderSpec, ModelFile, ModelSpec
+from queue_app.model.files import digest_files, directory_digest
+from queue_app.model.spec import EncoderSpec, ModelFile, ModelSpec
 
 ENDLESS_LENGTH = 4096
 """Tokens of a segment of a model whose positions have no end and that names no limit: memory has one."""

@@ -21,7 +21,7 @@ from gpu_tasks.model_directory.files import (
     read_object_if_there,
     weight_files,
 )
-from queue_app.model_spec import (
+from queue_app.model.spec import (
     CONCATENATED,
     DenseSpec,
     HeadModule,

@@ -16,7 +16,7 @@ import xxhash
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel, first_line
 from gpu_tasks.model_directory.token_rules import RESIDUES, Row, find_row, vocabulary
-from queue_app.model_spec import TokenRules, TokensSpec
+from queue_app.model.spec import TokenRules, TokensSpec
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """For every from_pretrained: nothing is fetched, and nothing of it is run."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gpu_tasks.errors import ModelLoadError
 from gpu_tasks.model_directory.files import StoredTensor
-from queue_app.model_spec import EncoderSpec, Family
+from queue_app.model.spec import EncoderSpec, Family
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_tasks.errors import ModelLoadError
-from gpu_tasks.readout import Left, Readout, parse_pools
+from gpu_tasks.inference.readout import Left, Readout, parse_pools
 
 if TYPE_CHECKING:
-    from gpu_tasks.batching import TokenBatch
-    from gpu_tasks.device import Staged
-    from queue_app.model_spec import ModelSpec
+    from gpu_tasks.inference.batch_plan import TokenBatch
+    from gpu_tasks.inference.device import Staged
+    from queue_app.model.spec import ModelSpec
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpu_tasks.device_errors import fault_of
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel, first_line
+from gpu_tasks.inference.device_errors import fault_of
 from gpu_tasks.models.company import SEES_THE_BATCH, UNSTEADY, Company
 from gpu_tasks.models.files import ModelFiles
 from gpu_tasks.models.hub import LOCAL, import_transformers, open_config
 from gpu_tasks.models.packed import Packed
 from gpu_tasks.models.tensors import Tensors
-from queue_app.model_spec import ModelSpec
+from queue_app.model.spec import ModelSpec
 
 # What company may change of a token's hidden state, of its length: rounding, and no more.
 _CHANGES_MOST = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}

@@ -22,7 +22,7 @@ from gpu_tasks.models.layers import (
 )
 from gpu_tasks.models.packed import Packed, tap
 from gpu_tasks.models.weights import Weights
-from queue_app.model_spec import EncoderSpec
+from queue_app.model.spec import EncoderSpec
 
 PREFIXES = ("", "bert.", "roberta.")
 # CUDA's kernels copy a bias whose rows begin elsewhere.

@@ -16,7 +16,7 @@ from gpu_tasks.errors import UnsupportedModel
 from gpu_tasks.models.layers import Attention, Layer, LayerNorm, choose_attention, feed_forward
 from gpu_tasks.models.packed import Packed, tap
 from gpu_tasks.models.weights import Weights
-from queue_app.model_spec import EncoderSpec
+from queue_app.model.spec import EncoderSpec
 
 PREFIXES = ("", "esm.")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import xxhash
 
 from gpu_tasks.errors import ModelLoadError
-from queue_app.model_spec import ModelFile, ModelSpec
+from queue_app.model.spec import ModelFile, ModelSpec
 
 _CHUNK_BYTES = 4 << 20
 """So much is hashed while it still lies in the processor's cache."""

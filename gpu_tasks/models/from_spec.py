@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from gpu_tasks.errors import UnsupportedModel
+from gpu_tasks.inference.readout import Readout, check_layers
+from gpu_tasks.inference.torch_device import open_device
 from gpu_tasks.models import Dtype, bert, esm2, mosaic, mpnet
 from gpu_tasks.models.auto import load_auto
 from gpu_tasks.models.files import ModelFiles, model_files
@@ -13,9 +15,7 @@ from gpu_tasks.models.packed import Encoder, PackedModel
 from gpu_tasks.models.tensors import Tensors, merge_adapter, read_tensors
 from gpu_tasks.models.tokens import load_tokens
 from gpu_tasks.models.weights import Weights, find_prefix
-from gpu_tasks.readout import Readout, check_layers
-from gpu_tasks.torch_device import open_device
-from queue_app.model_spec import EncoderSpec, Family, ModelSpec
+from queue_app.model.spec import EncoderSpec, Family, ModelSpec
 
 _NATIVE: dict[Family, tuple[Sequence[str], Callable[[EncoderSpec, Weights], Encoder]]] = {
     "esm2": (esm2.PREFIXES, esm2.load_esm2),

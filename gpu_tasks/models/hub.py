@@ -13,7 +13,7 @@ from typing import Any
 
 from gpu_tasks.errors import ModelLoadError, first_line
 from gpu_tasks.models.files import ModelFiles
-from queue_app.model_spec import ModelSpec
+from queue_app.model.spec import ModelSpec
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """For every from_pretrained."""

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from gpu_tasks.batching import TokenBatch
-from gpu_tasks.device import HostPending, StoreDtype, host_pending
 from gpu_tasks.errors import ModelLoadError
-from gpu_tasks.readout import Left, Readout, check_layers, joined_pools
-from gpu_tasks.rows import offsets_of
+from gpu_tasks.inference.batch_plan import TokenBatch
+from gpu_tasks.inference.device import HostPending, StoreDtype, host_pending
+from gpu_tasks.inference.readout import Left, Readout, check_layers, joined_pools
+from gpu_tasks.inference.rows import offsets_of
 
 _REF = re.compile(
     r"mock:(?P<dim>\d{1,5})(?P<options>(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)=[A-Za-z]{1,32})*)"

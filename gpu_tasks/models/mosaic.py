@@ -13,7 +13,7 @@ from torch import Tensor
 from gpu_tasks.models.bert import Bert
 from gpu_tasks.models.layers import Layer, attend_runs, gated_feed_forward
 from gpu_tasks.models.weights import Weights
-from queue_app.model_spec import EncoderSpec
+from queue_app.model.spec import EncoderSpec
 
 PREFIXES = ("", "bert.")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from gpu_tasks.models.bert import Bert
 from gpu_tasks.models.layers import Layer, attend_runs
 from gpu_tasks.models.weights import Weights
-from queue_app.model_spec import EncoderSpec
+from queue_app.model.spec import EncoderSpec
 
 PREFIXES = ("", "mpnet.")
 NUM_BUCKETS = 32

@@ -10,14 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gpu_tasks.batching import TokenBatch
-from gpu_tasks.device import Fetched, HostPending, Pending, StoreDtype
+from gpu_tasks.inference.batch_plan import TokenBatch
+from gpu_tasks.inference.device import Fetched, HostPending, Pending, StoreDtype
+from gpu_tasks.inference.pooling import RowTokens, finite_rows, pool_rows, pooling_bounds
+from gpu_tasks.inference.readout import Left, Readout, joined_pools
+from gpu_tasks.inference.rows import Offsets, offsets_of
+from gpu_tasks.inference.torch_device import Outputs, TorchDevice, Upload
 from gpu_tasks.models.head import Head
 from gpu_tasks.models.tokens import Tokens
-from gpu_tasks.pooling import RowTokens, finite_rows, pool_rows, pooling_bounds
-from gpu_tasks.readout import Left, Readout, joined_pools
-from gpu_tasks.rows import Offsets, offsets_of
-from gpu_tasks.torch_device import Outputs, TorchDevice, Upload
 
 
 @dataclass(frozen=True, slots=True, eq=False)

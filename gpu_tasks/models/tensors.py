@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models.files import ModelFiles, Reader
-from queue_app.model_spec import AdapterSpec
+from queue_app.model.spec import AdapterSpec
 
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,

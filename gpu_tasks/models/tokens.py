@@ -14,7 +14,7 @@ import xxhash
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models.files import ModelFiles
-from queue_app.model_spec import ModelSpec, TokensSpec
+from queue_app.model.spec import ModelSpec, TokensSpec
 
 Ids = npt.NDArray[np.int32]
 

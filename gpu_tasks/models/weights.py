@@ -9,7 +9,7 @@ from torch import Tensor
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models.layers import Layer, LayerNorm, Linear
 from gpu_tasks.models.tensors import Tensors
-from queue_app.model_spec import EncoderSpec
+from queue_app.model.spec import EncoderSpec
 
 _ANCHOR = "embeddings.word_embeddings.weight"
 # Checkpoints that came from TensorFlow kept its names for the parameters of a layer norm.

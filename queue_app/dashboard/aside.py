@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from checkpoint.records import QuarantineEntry
-from queue_app.broker import TRANSIENT
-from queue_app.dashboard.place import Place
-from queue_app.manifest import CheckpointManifest
-from queue_app.quarantine import list_quarantine
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.redis_client import TRANSIENT
+from queue_app.dashboard.job_source import Place
+from queue_app.job.quarantine import list_quarantine
 
 PAGE_SIZE = 50
 

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from queue_app.figures import Figures
-from queue_app.monitor import WorkerView
+from queue_app.coordination.worker_figures import Figures
+from queue_app.status.snapshot import WorkerView
 
 FIGURES_KEPT_SECONDS = 5.0
 """A worker between two shards has no figures for a moment; then its last ones are shown."""

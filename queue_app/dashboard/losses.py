@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from queue_app.dashboard.cells import Cell
-from queue_app.states import ShardState
+from queue_app.coordination.states import ShardState
+from queue_app.dashboard.shard_cells import Cell
 
 STOPPED = "stopped early"
 """What stands in a shard that its worker gave back in order: for a pause, a cancel or its own end."""

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import uvicorn
 
-from queue_app.cli_output import say
-from queue_app.dashboard.app import make_app
-from queue_app.dashboard.feed import Feed
-from queue_app.dashboard.metadata import Metadata, read_metadata
-from queue_app.dashboard.place import Place
+from queue_app.cli.printing import say
+from queue_app.dashboard.job_source import Place
+from queue_app.dashboard.map.metadata import Metadata, read_metadata
+from queue_app.dashboard.routes import make_app
+from queue_app.dashboard.streams import Feed
 from queue_app.errors import HoldfastError
 from queue_app.settings import runtime_config
 

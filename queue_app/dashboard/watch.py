@@ -4,8 +4,8 @@ import threading
 from collections import deque
 from dataclasses import dataclass, replace
 
+from queue_app.dashboard.board import JobReader, Look
 from queue_app.dashboard.crew import Crew, WorkerLine
-from queue_app.dashboard.look import JobReader, Look
 from queue_app.dashboard.losses import with_losses
 
 SAMPLES_KEPT = 450

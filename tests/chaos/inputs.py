@@ -10,7 +10,7 @@ from pathlib import Path
 from factories import write_fasta
 
 INPUT_RECORDS = (200, 400, 800)
-HOLDFAST = [sys.executable, "-m", "queue_app.cli"]
+HOLDFAST = [sys.executable, "-m", "queue_app.cli.main"]
 MOTIFS = {"kill": "WWWKILLWWW", "raise": "WWWRAISEWWW", "nan": "WWWNANWWW"}
 """What a record holds that harms the mock model in this way."""
 FINISHED, SOME_QUARANTINED = 0, 3

@@ -12,9 +12,9 @@ from pathlib import Path
 from chaos.inputs import HOLDFAST, Input
 from chaos.oracle import Verdict
 from chaos.stage import Stage
-from queue_app.job import Job, JobDir
-from queue_app.place import exported
-from queue_app.processes import kill_session, spawn
+from queue_app.host.processes import kill_session, spawn
+from queue_app.job.place import exported
+from queue_app.job.spec import Job, JobDir
 
 PRODUCER_SECONDS_MOST = 60.0
 KILL_WITHIN_SECONDS = 1.8

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from chaos.inputs import Input, quarantined
-from queue_app.job import JobDir
-from queue_app.verify import verify_job
+from queue_app.job.spec import JobDir
+from queue_app.outputs.verify import verify_job
 
 TOLERANCE = 1e-4
 """Of float32 vectors that were computed in another company: their last bits may differ."""

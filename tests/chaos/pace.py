@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from queue_app.job import RunOptions
+from queue_app.job.spec import RunOptions
 from queue_app.settings import RuntimeConfig
 
 

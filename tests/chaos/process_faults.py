@@ -7,8 +7,8 @@ from pathlib import Path
 
 from chaos.faults import Fault, Hit, Kind
 from chaos.stage import EPOCH, Stage, Worker, send
-from checkpoint.owner import ProcessId, identify
-from queue_app.processes import kill_session
+from checkpoint.process_identity import ProcessId, identify
+from queue_app.host.processes import kill_session
 
 POLL_SECONDS = 0.2
 

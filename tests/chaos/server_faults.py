@@ -5,8 +5,8 @@ import os
 
 from chaos.faults import Fault, Hit, Kind, everyone
 from chaos.stage import Stage
-from queue_app import keys
 from queue_app.celery_app import EMBED_SHARD, make_app
+from queue_app.coordination import keys
 
 # ---- server and network
 

@@ -23,12 +23,12 @@ from chaos.journal import Journal
 from chaos.machine import NAMESPACE, Clock, SmallDisk
 from chaos.pace import QUICK, Pace
 from chaos.proxy import TcpProxy
-from checkpoint.owner import ProcessId, identify
-from queue_app.broker import connect
-from queue_app.coordinator import last_words, log_size, worker_command
-from queue_app.job import JobDir
-from queue_app.processes import ProcessFile, kill_session, spawn
-from queue_app.server import EmbeddedServer, ServerAddress
+from checkpoint.process_identity import ProcessId, identify
+from queue_app.coordination.embedded_server import EmbeddedServer, ServerAddress
+from queue_app.coordination.redis_client import connect
+from queue_app.host.processes import ProcessFile, kill_session, spawn
+from queue_app.job.spec import JobDir
+from queue_app.worker.supervisor import last_words, log_size, worker_command
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KILL_POINTS = ROOT / "tests" / "chaos" / "killpoints"

@@ -11,7 +11,7 @@ from powerloss import forks
 
 import checkpoint.verify
 from checkpoint import CheckpointError, CheckpointStore
-from checkpoint.files import StoreFiles
+from checkpoint.store_files import StoreFiles
 from checkpoint.verify import StoreReport, look_through
 from corruption.stores import TOKEN, Contents, SoundStore
 

@@ -9,7 +9,7 @@ from blocks import JOB, PLAN, make_block
 from powerloss.store_judge import digest
 
 from checkpoint import Block, CheckpointStore, DoneRecord, QuarantineEntry
-from checkpoint.files import StoreFiles
+from checkpoint.store_files import StoreFiles
 
 TOKEN = 7
 """The last owner's; the one before it had a lower one."""

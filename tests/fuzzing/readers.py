@@ -9,7 +9,7 @@ from blocks import JOB, encode_version_1, make_block
 
 from checkpoint import Block, BlockDamaged, NewerFormat, decode, encode
 from checkpoint.block import read_ordinals
-from checkpoint.header import VERSION, count_rows, read_header
+from checkpoint.block_header import VERSION, count_rows, read_header
 from checkpoint.records import DoneRecord, QuarantineEntry
 
 CORPUS = Path(__file__).resolve().parent.parent / "data" / "fuzz"

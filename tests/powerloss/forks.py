@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from checkpoint.errors import CheckpointError
-from checkpoint.files import StoreFiles
+from checkpoint.store_files import StoreFiles
 from checkpoint.verify import StoreReport, look_through
 
 Answer = TypeVar("Answer")

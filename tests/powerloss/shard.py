@@ -6,13 +6,13 @@ from pathlib import Path
 from factories import write_fasta
 
 from gpu_tasks import load_model
-from gpu_tasks.shard_run import ShardRun
-from queue_app.job import JobDir, RunOptions
-from queue_app.model_options import find_requested
-from queue_app.prepare import prepare
-from queue_app.request import EmbedRequest
+from gpu_tasks.shard.shard_run import ShardRun
+from queue_app.coordination.states import Lease, Progress
+from queue_app.ingest.model_options import find_requested
+from queue_app.ingest.prepare import prepare
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.spec import JobDir, RunOptions
 from queue_app.settings import RuntimeConfig
-from queue_app.states import Lease, Progress
 
 MODEL = "mock:64"
 

@@ -12,8 +12,8 @@ from powerloss.operations import Recording
 from powerloss.shard import shard_run
 from powerloss.verdict import Verdict
 from powerloss.writers import TOKEN
-from queue_app.durable import file_digest
-from queue_app.job import JobDir
+from queue_app.host.durable_files import file_digest
+from queue_app.job.spec import JobDir
 
 
 class ShardJudge:

@@ -29,7 +29,9 @@ class Module:
     @cached_property
     def head_lines(self) -> int:
         """Lines from the top to the end of the docstring and of the imports, whichever comes last."""
-        head = [node for node in self.tree.body if isinstance(node, ast.Import | ast.ImportFrom) or _typing(node)]
+        head = [
+            node for node in self.tree.body if isinstance(node, ast.Import | ast.ImportFrom) or _typing(node)
+        ]
         if ast.get_docstring(self.tree) is not None:
             head.append(self.tree.body[0])
         return max((node.end_lineno or 0 for node in head), default=0)
@@ -37,7 +39,11 @@ class Module:
     @cached_property
     def functions(self) -> list[int]:
         """The length of every function and method in lines, its decorators and docstring with it."""
-        return [_length(node) for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        return [
+            _length(node)
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
 
     @cached_property
     def imported(self) -> set[str]:

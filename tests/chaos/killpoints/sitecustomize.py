@@ -211,14 +211,14 @@ def move_host(module: ModuleType) -> None:
 
 
 AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
-    "checkpoint.owner": move_host,
+    "checkpoint.process_identity": move_host,
     "checkpoint.store": change_store,
     "checkpoint.writer": change_writer,
-    "checkpoint.flight": change_flight,
+    "checkpoint.flight_log": change_flight,
     "gpu_tasks.models.mock": lambda module: change_launch(module.MockStaged),
     "gpu_tasks.models.packed": lambda module: change_launch(module.PackedStaged),
-    "queue_app.manifest": change_manifest,
-    "queue_app.export": change_export,
+    "queue_app.coordination.manifest": change_manifest,
+    "queue_app.outputs.export": change_export,
 }
 
 

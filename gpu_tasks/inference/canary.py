@@ -1,0 +1,179 @@
+"""The numerics canary: does this device compute what it should?
+
+A GPU with failing memory or a broken kernel gives vectors that look like any others. A few fixed sequences
+show it before the first one is stored. A model of which the host can hold a second copy is compared with
+the processor in float32. A larger one is compared with the job's other devices:
+
+- Before each shard a worker deposits its device's vectors where the whole job sees them. The first has
+  nobody to be compared with, and goes on: a job with one worker must not wait.
+- Two different devices that agree within the dtype's tolerance make the golden vectors. A device never
+  confirms itself, be it through a restarted worker or through a second worker on it.
+- Golden vectors stay what they are. Whoever deviates from them ends before it takes a shard, also one
+  that deposited before there were any.
+- While no two agree, nobody can say who is wrong: all go on and say so loudly, until one more device
+  sides with one of them. Whoever is left alone ends before its next shard.
+- The shards that a deviating device has begun are named, by itself and by whoever made the vectors golden:
+  what it committed there is suspicious.
+
+Devices that are wrong in the same way are not found out. A server that lost its data costs nothing: the
+vectors are deposited again before the next shards.
+"""
+
+import base64
+import binascii
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gpu_tasks.errors import NumericsDeviate
+from gpu_tasks.inference.batch_plan import plan_batches
+from gpu_tasks.inference.rows import split_rows
+from gpu_tasks.inference.runner import AsyncInferenceRunner
+from gpu_tasks.models import Dtype, EmbeddingModel
+
+log = logging.getLogger(__name__)
+
+SEQUENCES = (
+    "M",
+    "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVKALPDAQFEVVHSLAKWKRQTLGQHDFSAGEGLYTHMKALRPDED",
+    "GSHMASMTGGQQMGRGS",
+    "ACGTTGCAACGTNNACGT",
+    "A zinc-binding alcohol dehydrogenase, and what it does.",
+)
+"""Short and long, of every alphabet: each tokenizer makes something of each."""
+
+VERSION = 1
+"""Raised with every change of SEQUENCES: vectors of different versions are never compared."""
+COSINE_DISTANCE_MOST: dict[Dtype, float] = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 2e-2}
+TOKS_PER_BATCH = 1024
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Deposits(Protocol):
+    """The vectors that the devices of one job have deposited, encoded; all calls are atomic."""
+
+    def deposit(self, device: str, vectors: str) -> str | None:
+        """Put a device's vectors in the place of its earlier ones; answers the golden ones, if any."""
+        ...
+
+    def all(self) -> Mapping[str, str]:
+        """What each device deposited last."""
+        ...
+
+    def make_golden(self, vectors: str) -> str:
+        """Make these golden unless others are; answers those that are."""
+        ...
+
+    def begun(self, device: str) -> list[int]:
+        """The shards that a device has begun."""
+        ...
+
+
+def embed_sequences(model: EmbeddingModel) -> Vectors:
+    """The vectors of the fixed sequences, one row each; where every token has one, their mean."""
+    plan = plan_batches(
+        model.tokenize(SEQUENCES),
+        range(len(SEQUENCES)),
+        prefix=model.prefix,
+        suffix=model.suffix,
+        toks_per_batch=TOKS_PER_BATCH,
+        max_length=model.max_length,
+        long="truncate",
+        window_overlap=0,
+    )
+    results = list(AsyncInferenceRunner(model).run(plan))
+    order = np.argsort(np.concatenate([result.ordinals for result in results]))
+    rows = [row for result in results for row in split_rows(result.embeddings, result.offsets)]
+    return np.stack([rows[place].mean(axis=0, dtype=np.float32) for place in order])
+
+
+def cosine_distance(ours: Vectors, theirs: Vectors) -> float:
+    """The largest of any row; NaN when one of them is not finite or zero."""
+    left, right = ours.astype(np.float64), theirs.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+        return float(np.max(1 - (left * right).sum(axis=1) / norms))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Canary:
+    """The vectors of the fixed sequences as one device computed them in `dtype`, which sets the tolerance."""
+
+    device: str
+    dtype: Dtype
+    vectors: Vectors
+
+    def check_against(self, reference: Vectors) -> float:
+        """Compare with the processor's vectors in float32; answers the largest cosine distance.
+
+        Raises:
+            NumericsDeviate: it is larger than the dtype explains, or a vector is not finite.
+        """
+        return self._check(reference, "the processor")
+
+    def check_golden(self, deposits: Deposits) -> None:
+        """Deposit the vectors, and compare them with the golden ones as soon as there are any.
+
+        Raises:
+            NumericsDeviate: they deviate from the golden ones, or are not finite.
+        """
+        self._check(self.vectors, "any sound device")  # only to refuse what is not finite
+        golden = deposits.deposit(self.device, encode(self.vectors)) or self._side_with_another(deposits)
+        theirs = decode(golden, self.vectors.shape) if golden else None
+        if theirs is None:
+            return
+        try:
+            distance = self._check(theirs, "two other devices of the job")
+        except NumericsDeviate as error:
+            raise NumericsDeviate(f"{error} {suspicious(deposits.begun(self.device))}") from None
+        log.info("numerics agree with the golden vectors: cosine distance %.2g", distance)
+
+    def _side_with_another(self, deposits: Deposits) -> str | None:
+        """Make our vectors golden when another device has the same; say which devices have not."""
+        others = {device: text for device, text in deposits.all().items() if device != self.device}
+        agreeing = {device for device, text in others.items() if self._agrees(text)}
+        golden = deposits.make_golden(encode(self.vectors)) if agreeing else None
+        for device in others.keys() - agreeing:
+            if golden:
+                log.error("%s deviates from golden vectors. %s", device, suspicious(deposits.begun(device)))
+            else:
+                log.error("%s and %s disagree, and only one more can tell who is wrong", self.device, device)
+        return golden
+
+    def _agrees(self, deposited: str) -> bool:
+        theirs, most = decode(deposited, self.vectors.shape), COSINE_DISTANCE_MOST[self.dtype]
+        return theirs is not None and cosine_distance(self.vectors, theirs) <= most
+
+    def _check(self, theirs: Vectors, whose: str) -> float:
+        distance, most = cosine_distance(self.vectors, theirs), COSINE_DISTANCE_MOST[self.dtype]
+        if not distance <= most:  # a NaN is not
+            raise NumericsDeviate(
+                f"{self.device}: its vectors of {len(SEQUENCES)} test sequences are not those of {whose} "
+                f"(cosine distance {distance:.2g}, {most:.2g} allowed in {self.dtype}): is the device broken?"
+            )
+        return distance
+
+
+def encode(vectors: Vectors) -> str:
+    """As text, for a server that keeps nothing else."""
+    return base64.b64encode(vectors.astype("<f4").tobytes()).decode()
+
+
+def decode(text: str, shape: tuple[int, ...]) -> Vectors | None:
+    """None for what is not vectors of that shape: whoever wrote it is no witness."""
+    try:
+        return np.frombuffer(base64.b64decode(text, validate=True), "<f4").reshape(shape)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def suspicious(shards: list[int]) -> str:
+    """What to make of the work of a device that deviates."""
+    if not shards:
+        return "It has begun no shard of this job."
+    return f"What it committed is suspicious: it has begun shards {', '.join(map(str, sorted(shards)))}."

@@ -1,0 +1,266 @@
+"""Torch devices: how tokens get to them, and how vectors come back.
+
+On CUDA there are three streams: copies in, compute, copies out. All computing happens on one stream, so
+that kernels run in one order and cuBLAS keeps one workspace; events tie the streams together.
+Pinned memory comes from torch's caching host allocator, which hands a block out again only after the
+copies that used it: with a bounded number of batches under way, that is a bounded ring of buffers.
+Each of the three stations is an NVTX range, for Nsight Systems, and is timed by events.
+"""
+
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from time import perf_counter
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gpu_tasks.errors import DeviceUnavailable, OutOfMemory
+from gpu_tasks.inference.device import DeviceSeconds, Fetched, HostPending, Pending
+from gpu_tasks.inference.device_errors import Fault, fault_of
+
+log = logging.getLogger(__name__)
+
+Int64s = npt.NDArray[np.int64]
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outputs:
+    """What a computation leaves on the device: vectors [n, dim] and bool[n]."""
+
+    embeddings: Tensor
+    finite: Tensor
+
+
+Compute = Callable[[Tensor], Outputs]
+
+
+class Upload(Protocol):
+    """An int64 array on its way to the device."""
+
+    def compute(self, function: Compute) -> Pending:
+        """Start `function` on the array, and the copy of its outputs back to the host."""
+        ...
+
+
+class TorchDevice(Protocol):
+    """Where a model lives. `lookahead` as in EmbeddingModel."""
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def lookahead(self) -> int: ...
+
+    def upload(self, array: Int64s) -> Upload:
+        """Raises OutOfMemory when the device has no room for it."""
+        ...
+
+    def settle(self) -> None:
+        """Wait until all that was copied while loading a model has arrived."""
+        ...
+
+
+def open_device(name: str, threads: int | None = None) -> TorchDevice:
+    """Open `cpu`, `cuda` or `cuda:N`; on the CPU, `threads` sets torch's compute threads.
+
+    Raises:
+        DeviceUnavailable: there is no such device.
+    """
+    if name == "cpu":
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return CpuDevice(torch.device("cpu"))
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or not (index or "0").isdecimal():
+        raise DeviceUnavailable(f"device {name!r}: write cpu, cuda or cuda:N")
+    if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
+        raise DeviceUnavailable(f"device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
+    return _open_cuda(int(index or 0))
+
+
+def hardware_id(name: str) -> str:
+    """The device behind `cpu`, `cuda` or `cuda:N`: the same for all workers on it, in whatever container."""
+    if name == "cpu":
+        boot_id = Path("/proc/sys/kernel/random/boot_id")
+        return f"cpu-{boot_id.read_text().strip() if boot_id.exists() else platform.node()}"
+    return f"GPU-{torch.cuda.get_device_properties(name).uuid}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CpuDevice:
+    """The host: copies are free and nothing overlaps."""
+
+    device: torch.device
+    lookahead: int = 0
+
+    def upload(self, array: Int64s) -> "CpuUpload":
+        return CpuUpload(torch.from_numpy(array))
+
+    def settle(self) -> None:
+        """Nothing is ever under way."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CpuUpload:
+    tensor: Tensor
+
+    def compute(self, function: Compute) -> HostPending:
+        return _in_room(lambda: self._compute(function))
+
+    def _compute(self, function: Compute) -> HostPending:
+        started = perf_counter()
+        with torch.inference_mode():
+            outputs = function(self.tensor)
+        seconds = DeviceSeconds(compute=perf_counter() - started)
+        return HostPending(Fetched(outputs.embeddings.numpy(), outputs.finite.numpy(), seconds))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CudaDevice:
+    """One CUDA device and its three streams."""
+
+    device: torch.device
+    copy_in: torch.cuda.Stream
+    compute: torch.cuda.Stream
+    copy_out: torch.cuda.Stream
+    lookahead: int = 1
+
+    def upload(self, array: Int64s) -> "CudaUpload":
+        return _in_room(lambda: self._upload(array))
+
+    def _upload(self, array: Int64s) -> "CudaUpload":
+        host = _pinned(torch.from_numpy(array).pin_memory, lambda: torch.from_numpy(array))
+        with _station("copy in", self.copy_in) as span:
+            tensor = host.to(self.device, non_blocking=True)
+        return CudaUpload(self, tensor, span)
+
+    def settle(self) -> None:
+        torch.cuda.synchronize(self.device)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CudaUpload:
+    on: CudaDevice
+    tensor: Tensor
+    copy_in: "Span"
+
+    def compute(self, function: Compute) -> "CudaPending":
+        return _in_room(lambda: self._copy_out(*self._compute(function)))
+
+    def _compute(self, function: Compute) -> tuple[Outputs, "Span"]:
+        self.on.compute.wait_event(self.copy_in.end)
+        with torch.inference_mode(), _station("compute", self.on.compute) as span:
+            # The allocator must not reuse memory of one stream while another still reads it.
+            self.tensor.record_stream(self.on.compute)
+            outputs = function(self.tensor)
+        return outputs, span
+
+    def _copy_out(self, outputs: Outputs, compute: "Span") -> "CudaPending":
+        self.on.copy_out.wait_event(compute.end)
+        with torch.inference_mode(), _station("copy out", self.on.copy_out) as span:
+            embeddings, finite = (_to_host(part) for part in (outputs.embeddings, outputs.finite))
+        outputs.embeddings.record_stream(self.on.copy_out)
+        outputs.finite.record_stream(self.on.copy_out)
+        return CudaPending(embeddings, finite, (self.copy_in, compute, span))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CudaPending:
+    embeddings: Tensor
+    finite: Tensor
+    spans: tuple["Span", "Span", "Span"]
+
+    def wait(self) -> Fetched:
+        *_, copy_out = self.spans
+        copy_out.end.synchronize()
+        seconds = DeviceSeconds(*(span.seconds for span in self.spans))
+        # Copied, so that the pinned blocks go back to the ring however long the caller keeps its result.
+        return Fetched(self.embeddings.numpy().copy(), self.finite.numpy().copy(), seconds)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Span:
+    """A stretch of one stream's work."""
+
+    start: torch.cuda.Event
+    end: torch.cuda.Event
+
+    @property
+    def seconds(self) -> float:
+        """Only once `end` has been reached."""
+        milliseconds: float = self.start.elapsed_time(self.end)
+        return milliseconds / 1000
+
+
+@contextmanager
+def _station(name: str, stream: torch.cuda.Stream) -> Iterator[Span]:
+    """Queue work on a stream, between two events."""
+    span = Span(_event(), _event())
+    with torch.cuda.nvtx.range(f"holdfast {name}"), torch.cuda.stream(stream):
+        span.start.record(stream)
+        yield span
+        span.end.record(stream)
+
+
+def _event() -> torch.cuda.Event:
+    # A blocking event sleeps where the default one spins: the core belongs to the writer.
+    return torch.cuda.Event(enable_timing=True, blocking=True)  # type: ignore[no-untyped-call]
+
+
+def _open_cuda(index: int) -> CudaDevice:
+    # cuBLAS reads this at its first call; without it, its results may differ from run to run.
+    # https://docs.nvidia.com/cuda/cublas/#results-reproducibility
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    device = torch.device("cuda", index)
+    torch.cuda.set_device(device)
+    return CudaDevice(device, copy_in=_stream(device), compute=_stream(device), copy_out=_stream(device))
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    empty = partial(torch.empty, tensor.shape, dtype=tensor.dtype)
+    return _pinned(partial(empty, pin_memory=True), empty).copy_(tensor, non_blocking=True)
+
+
+def _pinned(pin: Callable[[], Tensor], do_without: Callable[[], Tensor]) -> Tensor:
+    """Host memory that copies need not wait for. Where the system gives none, that which they wait for: no
+    batch is too large for it, and no record is to blame."""
+    try:
+        return pin()
+    except Exception as error:
+        if fault_of(error) is not Fault.NO_ROOM:
+            raise
+        _warn_unpinned(str(error).splitlines()[0])
+        return do_without()
+
+
+@cache
+def _warn_unpinned(why: str) -> None:
+    log.warning("no pinned memory, so that copies are waited for: %s", why)
+
+
+def _in_room(call: Callable[[], Answer]) -> Answer:
+    """What `call` answers. Raises OutOfMemory once all is given back that it held until it failed."""
+    try:
+        return call()
+    except Exception as error:
+        if fault_of(error) is not Fault.NO_ROOM:
+            raise
+        message = str(error)
+    # Only outside the handler: until then the traceback keeps the activations alive.
+    torch.cuda.empty_cache()
+    raise OutOfMemory(message)

@@ -1,0 +1,91 @@
+"""Holds a worker's device against the processor, or against the job's other devices, before it computes."""
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from gpu_tasks.models import EmbeddingModel
+from gpu_tasks.shard.job_model import load_job_model
+from queue_app.coordination.canary_exchange import CanaryDeposits
+from queue_app.coordination.redis_client import TRANSIENT, client
+from queue_app.coordination.states import Lease
+from queue_app.job.spec import Job, JobDir
+
+if TYPE_CHECKING:
+    from gpu_tasks.inference.canary import Canary, Vectors
+
+log = logging.getLogger(__name__)
+
+CANARY_PARAMETERS_MOST = 1_000_000_000
+
+_references: dict[tuple[object, ...], "Vectors"] = {}
+"""Those of the model at hand."""
+_canaries: dict[str, "Canary"] = {}
+"""What this process's device computed for the job at hand, by its id."""
+
+
+def watch_canary(job: Job, directory: JobDir, model: EmbeddingModel) -> None:
+    """Hold the device against the processor, or against the job's other devices. Raises NumericsDeviate.
+
+    With the processor once per process and job; with the others before each shard, as there may be more of
+    them by then. Left out where a thing would be compared with itself.
+    """
+    if is_exact(job):
+        return
+    from gpu_tasks.inference.canary import Canary, embed_sequences
+    from gpu_tasks.inference.torch_device import hardware_id
+
+    canary = _canaries.get(job.job_id)
+    if canary is None:
+        canary = Canary(hardware_id(device_name(job)), job.options.dtype, embed_sequences(model))
+        if not is_large(job):
+            distance = canary.check_against(reference_vectors(job, directory))
+            log.info("numerics agree with the processor's: cosine distance %.2g", distance)
+        _canaries.clear()
+        _canaries[job.job_id] = canary
+    if is_large(job):
+        canary.check_golden(canary_deposits(job))
+
+
+def reference_vectors(job: Job, directory: JobDir) -> "Vectors":
+    """The canary's vectors as the processor computes them in float32; kept for the model's next job."""
+    from gpu_tasks.inference.canary import embed_sequences
+
+    wanted = (job.model.identity(), job.options.pool, job.options.layers)
+    if wanted not in _references:
+        _references.clear()
+        _references[wanted] = embed_sequences(load_reference(job, directory))
+    return _references[wanted]
+
+
+def note_begun(job: Job, lease: Lease) -> None:
+    """What a device began is named when it turns out to deviate. Only the name is lost with the server."""
+    if is_large(job) and (canary := _canaries.get(job.job_id)):
+        with contextlib.suppress(*TRANSIENT):
+            canary_deposits(job).begin(canary.device, lease.shard.index)
+
+
+def canary_deposits(job: Job) -> CanaryDeposits:
+    """Where the job's devices see each other's vectors of the canary."""
+    from gpu_tasks.inference.canary import VERSION
+
+    return CanaryDeposits(client(), job.job_id, f"{VERSION}:{job.model.digest}:{job.options.dtype}")
+
+
+def is_exact(job: Job) -> bool:
+    """True when the job computes on the processor in float32: there is nothing better to hold it against."""
+    return job.model.family == "mock" or (job.options.device_class, job.options.dtype) == ("cpu", "float32")
+
+
+def is_large(job: Job) -> bool:
+    """True when a second copy of the model, to hold the device against, is too much for the host."""
+    return job.model.num_parameters > CANARY_PARAMETERS_MOST
+
+
+def load_reference(job: Job, directory: JobDir) -> EmbeddingModel:
+    """The model on the processor in float32."""
+    return load_job_model(job, directory, device="cpu", dtype="float32")
+
+
+def device_name(job: Job) -> str:
+    return "cuda:0" if job.options.device_class == "cuda" else "cpu"

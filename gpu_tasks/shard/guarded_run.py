@@ -1,0 +1,114 @@
+"""Runs a shard's batches so that a record which kills, fails or does not fit costs itself alone."""
+
+from collections.abc import Callable, Collection, Generator, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from checkpoint.flight_log import FlightLog
+from gpu_tasks.errors import RecordTooLarge
+from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
+from gpu_tasks.inference.rows import join_vectors, split_rows
+from gpu_tasks.inference.runner import RESUMED, AsyncInferenceRunner, InferenceResult
+
+
+@dataclass(slots=True)
+class GuardedRun:
+    """One attempt at a shard. `flight.accused` grows while it runs.
+
+    `exact` gives a runner in float32, for records whose vectors came out as NaN or infinite. `wide` gives one
+    that stores float32, too, where the job stores float16: what is finite there was only too large.
+    """
+
+    runner: AsyncInferenceRunner
+    plan: BatchPlan
+    flight: FlightLog
+    committed: Collection[int]
+    excluded: Collection[int]
+    should_stop: Callable[[], bool]
+    exact: Callable[[], AsyncInferenceRunner] | None = None
+    wide: Callable[[], AsyncInferenceRunner] | None = None
+    too_large: set[int] = field(default_factory=set, init=False)
+    """Records whose vectors are finite, but hold a number that float16 does not reach."""
+    _done: set[int] = field(default_factory=set, init=False)
+
+    def results(self) -> Generator[InferenceResult]:
+        """Suspected batches first, each by itself; then the others, overlapped.
+
+        Raises:
+            Exception: whatever computing raised; the flight log keeps what was in flight.
+        """
+        self._done = set(self.committed)
+        while True:
+            try:
+                yield from self._suspects()
+                yield from self._others()
+                return
+            except RecordTooLarge as error:
+                self.flight.rest()
+                self.flight.accuse(error.ordinal, f"{error.num_tokens} tokens do not fit in the memory")
+            except GeneratorExit:
+                self.flight.rest()
+                raise
+            except Exception as error:
+                self.flight.failed(error)
+                raise
+
+    def _suspects(self) -> Iterator[InferenceResult]:
+        for batch_idx in self.flight.suspects:
+            if batch_idx in self._done or self.should_stop():
+                continue
+            if self.flight.must_probe(batch_idx):
+                self._probe(self._batch(batch_idx))
+            self.flight.begin(batch_idx)
+            yield self._landed(self.runner.compute(self._batch(batch_idx)))
+
+    def _probe(self, batch: TokenBatch) -> None:
+        """Try each record alone. The vectors are thrown away: their last bits could differ."""
+        for ordinal in np.unique(batch.ordinals).tolist():
+            if not self.flight.is_settled(ordinal):
+                self.flight.begin_probe(ordinal)
+                self.runner.compute(batch.select(batch.ordinals == ordinal))
+                self.flight.passed(ordinal)
+
+    def _others(self) -> Iterator[InferenceResult]:
+        results = self.runner.run(
+            self.plan,
+            skip=frozenset(self._done),
+            exclude=self._excluded(),
+            should_stop=self.should_stop,
+            on_start=self.flight.begin,
+        )
+        for result in results:
+            if result.batch_idx != RESUMED:
+                yield self._landed(result)
+
+    def _landed(self, result: InferenceResult) -> InferenceResult:
+        self.flight.landed(result.batch_idx)
+        self._done.add(result.batch_idx)
+        if self.exact is not None and not result.finite.all():
+            result = self._again(result, self.exact())
+        if self.wide is not None and not result.finite.all():
+            self._tell_too_large(result, self.wide())
+        return result
+
+    def _again(self, result: InferenceResult, exact: AsyncInferenceRunner) -> InferenceResult:
+        """The rows that are not finite, each alone and in float32."""
+        batch, rows = self._batch(result.batch_idx), np.arange(len(result.ordinals))
+        parts, finite = split_rows(result.embeddings, result.offsets), result.finite.copy()
+        for row in rows[~finite].tolist():
+            alone = exact.compute(batch.select(rows == row))
+            parts[row], finite[row] = alone.embeddings, alone.finite[0]
+        return replace(result, embeddings=join_vectors(parts), finite=finite)
+
+    def _tell_too_large(self, result: InferenceResult, wide: AsyncInferenceRunner) -> None:
+        batch = self._batch(result.batch_idx)
+        for ordinal in np.unique(result.ordinals[~result.finite]).tolist():
+            if wide.compute(batch.select(batch.ordinals == ordinal)).finite.all():
+                self.too_large.add(ordinal)
+
+    def _batch(self, batch_idx: int) -> TokenBatch:
+        return self.plan.batch(batch_idx).without(self._excluded())
+
+    def _excluded(self) -> set[int]:
+        return {*self.excluded, *self.flight.accused}

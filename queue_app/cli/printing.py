@@ -1,0 +1,82 @@
+"""What the commands print, and the exit codes that go with it. Results to stdout, all else to stderr."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from queue_app.errors import UsageError
+from queue_app.job.allowance import NOTHING, OPTION, Allowance
+
+if TYPE_CHECKING:
+    from queue_app.outputs.export import ExportReport
+
+QUARANTINED = 3
+DAMAGED = 4
+INTERRUPTED = 130
+
+
+def say(text: str) -> None:
+    """One line for the user, beside the result."""
+    print(text, file=sys.stderr)
+
+
+def print_json(answer: Any) -> None:
+    print(json.dumps(answer))
+
+
+def print_state(job_id: str, state: str) -> None:
+    print(f"job {job_id}: {state}")
+
+
+def print_report(report: "ExportReport", as_json: bool, allowed: Allowance = NOTHING) -> None:
+    """Ends with 3 where more records than are allowed were set aside."""
+    from queue_app.status.summary import print_summary
+
+    if as_json:
+        print_json(_as_json(report))
+    else:
+        print_summary(report)
+    if not allowed.covers(report.num_quarantined, report.num_records):
+        if allowed != NOTHING:
+            say(f"{report.num_quarantined:,} records were set aside, more than {OPTION} allows")
+        raise typer.Exit(QUARANTINED)
+
+
+def _as_json(report: "ExportReport") -> dict[str, Any]:
+    from queue_app.job.output_names import card_paths
+
+    return {
+        "output": str(report.output),
+        "records": report.num_records,
+        "embedded": report.num_embedded,
+        "quarantined": report.num_quarantined,
+        "digest": report.output_digest,
+        "card": str(card_paths(report.output)[1]),
+    }
+
+
+def watched(job: str | None, broker: str | None, as_json: bool, allowed: Allowance = NOTHING) -> int:
+    """Show one job until it has ended; answers its exit code. Raises UsageError when it cannot."""
+    from queue_app.status.view import open_view
+    from queue_app.status.watch import exit_code, watch
+
+    if job is None or as_json:
+        raise UsageError("--watch shows one job on a screen: name the job, and leave out --json")
+    with open_view(quiet=False, stream=sys.stdout, timed=False) as view:
+        return exit_code(watch(job, broker, view), allowed)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM (a spot notice) end a run in order; say how to go on."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted; what is done is committed. The same command goes on.")
+        raise typer.Exit(INTERRUPTED) from None

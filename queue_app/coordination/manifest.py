@@ -1,0 +1,255 @@
+"""CheckpointManifest: what Redis knows of one job. An index, never the truth.
+
+Every change is one call of manifest.lua. Reading is plain hash reads.
+"""
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from itertools import islice
+from typing import cast
+
+import redis
+
+from checkpoint.records import QuarantineEntry
+from queue_app.coordination import keys
+from queue_app.coordination.job_speed import Sample
+from queue_app.coordination.states import (
+    JobState,
+    JobStatus,
+    Lease,
+    Progress,
+    Refusal,
+    ShardState,
+    ShardStatus,
+)
+from queue_app.coordination.worker_figures import Figures
+from queue_app.job.spec import Job, Shard
+
+LISTED_AT_A_TIME = 1_000
+"""Quarantine entries in one call: Lua takes fewer than 8,000 arguments."""
+
+
+class CheckpointManifest:
+    """The hashes of one job. Raises redis errors as they come: the caller knows what is at stake."""
+
+    def __init__(self, client: redis.Redis, job_id: str) -> None:
+        self.client = client
+        self.job_id = job_id
+        self._script = client.register_script((files("queue_app.coordination") / "manifest.lua").read_text())
+        self._keys = [
+            keys.job(job_id),
+            keys.shard(job_id, ""),
+            keys.running(job_id),
+            keys.quarantine(job_id),
+            keys.samples(job_id),
+            keys.events(job_id),
+        ]
+
+    # ---- the producer's side
+
+    def initialize(
+        self, job: Job, job_dir: str, queues: Mapping[int, str], done: Mapping[int, Progress]
+    ) -> None:
+        """Make the job and its shards known; what is known already stays as it is."""
+        pipe = self.client.pipeline(transaction=False)
+        pipe.hset(keys.JOBS, self.job_id, job_dir)
+        pipe.hset(keys.job(self.job_id), "job_dir", job_dir)
+        for field, value in {
+            "state": str(JobState.INGESTING),
+            "num_shards": len(job.shards),
+            "sequences_total": job.counts.num_records,
+            "export_by": "workers",
+        }.items():
+            pipe.hsetnx(keys.job(self.job_id), field, str(value))
+        for shard in job.shards:
+            committed = done.get(shard.index)
+            state = ShardState.PENDING if committed is None else ShardState.DONE
+            counted = committed or Progress()
+            arguments = (
+                "add",
+                shard.index,
+                shard.num_records,
+                shard.num_tokens,
+                queues.get(shard.index, ""),
+                str(state),
+                counted.sequences_done,
+                counted.quarantined,
+            )
+            self._script(self._keys, arguments, client=pipe)
+        self._script(self._keys, ("open",), client=pipe)
+        pipe.execute()
+
+    def mark_sent(self, sent: Mapping[int, str]) -> None:
+        """Note when and where each shard's message went (shard index -> queue)."""
+        pipe = self.client.pipeline(transaction=False)
+        for index, queue in sent.items():
+            self._script(self._keys, ("sent", index, queue), client=pipe)
+        pipe.execute()
+
+    def set_exporter(self, exporter: str) -> None:
+        """Who writes the output when the last shard is done: `workers` or `coordinator`."""
+        self.client.hset(keys.job(self.job_id), "export_by", exporter)
+
+    # ---- the worker's side
+
+    def acquire(
+        self, shard: Shard, *, owner: str, floor: int, attempt_limit: int, request: str | None = None
+    ) -> Lease | Refusal:
+        """Ask for a shard. The token is above every earlier one and above `floor`, the store's own.
+
+        `request` makes a repeated call answer as the first did; by default each call is a new one.
+        """
+        request = request or uuid.uuid4().hex
+        answer = self._call("acquire", shard.index, owner, floor, request, attempt_limit)
+        if answer[0] == "ok":
+            return Lease(shard, int(answer[1]))
+        return Refusal(answer[0], tuple(answer[1:]))
+
+    def beat(
+        self, lease: Lease, progress: Progress | None = None, figures: Figures | None = None
+    ) -> JobState | None:
+        """Show that the holder lives, its pace, and how far it is, once it knows. None: the lease is lost."""
+        counts = () if progress is None else _counts(progress)
+        pace = "" if figures is None else figures.encode()
+        answer = self._call("beat", lease.shard.index, lease.token, pace, *counts)
+        return JobState(answer[1]) if answer[0] == "ok" else None
+
+    def complete(
+        self, lease: Lease, progress: Progress, quarantine: Iterable[QuarantineEntry] = ()
+    ) -> tuple[JobState, str] | Refusal:
+        """Report a shard as published. Answers the job's state and who exports.
+
+        Refused as `lost` when the token is no longer the shard's, as `incomplete` when embedded and
+        quarantined records do not add up to the shard's.
+        """
+        entries = list(quarantine)
+        for some in _some_at_a_time(entries):
+            view = [part for each in some for part in (str(each.ordinal), json.dumps(asdict(each)))]
+            self._call("list", lease.shard.index, lease.token, *view)
+        counts = (progress.batches_done, progress.sequences_done, progress.quarantined)
+        answer = self._call("complete", lease.shard.index, lease.token, *counts, _set_aside(entries))
+        if answer[0] == "ok":
+            return JobState(answer[1]), answer[2]
+        return Refusal(answer[0], tuple(answer[1:]))
+
+    def release(self, lease: Lease, reason: str, *, delay_seconds: float = 0.0, counts: bool = True) -> bool:
+        """Give a shard back; `counts=False` when the attempt was ended from outside."""
+        answer = self._call("release", lease.shard.index, lease.token, reason, delay_seconds, int(counts))
+        return answer[0] == "ok"
+
+    def fail(self, lease: Lease, reason: str, *, whole_job: bool = False) -> bool:
+        """Give a shard up, or with it every one that is not done."""
+        op = "fail_job" if whole_job else "fail"
+        return self._call(op, lease.shard.index, lease.token, reason)[0] == "ok"
+
+    # ---- the observer's side
+
+    def expire(self, status: ShardStatus, reason: str) -> bool:
+        """Take a lease away, if token and beat are still those that were observed."""
+        return self._call("expire", status.index, status.token, status.beat, reason)[0] == "ok"
+
+    def reopen(self, index: int) -> bool:
+        """Put a finished shard back to pending, because its result was found damaged."""
+        return self._call("reopen", index)[0] == "ok"
+
+    def restore(self, index: int, done: Progress) -> bool:
+        """Take a shard for done that the job directory says is done."""
+        return self._call("restore", index, done.sequences_done, done.quarantined)[0] == "ok"
+
+    def abandon(self, reason: str) -> bool:
+        """Give up every shard that waits, as no worker can begin one; not while any is at work."""
+        return self._call("abandon", reason)[0] == "ok"
+
+    def cancel(self) -> JobState:
+        """Cancel every shard that is not done. A job that is done stays done."""
+        return JobState(self._call("cancel")[1])
+
+    def pause(self) -> JobState:
+        """Give out nothing any more, and have holders stop at their next batch; only a running job pauses."""
+        return JobState(self._call("pause")[1])
+
+    def unpause(self) -> JobState:
+        """End a pause. The messages that were refused meanwhile must be sent again."""
+        return JobState(self._call("unpause")[1])
+
+    def revive(self) -> int:
+        """Give failed and cancelled shards another chance; answers how many there were."""
+        self.client.delete(keys.trouble(self.job_id))  # as if no worker had tried yet
+        return int(self._call("revive")[1])
+
+    # ---- reading
+
+    def job_status(self) -> JobStatus | None:
+        """None when the server does not know the job."""
+        fields = cast("dict[str, str]", self.client.hgetall(keys.job(self.job_id)))
+        return JobStatus.of(fields) if "state" in fields else None
+
+    def shard_status(self, index: int) -> ShardStatus | None:
+        """None when the server does not know the shard."""
+        statuses = self.shard_statuses([index])
+        return statuses[0] if statuses else None
+
+    def shard_statuses(self, indices: Iterable[int]) -> list[ShardStatus]:
+        """The hashes of several shards in one round trip; unknown ones are left out."""
+        wanted = list(indices)
+        pipe = self.client.pipeline(transaction=False)
+        for index in wanted:
+            pipe.hgetall(keys.shard(self.job_id, index))
+        return [
+            ShardStatus.of(index, fields)
+            for index, fields in zip(wanted, pipe.execute(), strict=True)
+            if "state" in fields
+        ]
+
+    def running(self) -> list[int]:
+        """The indices of the shards that are leased."""
+        return sorted(
+            int(index) for index in cast("set[str]", self.client.smembers(keys.running(self.job_id)))
+        )
+
+    def quarantine(self) -> list[QuarantineEntry]:
+        """What finished shards set aside, by ordinal."""
+        view = cast("dict[str, str]", self.client.hgetall(keys.quarantine(self.job_id)))
+        return sorted(
+            (QuarantineEntry(**json.loads(text)) for text in view.values()), key=lambda e: e.ordinal
+        )
+
+    def samples(self) -> list[Sample]:
+        """How far the job was, every few seconds of the last minute or two, newest first."""
+        lines = cast("list[str]", self.client.lrange(keys.samples(self.job_id), 0, -1))
+        return [Sample(float(time), int(done), int(cost)) for time, done, cost in map(str.split, lines)]
+
+    def forget(self) -> None:
+        """Remove every key of the job."""
+        num_shards = self.client.hget(keys.job(self.job_id), "num_shards")
+        shard_keys = [keys.shard(self.job_id, index) for index in range(int(cast("str", num_shards or 0)))]
+        own = [
+            keys.job, keys.running, keys.quarantine, keys.samples, keys.events, keys.trouble, keys.canary,
+            keys.begun,
+        ]  # fmt: skip
+        self.client.delete(*(key(self.job_id) for key in own), *shard_keys)
+        self.client.hdel(keys.JOBS, self.job_id)
+
+    def _call(self, *arguments: str | int | float) -> list[str]:
+        return cast("list[str]", self._script(self._keys, arguments))
+
+
+def _some_at_a_time(entries: Iterable[QuarantineEntry]) -> Iterator[list[QuarantineEntry]]:
+    left = iter(entries)
+    while some := list(islice(left, LISTED_AT_A_TIME)):
+        yield some
+
+
+def _counts(progress: Progress) -> tuple[int, int, int, float]:
+    return progress.batches_done, progress.sequences_done, progress.quarantined, progress.share
+
+
+def _set_aside(entries: Sequence[QuarantineEntry]) -> str:
+    """What a person is told of a shard's quarantined records: how many, and one by name."""
+    if not entries:
+        return ""
+    more = f", and {len(entries) - 1} more" if len(entries) > 1 else ""
+    return f"record {entries[0].id} set aside ({entries[0].reason}){more}"

@@ -1,0 +1,153 @@
+"""Trouble: what keeps a worker from beginning a shard, counted per job and worker, and when that ends a job.
+
+One hash per job on the server, a field per worker. A worker that begins a shard takes its own away. While
+others get on, trouble is only shown; the job ends when all that it could run on fail again and again.
+"""
+
+import json
+import random
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import redis
+
+from queue_app.coordination import keys
+from queue_app.coordination.events import EventKind, publish
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.states import JobState, ShardState
+from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
+from queue_app.outputs.wording import count
+
+TIMES_MOST = 3
+"""In a row and on every worker: then the job ends."""
+PASSING_TIMES_MOST = 20
+"""The same of what may pass by itself, as a file system that is away: some three minutes."""
+KILLED_TIMES_MOST = 10
+"""The same of a process that is killed: before that its supervisor tries whether fewer workers will do."""
+BACKOFF_MOST = 4
+"""The wait doubles so often at most before `retry_seconds` bound it."""
+WORDS_MOST = 600
+COMES_BACK_LEASES = 4
+"""A worker that fell silent may come back within so many leases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What one worker fails at before it has a shard.
+
+    `times` counts failures in a row, `since` and `seen` are the first and the last of them, `retry_at` is
+    when it is tried again: all in seconds by the server's clock. After `times_most` there is no hope.
+    """
+
+    text: str
+    times: int
+    since: float
+    seen: float
+    retry_at: float
+    times_most: int = TIMES_MOST
+
+    @property
+    def is_lasting(self) -> bool:
+        """It came often enough to give this worker up for this job."""
+        return self.times >= self.times_most
+
+
+class TroubleRegister:
+    """The troubles of one job. Raises redis errors as they come."""
+
+    def __init__(self, client: redis.Redis, job_id: str, *, retry_seconds: float) -> None:
+        self.client = client
+        self.job_id = job_id
+        self.retry_seconds = retry_seconds
+
+    def note(self, worker: str, text: str, *, times_most: int = TIMES_MOST) -> Trouble:
+        """Count one more failure of a worker; only this worker's own processes call it, one at a time."""
+        now, before = server_time(self.client), self.all().get(worker)
+        words = " ".join(text.split())[:WORDS_MOST]
+        times = before.times + 1 if before else 1
+        wait = min(self.retry_seconds, 2.0 ** min(times - 1, BACKOFF_MOST)) * random.uniform(0.5, 1.0)
+        noted = Trouble(words, times, before.since if before else now, now, now + wait, times_most)
+        self.client.hset(keys.trouble(self.job_id), worker, json.dumps(asdict(noted)))
+        if before is None or before.text != words:
+            publish(self.client, self.job_id, EventKind.TROUBLE, f"{worker} cannot begin: {words}")
+        return noted
+
+    def clear(self, worker: str) -> None:
+        """The worker has begun a shard of the job."""
+        self.client.hdel(keys.trouble(self.job_id), worker)
+
+    def all(self) -> dict[str, Trouble]:
+        """By worker, dead ones among them."""
+        return read_troubles(self.client, self.job_id)
+
+    def wait_seconds(self, trouble: Trouble) -> float:
+        """How long until it is to be tried again; never longer than `retry_seconds`."""
+        return max(0.0, min(self.retry_seconds, trouble.retry_at - server_time(self.client)))
+
+    def others(self, queue: str, lease_seconds: float) -> list[str]:
+        """Other queues for the same kind of device, whose live worker has no lasting trouble with the job."""
+        troubles = self.all()
+        return sorted(
+            entry.queue
+            for entry in live_workers(self.client, lease_seconds)
+            if entry.queue != queue and _is_of(entry, {queue}) and not _lasts(troubles.get(entry.name))
+        )
+
+
+def read_troubles(client: redis.Redis, job_id: str) -> dict[str, Trouble]:
+    """Every worker's trouble with a job, by its name."""
+    entries = cast("Mapping[str, str]", client.hgetall(keys.trouble(job_id)))
+    return {worker: Trouble(**json.loads(text)) for worker, text in sorted(entries.items())}
+
+
+def give_up_hopeless(
+    register: TroubleRegister, manifest: CheckpointManifest, lease_seconds: float
+) -> str | None:
+    """End a job that no worker can begin; answers the reason, or None while there is hope."""
+    reason = _why_hopeless(register, manifest, lease_seconds)
+    return reason if reason and manifest.abandon(reason) else None
+
+
+def _why_hopeless(
+    register: TroubleRegister, manifest: CheckpointManifest, lease_seconds: float
+) -> str | None:
+    status, troubles = manifest.job_status(), register.all()
+    if status is None or status.state is not JobState.RUNNING or status.shards[ShardState.RUNNING]:
+        return None
+    queues = queues_of(manifest, status.num_shards)
+    workers = _who_may_work(register.client, queues, lease_seconds)
+    # One that has not come up yet may be a good one; the shards of a queue without any are sent elsewhere.
+    if not queues or queues - {entry.queue for entry in workers}:
+        return None
+    found = {entry.name: troubles.get(entry.name) for entry in workers}
+    lasting = {name: trouble for name, trouble in found.items() if trouble is not None and trouble.is_lasting}
+    if len(lasting) < len(found):
+        return None
+    latest = max(lasting.values(), key=lambda trouble: trouble.seen)
+    times = sum(trouble.times for trouble in lasting.values())
+    return f"{latest.text} ({count(times, 'time')} on {', '.join(sorted(lasting))})"
+
+
+def queues_of(manifest: CheckpointManifest, num_shards: int) -> set[str]:
+    """The queues that the job's waiting shards were sent to."""
+    return {
+        shard.queue
+        for shard in manifest.shard_statuses(range(num_shards))
+        if shard.state is ShardState.PENDING
+    }
+
+
+def _who_may_work(client: redis.Redis, queues: Collection[str], lease_seconds: float) -> list[WorkerEntry]:
+    """Also who fell silent just now, for it may be on its way back: one bad worker is to end nothing."""
+    recent = live_workers(client, COMES_BACK_LEASES * lease_seconds, with_dead=True)
+    return [entry for entry in recent if _is_of(entry, queues)]
+
+
+def _is_of(entry: WorkerEntry, queues: Collection[str]) -> bool:
+    """True for the kind of device that these queues are for: what waits in one may be sent to another."""
+    return entry.queue[:3] in {queue[:3] for queue in queues}
+
+
+def _lasts(trouble: Trouble | None) -> bool:
+    return trouble is not None and trouble.is_lasting

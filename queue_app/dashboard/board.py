@@ -1,0 +1,116 @@
+"""One look at a job: what the server says of it, or where that is away, its directory."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import redis
+
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.redis_client import TRANSIENT
+from queue_app.dashboard.job_source import Place, load, title_of
+from queue_app.dashboard.shard_cells import Cell, ShardMap, cells_of_directory
+from queue_app.job.readouts import vector_dim
+from queue_app.job.spec import Job, JobDir
+from queue_app.settings import RuntimeConfig
+from queue_app.status.snapshot import Snapshot, snapshot, snapshot_of_directory
+
+DIRECTORY_EVERY_SECONDS = 5.0
+
+Source = Literal["server", "directory", "memory"]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a job is. All but `title` is empty where this host does not see the job's directory."""
+
+    title: str
+    output: str = ""
+    model: str = ""
+    dim: int = 0
+    inputs: str = ""
+
+    @classmethod
+    def of(cls, directory: JobDir, job: Job | None) -> "About":
+        title = title_of(directory)
+        if job is None:
+            return cls(title)
+        inputs = ", ".join(file.name for file in job.inputs)
+        return cls(title, job.output, job.model.name, vector_dim(job.model, job.options), inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A job at one moment. `samples` are (seconds, sequences done), oldest first."""
+
+    summary: Snapshot
+    about: About
+    cells: tuple[Cell, ...]
+    samples: tuple[tuple[float, int], ...] = ()
+    source: Source = "server"
+    """`memory`: what was last seen, for neither server nor directory answers now."""
+
+
+class JobReader:
+    """Looks at one job again and again."""
+
+    def __init__(self, place: Place, job_id: str, config: RuntimeConfig) -> None:
+        self.place = place
+        self.job_id = job_id
+        self.config = config
+        self._map = ShardMap()
+        self._known: About | None = None
+        self._last: Look | None = None
+        self._directory_read_at = float("-inf")
+
+    def look(self) -> Look | None:
+        """None when nobody knows the job, or nobody who knows it answers."""
+        try:
+            seen = self._from_server(self.place.client())
+        except TRANSIENT:
+            seen = None
+        self._last = seen or self._from_directory() or self._from_memory()
+        return self._last
+
+    def _from_server(self, client: redis.Redis) -> Look | None:
+        summary = snapshot(client, self.job_id, lease_seconds=self.config.lease_seconds)
+        if summary is None:
+            return None
+        manifest = CheckpointManifest(client, self.job_id)
+        cells = self._map.look(manifest, summary.num_shards, summary.state)
+        self._directory_read_at = float("-inf")
+        about = self._about(self.place.jobs(client).get(self.job_id, ""))
+        samples = tuple((each.time, each.sequences_done) for each in reversed(manifest.samples()))
+        return Look(summary, about, cells, samples)
+
+    def _from_directory(self) -> Look | None:
+        """Reading all of it may take long, and what nobody works on changes little."""
+        directory = self.place.directory
+        job = load(directory) if directory else None
+        if directory is None or job is None or job.job_id != self.job_id:
+            return None
+        if self._last and time.monotonic() - self._directory_read_at < DIRECTORY_EVERY_SECONDS:
+            return self._last
+        summary = snapshot_of_directory(job, directory, self.config.scratch)
+        self._directory_read_at = time.monotonic()
+        if self._last:  # events are the server's alone, and what was seen of them is still true
+            summary = replace(summary, events=self._last.summary.events)
+        cells = cells_of_directory(job, directory, self._last.cells if self._last else ())
+        return Look(summary, About.of(directory, job), cells, source="directory")
+
+    def _from_memory(self) -> Look | None:
+        """What was last seen; how fast it goes on, if it does, nobody knows now."""
+        if self._last is None:
+            return None
+        workers = tuple(replace(worker, figures=None) for worker in self._last.summary.workers)
+        summary = replace(self._last.summary, rate=0.0, eta_seconds=None, workers=workers)
+        return replace(self._last, summary=summary, source="memory")
+
+    def _about(self, job_dir: str) -> About:
+        if self._known is None or not self._known.model:
+            directory = JobDir(Path(job_dir))
+            job = load(directory)
+            ours = job if job is not None and job.job_id == self.job_id else None
+            self._known = About.of(directory, ours)
+        return self._known

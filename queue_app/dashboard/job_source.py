@@ -1,0 +1,101 @@
+"""Where the jobs are that the page shows: one server, and of a single job perhaps its directory."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import cast
+
+import redis
+
+from queue_app.coordination import keys
+from queue_app.coordination.find_job import job_directory, server_url, snapshots
+from queue_app.coordination.redis_client import connect, without_password
+from queue_app.errors import HoldfastError, JobNotFound
+from queue_app.job.spec import Job, JobDir
+
+
+class Place:
+    """One server's jobs, or the one job that was asked for; `directory` only when it was named by that."""
+
+    def __init__(self, *, job_id: str | None, directory: JobDir | None, broker: str | None) -> None:
+        self.directory = directory
+        self.broker = broker
+        self._job_id = job_id
+        self._url = ""
+        self._client: redis.Redis | None = None
+
+    @classmethod
+    def find(cls, job: str | None, broker: str | None) -> "Place":
+        """As `holdfast status` finds it.
+
+        Raises:
+            JobNotFound: nobody knows the job.
+            BrokerUnreachable: there is no server, and nothing on disk to read instead.
+        """
+        found = snapshots(job, broker)
+        if job is None:
+            return cls(job_id=None, directory=None, broker=broker)
+        return cls(job_id=found[0].job, directory=_directory_of(job), broker=broker)
+
+    @property
+    def server(self) -> str:
+        """The server's address as it may be shown."""
+        return without_password(server_url(self.directory, self.broker))
+
+    def client(self) -> redis.Redis:
+        """A client of the server; an embedded one may have another address than a moment ago."""
+        url = server_url(self.directory, self.broker)
+        if self._client is None or url != self._url:
+            self._client, self._url = connect(url), url
+        return self._client
+
+    def jobs(self, client: redis.Redis) -> Mapping[str, str]:
+        """Job id -> job directory, of those that are to be shown. Raises redis errors as they come."""
+        if self.directory is not None:
+            return {self.the_job_id(): str(self.directory.path)}
+        known = cast("dict[str, str]", client.hgetall(keys.JOBS))
+        if self._job_id is not None:
+            return {self._job_id: known.get(self._job_id, "")}
+        return known
+
+    def the_job_id(self) -> str:
+        """Of the single job; `--overwrite` puts another one into its directory."""
+        job = load(self.directory) if self.directory else None
+        if job is not None:
+            self._job_id = job.job_id
+        return self._job_id or ""
+
+    def directory_of(self, job_id: str) -> JobDir | None:
+        """Where the job lies, as far as it is known. Raises redis errors as they come."""
+        path = self.directory.path if self.directory else self.jobs(self.client()).get(job_id, "")
+        return JobDir(Path(path)) if path else None
+
+    def name_of(self, job_id: str) -> str:
+        """What `pause`, `unpause` and `cancel` call the job: an embedded server is found by directory."""
+        return str(self.directory.path) if self.directory else job_id
+
+
+def load(directory: JobDir) -> Job | None:
+    """job.json, where this host can see one that it can read."""
+    try:
+        return _load(directory, directory.job_json.stat().st_mtime_ns)
+    except (HoldfastError, OSError):
+        return None
+
+
+@lru_cache(maxsize=16)
+def _load(directory: JobDir, written_at: int) -> Job:
+    """Asked for once a second, and written once."""
+    return directory.load()
+
+
+def title_of(directory: JobDir) -> str:
+    """The output's name, as far as the directory's tells it."""
+    return directory.path.name.removesuffix(".holdfast")
+
+
+def _directory_of(job: str) -> JobDir | None:
+    try:
+        return job_directory(Path(job))
+    except JobNotFound:
+        return None

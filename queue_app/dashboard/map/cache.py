@@ -1,0 +1,145 @@
+"""The maps that the page was asked for: each made once, in a thread of its own, and kept while it is true."""
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from queue_app.dashboard.job_source import Place, load
+from queue_app.dashboard.map.colours import Names, Scale, choices, colour
+from queue_app.dashboard.map.embedding_map import EmbeddingMap, Tell, make_map
+from queue_app.dashboard.map.metadata import Metadata
+from queue_app.dashboard.map.nearest import Neighbour, nearest, with_beginnings
+from queue_app.dashboard.map.projection import Method, methods
+from queue_app.dashboard.map.published_vectors import Published
+from queue_app.errors import HoldfastError, UsageError
+
+KEPT_MOST = 8
+PATIENCE_SECONDS = 0.8
+"""So long a request waits for a map; a small one is there by then."""
+
+
+Choice = TypeVar("Choice", bound=str)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a map is of. `column` and `method` are empty for the first that there is."""
+
+    job: str
+    column: str = ""
+    method: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the map of a job can show, the defaults first."""
+
+    columns: tuple[str, ...]
+    methods: tuple[Method, ...]
+    colours: tuple[str, ...]
+
+
+class Making:
+    """A map that is being made, or was. `step` and `share` say how far it is."""
+
+    def __init__(self, make: Callable[[Tell], EmbeddingMap]) -> None:
+        self.step = "waiting for another map"
+        self.share: float | None = None
+        self._made: Future[EmbeddingMap] = Future()
+        # A daemon: Ctrl-C ends the page, whatever is being made.
+        threading.Thread(target=self._run, args=[make], daemon=True).start()
+
+    def wait(self, seconds: float) -> EmbeddingMap | None:
+        """None when it takes longer. Raises what its making raised."""
+        with contextlib.suppress(TimeoutError):
+            return self._made.result(timeout=seconds)
+        return None
+
+    def _run(self, make: Callable[[Tell], EmbeddingMap]) -> None:
+        try:
+            self._made.set_result(make(self._tell))
+        except BaseException as error:
+            self._made.set_exception(error)
+
+    def _tell(self, step: str, share: float | None) -> None:
+        self.step, self.share = step, share
+
+
+class Maps:
+    """Every method may take long; each raises HoldfastError, and redis errors where the server is asked."""
+
+    def __init__(self, place: Place, metadata: Metadata | None) -> None:
+        self.place = place
+        self.metadata = metadata
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str, Method], Making] = OrderedDict()
+
+    def offer(self, published: Published) -> Offer:
+        return Offer(published.columns, methods(), choices(published, self.metadata))
+
+    def look(self, wanted: Wanted) -> EmbeddingMap | Making:
+        """The map, or that it is being made. After an error the next look tries again."""
+        published = self._published(wanted.job)
+        column, method = _one_of(published.columns, wanted.column), _one_of(methods(), wanted.method)
+        key = (published.key, column, method)
+        making = self._making(key, partial(self._make, published, column, method))
+        try:
+            return making.wait(PATIENCE_SECONDS) or making
+        except BaseException:
+            with self._lock:
+                self._kept.pop(key, None)
+            raise
+
+    def colour(self, wanted: Wanted, by: str) -> Scale | Names:
+        return colour(self._made(wanted), by, self.metadata)
+
+    def nearest(self, wanted: Wanted, ordinal: int) -> list[Neighbour]:
+        """A record that is on the map, and then those that are nearest to it."""
+        embedding_map = self._made(wanted)
+        place = embedding_map.find(ordinal)
+        row = int(embedding_map.rows[embedding_map.places[place]])
+        found = nearest(embedding_map.published, embedding_map.column, row)
+        itself = Neighbour(row, embedding_map.ids[place], 1.0)
+        return with_beginnings(embedding_map.published, [itself, *found])
+
+    def _made(self, wanted: Wanted) -> EmbeddingMap:
+        found = self.look(wanted)
+        if isinstance(found, Making):
+            raise HoldfastError("the map is still being drawn")
+        return found
+
+    def _making(self, key: tuple[str, str, Method], make: Callable[[Tell], EmbeddingMap]) -> Making:
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = Making(make)
+            self._kept.move_to_end(key)
+            while len(self._kept) > KEPT_MOST:
+                self._kept.popitem(last=False)
+            return self._kept[key]
+
+    def _make(self, published: Published, column: str, method: Method, tell: Tell) -> EmbeddingMap:
+        """One after the other: each holds its vectors while it is made."""
+        with self._turn:
+            return make_map(published, column, method, tell)
+
+    def _published(self, job_id: str) -> Published:
+        directory = self.place.directory_of(job_id)
+        job = load(directory) if directory else None
+        if directory is None or job is None or job.job_id != job_id:
+            where = f" {directory.path}" if directory else ""
+            raise HoldfastError(f"this host does not see the job's directory{where}, which it is drawn from")
+        return Published.find(job, directory)
+
+
+def _one_of(known: tuple[Choice, ...], wanted: str) -> Choice:
+    """The first where nothing is wanted."""
+    found = next((each for each in known if wanted in ("", each)), None)
+    if found is None:
+        raise UsageError(f"{wanted!r}: there is {', '.join(known)}")
+    return found

@@ -1,0 +1,114 @@
+"""The published rows of a finished job, as the map of its embeddings reads them: checked, a batch at a time.
+
+A record whose sequence an earlier one has (a twin) has that one's row.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from checkpoint.records import DoneRecord
+from queue_app.errors import Damage, HoldfastError, UsageError
+from queue_app.host.durable_files import file_digest
+from queue_app.job.done_records import read_done
+from queue_app.job.readouts import column_names, is_ragged
+from queue_app.job.result_files import as_matrix, iter_result
+from queue_app.job.result_rows import computed_rows
+from queue_app.job.sequences import Int64s
+from queue_app.job.spec import Job, JobDir, Shard
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Some rows, by ordinal, and one vector of each, [n, dim]."""
+
+    ids: pa.StringArray
+    ordinals: Int64s
+    vectors: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Published:
+    """What the shards of a job have published."""
+
+    job: Job
+    job_dir: JobDir
+    done: Mapping[int, DoneRecord]
+
+    @classmethod
+    def find(cls, job: Job, job_dir: JobDir) -> "Published":
+        """Raises HoldfastError where there is no vector for every record, or not yet."""
+        if is_ragged(job.options):
+            raise UsageError(
+                "every token has a vector, and no record one (--pool none); embed with --pool mean for a map"
+            )
+        found = {shard.index: read_done(job_dir, shard.index) for shard in job.shards}
+        done = {index: record for index, record in found.items() if record is not None}
+        if missing := len(found) - len(done):
+            raise HoldfastError(
+                f"{missing} of {len(found)} shards are not done; holdfast resume {job_dir.path}"
+            )
+        return cls(job, job_dir, done)
+
+    @property
+    def key(self) -> str:
+        """xxh3-128 (hex) over what was published: another one after a quarantine retry."""
+        state = xxhash.xxh3_128(self.job.job_id.encode())
+        for record in self.done.values():
+            state.update(record.digest.encode())
+        return state.hexdigest()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return column_names(self.job.options)
+
+    @property
+    def num_embedded(self) -> int:
+        return sum(record.num_embedded for record in self.done.values())
+
+    def check(self, tell: Callable[[float], None]) -> None:
+        """Read every result once, telling the share. Raises Damage for one that was not published."""
+        for number, (index, record) in enumerate(self.done.items(), start=1):
+            path = self.job_dir.results / record.file
+            if not path.is_file() or file_digest(path) != record.digest:
+                raise Damage(
+                    f"shard {index}: {path} is missing or damaged; "
+                    f"holdfast resume {self.job_dir.path} computes it again"
+                )
+            tell(number / len(self.done))
+
+    def rows(self, column: str) -> Iterator[Rows]:
+        """Every computed row by ordinal; twins have none. Raises Damage for a result that cannot be read."""
+        for batch in computed_rows(self.job, self.job_dir, self.done):
+            yield _rows(batch, column)
+
+    def row(self, column: str, ordinal: int) -> Floats:
+        """The vector of a record that was computed, [dim]. Raises Damage where there is none."""
+        for shard in shards_with(self.job, np.array([ordinal])):
+            for batch in iter_result(self.job_dir.results / self.done[shard.index].file):
+                rows = _rows(batch, column)
+                place = int(np.searchsorted(rows.ordinals, ordinal))
+                if place < len(rows.ordinals) and rows.ordinals[place] == ordinal:
+                    vector: Floats = rows.vectors[place]
+                    return vector
+        raise Damage(f"{self.job_dir.path}: record {ordinal} has no row any more")
+
+
+def shards_with(job: Job, ordinals: Int64s) -> Iterator[Shard]:
+    """The shards that may hold these records: those of reused vectors lie between the others."""
+    for reused in (False, True):
+        shards = [shard for shard in job.shards if shard.reused == reused]
+        starts = [shard.first_ordinal for shard in shards]
+        places = np.unique(np.searchsorted(starts, ordinals, side="right") - 1)
+        yield from (shards[place] for place in places if place >= 0)
+
+
+def _rows(batch: pa.RecordBatch, column: str) -> Rows:
+    vectors = as_matrix(batch.column(column)).astype(np.float32, copy=False)
+    return Rows(batch.column("id"), batch.column("ordinal").to_numpy(), vectors)

@@ -1,0 +1,111 @@
+"""The shards of a job as the page's map shows them, however many there are."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import redis
+
+from queue_app.coordination import keys
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.owner import Owner
+from queue_app.coordination.states import JobState, ShardState
+from queue_app.job.done_records import read_done
+from queue_app.job.spec import Job, JobDir
+
+FIELDS = ("state", "owner", "token", "attempts", "sequences_done", "quarantined", "num_records", "error")
+FEW_SHARDS = 500
+ALL_EVERY_SECONDS = 5.0
+ALL_SHARE = 0.1
+"""Reading all shards takes at most this share of the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One shard. `worker` is empty while nobody holds it; `losses` counts the leases seen to end early."""
+
+    index: int
+    state: ShardState
+    total: int
+    worker: str = ""
+    token: int = 0
+    attempts: int = 0
+    done: int = 0
+    quarantined: int = 0
+    error: str = ""
+    losses: int = 0
+
+
+class ShardMap:
+    """Every shard as it was last seen.
+
+    Few shards are all read every time. Of many, those that run or ran a moment ago are read every time, all
+    of them now and then, and when the job's state has changed.
+    """
+
+    def __init__(self) -> None:
+        self._cells: dict[int, Cell] = {}
+        self._job_state: JobState | None = None
+        self._all_due_at = 0.0
+
+    def look(self, manifest: CheckpointManifest, num_shards: int, job_state: JobState) -> tuple[Cell, ...]:
+        """Raises redis errors as they come."""
+        due = time.monotonic() >= self._all_due_at
+        if num_shards <= FEW_SHARDS or due or job_state is not self._job_state:
+            self._read_all(manifest, num_shards)
+            self._job_state = job_state
+        else:
+            ran = [cell.index for cell in self._cells.values() if cell.state is ShardState.RUNNING]
+            moving = sorted({*manifest.running(), *ran})
+            self._cells |= read_cells(manifest.client, manifest.job_id, moving)
+        return tuple(self._cells.values())
+
+    def _read_all(self, manifest: CheckpointManifest, num_shards: int) -> None:
+        began = time.monotonic()
+        self._cells = read_cells(manifest.client, manifest.job_id, range(num_shards))
+        ended = time.monotonic()
+        self._all_due_at = ended + max(ALL_EVERY_SECONDS, (ended - began) / ALL_SHARE)
+
+
+def read_cells(client: redis.Redis, job_id: str, indices: Iterable[int]) -> dict[int, Cell]:
+    """In one round trip; shards that the server does not know are left out."""
+    wanted = list(indices)
+    pipe = client.pipeline(transaction=False)
+    for index in wanted:
+        pipe.hmget(keys.shard(job_id, index), FIELDS)
+    answers = (dict(zip(FIELDS, values, strict=True)) for values in pipe.execute())
+    return {
+        index: _cell(index, fields) for index, fields in zip(wanted, answers, strict=True) if fields["state"]
+    }
+
+
+def _cell(index: int, fields: Mapping[str, str]) -> Cell:
+    owner = Owner.decode(fields["owner"])
+    return Cell(
+        index=index,
+        state=ShardState(fields["state"]),
+        total=int(fields["num_records"]),
+        worker=owner.worker if owner else "",
+        token=int(fields["token"]),
+        attempts=int(fields["attempts"]),
+        done=int(fields["sequences_done"]),
+        quarantined=int(fields["quarantined"]),
+        error=fields["error"],
+    )
+
+
+def cells_of_directory(job: Job, job_dir: JobDir, known: Iterable[Cell]) -> tuple[Cell, ...]:
+    """What the done files say; of the other shards, what was last known, and that nobody holds them."""
+    last = {cell.index: cell for cell in known}
+    new = (Cell(shard.index, ShardState.PENDING, shard.num_records) for shard in job.shards)
+    return tuple(_at_rest(last.get(cell.index, cell), job_dir) for cell in new)
+
+
+def _at_rest(cell: Cell, job_dir: JobDir) -> Cell:
+    record = read_done(job_dir, cell.index)
+    if record is not None:
+        done, quarantined = record.num_embedded, len(record.quarantine)
+        return replace(cell, state=ShardState.DONE, done=done, quarantined=quarantined, error="")
+    if cell.state in (ShardState.RUNNING, ShardState.DONE):
+        return replace(cell, state=ShardState.PENDING, worker="")
+    return cell

@@ -1,0 +1,104 @@
+"""Processes that a job starts on this machine: they die with it, and left-overs are found again.
+
+`processes.json` in the job directory names each by pid and start time, so that a reused pid is never
+mistaken for one of ours.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from checkpoint.process_identity import ProcessId, identify
+from queue_app.host import die_with_parent
+from queue_app.host.durable_files import write_durably
+
+PYTHON = (sys.executable, "-P")
+"""Runs a module of ours: never one that lies in the user's working directory under the same name."""
+
+
+def spawn(
+    command: Sequence[str], *, log: Path | None, env: Mapping[str, str], stdin: bytes | None = None
+) -> subprocess.Popen[bytes]:
+    """Start `command` so that it dies with this process.
+
+    Its output is appended to `log`, or goes where ours does. It gets a session of its own: Ctrl-C at
+    the terminal is for us, who then end it in order.
+    """
+    launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
+    with log.open("ab") if log else contextlib.nullcontext() as output:
+        process = subprocess.Popen(
+            [*launcher, *command],
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT if log else None,
+            env=dict(env),
+            start_new_session=True,
+        )
+    if stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            _feed(process, stdin)
+    return process
+
+
+def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
+    assert process.stdin is not None
+    process.stdin.write(data)
+    process.stdin.close()
+
+
+def stop(process: subprocess.Popen[bytes], *, grace_seconds: float) -> None:
+    """SIGTERM, wait, then SIGKILL the whole session."""
+    if process.poll() is None:
+        process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(grace_seconds)
+    kill_session(process.pid)
+    process.wait()
+
+
+def kill_session(pid: int) -> None:
+    """SIGKILL the process group that `spawn` made for `pid`."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+class ProcessFile:
+    """The list of a job's processes on this host, kept where the next run finds it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[str, ProcessId] = {}
+
+    def record(self, name: str, pid: int) -> None:
+        """Note a process under its name (`server`, `gpu0`); a restarted one replaces the old."""
+        identity = identify(pid)
+        if identity is not None:
+            self._known[name] = identity
+            entries = {name: asdict(process) for name, process in self._known.items()}
+            write_durably(self.path, json.dumps(entries).encode())
+
+    def end_leftovers(self, *, timeout_seconds: float = 10.0) -> list[str]:
+        """Kill what an earlier run left behind; answers their names."""
+        left = {name: process for name, process in self._read().items() if identify(process.pid) == process}
+        for process in left.values():
+            kill_session(process.pid)
+        deadline = time.monotonic() + timeout_seconds
+        while any(identify(process.pid) == process for process in left.values()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"processes of an earlier run do not end: {left}")
+            time.sleep(0.02)
+        return sorted(left)
+
+    def _read(self) -> dict[str, ProcessId]:
+        try:
+            entries = json.loads(self.path.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return {name: ProcessId(**entry) for name, entry in entries.items()}

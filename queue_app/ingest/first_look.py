@@ -1,0 +1,179 @@
+"""A look at some of the records while they are read: are they what the model was made for?
+
+The first thousand and ever fewer of those behind are looked at, chosen by a fixed chance: equal inputs are
+judged alike, and the look costs a bounded time. A record that was chosen stands for those around it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Protocol
+
+from queue_app.errors import InputError
+from queue_app.ingest.unknown_tokens import CountUnknown, count_unknown_of, is_mostly_unknown
+from queue_app.model.reader import FoundModel
+from queue_app.model.spec import Alphabet
+from queue_app.outputs.wording import percent
+
+FIRST = 1_000
+CHARACTERS = 2_000
+"""Of a record, its head."""
+ILLEGAL_LEAST = 10
+"""Records that were looked at: of fewer, some that are set aside for their letters are no sign."""
+LETTERS_LEAST = 60
+SHARE_LEAST = 0.95
+RARE_SHARE = 0.03
+"""Of O and U among the letters: proteins hardly have them, English has three times as many."""
+_BASES = str.maketrans("", "", "ACGTUN")
+_LETTERS = re.compile("[^A-Z]+")
+_OF_RESIDUES = re.compile("[A-Z*-]{31,}")
+READS: Mapping[Alphabet, str] = {"protein": "proteins", "dna": "DNA", "rna": "RNA", "text": "texts"}
+
+
+class Judged(Protocol):
+    """A record as the dataset has judged it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def sequence(self) -> str: ...
+    @property
+    def problem(self) -> str | None: ...
+
+
+@dataclass(slots=True)
+class _Weights:
+    """How many records those that were looked at stand for."""
+
+    all: float = 0
+    unknown: float = 0
+    illegal: float = 0
+
+    @property
+    def set_aside(self) -> float:
+        return self.unknown + self.illegal
+
+
+@dataclass(slots=True)
+class _Letters:
+    """Of the records as they were read."""
+
+    num_letters: int = 0
+    num_bases: int = 0
+    num_t: int = 0
+    num_u: int = 0
+    num_o: int = 0
+    num_texts: int = 0
+    num_like_residues: int = 0
+
+    def add(self, raw: str) -> None:
+        upper = raw.upper()
+        letters = _LETTERS.sub("", upper)
+        self.num_letters += len(letters)
+        self.num_bases += len(letters) - len(letters.translate(_BASES))
+        self.num_t += letters.count("T")
+        self.num_u += letters.count("U")
+        self.num_o += letters.count("O")
+        self.num_texts += 1
+        self.num_like_residues += _OF_RESIDUES.fullmatch(raw.strip()) is not None
+
+
+@dataclass(slots=True)
+class FirstLook:
+    """Give it every record as it is read; then ask what was seen.
+
+    Records without any letter are nobody's fault here: they are set aside whatever the model is.
+    """
+
+    model: FoundModel
+    alphabet: Alphabet
+    num_chosen: int = 0
+    _step: int = 1
+    _weights: _Weights = field(default_factory=_Weights)
+    _letters: _Letters = field(default_factory=_Letters)
+    _example: str = ""
+    _random: Random = field(default_factory=lambda: Random(0), compare=False)
+    _count: CountUnknown | None = None
+
+    def __post_init__(self) -> None:
+        self._count = count_unknown_of(self.model)
+
+    def add(self, record: Judged, raw: str) -> None:
+        """Raises InputError when every one of the first thousand would be set aside."""
+        if self._step > 1 and self._random.random() * self._step >= 1:
+            return
+        self.num_chosen += 1
+        self._weights.all += self._step
+        self._letters.add(raw[:CHARACTERS])
+        reason = self._why_set_aside(record)
+        if reason and not self._example:
+            self._example = f"the first is {record.id or '(no id)'}: {reason}"
+        if self.num_chosen % FIRST == 0:
+            if self._step == 1 and self._weights.set_aside == FIRST:
+                raise self._refusal()
+            self._step *= 2
+
+    def refuse_hopeless(self) -> None:
+        """Raises InputError when the job would set aside most of its records."""
+        weights = self._weights
+        by_chance = self.num_chosen < ILLEGAL_LEAST and weights.illegal > weights.unknown
+        if 2 * weights.set_aside > weights.all and not by_chance:
+            raise self._refusal()
+
+    def notes(self) -> tuple[str, ...]:
+        """A line where the records look like something else than the model reads."""
+        spec = self.model.spec
+        looks = _looks_like(self._letters, spec.alphabet)
+        if looks is None or spec.family == "mock":
+            return ()
+        kind, sign = looks
+        return (f"the records look like {kind} ({sign}), and {spec.name} reads {READS[spec.alphabet]}",)
+
+    def _why_set_aside(self, record: Judged) -> str | None:
+        if record.problem is not None:
+            self._weights.illegal += self._step if record.sequence else 0
+            return record.problem if record.sequence else None
+        if self._count is None:
+            return None
+        num_unknown, num_tokens = self._count(record.sequence[:CHARACTERS])
+        if not is_mostly_unknown(num_unknown, num_tokens):
+            return None
+        self._weights.unknown += self._step
+        return f"{num_unknown:,} of {num_tokens:,} tokens are unknown to the model"
+
+    def _refusal(self) -> InputError:
+        share = percent(self._weights.set_aside / self._weights.all)
+        return InputError(f"{share} of the records would be set aside ({self._example}); {self._remedy()}")
+
+    def _remedy(self) -> str:
+        spec = self.model.spec
+        if self.alphabet != spec.alphabet and spec.family != "mock":
+            return f"leave out --alphabet {self.alphabet}: {spec.name} reads {READS[spec.alphabet]}"
+        if notes := self.notes():
+            return f"{notes[0]}: choose a model for them, or see --alphabet and --rules"
+        how = spec.tokens.rules.name
+        written = "as they stand" if how == "plain" else f"by the rules {how!r}"
+        return (
+            f"they are read as {READS[self.alphabet]} and given to {spec.name} {written}: see --alphabet and "
+            "--rules, or choose a model for them"
+        )
+
+
+def _looks_like(letters: _Letters, reads: Alphabet) -> tuple[str, str] | None:
+    """What the records look like, if it is not what is read, and by what sign."""
+    if letters.num_letters < LETTERS_LEAST:
+        return None
+    whole = letters.num_like_residues >= SHARE_LEAST * letters.num_texts
+    bases = letters.num_bases / letters.num_letters
+    if bases >= SHARE_LEAST and (whole or reads != "text"):
+        kind = "RNA" if letters.num_u > letters.num_t else "DNA"
+        return None if kind == READS[reads] else (kind, f"{percent(bases)} of the letters are A C G T U N")
+    if reads == "text":
+        return ("proteins", "upper-case letters without blanks") if whole else None
+    rare = (letters.num_o + letters.num_u) / letters.num_letters
+    if rare >= RARE_SHARE:
+        return "text", f"{percent(rare)} of the letters are O or U"
+    if reads != "protein" and whole:
+        return "proteins", f"only {percent(bases)} of the letters are A C G T U N"
+    return None

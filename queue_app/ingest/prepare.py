@@ -1,0 +1,223 @@
+"""From what the user asked for to a job in its directory.
+
+Idempotent: the same request on the same output finds the job that is there, and what was killed is simply run
+again. job.json is put in its place last, so a directory without one holds nothing but a try.
+"""
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import redis
+import xxhash
+
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.errors import Damage, InputError, UsageError
+from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
+from queue_app.ingest.first_look import FirstLook
+from queue_app.ingest.gather import gather, refuse_replacing
+from queue_app.ingest.readers.sources import Input
+from queue_app.ingest.records import Dataset, digest_inputs, looks_like_fasta
+from queue_app.ingest.records_to_shards import ingest
+from queue_app.ingest.request import EmbedRequest, refuse_impossible, resolve_options
+from queue_app.ingest.request_changes import refuse_changes
+from queue_app.ingest.reuse import Previous, open_previous
+from queue_app.ingest.shard_writer import shard_cost_most
+from queue_app.ingest.unknown_tokens import refuse_alphabet
+from queue_app.job.model_place import note_place
+from queue_app.job.output_names import check_format
+from queue_app.job.output_ownership import claim
+from queue_app.job.readouts import is_ragged, vector_bytes
+from queue_app.job.spec import (
+    JOB_SCHEMA,
+    PLANNER_VERSION,
+    DeviceClass,
+    EmbedOptions,
+    InputFile,
+    Job,
+    JobDir,
+)
+from queue_app.model.reader import FoundModel
+from queue_app.model.spec import Alphabet, ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job that stands in its directory; `created` is false when it was there already."""
+
+    job: Job
+    job_dir: JobDir
+    created: bool
+
+
+def prepare(
+    request: EmbedRequest,
+    model: FoundModel,
+    *,
+    client: redis.Redis | None,
+    device_class: DeviceClass,
+    threads: int,
+) -> Prepared:
+    """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
+    if request.directory.incoming.job_json.exists():
+        _install(request.directory, client)  # a producer was killed while it did
+    refuse_impossible(request, model.spec)
+    refuse_alphabet(request.alphabet, model)
+    with gather(request.inputs, request.directory.piped) as files:
+        refuse_replacing(files, request.output)
+        return _find_or_make(request, model, files, client, device_class, threads)
+
+
+def _find_or_make(
+    request: EmbedRequest,
+    model: FoundModel,
+    files: Sequence[Input],
+    client: redis.Redis | None,
+    device_class: DeviceClass,
+    threads: int,
+) -> Prepared:
+    job_dir, incoming, spec = request.directory, request.directory.incoming, model.spec
+    dataset = dataset_of(request, model, files)
+    dataset.check()
+    options = resolve_options(request, spec, device_class, dataset.alphabet)
+    check_format(request.output, options, request.run.h5_layout)
+    inputs = digest_inputs(files)
+    if job_dir.job_json.exists() and not request.overwrite:
+        job = job_dir.load()
+        refuse_changes(job, inputs, spec, options, request)
+        note_place(job, job_dir, spec.path)
+        return Prepared(job, job_dir, created=False)
+    previous = open_previous(request.reuse, spec, options) if request.reuse else None
+    shutil.rmtree(incoming.path, ignore_errors=True)
+    with removed_on_failure(incoming.path):
+        job = _ingest(request, incoming, dataset, spec, options, inputs, threads, previous)
+        if model.tokenizer is not None:
+            write_durably(incoming.tokenizer, model.tokenizer.encode())
+        incoming.write(job)
+    if request.overwrite:
+        claim(job_dir, request.output)  # the next run may have to go on without being told so
+    _install(job_dir, client)
+    return Prepared(job, job_dir, created=True)
+
+
+def dataset_of(request: EmbedRequest, model: FoundModel, files: Sequence[Input]) -> Dataset:
+    """The records that were asked for, judged as the model wants them."""
+    alphabet = _alphabet(request, model.spec, files)
+    return Dataset(
+        files,
+        alphabet=alphabet,
+        rules=model.spec.tokens.rules,
+        look=FirstLook(model, alphabet),
+        input_format=request.input_format,
+        id_column=request.id_column,
+        sequence_column=request.sequence_column,
+        delimiter=request.delimiter,
+    )
+
+
+def _alphabet(request: EmbedRequest, spec: ModelSpec, files: Sequence[Input]) -> Alphabet:
+    if request.alphabet != "auto":
+        return request.alphabet
+    if spec.family == "mock" and looks_like_fasta(files, request.input_format):
+        return "protein"
+    return spec.alphabet
+
+
+def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
+    """Remove a job's work: job.json first, so that what is left of it is never taken for a job."""
+    job_dir.hold("cancelled")  # or the reconciler would take what is forgotten for lost, and rebuild it
+    # Of a job that cannot be read, keys that nobody looks at are left to the server.
+    with contextlib.suppress(Damage, UsageError):
+        if client is not None:
+            CheckpointManifest(client, job_dir.load().job_id).forget()
+    job_dir.job_json.unlink()
+    shutil.rmtree(job_dir.path / "checkpoints", ignore_errors=True)
+
+
+def _install(job_dir: JobDir, client: redis.Redis | None) -> None:
+    """Put what was read in the place of what is there; it is a job once its job.json stands.
+
+    Killed in between, the next producer goes on here: vectors that were copied from the job that is
+    replaced are nowhere else any more.
+    """
+    incoming = job_dir.incoming
+    if job_dir.job_json.exists():
+        forget(job_dir, client)
+    shutil.rmtree(job_dir.history, ignore_errors=True)
+    for name in ("shards", "results", "done", "sequences.arrow", "twins.arrow", "tokenizer.json"):
+        if (incoming.path / name).exists():
+            _remove(job_dir.path / name)
+            (incoming.path / name).rename(job_dir.path / name)
+    if incoming.load().twins is None:
+        job_dir.twins.unlink(missing_ok=True)
+    job_dir.held.unlink(missing_ok=True)
+    rename_durably(incoming.job_json, job_dir.job_json)
+    incoming.path.rmdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _ingest(
+    request: EmbedRequest,
+    incoming: JobDir,
+    dataset: Dataset,
+    spec: ModelSpec,
+    options: EmbedOptions,
+    inputs: tuple[InputFile, ...],
+    threads: int,
+    previous: Previous | None,
+) -> Job:
+    """Read the inputs to their end and write the shards aside: an earlier job stays until they stand."""
+    digest = job_digest(inputs, spec, options, previous.digest if previous else None)
+    # The random generation keeps two outputs of one input apart, and a job from the one it replaces.
+    job_id = f"{digest[:12]}-{secrets.token_hex(4)}"
+    token_bytes = vector_bytes(spec, options) if is_ragged(options) else 0
+    ingested = ingest(
+        dataset,
+        incoming,
+        job_id,
+        num_shards=request.num_shards,
+        cost_most=shard_cost_most(options.device_class, spec.num_parameters, token_bytes),
+        dedup=options.dedup,
+        previous=previous,
+    )
+    for before, after in zip(inputs, dataset.inputs, strict=True):
+        if before.digest != after.digest:
+            raise InputError(f"{after.path}: changed while it was read; run again when it is complete")
+    return Job(
+        schema_version=JOB_SCHEMA,
+        planner_version=PLANNER_VERSION,
+        job_id=job_id,
+        digest=digest,
+        output=str(request.output.absolute()),
+        inputs=dataset.inputs,
+        model=spec,
+        options=options,
+        threads=threads,
+        run=request.run,
+        counts=dataset.counts,
+        shards=ingested.shards,
+        sequences_digest=ingested.sequences_digest,
+        twins=ingested.twins,
+        reuse=ingested.reuse,
+        notes=dataset.notes,
+    )
+
+
+def job_digest(
+    inputs: Iterable[InputFile], spec: ModelSpec, options: EmbedOptions, reused: str | None = None
+) -> str:
+    """xxh3-128 (hex) over the inputs, the model, every option that counts, and what is reused."""
+    state = xxhash.xxh3_128()
+    parts = [*(file.digest for file in inputs), *spec.identity(), *sorted(asdict(options).items())]
+    for part in (*parts, *([reused] if reused else [])):
+        state.update(f"{part}\n".encode())
+    return state.hexdigest()

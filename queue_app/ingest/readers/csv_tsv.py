@@ -1,0 +1,73 @@
+"""CSV and TSV, row by row: every row is a record, and the header is never one."""
+
+import csv
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from queue_app.errors import InputError
+from queue_app.ingest.readers.columns import Columns, Places, find_places
+from queue_app.ingest.readers.sources import Pairs, Source
+from queue_app.ingest.readers.values import pair_of_text
+
+FIELD_CHARACTERS_MOST = 1 << 30
+
+
+def read_csv(source: Source, columns: Columns) -> Pairs:
+    """Strict: a stray quotation mark would otherwise swallow every record to the end of the file."""
+    return _read_table(source, columns, source.text(newline=""), csv.excel)
+
+
+def read_tsv(source: Source, columns: Columns) -> Pairs:
+    """A quotation mark is a letter like any other, unless the header is quoted, as R writes it."""
+    text = source.text(newline="")
+    first = text.readline()
+    dialect = csv.excel_tab if first.startswith('"') else _Unquoted
+    return _read_table(source, columns, chain([first], text), dialect)
+
+
+class _Unquoted(csv.excel_tab):
+    quoting = csv.QUOTE_NONE
+
+
+def _read_table(source: Source, columns: Columns, lines: Iterable[str], dialect: type[csv.Dialect]) -> Pairs:
+    rows = _rows(source, lines, dialect, columns.separator or dialect.delimiter)
+    _, header = next(rows, (1, []))
+    places = _places(source.name, header, columns)
+    source.take(None if places.id is None else header[places.id].strip(), header[places.sequence].strip())
+    number = 0
+    for line, row in rows:
+        if not row and len(header) > 1:
+            continue
+        number += 1
+        fields = row or [""]  # of a single column, a blank line is a value like any other
+        if len(fields) != len(header):
+            raise InputError(
+                f"{source.name}: line {line}: {len(fields)} fields, but the header has {len(header)}"
+            )
+        record_id = str(number) if places.id is None else fields[places.id]
+        yield pair_of_text(line, record_id, fields[places.sequence])
+
+
+def _rows(
+    source: Source, lines: Iterable[str], dialect: type[csv.Dialect], delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Each with the line on which it begins: a quotation mark that is never closed ends with the file."""
+    csv.field_size_limit(FIELD_CHARACTERS_MOST)
+    reader, line = csv.reader(lines, dialect, strict=True, delimiter=delimiter), 1
+    try:
+        for row in reader:
+            yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(
+            f"{source.name}: line {line}: not CSV ({error}): look at the quotation marks from here on"
+        ) from None
+
+
+def _places(where: str, header: list[str], columns: Columns) -> Places:
+    try:
+        return find_places(where, header, columns)
+    except InputError as error:
+        if len(header) > 1:
+            raise
+        raise InputError(f"{error} (commas separate in CSV, tabs in TSV: else see --delimiter)") from None

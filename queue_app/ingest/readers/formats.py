@@ -1,0 +1,103 @@
+"""The input formats: how each is told, and who reads it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from queue_app.errors import InputError
+from queue_app.ingest.readers.columns import Columns
+from queue_app.ingest.readers.compression import ENDINGS
+from queue_app.ingest.readers.csv_tsv import read_csv, read_tsv
+from queue_app.ingest.readers.fasta import read_fasta, read_fastq
+from queue_app.ingest.readers.json_lines import read_json_lines
+from queue_app.ingest.readers.parquet_arrow import read_arrow, read_parquet
+from queue_app.ingest.readers.signatures import Head, binary_format
+from queue_app.ingest.readers.sources import Input, Pairs, Source, open_source
+from queue_app.ingest.readers.values import pair_of_text
+from queue_app.job.spec import InputFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """`endings` are the names it goes by; before an archive's ending, too, where it is text."""
+
+    title: str
+    endings: tuple[str, ...]
+    read: Callable[[Source, Columns], Pairs]
+
+
+def read_lines(source: Source, columns: Columns) -> Pairs:
+    """One text a line; its id is the line's number."""
+    for number, line in enumerate(source.text(), start=1):
+        yield pair_of_text(number, str(number), line.removesuffix("\n"))
+
+
+FORMATS: Mapping[InputFormat, Format] = {
+    "fasta": Format("FASTA", (".fasta", ".fa", ".faa", ".fna", ".ffn", ".fas"), read_fasta),
+    "fastq": Format("FASTQ", (".fastq", ".fq"), read_fastq),
+    "csv": Format("CSV", (".csv",), read_csv),
+    "tsv": Format("TSV", (".tsv",), read_tsv),
+    "jsonl": Format("JSON lines", (".jsonl", ".ndjson"), read_json_lines),
+    "lines": Format("plain lines", (".txt",), read_lines),
+    "parquet": Format("Parquet", (".parquet", ".pq"), read_parquet),
+    "arrow": Format("Arrow", (".arrow", ".arrows", ".feather", ".ipc"), read_arrow),
+}
+_BY_ENDING = {ending: name for name, form in FORMATS.items() for ending in form.endings}
+COLUMNAR: frozenset[InputFormat] = frozenset(("parquet", "arrow"))
+WITHOUT_COLUMNS: frozenset[InputFormat] = frozenset(("fasta", "fastq", "lines"))
+
+
+def format_of(source: Input) -> InputFormat:
+    """By the first bytes where they are sure, else by the name's ending, with or without that of an archive.
+
+    Raises:
+        InputError: neither says what it is, or they contradict each other, and a guess might be wrong in
+            silence.
+    """
+    by_name = format_by_name(source.named)
+    with open_source(source) as opened:
+        binary = binary_format(opened, by_name)
+        if binary is not None:
+            return binary
+        if by_name is not None and by_name in COLUMNAR:
+            return by_name  # whose reader says what is wrong with it
+        return _of_text(source.title, by_name, Head(opened))
+
+
+def _of_text(title: str, by_name: InputFormat | None, head: Head) -> InputFormat:
+    by_letter = head.by_first_letter
+    if head.is_fastq:
+        return "fastq"
+    if by_name is None:
+        if by_letter is None:
+            raise InputError(
+                f"{title}: neither its name nor its first letter says what it is; say it with "
+                f"--input-format {'|'.join(FORMATS)}"
+            )
+        return by_letter
+    if by_name in ("csv", "tsv") and by_letter == "fasta":
+        raise _contradiction(title, by_name, "it begins with > as FASTA does: say --input-format fasta")
+    return _of_lines(title, head) if by_name == "lines" else by_name
+
+
+def _of_lines(title: str, head: Head) -> InputFormat:
+    """Any text is plain lines, also one that is something else."""
+    if head.by_first_letter == "fasta":
+        return "fasta"
+    if head.is_json_object:
+        return "jsonl"
+    if what := head.why_no_lines():
+        raise _contradiction(title, "lines", what)
+    return "lines"
+
+
+def _contradiction(title: str, by_name: InputFormat, what: str) -> InputError:
+    named = FORMATS[by_name].title
+    return InputError(f"{title}: its name says {named}, but {what}, or {by_name} if it is that")
+
+
+def format_by_name(path: Path) -> InputFormat | None:
+    name = path.name.lower()
+    for ending in ENDINGS:
+        name = name.removesuffix(ending)
+    return _BY_ENDING.get(Path(name).suffix)

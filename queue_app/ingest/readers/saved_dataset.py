@@ -1,0 +1,61 @@
+"""A directory as `save_to_disk` of Hugging Face's datasets writes it: it is what its state.json says.
+
+What else lies there, such as the cache of a filter, would be other records, or the same ones again.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from queue_app.errors import InputError
+from queue_app.outputs.wording import listed
+
+STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
+
+
+def saved_dataset(directory: Path) -> list[Path] | None:
+    """Its files, in their order; None for any other directory.
+
+    Raises:
+        InputError: it is one of several splits, or its state cannot be read.
+    """
+    if (directory / SPLITS).is_file():
+        raise InputError(f"{directory}: a dataset of several splits; {_splits(directory)}")
+    if not (directory / STATE).is_file():
+        if (directory / INFO).is_file() and any(directory.glob("data-*.arrow")):
+            raise InputError(f"{directory}: a dataset whose {STATE} is missing; name its files instead")
+        return None
+    state = _read(directory / STATE) if (directory / INFO).is_file() else {}
+    if "_data_files" not in state:
+        return None  # some other program's state.json
+    try:
+        names = [str(file["filename"]) for file in state["_data_files"]]
+    except (TypeError, KeyError):
+        names = [""]
+    if any(Path(name).name != name or not name for name in names):
+        raise InputError(f"{directory / STATE}: its _data_files are no list of names of files beside it")
+    if state.get("_indices_data_files"):
+        raise InputError(
+            f"{directory}: a dataset with a selection of rows of its own, as an old version of datasets "
+            "wrote it: load it and save it again"
+        )
+    if not names:
+        raise InputError(f"{directory}: a dataset without files, as its {STATE} says")
+    return [directory / name for name in names]
+
+
+def _splits(directory: Path) -> str:
+    names = _read(directory / SPLITS).get("splits")
+    if not isinstance(names, list) or not names:
+        return "name the directory of one"
+    return f"name one: {listed([str(directory / str(name)) for name in names])}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a JSON object, as datasets writes it")
+    return content

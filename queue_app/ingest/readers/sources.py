@@ -1,0 +1,253 @@
+"""One input file as a checked stream of text: hashed as it is read, unpacked, guarded against the absurd.
+
+What a parser reads is nothing until the end has been read: a truncated archive yields thousands of good
+lines before it says so. Whoever reads must read to the end.
+"""
+
+import codecs
+import contextlib
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from queue_app.errors import InputError
+from queue_app.ingest.readers.compression import ArchiveError, unpack
+from queue_app.ingest.readers.values import Unusable
+from queue_app.job.spec import InputFile
+
+LINE_BYTES_MOST = 64 << 20
+"""A longer line is no sequence and no text, but would fill the memory: 512 MiB hide in a small gzip."""
+MAGIC_BYTES = 8
+SHOWN_CHARACTERS = 40
+BUFFER_BYTES = 1 << 20
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
+STANDARD_INPUT = Path("-")
+_CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1f]")
+_LINE_END = re.compile(b"\r\n?|\n")
+
+Pairs = Iterator[tuple[str, str | Unusable]]
+"""(id, sequence) of every record, in the file's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input: the file that is read, and what the user named, which for a pipe is another thing."""
+
+    path: Path
+    named: Path
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return "stdin" if self.named == STANDARD_INPUT else str(self.named)
+
+
+class Source:
+    """An input that is being read. `line` is about where; `file()` says what was read, once all was.
+
+    Whoever reads it as a table says with `take` which of its columns.
+    """
+
+    def __init__(self, source: Input) -> None:
+        self.name = source.title
+        self.taken: tuple[str | None, str] | None = None
+        self._raw = _Hashed(source)
+        self.magic = self._raw.peek(MAGIC_BYTES)
+        self._guarded = _Guarded(self.name, unpack(self._raw, self.magic))
+        self.binary = _Shared(self._guarded, BUFFER_BYTES)
+
+    @property
+    def line(self) -> int:
+        return self._guarded.num_lines + 1
+
+    def text(self, *, newline: str | None = None) -> io.TextIOWrapper:
+        """UTF-8, in lines that end as on any system; \\x0b, \\x1c and U+2028 may stand in a text."""
+        return io.TextIOWrapper(self.binary, encoding="utf-8-sig", newline=newline)
+
+    def take(self, id_column: str | None, sequence_column: str) -> None:
+        self.taken = (id_column, sequence_column)
+
+    def seekable(self) -> io.FileIO:
+        """The file as it lies there, for what is read from its end; `file()` hashes it afterwards."""
+        return self._raw.unhashed
+
+    def file(self) -> InputFile:
+        """What the file was; hashes what a parser left unread, too."""
+        return self._raw.hash_to_the_end()
+
+    def raw_head(self, num_bytes: int) -> bytes:
+        """What the file begins with, as it lies there. Before anything else is read."""
+        return self._raw.peek(num_bytes)
+
+    def head(self, num_bytes: int) -> bytes:
+        """What it begins with, unpacked. Nothing else is to be read of it afterwards."""
+        return self.binary.read(num_bytes)
+
+    def close(self) -> None:
+        self._guarded.close()
+        self._raw.close()
+
+
+@contextlib.contextmanager
+def open_source(source: Input) -> Iterator[Source]:
+    """Open an input; whatever is wrong with it comes out as one InputError that names file and line."""
+    opened = None
+    try:
+        opened = Source(source)
+        yield opened
+    except (ArchiveError, csv.Error) as error:
+        where = f": near line {opened.line}" if opened else ""
+        raise InputError(f"{source.title}{where}: {error}") from None
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{source.title}: line {_line_of_no_text(source)}: not UTF-8 text; "
+            "convert it (iconv -f LATIN1 -t UTF-8), or is this a binary file?"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{source.title}: cannot be read: {error.strerror or error}") from None
+    finally:
+        if opened is not None:
+            opened.close()
+
+
+def _line_of_no_text(source: Input) -> int:
+    """Found by reading again: what a parser reads ahead of is up to a megabyte."""
+    with contextlib.closing(Source(source)) as again:
+        text = io.TextIOWrapper(again.binary, "utf-8", errors="surrogateescape", newline=None)
+        return next((number for number, line in enumerate(text, start=1) if not _is_utf_8(line)), 1)
+
+
+def _is_utf_8(line: str) -> bool:
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(text: str) -> str:
+    """So much of it that it can be found in the file."""
+    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…")
+
+
+def digest_file(source: Input) -> InputFile:
+    """Hash one input without parsing it."""
+    with open_source(source) as opened:
+        return opened.file()
+
+
+class _Shared(io.BufferedReader):
+    """Stays open when the text wrapper of a parser that is done with it closes it."""
+
+    def close(self) -> None:
+        pass
+
+
+class _Hashed(io.RawIOBase):
+    """The raw bytes of a file, hashed as they pass."""
+
+    def __init__(self, source: Input) -> None:
+        self._named = source.named
+        self.unhashed = source.path.open("rb", buffering=0)
+        self._state = xxhash.xxh3_128()
+        self._size_bytes = 0
+
+    def peek(self, num_bytes: int) -> bytes:
+        """The first bytes of a file of which nothing was read yet."""
+        first = self.unhashed.read(num_bytes) or b""
+        self.unhashed.seek(0)
+        return first
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self.unhashed.readinto(buffer) or 0
+        self._state.update(memoryview(buffer)[:count])
+        self._size_bytes += count
+        return count
+
+    def hash_to_the_end(self) -> InputFile:
+        self.unhashed.seek(self._size_bytes)
+        while self.read(BUFFER_BYTES):
+            pass
+        digest = self._state.hexdigest()
+        if self._named == STANDARD_INPUT:
+            return InputFile("stdin", "-", self._size_bytes, digest)
+        path = self._named.absolute()
+        return InputFile(path.name, str(path), self._size_bytes, digest)
+
+    def close(self) -> None:
+        self.unhashed.close()
+        super().close()
+
+
+class _Guarded(io.RawIOBase):
+    """Counts lines, and refuses what is no text: a line with several NUL bytes, and one without end.
+
+    A line ends as on any system: with \\n, \\r\\n, or \\r alone.
+    """
+
+    def __init__(self, name: str, inner: io.RawIOBase) -> None:
+        self._name = name
+        self._inner = inner
+        self._line_bytes = 0
+        self._line_has_nul = False
+        self._ended_in_return = False
+        self.num_lines = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._inner.read(len(memoryview(buffer))) or b""
+        if b"\0" in data:
+            self._refuse_binary(data)
+        elif b"\n" in data or b"\r" in data:
+            self._line_has_nul = False
+        self._count(data)
+        memoryview(buffer)[: len(data)] = data
+        return len(data)
+
+    def _refuse_binary(self, data: bytes) -> None:
+        """One NUL may be a damaged value. More are a hole or UTF-16, and beside other such signs no text."""
+        for number, line in enumerate(_LINE_END.split(data)):
+            nuls = line.count(b"\0")
+            if nuls + (number == 0 and self._line_has_nul) > 1 or (nuls and _CONTROL.search(line)):
+                where = f"{self._name}: line {self.num_lines + number + 1}"
+                raise InputError(f"{where}: {_what_has_nuls(data)}")
+            self._line_has_nul = nuls > 0 or (number == 0 and self._line_has_nul)
+
+    def _count(self, data: bytes) -> None:
+        ends = data.count(b"\n")
+        last = data.rfind(b"\n")
+        if b"\r" in data:
+            ends += data.count(b"\r") - data.count(b"\r\n")
+            last = max(last, data.rfind(b"\r"))
+        if self._ended_in_return and data.startswith(b"\n"):
+            ends -= 1
+        self._ended_in_return = data.endswith(b"\r") if data else self._ended_in_return
+        self.num_lines += ends
+        self._line_bytes = len(data) - last - 1 if last >= 0 else self._line_bytes + len(data)
+        if self._line_bytes > LINE_BYTES_MOST:
+            line, most = self.num_lines + 1, LINE_BYTES_MOST >> 20
+            raise InputError(f"{self._name}: line {line} is longer than {most} MiB; is this the right file?")
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+
+def _what_has_nuls(data: bytes) -> str:
+    if data.startswith(UTF_16_MARKS):
+        return "UTF-16; convert it (iconv -f UTF-16 -t UTF-8)"
+    if data[TAR_MAGIC_AT:].startswith(TAR_MAGIC):
+        return "a tar archive, which is not read: unpack it first"
+    return "NUL bytes; this is a binary file"

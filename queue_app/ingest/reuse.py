@@ -1,0 +1,164 @@
+"""Vectors of an earlier job, found by the content of their sequences and copied instead of computed.
+
+What is copied becomes shards of the new job that are done from the start: nothing of the earlier job is
+needed afterwards. Only results that it has published, and that are whole, are taken.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from checkpoint.records import DoneRecord
+from queue_app.coordination.find_job import job_directory
+from queue_app.errors import Damage, OtherVersion, UsageError
+from queue_app.host.durable_files import file_digest, write_durably
+from queue_app.ingest.model_options import model_differences
+from queue_app.ingest.shard_writer import read_shard
+from queue_app.job.done_records import read_done
+from queue_app.job.result_files import embeddings_of, result_rows, write_result
+from queue_app.job.result_rows import among, computed_rows
+from queue_app.job.sequences import Hashes, Int64s, find_firsts, read_sequences
+from queue_app.job.spec import EmbedOptions, Job, JobDir, Shard
+from queue_app.job.spilled_rows import RowFile
+from queue_app.model.spec import ModelSpec
+
+MAY_DIFFER = frozenset(
+    {"alphabet", "toks_per_batch", "dedup", "input_format", "id_column", "sequence_column", "delimiter"}
+)
+"""Options that say which sequences are read, or change no more than the last bits of a vector."""
+NO_TOKEN = 0
+"""In the names of copied results: no worker ever holds this one."""
+NOT_FOUND = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """An earlier job and what it has published: the done records of its sound results, by shard."""
+
+    path: str
+    job: Job
+    job_dir: JobDir
+    done: Mapping[int, DoneRecord]
+
+    @property
+    def digest(self) -> str:
+        """xxh3-128 (hex) over everything that can be copied."""
+        state = xxhash.xxh3_128(self.job.digest.encode())
+        for record in self.done.values():
+            state.update(record.digest.encode())
+        return state.hexdigest()
+
+    def find(self, hashes: Hashes) -> Int64s:
+        """Per sequence the ordinal of a row of the earlier job, or NOT_FOUND.
+
+        Raises Damage when that job does not know its sequences any more.
+        """
+        try:
+            ordinals, known = read_sequences(self.job, self.job_dir)
+        except Damage:
+            raise Damage(
+                f"{self.job_dir.sequences}: not the file that was written at submit, and without it nothing "
+                "is found; leave --reuse away"
+            ) from None
+        published = among(ordinals, np.sort(self._published()))
+        ordinals, known = ordinals[published], known[published]
+        firsts = find_firsts(np.concatenate([known, hashes]))[len(known) :]
+        sources = np.full(len(hashes), NOT_FOUND)
+        found = firsts < len(known)
+        sources[found] = ordinals[firsts[found]]
+        return sources
+
+    def _published(self) -> Int64s:
+        paths = [self.job_dir.results / record.file for record in self.done.values()]
+        columns = [pq.read_table(path, columns=["ordinal"])["ordinal"].to_numpy() for path in paths]
+        return np.concatenate([np.empty(0, np.int64), *columns])
+
+
+def named(path: Path) -> str:
+    """How a job is called that is reused: its output and its job directory are the same to the user."""
+    return str(path.resolve()).removesuffix(".holdfast")
+
+
+def open_previous(path: Path, spec: ModelSpec, options: EmbedOptions) -> Previous:
+    """The job of an output or a job directory, finished or not.
+
+    Raises:
+        UsageError: there is none, or its vectors are not those that this job would compute; names what
+            differs.
+    """
+    job_dir = job_directory(path)
+    try:
+        job = job_dir.load()
+    except OtherVersion:
+        raise UsageError(
+            f"--reuse {path}: that job was made by another version of Holdfast, whose vectors may differ"
+        ) from None
+    differing = [*_other_model(job.model, spec), *_other_options(job.options, options)]
+    if differing:
+        raise UsageError(
+            f"--reuse {path}: its vectors are other ones ({'; '.join(differing)}); "
+            "ask for the same, or leave --reuse away"
+        )
+    done = {shard.index: record for shard in job.shards if (record := _sound(job_dir, shard.index))}
+    return Previous(named(path), job, job_dir, done)
+
+
+def _other_model(theirs: ModelSpec, ours: ModelSpec) -> list[str]:
+    if theirs.digest != ours.digest:
+        return [f"model: {theirs.name} there, {ours.name} here"]
+    return [f"{what}: {there} there, {here} here" for what, there, here in model_differences(theirs, ours)]
+
+
+def _other_options(theirs: EmbedOptions, ours: EmbedOptions) -> list[str]:
+    return [
+        f"{field.name}: {getattr(theirs, field.name)} there, {getattr(ours, field.name)} here"
+        for field in fields(EmbedOptions)
+        if field.name not in MAY_DIFFER and getattr(theirs, field.name) != getattr(ours, field.name)
+    ]
+
+
+def _sound(job_dir: JobDir, index: int) -> DoneRecord | None:
+    """What a shard has published; None where that is nothing, or damaged."""
+    record = read_done(job_dir, index)
+    if record is None:
+        return None
+    path = job_dir.results / record.file
+    return record if path.is_file() and file_digest(path) == record.digest else None
+
+
+def copy_results(previous: Previous, job_dir: JobDir, shards: Sequence[Shard], sources: Int64s) -> None:
+    """Publish these shards with the vectors of the earlier job.
+
+    `sources` names its row for each of their rows, end to end. The vectors pass through a file, as the two
+    jobs may have their records in different orders.
+
+    Raises:
+        Damage: the earlier job's results changed meanwhile.
+        DiskFull: no room for the vectors, which for a while lie there twice.
+    """
+    wanted = np.unique(sources)
+    places = np.searchsorted(wanted, sources)
+    with RowFile(job_dir.aside) as file:
+        for rows in computed_rows(previous.job, previous.job_dir, previous.done):
+            taken = among(rows.column("ordinal").to_numpy(), wanted)
+            file.append(embeddings_of(rows).filter(pa.array(taken)))
+        if file.num_rows != len(wanted):
+            raise Damage(f"{previous.job_dir.path}: its results changed while they were copied; run again")
+        start = 0
+        for shard in shards:
+            _publish(job_dir, shard, file, places[start : start + shard.num_rows])
+            start += shard.num_rows
+
+
+def _publish(job_dir: JobDir, shard: Shard, file: RowFile, places: Int64s) -> None:
+    records = read_shard(job_dir.shard(shard.index), shard)
+    path = job_dir.result(shard.index, NO_TOKEN)
+    rows = result_rows(records.ids, records.ordinals, file.take(places))
+    digest = write_result(path, rows.schema, [rows])
+    record = DoneRecord(path.name, digest, shard.num_records, shard.num_records)
+    write_durably(job_dir.done(shard.index), record.encode())

@@ -1,0 +1,171 @@
+"""Shards: contiguous runs of the records that are computed, each one small self-contained Arrow file.
+
+Cutting into equal costs needs the total, which is known only at the end of the input: the shards are cut
+from the spool.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from queue_app.errors import Damage
+from queue_app.host.durable_files import file_digest, rename_durably, sync_file
+from queue_app.ingest.record_spool import SCHEMA as SPOOL_SCHEMA
+from queue_app.ingest.record_spool import Spool
+from queue_app.job.sequences import Int64s, Ordinals
+from queue_app.job.spec import DeviceClass, JobDir, Shard
+
+SCHEMA = pa.schema([("ordinal", pa.uint64()), *SPOOL_SCHEMA, ("copies", pa.int64())])
+"""By ordinal. `copies` counts the records of this sequence, itself included. Bad records have rows, too."""
+
+SHARD_FLOPS = {"cpu": 1e14, "cuda": 1e16}
+"""A minute or a few of a device; its gap between two shards is a fraction of a second."""
+SHARD_COST = {"cpu": (250_000, 4_000_000), "cuda": (1_000_000, 32_000_000)}
+"""Least and most characters, whatever the model: a worker holds a shard's sequences and vectors in memory."""
+SHARD_BYTES = 64 << 20
+"""Of the vectors of a shard where every token keeps its own: publishing it maps them all into memory."""
+SHARDS_LEAST = 32
+RECORDS_PER_SHARD = (16, 16_384)
+"""Least, where the number of shards is to be chosen, and most: what a worker holds of each record adds up."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShardRecords:
+    """The columns of one shard's file."""
+
+    ordinals: Ordinals
+    ids: list[str]
+    sequences: list[str]
+    problems: list[str | None]
+    copies: Int64s
+
+    def row(self, ordinal: int) -> int:
+        """Where a record of this shard stands in it."""
+        return int(np.searchsorted(self.ordinals, np.uint64(ordinal)))
+
+    def num_records(self, ordinals: Ordinals) -> int:
+        """How many records of the input these rows stand for."""
+        return int(self.copies[np.searchsorted(self.ordinals, ordinals)].sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """What shards are cut from: rows of the spool, ascending, and how many records each stands for."""
+
+    spool: Spool
+    places: Int64s
+    copies: Int64s
+
+    def only(self, wanted: npt.NDArray[np.bool_]) -> "Rows":
+        return Rows(self.spool, self.places[wanted], self.copies[wanted])
+
+
+def write_shards(
+    rows: Rows,
+    job_dir: JobDir,
+    job_id: str,
+    *,
+    num_shards: int | None,
+    cost_most: int,
+    first_index: int = 0,
+    reused: bool = False,
+) -> tuple[Shard, ...]:
+    """Write shards/<index>.arrow, about equal in estimated cost, in the input's order.
+
+    Without `num_shards` there are at least 32, where there are records enough, and so many that on average
+    none costs more than `cost_most`, in characters, or has more than 16,384 records. No rows, no shards.
+    `reused` shards are made as large as that, since no worker waits for one.
+    """
+    if not len(rows.places):
+        return ()
+    costs = rows.spool.costs[rows.places]
+    shards_least = 1 if reused else SHARDS_LEAST
+    bounds = cut(costs, num_shards or default_num_shards(costs, cost_most, shards_least))
+    return tuple(
+        _write_shard(
+            Rows(rows.spool, rows.places[first:last], rows.copies[first:last]),
+            job_dir.shard(index), job_id, index, reused=reused,
+        )
+        for index, (first, last) in enumerate(pairwise(bounds), start=first_index)
+    )  # fmt: skip
+
+
+def shard_cost_most(device_class: DeviceClass, num_parameters: int, token_bytes: int = 0) -> int:
+    """The most characters of a shard, by 2 FLOPs for each parameter and token, and by what a token leaves.
+
+    `token_bytes` is the size of the vectors that every token keeps; 0 where only rows have vectors.
+    """
+    least, most = SHARD_COST[device_class]
+    by_time = max(least, min(most, int(SHARD_FLOPS[device_class] / (2 * max(num_parameters, 1)))))
+    return min(by_time, max(1, SHARD_BYTES // token_bytes)) if token_bytes else by_time
+
+
+def read_shard(path: Path, shard: Shard) -> ShardRecords:
+    """The records of a shard. Raises Damage when the file is not the one that was submitted."""
+    if file_digest(path) != shard.digest:
+        raise Damage(f"{path}: not the shard that was submitted; run embed again with --overwrite")
+    with pa.memory_map(str(path)) as mapped:
+        table = pa.ipc.open_file(mapped).read_all()
+        if table.num_rows != shard.num_rows:
+            raise Damage(f"{path}: {table.num_rows} records instead of {shard.num_rows}")
+        return ShardRecords(
+            table["ordinal"].to_numpy(),
+            table["id"].to_pylist(),
+            table["sequence"].to_pylist(),
+            table["problem"].to_pylist(),
+            table["copies"].to_numpy(),
+        )
+
+
+def num_records_of(path: Path, ordinals: Ordinals) -> int:
+    """How many records of the input some rows of a shard's file stand for."""
+    with pa.memory_map(str(path)) as mapped:
+        table = pa.ipc.open_file(mapped).read_all()
+        wanted = np.isin(table["ordinal"].to_numpy(), ordinals, assume_unique=True)
+        return int(table["copies"].to_numpy()[wanted].sum())
+
+
+def default_num_shards(costs: npt.NDArray[np.int64], cost_most: int, shards_least: int = SHARDS_LEAST) -> int:
+    least, most = RECORDS_PER_SHARD
+    by_cost = -(-int(costs.sum()) // cost_most)
+    by_records = -(-len(costs) // most)
+    return max(1, by_cost, by_records, min(shards_least, len(costs) // least))
+
+
+def cut(costs: npt.NDArray[np.int64], num_shards: int) -> list[int]:
+    """Bounds of the runs: each ends where the running cost is nearest to its share, none is empty."""
+    num_shards = min(num_shards, len(costs))
+    running = np.cumsum(costs)
+    shares = running[-1] * np.arange(1, num_shards) / num_shards
+    bounds = [0]
+    for number, end in enumerate(np.searchsorted(running, shares) + 1, start=1):
+        left_for_others = len(costs) - (num_shards - number)
+        bounds.append(min(max(int(end), bounds[-1] + 1), left_for_others))
+    return [*bounds, len(costs)]
+
+
+def _write_shard(rows: Rows, path: Path, job_id: str, index: int, *, reused: bool) -> Shard:
+    table = rows.spool.select(rows.places)
+    # One chunk, rebuilt from the values: a slice would carry the offsets of the spool into the bytes.
+    texts = [pa.array(table[name].to_pylist(), pa.string()) for name in SPOOL_SCHEMA.names]
+    ordinals = pa.array(rows.places.astype(np.uint64))
+    temporary = path.with_name(f".{path.name}.tmp")
+    with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
+        writer.write_table(pa.table([ordinals, *texts, pa.array(rows.copies)], schema=SCHEMA))
+    sync_file(temporary)
+    digest = file_digest(temporary)
+    rename_durably(temporary, path)
+    return Shard(
+        job_id,
+        index,
+        num_records=int(rows.copies.sum()),
+        num_tokens=int(rows.spool.costs[rows.places].sum()),
+        first_ordinal=int(rows.places[0]),
+        digest=digest,
+        num_twins=int((rows.copies - 1).sum()),
+        reused=reused,
+    )

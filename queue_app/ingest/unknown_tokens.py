@@ -1,0 +1,111 @@
+"""How much of a sequence a model has no tokens for, counted without the model.
+
+The worker counts the tokens of every record that it computes (gpu_tasks.inference.batch_plan). Here the same is counted
+of a few at submit, so that what no vector can come of is refused before it is computed.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from queue_app.errors import ModelError, UsageError
+from queue_app.model.spec import Alphabet, ModelSpec, TokensSpec
+from queue_app.outputs.wording import listed
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from queue_app.model.reader import FoundModel
+
+CountUnknown = Callable[[str], tuple[int, int]]
+"""Of a sequence: its unknown tokens, and all its tokens beside the special ones."""
+LETTERS = {"protein": "ACDEFGHIKLMNPQRSTVWY", "dna": "ACGT", "rna": "ACGU"}
+"""What a model of the alphabet has tokens for."""
+MOSTLY_UNKNOWN = "more than half of its tokens are unknown to the model"
+OF_HOW_MANY = r" \([\d,]+ of [\d,]+\)"
+"""What differs between the reasons of two records: taken out where reasons are counted."""
+
+
+def is_mostly_unknown(num_unknown: int, num_tokens: int) -> bool:
+    """True for more than half."""
+    return 2 * num_unknown > num_tokens
+
+
+def unknown_reason(num_unknown: int, num_tokens: int) -> str:
+    """Why such a record is set aside."""
+    return f"{MOSTLY_UNKNOWN} ({num_unknown:,} of {num_tokens:,}); see --alphabet and --rules"
+
+
+def count_unknown_of(model: "FoundModel") -> CountUnknown | None:
+    """None for a model that knows everything, and for one whose tokenizer only its worker has."""
+    spec = model.spec
+    if spec.tokens.unknown is None:
+        return None
+    prompt = spec.prompt.text if spec.prompt else ""
+    if spec.tokens.kind == "letters":
+        return _LetterCounter(spec.tokens, prompt)
+    return _TokenCounter(spec.tokens, prompt, _tokenizer(model)) if model.tokenizer is not None else None
+
+
+def refuse_alphabet(asked: Alphabet | str, model: "FoundModel") -> None:
+    """Raises UsageError where the model has no tokens for the letters of the alphabet that was asked for."""
+    spec = model.spec
+    if asked not in LETTERS or asked == spec.alphabet:
+        return
+    count = count_unknown_of(replace(model, spec=replace(spec, prompt=None)))
+    word = max(1, spec.tokens.rules.kmer)
+    lacking = [letter for letter in LETTERS[asked] if count and count(letter * word)[0]]
+    if lacking:
+        raise UsageError(
+            f"--alphabet {asked}: {spec.name} has no token for {listed(lacking, most=20)}; "
+            f"{_remedy(asked, spec)}"
+        )
+
+
+def _remedy(asked: str, spec: ModelSpec) -> str:
+    if {asked, spec.alphabet} == {"dna", "rna"}:
+        return f"it is for {spec.alphabet}: leave --alphabet out, and U and T are one"
+    return f"it is for {spec.alphabet}: leave --alphabet out, or choose a model for {asked}"
+
+
+def _tokenizer(model: "FoundModel") -> "tokenizers.Tokenizer":
+    import tokenizers
+
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(model.tokenizer or "")
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ModelError(f"{model.spec.path}: its tokenizer is not readable: {error}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class _LetterCounter:
+    tokens: TokensSpec
+    prompt: str
+
+    def __call__(self, sequence: str) -> tuple[int, int]:
+        text = self.prompt + sequence
+        text = text.lower() if self.tokens.lower_case else text
+        num_known = len(text) - len(text.translate(dict.fromkeys(map(ord, self.tokens.letters))))
+        if self.tokens.fuse_unknown:
+            num_unknown = len(re.findall(f"[^{re.escape(self.tokens.letters)}]+", text))
+        else:
+            num_unknown = len(text) - num_known
+        return num_unknown, num_known + num_unknown
+
+
+@dataclass(frozen=True, slots=True)
+class _TokenCounter:
+    tokens: TokensSpec
+    prompt: str
+    tokenizer: "tokenizers.Tokenizer"
+
+    def __call__(self, sequence: str) -> tuple[int, int]:
+        text = self.prompt + self.tokens.rules.written(sequence)
+        text = text.lower() if self.tokens.lower_case else text
+        # One by one: a batch would start threads, and warn of them whenever this process forks.
+        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return sum(each == self.tokens.unknown for each in ids), len(ids)

@@ -1,0 +1,80 @@
+"""`holdfast quarantine`: the records that were set aside, and another chance for those that did harm."""
+
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from checkpoint import CheckpointError, CheckpointStore
+from checkpoint.records import QuarantineEntry
+from queue_app.errors import UsageError
+from queue_app.host.file_lock import FileLock
+from queue_app.ingest.shard_writer import read_shard
+from queue_app.ingest.unknown_tokens import MOSTLY_UNKNOWN
+from queue_app.job.done_records import read_done
+from queue_app.job.spec import Job, JobDir, Shard
+from queue_app.settings import runtime_config
+
+
+def list_quarantine(job_dir: JobDir) -> list[QuarantineEntry]:
+    """What finished shards, and the stores of the others, have set aside so far; by ordinal."""
+    job = job_dir.load()
+    entries = [entry for shard in job.shards for entry in _of_shard(job, job_dir, shard)]
+    return sorted(entries, key=lambda entry: entry.ordinal)
+
+
+def retry_quarantine(job_dir: JobDir) -> list[QuarantineEntry]:
+    """Forget the shards of records that did harm, so that the next run tries them again; answers these.
+
+    Records that cannot be embedded as they stand (empty, illegal letters, unknown to the model) stay.
+
+    Raises:
+        JobBusy: a process works on the job.
+        UsageError: its shard files are gone (`holdfast clean`).
+    """
+    with FileLock(job_dir.path / "lock"):
+        job = job_dir.load()
+        found = {shard.index: _harmful(job, job_dir, shard) for shard in job.shards}
+        for index in (index for index, entries in found.items() if entries):
+            job_dir.done(index).unlink(missing_ok=True)
+            shutil.rmtree(_store_path(job, job_dir, index), ignore_errors=True)
+    return [entry for entries in found.values() for entry in entries]
+
+
+def _of_shard(job: Job, job_dir: JobDir, shard: Shard) -> Collection[QuarantineEntry]:
+    done = read_done(job_dir, shard.index)
+    return done.quarantine if done else tuple(_of_store(job, job_dir, shard.index))
+
+
+def _of_store(job: Job, job_dir: JobDir, index: int) -> Iterator[QuarantineEntry]:
+    path = _store_path(job, job_dir, index)
+    if not (path / "data.mdb").is_file():
+        return
+    try:
+        with CheckpointStore.open_readonly(path) as store:
+            yield from store.quarantine()
+    except CheckpointError:
+        return  # its next owner verifies it; until then it says nothing
+
+
+def _harmful(job: Job, job_dir: JobDir, shard: Shard) -> list[QuarantineEntry]:
+    entries = _of_shard(job, job_dir, shard)
+    if not entries:
+        return []
+    path = job_dir.shard(shard.index)
+    if not path.is_file():
+        raise UsageError(f"{path} is gone; embed again with --overwrite")
+    records = read_shard(path, shard)
+    problems = zip(records.ordinals.tolist(), records.problems, strict=True)
+    bad = {ordinal for ordinal, problem in problems if problem is not None}
+    longest = job.options.max_length if job.options.long == "error" else None
+    return [
+        entry
+        for entry in entries
+        if entry.ordinal not in bad
+        and (longest is None or entry.length <= longest)
+        and not entry.reason.startswith(MOSTLY_UNKNOWN)
+    ]
+
+
+def _store_path(job: Job, job_dir: JobDir, index: int) -> Path:
+    return job_dir.checkpoint(index, job.job_id, runtime_config().scratch)

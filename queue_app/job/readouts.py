@@ -1,0 +1,78 @@
+"""What an output holds of each record: of which layers and pools, and how their columns are called."""
+
+from typing import get_args
+
+from queue_app.errors import UsageError
+from queue_app.job.spec import EmbedOptions
+from queue_app.model.spec import ModelSpec, Pool
+
+EVERY_TOKEN = "none"
+"""The pool that keeps the vector of every token: rows are ragged."""
+
+
+def parse_pool(text: str) -> str:
+    """`mean`, `mean,cls` or `none`, without blanks. Raises UsageError for anything else."""
+    names = [name.strip() for name in text.split(",")]
+    known = names == [EVERY_TOKEN] or all(name in get_args(Pool) for name in names)
+    if not known or len(set(names)) < len(names):
+        raise UsageError(
+            f"--pool {text}: some of {', '.join(get_args(Pool))}, each once, or {EVERY_TOKEN} alone"
+        )
+    return ",".join(names)
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """`-1` or `6,-1`. Raises UsageError for what is no list of numbers."""
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise UsageError(f"--layer {text}: numbers joined by commas, as in 6,-1; -1 is the last") from None
+
+
+def resolve_layers(layers: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
+    """Counted from 0, the embeddings before the first layer. Raises UsageError for one that is not there."""
+    most = spec.num_layers
+    found = tuple(layer + most + 1 if layer < 0 else layer for layer in layers)
+    if len(set(found)) < len(found) or not all(0 <= layer <= most for layer in found):
+        raise UsageError(
+            f"--layer {','.join(map(str, layers))}: {spec.name} has {most} layers; name some of 0 (before "
+            f"the first) to {most}, each once; -1 is the last"
+        )
+    return found
+
+
+def is_ragged(options: EmbedOptions) -> bool:
+    """True when every token of a record has a vector."""
+    return options.pool == EVERY_TOKEN
+
+
+def num_vectors(options: EmbedOptions) -> int:
+    """How many vectors each record has, or each of its tokens."""
+    return len(options.layers) * (options.pool.count(",") + 1)
+
+
+def vector_dim(spec: ModelSpec, options: EmbedOptions) -> int:
+    """Numbers of each vector. Raises UsageError where the model's head does not fit behind the pool."""
+    (dim,) = {spec.vector_dim(pool) for pool in options.pool.split(",")}
+    return dim
+
+
+def vector_bytes(spec: ModelSpec, options: EmbedOptions) -> int:
+    """Bytes on disk of what each record has, or each of its tokens."""
+    return vector_dim(spec, options) * num_vectors(options) * (2 if options.store_dtype == "float16" else 4)
+
+
+def column_names(options: EmbedOptions) -> tuple[str, ...]:
+    """`embedding`; with several pools or layers, `embedding_cls`, `embedding_layer_6`, or with both."""
+    pools = options.pool.split(",")
+    return tuple(
+        "_".join(
+            [
+                "embedding",
+                *([f"layer_{layer}"] if len(options.layers) > 1 else []),
+                *([pool] if len(pools) > 1 else []),
+            ]
+        )
+        for layer in options.layers
+        for pool in pools
+    )

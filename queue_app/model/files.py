@@ -1,0 +1,64 @@
+"""The files of a model directory: their digests, held against those that a job was submitted with."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import xxhash
+
+from queue_app.errors import ModelError
+from queue_app.model.spec import ModelFile
+
+AT_ONCE = 4
+_CHUNK_BYTES = 4 << 20
+
+
+def digest_files(directory: Path, names: Iterable[str]) -> tuple[ModelFile, ...]:
+    """Each file with its digest, by name; several are read at a time. Raises OSError."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return tuple(pool.map(lambda name: _digested(directory, name), sorted(set(names))))
+
+
+def directory_digest(files: Iterable[ModelFile]) -> str:
+    """xxh3-128 (hex) over names, sizes and digests."""
+    state = xxhash.xxh3_128()
+    for file in files:
+        state.update(f"{file.name}\n{file.size_bytes}\n{file.digest}\n".encode())
+    return state.hexdigest()
+
+
+def check_files(files: Iterable[ModelFile], directory: Path) -> None:
+    """Read every file once, several at a time: hashing leaves the interpreter to the others.
+
+    Raises:
+        ModelError: one is missing, or is another one; names the first of them.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for found in pool.map(lambda file: _difference(file, directory / file.name), files):
+            if found is not None:
+                raise ModelError(found)
+
+
+def _digested(directory: Path, name: str) -> ModelFile:
+    state, size_bytes = xxhash.xxh3_128(), 0
+    for chunk in _chunks(directory / name):
+        state.update(chunk)
+        size_bytes += len(chunk)
+    return ModelFile(name, size_bytes, state.hexdigest())
+
+
+def _difference(file: ModelFile, path: Path) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size != file.size_bytes:
+            return f"{path}: {size:,} bytes, not the {file.size_bytes:,} of the job's model"
+        found = _digested(path.parent, path.name)
+    except OSError as error:
+        return f"{path}: {error.strerror or error}"
+    return None if found.digest == file.digest else f"{path}: not the file of the job's model"
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk

@@ -1,0 +1,144 @@
+"""A model in words, for whoever reads of it: which one it is, how its sequences are written, and what becomes
+of its vectors. True of every specification."""
+
+from collections.abc import Iterator
+
+from queue_app.model.spec import (
+    DenseSpec,
+    HeadModule,
+    LayerNormSpec,
+    ModelSpec,
+    NormalizeSpec,
+    TokenRules,
+    TruncateSpec,
+)
+from queue_app.outputs.wording import listed
+
+ESM2_LETTERS = {letter: place for place, letter in enumerate("LAGVSERTIDPKQNFYMHWCXBUZO", start=4)}
+"""The ids of letters in every published ESM-2."""
+ESM2_TOKENS = 33
+
+
+def is_esm2(model: ModelSpec) -> bool:
+    """True for an ESM-2: its layers, rotary positions and vocabulary. SaProt has only the first two."""
+    encoder, tokens = model.encoder, model.tokens
+    return (
+        (model.family, encoder.model_type, tokens.kind) == ("esm2", "esm", "letters")
+        and not (encoder.learned_positions or encoder.norm_before)
+        and encoder.vocab_size == ESM2_TOKENS
+        and dict(zip(tokens.letters, tokens.ids, strict=True)) == ESM2_LETTERS
+    )
+
+
+def model_kind(model: ModelSpec) -> str:
+    """`ESM-2`, or the type as transformers calls it."""
+    return "ESM-2" if is_esm2(model) else model.encoder.model_type
+
+
+def run_by(model: ModelSpec) -> str:
+    """Who computes it."""
+    if model.family == "mock":
+        return "a stand-in without weights"
+    return "transformers, padded" if model.family == "auto" else "Holdfast, without padding"
+
+
+def written_sequences(model: ModelSpec) -> list[str]:
+    """Clauses that say how the model is given a sequence; none where as it stands."""
+    told = list(_rules_told(model.tokens.rules))
+    if model.tokens.lower_case:
+        told.append("letters were made small")
+    if model.prompt:
+        pooled = "" if model.prompt.pooled else ", whose tokens were left out of the pooling"
+        told.append(f"the prompt {model.prompt.text!r} was put in front of each{pooled}")
+    return told
+
+
+def _rules_told(rules: TokenRules) -> Iterator[str]:
+    if rules.replaced:
+        letters = listed([letter for letter, _ in rules.replaced])
+        yield f"the letters {letters} were replaced by {rules.replaced[0][1]}"
+    unit = f"{rules.kmer}-mer" if rules.kmer else "letter"
+    if rules.kmer:
+        step = "" if rules.stride == 1 else f", one every {rules.stride} letters"
+        yield f"sequences were written as {rules.kmer}-mers{step}"
+    if rules.behind:
+        yield f"each {unit} was followed by {rules.behind!r}"
+    if rules.between == " ":
+        yield f"blanks were put between {unit}s"
+    if rules.before:
+        yield f"{rules.before.strip()!r} was put in front of each"
+
+
+def written(model: ModelSpec) -> str:
+    """The same in short: `U, Z, O, B as X; blanks between letters`, or `as they stand`."""
+    return "; ".join(_phrases(model)) or "as they stand"
+
+
+def _phrases(model: ModelSpec) -> Iterator[str]:
+    rules = model.tokens.rules
+    if rules.replaced:
+        yield f"{', '.join(letter for letter, _ in rules.replaced)} as {rules.replaced[0][1]}"
+    if rules.kmer:
+        yield (
+            f"{rules.kmer}-mers"
+            if rules.stride == 1
+            else f"{rules.kmer}-mers, one every {rules.stride} letters"
+        )
+    unit = f"{rules.kmer}-mer" if rules.kmer else "letter"
+    if rules.behind:
+        yield f"{rules.behind} behind each {unit}"
+    if rules.between:
+        yield f"blanks between {unit}s"
+    if rules.before:
+        yield f"{rules.before.strip()} in front"
+    if model.tokens.lower_case:
+        yield "in small letters"
+    if model.prompt:
+        yield f"prompt {model.prompt.text!r} in front"
+    if model.is_read_by_letters and not rules.changes:
+        yield "a token for each letter"
+
+
+def model_line(model: ModelSpec) -> str:
+    """`esm2_t6 (ESM-2, 7.5 million parameters)`."""
+    said = [model_kind(model)]
+    if model.num_parameters:
+        said.append(f"{model.num_parameters / 1e6:,.1f} million parameters")
+    if model.adapter:
+        said.append("LoRA adapter merged")
+    if model.revision:
+        said.append(f"revision {model.revision[:12]}")
+    return model.name if model.family == "mock" else f"{model.name} ({', '.join(said)})"
+
+
+def described_head(spec: ModelSpec) -> str:
+    """`dense, normalize`; `nothing` where the pooled vector is the model's."""
+    return (
+        ", ".join(
+            f"truncate to {each.dim}" if isinstance(each, TruncateSpec) else each.kind for each in spec.head
+        )
+        or "nothing"
+    )
+
+
+def treated_vectors(model: ModelSpec) -> list[str]:
+    """What was done to the pooled vectors, one after the other, as participles."""
+    return [_treated(module) for module in model.head]
+
+
+def is_width_changed(model: ModelSpec) -> bool:
+    """True where a vector has not the numbers that were pooled."""
+    return any(isinstance(module, DenseSpec | TruncateSpec) for module in model.head)
+
+
+def _treated(module: HeadModule) -> str:
+    match module:
+        case DenseSpec():
+            beside = ", added to itself" if module.residual else ""
+            return f"passed through a dense layer ({module.activation}{beside}) to {module.outputs:,} numbers"
+        case LayerNormSpec():
+            return "passed through a layer norm"
+        case TruncateSpec():
+            return f"cut to their first {module.dim:,} numbers"
+        case NormalizeSpec():
+            return "scaled to unit length"

@@ -1,0 +1,132 @@
+"""The vectors of a finished job as one memory-mapped array, beside their ids.
+
+A .npy output is mapped as it lies. For any other output one array is written into the job directory, and
+written anew only when the results have changed; `holdfast clean` removes it.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from checkpoint.records import QuarantineEntry
+from queue_app.errors import Damage, HoldfastError
+from queue_app.host.durable_files import removed_on_failure, rename_durably, room_for
+from queue_app.job.done_records import read_done
+from queue_app.job.output_names import ids_path, output_format
+from queue_app.job.place import exported, output_of
+from queue_app.job.quarantine import list_quarantine
+from queue_app.job.readouts import column_names, is_ragged
+from queue_app.job.result_files import Vectors
+from queue_app.job.spec import Job, JobDir
+from queue_app.outputs.content import Content, content_lock
+from queue_app.outputs.ragged import Ragged, open_ragged, write_ragged
+from queue_app.outputs.writers import write_npy
+
+ARRAY = "embeddings.npy"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Result:
+    """What a job computed: row i of `embeddings` is that of `ids[i]`, in the order of the input.
+
+    Records that were set aside have no row; `embedded + quarantined = records read`, always.
+    """
+
+    ids: list[str]
+    """N ids as the input has them, repeated ones too; a line break inside one is a blank."""
+    ordinals: npt.NDArray[np.int64]
+    """[N], ascending: the place of each row's record in the input, counted from 0."""
+    embeddings: Vectors | Ragged
+    """[N, dim], float32 or float16, read-only: only the rows that are looked at are read from the disk.
+
+    With several pools or layers [N, columns, dim]. With `pool="none"` row i is [L_i, dim], a vector for every
+    residue or token, and [L_i, columns, dim] with several layers.
+    """
+    columns: tuple[str, ...]
+    """What the columns are, as the other outputs call them: `embedding`, or `embedding_cls`, …"""
+    quarantine: tuple[QuarantineEntry, ...]
+    """The records without a row: `ordinal`, `id`, `length` in characters, and `reason`."""
+
+    def __len__(self) -> int:
+        """N, the number of rows."""
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        rows = self.embeddings
+        values, length = (rows.values, ["L"]) if isinstance(rows, Ragged) else (rows, [])
+        shape = " x ".join([*length, *map(str, values.shape[1:])])
+        return f"Result({len(self)} rows of {shape} {values.dtype}, {len(self.quarantine)} quarantined)"
+
+
+def open_result(job: Job, job_dir: JobDir) -> Result:
+    """The vectors of a finished job.
+
+    Raises:
+        HoldfastError: shards are not done yet.
+        Damage: a result is not the one that was published.
+        DiskFull: no room for the array of an output that cannot be mapped.
+    """
+    key = _results_key(job, job_dir)
+    quarantine = tuple(list_quarantine(job_dir))
+    num_rows = job.counts.num_records - len(quarantine)
+    path = _own_array(job, job_dir, num_rows) or _array(job, job_dir, key)
+    ids = ids_path(path).read_text(encoding="utf-8").split("\n")[:-1]
+    embeddings = open_ragged(path) if is_ragged(job.options) else _map(path)
+    if not len(ids) == len(embeddings) == num_rows:
+        raise Damage(f"{path}: {len(embeddings)} rows and {len(ids)} ids, {num_rows} were published")
+    everything = np.arange(job.counts.num_records)
+    ordinals = np.delete(everything, [entry.ordinal for entry in quarantine])
+    return Result(ids, ordinals, embeddings, column_names(job.options), quarantine)
+
+
+def _results_key(job: Job, job_dir: JobDir) -> str:
+    """xxh3-128 (hex) over what every shard has published: another one after a quarantine retry."""
+    records = [read_done(job_dir, shard.index) for shard in job.shards]
+    state = xxhash.xxh3_128()
+    for record in records:
+        state.update((record.digest if record else "").encode())
+    if missing := records.count(None):
+        raise HoldfastError(
+            f"{missing} of {len(records)} shards are not done; wait for the job, "
+            f"or run holdfast resume {job_dir.path}"
+        )
+    return state.hexdigest()
+
+
+def _own_array(job: Job, job_dir: JobDir, num_rows: int) -> Path | None:
+    """The job's output, where it is a .npy with every row in it."""
+    meta = exported(job, job_dir)
+    if meta is None:
+        return None
+    output = output_of(job, job_dir)
+    is_there = output_format(output) == "npy" and output.is_file() and ids_path(output).is_file()
+    return output if is_there and meta["sequences"]["done"] == num_rows else None
+
+
+def _array(job: Job, job_dir: JobDir, key: str) -> Path:
+    """The array in the job directory; whoever maps an older one keeps it until he lets go."""
+    home = job_dir.array / key
+    with content_lock(job_dir):
+        if not home.is_dir():
+            shutil.rmtree(job_dir.array, ignore_errors=True)
+            _write(Content(job, job_dir), home)
+    return home / ARRAY
+
+
+def _write(content: Content, home: Path) -> None:
+    """The array and its ids, whole or not at all."""
+    making = home.with_suffix(".making")
+    making.mkdir(parents=True)
+    write = write_ragged if content.is_ragged else write_npy
+    with room_for(home), removed_on_failure(making):
+        write(making / ARRAY, content)
+        rename_durably(making, home)
+
+
+def _map(path: Path) -> Vectors:
+    array: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array

@@ -1,0 +1,162 @@
+"""What an output is written from: the rows of a finished job, streamed in input order, counted and digested.
+
+Only the files that done records name are read, each against its digest; and records read = records embedded
++ records quarantined must hold.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+
+import pyarrow as pa
+import xxhash
+
+from checkpoint.records import DoneRecord
+from queue_app.errors import Damage, HoldfastError
+from queue_app.host.durable_files import file_digest
+from queue_app.host.file_lock import FileLock
+from queue_app.job.done_records import read_done
+from queue_app.job.readouts import column_names, is_ragged, vector_dim
+from queue_app.job.result_files import as_matrix, num_vectors
+from queue_app.job.result_rows import in_input_order
+from queue_app.job.spec import H5Layout, Job, JobDir, Shard
+from queue_app.model.spec import ModelSpec
+from queue_app.model.wording import described_head
+from queue_app.outputs.record_sequences import RecordSequences, iter_sequences
+
+
+@contextmanager
+def content_lock(job_dir: JobDir) -> Iterator[None]:
+    """Whoever streams the content puts vectors aside in the job directory: one at a time, the others wait."""
+    lock = FileLock(job_dir.path / "export.lock")
+    lock.acquire(wait=True)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Content:
+    """All rows of a job; its reader holds `content_lock`. `digest` stands once `batches` was read to its end.
+
+    Each of the `columns` has vectors of `dim` numbers: one for each row or, where they are ragged, for each
+    token of it. `as_published` says that the `files`, one after another, hold what `batches` yields.
+
+    Raises:
+        HoldfastError: shards are not done yet.
+        Damage: a result is not the one that was published, or records are missing.
+    """
+
+    def __init__(self, job: Job, job_dir: JobDir, h5_layout: H5Layout | None = None) -> None:
+        done = _done_records(job, job_dir)
+        self.files = [job_dir.results / record.file for record in done]
+        self.quarantine = tuple(entry for record in done for entry in record.quarantine)
+        self.num_rows = sum(record.num_embedded for record in done)
+        self.as_published = (job.twins is None and job.reuse is None) or self.num_rows == 0
+        self._rows = partial(in_input_order, job, job_dir, dict(enumerate(done)))
+        self._sequences = partial(iter_sequences, job, job_dir)
+        self.dim = vector_dim(job.model, job.options)
+        self.columns = column_names(job.options)
+        self.is_ragged = is_ragged(job.options)
+        self.dtype = job.options.store_dtype
+        self.h5_layout = h5_layout or job.run.h5_layout
+        self.provenance = _provenance(job, self.num_rows)
+        self.digest = ""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Batches of id, ordinal and the columns. Raises Damage, at the end, where rows are missing."""
+        digest, rows = ContentDigest(self.columns, ragged=self.is_ragged), 0
+        for batch in self._rows():
+            digest.update(batch)
+            rows += batch.num_rows
+            yield batch
+        if rows != self.num_rows:
+            raise Damage(f"{rows} rows in the results, {self.num_rows} were published")
+        self.digest = digest.hexdigest()
+
+    def sequences(self) -> RecordSequences:
+        """Of all records, in input order. Raises Damage when a file is not the one that was submitted."""
+        return self._sequences()
+
+
+def _done_records(job: Job, job_dir: JobDir) -> list[DoneRecord]:
+    """Every shard's done record, checked for completeness, its file for its digest."""
+    found = [read_done(job_dir, shard.index) for shard in job.shards]
+    missing = [shard.index for shard, record in zip(job.shards, found, strict=True) if record is None]
+    if missing:
+        raise HoldfastError(
+            f"{len(missing)} of {len(found)} shards are not done; holdfast resume {job_dir.path} goes on"
+        )
+    records = [record for record in found if record is not None]
+    for shard, record in zip(job.shards, records, strict=True):
+        _check(job_dir, shard, record)
+    total = sum(record.num_embedded + len(record.quarantine) for record in records)
+    if total != job.counts.num_records:
+        raise Damage(f"{job_dir.path}: {total} records accounted for, {job.counts.num_records} were read")
+    return records
+
+
+def _check(job_dir: JobDir, shard: Shard, record: DoneRecord) -> None:
+    path = job_dir.results / record.file
+    if not path.is_file() or file_digest(path) != record.digest:
+        raise Damage(
+            f"shard {shard.index}: {path} is missing or damaged; "
+            f"holdfast resume {job_dir.path} computes it again"
+        )
+    if record.num_embedded + len(record.quarantine) != shard.num_records:
+        raise Damage(
+            f"shard {shard.index}: {record.num_embedded} embedded + {len(record.quarantine)} quarantined, "
+            f"of {shard.num_records} records"
+        )
+
+
+def _provenance(job: Job, num_embedded: int) -> dict[str, str]:
+    """What is the same in every run of the job, as strings: it stands inside the output."""
+    return {
+        "model_name": job.model.name,
+        "model_digest": job.model.digest,
+        "model": json.dumps(_model_provenance(job.model), sort_keys=True),
+        "job_digest": job.digest,
+        "inputs": json.dumps([{"name": file.name, "digest": file.digest} for file in job.inputs]),
+        "options": json.dumps(asdict(job.options), sort_keys=True),
+        "num_records": str(job.counts.num_records),
+        "num_embedded": str(num_embedded),
+        "num_quarantined": str(job.counts.num_records - num_embedded),
+        "num_reused": str(job.reuse.num_vectors if job.reuse else 0),
+    }
+
+
+def _model_provenance(model: ModelSpec) -> dict[str, object]:
+    """What makes its vectors what they are, beside its files."""
+    return {
+        "type": model.encoder.model_type,
+        "revision": model.revision,
+        "adapter": model.adapter.file if model.adapter else "",
+        "rules": model.tokens.rules.name,
+        "prompt": model.prompt.text if model.prompt else "",
+        "behind_pooling": described_head(model),
+    }
+
+
+class ContentDigest:
+    """Grows with the rows. One hash for each column: where a batch of rows ends must not be seen in it."""
+
+    def __init__(self, columns: Sequence[str], *, ragged: bool) -> None:
+        self._ids = xxhash.xxh3_128()
+        self._vectors = {name: xxhash.xxh3_128() for name in columns}
+        self._lengths = xxhash.xxh3_128() if ragged else None
+
+    def update(self, rows: pa.RecordBatch) -> None:
+        for record_id in rows.column("id").to_pylist():
+            self._ids.update(f"{record_id}\n".encode())
+        for name, vectors in self._vectors.items():
+            vectors.update(as_matrix(rows.column(name)).data)
+            if self._lengths is not None:
+                self._lengths.update(num_vectors(rows.column(name)).data)
+
+    def hexdigest(self) -> str:
+        """xxh3-128, in hex."""
+        parts = [self._ids, *self._vectors.values(), *([self._lengths] if self._lengths else [])]
+        return xxhash.xxh3_128_hexdigest(b"".join(part.digest() for part in parts))

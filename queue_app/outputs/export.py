@@ -1,0 +1,165 @@
+"""Export: a finished job's content becomes one output, with what is told of it beside it."""
+
+import contextlib
+import json
+import platform
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from checkpoint.records import QuarantineEntry
+from queue_app.host.durable_files import file_digest, room_for, write_durably
+from queue_app.job.output_names import (
+    card_paths,
+    check_format,
+    files_of,
+    meta_path,
+    needs_sequences,
+    one_line,
+    output_format,
+    quarantine_path,
+    target_of,
+)
+from queue_app.job.output_ownership import check_output, claim, give_up_claim, refuse_foreign
+from queue_app.job.place import exported, output_of
+from queue_app.job.spec import H5Layout, Job, JobDir
+from queue_app.outputs.content import Content, content_lock
+from queue_app.outputs.record_sequences import require_sequences
+from queue_app.outputs.run_card.card import RunCard, make_card
+from queue_app.outputs.run_card.markdown import card_markdown
+from queue_app.outputs.writers import OUTPUTS
+
+VERSIONS_OF = ("holdfast", "torch", "tokenizers", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written. `output_digest` (xxh3-128, hex) covers ids and vectors, and no format's wrapping."""
+
+    output: Path
+    num_records: int
+    num_embedded: int
+    num_quarantined: int
+    output_digest: str
+    seconds: float
+    card: RunCard
+
+
+def export(
+    job: Job, job_dir: JobDir, output: Path, *, h5_layout: H5Layout | None = None, overwrite: bool = False
+) -> ExportReport:
+    """Write a finished job's output, its meta.json and, where there is any, its quarantine.tsv.
+
+    Without `h5_layout` an HDF5 file has the one that the job was submitted with. Exporting twice gives the
+    same bytes; two exports at once wait for each other. What lies there and is not the job's is replaced
+    only with `overwrite`.
+
+    Raises:
+        UsageError: the output's format cannot hold what the job computed, or wants what was cleaned away; or
+            something else lies there.
+        HoldfastError: shards are not done yet.
+        Damage: a result is not the one that was published, or records are missing.
+        DiskFull: no room; the output that was there before stays.
+    """
+    check_output(output)
+    layout = h5_layout or job.run.h5_layout
+    check_format(output, job.options, layout)
+    if needs_sequences(output, layout):
+        require_sequences(job, job_dir)
+    started = time.monotonic()
+    with content_lock(job_dir):
+        if not overwrite:
+            refuse_foreign(output, job_dir, job.job_id)
+        content = Content(job, job_dir, layout)
+        claim(job_dir, output)
+        with room_for(output):
+            OUTPUTS[output_format(output)](output, content)
+            card = _write_companions(job, job_dir, output, content)
+        give_up_claim(job_dir, output)
+    quarantined = job.counts.num_records - content.num_rows
+    seconds = time.monotonic() - started
+    return ExportReport(
+        output, job.counts.num_records, content.num_rows, quarantined, content.digest, seconds, card
+    )
+
+
+def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content) -> RunCard:
+    """quarantine.tsv and the run card, then meta.json: its being there says that everything else is."""
+    quarantine = sorted(content.quarantine, key=lambda entry: entry.ordinal)
+    listed = quarantine_path(output)
+    if quarantine:
+        write_durably(target_of(listed), "".join(_tsv_lines(quarantine)).encode())
+    else:
+        listed.unlink(missing_ok=True)
+    card = make_card(
+        job,
+        job_dir,
+        output,
+        content_digest=content.digest,
+        num_embedded=content.num_rows,
+        quarantine=quarantine,
+        versions=_versions(job),
+    )
+    markdown, data = card_paths(output)
+    write_durably(target_of(markdown), card_markdown(card).encode())
+    write_durably(target_of(data), json.dumps(card.as_json(), indent=1).encode())
+    write_durably(target_of(meta_path(output)), json.dumps(_meta(job, output, content), indent=1).encode())
+    return card
+
+
+def _versions(job: Job) -> dict[str, str]:
+    """Of what is installed here; of transformers where it ran the model."""
+    found = {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
+    if job.model.family == "auto":
+        with contextlib.suppress(PackageNotFoundError):  # on the host of the workers it is there
+            found["transformers"] = version("transformers")
+    return found
+
+
+def _tsv_lines(entries: list[QuarantineEntry]) -> Iterator[str]:
+    yield "ordinal\tid\tlength\treason\n"
+    for entry in entries:
+        fields = (str(entry.ordinal), entry.id, str(entry.length), entry.reason)
+        yield "\t".join(one_line(field).replace("\t", " ") for field in fields) + "\n"
+
+
+def output_damage(job: Job, job_dir: JobDir) -> list[str]:
+    """What is wrong with the job's output, if it was written; one that was moved away is not damage."""
+    meta = exported(job, job_dir)
+    output = output_of(job, job_dir) if meta else Path(job.output)
+    if meta is None or not output.exists():
+        return []
+    written = {output.parent / name: digest for name, digest in meta["files"].items()}
+    damaged = [path for path, digest in written.items() if not path.is_file() or file_digest(path) != digest]
+    return [f"output {path} is not what was written; run the same embed command again" for path in damaged]
+
+
+def _meta(job: Job, output: Path, content: Content) -> dict[str, Any]:
+    return {
+        "job": job.job_id,
+        "content_digest": content.digest,
+        "files": {str(path.relative_to(output.parent)): file_digest(path) for path in files_of(output)},
+        "sequences": {
+            "total": job.counts.num_records,
+            "done": content.num_rows,
+            "quarantined": job.counts.num_records - content.num_rows,
+            "duplicate_ids": job.counts.num_duplicate_ids,
+            "duplicate_sequences": job.counts.num_duplicate_sequences,
+            "twins": job.twins.num_twins if job.twins else 0,
+            "reused": job.reuse.num_vectors if job.reuse else 0,
+        },
+        "reuse": asdict(job.reuse) if job.reuse else None,
+        "dim": content.dim,
+        "columns": list(content.columns),
+        "model": asdict(job.model),
+        "options": asdict(job.options),
+        "inputs": [asdict(file) for file in job.inputs],
+        "versions": _versions(job),
+        "host": socket.gethostname(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

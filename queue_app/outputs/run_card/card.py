@@ -1,0 +1,204 @@
+"""The run card: where an output comes from, as data; card_text.py writes the same for people.
+
+It is made from the job directory alone, so that it says the same whoever exports, and after whatever crashes.
+Nothing of it goes into the output itself: times, hosts and faults differ from run to run.
+"""
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from checkpoint.records import QuarantineEntry
+from queue_app.host.devices import cpu_workers_of
+from queue_app.ingest.readers.values import PLACE_IN_FILE
+from queue_app.ingest.unknown_tokens import OF_HOW_MANY
+from queue_app.job.history import History, read_history
+from queue_app.job.readouts import is_ragged, vector_dim
+from queue_app.job.spec import EmbedOptions, Job, JobDir
+from queue_app.model.spec import CONCATENATED, NormalizeSpec, TruncateSpec
+from queue_app.outputs.run_card.facts import (
+    Device,
+    Faults,
+    Throughput,
+    devices_of,
+    faults_of,
+    throughput_of,
+    total_of,
+)
+from queue_app.outputs.run_card.methods_section import Counted, methods
+from queue_app.outputs.wording import count
+
+QUARANTINE_SHOWN = 10
+SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup", "pool")
+"""Options that the command has no flag of that name and form for."""
+_PLACE = re.compile(rf" at position \d+|^\d+ (?=tokens do not fit)|{PLACE_IN_FILE}|{OF_HOW_MANY}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunCard:
+    """Everything that a reader of the output may ask. `reasons` count the quarantined records."""
+
+    job: Job
+    output: str
+    content_digest: str
+    num_embedded: int
+    num_long: int | None
+    reasons: Mapping[str, int]
+    quarantine: Sequence[QuarantineEntry]
+    devices: Sequence[Device]
+    versions: Mapping[str, str]
+    throughput: Throughput
+    faults: Faults
+    command: str
+    methods: str
+
+    @property
+    def num_quarantined(self) -> int:
+        return self.job.counts.num_records - self.num_embedded
+
+    def as_json(self) -> dict[str, Any]:
+        """The layout of `<output>.card.json`."""
+        job = self.job
+        return {
+            "job": job.job_id,
+            "job_digest": job.digest,
+            "output": {"name": self.output, "content_digest": self.content_digest,
+                       "dim": vector_dim(job.model, job.options), "dtype": job.options.store_dtype},
+            "inputs": [asdict(file) for file in job.inputs],
+            "model": asdict(job.model),
+            "options": asdict(job.options),
+            "threads": job.threads,
+            "num_shards": len(job.shards),
+            "notes": list(job.notes),
+            "command": self.command,
+            "counts": {
+                "records": job.counts.num_records,
+                "embedded": self.num_embedded,
+                "quarantined": self.num_quarantined,
+                "longer_than_limit": self.num_long,
+                "duplicate_ids": job.counts.num_duplicate_ids,
+                "duplicate_sequences": job.counts.num_duplicate_sequences,
+                "twins": job.twins.num_twins if job.twins else 0,
+                "reused": job.reuse.num_vectors if job.reuse else 0,
+            },
+            "quarantine": {"reasons": dict(self.reasons), "first": [asdict(one) for one in self.quarantine]},
+            "devices": [asdict(device) for device in self.devices],
+            "versions": dict(self.versions),
+            "throughput": asdict(self.throughput),
+            "faults": asdict(self.faults),
+            "methods": self.methods,
+        }  # fmt: skip
+
+
+def make_card(
+    job: Job,
+    job_dir: JobDir,
+    output: Path,
+    *,
+    content_digest: str,
+    num_embedded: int,
+    quarantine: Sequence[QuarantineEntry],
+    versions: Mapping[str, str],
+) -> RunCard:
+    """The card of a finished job's output. `quarantine` is all of it; the card names the first few."""
+    history = read_history(job_dir, job.job_id)
+    # What computed counts, not what is installed where the output is written.
+    versions = {**versions, "torch": _torch(history) or versions["torch"]}
+    reasons = _by_reason(quarantine)
+    devices = devices_of(history)
+    counted = Counted(
+        num_embedded=num_embedded,
+        reasons=reasons,
+        num_long=total_of(job, history, "num_long"),
+        hardware=[_device_text(job, device) for device in devices],
+        software=f"Holdfast {versions['holdfast']} (PyTorch {versions['torch']})",
+    )
+    return RunCard(
+        job=job,
+        output=output.name,
+        content_digest=content_digest,
+        num_embedded=num_embedded,
+        num_long=counted.num_long,
+        reasons=reasons,
+        quarantine=quarantine[:QUARANTINE_SHOWN],
+        devices=devices,
+        versions=versions,
+        throughput=throughput_of(job, history, num_embedded),
+        faults=faults_of(history),
+        command=command_of(job, output),
+        methods=methods(job, counted),
+    )
+
+
+def command_of(job: Job, output: Path) -> str:
+    """The command that gives the same vectors: every option is named, also those that were `auto`."""
+    model = job.model.name if "/" in job.model.name else job.model.path
+    words = ["holdfast", "embed", *(file.path for file in job.inputs), "-m", model, "-o", str(output)]
+    for field in fields(EmbedOptions):
+        value = getattr(job.options, field.name)
+        if value is not None and field.name not in SETTLED_OTHERWISE:
+            words += [f"--{field.name.replace('_', '-')}", str(value)]
+    words += ["--layer", ",".join(map(str, job.options.layers))]
+    words += model_flags(job)
+    words += [] if job.options.dedup else ["--no-dedup"]
+    words += ["--reuse", job.reuse.path] if job.reuse else []
+    words += ["--shards", str(sum(not shard.reused for shard in job.shards))]
+    if job.options.device_class == "cpu":
+        # As many as give each the job's number of threads: another one would change the last bits.
+        words += ["--device", "cpu", "--workers", str(cpu_workers_of(job.threads))]
+    return shlex.join(words)
+
+
+def model_flags(job: Job) -> Iterator[str]:
+    """What was asked of the model, or what it is by itself: the same either way.
+
+    Several pools in one vector are its own, and are left to it.
+    """
+    model, pool = job.model, job.options.pool
+    if CONCATENATED not in pool:
+        yield from ("--pool", pool)
+    if model.family == "mock":
+        return
+    if model.revision:
+        yield f"--revision={model.revision}"
+    yield f"--rules={model.tokens.rules.name}"
+    if model.prompt or model.prompts:
+        yield f"--prompt={model.prompt.text if model.prompt else ''}"
+    if is_ragged(job.options):
+        return
+    yield from (f"--truncate-dim={each.dim}" for each in model.head if isinstance(each, TruncateSpec))
+    if not model.normalize:
+        yield "--no-normalize"
+    elif isinstance(model.head[-1], NormalizeSpec):
+        yield "--normalize"
+
+
+# ---- what was set aside
+
+
+def _by_reason(quarantine: Iterable[QuarantineEntry]) -> dict[str, int]:
+    """How many records were set aside for each reason, the most frequent first."""
+    found = Counter(" ".join(_PLACE.sub("", entry.reason).split()) for entry in quarantine)
+    return dict(found.most_common())
+
+
+# ---- what computed
+
+
+def _device_text(job: Job, device: Device) -> str:
+    """`2 NVIDIA H200`, or `an AMD EPYC processor with 2 workers of 1 thread each`."""
+    on_hosts = f" of {count(device.num_hosts, 'host')}" if device.num_hosts > 1 else ""
+    if job.options.device_class == "cuda" and job.model.family != "mock":
+        return f"{count(device.num_workers, 'GPU')} ({device.name}){on_hosts}"
+    each = " each" if device.num_workers > 1 else ""
+    workers = f"{count(device.num_workers, 'worker')} with {count(job.threads, 'thread')}{each}"
+    return f"the processor{'s' if on_hosts else ''}{on_hosts} ({device.name}, {workers})"
+
+
+def _torch(history: History) -> str:
+    """Its versions in the workers; empty where nothing was computed."""
+    return " and ".join(sorted({attempt.torch for attempt in history.attempts}))

@@ -1,0 +1,221 @@
+"""The paragraph for a paper's Methods section: what was computed, in plain prose, true of every option.
+
+Each sentence is a function of the job and of what was counted; a sentence that would have nothing to say is
+left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from queue_app.job.readouts import EVERY_TOKEN, is_ragged, num_vectors, vector_dim
+from queue_app.job.spec import EmbedOptions, Job
+from queue_app.model.spec import CONCATENATED, Alphabet, ModelSpec
+from queue_app.model.wording import is_esm2, is_width_changed, treated_vectors, written_sequences
+from queue_app.outputs.wording import count, listed, rate
+
+NOUNS: Mapping[str, str] = {
+    "protein": "protein sequence",
+    "dna": "nucleotide sequence",
+    "rna": "nucleotide sequence",
+    "text": "text",
+}
+POOLED: Mapping[str, str] = {
+    "mean": "the mean of {states} over {tokens}",
+    "max": "the element-wise maximum of {states} over {tokens}",
+    "cls": "{state} of the first token",
+    "last": "{state} of the last of {tokens}",
+    "mean_sqrt_len": "the sum of {states} over {tokens}, divided by the square root of their number",
+    "weighted_mean": "the mean of {states} over {tokens}, each weighted by its place",
+}
+DEEPEST = "where {token} in several of them has its vector from the one in which it lies deepest"
+OF_WINDOWS: Mapping[str, str] = {
+    **dict.fromkeys(("mean", "max", "last", "mean_sqrt_len", EVERY_TOKEN), DEEPEST),
+    "weighted_mean": DEEPEST.replace("its vector", "its vector and its weight"),
+    "cls": "of whose first tokens the mean was taken, with equal weight",
+}
+DTYPES: Mapping[str, str] = {
+    "float32": "single precision (float32)",
+    "bfloat16": "bfloat16 with pooling in float64",
+    "float16": "half precision (float16) with pooling in float64",
+}
+UNITS: Mapping[Alphabet, str] = {"protein": "residue", "dna": "base", "rna": "base", "text": "token"}
+ESM2 = "Lin et al. 2023, doi:10.1126/science.ade2574"
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the paragraph needs beside the job. `num_long`: records longer than the limit, None: not known."""
+
+    num_embedded: int
+    reasons: Mapping[str, int]
+    num_long: int | None
+    hardware: Sequence[str]
+    software: str
+
+
+def methods(job: Job, counted: Counted) -> str:
+    """The whole paragraph, on one line."""
+    sentences = (
+        _model(job, counted),
+        _records(job, counted),
+        _shared(job),
+        _written(job.model),
+        _vectors(job.model, job.options),
+        _long(job, counted),
+        _computing(job, counted),
+        _identity(job),
+    )
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _model(job: Job, counted: Counted) -> str:
+    model = job.model
+    if model.family == "mock":
+        return f"Vectors were made by {model.name}, a test model of {counted.software}: they mean nothing."
+    millions = f"{rate(model.num_parameters / 1e6)} million parameters"
+    kind = f"ESM-2 protein language model ({ESM2})" if is_esm2(model) else "model"
+    name = model.name if "/" in model.name else f'in the directory "{model.name}"'
+    lora = " with a LoRA adapter merged into its weights" if model.adapter else ""
+    revision = f"revision {model.revision}, " if model.revision else ""
+    architecture = "" if is_esm2(model) else f"of the type {model.encoder.model_type}, "
+    return (
+        f"Embeddings were computed with {counted.software} and the {kind} {name}{lora} "
+        f"({architecture}{millions}, {revision}fingerprint {model.digest})."
+    )
+
+
+def _records(job: Job, counted: Counted) -> str:
+    total, left = job.counts.num_records, job.counts.num_records - counted.num_embedded
+    noun = NOUNS[job.options.alphabet]
+    read = f"{count(total, noun)} from {listed([file.name for file in job.inputs])}"
+    if not left:
+        return f"All {read} were embedded." if total > 1 else f"The {read} was embedded."
+    reasons = "; ".join(
+        f"{number:,}: {reason}" if len(counted.reasons) > 1 else reason
+        for reason, number in counted.reasons.items()
+    )
+    embedded = f"{counted.num_embedded:,} {'was' if counted.num_embedded == 1 else 'were'} embedded"
+    return f"Of {read}, {embedded} and {left:,} set aside ({reasons})."
+
+
+def _written(model: ModelSpec) -> str:
+    """How the model was given its sequences, where not as they stand."""
+    told = written_sequences(model)
+    return f"For the model {listed(told)}." if told else ""
+
+
+def _vectors(model: ModelSpec, options: EmbedOptions) -> str:
+    dim = f"{vector_dim(model, options):,} dimensions"
+    if model.family == "mock":
+        return f"Each vector has {dim} and is stored as {options.store_dtype}."
+    if is_ragged(options):
+        return (
+            f"Each {_unit(model)} is represented by {_state(model, options)}, "
+            f"{dim}{_of_each_layer(options)}; special tokens were left out. "
+            f"Vectors were stored as {options.store_dtype}."
+        )
+    number = num_vectors(options)
+    vectors = f"a vector of {dim}" if number == 1 else f"{number} vectors of {dim} each"
+    pooled = [_pooled(model, options, pool) for pool in options.pool.split(",")]
+    made_of = "made of " if is_width_changed(model) else ""
+    return (
+        f"Each is represented by {vectors}, {made_of}{listed(pooled)}{_of_each_layer(options)}. "
+        f"Vectors were {listed([*treated_vectors(model), f'stored as {options.store_dtype}'])}."
+    )
+
+
+def _pooled(model: ModelSpec, options: EmbedOptions, pool: str) -> str:
+    """Of one vector; of several pools that the model joins, one after the other."""
+    state = _state(model, options)
+    states = state.replace("hidden state", "hidden states")
+    parts = [
+        POOLED[part].format(state=state, states=states, tokens=_tokens(model))
+        for part in pool.split(CONCATENATED)
+    ]
+    return parts[0] if len(parts) == 1 else f"the concatenation of {listed(parts)}"
+
+
+def _state(model: ModelSpec, options: EmbedOptions) -> str:
+    """Of one token."""
+    if len(options.layers) > 1:
+        return "the hidden state"
+    (layer,) = options.layers
+    return (
+        "the last layer's hidden state"
+        if layer in (-1, model.num_layers)
+        else f"the hidden state of layer {layer}"
+    )
+
+
+def _of_each_layer(options: EmbedOptions) -> str:
+    layers = [str(layer) for layer in options.layers]
+    return f", of each of the layers {listed(layers)}" if len(layers) > 1 else ""
+
+
+def _shared(job: Job) -> str:
+    """Which vectors were not computed for their own record."""
+    told = []
+    if job.twins:
+        told.append(f"{count(job.twins.num_twins, 'record')} had the sequence of another and got its vector")
+    if job.reuse:
+        told.append(f"{count(job.reuse.num_vectors, 'vector')} came from an earlier run of the same model")
+    return f"{' and '.join(told)}." if told else ""
+
+
+def _tokens(model: ModelSpec) -> str:
+    return f"its {_unit(model)}s, special tokens {'included' if model.pool_special else 'left out'}"
+
+
+def _unit(model: ModelSpec) -> str:
+    """What one token stands for."""
+    return UNITS[model.alphabet] if model.is_read_by_letters else "token"
+
+
+def _long(job: Job, counted: Counted) -> str:
+    options = job.options
+    limit = f"{options.max_length:,} {_unit(job.model)}s"
+    noun = NOUNS[options.alphabet]
+    if counted.num_long == 0:
+        return f"No {noun} was longer than the limit of {limit}."
+    if counted.num_long == 1:
+        subject = f"The one {noun} of more than {limit} was"
+    else:
+        number = "" if counted.num_long is None else f"{counted.num_long:,} "
+        subject = f"The {number}{noun}s of more than {limit} were"
+    return f"{subject} {_long_rule(job)}."
+
+
+def _long_rule(job: Job) -> str:
+    options = job.options
+    if options.long == "truncate":
+        return "cut off there"
+    if options.long == "error":
+        return "set aside"
+    return (
+        f"cut into equally long windows of that length that overlap by at least {options.window_overlap:,}, "
+        f"{_of_windows(options).format(token=f'a {_unit(job.model)}')}"
+    )
+
+
+def _of_windows(options: EmbedOptions) -> str:
+    by_rule: dict[str, list[str]] = {}
+    for pool in options.pool.replace(CONCATENATED, ",").split(","):
+        by_rule.setdefault(OF_WINDOWS[pool], []).append(pool)
+    if len(by_rule) == 1:
+        return next(iter(by_rule))
+    return listed([f"{rule} ({', '.join(pools)})" for rule, pools in by_rule.items()])
+
+
+def _computing(job: Job, counted: Counted) -> str:
+    where = f" on {listed(counted.hardware)}" if counted.hardware else ""
+    if job.model.family == "mock":
+        return f"They were computed{where}."
+    exact = "" if job.options.dtype == "float32" else "; what overflowed was computed again in float32"
+    return f"Computation was in {DTYPES[job.options.dtype]}{where}{exact}."
+
+
+def _identity(job: Job) -> str:
+    return (
+        "Inputs, model and options have the joint fingerprint "
+        f"{job.digest}; fingerprints are xxh3-128 checksums of file contents."
+    )

@@ -1,0 +1,63 @@
+"""The exporter: serves a worker's metrics over HTTP from its parent.
+
+What the server knows is read by the reconciler's thread every few seconds and served from memory: a scrape
+never waits for the server, and no work waits for a scrape.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from queue_app.coordination.redis_client import TRANSIENT
+from queue_app.worker.metrics.backlog import Backlog, BacklogReader
+from queue_app.worker.metrics.collector import WorkerCollector, WorkerNames
+from queue_app.worker.metrics.counters import Tally
+from queue_app.worker.metrics.driver import GpuGauge
+
+log = logging.getLogger(__name__)
+
+READ_SECONDS = 2.0
+STALE_SECONDS = 15.0
+"""What was noted so long ago is not told any more: absent is better than wrong."""
+
+
+class Exporter:
+    """The metrics of one worker. The reconciler notes, whoever scrapes asks."""
+
+    def __init__(self, reader: BacklogReader, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._backlog: Backlog | None = None
+        self._has_child = False
+        self._noted = self._read = float("-inf")
+
+    def note(self, *, has_child: bool) -> None:
+        """The worker was registered just now. Raises what a server raises that is away."""
+        self._has_child, self._noted = has_child, self._clock()
+        if self._clock() - self._read < READ_SECONDS:
+            return
+        try:
+            self._backlog = self._reader.read()
+            self._read = self._clock()
+        except TRANSIENT:
+            raise
+        except Exception as error:  # whatever somebody left on the server: the reconciler must go on
+            log.warning("queues and jobs cannot be told: %s", error)
+
+    def is_up(self) -> bool:
+        return self._has_child and self._clock() - self._noted < STALE_SECONDS
+
+    def backlog(self) -> Backlog | None:
+        return self._backlog if self._clock() - self._read < STALE_SECONDS else None
+
+    def serve(self, names: WorkerNames, visible_device: str, tally: Tally, address: str, port: int) -> None:
+        """From a thread, for as long as the process lives. Raises OSError when the port cannot be had."""
+        gpu = GpuGauge(visible_device).read if visible_device else lambda: None
+        registry = CollectorRegistry()
+        registry.register(WorkerCollector(names, tally, self.is_up, self.backlog, gpu))
+        server, _ = start_http_server(port, address, registry)
+        # A child that outlives its parent by a moment would keep the port from the next worker.
+        os.register_at_fork(after_in_child=server.socket.close)

@@ -1,0 +1,200 @@
+"""The supervisor of this machine's worker processes: it starts them, restarts those that die, ends them all.
+
+It owns no state of a job: whatever it was doing when it died, the next one starts new workers, and those
+find the job directories as they are.
+"""
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from queue_app.errors import HoldfastError
+from queue_app.host.memory import FEW_HEAPS
+from queue_app.host.processes import PYTHON, ProcessFile, kill_session, spawn
+from queue_app.settings import RuntimeConfig, child_environment
+from queue_app.worker.deaths import EXIT_STATUS, killed_by
+from queue_app.worker.metrics.ports import describe, environment, require_ports
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+QUICK_DEATH_SECONDS = 20.0
+QUICK_DEATHS_MOST = 3
+
+
+@dataclass(slots=True)
+class _Worker:
+    queue: str
+    process: subprocess.Popen[bytes]
+    started: float
+    born_at: int
+    """Where its log begins, in the log of all its lives."""
+    quick_deaths: int = 0
+
+    def is_dead(self) -> bool:
+        return self.process.poll() is not None
+
+
+class GPUProcessCoordinator:
+    """Starts one worker process per queue, restarts those that die, and ends them all."""
+
+    def __init__(
+        self, queues: Sequence[str], env: Mapping[str, str], logs: Path | None, processes: ProcessFile
+    ) -> None:
+        self.queues = list(queues)
+        self.env = {**FEW_HEAPS, **env}
+        self.logs = logs
+        self.processes = processes
+        self._workers: dict[str, _Worker] = {}
+        self._reduced = float("-inf")
+        """When a worker was left out last because there is no room for all, by the monotonic clock."""
+
+    def start(self) -> None:
+        if self.logs is not None:
+            self.logs.mkdir(parents=True, exist_ok=True)
+        for queue in self.queues:
+            self._workers[queue] = self._spawn(queue)
+
+    def _spawn(self, queue: str, quick_deaths: int = 0) -> _Worker:
+        born_at = log_size(self.log_of(queue))
+        process = spawn(worker_command(queue), log=self.log_of(queue), env=self.env)
+        self.processes.record(queue, process.pid)
+        return _Worker(queue, process, time.monotonic(), born_at, quick_deaths)
+
+    def log_of(self, queue: str) -> Path | None:
+        """None: the workers write to our own output."""
+        return None if self.logs is None else self.logs / f"{queue}.log"
+
+    def restart_dead(self) -> list[str]:
+        """Start again what died since the last call; answers a line about each.
+
+        A worker that dies again and again right after its start is left out: its shards go to others.
+
+        Raises:
+            HoldfastError: none is left; says why the last one died.
+        """
+        return [self._restart(worker) for worker in list(self._workers.values()) if worker.is_dead()]
+
+    def _restart(self, worker: _Worker) -> str:
+        kill_session(worker.process.pid)
+        if worker.process.returncode == EXIT_STATUS:
+            return self._reduce(worker)
+        quick = time.monotonic() - worker.started < QUICK_DEATH_SECONDS
+        killed = worker.process.returncode == -signal.SIGKILL  # from outside: no fault of its own
+        quick_deaths = worker.quick_deaths + 1 if quick and not killed else 0
+        if quick_deaths < QUICK_DEATHS_MOST:
+            self._workers[worker.queue] = self._spawn(worker.queue, quick_deaths)
+            return f"worker {worker.queue} died and was started again"
+        if last_signal(self.log_of(worker.queue), worker.born_at):
+            return self._reduce(worker)
+        del self._workers[worker.queue]
+        said = last_words(self.log_of(worker.queue), worker.born_at)
+        why = f"worker {worker.queue} does not stay up: {said}"
+        if not self._workers:
+            raise HoldfastError(why)
+        return f"{why}; it is left out"
+
+    def _reduce(self, worker: _Worker) -> str:
+        """Its child was killed again and again: for want of memory, most likely, so that one fewer may do.
+
+        One that was killed while there were more has another try.
+        """
+        log_of = self.log_of(worker.queue)
+        gave_up = worker.process.returncode == EXIT_STATUS
+        signum = None if gave_up else last_signal(log_of, worker.born_at)
+        said = f"its process was {killed_by(signum)}" if signum else last_words(log_of, worker.born_at)
+        why = f"worker {worker.queue}: {said}"
+        if worker.started < self._reduced:
+            self._workers[worker.queue] = self._spawn(worker.queue)
+            return f"{why}; it is started again, as there are fewer workers now"
+        del self._workers[worker.queue]
+        self._reduced = time.monotonic()
+        if not self._workers:
+            raise HoldfastError(f"{why}; a job needs more memory than this, or a smaller model")
+        return f"{why}; it is left out"
+
+    def stop(self, *, grace_seconds: float) -> None:
+        """SIGTERM to all at once, so that each can commit and give back its shard; then SIGKILL.
+
+        Without any grace at once SIGKILL.
+        """
+        try:
+            if grace_seconds:
+                self._let_end(time.monotonic() + grace_seconds)
+        finally:
+            for worker in self._workers.values():
+                kill_session(worker.process.pid)
+                worker.process.wait()
+            self._workers.clear()
+
+    def _let_end(self, deadline: float) -> None:
+        for worker in self._workers.values():
+            if worker.process.poll() is None:
+                worker.process.terminate()
+        for worker in self._workers.values():
+            _wait_until(worker.process, deadline)
+
+
+def worker_command(queue: str) -> list[str]:
+    """The command of one worker. Gossip and mingle would only slow its start."""
+    celery = [*PYTHON, "-m", "queue_app.worker", "-A", "queue_app", "worker", "-Q", queue]
+    return [*celery, "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
+
+
+def _wait_until(process: subprocess.Popen[bytes], deadline: float) -> None:
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        log.warning("process %d does not end in time", process.pid)
+
+
+def log_size(log: Path | None) -> int:
+    """In bytes; where the words of the next life begin."""
+    return log.stat().st_size if log and log.exists() else 0
+
+
+def last_words(log: Path | None, born_at: int = 0) -> str:
+    """Why a worker died, by its own log: the last critical message of that life, else its last line."""
+    lines = _life(log, born_at).strip().splitlines()
+    said = [line for line in lines if "CRITICAL" in line] or lines or ["it wrote no log"]
+    return said[-1].rpartition("] ")[2].strip()
+
+
+def last_signal(log: Path | None, born_at: int = 0) -> int | None:
+    """The signal that ended the last of a worker's children, by its own log; None where none was."""
+    found = re.findall(r"exited with 'signal (\d+)", _life(log, born_at))
+    return int(found[-1]) if found else None
+
+
+def _life(log: Path | None, born_at: int) -> str:
+    return log.read_bytes()[born_at:].decode(errors="replace") if log and log.exists() else ""
+
+
+def run_workers(queues: Sequence[str], url: str, config: RuntimeConfig) -> None:
+    """`holdfast worker gpu0 gpu1`: one worker each, restarted when they die, until SIGTERM or Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    require_ports(queues, config)
+    if served := describe(queues, config):
+        print(served, file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="holdfast-workers-") as scratch:
+        settings = {"HOLDFAST_BROKER_URL": url, "HOLDFAST_PARENT_PID": str(os.getpid())}
+        env = child_environment(**settings, **environment(config))
+        workers = GPUProcessCoordinator(queues, env, None, ProcessFile(Path(scratch) / "processes.json"))
+        try:
+            workers.start()
+            while True:
+                for line in workers.restart_dead():
+                    print(line, file=sys.stderr)
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            print("shutting down: each worker ends its batch and commits", file=sys.stderr)
+        finally:
+            workers.stop(grace_seconds=config.grace_seconds)
