@@ -46,13 +46,13 @@ check: $(TEST_READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(TEST_READY)
-	$(BIN)/python benchmarks/throughput.py $(ARGS)
+	$(BIN)/python benchmarks/throughput/__main__.py $(ARGS)
 
 calibrate: $(TEST_READY)
-	$(BIN)/python benchmarks/calibrate.py $(ARGS)
+	$(BIN)/python benchmarks/token_budgets.py $(ARGS)
 
 bench-gpu: $(TEST_READY)
-	$(BIN)/python benchmarks/throughput.py --device cuda $(ARGS)
+	$(BIN)/python benchmarks/throughput/__main__.py --device cuda $(ARGS)
 
 mutants: $(TEST_READY)
 	$(BIN)/python benchmarks/mutants.py
@@ -61,19 +61,19 @@ chaos: $(TEST_READY)
 	$(BIN)/python benchmarks/chaos.py $(ARGS)
 
 takeover: $(TEST_READY)
-	$(BIN)/python benchmarks/takeover.py $(ARGS)
+	$(BIN)/python benchmarks/takeover/__main__.py $(ARGS)
 
 peers: $(TEST_READY)
-	$(BIN)/python benchmarks/peers.py $(ARGS)
+	$(BIN)/python benchmarks/peers/__main__.py $(ARGS)
 
 by-hand: $(TEST_READY)
-	$(BIN)/python benchmarks/by_hand.py $(ARGS)
+	$(BIN)/python benchmarks/by_hand/__main__.py $(ARGS)
 
 power-loss: $(TEST_READY)
 	$(BIN)/python benchmarks/power_loss.py $(ARGS)
 
 storage: $(TEST_READY)
-	$(BIN)/python benchmarks/storage.py $(ARGS)
+	$(BIN)/python benchmarks/storage/__main__.py $(ARGS)
 
 fuzz: $(TEST_READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'

@@ -22,14 +22,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "tests"))
-
-from chaos.machine import NAMESPACE, UNSHARE, can_unshare  # noqa: E402
-from chaos.pace import DEFAULTS, QUICK  # noqa: E402
-from chaos.report import NOTE, as_markdown, as_table, totals  # noqa: E402
-from chaos.runner import Chaos, Plan, run_chaos  # noqa: E402
+from tests.campaigns.chaos.machine import NAMESPACE, UNSHARE, can_unshare
+from tests.campaigns.chaos.pace import DEFAULTS, QUICK
+from tests.campaigns.chaos.report import NOTE, as_markdown, as_table, totals
+from tests.campaigns.chaos.runner import Chaos, Plan, run_chaos
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 

@@ -10,17 +10,12 @@ detected, a sound store was called damaged, or something was broken.
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "tests"))
-
-from corruption.campaign import Summary, run  # noqa: E402
-from corruption.judge import Outcome  # noqa: E402
+from tests.campaigns.corruption.campaign import Summary, run
+from tests.campaigns.corruption.judge import Outcome
 
 FINDINGS_SHOWN = 20
 

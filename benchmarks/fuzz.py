@@ -13,12 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-TESTS = ROOT / "tests"
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(TESTS))
-
-from fuzzing.readers import CORPUS, seeds  # noqa: E402
+from tests.campaigns.fuzzing.readers import CORPUS, seeds
+from tests.support import ROOT, TESTS
 
 LONGEST_BYTES = 1024
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support import ROOT
+
 COPIED = ("checkpoint", "queue_app", "gpu_tasks", "tests", "examples", "pyproject.toml", "README.md")
 
 

@@ -16,13 +16,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "tests"))
-
-from powerloss.campaign import SHARD, Summary, judge, record_shard, record_store  # noqa: E402
-from powerloss.disk import Names  # noqa: E402
-from powerloss.shapes import SHAPES  # noqa: E402
+from tests.campaigns.power_loss.campaign import SHARD, Summary, judge, record_shard, record_store
+from tests.campaigns.power_loss.disk import Names
+from tests.campaigns.power_loss.shapes import SHAPES
 
 IMAGES_OF_A_SHARD = 200
 IMAGES_OF_THE_BLIND = 50

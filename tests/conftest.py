@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import redis
-from factories import TEXTS, write_fasta
 from hypothesis import settings
 
 from queue_app import Job, embed_async
@@ -18,6 +17,7 @@ from queue_app.coordination.redis_client import connect
 from queue_app.host.processes import ProcessFile
 from queue_app.job.spec import JobDir
 from queue_app.outputs.export import export
+from tests.support.jobs_and_inputs import TEXTS, write_fasta
 
 # A deadline would turn a busy machine into a failed promise.
 settings.register_profile("holdfast", deadline=None)

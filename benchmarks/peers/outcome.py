@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cases import Case, record_id
-from systems import System
-from trial import Trial
+
+from benchmarks.peers.cases import Case, record_id
+from benchmarks.peers.systems import System
+from benchmarks.peers.trial import Trial
 
 BAD_RECORD = (Case.POISON, Case.NAN, Case.EMPTY)
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from itertools import groupby
 
-from cases import Case
-from outcome import Outcome
 from rich.table import Table
-from systems import HERE, SYSTEMS, System
+
+from benchmarks.peers.cases import Case
+from benchmarks.peers.outcome import Outcome
+from benchmarks.peers.systems import HERE, SYSTEMS, System
 
 COLUMNS = (
     "case", "system", "ends", "exit code", "rows saved", "lost", "computed again", "extra work",

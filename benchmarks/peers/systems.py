@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from cases import Case
+
+from benchmarks.peers.cases import Case
 
 HERE = Path(__file__).resolve().parent
 INPUT = "texts.jsonl"

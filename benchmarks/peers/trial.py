@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
-from cases import ROOT, Case, Point, write_texts
-from systems import CONSOLE, HERE, INPUT, Programs, System
+
+from benchmarks.peers.cases import ROOT, Case, Point, write_texts
+from benchmarks.peers.systems import CONSOLE, HERE, INPUT, Programs, System
 
 POLL_SECONDS = 0.02
 PR_SET_CHILD_SUBREAPER = 36

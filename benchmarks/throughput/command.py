@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from ours import bare_loop
-
+from benchmarks.throughput.ours import bare_loop
 from gpu_tasks.inference.batch_plan import BatchPlan, plan_batches
 from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.shard.job_model import load_job_model

@@ -7,12 +7,16 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
-from bench import MINILM, Bench, Highlight
-from chart import Bar, Group
-from corpora import Corpus
-from gpu import OnDevice, measure_device
-from ours import lengths_of
-from padded import (
+from rich.table import Table
+
+from benchmarks.common.bar_chart import Bar, Group
+from benchmarks.common.corpora import Corpus
+from benchmarks.common.esm2_shapes import Arithmetic
+from benchmarks.common.tables import spread, table_with
+from benchmarks.throughput.bench import MINILM, Bench, Highlight
+from benchmarks.throughput.gpu import OnDevice, measure_device
+from benchmarks.throughput.ours import lengths_of
+from benchmarks.throughput.padded import (
     automodel,
     by_padded_tokens,
     faesm,
@@ -20,12 +24,9 @@ from padded import (
     sentence_transformers,
     transformers_esm,
 )
-from rich.table import Table
-from roof import Roof
-from rounds import Absent, Outcome, System, compare, ratios
-from shapes import Arithmetic
-from sheet import spread, table_with
-from side_by_side import workers
+from benchmarks.throughput.roof import Roof
+from benchmarks.throughput.rounds import Absent, Outcome, System, compare, ratios
+from benchmarks.throughput.side_by_side import workers
 
 MINILM_TOKENS = 256
 """Longer texts are cut: the model's own max_seq_length."""

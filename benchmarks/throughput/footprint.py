@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from command import HOLDFAST, embed_command, environment, job_directory
-from corpora import write_fasta
-from memory import Held, MemorySampler
-
+from benchmarks.common.corpora import write_fasta
+from benchmarks.common.memory import Held, MemorySampler
+from benchmarks.throughput.command import HOLDFAST, embed_command, environment, job_directory
 from queue_app.coordination.find_job import snapshots
 from queue_app.errors import HoldfastError
 from queue_app.job.spec import JobDir

@@ -12,14 +12,14 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from corpora import Corpus, equal_proteins
-from ours import Ours, lengths_of
-from padded import faesm, neighbours, transformers_esm
-from roof import Roof, measure_roof, settle
-from rounds import Absent, Outcome, System, Vectors, compare
-from shapes import SHAPES, Arithmetic, esm2
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.common.corpora import Corpus, equal_proteins
+from benchmarks.common.esm2_shapes import SHAPES, Arithmetic, esm2
+from benchmarks.throughput.ours import Ours, lengths_of
+from benchmarks.throughput.padded import faesm, neighbours, transformers_esm
+from benchmarks.throughput.roof import Roof, measure_roof, settle
+from benchmarks.throughput.rounds import Absent, Outcome, System, Vectors, compare
 from gpu_tasks import AsyncInferenceRunner
 from gpu_tasks.inference.runner import Timings
 

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from statistics import median
 
-import command
-from bench import MINILM, Bench, Highlight
-from footprint import MODEL, NUM_RESIDUES, footprint, held_by_job
-from machinery import compare_ways
-from ours import fill_in_shards
-from processes import compare_splits
 from rich.table import Table
-from sheet import spread, table_with
+
+from benchmarks.common.tables import spread, table_with
+from benchmarks.throughput import command
+from benchmarks.throughput.bench import MINILM, Bench, Highlight
+from benchmarks.throughput.footprint import MODEL, NUM_RESIDUES, footprint, held_by_job
+from benchmarks.throughput.machinery import compare_ways
+from benchmarks.throughput.ours import fill_in_shards
+from benchmarks.throughput.processes import compare_splits
 
 # ---- the roof and the fill
 

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inference import Stopwatch
-from ours import bare_loop
-from rounds import turns
-
+from benchmarks.storage.inference import Stopwatch
+from benchmarks.throughput.ours import bare_loop
+from benchmarks.throughput.rounds import turns
 from checkpoint import CheckpointStore, CheckpointTrigger, CheckpointWriter
 from checkpoint.writer import WriterTimes
 from gpu_tasks import AsyncInferenceRunner

@@ -6,8 +6,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from rounds import Vectors
 
+from benchmarks.throughput.rounds import Vectors
 from gpu_tasks import AsyncInferenceRunner
 from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals, plan_batches
 from gpu_tasks.models import Dtype, EmbeddingModel, load

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rounds import Absent, System, Vectors
 from torch import Tensor
 from transformers.utils import logging
 
+from benchmarks.throughput.rounds import Absent, System, Vectors
 from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.models.files import model_files
 from gpu_tasks.models.tokens import load_tokens

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
-from bench import Bench
-from comparisons import gpu, protein, text
-from insides import fill, job, machinery, memory, processes, roof, startup
 from rich.table import Table
+
+from benchmarks.throughput.bench import Bench
+from benchmarks.throughput.comparisons import gpu, protein, text
+from benchmarks.throughput.insides import fill, job, machinery, memory, processes, roof, startup
 
 PARTS: dict[str, Callable[[Bench], Iterator[Table]]] = {
     part.__name__: part

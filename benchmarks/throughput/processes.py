@@ -8,8 +8,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-from ours import Ours
-from rounds import turns
+from benchmarks.throughput.ours import Ours
+from benchmarks.throughput.rounds import turns
 
 PATIENCE_SECONDS = 300.0
 

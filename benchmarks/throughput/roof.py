@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from shapes import Arithmetic
+
+from benchmarks.common.esm2_shapes import Arithmetic
 
 SQUARE = {"cpu": 2048, "cuda": 8192}
 TIMES = {"cpu": 1, "cuda": 20}

@@ -7,8 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from ours import Ours, shard_bounds
-from rounds import System, Vectors
+
+from benchmarks.throughput.ours import Ours, shard_bounds
+from benchmarks.throughput.rounds import System, Vectors
 
 _ours: Ours
 

@@ -3,11 +3,11 @@
 from itertools import product
 from pathlib import Path
 
-from checkpoints import save_mosaic
 from transformers import BertConfig, BertModel
 
-from zoo.proteins import SHAPE, esm, esm_tokenizer, save
-from zoo.vocabularies import BERT_NAMES, BERT_SPECIAL, write_settings, write_wordpiece, write_words
+from tests.support.model_directories import save_mosaic
+from tests.zoo.proteins import SHAPE, esm, esm_tokenizer, save
+from tests.zoo.vocabularies import BERT_NAMES, BERT_SPECIAL, write_settings, write_wordpiece, write_words
 
 
 def nucleotide_transformer(directory: Path) -> None:

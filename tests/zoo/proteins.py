@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from checkpoints import randomize
 from transformers import (
     BertConfig,
     BertModel,
@@ -24,7 +23,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from zoo.vocabularies import (
+from tests.support.model_directories import randomize
+from tests.zoo.vocabularies import (
     BERT_NAMES,
     BERT_SPECIAL,
     sentencepiece_model,

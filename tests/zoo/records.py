@@ -2,7 +2,7 @@
 
 import random
 
-from factories import protein
+from tests.support.jobs_and_inputs import protein
 
 PROTEINS = (
     "M", "MKTAYIAKQRQISFVKSHFSRQ", "GSHMASMTGGQQMGRGS", "AXBZUOACDEFGHIKLMNPQRSTVWY", protein(3), protein(71),

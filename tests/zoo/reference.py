@@ -22,7 +22,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig, AutoModel, AutoTokenizer, T5EncoderModel
 from transformers import logging as transformers_logging
 
-from zoo.mosaic import mosaic_states
+from tests.zoo.mosaic import mosaic_states
 
 Vectors = npt.NDArray[np.float32]
 Text = str | list[str]

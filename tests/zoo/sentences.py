@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from zoo.texts import bert
-from zoo.vocabularies import write_json
+from tests.zoo.texts import bert
+from tests.zoo.vocabularies import write_json
 
 DIM = 64
 Make = Callable[[Path], None]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from zoo import bases, proteins, texts, unusable
-from zoo.records import (
+from tests.zoo import bases, proteins, texts, unusable
+from tests.zoo.records import (
     ANTIBODIES,
     CODONS,
     DNA,
@@ -21,7 +21,7 @@ from zoo.records import (
     STRUCTURES,
     TEXTS,
 )
-from zoo.reference import (
+from tests.zoo.reference import (
     ANKH,
     ANTIBODY,
     CODONBERT,
@@ -38,8 +38,8 @@ from zoo.reference import (
     read_as,
     sentence_vectors,
 )
-from zoo.sentences import FLAGS, sentences
-from zoo.unusable import changed, with_adapter, with_keys, without
+from tests.zoo.sentences import FLAGS, sentences
+from tests.zoo.unusable import changed, with_adapter, with_keys, without
 
 Reference = Callable[[Path, Sequence[str]], Vectors]
 

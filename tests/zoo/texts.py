@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from checkpoints import change_json
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import T5EncoderModel, XLMRobertaConfig, XLMRobertaModel
 
-from zoo.proteins import SHAPE, T5_SHAPE, save, t5_config
-from zoo.vocabularies import (
+from tests.support.model_directories import change_json
+from tests.zoo.proteins import SHAPE, T5_SHAPE, save, t5_config
+from tests.zoo.vocabularies import (
     BERT_NAMES,
     ROBERTA_NAMES,
     WORDS,

@@ -6,21 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from checkpoints import change_json, change_weights
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from zoo.bases import dnabert2
-from zoo.proteins import antiberta2, esm2
-from zoo.sentences import sentences
-from zoo.texts import bert, bert_weights
-from zoo.vocabularies import (
-    WORDS,
-    wordpiece,
-    write_json,
-    write_wordpiece,
-)
+from tests.support.model_directories import change_json, change_weights
+from tests.zoo.bases import dnabert2
+from tests.zoo.proteins import antiberta2, esm2
+from tests.zoo.sentences import sentences
+from tests.zoo.texts import bert, bert_weights
+from tests.zoo.vocabularies import WORDS, wordpiece, write_json, write_wordpiece
 
 Make = Callable[[Path], None]
 Change = Callable[[Path], None]

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zoo.reference import Vectors
-from zoo.table import Row
+from tests.zoo.reference import Vectors
+from tests.zoo.table import Row
 
 
 @dataclass(slots=True)

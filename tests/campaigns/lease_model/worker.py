@@ -1,0 +1,233 @@
+"""What a worker does with its shard, in the order of ShardRun's steps: it asks, computes, publishes, tells.
+
+Each function yields the moves of every worker that is at that step.
+"""
+
+from collections.abc import Iterator
+
+from tests.campaigns.lease_model.manifest import Answer, acquire, beat, complete, fail, holds, put, release
+from tests.campaigns.lease_model.setup import NUM_BATCHES, Guards, Setup
+from tests.campaigns.lease_model.world import (
+    ASKING,
+    COMPLETED,
+    HAS_STORE_OPEN,
+    IDLE,
+    LEASED,
+    NAMED,
+    OPEN,
+    RECORDED,
+    WRITTEN,
+    Action,
+    Move,
+    Result,
+    Store,
+    Worker,
+    World,
+    drop,
+    host_of,
+    in_phase,
+    send,
+    spend,
+    store_of,
+    unlink_request,
+    with_store,
+    with_worker,
+)
+
+# ---- the lease
+
+
+def deliver(world: World, setup: Setup) -> Iterator[Move]:
+    """An idle worker takes a message and looks at its store's floor, before it asks for the shard."""
+    for number, _ in in_phase(world, IDLE):
+        for shard in range(setup.num_shards):
+            if world.messages[shard]:
+                after = with_worker(send(world, shard, -1), number, phase=ASKING, shard=shard)
+                after = with_worker(after, number, floor=store_of(after, number).floor)
+                yield Action("deliver", number, shard), after
+
+
+def ask(world: World, setup: Setup) -> Iterator[Move]:
+    """The worker asks for the shard; the answer may get lost, and then the same request is made again."""
+    for number, worker in in_phase(world, ASKING):
+        after, answer = answer_to(world, number, setup)
+        yield (
+            Action("acquire", number, worker.shard),
+            hear(after, number, int(answer[1])) if answer[0] == "ok" else drop(after, number),
+        )
+        spent = spend(after, "replies")
+        if spent and after != world:
+            yield Action("acquire, answer lost", number, worker.shard), spent
+
+
+def answer_to(world: World, number: int, setup: Setup) -> tuple[World, Answer]:
+    if world.manifest is None:
+        return world, ("unknown",)
+    worker, guards = world.workers[number], setup.guards
+    floor = worker.floor if guards.floor else 0
+    limit = setup.attempt_limit if guards.attempt_limit else None
+    manifest, answer = acquire(world.manifest, worker.shard, floor, number + 1, limit)
+    return world._replace(manifest=manifest), answer
+
+
+def hear(world: World, number: int, token: int) -> World:
+    shard = world.workers[number].shard
+    world = with_worker(unlink_request(world, number), number, phase=LEASED, token=token, floor=0)
+    return world._replace(given=put(world.given, shard, max(world.given[shard], token)))
+
+
+def report(world: World, setup: Setup) -> Iterator[Move]:
+    """A beat carries the commits to the manifest; a holder that lost its lease may hear of it, and stop."""
+    for number, worker in in_phase(world, LEASED, *HAS_STORE_OPEN):
+        if not holds(world.manifest, worker.shard, worker.token, setup.guards):
+            yield Action("hear of lost lease", number, worker.shard), drop(world, number)
+        elif world.manifest is not None and worker.phase != LEASED:
+            manifest, _ = beat(world.manifest, worker.shard, worker.token, worker.batches, setup.guards)
+            yield Action("beat", number, worker.shard), world._replace(manifest=manifest)
+
+
+def drain_or_fail(world: World, setup: Setup) -> Iterator[Move]:
+    """A worker is shut down and gives its shard back; or it finds that no attempt can ever succeed."""
+    for number, worker in in_phase(world, OPEN):
+        if world.manifest is None:
+            return
+        lease = (world.manifest, worker.shard, worker.token, setup.guards)
+        if spent := spend(world, "drains"):
+            after = drop(spent._replace(manifest=release(*lease, counts=False)[0]), number)
+            yield Action("drain", number, worker.shard), send(after, worker.shard, 1)
+        if spent := spend(world, "failures"):
+            yield Action("fail", number, worker.shard), drop(spent._replace(manifest=fail(*lease)[0]), number)
+
+
+# ---- the store
+
+
+def is_fenced(store: Store, worker: Worker, guards: Guards) -> bool:
+    return guards.fence and not worker.detached and worker.token < store.floor
+
+
+def open_store(world: World, setup: Setup) -> Iterator[Move]:
+    """Ends the store's owner first, then checks the token and raises the floor; finds a published result."""
+    for number, worker in in_phase(world, LEASED):
+        store = store_of(world, number)
+        fenced = is_fenced(store, worker, setup.guards)
+        spares = not setup.guards.evict or (fenced and setup.guards.look_before_evict)
+        after = world if spares else evict(world, number)
+        action = Action("open store", number, worker.shard)
+        if fenced:
+            yield action, drop(after, number)
+            continue
+        record = store.done or world.done_files[worker.shard]
+        known = sum(1 for block in store.blocks if block)
+        after = with_worker(after, number, phase=RECORDED if record else OPEN, record=record, batches=known)
+        yield action, with_store(after, number, store._replace(floor=worker.token))
+
+
+def evict(world: World, number: int) -> World:
+    for other, owner in in_phase(world, *HAS_STORE_OPEN):
+        same_place = (host_of(world, other), owner.shard) == (
+            host_of(world, number),
+            world.workers[number].shard,
+        )
+        if other != number and same_place and not owner.detached:
+            world = drop(world, other)
+    return world
+
+
+def commit(world: World, setup: Setup) -> Iterator[Move]:
+    """The next batch that this worker knows no commit of."""
+    for number, worker in in_phase(world, OPEN):
+        if worker.batches == NUM_BATCHES:
+            continue
+        if setup.poison and (worker.shard, worker.batches) == (0, 1):
+            yield Action("die of poison", number, 0), drop(world, number)
+            continue
+        store = store_of(world, number)
+        action = Action("commit", number, worker.shard)
+        if is_fenced(store, worker, setup.guards):
+            yield action, drop(world, number)
+            continue
+        after = with_worker(world, number, batches=worker.batches + 1)
+        if not worker.detached:
+            blocks = put(store.blocks, worker.batches, worker.token)
+            after = with_store(after, number, store._replace(blocks=blocks))
+        yield action, after
+
+
+# ---- publishing: result file, done record, done file, manifest
+
+
+def write_result(world: World, setup: Setup) -> Iterator[Move]:
+    for number, worker in in_phase(world, OPEN):
+        # A store without a name is read all the same: its owner committed what it knows of.
+        whole = worker.batches == NUM_BATCHES if worker.detached else all(store_of(world, number).blocks)
+        if whole or not setup.guards.whole_check:
+            after = with_result(world, worker.shard, Result(worker.token, whole))
+            after = with_worker(after, number, phase=WRITTEN, record=worker.token)
+            yield Action("write result", number, worker.shard), after
+        if whole and not setup.guards.order:
+            after = world._replace(done_files=put(world.done_files, worker.shard, worker.token))
+            yield Action("write done file early", number, worker.shard), after
+
+
+def with_result(world: World, shard: int, result: Result) -> World:
+    others = tuple(other for other in world.results[shard] if other.token != result.token)
+    return world._replace(results=put(world.results, shard, tuple(sorted((*others, result)))))
+
+
+def record_result(world: World, setup: Setup) -> Iterator[Move]:
+    for number, worker in in_phase(world, WRITTEN):
+        store = store_of(world, number)
+        if is_fenced(store, worker, setup.guards):
+            after = drop(world, number)
+        else:
+            after = with_worker(world, number, phase=RECORDED)
+            if not worker.detached:
+                after = with_store(after, number, store._replace(done=worker.record))
+        yield Action("set done record", number, worker.shard), after
+
+
+def write_done_file(world: World, setup: Setup) -> Iterator[Move]:
+    """Nothing fences this step: a zombie may take it."""
+    for number, worker in in_phase(world, RECORDED):
+        after = with_worker(world, number, phase=NAMED)
+        after = after._replace(done_files=put(world.done_files, worker.shard, worker.record))
+        yield Action("write done file", number, worker.shard), after
+
+
+def tell_manifest(world: World, setup: Setup) -> Iterator[Move]:
+    """`complete`, by a worker that has published; repeated when the answer is lost."""
+    for number, worker in in_phase(world, NAMED):
+        action = Action("complete", number, worker.shard)
+        if world.manifest is None:
+            yield action, drop(world, number)
+            continue
+        lease = (world.manifest, worker.shard, worker.token)
+        manifest, answer = complete(*lease, NUM_BATCHES, setup.guards)
+        after = world._replace(manifest=manifest)
+        accepted = answer[0] == "ok"
+        yield action, with_worker(after, number, phase=COMPLETED) if accepted else drop(after, number)
+        if accepted and manifest != world.manifest and (spent := spend(after, "replies")):
+            yield Action("complete, answer lost", number, worker.shard), spent
+
+
+def claim_early(world: World, setup: Setup) -> Iterator[Move]:
+    """A worker gone wrong calls `complete` with what it has."""
+    for number, worker in in_phase(world, OPEN):
+        if world.manifest is not None and worker.batches < NUM_BATCHES:
+            lease = (world.manifest, worker.shard, worker.token)
+            manifest, _ = complete(*lease, worker.batches, setup.guards)
+            yield Action("complete early", number, worker.shard), world._replace(manifest=manifest)
+
+
+def discard_store(world: World, setup: Setup) -> Iterator[Move]:
+    """Removes the directory, whoever has it open: that one goes on with a file that has no name."""
+    for number, worker in in_phase(world, COMPLETED):
+        after, store = world, store_of(world, number)
+        for other, owner in in_phase(world, *HAS_STORE_OPEN):
+            same_place = (host_of(world, other), owner.shard) == (host_of(world, number), worker.shard)
+            if same_place and is_fenced(store, owner, setup.guards):
+                after = drop(after, other)
+            elif same_place:
+                after = with_worker(after, other, detached=True)
+        yield Action("discard store", number, worker.shard), drop(with_store(after, number, Store()), number)

@@ -1,0 +1,39 @@
+"""One shard of a real job, for the writer that publishes it and for the judge who looks after a crash."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from gpu_tasks import load_model
+from gpu_tasks.shard.shard_run import ShardRun
+from queue_app.coordination.states import Lease, Progress
+from queue_app.ingest.model_options import find_requested
+from queue_app.ingest.prepare import prepare
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.spec import JobDir, RunOptions
+from queue_app.settings import RuntimeConfig
+from tests.support.jobs_and_inputs import write_fasta
+
+MODEL = "mock:64"
+
+
+def make_job(home: Path) -> Path:
+    """A job of one shard of a dozen batches; answers its directory."""
+    request = EmbedRequest(
+        inputs=[write_fasta(home / "a.fasta", 60)], model=MODEL, output=home / "a.npy",
+        toks_per_batch=600, num_shards=1, run=RunOptions(commit_seconds=3600),
+    )  # fmt: skip
+    prepared = prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+    prepared.job_dir.checkpoint(0, prepared.job.job_id, None).mkdir(parents=True)
+    return prepared.job_dir.path
+
+
+def shard_run(
+    directory: Path, token: int, *, report: Callable[[Progress], None], commit_sequences: int = 1
+) -> ShardRun:
+    """An attempt at the shard under a token, with a commit for every batch where nothing else is asked."""
+    job_dir = JobDir(directory)
+    job = job_dir.load()
+    return ShardRun(
+        job=job, job_dir=job_dir, lease=Lease(job.shards[0], token), model=load_model(MODEL),
+        config=RuntimeConfig(commit_sequences=commit_sequences), report=report, should_stop=lambda: False,
+    )  # fmt: skip

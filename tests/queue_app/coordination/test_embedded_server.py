@@ -1,0 +1,124 @@
+"""The embedded server's promises."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from checkpoint.process_identity import identify
+from queue_app.coordination.embedded_server import EmbeddedServer, ServerAddress
+from queue_app.coordination.redis_client import check, connect
+from queue_app.errors import BrokerUnreachable
+from queue_app.host.processes import ProcessFile
+from queue_app.job.spec import JobDir
+from tests.support.waiting import wait_for
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> EmbeddedServer:
+    return EmbeddedServer(JobDir(tmp_path), ProcessFile(tmp_path / "processes.json"))
+
+
+def test_what_was_acknowledged_is_there_after_a_kill_on_the_same_address(embedded: EmbeddedServer) -> None:
+    first = embedded.start()
+    try:
+        client = connect(first.url)
+        client.set("key", "value")
+        assert embedded.process is not None
+        embedded.process.kill()
+        embedded.process.wait()
+        assert embedded.start() == first
+        assert connect(first.url).get("key") == "value"
+    finally:
+        embedded.stop()
+
+
+def test_it_keeps_an_append_only_file_and_never_evicts(embedded: EmbeddedServer) -> None:
+    client = connect(embedded.start().url)
+    try:
+        settings = client.config_get("append*") | client.config_get("maxmemory-policy")
+        assert settings["appendonly"] == "yes"
+        assert settings["appendfsync"] == "everysec"
+        assert settings["maxmemory-policy"] == "noeviction"
+    finally:
+        embedded.stop()
+
+
+def test_it_refuses_a_client_without_the_password(embedded: EmbeddedServer) -> None:
+    address = embedded.start()
+    try:
+        stranger = connect(f"redis://127.0.0.1:{address.port}/0")
+        with pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+        with pytest.raises(BrokerUnreachable, match="password"):
+            check(stranger, "redis://127.0.0.1/0")
+    finally:
+        embedded.stop()
+
+
+def test_only_its_owner_can_read_the_password(embedded: EmbeddedServer, tmp_path: Path) -> None:
+    address = embedded.start()
+    try:
+        assert (tmp_path / "server.json").stat().st_mode & 0o777 == 0o600
+        assert embedded.process is not None
+        command = Path(f"/proc/{embedded.process.pid}/cmdline").read_bytes()
+        assert address.password.encode() not in command
+    finally:
+        embedded.stop()
+
+
+def test_it_listens_on_loopback_alone(embedded: EmbeddedServer) -> None:
+    client = connect(embedded.start().url)
+    try:
+        assert client.config_get("bind")["bind"] == "127.0.0.1"
+    finally:
+        embedded.stop()
+
+
+def test_a_taken_port_is_replaced_by_a_free_one(embedded: EmbeddedServer, tmp_path: Path) -> None:
+    with socket.socket() as squatter:
+        squatter.bind(("127.0.0.1", 0))
+        squatter.listen()
+        taken = squatter.getsockname()[1]
+        ServerAddress(taken, "secret").write(tmp_path / "server.json")
+        address = embedded.start()
+        try:
+            assert address.port != taken
+            assert connect(address.url).ping()
+        finally:
+            embedded.stop()
+
+
+STARTER = """
+import sys, time
+from pathlib import Path
+from queue_app.job.spec import JobDir
+from queue_app.host.processes import ProcessFile
+from queue_app.coordination.embedded_server import EmbeddedServer
+home = Path(sys.argv[1])
+server = EmbeddedServer(JobDir(home), ProcessFile(home / "processes.json"))
+server.start()
+print(server.process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_it_dies_with_the_process_that_started_it_even_by_sigkill(tmp_path: Path) -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+    )
+    assert starter.stdout is not None
+    with starter.stdout:
+        pid = int(starter.stdout.readline())
+    assert identify(pid) is not None
+    starter.send_signal(signal.SIGKILL)
+    starter.wait()
+    wait_for(lambda: identify(pid) is None, "the server to die")

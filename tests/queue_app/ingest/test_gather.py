@@ -1,0 +1,365 @@
+"""What a user may name as input: files, directories, patterns, pipes, standard input; all in one job."""
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from queue_app.errors import InputError, JobChanged
+from queue_app.host.file_lock import job_directory
+from queue_app.ingest import prepare as preparing
+from queue_app.ingest.gather import expand, gather, refuse_replacing
+from queue_app.ingest.model_options import find_requested
+from queue_app.ingest.prepare import Prepared, prepare
+from queue_app.ingest.readers.sources import Input
+from queue_app.ingest.records import digest_inputs
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.spec import InputFile, InputFormat, JobDir
+from queue_app.outputs.export import export
+from tests.support.command_runs import holdfast
+from tests.support.input_files import EVERY_KIND, contents
+from tests.support.jobs_and_inputs import protein
+from tests.support.output_files import table_of
+
+RECORDS = [(f"p{number}", protein(number)) for number in range(12)]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a directory `data` of two FASTA files."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for name in ("b.fasta.gz", "a.fa"):
+        (tmp_path / "data" / name).write_bytes(contents(f".fasta{'.gz' if '.gz' in name else ''}", RECORDS))
+    return tmp_path
+
+
+def named(*names: str) -> list[str]:
+    return [str(path) for path in expand([Path(name) for name in names])]
+
+
+def gathered(*names: str) -> list[Input]:
+    with gather([Path(name) for name in names], Path("piped")) as files:
+        return files
+
+
+# ---- directories and patterns
+
+
+def test_a_directory_stands_for_its_files_in_the_order_of_their_names(home: Path) -> None:
+    assert named("data") == ["data/a.fa", "data/b.fasta.gz"]
+    assert named(str(home / "data")) == [str(home / "data/a.fa"), str(home / "data/b.fasta.gz")]
+
+
+def test_what_in_a_directory_is_no_input_is_named(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("README.md", "notes", "x.pdf", "z.doc", ".hidden.fa"):
+        (home / "data" / name).write_text("x")
+    (home / "data" / "more").mkdir()
+    (home / "data" / "more" / "c.fa").write_text(">c\nMK\n")
+    with caplog.at_level(logging.WARNING):
+        assert named("data") == ["data/a.fa", "data/b.fasta.gz"]
+    (record,) = caplog.records
+    assert record.getMessage() == "data: 2 files are inputs; ignored: README.md, more/, notes and 2 more"
+
+
+def test_a_directory_of_ten_thousand_files_is_looked_through_once(home: Path) -> None:
+    (home / "many").mkdir()
+    for number in range(10_000):
+        (home / "many" / f"{number:05}.fa").touch()
+    before = time.process_time()
+    assert len(named("many")) == 10_000
+    assert time.process_time() - before < 5
+
+
+def test_a_directory_of_several_formats_is_refused(home: Path) -> None:
+    (home / "data" / "notes.txt").write_text("not a sequence\n")
+    with pytest.raises(InputError) as refused:
+        expand([Path("data")])
+    assert str(refused.value) == (
+        "data: files of several formats (2 FASTA, 1 plain lines): "
+        "name those that are meant, as in 'data/*.fa'"
+    )
+
+
+def test_a_directory_without_inputs_is_refused(home: Path) -> None:
+    (home / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: a directory without a file .* format: \.fasta, \.fa,"):
+        expand([Path("empty")])
+
+
+def test_outputs_that_lie_in_a_directory_are_none_of_its_inputs(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else the same command would find other inputs the second time."""
+    (home / "data" / "out.parquet.holdfast").mkdir()
+    for name in ("out.parquet", "out.parquet.meta.json", "out.parquet.quarantine.tsv"):
+        (home / "data" / name).write_text("x")
+    for name in ("a.npy", "a.npy.meta.json", "a.ids.txt"):
+        (home / "data" / name).write_text("x")
+    assert named("data") == ["data/a.fa", "data/b.fasta.gz"]
+    assert not caplog.records
+
+
+def test_outputs_that_match_a_pattern_are_none_of_its_inputs(home: Path) -> None:
+    for name in ("out.parquet.holdfast", "out", "work"):
+        (home / "data" / name).mkdir()
+    for name in ("out.parquet", "out/00000.parquet", "out.meta.json", "work/job.json", "work/twins.arrow"):
+        (home / "data" / name).write_text("x")
+    assert named("data/*") == named("data") == ["data/a.fa", "data/b.fasta.gz"]
+    with pytest.raises(InputError, match=r"data/\*\.parquet: no file matches"):
+        named("data/*.parquet")
+
+
+def test_a_job_directory_is_no_input(home: Path) -> None:
+    (home / "data" / "job.json").write_text("{}")
+    with pytest.raises(InputError, match="data: a job directory, and no input; holdfast resume data goes on"):
+        named("data")
+
+
+def test_a_broken_link_in_a_directory_is_not_left_out(home: Path) -> None:
+    (home / "data" / "c.fa").symlink_to("nowhere.fa")
+    with pytest.raises(InputError, match=r"data/c\.fa: a broken link"):
+        gathered("data")
+
+
+NOBODY = 65534
+
+
+@pytest.mark.parametrize("name", ["data", "data/a.fa", "data/*.fa"])
+def test_what_may_not_be_read_is_refused_by_name(home: Path, name: str) -> None:
+    home.chmod(0o755)
+    (home / "data").chmod(0)
+    as_root = os.geteuid() == 0
+    if as_root:
+        os.seteuid(NOBODY)
+    try:
+        with pytest.raises(InputError, match=r"data.*: cannot be read: Permission denied|no file matches"):
+            gathered(name)
+    finally:
+        if as_root:
+            os.seteuid(0)
+        (home / "data").chmod(0o755)
+
+
+def test_a_pattern_means_what_the_shell_would_have_made_of_it(home: Path) -> None:
+    assert named("data/*.fa*") == ["data/a.fa", "data/b.fasta.gz"]
+    assert named(f"{home}/data/?.fa") == [f"{home}/data/a.fa"]
+    assert named("dat[a]") == ["data/a.fa", "data/b.fasta.gz"]
+    with pytest.raises(InputError, match=r"data/\*\.csv: no file matches this pattern"):
+        named("data/*.csv")
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(home: Path) -> None:
+    (home / "a[1].fasta").write_text(">a\nMK\n")
+    assert named("a[1].fasta") == ["a[1].fasta"]
+
+
+def test_files_of_one_name_are_told_apart_by_their_directories(home: Path) -> None:
+    (home / "more").mkdir()
+    (home / "more" / "a.fa").write_text(">c\nMK\n")
+    assert [file.title for file in gathered("data/a.fa", "more/a.fa")] == ["data/a.fa", "more/a.fa"]
+
+
+@pytest.mark.parametrize("names", [("data", "data/a.fa"), ("data/a.fa", "data/../data/a.fa"), ("-", "-")])
+def test_an_input_that_is_named_twice_is_refused(home: Path, names: tuple[str, str]) -> None:
+    with pytest.raises(InputError, match=": this input is named twice"):
+        gathered(*names)
+
+
+@pytest.mark.parametrize("output", ["data", "data/a.fa", "data/../data", "."])
+def test_an_output_that_would_replace_an_input_is_refused(home: Path, output: str) -> None:
+    with pytest.raises(InputError, match=f"data/a.fa: the output {output} would replace this input"):
+        refuse_replacing(gathered("data"), Path(output))
+    refuse_replacing(gathered("data"), Path("data/out.h5"))
+
+
+@pytest.mark.parametrize("name", ["out.h5.quarantine.tsv", "out.h5.holdfast/results/a.parquet"])
+def test_nothing_that_a_job_writes_may_be_an_input(home: Path, name: str) -> None:
+    (home / name).parent.mkdir(parents=True, exist_ok=True)
+    (home / name).write_text("id\tseq\na\tMK\n")
+    with pytest.raises(InputError, match=f"{name}: the output out.h5 would replace this input"):
+        refuse_replacing(gathered(name), Path("out.h5"))
+
+
+def test_ids_beside_an_output_may_be_no_input_either(home: Path) -> None:
+    (home / "out.ids.txt").write_text("MK\n")
+    with pytest.raises(InputError, match=r"out\.ids\.txt: the output out\.npy would"):
+        refuse_replacing(gathered("out.ids.txt"), Path("out.npy"))
+
+
+# ---- pipes
+
+
+def test_a_pipe_is_read_once_and_kept_while_it_is_needed(home: Path) -> None:
+    os.mkfifo(home / "pipe.fasta")
+    writer = threading.Thread(target=(home / "pipe.fasta").write_bytes, args=(contents(".fasta", RECORDS),))
+    writer.start()
+    with gather([Path("pipe.fasta")], Path("piped")) as (file,):
+        assert file.path.read_bytes() == file.path.read_bytes() == contents(".fasta", RECORDS)
+        assert file.title == "pipe.fasta"
+    writer.join()
+    assert not Path("piped").exists()
+
+
+def test_what_a_killed_run_left_of_a_pipe_is_gone(home: Path) -> None:
+    (home / "piped").mkdir()
+    (home / "piped" / "0").write_text("old")
+    gathered("data/a.fa")
+    assert not Path("piped").exists()
+
+
+def test_a_device_is_neither_a_file_nor_a_pipe(home: Path) -> None:
+    with pytest.raises(InputError, match="/dev/null: neither a file nor a pipe"):
+        gathered("/dev/null")
+
+
+# ---- standard input
+
+
+@contextlib.contextmanager
+def standard_input(data: bytes) -> Iterator[None]:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        with as_standard_input(file.fileno()):
+            yield
+
+
+@contextlib.contextmanager
+def as_standard_input(descriptor: int) -> Iterator[None]:
+    kept = os.dup(0)
+    os.dup2(descriptor, 0)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
+def prepared(home: Path, *inputs: Path, input_format: InputFormat | None = None) -> Prepared:
+    """What `embed` does before it computes."""
+    request = EmbedRequest(
+        inputs=inputs, model="mock:8", output=home / "out.h5", alphabet="protein", input_format=input_format
+    )
+    with job_directory(request.directory):
+        return prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+
+
+NO_INPUT: dict[str, tuple[bytes, InputFormat | None, str]] = {
+    "nothing": (b"", None, "stdin: nothing came out of it"),
+    "no format": (b"id,seq\na,MK\n", None, "stdin: neither its name nor its first letter says what it is"),
+    "a cut archive": (contents(".fasta.xz", RECORDS)[:-9], None, "stdin: near line"),
+    "a bad line": (b"id,seq\na\n", "csv", "stdin: line 2: 1 fields"),
+}
+
+
+@pytest.mark.parametrize(("stdin", "form", "message"), NO_INPUT.values(), ids=NO_INPUT.keys())
+def test_standard_input_that_is_none_is_refused_and_leaves_nothing(
+    home: Path, stdin: bytes, form: InputFormat | None, message: str
+) -> None:
+    with pytest.raises(InputError) as refused, standard_input(stdin):
+        prepared(home, Path("-"), input_format=form)
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+    assert not (home / "out.h5.holdfast").exists()
+
+
+def test_an_input_that_grows_while_it_is_read_is_refused_by_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digested_and_grown(files: list[Input]) -> tuple[InputFile, ...]:
+        found = digest_inputs(files)
+        with (home / "data" / "a.fa").open("a") as file:
+            file.write(">late\nMK\n")
+        return found
+
+    monkeypatch.setattr(preparing, "digest_inputs", digested_and_grown)
+    with pytest.raises(InputError, match=r"data/a\.fa: changed while it was read; run again when"):
+        prepared(home, Path("data"))
+    assert not (home / "out.h5.holdfast" / "job.json").exists()
+
+
+def test_a_terminal_is_no_input(home: Path) -> None:
+    leader, follower = os.openpty()
+    with (
+        pytest.raises(InputError, match="stdin: a terminal; pipe a file into it"),
+        as_standard_input(follower),
+    ):
+        gathered("-")
+    os.close(leader)
+    os.close(follower)
+
+
+# ---- all in one job
+
+UNUSUAL = ["sp|P1|A/B.C", "a b\tc", "Größe-東京-🧬", "x" * 200, ""]
+STDIN = contents(".jsonl.zst", [(name, "MKV") for name in UNUSUAL] + [("gap", "MK-V")])
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job of one file of every kind, with the same records in each, and of standard input."""
+    home = tmp_path_factory.mktemp("mixed")
+    (home / "files").mkdir()
+    for path, kind in zip(files_of(home), EVERY_KIND, strict=True):
+        path.write_bytes(contents(kind, RECORDS))
+    options = ["-m", "mock:8", "-o", home / "out.h5", "--alphabet", "protein", "--device", "cpu"]
+    with standard_input(STDIN):
+        holdfast("embed", *files_of(home), "-", *options, "--workers", "1", expect=3)
+    return home
+
+
+def files_of(home: Path) -> list[Path]:
+    return [home / "files" / f"a{number}{kind}" for number, kind in enumerate(EVERY_KIND)]
+
+
+def test_the_same_bytes_on_standard_input_resume_and_others_are_refused(mixed: Path) -> None:
+    with standard_input(STDIN):
+        assert not prepared(mixed, *files_of(mixed), Path("-")).created
+    changed = "input stdin: content differs from stdin as first read"
+    with pytest.raises(JobChanged, match=changed), standard_input(contents(".fasta", RECORDS)):
+        prepared(mixed, *files_of(mixed), Path("-"))
+
+
+def test_every_format_in_one_job_gives_the_same_vectors(mixed: Path) -> None:
+    with h5py.File(mixed / "out.h5") as file:
+        vectors = file["embeddings"][: len(EVERY_KIND) * len(RECORDS)]
+    first = vectors[: len(RECORDS)]
+    assert len({row.tobytes() for row in first}) == len(RECORDS)
+    for copy in vectors.reshape(len(EVERY_KIND), len(RECORDS), -1):
+        np.testing.assert_array_equal(copy, first)
+
+
+def test_standard_input_is_named_in_the_job_and_not_kept(mixed: Path) -> None:
+    stdin = json.loads((mixed / "out.h5.holdfast/job.json").read_bytes())["inputs"][-1]
+    assert (stdin["name"], stdin["path"], stdin["size_bytes"]) == ("stdin", "-", len(STDIN))
+    assert not (mixed / "out.h5.holdfast/piped").exists()
+
+
+def test_a_gap_is_listed_with_its_reason(mixed: Path) -> None:
+    (_, line) = (mixed / "out.h5.quarantine.tsv").read_text().splitlines()
+    assert line.endswith("gap\t4\tgap '-' at position 3 of an aligned sequence: take its gaps out first")
+
+
+@pytest.mark.parametrize("name", ["out.h5", "ids.npy", "ids.parquet", "ids.arrow", "ids"])
+def test_unusual_ids_are_in_every_output(mixed: Path, name: str) -> None:
+    if name != "out.h5":
+        job_dir = JobDir(mixed / "out.h5.holdfast")
+        export(job_dir.load(), job_dir, mixed / name)
+    if name == "out.h5":
+        with h5py.File(mixed / name) as file:
+            ids = list(file["ids"].asstr()[:])
+    elif name == "ids.npy":
+        ids = (mixed / "ids.ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    else:
+        ids = table_of(mixed / name)["id"].to_pylist()
+    assert ids[-len(UNUSUAL) :] == UNUSUAL

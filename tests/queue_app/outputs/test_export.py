@@ -1,0 +1,369 @@
+"""From published results to one output."""
+
+import dataclasses
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from checkpoint.records import DoneRecord
+from queue_app.errors import Damage, HoldfastError, UsageError
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.done_records import read_done
+from queue_app.job.output_names import files_of
+from queue_app.job.output_ownership import check_output
+from queue_app.job.readouts import column_names, is_ragged
+from queue_app.job.spec import H5Layout, Job, JobDir
+from queue_app.outputs.export import export, output_damage
+from tests.support.jobs_and_inputs import make_job, publish, publish_vectors
+from tests.support.output_files import table_of
+
+FORMATS = ["out.h5", "out.npy", "out.parquet", "out.arrow", "out"]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return dataclasses.replace(make_job(num_shards=3, records_per_shard=5), output=str(tmp_path / "out.npy"))
+
+
+@pytest.fixture
+def job_dir(tmp_path: Path) -> JobDir:
+    return JobDir(tmp_path / "job")
+
+
+def rows(output: Path) -> tuple[list[str], np.ndarray]:
+    """Ids and vectors, as a user of each format reads them."""
+    if output.suffix == ".h5":
+        with h5py.File(output) as file:
+            return list(file["ids"].asstr()[:]), file["embeddings"][:]
+    if output.suffix == ".npy":
+        return output.with_suffix(".ids.txt").read_text().splitlines(), np.load(output)
+    table = table_of(output)
+    return table["id"].to_pylist(), np.array(table["embedding"].to_pylist(), np.float32)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_holds_every_row_in_input_order(
+    job: Job, job_dir: JobDir, tmp_path: Path, name: str
+) -> None:
+    publish(job, job_dir)
+    report = export(job, job_dir, tmp_path / name)
+    ids, vectors = rows(tmp_path / name)
+    assert ids == [f"p{number}" for number in range(15)]
+    np.testing.assert_array_equal(vectors, np.repeat(np.arange(15.0)[:, None], 8, axis=1))
+    assert (report.num_records, report.num_embedded, report.num_quarantined) == (15, 15, 0)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_quarantined_records_have_no_row_and_are_listed(
+    job: Job, job_dir: JobDir, tmp_path: Path, name: str
+) -> None:
+    publish(job, job_dir, quarantined={0, 7})
+    report = export(job, job_dir, tmp_path / name)
+    ids, vectors = rows(tmp_path / name)
+    assert ids == [f"p{number}" for number in range(15) if number not in {0, 7}]
+    assert len(vectors) == 13
+    assert report.num_quarantined == 2
+    listed = (tmp_path / f"{name}.quarantine.tsv").read_text().splitlines()
+    assert listed == [
+        "ordinal\tid\tlength\treason",
+        "0\tp0\t7\tempty sequence",
+        "7\tp7\t7\tempty sequence",
+    ]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_job_whose_records_are_all_quarantined_has_an_empty_output(
+    job: Job, job_dir: JobDir, tmp_path: Path, name: str
+) -> None:
+    publish(job, job_dir, quarantined=set(range(15)))
+    export(job, job_dir, tmp_path / name)
+    ids, vectors = rows(tmp_path / name)
+    assert ids == []
+    assert len(vectors) == 0
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.parquet", "out.feather", "out"])
+def test_exporting_twice_gives_the_same_bytes(job: Job, job_dir: JobDir, tmp_path: Path, name: str) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / name)
+    first = {path.name: path.read_bytes() for path in files_of(tmp_path / name)}
+    export(job, job_dir, tmp_path / name)
+    assert {path.name: path.read_bytes() for path in files_of(tmp_path / name)} == first
+
+
+def test_h5_says_where_its_numbers_come_from(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file.attrs["model_name"] == "mock:8"
+        assert file.attrs["model_digest"] == job.model.digest
+        assert json.loads(file.attrs["inputs"])[0]["name"] == "a.fasta"
+        assert json.loads(file.attrs["options"])["pool"] == "mean"
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.arrow"])
+def test_a_table_says_where_its_numbers_come_from(
+    job: Job, job_dir: JobDir, tmp_path: Path, name: str
+) -> None:
+    publish(job, job_dir, quarantined={7})
+    export(job, job_dir, tmp_path / name)
+    schema = table_of(tmp_path / name).schema
+    assert schema.types == [pa.string(), pa.list_(pa.float32(), 8)]
+    assert (schema.metadata[b"model_name"], schema.metadata[b"num_quarantined"]) == (b"mock:8", b"1")
+
+
+def test_an_arrow_file_is_mapped_and_never_copied(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.arrow")
+    before = pa.total_allocated_bytes()
+    with pa.memory_map(str(tmp_path / "out.arrow")) as mapped, pa.ipc.open_file(mapped) as file:
+        assert file.num_record_batches == 1, "small results of many shards are one array"
+        column = file.get_batch(0).column("embedding")
+        vectors = column.flatten().to_numpy(zero_copy_only=True).reshape(15, 8)
+        np.testing.assert_array_equal(vectors[:, 0], np.arange(15.0))
+        assert pa.total_allocated_bytes() == before
+
+
+def test_an_arrow_file_is_written_a_batch_at_a_time(
+    job: Job, job_dir: JobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queue_app.outputs.writers.ROWS_PER_GROUP", 6)
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.arrow")
+    with pa.OSFile(str(tmp_path / "out.arrow")) as source, pa.ipc.open_file(source) as file:
+        batches = [file.get_batch(number).num_rows for number in range(file.num_record_batches)]
+    assert batches == [10, 5], "of shards of 5 rows, so many that they have at least 6"
+
+
+def test_half_precision_stays_half_precision(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    half = dataclasses.replace(job, options=dataclasses.replace(job.options, store_dtype="float16"))
+    publish(half, job_dir)
+    export(half, job_dir, tmp_path / "out.npy")
+    export(half, job_dir, tmp_path / "out.h5")
+    assert np.load(tmp_path / "out.npy").dtype == np.float16
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["embeddings"].dtype == np.float16
+
+
+def test_an_unfinished_job_is_not_exported(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    publish(job, job_dir)
+    job_dir.done(1).unlink()
+    with pytest.raises(HoldfastError, match="1 of 3 shards are not done"):
+        export(job, job_dir, tmp_path / "out.npy")
+    assert not (tmp_path / "out.npy").exists()
+
+
+def test_a_damaged_result_is_never_exported_and_the_earlier_output_stays(
+    job: Job, job_dir: JobDir, tmp_path: Path
+) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.npy")
+    before = (tmp_path / "out.npy").read_bytes()
+    job_dir.result(2, 1).write_bytes(job_dir.result(1, 1).read_bytes())
+    with pytest.raises(Damage, match="shard 2"):
+        export(job, job_dir, tmp_path / "out.npy")
+    assert (tmp_path / "out.npy").read_bytes() == before
+
+
+def test_a_record_that_nobody_accounts_for_stops_the_export(
+    job: Job, job_dir: JobDir, tmp_path: Path
+) -> None:
+    publish(job, job_dir, quarantined={7})
+    record = read_done(job_dir, 1)
+    assert record is not None
+    job_dir.done(1).write_bytes(dataclasses.replace(record, quarantine=()).encode())
+    with pytest.raises(Damage, match="shard 1: 4 embedded"):
+        export(job, job_dir, tmp_path / "out.npy")
+
+
+def test_an_id_with_a_line_break_keeps_one_line(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    from queue_app.job.output_names import one_line
+
+    assert one_line("a\u2028b\r\nc") == "a b c"
+
+
+def test_a_changed_output_is_damage_and_a_moved_one_is_not(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.npy")
+    assert output_damage(job, job_dir) == []
+    ids = tmp_path / "out.ids.txt"
+    ids.write_text(ids.read_text().replace("p3", "p4"))
+    (found,) = output_damage(job, job_dir)
+    assert str(ids) in found
+    (tmp_path / "out.npy").rename(tmp_path / "elsewhere.npy")
+    assert output_damage(job, job_dir) == []
+
+
+def test_a_changed_arrow_file_is_damage(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    job = dataclasses.replace(job, output=str(tmp_path / "out.arrow"))
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.arrow")
+    assert output_damage(job, job_dir) == []
+    with (tmp_path / "out.arrow").open("r+b") as file:
+        file.seek(-100, 2)
+        file.write(b"\xff")
+    (found,) = output_damage(job, job_dir)
+    assert "out.arrow is not what was written" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("out.xyz", r"unknown format \.xyz"),
+        ("none/out.npy", "no directory"),
+        ("is_a_directory.npy", "a directory is there already"),
+        ("is_a_file", "a file is there already"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_early(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "is_a_directory.npy").mkdir()
+    (tmp_path / "is_a_file").write_text("")
+    with pytest.raises(UsageError, match=message):
+        check_output(tmp_path / name)
+
+
+def test_a_directory_without_a_name_is_no_output() -> None:
+    with pytest.raises(UsageError, match=r"name an output in it, as in out\.h5"):
+        check_output(Path())
+    with pytest.raises(UsageError, match="name an output"):
+        _ = EmbedRequest(inputs=[], model="mock:4", output=Path()).directory
+
+
+def test_a_directory_with_other_things_in_it_is_never_replaced(
+    job: Job, job_dir: JobDir, tmp_path: Path
+) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out")
+    export(job, job_dir, tmp_path / "out")
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match=r"thesis\.tex lies in it"):
+        export(job, job_dir, tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+
+
+# ---- several vectors a record, or one for every token
+
+
+def with_options(job: Job, **changed: object) -> Job:
+    return dataclasses.replace(job, options=dataclasses.replace(job.options, **changed))  # type: ignore[arg-type]
+
+
+def publish_rows(job: Job, job_dir: JobDir, rows: list[np.ndarray]) -> None:
+    """One shard, with these vectors for its records: [k * dim] each, or [L, dim] where they are ragged."""
+    job_dir.results.mkdir(parents=True)
+    (job_dir.path / "done").mkdir()
+    job_dir.write(job)
+    ragged = is_ragged(job.options)
+    digest = publish_vectors(
+        job_dir.result(0, 1),
+        np.concatenate(rows) if ragged else np.stack(rows),
+        np.cumsum([0, *map(len, rows)]).astype(np.uint64) if ragged else None,
+        names=column_names(job.options),
+    )
+    done = DoneRecord(job_dir.result(0, 1).name, digest, len(rows), len(rows), ())
+    job_dir.done(0).write_bytes(done.encode())
+
+
+@pytest.fixture
+def ragged(job_dir: JobDir) -> tuple[Job, list[np.ndarray]]:
+    job = with_options(make_job(num_shards=1, records_per_shard=4), pool="none")
+    rng = np.random.default_rng(3)
+    rows = [rng.standard_normal((length, 8)).astype(np.float32) for length in (5, 1, 300, 2)]
+    publish_rows(job, job_dir, rows)
+    return job, rows
+
+
+def ragged_rows(output: Path) -> list[np.ndarray]:
+    if output.suffix == ".h5":
+        with h5py.File(output) as file:
+            vectors, offsets = file["embeddings"][:], file["offsets"][:]
+        return [vectors[first:end] for first, end in pairwise(offsets.tolist())]
+    return [np.array(row, np.float32) for row in table_of(output)["embedding"].to_pylist()]
+
+
+@pytest.mark.parametrize("name", ["out.h5", "out.parquet", "out.arrow", "out"])
+def test_every_token_of_every_record_comes_out(
+    ragged: tuple[Job, list[np.ndarray]], job_dir: JobDir, tmp_path: Path, name: str
+) -> None:
+    job, rows = ragged
+    export(job, job_dir, tmp_path / name)
+    found = ragged_rows(tmp_path / name)
+    assert [row.shape for row in found] == [row.shape for row in rows]
+    for own, expected in zip(found, rows, strict=True):
+        np.testing.assert_array_equal(own, expected)
+
+
+def test_where_a_record_ends_is_part_of_the_content_digest(tmp_path: Path) -> None:
+    job = with_options(make_job(num_shards=1, records_per_shard=2), pool="none")
+    digests = []
+    for name, lengths in (("a", (1, 2)), ("b", (2, 1))):
+        job_dir = JobDir(tmp_path / name)
+        publish_rows(job, job_dir, [np.ones((length, 8), np.float32) for length in lengths])
+        digests.append(export(job, job_dir, tmp_path / f"{name}.parquet").output_digest)
+    assert digests[0] != digests[1]
+
+
+def test_a_npy_refuses_rows_of_different_lengths(
+    ragged: tuple[Job, list[np.ndarray]], job_dir: JobDir, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"--pool none makes; use \.h5"):
+        export(ragged[0], job_dir, tmp_path / "out.npy")
+
+
+def test_a_dataset_for_each_record_has_its_id_whatever_letters_are_in_it(
+    ragged: tuple[Job, list[np.ndarray]], job_dir: JobDir, tmp_path: Path
+) -> None:
+    job, rows = ragged
+    export(job, job_dir, tmp_path / "out.h5", h5_layout="per-sequence")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file) == ["0", "1", "2", "3"]
+        assert [file[name].attrs["original_id"] for name in file] == ["p0", "p1", "p2", "p3"]
+        for name, expected in zip(file, rows, strict=True):
+            np.testing.assert_array_equal(file[name][:], expected)
+        assert file.attrs["model_name"] == "mock:8"
+
+
+def test_pooled_vectors_have_a_dataset_for_each_record_too(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
+    publish(job, job_dir, quarantined={7})
+    export(job, job_dir, tmp_path / "out.h5", h5_layout="per-sequence")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file) == [str(number) for number in range(15) if number != 7]
+        np.testing.assert_array_equal(file["11"][:], np.full(8, 11.0, np.float32))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_several_pools_and_layers_have_a_column_each(job_dir: JobDir, tmp_path: Path, name: str) -> None:
+    job = with_options(make_job(num_shards=1, records_per_shard=3), pool="mean,cls", layers=(1, 3))
+    rows = [np.arange(32, dtype=np.float32) + 100 * number for number in range(3)]
+    publish_rows(job, job_dir, rows)
+    export(job, job_dir, tmp_path / name)
+    names = ["layer_1_mean", "layer_1_cls", "layer_3_mean", "layer_3_cls"]
+    expected = np.stack(rows).reshape(3, 4, 8)
+    for place, column in enumerate(names):
+        np.testing.assert_array_equal(column_of(tmp_path / name, column, place), expected[:, place])
+
+
+def column_of(output: Path, column: str, place: int) -> np.ndarray:
+    if output.suffix == ".npy":
+        found: np.ndarray = np.load(output)[:, place]
+    elif output.suffix == ".h5":
+        with h5py.File(output) as file:
+            found = file[f"embeddings_{column}"][:]
+    else:
+        found = np.array(table_of(output)[f"embedding_{column}"].to_pylist(), np.float32)
+    return found
+
+
+@pytest.mark.parametrize("layout", ["per-sequence", "per-id", "per-hash"])
+def test_a_dataset_for_each_record_holds_one_vector_of_it(
+    job_dir: JobDir, tmp_path: Path, layout: H5Layout
+) -> None:
+    job = with_options(make_job(num_shards=1, records_per_shard=1), pool="mean,cls")
+    publish_rows(job, job_dir, [np.ones(16, np.float32)])
+    with pytest.raises(UsageError, match=f"{layout} has one vector a record; choose one pool and one layer"):
+        export(job, job_dir, tmp_path / "out.h5", h5_layout=layout)
