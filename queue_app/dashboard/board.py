@@ -11,8 +11,9 @@ from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.dashboard.job_source import Place, load, title_of
 from queue_app.dashboard.shard_cells import Cell, ShardMap, cells_of_directory
+from queue_app.job.directory import JobDir
 from queue_app.job.readouts import vector_dim
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job
 from queue_app.settings import RuntimeConfig
 from queue_app.status.snapshot import Snapshot, snapshot, snapshot_of_directory
 

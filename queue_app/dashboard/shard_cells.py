@@ -10,8 +10,9 @@ from queue_app.coordination import keys
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.owner import Owner
 from queue_app.coordination.states import JobState, ShardState
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job
 
 FIELDS = ("state", "owner", "token", "attempts", "sequences_done", "quarantined", "num_records", "error")
 FEW_SHARDS = 500

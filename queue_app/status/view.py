@@ -9,8 +9,8 @@ from typing import Protocol, TextIO
 from queue_app.coordination.events import Event, EventKind
 from queue_app.coordination.states import JobState
 from queue_app.coordination.trouble import Trouble
-from queue_app.outputs.wording import count, duration, percent, rate
 from queue_app.status.snapshot import Snapshot, WorkerView
+from queue_app.wording import count, duration, percent, rate
 
 PLAIN_EVERY_SECONDS = 5.0
 UNCHANGED_EVERY_SECONDS = 60.0

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from queue_app.errors import InputError, JobChanged
-from queue_app.host.file_lock import job_directory
 from queue_app.ingest import prepare as preparing
 from queue_app.ingest.gather import expand, gather, refuse_replacing
 from queue_app.ingest.model_options import find_requested
@@ -23,7 +22,8 @@ from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.readers.sources import Input
 from queue_app.ingest.records import digest_inputs
 from queue_app.ingest.request import EmbedRequest
-from queue_app.job.spec import InputFile, InputFormat, JobDir
+from queue_app.job.directory import JobDir, locked_job_directory
+from queue_app.job.spec import InputFile, InputFormat
 from queue_app.outputs.export import export
 from tests.support.command_runs import holdfast
 from tests.support.input_files import EVERY_KIND, contents
@@ -250,7 +250,7 @@ def prepared(home: Path, *inputs: Path, input_format: InputFormat | None = None)
     request = EmbedRequest(
         inputs=inputs, model="mock:8", output=home / "out.h5", alphabet="protein", input_format=input_format
     )
-    with job_directory(request.directory):
+    with locked_job_directory(request.directory):
         return prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
 
 
