@@ -19,7 +19,8 @@ from queue_app.api.job_handle import JobHandle
 from queue_app.api.options import Options, request_of
 from queue_app.coordination.redis_client import connected, own_broker
 from queue_app.coordination.routing import every_live_queue
-from queue_app.host.devices import check_queues, choose_queues, cpu_threads
+from queue_app.host.devices import choose_queues, cpu_threads
+from queue_app.host.queues import check_queues
 from queue_app.ingest.model_options import find_requested
 from queue_app.ingest.request import EmbedRequest, check_request
 from queue_app.settings import runtime_config

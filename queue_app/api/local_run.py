@@ -25,9 +25,10 @@ from queue_app.errors import Damage, DiskFull, HoldfastError, JobFailed, UsageEr
 from queue_app.host.devices import cpu_workers_of, default_cpu_workers, is_emulated
 from queue_app.host.memory import give_memory_back
 from queue_app.host.processes import ProcessFile
+from queue_app.host.queues import KEY_PATTERN, device_class
 from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.readers.readings import readings
-from queue_app.ingest.request import EmbedRequest, check_request, device_class
+from queue_app.ingest.request import EmbedRequest, check_request
 from queue_app.job.directory import JobDir, locked_job_directory
 from queue_app.job.disk_space import require_local_disk, require_room
 from queue_app.job.done_records import finished_shards
@@ -205,7 +206,7 @@ def _run_with_server(run: LocalRun, there: Prepared | None, pids: ProcessFile) -
         check(client, url)
         if server:
             # Messages of an earlier run may name queues that have no worker now, or a shard twice.
-            client.delete("", *client.scan_iter("?pu[0-9]*", _type="list"))
+            client.delete("", *client.scan_iter(KEY_PATTERN, _type="list"))
         roots = str(run.job_dir.path)
         settings = {**run.settings, "HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": roots}
         env = child_environment(**settings, **environment(run.config))

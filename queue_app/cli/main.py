@@ -124,7 +124,7 @@ def worker(
 ) -> None:
     """Start one worker per device. The same as celery -A queue_app worker -Q gpu0."""
     from queue_app.coordination.redis_client import connected
-    from queue_app.host.devices import check_queues
+    from queue_app.host.queues import check_queues
     from queue_app.worker.supervisor import run_workers
 
     check_queues(queues)

@@ -17,6 +17,7 @@ from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import JobState, ShardState
 from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
+from queue_app.host.queues import device_class_of
 from queue_app.wording import count
 
 TIMES_MOST = 3
@@ -146,7 +147,7 @@ def _who_may_work(client: redis.Redis, queues: Collection[str], lease_seconds: f
 
 def _is_of(entry: WorkerEntry, queues: Collection[str]) -> bool:
     """True for the kind of device that these queues are for: what waits in one may be sent to another."""
-    return entry.queue[:3] in {queue[:3] for queue in queues}
+    return device_class_of(entry.queue) in map(device_class_of, queues)
 
 
 def _lasts(trouble: Trouble | None) -> bool:

@@ -17,6 +17,7 @@ import xxhash
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.errors import Damage, InputError, UsageError
 from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
+from queue_app.host.queues import DeviceClass
 from queue_app.ingest.first_look import FirstLook
 from queue_app.ingest.gather import gather, refuse_replacing
 from queue_app.ingest.readers.sources import Input
@@ -32,7 +33,7 @@ from queue_app.job.model_place import note_place
 from queue_app.job.output_names import check_format
 from queue_app.job.output_ownership import claim
 from queue_app.job.readouts import is_ragged, vector_bytes
-from queue_app.job.spec import DeviceClass, EmbedOptions, InputFile, Job
+from queue_app.job.spec import EmbedOptions, InputFile, Job
 from queue_app.model.reader import FoundModel
 from queue_app.model.spec import Alphabet, ModelSpec
 

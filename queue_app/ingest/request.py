@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from queue_app.errors import UsageError
+from queue_app.host.queues import DeviceClass
 from queue_app.job.directory import JobDir
 from queue_app.job.output_names import (
     refuse_unheeded,
 )
 from queue_app.job.output_ownership import check_output, refuse_foreign
 from queue_app.job.readouts import resolve_layers
-from queue_app.job.spec import DeviceClass, Dtype, EmbedOptions, InputFormat, LongRule, RunOptions, StoreDtype
+from queue_app.job.spec import Dtype, EmbedOptions, InputFormat, LongRule, RunOptions, StoreDtype
 from queue_app.model.spec import Alphabet, ModelSpec, RuleName
 
 # By benchmarks/calibrate.py; those of CUDA by estimate, until it has run there.
@@ -71,17 +72,6 @@ class EmbedRequest:
             raise UsageError(f"{self.output}: name an output in it, as in {self.output / 'out.h5'}")
         chosen = self.job_dir or self.output.with_name(self.output.name + ".holdfast")
         return JobDir(chosen.absolute())
-
-
-def device_class(queues: Sequence[str]) -> DeviceClass:
-    """Queues named cpuN run on the processor, all others on CUDA devices.
-
-    Raises UsageError where both are named: a job is planned for one kind, whose workers alone can compute it.
-    """
-    kinds = {queue.startswith("cpu") for queue in queues}
-    if len(kinds) > 1:
-        raise UsageError(f"queues {', '.join(queues)}: a job runs on GPUs or on CPUs; name one kind")
-    return "cpu" if kinds <= {True} else "cuda"
 
 
 def resolve_options(

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from queue_app.host.queues import DeviceClass
 from queue_app.model.spec import Alphabet, ModelSpec
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 StoreDtype = Literal["float32", "float16"]
 LongRule = Literal["window", "truncate", "error"]
 InputFormat = Literal["fasta", "fastq", "csv", "tsv", "jsonl", "lines", "parquet", "arrow"]
-DeviceClass = Literal["cpu", "cuda"]
 H5Layout = Literal["flat", "per-sequence", "per-id", "per-hash"]
 
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from queue_app.errors import UsageError
-from queue_app.host.devices import visible_device
+from queue_app.host.queues import DeviceClass, Queue, device_class
 from queue_app.ingest.gather import gather, refuse_replacing
 from queue_app.ingest.prepare import dataset_of
-from queue_app.ingest.request import EmbedRequest, device_class, refuse_impossible, resolve_options
+from queue_app.ingest.request import EmbedRequest, refuse_impossible, resolve_options
 from queue_app.ingest.reuse import open_previous
 from queue_app.ingest.unknown_tokens import refuse_alphabet
 from queue_app.job.directory import JobDir
 from queue_app.job.disk_space import Room, require_local_disk, rooms
 from queue_app.job.output_names import check_format, output_format, refuse_unheeded
 from queue_app.job.output_ownership import check_output
-from queue_app.job.spec import DeviceClass, EmbedOptions, Job
+from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.reader import FoundModel
 from queue_app.preflight.planned_job import draft, draft_sizes
 from queue_app.preflight.sizes import Sizes
@@ -178,7 +178,7 @@ def _time(
     """Raises NotTimed."""
     drawn = sample.draw(SAMPLE_CHARACTERS[plan.job.options.device_class]).scaled(plan.survey.share)
     return measure(
-        [Device(queue, visible_device(queue, config)) for queue in plan.queues],
+        [Device(queue, Queue.parse(queue).visible_device(config.visible_devices)) for queue in plan.queues],
         job=plan.job,
         tokenizer=tokenizer,
         sample=drawn,

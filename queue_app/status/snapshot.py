@@ -1,6 +1,5 @@
 """A job at a glance: one snapshot, read from the server, or from the job directory where there is none."""
 
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from queue_app.coordination.worker_figures import Figures
 from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
 from queue_app.errors import JobNotFound
 from queue_app.host.file_lock import is_held
+from queue_app.host.queues import Queue
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.spec import Job, Shard
@@ -137,14 +137,8 @@ def _workers(
     troubles = read_troubles(manifest.client, manifest.job_id)
     return tuple(
         _worker(entry, held.get(entry.name), troubles.get(entry.name))
-        for entry in sorted(entries, key=_place)
+        for entry in sorted(entries, key=lambda entry: (entry.host, Queue.parse(entry.queue)))
     )
-
-
-def _place(entry: WorkerEntry) -> tuple[str, list[str | int]]:
-    """By host, and gpu10 after gpu9."""
-    parts = re.split(r"(\d+)", entry.queue)
-    return entry.host, [int(part) if part.isdigit() else part for part in parts]
 
 
 def _worker(entry: WorkerEntry, shard: ShardStatus | None, trouble: Trouble | None) -> WorkerView:

@@ -25,11 +25,11 @@ from celery.signals import (
 
 from queue_app.coordination import keys
 from queue_app.coordination.redis_client import TRANSIENT, connect
-from queue_app.errors import JobBusy
-from queue_app.host.devices import QUEUE_NAME, visible_device
+from queue_app.errors import JobBusy, UsageError
 from queue_app.host.die_with_parent import die_with_parent
 from queue_app.host.file_lock import FileLock
 from queue_app.host.limits import prefer_as_victim
+from queue_app.host.queues import Queue
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.worker.metrics.counters import Count, tally
 from queue_app.worker.metrics.ports import port_of, refusal
@@ -95,30 +95,31 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
     if sender.startswith("celery@"):
         # Workers that share the default name would count as one in Flower and in `inspect`.
         instance.hostname = f"{queue}@{socket.gethostname()}"
-    device = visible_device(queue, config)
+    device = queue.visible_device(config.visible_devices)
     os.environ["CUDA_VISIBLE_DEVICES"] = device  # inherited by the children, where CUDA reads it
     this_worker.pid = os.getpid()
-    this_worker.name, this_worker.queue = instance.hostname, queue
+    this_worker.name, this_worker.queue = instance.hostname, str(queue)
     this_worker.device = f"cuda:{device}" if device else "cpu"
     book = keys.unacked(instance.hostname)
     conf.broker_transport_options = {**conf.broker_transport_options, **book}
     tolerate_garbage()
     this_worker.exporter = _serve_metrics(config)
-    _restore_orphans(book, queue, config)
+    _restore_orphans(book, str(queue), config)
 
 
-def _only_queue(queues: str | list[str] | None) -> str:
+def _only_queue(queues: str | list[str] | None) -> Queue:
     names = queues.split(",") if isinstance(queues, str) else list(queues or ())
     if len(names) != 1:
         raise SystemExit("a Holdfast worker serves one device: give one queue, as in -Q gpu0")
-    if not QUEUE_NAME.fullmatch(names[0]):
-        raise SystemExit(f"queue {names[0]!r} names no device: use gpuN or cpuN, as in -Q gpu0")
-    return names[0]
+    try:
+        return Queue.parse(names[0])
+    except UsageError:
+        raise SystemExit(f"queue {names[0]!r} names no device: use gpuN or cpuN, as in -Q gpu0") from None
 
 
-def _take_device(queue: str, config: RuntimeConfig) -> None:
+def _take_device(queue: Queue, config: RuntimeConfig) -> None:
     """One worker per GPU on a host; one per cpuN on a host and server (processors can be shared)."""
-    scope = "" if queue.startswith("gpu") else sha256(config.broker_url.encode()).hexdigest()[:12]
+    scope = "" if queue.kind == "gpu" else sha256(config.broker_url.encode()).hexdigest()[:12]
     directory = Path(tempfile.gettempdir()) / f"holdfast-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
     lock = FileLock(directory / f"{queue}{scope and '-' + scope}.lock")
@@ -142,7 +143,7 @@ def _serve_metrics(config: RuntimeConfig) -> "Exporter | None":
 
     exporter = Exporter(BacklogReader(connect(config.broker_url)))
     names = WorkerNames(this_worker.name, this_worker.queue, this_worker.device)
-    device = visible_device(this_worker.queue, config)
+    device = Queue.parse(this_worker.queue).visible_device(config.visible_devices)
     try:
         exporter.serve(names, device, tally, config.metrics_address, port)
     except (OSError, OverflowError) as error:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_app.errors import Damage, InputError
+from queue_app.host.queues import DeviceClass
 from queue_app.ingest.record_spool import spooled
 from queue_app.ingest.records import Record
 from queue_app.ingest.shard_writer import (
@@ -20,7 +21,7 @@ from queue_app.ingest.shard_writer import (
 )
 from queue_app.job.directory import JobDir
 from queue_app.job.shard_files import read_shard
-from queue_app.job.spec import RECORD_COST, DeviceClass, Shard
+from queue_app.job.spec import RECORD_COST, Shard
 
 
 @pytest.fixture

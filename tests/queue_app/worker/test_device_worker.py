@@ -14,36 +14,9 @@ import pytest
 import redis
 
 from queue_app.coordination import keys
-from queue_app.host.devices import visible_device
 from queue_app.settings import RuntimeConfig
 from queue_app.worker import device_worker, parent_loop
 from queue_app.worker.device_worker import _only_queue, _restore_orphans
-
-
-def config(visible: str | None) -> RuntimeConfig:
-    return RuntimeConfig(CUDA_VISIBLE_DEVICES=visible)  # type: ignore[call-arg]
-
-
-@pytest.mark.parametrize(
-    ("queue", "granted", "expected"),
-    [
-        ("gpu0", None, "0"),
-        ("gpu3", None, "3"),
-        ("gpu1", "4,6", "6"),
-        ("gpu0", "GPU-8f6d", "GPU-8f6d"),
-        ("cpu0", "4,6", ""),
-        ("cpu3", None, ""),
-    ],
-)
-def test_the_queue_name_picks_the_device_among_those_granted(
-    queue: str, granted: str | None, expected: str
-) -> None:
-    assert visible_device(queue, config(granted)) == expected
-
-
-def test_a_device_that_is_not_granted_is_refused() -> None:
-    with pytest.raises(SystemExit, match="grants only 2"):
-        visible_device("gpu2", config("4,6"))
 
 
 @pytest.mark.parametrize("queues", [None, "", "gpu0,gpu1", ["gpu0", "gpu1"], ["celery"], ["gpu"]])
@@ -54,9 +27,11 @@ def test_a_worker_serves_exactly_one_device(queues: object) -> None:
 
 def test_a_second_worker_of_a_device_is_told_who_has_it_and_how_to_go_on(tmp_path: Path) -> None:
     twice = (
+        "from queue_app.host.queues import Queue\n"
         "from queue_app.settings import runtime_config\n"
         "from queue_app.worker.device_worker import _take_device, this_worker\n"
-        "take = lambda: _take_device('cpu0', runtime_config()); take(); held = this_worker.lock; take()"
+        "take = lambda: _take_device(Queue('cpu', 0), runtime_config())\n"
+        "take(); held = this_worker.lock; take()"
     )
     ended = subprocess.run(
         [sys.executable, "-c", twice],
