@@ -19,7 +19,6 @@ from checkpoint.errors import StaleToken
 from checkpoint.records import DoneRecord
 from gpu_tasks.errors import JobHopeless
 from gpu_tasks.inference.device_errors import Fault, fault_of
-from gpu_tasks.inference.gpu_load import gpu_load
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.canary_check import device_name, is_exact, load_reference
 from queue_app.celery_app import EXPORT_JOB, app
@@ -35,7 +34,7 @@ from queue_app.job.directory import JobDir
 from queue_app.job.history import Attempt, AttemptLog, Outcome
 from queue_app.job.spec import Job, Progress
 from queue_app.settings import runtime_config
-from queue_app.worker.device_worker import is_draining, pulse, worker_name
+from queue_app.worker.device_worker import gpu_gauge, is_draining, pulse, worker_name
 from queue_app.worker.heartbeat import Heartbeat
 from queue_app.worker.leases import take_away, why_gone
 from queue_app.worker.metrics.counters import Count, tally
@@ -88,6 +87,10 @@ def work(
     """Run the leased shard and report how it ended, in a word."""
     device = "cpu" if job.model.family == "mock" else device_name(job)
     history = AttemptLog(directory, new_attempt(lease, device))
+    if device != "cpu":
+        from gpu_tasks.inference.torch_device import hardware_id
+
+        gpu_gauge.identify(hardware_id(device))
     figures = partial(current_figures, device)
     with Heartbeat(manifest, lease, runtime_config().beat_seconds, figures) as heartbeat, pulse.at_work():
         run = shard_run(job, directory, lease, model, heartbeat, history)
@@ -178,7 +181,7 @@ def hardware_name(device: str) -> str:
 def current_figures(device: str) -> Figures:
     """This process's pace, and what the driver says of its GPU where there is one."""
     figures = _pace.figures()
-    load = None if device == "cpu" else gpu_load()
+    load = None if device == "cpu" else gpu_gauge.load()
     if load is None:
         return figures
     return replace(

@@ -32,6 +32,7 @@ from queue_app.host.limits import prefer_as_victim
 from queue_app.host.queues import Queue
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.worker.metrics.counters import Count, tally
+from queue_app.worker.metrics.gpu_gauge import GpuGauge
 from queue_app.worker.metrics.ports import port_of, refusal
 from queue_app.worker.stage import StageBoard
 from queue_app.worker.stall_watch import Pulse
@@ -48,6 +49,8 @@ VICTIM_SCORE = 300
 pulse = Pulse()
 """Shared with the children that are forked from here."""
 stage = StageBoard()
+"""Likewise."""
+gpu_gauge = GpuGauge()
 """Likewise."""
 _draining = mmap.mmap(-1, 1)
 """One byte shared with the children that are forked from here: set when the worker is told to stop."""
@@ -143,9 +146,8 @@ def _serve_metrics(config: RuntimeConfig) -> "Exporter | None":
 
     exporter = Exporter(BacklogReader(connect(config.broker_url)))
     names = WorkerNames(this_worker.name, this_worker.queue, this_worker.device)
-    device = Queue.parse(this_worker.queue).visible_device(config.visible_devices)
     try:
-        exporter.serve(names, device, tally, config.metrics_address, port)
+        exporter.serve(names, tally, gpu_gauge, config.metrics_address, port)
     except (OSError, OverflowError) as error:
         raise SystemExit(refusal(this_worker.queue, config.metrics_address, port, error)) from None
     return exporter
@@ -179,6 +181,8 @@ def tie_child_to_parent(**_: object) -> None:
     die_with_parent(this_worker.pid)
     prefer_as_victim(2 * VICTIM_SCORE)
     tally.add(Count.CHILDREN_STARTED)
+    if this_worker.device.startswith("cuda:"):
+        gpu_gauge.start(this_worker.device.removeprefix("cuda:"))
 
 
 @worker_shutting_down.connect

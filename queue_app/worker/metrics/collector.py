@@ -11,9 +11,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from queue_app.host.gpu_load import GpuLoad
 from queue_app.worker.metrics.backlog import Backlog
 from queue_app.worker.metrics.counters import Count, Tally
-from queue_app.worker.metrics.driver import GpuFigures
 
 COUNTERS = {
     "holdfast_sequences_embedded_total": (
@@ -65,7 +65,7 @@ class WorkerNames:
 
 @dataclass(frozen=True, slots=True)
 class WorkerCollector(Collector):
-    """Makes the families anew for each scrape, from memory alone but for the GPU's.
+    """Makes the families anew for each scrape, from memory alone.
 
     `backlog` and `gpu` answer None while there is nothing to be said; then their metrics are absent.
     """
@@ -74,7 +74,7 @@ class WorkerCollector(Collector):
     tally: Tally
     is_up: Callable[[], bool]
     backlog: Callable[[], Backlog | None]
-    gpu: Callable[[], GpuFigures | None]
+    gpu: Callable[[], GpuLoad | None]
 
     def collect(self) -> Iterator[Metric]:
         yield self._up()
@@ -82,8 +82,8 @@ class WorkerCollector(Collector):
         yield self._restarts()
         yield self._stations()
         yield self._commits()
-        if (figures := self.gpu()) is not None:
-            yield from self._gpu(figures)
+        if (load := self.gpu()) is not None:
+            yield from self._gpu(load)
         if (backlog := self.backlog()) is not None:
             yield from backlog_families(backlog)
 
@@ -132,11 +132,11 @@ class WorkerCollector(Collector):
         family.add_metric([self.names.worker], buckets, self.tally.total(Count.COMMITTING))
         return family
 
-    def _gpu(self, figures: GpuFigures) -> Iterator[Metric]:
+    def _gpu(self, load: GpuLoad) -> Iterator[Metric]:
         for name, meaning, value in (
-            ("memory_used_bytes", "Memory of the worker's GPU that is taken.", figures.memory_used_bytes),
-            ("memory_total_bytes", "Memory of the worker's GPU.", figures.memory_total_bytes),
-            ("utilization_ratio", "Share of time in which the GPU computed.", figures.utilization_ratio),
+            ("memory_used_bytes", "Memory of the worker's GPU that is taken.", load.memory_bytes),
+            ("memory_total_bytes", "Memory of the worker's GPU.", load.memory_total_bytes),
+            ("utilization_ratio", "Share of time in which the GPU computed.", load.share),
         ):
             if value is not None:
                 family = GaugeMetricFamily(f"holdfast_gpu_{name}", meaning, labels=["worker"])
