@@ -33,7 +33,7 @@ from rich.table import Table
 from benchmarks.takeover.stock_celery import Stock, stock
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
+from queue_app.coordination.workers import Owner
 from queue_app.coordination.redis_client import connect
 from queue_app.host.processes import ProcessFile, kill_session, spawn
 from queue_app.job.directory import JobDir

@@ -21,12 +21,13 @@ from gpu_tasks.errors import JobHopeless
 from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.canary_check import device_name, is_exact, load_reference
-from queue_app.celery_app import EXPORT_JOB, app
+from queue_app.celery_app import app
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
+from queue_app.coordination.messages import ask_for_export
 from queue_app.coordination.redis_client import TRANSIENT
-from queue_app.coordination.states import JobState, Lease, Refusal
+from queue_app.coordination.states import Lease, Refusal
 from queue_app.coordination.worker_figures import Figures, Pace
+from queue_app.coordination.workers import Owner
 from queue_app.errors import Damage
 from queue_app.host.devices import processor_name
 from queue_app.host.memory import give_memory_back
@@ -34,10 +35,10 @@ from queue_app.job.directory import JobDir
 from queue_app.job.history import Attempt, AttemptLog, Outcome
 from queue_app.job.spec import Job, Progress
 from queue_app.settings import runtime_config
-from queue_app.worker.device_worker import gpu_gauge, is_draining, pulse, worker_name
+from queue_app.worker.device_worker import child_state, gpu_gauge, this_worker, worker_name
 from queue_app.worker.heartbeat import Heartbeat
 from queue_app.worker.leases import take_away, why_gone
-from queue_app.worker.metrics.counters import Count, tally
+from queue_app.worker.metrics.counters import Count, counters
 
 if TYPE_CHECKING:
     from gpu_tasks.shard.shard_run import ShardRun
@@ -92,7 +93,10 @@ def work(
 
         gpu_gauge.identify(hardware_id(device))
     figures = partial(current_figures, device)
-    with Heartbeat(manifest, lease, runtime_config().beat_seconds, figures) as heartbeat, pulse.at_work():
+    with (
+        Heartbeat(manifest, lease, runtime_config().beat_seconds, figures) as heartbeat,
+        child_state.computing(),
+    ):
         run = shard_run(job, directory, lease, model, heartbeat, history)
         try:
             done = run.run()
@@ -116,7 +120,7 @@ def work(
             reason = f"{type(error).__name__}: {error}"
             insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
             history.fail(reason)
-            tally.add(Count.SHARD_RETRIES)
+            counters.add(Count.SHARD_RETRIES)
             if fault_of(error) is Fault.LOST:
                 leave_process(reason)
             raise
@@ -138,8 +142,8 @@ def shard_run(
     from gpu_tasks.shard.shard_run import ShardRun
 
     def should_stop() -> bool:
-        pulse.beat()  # asked before each batch
-        return is_draining() or heartbeat.should_stop()
+        child_state.begin_batch()  # asked before each batch
+        return child_state.is_draining() or heartbeat.should_stop()
 
     @cache
     def load_exact() -> EmbeddingModel:
@@ -155,7 +159,7 @@ def shard_run(
         should_stop=should_stop,
         load_exact=None if is_exact(job) else load_exact,
         pace=_pace,
-        tally=tally,
+        counters=counters,
         history=history,
     )
 
@@ -202,7 +206,7 @@ def outcome_of(done: DoneRecord | None, heartbeat: Heartbeat) -> Outcome:
 def give_back(manifest: CheckpointManifest, lease: Lease, heartbeat: Heartbeat) -> str:
     """The shard was stopped at a batch boundary: by the worker's end, a pause, a cancel or a lost lease."""
     insist(lambda: manifest.release(lease, "stopped early", counts=False))
-    if is_draining():
+    if child_state.is_draining():
         raise Reject("the worker is shutting down", requeue=True)
     return "lost" if heartbeat.lost.is_set() else str(heartbeat.job_state)
 
@@ -218,15 +222,13 @@ def finish(
         # The result stands in the job directory all the same; whoever holds the lease now will find it.
         log.warning("not completed: %s %s", answer.reason, run.label)
         return answer.reason
-    tally.add(Count.SHARDS_COMPLETED)
-    tally.add(Count.SEQUENCES_QUARANTINED, len(done.quarantine))
+    counters.add(Count.SHARDS_COMPLETED)
+    counters.add(Count.SEQUENCES_QUARANTINED, len(done.quarantine))
     run.discard_store()
     log.info("done %s embedded=%d quarantined=%d", run.label, done.num_embedded, len(done.quarantine))
     state, exporter = answer
-    if state is JobState.DONE and exporter == "workers":
-        app.send_task(
-            EXPORT_JOB, args=[manifest.job_id, str(run.job_dir.path)], queue=worker_name().split("@")[0]
-        )
+    job_dir, queue = str(run.job_dir.path), this_worker.entry.queue
+    ask_for_export(app, manifest.job_id, job_dir, queue, state=state, export_by=exporter)
     return "done"
 
 

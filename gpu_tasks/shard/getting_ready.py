@@ -20,8 +20,8 @@ from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.shard.attempt import acquire, leave_process
 from queue_app.celery_app import app
 from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.messages import send_shards
 from queue_app.coordination.redis_client import TRANSIENT
-from queue_app.coordination.shard_messages import send_shards
 from queue_app.coordination.states import Lease, Refusal, ShardState
 from queue_app.coordination.trouble import (
     PASSING_TIMES_MOST,
@@ -35,9 +35,9 @@ from queue_app.job.directory import JobDir
 from queue_app.job.model_place import at_its_place
 from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
-from queue_app.worker.device_worker import is_draining, stage, this_worker, worker_name
-from queue_app.worker.metrics.counters import Count, tally
-from queue_app.worker.stage import Stage
+from queue_app.worker.child_state import Stage
+from queue_app.worker.device_worker import child_state, this_worker, worker_name
+from queue_app.worker.metrics.counters import Count, counters
 
 log = logging.getLogger(__name__)
 
@@ -104,12 +104,12 @@ class GettingReady:
     def _fail(self, error: Exception) -> str:
         text = words_of(error)
         log.error("cannot begin job=%s shard=%d: %s", self.manifest.job_id, self.index, text)
-        tally.add(Count.TROUBLES)
+        counters.add(Count.TROUBLES)
         times_most = PASSING_TIMES_MOST if isinstance(error, OSError) else TIMES_MOST
         self._register.note(worker_name(), text, times_most=times_most)
         hopeless = give_up_hopeless(self._register, self.manifest, runtime_config().lease_seconds)
         if fault_of(error) is Fault.LOST:
-            stage.set(Stage.TOLD)
+            child_state.set_stage(Stage.TOLD)
             leave_process(text)
         if isinstance(error, (DeviceUnavailable, NumericsDeviate)):
             end_worker(f"{worker_name()}: {text}")
@@ -124,13 +124,13 @@ class GettingReady:
             return True
         deadline = time.monotonic() + left
         while (left := deadline - time.monotonic()) > 0:
-            if is_draining():
+            if child_state.is_draining():
                 raise Reject("the worker is shutting down", requeue=True)
             time.sleep(min(LOOK_SECONDS, left))
         return False
 
     def _pass_on(self) -> bool:
-        others = self._register.others(this_worker.queue, runtime_config().lease_seconds)
+        others = self._register.others(this_worker.entry.queue, runtime_config().lease_seconds)
         if not others:
             return False
         queue = min(others, key=lambda name: int(self.manifest.client.llen(name)))
@@ -154,4 +154,4 @@ def words_of(error: Exception) -> str:
 def end_worker(reason: str) -> None:
     """Without its device a worker is of no use: its queue's shards move to other ones when it is gone."""
     log.critical(reason)
-    os.kill(this_worker.pid or os.getppid(), signal.SIGTERM)
+    os.kill(this_worker.entry.pid or os.getppid(), signal.SIGTERM)

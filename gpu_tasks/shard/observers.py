@@ -1,4 +1,4 @@
-"""Meters one attempt at a shard: what it commits goes into the worker's tally, once per commit.
+"""Meters one attempt at a shard: what it commits goes into the worker's counters, once per commit.
 
 The inference loop does not know of it: the meter reads the loop's own timings, from the commit thread.
 """
@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.runner import Timings
 from queue_app.job.spec import Progress
-from queue_app.worker.metrics.counters import Count, Tally
+from queue_app.worker.metrics.counters import Count, Counters
 
 
 @dataclass(slots=True)
 class Meter:
     """`start` is what earlier attempts had committed: that is not counted again."""
 
-    tally: Tally
+    counters: Counters
     plan: BatchPlan
     timings: Timings
     start: Progress
@@ -27,14 +27,14 @@ class Meter:
 
     def committed(self, batches: Sequence[int], progress: Progress, seconds: float) -> None:
         """These batches are durable now; their commit took so long."""
-        self.tally.observe_commit(seconds)
-        self.tally.add(Count.BATCHES, len(batches))
-        self.tally.add(Count.TOKENS_EMBEDDED, sum(self.plan.tokens_of(index) for index in batches))
+        self.counters.observe_commit(seconds)
+        self.counters.add(Count.BATCHES, len(batches))
+        self.counters.add(Count.TOKENS_EMBEDDED, sum(self.plan.tokens_of(index) for index in batches))
         for count, reading in self._readings(progress).items():
             # The sequences done sink for a while when some turn out bad before their batch is committed.
             risen = max(0.0, reading - self._highest[count])
             self._highest[count] += risen
-            self.tally.add(count, risen)
+            self.counters.add(count, risen)
 
     def _readings(self, progress: Progress) -> dict[Count, float]:
         return {

@@ -50,7 +50,7 @@ from queue_app.job.result_files import PORTION_BYTES, embedding_columns, result_
 from queue_app.job.shard_files import ShardRecords, read_shard
 from queue_app.job.spec import Job, Progress
 from queue_app.settings import RuntimeConfig
-from queue_app.worker.metrics.counters import Tally
+from queue_app.worker.metrics.counters import Counters
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class ShardRun:
 
     `report` is called with what is committed, from the commit thread; `should_stop` is asked before
     each batch; `load_exact` loads the same model in float32, for what is not finite otherwise. `pace` counts
-    what is computed, `tally` what is committed; `history` keeps what the attempt went through.
+    what is computed, `counters` what is committed; `history` keeps what the attempt went through.
     """
 
     job: Job
@@ -78,7 +78,7 @@ class ShardRun:
     should_stop: Callable[[], bool]
     load_exact: Callable[[], EmbeddingModel] | None = None
     pace: Pace = field(default_factory=Pace)
-    tally: Tally = field(default_factory=Tally)
+    counters: Counters = field(default_factory=Counters)
     history: AttemptLog | None = None
 
     @property
@@ -188,7 +188,7 @@ class ShardRun:
         patience = Patience(self.config.probe_after_deaths, self.config.quarantine_after_deaths)
         flight = FlightLog.open(self.store_path / "flight.json", patience)
         runner = AsyncInferenceRunner(self.model, store_dtype=self.job.options.store_dtype)
-        meter = Meter(self.tally, plan, runner.timings, resumed)
+        meter = Meter(self.counters, plan, runner.timings, resumed)
         run = GuardedRun(
             runner=runner,
             plan=plan,

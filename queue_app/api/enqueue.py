@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from queue_app.celery_app import make_app
+from queue_app.coordination.messages import announce
 from queue_app.coordination.redis_client import check, connect
-from queue_app.coordination.shard_messages import announce
 from queue_app.host.queues import device_class
 from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.request import EmbedRequest

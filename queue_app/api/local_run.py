@@ -18,8 +18,8 @@ from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.messages import announce
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
-from queue_app.coordination.shard_messages import announce
 from queue_app.coordination.states import JobState
 from queue_app.errors import Damage, DiskFull, HoldfastError, JobFailed, UsageError
 from queue_app.host.devices import cpu_workers_of, default_cpu_workers, is_emulated

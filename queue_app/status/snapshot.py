@@ -13,12 +13,11 @@ from queue_app.coordination.events import Event, EventKind, read_events
 from queue_app.coordination.find_job import named_directory, server_url
 from queue_app.coordination.job_speed import speed_of
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.coordination.states import JobState, JobStatus, ShardState, ShardStatus
 from queue_app.coordination.trouble import Trouble, read_troubles
 from queue_app.coordination.worker_figures import Figures
-from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
+from queue_app.coordination.workers import Owner, WorkerEntry, live_workers, server_time
 from queue_app.errors import JobNotFound
 from queue_app.host.file_lock import is_held
 from queue_app.host.queues import Queue

@@ -7,7 +7,6 @@ break the children that are forked from it.
 import gc
 import json
 import logging
-import mmap
 import os
 import socket
 import tempfile
@@ -25,18 +24,18 @@ from celery.signals import (
 
 from queue_app.coordination import keys
 from queue_app.coordination.redis_client import TRANSIENT, connect
+from queue_app.coordination.workers import Owner, WorkerEntry
 from queue_app.errors import JobBusy, UsageError
 from queue_app.host.die_with_parent import die_with_parent
 from queue_app.host.file_lock import FileLock
 from queue_app.host.limits import prefer_as_victim
 from queue_app.host.queues import Queue
 from queue_app.settings import RuntimeConfig, runtime_config
-from queue_app.worker.metrics.counters import Count, tally
+from queue_app.worker.child_state import ChildState
+from queue_app.worker.kombu_repairs import tolerate_garbage
+from queue_app.worker.metrics.counters import Count, counters
 from queue_app.worker.metrics.gpu_gauge import GpuGauge
 from queue_app.worker.metrics.ports import port_of, refusal
-from queue_app.worker.stage import StageBoard
-from queue_app.worker.stall_watch import Pulse
-from queue_app.worker.transport import tolerate_garbage
 
 if TYPE_CHECKING:
     from queue_app.worker.metrics.server import Exporter
@@ -46,26 +45,21 @@ log = logging.getLogger(__name__)
 VICTIM_SCORE = 300
 """A worker is started again; who started it, and the server, are not. Its child goes first."""
 
-pulse = Pulse()
+child_state = ChildState()
 """Shared with the children that are forked from here."""
-stage = StageBoard()
-"""Likewise."""
 gpu_gauge = GpuGauge()
 """Likewise."""
-_draining = mmap.mmap(-1, 1)
-"""One byte shared with the children that are forked from here: set when the worker is told to stop."""
+
+
+NO_WORKER = WorkerEntry("no-worker", queue="", device="", host="", pid=0, child_pid=0, owner="")
 
 
 @dataclass
 class ThisWorker:
     """Set once in the parent, inherited by its children."""
 
-    name: str = "no-worker"
-    queue: str = ""
-    device: str = ""
+    entry: WorkerEntry = NO_WORKER
     lock: FileLock | None = None
-    pid: int = 0
-    """The parent's."""
     exporter: "Exporter | None" = None
     """The parent's, when a port for metrics is set."""
 
@@ -73,14 +67,9 @@ class ThisWorker:
 this_worker = ThisWorker()
 
 
-def is_draining() -> bool:
-    """True in a child once its worker was told to stop."""
-    return _draining[0] != 0
-
-
 def worker_name() -> str:
     """The name of the worker this process belongs to, such as `gpu0@host`."""
-    return this_worker.name
+    return this_worker.entry.name
 
 
 @celeryd_init.connect
@@ -100,13 +89,19 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
         instance.hostname = f"{queue}@{socket.gethostname()}"
     device = queue.visible_device(config.visible_devices)
     os.environ["CUDA_VISIBLE_DEVICES"] = device  # inherited by the children, where CUDA reads it
-    this_worker.pid = os.getpid()
-    this_worker.name, this_worker.queue = instance.hostname, str(queue)
-    this_worker.device = f"cuda:{device}" if device else "cpu"
+    this_worker.entry = WorkerEntry(
+        name=instance.hostname,
+        queue=str(queue),
+        device=f"cuda:{device}" if device else "cpu",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        child_pid=0,
+        owner=Owner.current(instance.hostname).encode(),
+    )
     book = keys.unacked(instance.hostname)
     conf.broker_transport_options = {**conf.broker_transport_options, **book}
     tolerate_garbage()
-    this_worker.exporter = _serve_metrics(config)
+    this_worker.exporter = _serve_metrics(this_worker.entry, config)
     _restore_orphans(book, str(queue), config)
 
 
@@ -136,20 +131,18 @@ def _take_device(queue: Queue, config: RuntimeConfig) -> None:
     this_worker.lock = lock
 
 
-def _serve_metrics(config: RuntimeConfig) -> "Exporter | None":
-    port = port_of(this_worker.queue, config)
+def _serve_metrics(worker: WorkerEntry, config: RuntimeConfig) -> "Exporter | None":
+    port = port_of(worker.queue, config)
     if port is None:
         return None
     from queue_app.worker.metrics.backlog import BacklogReader
-    from queue_app.worker.metrics.collector import WorkerNames
     from queue_app.worker.metrics.server import Exporter
 
     exporter = Exporter(BacklogReader(connect(config.broker_url)))
-    names = WorkerNames(this_worker.name, this_worker.queue, this_worker.device)
     try:
-        exporter.serve(names, tally, gpu_gauge, config.metrics_address, port)
+        exporter.serve(worker, counters, gpu_gauge, config.metrics_address, port)
     except (OSError, OverflowError) as error:
-        raise SystemExit(refusal(this_worker.queue, config.metrics_address, port, error)) from None
+        raise SystemExit(refusal(worker.queue, config.metrics_address, port, error)) from None
     return exporter
 
 
@@ -178,14 +171,14 @@ def share_memory_with_child(**_: object) -> None:
 def tie_child_to_parent(**_: object) -> None:
     """A child must not go on when its parent was killed: it would keep the device, and nobody would see to
     its lease. The parent may be gone already, and `getppid` tell of another."""
-    die_with_parent(this_worker.pid)
+    die_with_parent(this_worker.entry.pid)
     prefer_as_victim(2 * VICTIM_SCORE)
-    tally.add(Count.CHILDREN_STARTED)
-    if this_worker.device.startswith("cuda:"):
-        gpu_gauge.start(this_worker.device.removeprefix("cuda:"))
+    counters.add(Count.CHILDREN_STARTED)
+    if this_worker.entry.device.startswith("cuda:"):
+        gpu_gauge.start(this_worker.entry.device.removeprefix("cuda:"))
 
 
 @worker_shutting_down.connect
 def tell_child_to_drain(**_: object) -> None:
     """SIGTERM: the child ends its batch, commits and gives its shard back."""
-    _draining[0] = 1
+    child_state.drain()

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
 from queue_app.coordination.states import ShardState, ShardStatus
-from queue_app.worker.metrics.counters import Count, tally
+from queue_app.coordination.workers import Owner
+from queue_app.worker.metrics.counters import Count, counters
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def take_away(manifest: CheckpointManifest, status: ShardStatus, reason: str) ->
     """End a lease that was seen to be dead; False when it moved meanwhile, or another was quicker."""
     taken = manifest.expire(status, reason)
     if taken:
-        tally.add(Count.LEASES_EXPIRED)
+        counters.add(Count.LEASES_EXPIRED)
         log.warning(
             "lease taken away job=%s shard=%d token=%d owner=%s: %s",
             manifest.job_id, status.index, status.token, status.owner, reason,

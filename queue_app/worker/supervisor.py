@@ -18,13 +18,14 @@ from pathlib import Path
 
 from queue_app.errors import HoldfastError
 from queue_app.host.memory import FEW_HEAPS
-from queue_app.host.processes import PYTHON, ProcessFile, kill_session, spawn
+from queue_app.host.processes import PYTHON, ProcessFile, kill_session, killed_by, spawn
 from queue_app.settings import RuntimeConfig, child_environment
-from queue_app.worker.deaths import EXIT_STATUS, killed_by
 from queue_app.worker.metrics.ports import describe, environment, require_ports
 
 log = logging.getLogger(__name__)
 
+GAVE_UP_STATUS = 79
+"""The exit status of a worker whose child was killed again and again: it is not simply started again."""
 POLL_SECONDS = 0.25
 QUICK_DEATH_SECONDS = 20.0
 QUICK_DEATHS_MOST = 3
@@ -85,7 +86,7 @@ class GPUProcessCoordinator:
 
     def _restart(self, worker: _Worker) -> str:
         kill_session(worker.process.pid)
-        if worker.process.returncode == EXIT_STATUS:
+        if worker.process.returncode == GAVE_UP_STATUS:
             return self._reduce(worker)
         quick = time.monotonic() - worker.started < QUICK_DEATH_SECONDS
         killed = worker.process.returncode == -signal.SIGKILL  # from outside: no fault of its own
@@ -108,7 +109,7 @@ class GPUProcessCoordinator:
         One that was killed while there were more has another try.
         """
         log_of = self.log_of(worker.queue)
-        gave_up = worker.process.returncode == EXIT_STATUS
+        gave_up = worker.process.returncode == GAVE_UP_STATUS
         signum = None if gave_up else last_signal(log_of, worker.born_at)
         said = f"its process was {killed_by(signum)}" if signum else last_words(log_of, worker.born_at)
         why = f"worker {worker.queue}: {said}"

@@ -11,9 +11,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from queue_app.coordination.workers import WorkerEntry
 from queue_app.host.gpu_load import GpuLoad
 from queue_app.worker.metrics.backlog import Backlog
-from queue_app.worker.metrics.counters import Count, Tally
+from queue_app.worker.metrics.counters import Count, Counters
 
 COUNTERS = {
     "holdfast_sequences_embedded_total": (
@@ -55,23 +56,14 @@ STATIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerNames:
-    """What a worker is called; `device` as in `cuda:0`."""
-
-    worker: str
-    queue: str
-    device: str
-
-
-@dataclass(frozen=True, slots=True)
 class WorkerCollector(Collector):
     """Makes the families anew for each scrape, from memory alone.
 
     `backlog` and `gpu` answer None while there is nothing to be said; then their metrics are absent.
     """
 
-    names: WorkerNames
-    tally: Tally
+    worker: WorkerEntry
+    counters: Counters
     is_up: Callable[[], bool]
     backlog: Callable[[], Backlog | None]
     gpu: Callable[[], GpuLoad | None]
@@ -93,23 +85,23 @@ class WorkerCollector(Collector):
             "1 while the worker is registered with the server and has a process to compute in, else 0.",
             labels=["worker", "queue", "device"],
         )
-        family.add_metric([self.names.worker, self.names.queue, self.names.device], self.is_up())
+        family.add_metric([self.worker.name, self.worker.queue, self.worker.device], self.is_up())
         return family
 
     def _counters(self) -> Iterator[Metric]:
         for name, (count, meaning) in COUNTERS.items():
-            yield self._counter(name, meaning, self.tally.total(count))
+            yield self._counter(name, meaning, self.counters.total(count))
 
     def _restarts(self) -> Metric:
         return self._counter(
             "holdfast_child_restarts_total",
             "How often the process that computes was replaced because it died.",
-            max(0.0, self.tally.total(Count.CHILDREN_STARTED) - 1),
+            max(0.0, self.counters.total(Count.CHILDREN_STARTED) - 1),
         )
 
     def _counter(self, name: str, meaning: str, value: float) -> Metric:
         family = CounterMetricFamily(name, meaning, labels=["worker"])
-        family.add_metric([self.names.worker], value)
+        family.add_metric([self.worker.name], value)
         return family
 
     def _stations(self) -> Metric:
@@ -120,7 +112,7 @@ class WorkerCollector(Collector):
             labels=["worker", "station"],
         )
         for station, count in STATIONS.items():
-            family.add_metric([self.names.worker, station], self.tally.total(count))
+            family.add_metric([self.worker.name, station], self.counters.total(count))
         return family
 
     def _commits(self) -> Metric:
@@ -128,8 +120,8 @@ class WorkerCollector(Collector):
             "holdfast_commit_seconds", "How long commits took until they were durable.", labels=["worker"]
         )
         buckets = [("+Inf" if bound == float("inf") else str(bound), number)
-                   for bound, number in self.tally.commits()]  # fmt: skip
-        family.add_metric([self.names.worker], buckets, self.tally.total(Count.COMMITTING))
+                   for bound, number in self.counters.commits()]  # fmt: skip
+        family.add_metric([self.worker.name], buckets, self.counters.total(Count.COMMITTING))
         return family
 
     def _gpu(self, load: GpuLoad) -> Iterator[Metric]:
@@ -140,7 +132,7 @@ class WorkerCollector(Collector):
         ):
             if value is not None:
                 family = GaugeMetricFamily(f"holdfast_gpu_{name}", meaning, labels=["worker"])
-                family.add_metric([self.names.worker], value)
+                family.add_metric([self.worker.name], value)
                 yield family
 
 

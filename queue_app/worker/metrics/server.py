@@ -12,9 +12,10 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, start_http_server
 
 from queue_app.coordination.redis_client import TRANSIENT
+from queue_app.coordination.workers import WorkerEntry
 from queue_app.worker.metrics.backlog import Backlog, BacklogReader
-from queue_app.worker.metrics.collector import WorkerCollector, WorkerNames
-from queue_app.worker.metrics.counters import Tally
+from queue_app.worker.metrics.collector import WorkerCollector
+from queue_app.worker.metrics.counters import Counters
 from queue_app.worker.metrics.gpu_gauge import GpuGauge
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,10 @@ class Exporter:
     def backlog(self) -> Backlog | None:
         return self._backlog if self._clock() - self._read < STALE_SECONDS else None
 
-    def serve(self, names: WorkerNames, tally: Tally, gpu: GpuGauge, address: str, port: int) -> None:
+    def serve(self, worker: WorkerEntry, counters: Counters, gpu: GpuGauge, address: str, port: int) -> None:
         """From a thread, for as long as the process lives. Raises OSError when the port cannot be had."""
         registry = CollectorRegistry()
-        registry.register(WorkerCollector(names, tally, self.is_up, self.backlog, gpu.load))
+        registry.register(WorkerCollector(worker, counters, self.is_up, self.backlog, gpu.load))
         server, _ = start_http_server(port, address, registry)
         # A child that outlives its parent by a moment would keep the port from the next worker.
         os.register_at_fork(after_in_child=server.socket.close)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ import redis
 from queue_app.coordination import keys
 from queue_app.settings import RuntimeConfig
 from queue_app.worker import device_worker, parent_loop
-from queue_app.worker.device_worker import _only_queue, _restore_orphans
+from queue_app.worker.device_worker import NO_WORKER, _only_queue, _restore_orphans
 
 
 @pytest.mark.parametrize("queues", [None, "", "gpu0,gpu1", ["gpu0", "gpu1"], ["celery"], ["gpu"]])
@@ -103,7 +104,7 @@ def test_no_child_is_forked_while_the_reconciler_works() -> None:
 def test_a_child_whose_parent_died_before_it_could_ask_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would keep the device's lock, so that no worker could start there again."""
     monkeypatch.setattr(
-        device_worker.this_worker, "pid", os.getpid() + 1
+        device_worker.this_worker, "entry", replace(NO_WORKER, pid=os.getpid() + 1)
     )  # not the parent that the kernel names now
     child = os.fork()
     if child == 0:
@@ -117,7 +118,7 @@ def test_a_child_whose_parent_died_before_it_could_ask_ends_too(monkeypatch: pyt
 
 def test_without_a_child_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pid 0 would be the worker itself, and all of its group."""
-    monkeypatch.setattr(device_worker.pulse, "is_stopped", lambda *_: True)
+    monkeypatch.setattr(device_worker.child_state, "is_stopped", lambda *_: True)
     killed: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
     parent_loop._end_hung(0, RuntimeConfig())
@@ -138,13 +139,13 @@ def test_a_worker_process_starts_without_celerys_other_commands_and_what_they_im
     assert not loaded & unneeded
 
 
-def test_a_worker_whose_metrics_port_is_taken_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_whose_metrics_port_is_taken_does_not_start() -> None:
     """Signal handlers swallow exceptions: it would go on, and nobody would see it."""
-    monkeypatch.setattr(device_worker.this_worker, "queue", "cpu1")
+    worker = replace(NO_WORKER, queue="cpu1")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SystemExit, match=rf"cpu1 cannot serve its metrics at .*:{port}/"):
-            device_worker._serve_metrics(RuntimeConfig(metrics_port=port - 1))
+            device_worker._serve_metrics(worker, RuntimeConfig(metrics_port=port - 1))
 
 
 def test_no_collection_in_a_child_touches_what_it_shares_with_its_parent() -> None:
