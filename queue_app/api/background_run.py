@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from queue_app.errors import HoldfastError
-from queue_app.status.snapshot import Snapshot
+from queue_app.status.snapshot import JobSnapshot
 from queue_app.status.view import View, open_view
 
 
@@ -69,7 +69,7 @@ class _Steered:
     def say(self, text: str) -> None:
         self._view.say(text)
 
-    def update(self, now: Snapshot) -> None:
+    def update(self, now: JobSnapshot) -> None:
         self._stands.set()
         if self._stopping.is_set():
             raise KeyboardInterrupt

@@ -41,7 +41,7 @@ from queue_app.model.reader import FoundModel
 from queue_app.model.wording import model_line, written
 from queue_app.outputs.export import ExportReport, export
 from queue_app.settings import RuntimeConfig, child_environment
-from queue_app.status.snapshot import Snapshot, snapshot_of_directory
+from queue_app.status.snapshot import JobSnapshot, snapshot_of_directory
 from queue_app.status.view import View
 from queue_app.status.watch import Lookout
 from queue_app.wording import count
@@ -332,7 +332,7 @@ def _tell(run: LocalRun, job: Job, machinery: _Machinery, kind: EventKind, text:
         run.view.say(text)
 
 
-def _raise_unless_done(client: redis.Redis, job: Job, now: Snapshot) -> None:
+def _raise_unless_done(client: redis.Redis, job: Job, now: JobSnapshot) -> None:
     if now.state is JobState.CANCELLED:
         raise JobFailed(f"job {job.job_id} was cancelled; the same command, or holdfast resume, goes on")
     if now.state is JobState.FAILED:

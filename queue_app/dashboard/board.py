@@ -18,7 +18,7 @@ from queue_app.job.directory import JobDir
 from queue_app.job.readouts import vector_dim
 from queue_app.job.spec import Job
 from queue_app.settings import RuntimeConfig
-from queue_app.status.snapshot import Snapshot, snapshot, snapshot_of_directory
+from queue_app.status.snapshot import JobSnapshot, snapshot, snapshot_of_directory
 
 DIRECTORY_EVERY_SECONDS = 5.0
 
@@ -48,7 +48,7 @@ class About:
 class Look:
     """A job at one moment. `samples` are (seconds, sequences done), oldest first."""
 
-    summary: Snapshot
+    summary: JobSnapshot
     about: About
     cells: tuple[Cell, ...]
     samples: tuple[tuple[float, int], ...] = ()

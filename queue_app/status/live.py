@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from queue_app.coordination.events import Event
 from queue_app.coordination.states import JobState
 from queue_app.status.picture import picture
-from queue_app.status.snapshot import Snapshot, WorkerView
+from queue_app.status.snapshot import JobSnapshot, WorkerView
 
 LINES_BESIDE_WORKERS = 16
 """What the view needs of a terminal's height beside the workers: bar, headings, events, and what was said."""
@@ -29,7 +29,7 @@ class LiveView:
 
     def __init__(self, console: Console, *, timed: bool = True) -> None:
         self._began = time.monotonic() if timed else None
-        self._now: Snapshot | None = None
+        self._now: JobSnapshot | None = None
         self._earlier: frozenset[Event] | None = None if timed else frozenset()
         self._at_work: dict[str, tuple[float, WorkerView]] = {}
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4)
@@ -37,7 +37,7 @@ class LiveView:
     def say(self, text: str) -> None:
         self._live.console.print(text, highlight=False, markup=False)
 
-    def update(self, now: Snapshot) -> None:
+    def update(self, now: JobSnapshot) -> None:
         if self._earlier is None:
             self._earlier = frozenset(now.events)
         events = tuple(event for event in now.events if event not in self._earlier)

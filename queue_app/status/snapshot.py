@@ -48,7 +48,7 @@ class WorkerView:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class JobSnapshot:
     """Counts of one job.
 
     `rate` is sequences a second over the last minute, 0 unless the job runs. `eta_seconds` is what is left of
@@ -104,7 +104,7 @@ class Snapshot:
         }
 
 
-def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> Snapshot | None:
+def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> JobSnapshot | None:
     """What the server knows; None when it does not know the job."""
     manifest = CheckpointManifest(client, job_id)
     status = manifest.job_status()
@@ -112,7 +112,7 @@ def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> Snaps
         return None
     is_running = status.state is JobState.RUNNING
     speed = speed_of(manifest.samples() if is_running else (), server_time(client))
-    return Snapshot(
+    return JobSnapshot(
         job=job_id,
         state=status.state,
         total=status.sequences_total,
@@ -156,7 +156,7 @@ def _worker(entry: WorkerEntry, shard: ShardStatus | None, trouble: Trouble | No
     )
 
 
-def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> Snapshot:
+def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> JobSnapshot:
     """What the job directory says: published shards, and what the stores of the others hold."""
     done = quarantined = num_done = 0
     for shard in job.shards:
@@ -168,7 +168,7 @@ def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> Sn
             done += _committed(job_dir, shard, job_dir.checkpoint(shard.index, job.job_id, scratch))
     left = len(job.shards) - num_done
     state = _resting_state(job_dir) if left else JobState.DONE
-    return Snapshot(
+    return JobSnapshot(
         job=job.job_id,
         state=state,
         total=job.counts.num_records,
@@ -213,7 +213,7 @@ def _committed(job_dir: JobDir, shard: Shard, store_path: Path) -> int:
     return num_records_of(job_dir.shard(shard.index), committed) if shard.num_twins else len(committed)
 
 
-def snapshots(job: str | None, broker: str | None) -> list[Snapshot]:
+def snapshots(job: str | None, broker: str | None) -> list[JobSnapshot]:
     """One job's snapshot, or those of every job of the server.
 
     Raises:
@@ -241,5 +241,5 @@ def snapshots(job: str | None, broker: str | None) -> list[Snapshot]:
     return [found]
 
 
-def _ask(client: redis.Redis, job_id: str) -> Snapshot | None:
+def _ask(client: redis.Redis, job_id: str) -> JobSnapshot | None:
     return snapshot(client, job_id, lease_seconds=runtime_config().lease_seconds)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol, TextIO
 
 from queue_app.coordination.events import Event, EventKind
-from queue_app.status.snapshot import Snapshot
+from queue_app.status.snapshot import JobSnapshot
 from queue_app.status.text import progress_line
 
 PLAIN_EVERY_SECONDS = 5.0
@@ -20,7 +20,7 @@ class View(Protocol):
     def say(self, text: str) -> None:
         """One line about a step."""
 
-    def update(self, now: Snapshot) -> None:
+    def update(self, now: JobSnapshot) -> None:
         """The job as it stands; called a few times a second."""
 
 
@@ -49,7 +49,7 @@ class QuietView:
 
     def say(self, text: str) -> None: ...
 
-    def update(self, now: Snapshot) -> None: ...
+    def update(self, now: JobSnapshot) -> None: ...
 
 
 class PlainView:
@@ -65,7 +65,7 @@ class PlainView:
     def say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
 
-    def update(self, now: Snapshot) -> None:
+    def update(self, now: JobSnapshot) -> None:
         for event in self._new(now):
             self.say(event.text)
         progress = progress_line(now)
@@ -74,7 +74,7 @@ class PlainView:
             self._progress, self._said_at = progress, time.monotonic()
             self.say(progress)
 
-    def _new(self, now: Snapshot) -> Iterator[Event]:
+    def _new(self, now: JobSnapshot) -> Iterator[Event]:
         """What happened since the last snapshot; the first one's events are those of an earlier run."""
         if self._told is None:
             self._told = set(now.events)

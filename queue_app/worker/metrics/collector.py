@@ -4,7 +4,7 @@ Labels are few for as long as a worker lives: worker, queue, station, state, and
 `job_id`, for Prometheus keeps `job` to itself.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -55,6 +55,23 @@ STATIONS = {
 }
 
 
+UP = "1 while the worker is registered with the server and has a process to compute in, else 0."
+RESTARTS = "How often the process that computes was replaced because it died."
+INFERENCE = (
+    "Where the time of inference goes. One after the other: wait for a batch, launch (on a CPU the "
+    "computation itself), fetch. Beside them, what the device does: copy_in, compute, copy_out."
+)
+GPU_USED = "Memory of the worker's GPU that is taken."
+GPU_MEMORY = "Memory of the worker's GPU."
+GPU_SHARE = "Share of time in which the GPU computed."
+LENGTH = "Messages that wait in a queue: one per shard."
+AGE = "How long the message that is next in a queue has waited; 0 when none waits."
+SEQUENCES = "Sequences of a job that are done, quarantined or left; of jobs that ended, for ten minutes."
+
+Sample = tuple[Mapping[str, str], float]
+"""Labels and value."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerCollector(Collector):
     """Makes the families anew for each scrape, from memory alone.
@@ -69,51 +86,24 @@ class WorkerCollector(Collector):
     gpu: Callable[[], GpuLoad | None]
 
     def collect(self) -> Iterator[Metric]:
-        yield self._up()
-        yield from self._counters()
-        yield self._restarts()
-        yield self._stations()
+        worker, total = self.worker, self.counters.total
+        ours = {"worker": worker.name}
+        is_up = {"worker": worker.name, "queue": worker.queue, "device": worker.device}
+        yield gauge("holdfast_worker_up", UP, [(is_up, self.is_up())])
+        for name, (count, meaning) in COUNTERS.items():
+            yield counter(name, meaning, [(ours, total(count))])
+        restarts = max(0.0, total(Count.CHILDREN_STARTED) - 1)
+        yield counter("holdfast_child_restarts_total", RESTARTS, [(ours, restarts)])
+        stations = [({**ours, "station": station}, total(count)) for station, count in STATIONS.items()]
+        yield counter("holdfast_inference_seconds_total", INFERENCE, stations)
         yield self._commits()
         if (load := self.gpu()) is not None:
-            yield from self._gpu(load)
+            yield gauge("holdfast_gpu_memory_used_bytes", GPU_USED, [(ours, load.memory_bytes)])
+            yield gauge("holdfast_gpu_memory_total_bytes", GPU_MEMORY, [(ours, load.memory_total_bytes)])
+            if load.share is not None:
+                yield gauge("holdfast_gpu_utilization_ratio", GPU_SHARE, [(ours, load.share)])
         if (backlog := self.backlog()) is not None:
             yield from backlog_families(backlog)
-
-    def _up(self) -> Metric:
-        family = GaugeMetricFamily(
-            "holdfast_worker_up",
-            "1 while the worker is registered with the server and has a process to compute in, else 0.",
-            labels=["worker", "queue", "device"],
-        )
-        family.add_metric([self.worker.name, self.worker.queue, self.worker.device], self.is_up())
-        return family
-
-    def _counters(self) -> Iterator[Metric]:
-        for name, (count, meaning) in COUNTERS.items():
-            yield self._counter(name, meaning, self.counters.total(count))
-
-    def _restarts(self) -> Metric:
-        return self._counter(
-            "holdfast_child_restarts_total",
-            "How often the process that computes was replaced because it died.",
-            max(0.0, self.counters.total(Count.CHILDREN_STARTED) - 1),
-        )
-
-    def _counter(self, name: str, meaning: str, value: float) -> Metric:
-        family = CounterMetricFamily(name, meaning, labels=["worker"])
-        family.add_metric([self.worker.name], value)
-        return family
-
-    def _stations(self) -> Metric:
-        family = CounterMetricFamily(
-            "holdfast_inference_seconds_total",
-            "Where the time of inference goes. One after the other: wait for a batch, launch (on a CPU the "
-            "computation itself), fetch. Beside them, what the device does: copy_in, compute, copy_out.",
-            labels=["worker", "station"],
-        )
-        for station, count in STATIONS.items():
-            family.add_metric([self.worker.name, station], self.counters.total(count))
-        return family
 
     def _commits(self) -> Metric:
         family = HistogramMetricFamily(
@@ -124,41 +114,44 @@ class WorkerCollector(Collector):
         family.add_metric([self.worker.name], buckets, self.counters.total(Count.COMMITTING))
         return family
 
-    def _gpu(self, load: GpuLoad) -> Iterator[Metric]:
-        for name, meaning, value in (
-            ("memory_used_bytes", "Memory of the worker's GPU that is taken.", load.memory_bytes),
-            ("memory_total_bytes", "Memory of the worker's GPU.", load.memory_total_bytes),
-            ("utilization_ratio", "Share of time in which the GPU computed.", load.share),
-        ):
-            if value is not None:
-                family = GaugeMetricFamily(f"holdfast_gpu_{name}", meaning, labels=["worker"])
-                family.add_metric([self.worker.name], value)
-                yield family
-
 
 def backlog_families(backlog: Backlog) -> Iterator[Metric]:
     """What all workers of a server see alike, each at its own moment: take the average, not the sum."""
-    length = GaugeMetricFamily(
-        "holdfast_queue_length", "Messages that wait in a queue: one per shard.", labels=["queue"]
-    )
-    age = GaugeMetricFamily(
-        "holdfast_oldest_message_age_seconds",
-        "How long the message that is next in a queue has waited; 0 when none waits.",
-        labels=["queue"],
-    )
-    sequences = GaugeMetricFamily(
-        "holdfast_job_sequences",
-        "Sequences of a job that are done, quarantined or left; of jobs that ended, for ten minutes.",
-        labels=["job_id", "state"],
-    )
-    shards = GaugeMetricFamily("holdfast_job_shards", "Shards of a job by state.", labels=["job_id", "state"])
-    for queue in backlog.queues:
-        length.add_metric([queue.name], queue.length)
-        if queue.oldest_seconds is not None:
-            age.add_metric([queue.name], queue.oldest_seconds)
-    for job in backlog.jobs:
-        for what, number in job.sequences.items():
-            sequences.add_metric([job.job_id, what], number)
-        for state, number in job.shards.items():
-            shards.add_metric([job.job_id, str(state)], number)
-    yield from (length, age, sequences, shards)
+    ages = {queue.name: queue.oldest_seconds for queue in backlog.queues}
+    yield gauge("holdfast_queue_length", LENGTH, [({"queue": q.name}, q.length) for q in backlog.queues])
+    known_ages = [({"queue": name}, age) for name, age in ages.items() if age is not None]
+    yield gauge("holdfast_oldest_message_age_seconds", AGE, known_ages)
+    sequences = [
+        ({"job_id": job_id, "state": state}, number)
+        for job_id, job in backlog.jobs.items()
+        for state, number in (
+            ("done", job.sequences_done),
+            ("quarantined", job.sequences_quarantined),
+            ("left", job.num_left),
+        )
+    ]
+    yield gauge("holdfast_job_sequences", SEQUENCES, sequences)
+    shards = [
+        ({"job_id": job_id, "state": str(state)}, number)
+        for job_id, job in backlog.jobs.items()
+        for state, number in job.shards.items()
+    ]
+    yield gauge("holdfast_job_shards", "Shards of a job by state.", shards)
+
+
+def gauge(name: str, meaning: str, samples: Sequence[Sample]) -> Metric:
+    return _filled(GaugeMetricFamily, name, meaning, samples)
+
+
+def counter(name: str, meaning: str, samples: Sequence[Sample]) -> Metric:
+    return _filled(CounterMetricFamily, name, meaning, samples)
+
+
+def _filled(
+    kind: type[GaugeMetricFamily | CounterMetricFamily], name: str, meaning: str, samples: Sequence[Sample]
+) -> Metric:
+    """All samples of a family have the same labels; one without samples is shown all the same."""
+    family = kind(name, meaning, labels=list(samples[0][0]) if samples else ())
+    for labels, value in samples:
+        family.add_metric(list(labels.values()), value)
+    return family

@@ -7,7 +7,7 @@ from queue_app.coordination.job_speed import Sample, Speed, speed_of
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease
 from queue_app.job.spec import Job, Progress
-from queue_app.status.snapshot import Snapshot, snapshot
+from queue_app.status.snapshot import JobSnapshot, snapshot
 from tests.support.jobs_and_inputs import make_job
 
 
@@ -70,7 +70,7 @@ def costs(manifest: CheckpointManifest) -> tuple[int, int]:
     return status.cost_done, status.cost_total
 
 
-def look(manifest: CheckpointManifest) -> Snapshot:
+def look(manifest: CheckpointManifest) -> JobSnapshot:
     now = snapshot(manifest.client, manifest.job_id, lease_seconds=15)
     assert now is not None
     return now

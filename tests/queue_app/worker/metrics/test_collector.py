@@ -298,7 +298,7 @@ class Server:
         self.asked += 1
         if self.failure is not None:
             raise self.failure
-        return Backlog((), ())
+        return Backlog((), {})
 
 
 def exporter(server: Server, clock: Callable[[], float]) -> Exporter:
