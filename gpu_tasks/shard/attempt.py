@@ -35,9 +35,8 @@ from queue_app.job.directory import JobDir
 from queue_app.job.history import Attempt, AttemptLog, Outcome
 from queue_app.job.spec import Job, Progress
 from queue_app.settings import runtime_config
-from queue_app.worker.device_worker import child_state, gpu_gauge, this_worker, worker_name
-from queue_app.worker.heartbeat import Heartbeat
-from queue_app.worker.leases import take_away, why_gone
+from queue_app.worker.device_worker import child_state, gpu_gauge, this_worker
+from queue_app.worker.leases import Heartbeat, take_away, why_gone
 from queue_app.worker.metrics.counters import Count, counters
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def acquire(manifest: CheckpointManifest, job: Job, directory: JobDir, index: in
     def ask() -> Lease | Refusal:
         return manifest.acquire(
             job.shards[index],
-            owner=Owner.current(worker_name()).encode(),
+            owner=Owner.current(this_worker.entry.name).encode(),
             floor=CheckpointStore.floor(directory.checkpoint(index, job.job_id, config.scratch)),
             attempt_limit=config.attempt_limit,
         )
@@ -169,7 +168,9 @@ def new_attempt(lease: Lease, device: str) -> Attempt:
     now = time.time()
     name, torch = hardware_name(device), version("torch")
     shard = lease.shard
-    return Attempt(shard.job_id, shard.index, lease.token, worker_name(), name, torch, began=now, seen=now)
+    return Attempt(
+        shard.job_id, shard.index, lease.token, this_worker.entry.name, name, torch, began=now, seen=now
+    )
 
 
 @cache

@@ -36,7 +36,7 @@ from queue_app.job.model_place import at_its_place
 from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
 from queue_app.worker.child_state import Stage
-from queue_app.worker.device_worker import child_state, this_worker, worker_name
+from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.metrics.counters import Count, counters
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class GettingReady:
         shard = self.manifest.shard_status(self.index)
         if shard is not None and shard.state not in (ShardState.PENDING, ShardState.RUNNING):
             return str(shard.state)
-        trouble = self._register.all().get(worker_name())
+        trouble = self._register.all().get(this_worker.entry.name)
         if trouble is not None and self._hold_off(trouble):
             return "passed on"
         try:
@@ -74,7 +74,7 @@ class GettingReady:
         except Exception as error:
             return self._fail(error)
         if trouble is not None:
-            self._register.clear(worker_name())
+            self._register.clear(this_worker.entry.name)
         return begun
 
     def _begin(self, load: Callable[[Job], Model]) -> tuple[Job, Model, Lease] | str:
@@ -106,13 +106,13 @@ class GettingReady:
         log.error("cannot begin job=%s shard=%d: %s", self.manifest.job_id, self.index, text)
         counters.add(Count.TROUBLES)
         times_most = PASSING_TIMES_MOST if isinstance(error, OSError) else TIMES_MOST
-        self._register.note(worker_name(), text, times_most=times_most)
+        self._register.note(this_worker.entry.name, text, times_most=times_most)
         hopeless = give_up_hopeless(self._register, self.manifest, runtime_config().lease_seconds)
         if fault_of(error) is Fault.LOST:
             child_state.set_stage(Stage.TOLD)
             leave_process(text)
         if isinstance(error, (DeviceUnavailable, NumericsDeviate)):
-            end_worker(f"{worker_name()}: {text}")
+            end_worker(f"{this_worker.entry.name}: {text}")
         elif hopeless:
             return "given up"
         raise Reject(text, requeue=True)

@@ -67,11 +67,6 @@ class ThisWorker:
 this_worker = ThisWorker()
 
 
-def worker_name() -> str:
-    """The name of the worker this process belongs to, such as `gpu0@host`."""
-    return this_worker.entry.name
-
-
 @celeryd_init.connect
 def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[str, Any], **_: object) -> None:
     """Pin this worker to the device that its queue names.

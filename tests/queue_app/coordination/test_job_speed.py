@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from queue_app.coordination.job_speed import Sample, Speed, speed_of
+from queue_app.coordination.job_speed import ProgressSample, Speed, speed_of
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease
 from queue_app.job.spec import Job, Progress
@@ -11,9 +11,9 @@ from queue_app.status.snapshot import JobSnapshot, snapshot
 from tests.support.jobs_and_inputs import make_job
 
 
-def samples(*of: tuple[float, int, int]) -> list[Sample]:
+def samples(*of: tuple[float, int, int]) -> list[ProgressSample]:
     """As the manifest has them, from what is told in the order of time."""
-    return [Sample(*each) for each in reversed(of)]
+    return [ProgressSample(*each) for each in reversed(of)]
 
 
 def test_time_is_told_by_cost_as_long_sequences_come_first() -> None:
