@@ -62,7 +62,7 @@ def send_shards(app: Celery, manifest: CheckpointManifest, job_dir: str, routes:
 def ask_for_export(
     app: Celery, job_id: str, job_dir: str, queue: str, *, state: JobState, export_by: str
 ) -> bool:
-    """Have a worker write the output, where the job is done and no coordinator will; answers whether it was."""
+    """Have a worker write the output where the job is done and no coordinator will; answers whether."""
     is_wanted = state is JobState.DONE and export_by == "workers"
     if is_wanted:
         app.send_task(EXPORT_JOB, args=[job_id, job_dir], queue=queue)

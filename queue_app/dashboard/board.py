@@ -11,7 +11,6 @@ import redis
 
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
-from queue_app.dashboard.crew import Crew, WorkerLine
 from queue_app.dashboard.job_source import Place, load, title_of
 from queue_app.dashboard.shard_cells import Cell, ShardMap, cells_of_directory, with_losses
 from queue_app.job.directory import JobDir
@@ -19,6 +18,7 @@ from queue_app.job.readouts import vector_dim
 from queue_app.job.spec import Job
 from queue_app.settings import RuntimeConfig
 from queue_app.status.snapshot import JobSnapshot, snapshot, snapshot_of_directory
+from queue_app.status.worker_history import SeenWorker, WorkerHistory
 
 DIRECTORY_EVERY_SECONDS = 5.0
 
@@ -128,7 +128,7 @@ class Board:
     """All that the page shows of one job."""
 
     look: Look
-    workers: tuple[WorkerLine, ...]
+    workers: tuple[SeenWorker, ...]
     samples: tuple[tuple[float, int], ...]
 
 
@@ -137,7 +137,7 @@ class Watch:
 
     def __init__(self, reader: JobReader) -> None:
         self.reader = reader
-        self._crew = Crew()
+        self._workers = WorkerHistory()
         self._last: Look | None = None
         self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES_KEPT)
         # Who gives up waiting for a look does not end it: the next may be asked for meanwhile.
@@ -154,4 +154,4 @@ class Watch:
         self._last = now
         newest = self._samples[-1][0] if self._samples else float("-inf")
         self._samples.extend(sample for sample in now.samples if sample[0] > newest)
-        return Board(now, self._crew.lines(now.summary.workers), tuple(self._samples))
+        return Board(now, self._workers.look(now.summary), tuple(self._samples))

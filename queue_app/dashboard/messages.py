@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from queue_app.dashboard.board import Board
-from queue_app.dashboard.crew import WorkerLine
 from queue_app.dashboard.map.cache import Making, Offer
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
 from queue_app.dashboard.shard_cells import Cell
+from queue_app.status.worker_history import SeenWorker
 
 CELL = ("index", "state", "done", "quarantined", "total", "attempts", "losses", "worker", "error")
 STILL_HERE = ": still here\n\n"
@@ -34,7 +34,7 @@ def board_message(now: Board, sent: Board | None) -> dict[str, Any]:
         "whole": whole,
         "source": now.look.source,
         "about": asdict(now.look.about),
-        "status": {**now.look.summary.as_json(), "workers": [_worker(line) for line in now.workers]},
+        "status": {**now.look.summary.as_json(), "workers": [_worker(seen) for seen in now.workers]},
         "cells": _changed_cells(now, base),
         "samples": _new_samples(now, base),
     }
@@ -61,8 +61,8 @@ def map_message(found: EmbeddingMap, offer: Offer) -> dict[str, Any]:
     }
 
 
-def _worker(line: WorkerLine) -> dict[str, Any]:
-    return {**asdict(line.view), "restarts": line.restarts}
+def _worker(seen: SeenWorker) -> dict[str, Any]:
+    return {**asdict(seen.view), "restarts": seen.restarts}
 
 
 def _changed_cells(now: Board, sent: Board | None) -> list[list[Any]]:

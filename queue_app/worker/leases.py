@@ -1,8 +1,8 @@
 """Leases: how the holder of a shard keeps one, and how an observer sees that a holder is dead.
 
-A holder never stops its work because the server is away: only an answer that the lease is lost does. An observer
-takes a holder for dead when its process is gone, or when it saw the same beat for too long: no clock of the server
-and none of the holder counts there, only how long the observer itself has watched.
+A holder never stops its work because the server is away: only an answer that the lease is lost does. An
+observer takes a holder for dead when its process is gone, or when it saw the same beat for too long: no clock
+of the server and none of the holder counts there, only how long the observer itself has watched.
 """
 
 import logging
