@@ -133,9 +133,9 @@ def _serve_metrics(worker: WorkerEntry, config: RuntimeConfig) -> "Exporter | No
     from queue_app.worker.metrics.backlog import BacklogReader
     from queue_app.worker.metrics.server import Exporter
 
-    exporter = Exporter(BacklogReader(connect(config.broker_url)))
+    exporter = Exporter(worker, counters, gpu_gauge, BacklogReader(connect(config.broker_url)))
     try:
-        exporter.serve(worker, counters, gpu_gauge, config.metrics_address, port)
+        exporter.serve(config.metrics_address, port)
     except (OSError, OverflowError) as error:
         raise SystemExit(refusal(worker.queue, config.metrics_address, port, error)) from None
     return exporter

@@ -18,7 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from queue_app.coordination import keys
 from queue_app.coordination.redis_client import connect
 from queue_app.coordination.workers import WorkerEntry, live_workers
+from queue_app.worker.device_worker import NO_WORKER
 from queue_app.worker.metrics.backlog import Backlog, BacklogReader
+from queue_app.worker.metrics.counters import Counters
+from queue_app.worker.metrics.gpu_gauge import GpuGauge
 from queue_app.worker.metrics.server import READ_SECONDS, STALE_SECONDS, Exporter
 from tests.support import ROOT
 from tests.support.command_runs import holdfast, running
@@ -302,7 +305,7 @@ class Server:
 
 
 def exporter(server: Server, clock: Callable[[], float]) -> Exporter:
-    return Exporter(cast(BacklogReader, server), clock)
+    return Exporter(NO_WORKER, Counters(), GpuGauge(), cast(BacklogReader, server), clock)
 
 
 def test_the_server_is_asked_every_few_seconds_however_often_one_scrapes() -> None:

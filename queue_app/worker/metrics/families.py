@@ -4,12 +4,10 @@ Labels are few for as long as a worker lives: worker, queue, station, state, and
 `job_id`, for Prometheus keeps `job` to itself.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from queue_app.coordination.workers import WorkerEntry
 from queue_app.host.gpu_load import GpuLoad
@@ -72,47 +70,36 @@ Sample = tuple[Mapping[str, str], float]
 """Labels and value."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerCollector(Collector):
-    """Makes the families anew for each scrape, from memory alone.
+def families(
+    worker: WorkerEntry, counters: Counters, *, is_up: bool, load: GpuLoad | None, backlog: Backlog | None
+) -> Iterator[Metric]:
+    """Made anew for each scrape, from memory alone; of a load or a backlog that is not known, nothing."""
+    ours = {"worker": worker.name}
+    yield gauge("holdfast_worker_up", UP, [({**ours, "queue": worker.queue, "device": worker.device}, is_up)])
+    for name, (count, meaning) in COUNTERS.items():
+        yield counter(name, meaning, [(ours, counters.total(count))])
+    restarts = max(0.0, counters.total(Count.CHILDREN_STARTED) - 1)
+    yield counter("holdfast_child_restarts_total", RESTARTS, [(ours, restarts)])
+    stations = [({**ours, "station": station}, counters.total(count)) for station, count in STATIONS.items()]
+    yield counter("holdfast_inference_seconds_total", INFERENCE, stations)
+    yield _commits(worker, counters)
+    if load is not None:
+        yield gauge("holdfast_gpu_memory_used_bytes", GPU_USED, [(ours, load.memory_bytes)])
+        yield gauge("holdfast_gpu_memory_total_bytes", GPU_MEMORY, [(ours, load.memory_total_bytes)])
+        if load.share is not None:
+            yield gauge("holdfast_gpu_utilization_ratio", GPU_SHARE, [(ours, load.share)])
+    if backlog is not None:
+        yield from backlog_families(backlog)
 
-    `backlog` and `gpu` answer None while there is nothing to be said; then their metrics are absent.
-    """
 
-    worker: WorkerEntry
-    counters: Counters
-    is_up: Callable[[], bool]
-    backlog: Callable[[], Backlog | None]
-    gpu: Callable[[], GpuLoad | None]
-
-    def collect(self) -> Iterator[Metric]:
-        worker, total = self.worker, self.counters.total
-        ours = {"worker": worker.name}
-        is_up = {"worker": worker.name, "queue": worker.queue, "device": worker.device}
-        yield gauge("holdfast_worker_up", UP, [(is_up, self.is_up())])
-        for name, (count, meaning) in COUNTERS.items():
-            yield counter(name, meaning, [(ours, total(count))])
-        restarts = max(0.0, total(Count.CHILDREN_STARTED) - 1)
-        yield counter("holdfast_child_restarts_total", RESTARTS, [(ours, restarts)])
-        stations = [({**ours, "station": station}, total(count)) for station, count in STATIONS.items()]
-        yield counter("holdfast_inference_seconds_total", INFERENCE, stations)
-        yield self._commits()
-        if (load := self.gpu()) is not None:
-            yield gauge("holdfast_gpu_memory_used_bytes", GPU_USED, [(ours, load.memory_bytes)])
-            yield gauge("holdfast_gpu_memory_total_bytes", GPU_MEMORY, [(ours, load.memory_total_bytes)])
-            if load.share is not None:
-                yield gauge("holdfast_gpu_utilization_ratio", GPU_SHARE, [(ours, load.share)])
-        if (backlog := self.backlog()) is not None:
-            yield from backlog_families(backlog)
-
-    def _commits(self) -> Metric:
-        family = HistogramMetricFamily(
-            "holdfast_commit_seconds", "How long commits took until they were durable.", labels=["worker"]
-        )
-        buckets = [("+Inf" if bound == float("inf") else str(bound), number)
-                   for bound, number in self.counters.commits()]  # fmt: skip
-        family.add_metric([self.worker.name], buckets, self.counters.total(Count.COMMITTING))
-        return family
+def _commits(worker: WorkerEntry, counters: Counters) -> Metric:
+    family = HistogramMetricFamily(
+        "holdfast_commit_seconds", "How long commits took until they were durable.", labels=["worker"]
+    )
+    buckets = [("+Inf" if bound == float("inf") else str(bound), number)
+               for bound, number in counters.commits()]  # fmt: skip
+    family.add_metric([worker.name], buckets, counters.total(Count.COMMITTING))
+    return family
 
 
 def backlog_families(backlog: Backlog) -> Iterator[Metric]:
