@@ -116,7 +116,7 @@ def _write_shard(rows: Rows, path: Path, job_id: str, index: int, *, reused: boo
         job_id,
         index,
         num_records=int(rows.copies.sum()),
-        num_tokens=int(rows.spool.costs[rows.places].sum()),
+        cost=int(rows.spool.costs[rows.places].sum()),
         first_ordinal=int(rows.places[0]),
         digest=digest,
         num_twins=int((rows.copies - 1).sum()),

@@ -15,7 +15,7 @@ from queue_app.host.durable_files import write_durably
 from queue_app.host.file_lock import FileLock
 from queue_app.job.spec import Job
 
-JOB_SCHEMA = 3
+JOB_SCHEMA = 4
 PLANNER_VERSION = 3
 INCOMING = "incoming"
 

@@ -141,7 +141,7 @@ def _num_vectors(job: Job, shard: Shard) -> int:
     options = job.options
     if not is_ragged(options) or not job.model.is_read_by_letters:
         return shard.num_rows
-    num_letters = shard.num_tokens - RECORD_COST * shard.num_rows
+    num_letters = shard.cost - RECORD_COST * shard.num_rows
     return num_letters if options.long == "window" else min(num_letters, options.max_length * shard.num_rows)
 
 
