@@ -56,6 +56,11 @@ def file_digest(path: Path) -> str:
     return state.hexdigest()
 
 
+def has_digest(path: Path, digest: str) -> bool:
+    """True for a file that is there, with exactly these bytes."""
+    return path.is_file() and file_digest(path) == digest
+
+
 @contextlib.contextmanager
 def room_for(path: Path) -> Iterator[None]:
     """Turn a full disk, and a limit of this process, into one clear line. Raises DiskFull or LimitTooLow."""

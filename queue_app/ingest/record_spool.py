@@ -13,7 +13,7 @@ import xxhash
 from queue_app.errors import InputError
 from queue_app.host.durable_files import removed_on_failure, room_for
 from queue_app.ingest.records import Record
-from queue_app.job.sequences import Hashes, Int64s
+from queue_app.job.duplicates import Hashes, Int64s
 from queue_app.job.shard_files import RECORD_SCHEMA
 from queue_app.job.spec import RECORD_COST
 

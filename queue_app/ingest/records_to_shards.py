@@ -13,8 +13,7 @@ from queue_app.ingest.records import Record
 from queue_app.ingest.reuse import NOT_FOUND, Previous, copy_results
 from queue_app.ingest.shard_writer import Rows, write_shards
 from queue_app.job.directory import JobDir
-from queue_app.job.duplicates import SCHEMA
-from queue_app.job.sequences import Int64s, find_firsts, write_sequences
+from queue_app.job.duplicates import TWINS_SCHEMA, Int64s, find_firsts, write_sequences
 from queue_app.job.spec import Reuse, Shard, TwinsFile
 
 
@@ -105,14 +104,13 @@ def write_twins(path: Path, spool: Spool, firsts: Int64s) -> TwinsFile | None:
     if not len(twins):
         return None
     start = 0
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, TWINS_SCHEMA) as writer:
         for batch in spool.table.to_batches():
             end = start + batch.num_rows
             rows = twins[np.searchsorted(twins, start) : np.searchsorted(twins, end)]
             ids = batch.column("id").take(pa.array(rows - start))
-            writer.write_batch(
-                pa.record_batch([rows.astype(np.uint64), ids, firsts[rows].astype(np.uint64)], schema=SCHEMA)
-            )
+            columns = [rows.astype(np.uint64), ids, firsts[rows].astype(np.uint64)]
+            writer.write_batch(pa.record_batch(columns, schema=TWINS_SCHEMA))
             start = end
     sync_file(path)
     return TwinsFile(file_digest(path), len(twins), len(np.unique(firsts[twins])))

@@ -15,7 +15,7 @@ import pyarrow as pa
 from queue_app.host.durable_files import file_digest, rename_durably, sync_file
 from queue_app.ingest.record_spool import Spool
 from queue_app.job.directory import JobDir
-from queue_app.job.sequences import Int64s
+from queue_app.job.duplicates import Int64s
 from queue_app.job.shard_files import RECORD_SCHEMA, SHARD_SCHEMA
 from queue_app.job.spec import DeviceClass, Shard
 

@@ -18,6 +18,7 @@ from queue_app.job.spec import Job
 JOB_SCHEMA = 4
 PLANNER_VERSION = 3
 INCOMING = "incoming"
+ENDING = ".holdfast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +165,21 @@ class JobDir:
         except ValidationError as error:
             raise Damage(f"{self.job_json}: not a readable job: {error.errors()[0]['msg']}") from None
 
+    def load_or_none(self) -> Job | None:
+        """The job, where there is one that this version can read."""
+        try:
+            return self.load()
+        except (JobNotFound, Damage, OtherVersion):
+            return None
+
     def write(self, job: Job) -> None:
         """Write job.json, durably and at once: a reader sees all of it or none."""
         write_durably(self.job_json, _JOB.dump_json(job, indent=1))
+
+
+def default_directory(output: Path) -> Path:
+    """Where the job of an output lies unless somebody chose another place."""
+    return output.parent / f"{output.name}{ENDING}"
 
 
 def find_job_directory(path: Path) -> JobDir:
@@ -177,7 +190,7 @@ def find_job_directory(path: Path) -> JobDir:
 def job_and_output(path: Path) -> tuple[JobDir, Path | None]:
     """The job, and its output where the path names that; None where it is the job directory. Raises
     JobNotFound when it is neither."""
-    for candidate, output in ((path, None), (path.parent / f"{path.name}.holdfast", path)):
+    for candidate, output in ((path, None), (default_directory(path), path)):
         directory = JobDir(candidate.absolute())
         if directory.job_json.is_file():
             return directory, output

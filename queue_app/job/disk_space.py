@@ -18,7 +18,7 @@ from queue_app.host.limits import require_file_size
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.output_names import output_format
-from queue_app.job.place import output_of
+from queue_app.job.output_place import output_of
 from queue_app.job.readouts import is_ragged, vector_bytes
 from queue_app.job.spec import RECORD_COST, Job, Shard
 from queue_app.settings import RuntimeConfig
@@ -106,7 +106,7 @@ def _is_published(job_dir: JobDir, shard: Shard) -> bool:
 
 
 def _is_linked(job: Job, job_dir: JobDir, output: Path) -> bool:
-    """True where the output is a directory of the results themselves, as `queue_app.job.output_names` links them."""
+    """True where the output is a directory of the results themselves, which are linked."""
     as_published = job.twins is None and job.reuse is None
     if output_format(output) != "directory" or not as_published:
         return False

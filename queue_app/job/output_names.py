@@ -1,14 +1,11 @@
 """The output formats: which a name means, what each can hold, and the files that lie beside an output."""
 
-import re
 from pathlib import Path
 from typing import Literal
 
 from queue_app.errors import UsageError
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.spec import EmbedOptions, H5Layout
-
-_PIECE = re.compile(r"\d{5,}\.parquet")
 
 Format = Literal["h5", "npy", "parquet", "arrow", "directory"]
 
@@ -101,8 +98,3 @@ def ids_path(output: Path) -> Path:
 def one_line(text: str) -> str:
     """Every line break, of whatever kind, becomes a blank."""
     return " ".join(text.splitlines())
-
-
-def holds_other_than_output(directory: Path) -> str | None:
-    """The name of something in it that `write_directory` does not write, and would remove."""
-    return next((path.name for path in directory.iterdir() if not _PIECE.fullmatch(path.name)), None)

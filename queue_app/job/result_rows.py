@@ -13,12 +13,11 @@ import pyarrow as pa
 
 from checkpoint.records import DoneRecord
 from queue_app.job.directory import JobDir
-from queue_app.job.duplicates import all_firsts, read_twins
+from queue_app.job.duplicates import Int64s, all_firsts, read_duplicates
 from queue_app.job.readouts import is_ragged
 from queue_app.job.result_files import embeddings_of, iter_result
-from queue_app.job.sequences import Int64s
 from queue_app.job.spec import Job
-from queue_app.job.spilled_rows import RowFile
+from queue_app.job.spilled_rows import SpilledRows
 
 Batches = Iterator[pa.RecordBatch]
 ROWS_AT_ONCE = 4_096
@@ -37,9 +36,9 @@ def in_input_order(job: Job, job_dir: JobDir, done: Mapping[int, DoneRecord]) ->
     if job.twins is None:
         yield from firsts
         return
-    with RowFile(job_dir.aside) as file:
+    with SpilledRows(job_dir.aside) as file:
         rows_at_once = RAGGED_AT_ONCE if is_ragged(job.options) else ROWS_AT_ONCE
-        twins = Twins(read_twins(job, job_dir, rows_at_once))
+        twins = Twins(read_duplicates(job, job_dir, rows_at_once))
         yield from place_twins(firsts, twins, all_firsts(job, job_dir), file)
 
 
@@ -71,7 +70,7 @@ def merged(streams: Sequence[Batches]) -> Batches:
         yield from _woven(passed)
 
 
-def place_twins(computed: Batches, twins: "Twins", firsts: Int64s, file: RowFile) -> Batches:
+def place_twins(computed: Batches, twins: "Twins", firsts: Int64s, file: SpilledRows) -> Batches:
     """The rows of both. Twins of a first that has no row have none either.
 
     `firsts` are the ordinals that have twins, ascending; their vectors are put aside in `file`.
@@ -119,7 +118,7 @@ class Twins:
 class _SharedRows:
     """The rows of records that have twins, put aside as they pass: a twin always comes later."""
 
-    def __init__(self, firsts: Int64s, file: RowFile) -> None:
+    def __init__(self, firsts: Int64s, file: SpilledRows) -> None:
         self._firsts = firsts
         self._file = file
         self._ordinals = array("q")

@@ -17,8 +17,8 @@ import xxhash
 
 from queue_app.ingest.records import Dataset, Record
 from queue_app.ingest.reuse import NOT_FOUND, Previous
-from queue_app.job.quarantine_reasons import PLACE_IN_FILE
-from queue_app.job.sequences import Hashes, find_firsts
+from queue_app.job.duplicates import Hashes, find_firsts
+from queue_app.job.quarantine import PLACE_IN_FILE
 from queue_app.job.spec import RECORD_COST, DatasetCounts, InputFile
 from queue_app.preflight.stratified_sample import StratifiedSample
 

@@ -13,13 +13,12 @@ import xxhash
 
 from checkpoint.records import DoneRecord
 from queue_app.errors import Damage, HoldfastError, UsageError
-from queue_app.host.durable_files import file_digest
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done
+from queue_app.job.done_records import read_done, require_published
+from queue_app.job.duplicates import Int64s
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_files import as_matrix, iter_result
 from queue_app.job.result_rows import computed_rows
-from queue_app.job.sequences import Int64s
 from queue_app.job.spec import Job, Shard
 
 Floats = npt.NDArray[np.float32]
@@ -76,12 +75,7 @@ class Published:
     def check(self, tell: Callable[[float], None]) -> None:
         """Read every result once, telling the share. Raises Damage for one that was not published."""
         for number, (index, record) in enumerate(self.done.items(), start=1):
-            path = self.job_dir.results / record.file
-            if not path.is_file() or file_digest(path) != record.digest:
-                raise Damage(
-                    f"shard {index}: {path} is missing or damaged; "
-                    f"holdfast resume {self.job_dir.path} computes it again"
-                )
+            require_published(self.job_dir, index, record)
             tell(number / len(self.done))
 
     def rows(self, column: str) -> Iterator[Rows]:
