@@ -9,23 +9,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from heapq import merge
 
 import pyarrow as pa
 import xxhash
 
 from checkpoint.records import DoneRecord
-from queue_app.errors import Damage, HoldfastError
-from queue_app.host.durable_files import file_digest
+from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.host.file_lock import FileLock
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done
+from queue_app.job.done_records import read_done, require_published
+from queue_app.job.duplicates import read_duplicates
 from queue_app.job.readouts import column_names, is_ragged, vector_dim
 from queue_app.job.result_files import as_matrix, num_vectors
 from queue_app.job.result_rows import in_input_order
+from queue_app.job.shard_files import read_shard
 from queue_app.job.spec import H5Layout, Job, Shard
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import described_head
-from queue_app.outputs.record_sequences import RecordSequences, iter_sequences
+
+RecordSequences = Iterator[tuple[int, str | None]]
+"""Ordinal and sequence of every record, by ordinal; None for a duplicate, whose sequence came before."""
 
 
 @contextmanager
@@ -100,12 +104,7 @@ def _done_records(job: Job, job_dir: JobDir) -> list[DoneRecord]:
 
 
 def _check(job_dir: JobDir, shard: Shard, record: DoneRecord) -> None:
-    path = job_dir.results / record.file
-    if not path.is_file() or file_digest(path) != record.digest:
-        raise Damage(
-            f"shard {shard.index}: {path} is missing or damaged; "
-            f"holdfast resume {job_dir.path} computes it again"
-        )
+    require_published(job_dir, shard.index, record)
     if record.num_embedded + len(record.quarantine) != shard.num_records:
         raise Damage(
             f"shard {shard.index}: {record.num_embedded} embedded + {len(record.quarantine)} quarantined, "
@@ -161,3 +160,37 @@ class ContentDigest:
         """xxh3-128, in hex."""
         parts = [self._ids, *self._vectors.values(), *([self._lengths] if self._lengths else [])]
         return xxhash.xxh3_128_hexdigest(b"".join(part.digest() for part in parts))
+
+
+# ---- the sequences, for outputs that name vectors by them
+
+
+def require_sequences(job: Job, job_dir: JobDir) -> None:
+    """Raises UsageError where the shards were removed."""
+    if not all(job_dir.shard(shard.index).is_file() for shard in job.shards):
+        raise UsageError(
+            f"{job_dir.path}: per-hash names vectors by their sequences, which holdfast clean has removed; "
+            f"embed them again into another output: --reuse {job_dir.path} copies the vectors"
+        )
+
+
+def iter_sequences(job: Job, job_dir: JobDir) -> RecordSequences:
+    """Raises Damage when a file is not the one that was submitted."""
+    streams = (
+        _of_shards(job, job_dir, reused=False),
+        _of_shards(job, job_dir, reused=True),
+        _of_twins(job, job_dir),
+    )
+    return merge(*streams, key=lambda found: found[0])
+
+
+def _of_shards(job: Job, job_dir: JobDir, *, reused: bool) -> RecordSequences:
+    for shard in job.shards:
+        if shard.reused == reused:
+            records = read_shard(job_dir.shard(shard.index), shard)
+            yield from zip(records.ordinals.tolist(), records.sequences, strict=True)
+
+
+def _of_twins(job: Job, job_dir: JobDir) -> RecordSequences:
+    for batch in read_duplicates(job, job_dir):
+        yield from ((ordinal, None) for ordinal in batch.column("ordinal").to_pylist())

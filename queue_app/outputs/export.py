@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpoint.records import QuarantineEntry
-from queue_app.host.durable_files import file_digest, room_for, write_durably
+from queue_app.host.durable_files import file_digest, has_digest, room_for, write_durably
 from queue_app.job.directory import JobDir
 from queue_app.job.output_names import (
     card_paths,
@@ -26,11 +26,9 @@ from queue_app.job.output_names import (
     quarantine_path,
     target_of,
 )
-from queue_app.job.output_ownership import check_output, claim, give_up_claim, refuse_foreign
-from queue_app.job.place import exported, output_of
+from queue_app.job.output_place import check_output, claim, exported, give_up_claim, output_of, refuse_foreign
 from queue_app.job.spec import H5Layout, Job
-from queue_app.outputs.content import Content, content_lock
-from queue_app.outputs.record_sequences import require_sequences
+from queue_app.outputs.content import Content, content_lock, require_sequences
 from queue_app.outputs.run_card.card import RunCard, make_card
 from queue_app.outputs.run_card.markdown import card_markdown
 from queue_app.outputs.writers import OUTPUTS
@@ -136,7 +134,7 @@ def output_damage(job: Job, job_dir: JobDir) -> list[str]:
     if meta is None or not output.exists():
         return []
     written = {output.parent / name: digest for name, digest in meta["files"].items()}
-    damaged = [path for path, digest in written.items() if not path.is_file() or file_digest(path) != digest]
+    damaged = [path for path, digest in written.items() if not has_digest(path, digest)]
     return [f"output {path} is not what was written; run the same embed command again" for path in damaged]
 
 

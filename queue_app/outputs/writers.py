@@ -5,13 +5,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
 from queue_app.host.durable_files import rename_durably, sync_file
 from queue_app.job.output_names import Format, ids_path, one_line, target_of
-from queue_app.job.result_files import ROWS_PER_GROUP, as_matrix, write_parquet
+from queue_app.job.result_files import ROWS_PER_GROUP, as_matrix, num_vectors, write_parquet
 from queue_app.outputs.content import Content
 
 PIECE_BYTES = 32 << 20
@@ -20,19 +21,41 @@ PIECE_BYTES = 32 << 20
 def write_npy(output: Path, content: Content) -> None:
     """[N, dim] as `np.load` reads it, [N, columns, dim] where there are several; ids in <stem>.ids.txt.
 
-    One id a line, always: a line break inside an id becomes a blank there.
+    One id a line, always: a line break inside an id becomes a blank there. Of ragged rows all vectors lie end
+    to end, and where each row begins stands in <stem>.offsets.npy.
     """
     with _replacing(ids_path(output)) as ids_temporary, _replacing(output) as temporary:
+        offsets, row = np.zeros(content.num_rows + 1, np.int64), 0
         with temporary.open("wb") as file, ids_temporary.open("w", encoding="utf-8", newline="\n") as ids:
-            header = {"descr": np.dtype(content.dtype).str, "fortran_order": False}
-            columns = content.columns
-            shape = (content.num_rows, *([len(columns)] if len(columns) > 1 else []), content.dim)
-            np.lib.format.write_array_header_1_0(file, {**header, "shape": shape})
+            _write_header(file, content, 0 if content.is_ragged else content.num_rows)
             for batch in content.batches():
-                file.write(np.stack([as_matrix(batch.column(name)) for name in columns], axis=1).tobytes())
+                columns = [batch.column(name) for name in content.columns]
+                file.write(np.stack([as_matrix(column) for column in columns], axis=1).data)
                 ids.writelines(f"{one_line(each)}\n" for each in batch.column("id").to_pylist())
+                if content.is_ragged:
+                    end = row + batch.num_rows
+                    offsets[row + 1 : end + 1] = offsets[row] + np.cumsum(num_vectors(columns[0]))
+                    row = end
+            if content.is_ragged:
+                file.seek(0)
+                _write_header(file, content, int(offsets[-1]))
+        if content.is_ragged:
+            np.save(offsets_path(output), offsets)
+            sync_file(offsets_path(output))
         sync_file(temporary)
         sync_file(ids_temporary)
+
+
+def _write_header(file: BinaryIO, content: Content, length: int) -> None:
+    """NumPy leaves room in it for a first dimension that grows, so it may be written over."""
+    shape = (length, *([len(content.columns)] if len(content.columns) > 1 else []), content.dim)
+    header = {"descr": np.dtype(content.dtype).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def offsets_path(path: Path) -> Path:
+    """Where the offsets of an array of ragged rows lie."""
+    return path.with_suffix(".offsets.npy")
 
 
 def write_parquet_file(output: Path, content: Content) -> None:
@@ -106,9 +129,8 @@ def _link(source: Path, target: Path) -> None:
 
 def write_h5_file(output: Path, content: Content) -> None:
     """In the layout that was asked for: see queue_app.outputs.hdf5."""
-    from queue_app.outputs.hdf5 import (
-        write_h5,  # here, as workers import this module and most never write an output
-    )
+    # Not above, as workers import this module and most never write an output.
+    from queue_app.outputs.hdf5 import write_h5
 
     with _replacing(output) as temporary:
         write_h5(temporary, content)

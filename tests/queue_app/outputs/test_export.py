@@ -16,7 +16,7 @@ from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.output_names import files_of
-from queue_app.job.output_ownership import check_output
+from queue_app.job.output_place import check_output
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.spec import H5Layout, Job
 from queue_app.outputs.export import export, output_damage
