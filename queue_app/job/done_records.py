@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from checkpoint.records import DoneRecord
-from queue_app.errors import Damage
+from queue_app.errors import Damage, HoldfastError
 from queue_app.host.durable_files import has_digest
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job, Progress
@@ -18,6 +18,15 @@ def read_done(job_dir: JobDir, index: int) -> DoneRecord | None:
         return DoneRecord.decode(job_dir.done(index).read_bytes())
     except (FileNotFoundError, ValueError):
         return None
+
+
+def all_done(job: Job, job_dir: JobDir, *, how_to_go_on: str) -> list[DoneRecord]:
+    """Every shard's done record. Raises HoldfastError where some are missing."""
+    found = [read_done(job_dir, shard.index) for shard in job.shards]
+    records = [record for record in found if record is not None]
+    if missing := len(found) - len(records):
+        raise HoldfastError(f"{missing} of {len(found)} shards are not done; {how_to_go_on}")
+    return records
 
 
 def published_result(job_dir: JobDir, record: DoneRecord) -> Path | None:

@@ -64,13 +64,6 @@ def needs_sequences(output: Path, h5_layout: H5Layout) -> bool:
     return output_format(output) == "h5" and h5_layout == "per-hash"
 
 
-def files_of(output: Path) -> list[Path]:
-    """The files that a written output consists of."""
-    if output.is_dir():
-        return sorted(output.iterdir())
-    return [output, ids_path(output)] if output_format(output) == "npy" else [output]
-
-
 def meta_path(output: Path) -> Path:
     return output.with_name(output.name + ".meta.json")
 

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import xxhash
 
 from checkpoint.records import QuarantineEntry
-from queue_app.errors import Damage, HoldfastError
+from queue_app.errors import Damage
 from queue_app.host.durable_files import removed_on_failure, rename_durably, room_for
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done
+from queue_app.job.done_records import all_done
 from queue_app.job.duplicates import Int64s
 from queue_app.job.output_names import ids_path, output_format
 from queue_app.job.output_place import exported, output_of
@@ -28,7 +28,7 @@ from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_files import Vectors
 from queue_app.job.spec import Job
 from queue_app.outputs.content import Content, content_lock
-from queue_app.outputs.writers import offsets_path, write_npy
+from queue_app.outputs.writers import offsets_path, write_npy, write_ragged_npy
 
 ARRAY = "embeddings.npy"
 
@@ -143,16 +143,9 @@ def open_result(job: Job, job_dir: JobDir) -> Result:
 
 def _results_key(job: Job, job_dir: JobDir) -> str:
     """xxh3-128 (hex) over what every shard has published: another one after a quarantine retry."""
-    records = [read_done(job_dir, shard.index) for shard in job.shards]
-    state = xxhash.xxh3_128()
-    for record in records:
-        state.update((record.digest if record else "").encode())
-    if missing := records.count(None):
-        raise HoldfastError(
-            f"{missing} of {len(records)} shards are not done; wait for the job, "
-            f"or run holdfast resume {job_dir.path}"
-        )
-    return state.hexdigest()
+    how_to_go_on = f"wait for the job, or run holdfast resume {job_dir.path}"
+    records = all_done(job, job_dir, how_to_go_on=how_to_go_on)
+    return xxhash.xxh3_128_hexdigest("".join(record.digest for record in records).encode())
 
 
 def _own_array(job: Job, job_dir: JobDir, num_rows: int) -> Path | None:
@@ -180,5 +173,8 @@ def _write(content: Content, home: Path) -> None:
     making = home.with_suffix(".making")
     making.mkdir(parents=True)
     with room_for(home), removed_on_failure(making):
-        write_npy(making / ARRAY, content)
+        if content.is_ragged:
+            write_ragged_npy(making / ARRAY, content)
+        else:
+            write_npy(making / ARRAY, content)
         rename_durably(making, home)

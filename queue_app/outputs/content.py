@@ -8,23 +8,22 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from heapq import merge
 
 import pyarrow as pa
 import xxhash
 
 from checkpoint.records import DoneRecord
-from queue_app.errors import Damage, HoldfastError, UsageError
+from queue_app.errors import Damage, UsageError
 from queue_app.host.file_lock import FileLock
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done, require_published
+from queue_app.job.done_records import all_done, require_published
 from queue_app.job.duplicates import read_duplicates
 from queue_app.job.readouts import column_names, is_ragged, vector_dim
 from queue_app.job.result_files import as_matrix, num_vectors
 from queue_app.job.result_rows import in_input_order
 from queue_app.job.shard_files import read_shard
-from queue_app.job.spec import H5Layout, Job, Shard
+from queue_app.job.spec import H5Layout, Job
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import described_head
 
@@ -47,7 +46,8 @@ class Content:
     """All rows of a job; its reader holds `content_lock`. `digest` stands once `batches` was read to its end.
 
     Each of the `columns` has vectors of `dim` numbers: one for each row or, where they are ragged, for each
-    token of it. `as_published` says that the `files`, one after another, hold what `batches` yields.
+    token of it. `as_published` says that the `files`, one after another, hold what `batches` yields;
+    each has its digest.
 
     Raises:
         HoldfastError: shards are not done yet.
@@ -56,12 +56,11 @@ class Content:
 
     def __init__(self, job: Job, job_dir: JobDir, h5_layout: H5Layout | None = None) -> None:
         done = _done_records(job, job_dir)
-        self.files = [job_dir.results / record.file for record in done]
+        self.files = {job_dir.results / record.file: record.digest for record in done}
         self.quarantine = tuple(entry for record in done for entry in record.quarantine)
         self.num_rows = sum(record.num_embedded for record in done)
         self.as_published = (job.twins is None and job.reuse is None) or self.num_rows == 0
-        self._rows = partial(in_input_order, job, job_dir, dict(enumerate(done)))
-        self._sequences = partial(iter_sequences, job, job_dir)
+        self._job, self._job_dir, self._done = job, job_dir, dict(enumerate(done))
         self.dim = vector_dim(job.model, job.options)
         self.columns = column_names(job.options)
         self.is_ragged = is_ragged(job.options)
@@ -73,7 +72,7 @@ class Content:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Batches of id, ordinal and the columns. Raises Damage, at the end, where rows are missing."""
         digest, rows = ContentDigest(self.columns, ragged=self.is_ragged), 0
-        for batch in self._rows():
+        for batch in in_input_order(self._job, self._job_dir, self._done):
             digest.update(batch)
             rows += batch.num_rows
             yield batch
@@ -83,33 +82,23 @@ class Content:
 
     def sequences(self) -> RecordSequences:
         """Of all records, in input order. Raises Damage when a file is not the one that was submitted."""
-        return self._sequences()
+        return iter_sequences(self._job, self._job_dir)
 
 
 def _done_records(job: Job, job_dir: JobDir) -> list[DoneRecord]:
     """Every shard's done record, checked for completeness, its file for its digest."""
-    found = [read_done(job_dir, shard.index) for shard in job.shards]
-    missing = [shard.index for shard, record in zip(job.shards, found, strict=True) if record is None]
-    if missing:
-        raise HoldfastError(
-            f"{len(missing)} of {len(found)} shards are not done; holdfast resume {job_dir.path} goes on"
-        )
-    records = [record for record in found if record is not None]
+    records = all_done(job, job_dir, how_to_go_on=f"holdfast resume {job_dir.path} goes on")
     for shard, record in zip(job.shards, records, strict=True):
-        _check(job_dir, shard, record)
+        require_published(job_dir, shard.index, record)
+        if record.num_embedded + len(record.quarantine) != shard.num_records:
+            raise Damage(
+                f"shard {shard.index}: {record.num_embedded} embedded + {len(record.quarantine)} "
+                f"quarantined, of {shard.num_records} records"
+            )
     total = sum(record.num_embedded + len(record.quarantine) for record in records)
     if total != job.counts.num_records:
         raise Damage(f"{job_dir.path}: {total} records accounted for, {job.counts.num_records} were read")
     return records
-
-
-def _check(job_dir: JobDir, shard: Shard, record: DoneRecord) -> None:
-    require_published(job_dir, shard.index, record)
-    if record.num_embedded + len(record.quarantine) != shard.num_records:
-        raise Damage(
-            f"shard {shard.index}: {record.num_embedded} embedded + {len(record.quarantine)} quarantined, "
-            f"of {shard.num_records} records"
-        )
 
 
 def _provenance(job: Job, num_embedded: int) -> dict[str, str]:

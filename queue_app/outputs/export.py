@@ -5,7 +5,7 @@ import json
 import platform
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from checkpoint.records import QuarantineEntry
-from queue_app.host.durable_files import file_digest, has_digest, room_for, write_durably
+from queue_app.host.durable_files import has_digest, room_for, write_durably
 from queue_app.job.directory import JobDir
 from queue_app.job.output_names import (
     card_paths,
     check_format,
-    files_of,
     meta_path,
     needs_sequences,
     one_line,
@@ -31,7 +30,7 @@ from queue_app.job.spec import H5Layout, Job
 from queue_app.outputs.content import Content, content_lock, require_sequences
 from queue_app.outputs.run_card.card import RunCard, make_card
 from queue_app.outputs.run_card.markdown import card_markdown
-from queue_app.outputs.writers import OUTPUTS
+from queue_app.outputs.writers import OUTPUTS, Digests
 
 VERSIONS_OF = ("holdfast", "torch", "tokenizers", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 
@@ -77,8 +76,8 @@ def export(
         content = Content(job, job_dir, layout)
         claim(job_dir, output)
         with room_for(output):
-            OUTPUTS[output_format(output)](output, content)
-            card = _write_companions(job, job_dir, output, content)
+            files = OUTPUTS[output_format(output)](output, content)
+            card = _write_companions(job, job_dir, output, content, files)
         give_up_claim(job_dir, output)
     quarantined = job.counts.num_records - content.num_rows
     seconds = time.monotonic() - started
@@ -87,7 +86,7 @@ def export(
     )
 
 
-def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content) -> RunCard:
+def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content, files: Digests) -> RunCard:
     """quarantine.tsv and the run card, then meta.json: its being there says that everything else is."""
     quarantine = sorted(content.quarantine, key=lambda entry: entry.ordinal)
     listed = quarantine_path(output)
@@ -104,10 +103,11 @@ def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content)
         quarantine=quarantine,
         versions=_versions(job),
     )
+    meta = _meta(card, content, {str(path.relative_to(output.parent)): files[path] for path in files})
     markdown, data = card_paths(output)
     write_durably(target_of(markdown), card_markdown(card).encode())
     write_durably(target_of(data), json.dumps(card.as_json(), indent=1).encode())
-    write_durably(target_of(meta_path(output)), json.dumps(_meta(job, output, content), indent=1).encode())
+    write_durably(target_of(meta_path(output)), json.dumps(meta, indent=1).encode())
     return card
 
 
@@ -138,19 +138,20 @@ def output_damage(job: Job, job_dir: JobDir) -> list[str]:
     return [f"output {path} is not what was written; run the same embed command again" for path in damaged]
 
 
-def _meta(job: Job, output: Path, content: Content) -> dict[str, Any]:
+def _meta(card: RunCard, content: Content, files: Mapping[str, str]) -> dict[str, Any]:
+    job, counts = card.job, card.job.counts
     return {
         "job": job.job_id,
         "content_digest": content.digest,
-        "files": {str(path.relative_to(output.parent)): file_digest(path) for path in files_of(output)},
+        "files": files,
         "sequences": {
-            "total": job.counts.num_records,
+            "total": counts.num_records,
             "done": content.num_rows,
-            "quarantined": job.counts.num_records - content.num_rows,
-            "duplicate_ids": job.counts.num_duplicate_ids,
-            "duplicate_sequences": job.counts.num_duplicate_sequences,
-            "twins": job.twins.num_twins if job.twins else 0,
-            "reused": job.reuse.num_vectors if job.reuse else 0,
+            "quarantined": counts.num_records - content.num_rows,
+            "duplicate_ids": counts.num_duplicate_ids,
+            "duplicate_sequences": counts.num_duplicate_sequences,
+            "twins": card.num_duplicates,
+            "reused": card.num_reused,
         },
         "reuse": asdict(job.reuse) if job.reuse else None,
         "dim": content.dim,

@@ -12,9 +12,9 @@ import pyarrow as pa
 import xxhash
 
 from checkpoint.records import DoneRecord
-from queue_app.errors import Damage, HoldfastError, UsageError
+from queue_app.errors import Damage, UsageError
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done, require_published
+from queue_app.job.done_records import all_done, require_published
 from queue_app.job.duplicates import Int64s
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_files import as_matrix, iter_result
@@ -48,13 +48,8 @@ class Published:
             raise UsageError(
                 "every token has a vector, and no record one (--pool none); embed with --pool mean for a map"
             )
-        found = {shard.index: read_done(job_dir, shard.index) for shard in job.shards}
-        done = {index: record for index, record in found.items() if record is not None}
-        if missing := len(found) - len(done):
-            raise HoldfastError(
-                f"{missing} of {len(found)} shards are not done; holdfast resume {job_dir.path}"
-            )
-        return cls(job, job_dir, done)
+        done = all_done(job, job_dir, how_to_go_on=f"holdfast resume {job_dir.path}")
+        return cls(job, job_dir, dict(enumerate(done)))
 
     @property
     def key(self) -> str:
