@@ -7,13 +7,10 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from queue_app.errors import UsageError
 from queue_app.settings import RuntimeConfig
-
-if TYPE_CHECKING:
-    pass
 
 SMALL_MODEL = 100_000_000
 """In parameters."""

@@ -76,7 +76,7 @@ def require_room(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_worker
 
 def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int) -> list[Room]:
     """Every disk at both of the job's fullest moments: while it computes, and while it writes the output."""
-    left = [shard for shard in job.shards if not _is_published(job_dir, shard)]
+    left = _left(job, job_dir)
     results = Copy("results", job_dir.results, _bytes_of(job, left))
     stores = job_dir.checkpoint(0, job.job_id, config.scratch).parent
     kept = job.run.keep_checkpoints if config.keep_checkpoints is None else config.keep_checkpoints
@@ -86,23 +86,23 @@ def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int)
     path = output_of(job, job_dir)
     output = Copy("output", path, 0 if _is_linked(job, job_dir, path) else _output_bytes(job))
     aside = Copy("vectors for twins", job_dir.path, _aside_bytes(job))
-    computing = [results, checkpoints]
     exporting = [results, output, aside, *([checkpoints] if kept else [])]
-    return [*_by_disk(computing), *_by_disk(exporting)]
+    return [*_by_disk([results, checkpoints]), *_by_disk(exporting)]
 
 
 def _largest_files(job: Job, job_dir: JobDir) -> Iterator[tuple[Path, int]]:
     """What is still to be written in one file each."""
-    left = [shard for shard in job.shards if not _is_published(job_dir, shard)]
-    for shard in left:
+    for shard in _left(job, job_dir):
         yield job_dir.result(shard.index, 0), _bytes_of(job, [shard])
     if output_format(output := output_of(job, job_dir)) != "directory":
         yield output, _output_bytes(job)
 
 
-def _is_published(job_dir: JobDir, shard: Shard) -> bool:
-    record = read_done(job_dir, shard.index)
-    return record is not None and (job_dir.results / record.file).is_file()
+def _left(job: Job, job_dir: JobDir) -> list[Shard]:
+    """The shards without a result; what is in one was looked at before."""
+    done = {shard.index: read_done(job_dir, shard.index) for shard in job.shards}
+    there = {index for index, record in done.items() if record and (job_dir.results / record.file).is_file()}
+    return [shard for shard in job.shards if shard.index not in there]
 
 
 def _is_linked(job: Job, job_dir: JobDir, output: Path) -> bool:
