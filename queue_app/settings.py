@@ -89,7 +89,7 @@ process of ours at a library's warning."""
 
 
 def child_environment(**settings: str) -> Mapping[str, str]:
-    """That of a process which we start: ours, without what is meant for other applications.
+    """The environment of a process which we start: ours, without what is meant for other applications.
 
     No Python in it imports from the working directory, where a user's file may have the name of a module.
     """

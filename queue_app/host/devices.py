@@ -5,7 +5,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +16,7 @@ SMALL_MODEL = 100_000_000
 """In parameters."""
 CPU_WORKERS_MOST = 16
 QUEUE_NAME = re.compile(r"(gpu|cpu)(\d+)")
+CPUINFO = Path("/proc/cpuinfo")
 NATIVE = {
     "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
     "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
@@ -78,21 +79,23 @@ def _gpus(device: str, config: RuntimeConfig) -> Sequence[int]:
     return numbers
 
 
-def is_emulated(dtype: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def is_emulated(dtype: str, cpuinfo: Path = CPUINFO) -> bool:
     """True when this processor is known to have no arithmetic of its own for the dtype."""
-    if dtype not in NATIVE or not cpuinfo.exists():
-        return False
-    lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
-    flags = [set(flags.split()) for name, _, flags in lines if name.strip() in ("flags", "Features")]
-    return bool(flags) and not flags[0] & NATIVE[dtype]
+    known = (set(value.split()) for name, value in _read(cpuinfo) if name in ("flags", "Features"))
+    flags = next(known, set())
+    return dtype in NATIVE and bool(flags) and not flags & NATIVE[dtype]
 
 
-def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def processor_name(cpuinfo: Path = CPUINFO) -> str:
     """What the maker calls this host's processor; its architecture where Linux does not know."""
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    named = [value.strip() for name, _, value in (line.partition(":") for line in lines)
-             if name.strip() == "model name"]  # fmt: skip
-    return named[0] if named else f"{platform.machine()} processor"
+    named = (value for name, value in _read(cpuinfo) if name == "model name")
+    return next(named, f"{platform.machine()} processor")
+
+
+def _read(cpuinfo: Path) -> Iterator[tuple[str, str]]:
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
+        name, _, value = line.partition(":")
+        yield name.strip(), value.strip()
 
 
 def num_cores() -> int:
@@ -104,7 +107,7 @@ def default_cpu_workers(num_parameters: int) -> int:
     """For a small model one worker per core: the threads of one would wait for each other at every layer.
 
     Each worker keeps a copy of the model and of torch in memory, so of a large model there is one for every
-    four cores. Measured by benchmarks/by_hand.py and the part `processes` of benchmarks/throughput.py.
+    four cores. Measured by benchmarks/by_hand and the part `processes` of benchmarks/throughput.
     """
     if num_parameters < SMALL_MODEL:
         return min(num_cores(), CPU_WORKERS_MOST)

@@ -114,14 +114,14 @@ def _is_linked(job: Job, job_dir: JobDir, output: Path) -> bool:
 
 
 def _bytes_of(job: Job, shards: Sequence[Shard]) -> int:
-    """Of the vectors of the rows of these shards that were not rejected."""
+    """What the vectors of these shards' rows take, without those that were rejected."""
     num_rows = sum(shard.num_rows for shard in job.shards)
     good = 1 - job.counts.num_rejected / max(1, num_rows)
     return int(good * sum(_num_vectors(job, shard) for shard in shards)) * _vector_bytes(job)
 
 
 def _output_bytes(job: Job) -> int:
-    """Of the vectors of all good records, twins included."""
+    """What the vectors of all good records take, duplicates included."""
     if is_ragged(job.options):
         vectors = (_num_vectors(job, shard) * shard.num_records / shard.num_rows for shard in job.shards)
         return int(sum(vectors)) * _vector_bytes(job)
@@ -129,7 +129,7 @@ def _output_bytes(job: Job) -> int:
 
 
 def _aside_bytes(job: Job) -> int:
-    """Of the vectors that twins wait for, each as large as the rows are on average."""
+    """What the vectors take that duplicates wait for, each as large as the rows are on average."""
     if job.twins is None:
         return 0
     share = job.twins.num_firsts / sum(shard.num_rows for shard in job.shards)

@@ -1,7 +1,7 @@
 """The records that were set aside: why, which, and another chance for those that did harm."""
 
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from checkpoint import CheckpointError, CheckpointStore
@@ -57,19 +57,17 @@ def retry_quarantine(job_dir: JobDir) -> list[QuarantineEntry]:
 
 
 def _of_shard(job: Job, job_dir: JobDir, shard: Shard) -> Collection[QuarantineEntry]:
-    done = read_done(job_dir, shard.index)
-    return done.quarantine if done else tuple(_of_store(job, job_dir, shard.index))
-
-
-def _of_store(job: Job, job_dir: JobDir, index: int) -> Iterator[QuarantineEntry]:
-    path = _store_path(job, job_dir, index)
+    """Out of its done record, or as long as there is none out of its checkpoints."""
+    if done := read_done(job_dir, shard.index):
+        return done.quarantine
+    path = _store_path(job, job_dir, shard.index)
     if not (path / "data.mdb").is_file():
-        return
+        return ()
     try:
         with CheckpointStore.open_readonly(path) as store:
-            yield from store.quarantine()
+            return store.quarantine()
     except CheckpointError:
-        return  # its next owner verifies it; until then it says nothing
+        return ()  # its next owner verifies it; until then it says nothing
 
 
 def _harmful(job: Job, job_dir: JobDir, shard: Shard) -> list[QuarantineEntry]:

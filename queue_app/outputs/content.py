@@ -81,8 +81,11 @@ class Content:
         self.digest = digest.hexdigest()
 
     def sequences(self) -> RecordSequences:
-        """Of all records, in input order. Raises Damage when a file is not the one that was submitted."""
-        return iter_sequences(self._job, self._job_dir)
+        """The sequence of every record, in input order, read again from the shards. Raises Damage when a file
+        is not the one that was submitted."""
+        job, job_dir = self._job, self._job_dir
+        streams = (_shards(job, job_dir, reused=False), _shards(job, job_dir, reused=True))
+        return merge(*streams, _duplicates(job, job_dir), key=lambda found: found[0])
 
 
 def _done_records(job: Job, job_dir: JobDir) -> list[DoneRecord]:
@@ -163,23 +166,13 @@ def require_sequences(job: Job, job_dir: JobDir) -> None:
         )
 
 
-def iter_sequences(job: Job, job_dir: JobDir) -> RecordSequences:
-    """Raises Damage when a file is not the one that was submitted."""
-    streams = (
-        _of_shards(job, job_dir, reused=False),
-        _of_shards(job, job_dir, reused=True),
-        _of_twins(job, job_dir),
-    )
-    return merge(*streams, key=lambda found: found[0])
-
-
-def _of_shards(job: Job, job_dir: JobDir, *, reused: bool) -> RecordSequences:
+def _shards(job: Job, job_dir: JobDir, *, reused: bool) -> RecordSequences:
     for shard in job.shards:
         if shard.reused == reused:
             records = read_shard(job_dir.shard(shard.index), shard)
             yield from zip(records.ordinals.tolist(), records.sequences, strict=True)
 
 
-def _of_twins(job: Job, job_dir: JobDir) -> RecordSequences:
+def _duplicates(job: Job, job_dir: JobDir) -> RecordSequences:
     for batch in read_duplicates(job, job_dir):
         yield from ((ordinal, None) for ordinal in batch.column("ordinal").to_pylist())

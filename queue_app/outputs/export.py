@@ -112,7 +112,7 @@ def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content,
 
 
 def _versions(job: Job) -> dict[str, str]:
-    """Of what is installed here; of transformers where it ran the model."""
+    """What is installed here; transformers only where it ran the model."""
     found = {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
     if job.model.family == "auto":
         with contextlib.suppress(PackageNotFoundError):  # on the host of the workers it is there

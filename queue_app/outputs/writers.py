@@ -10,7 +10,13 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from queue_app.host.durable_files import DigestedFile, file_digest, rename_durably, sync_file
+from queue_app.host.durable_files import (
+    DigestedFile,
+    file_digest,
+    removed_on_failure,
+    rename_durably,
+    sync_file,
+)
 from queue_app.job.output_names import Format, ids_path, one_line, target_of
 from queue_app.job.result_files import ROWS_PER_GROUP, as_matrix, num_vectors, write_parquet
 from queue_app.outputs.content import Content
@@ -89,7 +95,7 @@ def write_parquet_file(output: Path, content: Content) -> Digests:
 
 
 def write_arrow_file(output: Path, content: Content) -> Digests:
-    """The same table as an Arrow IPC file, not compressed, so that it can be mapped into memory as it lies.
+    """A table (see `_schema`) as an Arrow IPC file, not compressed, so that it can be mapped as it lies.
 
     What a reader takes for one array is one record batch: few and large ones are what it wants.
     """
@@ -175,7 +181,7 @@ def _replacing(output: Path) -> Iterator[Path]:
     """
     output = target_of(output)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
+    with removed_on_failure(temporary):
         yield temporary
         if temporary.is_dir() and output.exists():
             # A directory cannot be renamed over another that is not empty.
@@ -185,11 +191,6 @@ def _replacing(output: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             rename_durably(temporary, output)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
 
 
 OUTPUTS: dict[Format, Callable[[Path, Content], Digests]] = {

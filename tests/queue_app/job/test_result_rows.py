@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queue_app.job.result_files import as_fixed_lists
-from queue_app.job.result_rows import Twins, merged, place_twins
+from queue_app.job.result_rows import WaitingDuplicates, merged, place_duplicates
 from queue_app.job.spilled_rows import SpilledRows
 
 RAGGED = pa.list_(pa.float64())
@@ -68,7 +68,7 @@ def test_a_twin_has_its_own_id_and_the_vector_of_its_first(
     batches = (twin_rows(twins[start : start + twin_size]) for start in range(0, len(twins), twin_size))
     firsts = np.unique(np.array([first for _, first in twins], np.int64))
     with SpilledRows(tmp_path_factory.mktemp("aside") / "rows") as file:
-        found = seen(place_twins(stream(computed, size), Twins(batches), firsts, file))
+        found = seen(place_duplicates(stream(computed, size), WaitingDuplicates(batches), firsts, file))
     assert found == [(f"r{n}", n, first_of[n]) for n in first_of if sequences[n] not in gone]
 
 
