@@ -182,7 +182,7 @@ def _make_and_lock(path: Path, *, wait: bool) -> tuple[bool, FileLock]:
     while True:
         made = not path.exists()
         make_directory(path)
-        lock = FileLock(path / "lock")
+        lock = FileLock(path / "lock", wait=wait)
         with contextlib.suppress(FileNotFoundError):
-            lock.acquire(wait=wait)
+            lock.acquire()
             return made, lock

@@ -20,8 +20,8 @@ from queue_app.host.durable_files import DigestedFile, removed_on_failure, renam
 ROWS_PER_GROUP = 16_384
 READ_ROWS = 4_096
 PORTION_BYTES = 4 << 20
-"""About what the rows take that are read, or put in one row group, at once. Where rows hold rows, reading them
-takes many times as much."""
+"""About what the rows take that are read, or put in one row group, at once. Where rows hold rows, reading
+them takes many times as much."""
 FILE_BUFFER_BYTES = 1 << 20
 EMBEDDING = "embedding"
 OWN_COLUMNS = ["id", "ordinal"]

@@ -15,8 +15,8 @@ from queue_app.settings import runtime_config
 NO_LONGER_NEEDED = (
     "array", "checkpoints", "shards", "server", "server.json", "processes.json", "logs", "piped",
 )  # fmt: skip
-"""The results and duplicates stay: verify, export and the same embed command still answer from them; so do the
-sequences, by which a later job finds its vectors, and the shards of a job whose output is named by them."""
+"""The results and duplicates stay: verify, export and the same embed command still answer from them; so do
+the sequences, by which a later job finds vectors, and the shards of a job whose output is named by them."""
 
 
 def clean(job_dir: JobDir) -> int:

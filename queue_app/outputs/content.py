@@ -6,7 +6,6 @@ Only the files that done records name are read, each against its digest; and rec
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from heapq import merge
 
@@ -31,15 +30,9 @@ RecordSequences = Iterator[tuple[int, str | None]]
 """Ordinal and sequence of every record, by ordinal; None for a duplicate, whose sequence came before."""
 
 
-@contextmanager
-def content_lock(job_dir: JobDir) -> Iterator[None]:
+def content_lock(job_dir: JobDir) -> FileLock:
     """Whoever streams the content puts vectors aside in the job directory: one at a time, the others wait."""
-    lock = FileLock(job_dir.path / "export.lock")
-    lock.acquire(wait=True)
-    try:
-        yield
-    finally:
-        lock.release()
+    return FileLock(job_dir.path / "export.lock", wait=True)
 
 
 class Content:
@@ -57,7 +50,8 @@ class Content:
     def __init__(self, job: Job, job_dir: JobDir, h5_layout: H5Layout | None = None) -> None:
         done = _done_records(job, job_dir)
         self.files = {job_dir.results / record.file: record.digest for record in done}
-        self.quarantine = tuple(entry for record in done for entry in record.quarantine)
+        quarantine = (entry for record in done for entry in record.quarantine)
+        self.quarantine = sorted(quarantine, key=lambda entry: entry.ordinal)
         self.num_rows = sum(record.num_embedded for record in done)
         self.as_published = (job.twins is None and job.reuse is None) or self.num_rows == 0
         self._job, self._job_dir, self._done = job, job_dir, dict(enumerate(done))

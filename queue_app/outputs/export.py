@@ -88,21 +88,12 @@ def export(
 
 def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content, files: Digests) -> RunCard:
     """quarantine.tsv and the run card, then meta.json: its being there says that everything else is."""
-    quarantine = sorted(content.quarantine, key=lambda entry: entry.ordinal)
     listed = quarantine_path(output)
-    if quarantine:
-        write_durably(target_of(listed), "".join(_tsv_lines(quarantine)).encode())
+    if content.quarantine:
+        write_durably(target_of(listed), "".join(_tsv_lines(content.quarantine)).encode())
     else:
         listed.unlink(missing_ok=True)
-    card = make_card(
-        job,
-        job_dir,
-        output,
-        content_digest=content.digest,
-        num_embedded=content.num_rows,
-        quarantine=quarantine,
-        versions=_versions(job),
-    )
+    card = make_card(job, job_dir, output, content, _versions(job))
     meta = _meta(card, content, {str(path.relative_to(output.parent)): files[path] for path in files})
     markdown, data = card_paths(output)
     write_durably(target_of(markdown), card_markdown(card).encode())

@@ -20,6 +20,7 @@ from queue_app.job.quarantine import OF_HOW_MANY, PLACE_IN_FILE
 from queue_app.job.readouts import is_ragged, vector_dim
 from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, NormalizeSpec, TruncateSpec
+from queue_app.outputs.content import Content
 from queue_app.outputs.run_card.facts import (
     Device,
     Faults,
@@ -105,24 +106,17 @@ class RunCard:
 
 
 def make_card(
-    job: Job,
-    job_dir: JobDir,
-    output: Path,
-    *,
-    content_digest: str,
-    num_embedded: int,
-    quarantine: Sequence[QuarantineEntry],
-    versions: Mapping[str, str],
+    job: Job, job_dir: JobDir, output: Path, content: Content, versions: Mapping[str, str]
 ) -> RunCard:
-    """The card of a finished job's output. `quarantine` is all of it; the card names the first few."""
+    """The card of a finished job's output, made of this content. It names the first of the quarantine."""
     history = read_history(job_dir, job.job_id)
     # What computed counts, not what is installed where the output is written.
     torch = " and ".join(sorted({attempt.torch for attempt in history.attempts}))
     versions = {**versions, "torch": torch or versions["torch"]}
-    reasons = Counter(" ".join(_PLACE.sub("", entry.reason).split()) for entry in quarantine)
+    reasons = Counter(" ".join(_PLACE.sub("", entry.reason).split()) for entry in content.quarantine)
     devices = devices_of(history)
     counted = Counted(
-        num_embedded=num_embedded,
+        num_embedded=content.num_rows,
         reasons=dict(reasons.most_common()),
         num_long=total_of(job, history, "num_long"),
         hardware=[_device_text(job, device) for device in devices],
@@ -131,12 +125,12 @@ def make_card(
     return RunCard(
         job=job,
         output=output.name,
-        content_digest=content_digest,
+        content_digest=content.digest,
         counted=counted,
-        quarantine=quarantine[:QUARANTINE_SHOWN],
+        quarantine=content.quarantine[:QUARANTINE_SHOWN],
         devices=devices,
         versions=versions,
-        throughput=throughput_of(job, history, num_embedded),
+        throughput=throughput_of(job, history, content.num_rows),
         faults=faults_of(history),
         command=command_of(job, output),
     )
