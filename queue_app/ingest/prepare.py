@@ -196,7 +196,7 @@ def _ingest(
         options=options,
         threads=threads,
         run=request.run,
-        counts=dataset.counts,
+        counts=ingested.counts,
         shards=ingested.shards,
         sequences_digest=ingested.sequences_digest,
         twins=ingested.twins,

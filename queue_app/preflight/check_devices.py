@@ -39,7 +39,7 @@ def examine_devices(config: RuntimeConfig) -> Iterator[Finding]:
 
 
 def torch_facts() -> dict[str, Any]:
-    """What gpu_tasks.probes.device_facts.TorchFacts holds. Raises ValueError, in torch's words, when it dies."""
+    """The fields of gpu_tasks.probes.device_facts.TorchFacts. Raises ValueError, in torch's last words."""
     ended = subprocess.run(
         CHILD,
         capture_output=True,

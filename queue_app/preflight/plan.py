@@ -23,12 +23,11 @@ from queue_app.job.output_names import check_format, output_format, refuse_unhee
 from queue_app.job.output_ownership import check_output
 from queue_app.job.spec import DeviceClass, EmbedOptions, Job
 from queue_app.model.reader import FoundModel
-from queue_app.preflight.planned_job import draft, draft_sizes
-from queue_app.preflight.sizes import Sizes
-from queue_app.preflight.stratified_sample import StratifiedSample
+from queue_app.preflight.planned_job import Sizes, planned_job, planned_sizes
+from queue_app.preflight.stratified_sample import StratifiedSampler
 from queue_app.preflight.survey import Survey, survey
 from queue_app.preflight.time_estimate import Timing, measure
-from queue_app.preflight.trial_worker import Device, NotTimed
+from queue_app.preflight.trial_worker import NotTimed, TrialDevice
 from queue_app.settings import RuntimeConfig
 
 CUT_CHARACTERS = 16
@@ -114,12 +113,12 @@ def make_plan(
         UsageError: a bad input, model, option or output, which `embed` would refuse.
     """
     options, found, sample = _look(request, model, device_class(queues), say)
-    job = draft(request, model.spec, options, threads, found)
+    job = planned_job(request, model.spec, options, threads, found)
     plan = Plan(
         job=job,
         queues=tuple(queues),
         survey=found,
-        sizes=draft_sizes(job, found),
+        sizes=planned_sizes(job, found),
         rooms=tuple(rooms(job, _new_directory(request), config, num_workers=len(queues))),
         timing=None,
         begun=request.directory.job_json.exists(),
@@ -137,7 +136,7 @@ def make_plan(
 
 def _look(
     request: EmbedRequest, model: FoundModel, kind: DeviceClass, say: Callable[[str], None]
-) -> tuple[EmbedOptions, Survey, StratifiedSample]:
+) -> tuple[EmbedOptions, Survey, StratifiedSampler]:
     """Settle what embed would settle, in its order, and read the inputs to their end."""
     spec = model.spec
     check_output(request.output)
@@ -152,7 +151,7 @@ def _look(
         check_format(request.output, options, request.run.h5_layout)
         previous = open_previous(request.reuse, spec, options) if request.reuse else None
         say("reading the inputs")
-        sample = StratifiedSample(cut_characters=CUT_CHARACTERS * options.max_length)
+        sample = StratifiedSampler(cut_characters=CUT_CHARACTERS * options.max_length)
         found = survey(dataset, sample, dedup=options.dedup, previous=previous)
     return options, found, sample
 
@@ -173,12 +172,12 @@ def _problems_of_disks(request: EmbedRequest, config: RuntimeConfig, found: Sequ
 
 
 def _time(
-    plan: Plan, tokenizer: str | None, config: RuntimeConfig, sample: StratifiedSample, seconds: float
+    plan: Plan, tokenizer: str | None, config: RuntimeConfig, sample: StratifiedSampler, seconds: float
 ) -> Timing:
     """Raises NotTimed."""
     drawn = sample.draw(SAMPLE_CHARACTERS[plan.job.options.device_class]).scaled(plan.survey.share)
     return measure(
-        [Device(queue, visible_device(queue, config)) for queue in plan.queues],
+        [TrialDevice(queue, visible_device(queue, config)) for queue in plan.queues],
         job=plan.job,
         tokenizer=tokenizer,
         sample=drawn,

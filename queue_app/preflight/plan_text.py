@@ -107,7 +107,7 @@ def _repeats(plan: Plan) -> Iterator[str]:
         share = counts.num_duplicate_sequences / counts.num_records
         once = "computed once for all" if plan.job.options.dedup else "computed again (--no-dedup)"
         yield f"{_count(counts.num_duplicate_sequences, 'sequence')} ({share:.1%}) seen before: {once}"
-    if num_reused := len(plan.survey.reused_costs):
+    if num_reused := len(plan.survey.reused):
         yield f"{_count(num_reused, 'vector')} copied from an earlier job (--reuse)"
     if counts.num_duplicate_ids:
         yield f"{_count(counts.num_duplicate_ids, 'id')} seen before; every record still has its row"

@@ -11,8 +11,8 @@ from statistics import mean
 from typing import Any
 
 from queue_app.job.spec import Job
-from queue_app.preflight.stratified_sample import Sample
-from queue_app.preflight.trial_worker import Device, Trial, trials
+from queue_app.preflight.stratified_sample import StratifiedSample
+from queue_app.preflight.trial_worker import Trial, TrialDevice, trials
 
 PATIENCE_SECONDS = 600.0
 """For loading the model and for the batch under way; a stand-in that takes longer is given up."""
@@ -118,11 +118,11 @@ class Timing:
 
 
 def measure(
-    devices: Sequence[Device],
+    devices: Sequence[TrialDevice],
     *,
     job: Job,
     tokenizer: str | None,
-    sample: Sample,
+    sample: StratifiedSample,
     seconds: float,
     reading_seconds: float,
     output_bytes: int,
