@@ -17,7 +17,7 @@ from queue_app.celery_app import make_app
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.events import EventKind, publish
-from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.manifest import CheckpointManifest, forgetting
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.coordination.shard_messages import announce
 from queue_app.coordination.states import JobState
@@ -115,7 +115,13 @@ def embed(
     kind = device_class(queues)
     run = LocalRun(
         job_dir=job_dir,
-        prepare=lambda client: prepare(request, model, client=client, device_class=kind, threads=threads),
+        prepare=lambda client: prepare(
+            request,
+            model,
+            device_class=kind,
+            threads=threads,
+            forget_keys=None if client is None else forgetting(client),
+        ),
         output=request.output,
         queues=queues,
         broker_url=broker_url,

@@ -7,14 +7,12 @@ again. job.json is put in its place last, so a directory without one holds nothi
 import contextlib
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import redis
 import xxhash
 
-from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.errors import Damage, InputError, UsageError
 from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
 from queue_app.ingest.first_look import FirstLook
@@ -50,27 +48,30 @@ def prepare(
     request: EmbedRequest,
     model: FoundModel,
     *,
-    client: redis.Redis | None,
     device_class: DeviceClass,
     threads: int,
+    forget_keys: Callable[[str], None] | None = None,
 ) -> Prepared:
-    """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
+    """Find or make the job; the caller holds the directory's lock.
+
+    `forget_keys` takes the id of a job that is replaced, and removes what its server knows of it.
+    """
     if request.directory.incoming.job_json.exists():
-        _install(request.directory, client)  # a producer was killed while it did
+        _install(request.directory, forget_keys)  # a producer was killed while it did
     refuse_impossible(request, model.spec)
     refuse_alphabet(request.alphabet, model)
     with gather(request.inputs, request.directory.piped) as files:
         refuse_replacing(files, request.output)
-        return _find_or_make(request, model, files, client, device_class, threads)
+        return _find_or_make(request, model, files, device_class, threads, forget_keys)
 
 
 def _find_or_make(
     request: EmbedRequest,
     model: FoundModel,
     files: Sequence[Input],
-    client: redis.Redis | None,
     device_class: DeviceClass,
     threads: int,
+    forget_keys: Callable[[str], None] | None,
 ) -> Prepared:
     job_dir, incoming, spec = request.directory, request.directory.incoming, model.spec
     dataset = dataset_of(request, model, files)
@@ -92,7 +93,7 @@ def _find_or_make(
         incoming.write(job)
     if request.overwrite:
         claim(job_dir, request.output)  # the next run may have to go on without being told so
-    _install(job_dir, client)
+    _install(job_dir, forget_keys)
     return Prepared(job, job_dir, created=True)
 
 
@@ -119,18 +120,18 @@ def _alphabet(request: EmbedRequest, spec: ModelSpec, files: Sequence[Input]) ->
     return spec.alphabet
 
 
-def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
+def _forget(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None:
     """Remove a job's work: job.json first, so that what is left of it is never taken for a job."""
     job_dir.hold("cancelled")  # or the reconciler would take what is forgotten for lost, and rebuild it
     # Of a job that cannot be read, keys that nobody looks at are left to the server.
     with contextlib.suppress(Damage, UsageError):
-        if client is not None:
-            CheckpointManifest(client, job_dir.load().job_id).forget()
+        if forget_keys is not None:
+            forget_keys(job_dir.load().job_id)
     job_dir.job_json.unlink()
     shutil.rmtree(job_dir.path / "checkpoints", ignore_errors=True)
 
 
-def _install(job_dir: JobDir, client: redis.Redis | None) -> None:
+def _install(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None:
     """Put what was read in the place of what is there; it is a job once its job.json stands.
 
     Killed in between, the next producer goes on here: vectors that were copied from the job that is
@@ -138,7 +139,7 @@ def _install(job_dir: JobDir, client: redis.Redis | None) -> None:
     """
     incoming = job_dir.incoming
     if job_dir.job_json.exists():
-        forget(job_dir, client)
+        _forget(job_dir, forget_keys)
     shutil.rmtree(job_dir.history, ignore_errors=True)
     for name in ("shards", "results", "done", "sequences.arrow", "twins.arrow", "tokenizer.json"):
         if (incoming.path / name).exists():

@@ -251,7 +251,7 @@ def prepared(home: Path, *inputs: Path, input_format: InputFormat | None = None)
         inputs=inputs, model="mock:8", output=home / "out.h5", alphabet="protein", input_format=input_format
     )
     with locked_job_directory(request.directory):
-        return prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+        return prepare(request, find_requested(request), device_class="cpu", threads=1)
 
 
 NO_INPUT: dict[str, tuple[bytes, InputFormat | None, str]] = {
