@@ -26,7 +26,7 @@ from queue_app.host.devices import cpu_workers_of, default_cpu_workers, is_emula
 from queue_app.host.memory import give_memory_back
 from queue_app.host.processes import ProcessFile
 from queue_app.ingest.prepare import Prepared, prepare
-from queue_app.ingest.readers.readings import readings
+from queue_app.ingest.readers.formats import readings
 from queue_app.ingest.request import EmbedRequest, check_request, device_class
 from queue_app.job.directory import JobDir, locked_job_directory
 from queue_app.job.disk_space import require_local_disk, require_room

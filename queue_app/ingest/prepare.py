@@ -17,8 +17,8 @@ from queue_app.errors import Damage, InputError, UsageError
 from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
 from queue_app.ingest.first_look import FirstLook
 from queue_app.ingest.gather import gather, refuse_replacing
-from queue_app.ingest.readers.sources import Input
-from queue_app.ingest.records import Dataset, digest_inputs, looks_like_fasta
+from queue_app.ingest.readers.sources import Input, digest_inputs
+from queue_app.ingest.records import Dataset, looks_like_fasta
 from queue_app.ingest.records_to_shards import ingest
 from queue_app.ingest.request import EmbedRequest, refuse_impossible, resolve_options
 from queue_app.ingest.request_changes import refuse_changes

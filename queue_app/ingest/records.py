@@ -8,7 +8,7 @@ from queue_app.ingest.alphabets import AS_IT_STANDS, judge
 from queue_app.ingest.first_look import FirstLook
 from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.formats import FORMATS, WITHOUT_COLUMNS, format_of
-from queue_app.ingest.readers.sources import Input, Source, digest_file, open_source
+from queue_app.ingest.readers.sources import Input, open_source
 from queue_app.ingest.readers.values import Unusable
 from queue_app.job.spec import InputFile, InputFormat, ReadAs
 from queue_app.model.spec import Alphabet, TokenRules
@@ -76,10 +76,10 @@ class Dataset:
                         sequence, problem = judge(raw, self.alphabet, self.rules)
                         record = Record(ordinal, record_id, sequence, problem)
                         if self.look:
-                            self.look.add(record, raw)
+                            self.look.add(record_id, raw, sequence, problem)
                     yield record
                     ordinal += 1
-                inputs.append(replace(source.file(), read_as=_read_as(source, form)))
+                inputs.append(replace(source.file(), read_as=ReadAs(form, *source.taken)))
             if ordinal == first:
                 raise InputError(f"{file.title}: no records in it")
         if self.look:
@@ -99,16 +99,6 @@ class Dataset:
                 "if it is a table, say --input-format csv or tsv"
             )
         return form
-
-
-def _read_as(source: Source, form: InputFormat) -> ReadAs:
-    id_column, sequence_column = source.taken or (None, None)
-    return ReadAs(form, sequence_column, id_column)
-
-
-def digest_inputs(files: Sequence[Input]) -> tuple[InputFile, ...]:
-    """Hash the inputs without parsing them. Raises InputError when one cannot be read."""
-    return tuple(digest_file(file) for file in files)
 
 
 def looks_like_fasta(files: Sequence[Input], input_format: InputFormat | None) -> bool:

@@ -47,6 +47,10 @@ class Places:
     id: int | None
     sequence: int
 
+    def names(self, header: Sequence[str]) -> tuple[str, str | None]:
+        """What the columns of sequences and of ids are called."""
+        return header[self.sequence], None if self.id is None else header[self.id]
+
 
 def parse_delimiter(text: str) -> str:
     """One character; a tab is written `tab`, `\\t`, or as it is.

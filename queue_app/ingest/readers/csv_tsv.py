@@ -33,7 +33,7 @@ def _read_table(source: Source, columns: Columns, lines: Iterable[str], dialect:
     rows = _rows(source, lines, dialect, columns.separator or dialect.delimiter)
     _, header = next(rows, (1, []))
     places = _places(source.name, header, columns)
-    source.take(None if places.id is None else header[places.id].strip(), header[places.sequence].strip())
+    source.taken = places.names([name.strip() for name in header])
     number = 0
     for line, row in rows:
         if not row and len(header) > 1:
