@@ -7,7 +7,7 @@ again. job.json is put in its place last, so a directory without one holds nothi
 import contextlib
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -58,58 +58,55 @@ def prepare(
     """
     if request.directory.incoming.job_json.exists():
         _install(request.directory, forget_keys)  # a producer was killed while it did
-    refuse_impossible(request, model.spec)
-    refuse_alphabet(request.alphabet, model)
-    with gather(request.inputs, request.directory.piped) as files:
-        refuse_replacing(files, request.output)
-        return _find_or_make(request, model, files, device_class, threads, forget_keys)
-
-
-def _find_or_make(
-    request: EmbedRequest,
-    model: FoundModel,
-    files: Sequence[Input],
-    device_class: DeviceClass,
-    threads: int,
-    forget_keys: Callable[[str], None] | None,
-) -> Prepared:
-    job_dir, incoming, spec = request.directory, request.directory.incoming, model.spec
-    dataset = dataset_of(request, model, files)
-    dataset.check()
-    options = resolve_options(request, spec, device_class, dataset.alphabet)
-    check_format(request.output, options, request.run.h5_layout)
-    inputs = digest_inputs(files)
-    if job_dir.job_json.exists() and not request.overwrite:
-        job = job_dir.load()
-        refuse_changes(job, inputs, spec, options, request)
-        note_place(job, job_dir, spec.path)
-        return Prepared(job, job_dir, created=False)
-    previous = open_previous(request.reuse, spec, options) if request.reuse else None
-    shutil.rmtree(incoming.path, ignore_errors=True)
-    with removed_on_failure(incoming.path):
-        job = _ingest(request, incoming, dataset, spec, options, inputs, threads, previous)
-        if model.tokenizer is not None:
-            write_durably(incoming.tokenizer, model.tokenizer.encode())
-        incoming.write(job)
+    with settled(request, model, device_class, request.directory.piped) as (dataset, options):
+        job_dir, spec = request.directory, model.spec
+        inputs = digest_inputs(dataset.files)
+        if job_dir.job_json.exists() and not request.overwrite:
+            job = job_dir.load()
+            refuse_changes(job, inputs, spec, options, request)
+            note_place(job, job_dir, spec.path)
+            return Prepared(job, job_dir, created=False)
+        previous = open_previous(request.reuse, spec, options) if request.reuse else None
+        incoming = job_dir.incoming
+        shutil.rmtree(incoming.path, ignore_errors=True)
+        with removed_on_failure(incoming.path):
+            job = _ingest(request, incoming, dataset, spec, options, inputs, threads, previous)
+            if model.tokenizer is not None:
+                write_durably(incoming.tokenizer, model.tokenizer.encode())
+            incoming.write(job)
     if request.overwrite:
         claim(job_dir, request.output)  # the next run may have to go on without being told so
     _install(job_dir, forget_keys)
     return Prepared(job, job_dir, created=True)
 
 
-def dataset_of(request: EmbedRequest, model: FoundModel, files: Sequence[Input]) -> Dataset:
-    """The records that were asked for, judged as the model wants them."""
-    alphabet = _alphabet(request, model.spec, files)
-    return Dataset(
-        files,
-        alphabet=alphabet,
-        rules=model.spec.tokens.rules,
-        look=FirstLook(model, alphabet),
-        input_format=request.input_format,
-        id_column=request.id_column,
-        sequence_column=request.sequence_column,
-        delimiter=request.delimiter,
-    )
+@contextlib.contextmanager
+def settled(
+    request: EmbedRequest, model: FoundModel, device_class: DeviceClass, piped: Path
+) -> Iterator[tuple[Dataset, EmbedOptions]]:
+    """The records that were asked for, and the options without an `auto`; `piped` takes what pipes give.
+
+    Whatever can be refused before the records are read is refused here.
+    """
+    refuse_impossible(request, model.spec)
+    refuse_alphabet(request.alphabet, model)
+    with gather(request.inputs, piped) as files:
+        refuse_replacing(files, request.output)
+        alphabet = _alphabet(request, model.spec, files)
+        dataset = Dataset(
+            files,
+            alphabet=alphabet,
+            rules=model.spec.tokens.rules,
+            look=FirstLook(model, alphabet),
+            input_format=request.input_format,
+            id_column=request.id_column,
+            sequence_column=request.sequence_column,
+            delimiter=request.delimiter,
+        )
+        dataset.check()
+        options = resolve_options(request, model.spec, device_class, alphabet)
+        check_format(request.output, options, request.run.h5_layout)
+        yield dataset, options
 
 
 def _alphabet(request: EmbedRequest, spec: ModelSpec, files: Sequence[Input]) -> Alphabet:
@@ -169,7 +166,11 @@ def _ingest(
     threads: int,
     previous: Previous | None,
 ) -> Job:
-    """Read the inputs to their end and write the shards aside: an earlier job stays until they stand."""
+    """Read the inputs to their end and write the shards aside: an earlier job stays until they stand.
+
+    What is read must be what `inputs` says of a reading before: the times and sizes that file systems tell
+    are no proof of it, least of all those across a network.
+    """
     digest = job_digest(inputs, spec, options, previous.digest if previous else None)
     # The random generation keeps two outputs of one input apart, and a job from the one it replaces.
     job_id = f"{digest[:12]}-{secrets.token_hex(4)}"

@@ -1,7 +1,7 @@
 """How much of a sequence a model has no tokens for, counted without the model.
 
-The worker counts the tokens of every record that it computes (gpu_tasks.inference.batch_plan). Here those of a
-few are counted at submit, so that what no vector can come of is refused before it is computed.
+The worker counts the tokens of every record that it computes (gpu_tasks.inference.batch_plan). Here those
+of a few are counted at submit, so that what no vector can come of is refused before it is computed.
 """
 
 import re

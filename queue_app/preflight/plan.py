@@ -12,14 +12,11 @@ import numpy as np
 
 from queue_app.errors import UsageError
 from queue_app.host.devices import visible_device
-from queue_app.ingest.gather import gather, refuse_replacing
-from queue_app.ingest.prepare import dataset_of
-from queue_app.ingest.request import EmbedRequest, device_class, refuse_impossible, resolve_options
+from queue_app.ingest.prepare import settled
+from queue_app.ingest.request import EmbedRequest, device_class
 from queue_app.ingest.reuse import open_previous
-from queue_app.ingest.unknown_tokens import refuse_alphabet
-from queue_app.job.directory import JobDir
 from queue_app.job.disk_space import Room, require_local_disk, rooms
-from queue_app.job.output_names import check_format, output_format, refuse_unheeded
+from queue_app.job.output_names import output_format, refuse_unheeded
 from queue_app.job.output_ownership import check_output
 from queue_app.job.spec import DeviceClass, EmbedOptions, Job
 from queue_app.model.reader import FoundModel
@@ -31,14 +28,14 @@ from queue_app.preflight.trial_worker import NotTimed, TrialDevice
 from queue_app.settings import RuntimeConfig
 
 CUT_CHARACTERS = 16
-"""Of a sampled text, for each token of the longest segment: more than tokenizers make one token of."""
+"""What is kept of a sampled text for each token of a segment: more than tokenizers make one token of."""
 SAMPLE_CHARACTERS = {"cpu": 400_000, "cuda": 8_000_000}
 """What keeps a fast device busy for some seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of a job, in whatever the price of an hour is in."""
+    """What a job costs, in whatever the price of an hour is in."""
 
     least: float
     usual: float
@@ -91,7 +88,7 @@ class Plan:
         return self.sizes.outputs[output_format(Path(self.job.output))]
 
     def cost(self, timing: Timing, hour_cost: float) -> Cost:
-        """Of all GPUs together; a processor is one device, however many workers it has."""
+        """All GPUs together; a processor is one device, however many workers it has."""
         num_devices = len(self.queues) if self.job.options.device_class == "cuda" else 1
         price = hour_cost * num_devices / 3600
         return Cost(timing.least_seconds * price, timing.seconds * price, timing.most_seconds * price)
@@ -114,12 +111,13 @@ def make_plan(
     """
     options, found, sample = _look(request, model, device_class(queues), say)
     job = planned_job(request, model.spec, options, threads, found)
+    new = request.directory.incoming  # where a job is put together: nothing of an earlier one is done there
     plan = Plan(
         job=job,
         queues=tuple(queues),
         survey=found,
         sizes=planned_sizes(job, found),
-        rooms=tuple(rooms(job, _new_directory(request), config, num_workers=len(queues))),
+        rooms=tuple(rooms(job, new, config, num_workers=len(queues))),
         timing=None,
         begun=request.directory.job_json.exists(),
         problems=(),
@@ -138,27 +136,17 @@ def _look(
     request: EmbedRequest, model: FoundModel, kind: DeviceClass, say: Callable[[str], None]
 ) -> tuple[EmbedOptions, Survey, StratifiedSampler]:
     """Settle what embed would settle, in its order, and read the inputs to their end."""
-    spec = model.spec
     check_output(request.output)
     refuse_unheeded(request.output, request.pool, request.run.h5_layout)
-    refuse_impossible(request, spec)
-    refuse_alphabet(request.alphabet, model)
-    with tempfile.TemporaryDirectory() as spool, gather(request.inputs, Path(spool)) as files:
-        refuse_replacing(files, request.output)
-        dataset = dataset_of(request, model, files)
-        dataset.check()
-        options = resolve_options(request, spec, kind, dataset.alphabet)
-        check_format(request.output, options, request.run.h5_layout)
-        previous = open_previous(request.reuse, spec, options) if request.reuse else None
+    with (
+        tempfile.TemporaryDirectory() as piped,
+        settled(request, model, kind, Path(piped)) as (dataset, options),
+    ):
+        previous = open_previous(request.reuse, model.spec, options) if request.reuse else None
         say("reading the inputs")
         sample = StratifiedSampler(cut_characters=CUT_CHARACTERS * options.max_length)
         found = survey(dataset, sample, dedup=options.dedup, previous=previous)
     return options, found, sample
-
-
-def _new_directory(request: EmbedRequest) -> JobDir:
-    """Where the producer puts a job together: nothing of an earlier one counts as done there."""
-    return JobDir(request.directory.path / "incoming")
 
 
 def _problems_of_disks(request: EmbedRequest, config: RuntimeConfig, found: Sequence[Room]) -> Iterator[str]:
