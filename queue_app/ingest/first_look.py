@@ -21,7 +21,7 @@ FIRST = 1_000
 CHARACTERS = 2_000
 """How much of a record is looked at."""
 ILLEGAL_LEAST = 10
-"""Of fewer records, some that are set aside for their letters are no sign."""
+"""Among fewer records, some that are set aside for their letters are no sign."""
 LETTERS_LEAST = 60
 SHARE_LEAST = 0.95
 RARE_SHARE = 0.03

@@ -140,20 +140,14 @@ def _install(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None
     shutil.rmtree(job_dir.history, ignore_errors=True)
     for name in ("shards", "results", "done", "sequences.arrow", "twins.arrow", "tokenizer.json"):
         if (incoming.path / name).exists():
-            _remove(job_dir.path / name)
+            if (job_dir.path / name).is_dir():
+                shutil.rmtree(job_dir.path / name)  # a file is replaced in one step
             (incoming.path / name).rename(job_dir.path / name)
     if incoming.load().twins is None:
         job_dir.twins.unlink(missing_ok=True)
     job_dir.held.unlink(missing_ok=True)
     rename_durably(incoming.job_json, job_dir.job_json)
     incoming.path.rmdir()
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _ingest(

@@ -24,7 +24,7 @@ SHARD_FLOPS = {"cpu": 1e14, "cuda": 1e16}
 SHARD_COST = {"cpu": (250_000, 4_000_000), "cuda": (1_000_000, 32_000_000)}
 """Least and most characters, whatever the model: a worker holds a shard's sequences and vectors in memory."""
 SHARD_BYTES = 64 << 20
-"""Of the vectors of a shard where every token keeps its own: publishing it maps them all into memory."""
+"""A shard's vectors where every token keeps its own: publishing it maps them all into memory."""
 SHARDS_LEAST = 32
 RECORDS_PER_SHARD = (16, 16_384)
 """Least, where the number of shards is to be chosen, and most: what a worker holds of each record adds up."""

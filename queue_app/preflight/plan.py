@@ -76,7 +76,7 @@ class Plan:
 
     @property
     def num_batches(self) -> int | None:
-        """Each shard has its own, and the last of them is not full."""
+        """Every shard has batches of its own, and the last of them is not full."""
         if self.num_tokens is None:
             return None
         costs = np.array([shard.num_tokens for shard in self.job.shards if not shard.reused])

@@ -17,9 +17,9 @@ SHARD_BYTES = 1024
 ROW_BYTES: dict[Format, int] = {"npy": 1, "parquet": 8, "arrow": 4, "directory": 15}
 """What a record takes beside its vector and the letters of its id."""
 H5_ROW_BYTES: dict[H5Layout, int] = {"flat": 41, "per-sequence": 350, "per-id": 355, "per-hash": 415}
-"""The same in each layout of an .h5: a dataset of one's own has a header, a name and an attribute."""
+"""What it takes in each layout of an .h5: a dataset of one's own has a header, a name and an attribute."""
 SHARD_ROW_BYTES = 28
-"""The same in a shard's file, beside id and sequence."""
+"""What it takes in a shard's file, beside id and sequence."""
 
 
 @dataclass(frozen=True, slots=True)

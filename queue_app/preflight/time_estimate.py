@@ -70,7 +70,7 @@ class Timing:
 
     @property
     def beside_seconds(self) -> float:
-        """Of `seconds`, those in which no device computes."""
+        """The part of `seconds` in which no device computes."""
         return self.loading_seconds + self.fixed_seconds / self.free_share
 
     @property

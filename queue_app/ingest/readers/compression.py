@@ -25,7 +25,7 @@ MAGIC_BYTES = 6
 XZ_MEMORY_BYTES = 512 << 20
 """`xz -9` wants 65 MiB; a damaged or a hostile header may ask for gigabytes."""
 _ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 31}
-"""As `zstd --long=31` packs large corpora: up to 2 GiB, of which no more is touched than is unpacked."""
+"""`zstd --long=31` packs large corpora so: up to 2 GiB, of which no more is touched than is unpacked."""
 _CHUNK_BYTES = 256 << 10
 
 

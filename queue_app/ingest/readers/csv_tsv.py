@@ -51,7 +51,7 @@ def _read_table(source: Source, columns: Columns, lines: Iterable[str], dialect:
 def _rows(
     source: Source, lines: Iterable[str], dialect: type[csv.Dialect], delimiter: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """Each with the line on which it begins: a quotation mark that is never closed ends with the file."""
+    """Rows, with the line on which each begins: a quotation mark that is never closed ends with the file."""
     csv.field_size_limit(FIELD_CHARACTERS_MOST)
     reader, line = csv.reader(lines, dialect, strict=True, delimiter=delimiter), 1
     try:

@@ -48,7 +48,7 @@ WITHOUT_COLUMNS: frozenset[InputFormat] = frozenset(("fasta", "fastq", "lines"))
 
 
 def format_of(source: Input) -> InputFormat:
-    """By the first bytes where they are sure, else by the name's ending, with or without that of an archive.
+    """The first bytes say it where they are sure, else the name's ending, before that of an archive or last.
 
     Raises:
         InputError: neither says what it is, or they contradict each other, and a guess might be wrong in

@@ -15,7 +15,7 @@ OF_A_MAPPING = (
 )
 
 Keys = tuple[str, str | None]
-"""Those of the sequence and of the id; without one, an object's number is its id."""
+"""The keys of the sequence and of the id; without one, an object's number is its id."""
 
 
 def read_json_lines(source: Source, columns: Columns) -> Pairs:

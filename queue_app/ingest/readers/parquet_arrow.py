@@ -103,7 +103,7 @@ def _stream_batches(source: Source, options: pa.ipc.IpcReadOptions) -> Batches:
 
 
 def _refuse_joined(source: Source, seam: bytes) -> None:
-    """Each ends in its magic and is read from its end: of joined files, all but the last would be lost."""
+    """A file ends in its magic and is read from its end: of joined ones, all but the last would be lost."""
     file, behind = source.seekable(), b""
     file.seek(0)
     while chunk := file.read(READ_BYTES):
@@ -174,7 +174,7 @@ def _pairs(chosen: _Chosen, batches: Batches) -> Pairs:
 
 
 def _values(column: pa.Array) -> Sequence[object]:
-    """As strings; bytes that are no UTF-8 stay what they are."""
+    """Strings; bytes that are no UTF-8 stay what they are."""
     if pa.types.is_dictionary(column.type):
         kind = column.type.value_type
         if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
