@@ -32,19 +32,6 @@ READS: Mapping[Alphabet, str] = {"protein": "proteins", "dna": "DNA", "rna": "RN
 
 
 @dataclass(slots=True)
-class _Weights:
-    """How many records those that were looked at stand for."""
-
-    all: float = 0
-    unknown: float = 0
-    illegal: float = 0
-
-    @property
-    def set_aside(self) -> float:
-        return self.unknown + self.illegal
-
-
-@dataclass(slots=True)
 class _Letters:
     """What the records are written in, as they were read."""
 
@@ -72,7 +59,10 @@ class FirstLook:
     alphabet: Alphabet
     num_chosen: int = 0
     _step: int = 1
-    _weights: _Weights = field(default_factory=_Weights)
+    """How many records one that was chosen stands for; the three below are sums of it."""
+    _num_records: int = 0
+    _num_unknown: int = 0
+    _num_illegal: int = 0
     _letters: _Letters = field(default_factory=_Letters)
     _example: str = ""
     _random: Random = field(default_factory=lambda: Random(0), compare=False)
@@ -89,21 +79,20 @@ class FirstLook:
         if self._step > 1 and self._random.random() * self._step >= 1:
             return
         self.num_chosen += 1
-        self._weights.all += self._step
+        self._num_records += self._step
         self._letters.add(raw[:CHARACTERS])
         reason = self._why_set_aside(sequence, problem)
         if reason and not self._example:
             self._example = f"the first is {record_id or '(no id)'}: {reason}"
         if self.num_chosen % FIRST == 0:
-            if self._step == 1 and self._weights.set_aside == FIRST:
+            if self._step == 1 and self._num_set_aside == FIRST:
                 raise self._refusal()
             self._step *= 2
 
     def refuse_hopeless(self) -> None:
         """Raises InputError when the job would set aside most of its records."""
-        weights = self._weights
-        by_chance = self.num_chosen < ILLEGAL_LEAST and weights.illegal > weights.unknown
-        if 2 * weights.set_aside > weights.all and not by_chance:
+        by_chance = self.num_chosen < ILLEGAL_LEAST and self._num_illegal > self._num_unknown
+        if 2 * self._num_set_aside > self._num_records and not by_chance:
             raise self._refusal()
 
     def notes(self) -> tuple[str, ...]:
@@ -115,20 +104,24 @@ class FirstLook:
         kind, sign = looks
         return (f"the records look like {kind} ({sign}), and {spec.name} reads {READS[spec.alphabet]}",)
 
+    @property
+    def _num_set_aside(self) -> int:
+        return self._num_unknown + self._num_illegal
+
     def _why_set_aside(self, sequence: str, problem: str | None) -> str | None:
         if problem is not None:
-            self._weights.illegal += self._step if sequence else 0
+            self._num_illegal += self._step if sequence else 0
             return problem if sequence else None
         if self._count is None:
             return None
         num_unknown, num_tokens = self._count(sequence[:CHARACTERS])
         if not is_mostly_unknown(num_unknown, num_tokens):
             return None
-        self._weights.unknown += self._step
+        self._num_unknown += self._step
         return f"{num_unknown:,} of {num_tokens:,} tokens are unknown to the model"
 
     def _refusal(self) -> InputError:
-        share = percent(self._weights.set_aside / self._weights.all)
+        share = percent(self._num_set_aside / self._num_records)
         return InputError(f"{share} of the records would be set aside ({self._example}); {self._remedy()}")
 
     def _remedy(self) -> str:

@@ -12,6 +12,8 @@ from queue_app.preflight.length_histogram import histogram
 from queue_app.preflight.plan import Plan
 from queue_app.preflight.time_estimate import Timing
 
+TIMES = ("seconds", "least_seconds", "most_seconds", "beside_seconds", "free_share", "tokens_per_second")
+
 
 def plan_as_json(plan: Plan, *, gpu_hour_cost: float | None) -> dict[str, Any]:
     """What is not known is null: the tokens, where nothing was computed."""
@@ -69,12 +71,5 @@ def _lengths(lengths: Int64s) -> dict[str, Any] | None:
 
 
 def _time(timing: Timing) -> dict[str, Any]:
-    return {
-        "seconds": timing.seconds,
-        "least_seconds": timing.least_seconds,
-        "most_seconds": timing.most_seconds,
-        "beside_seconds": timing.beside_seconds,
-        "free_share": timing.free_share,
-        "tokens_per_second": timing.tokens_per_second,
-        "devices": [asdict(each) for each in timing.devices],
-    }
+    totals = {name: getattr(timing, name) for name in TIMES}
+    return {**totals, "devices": [asdict(each) for each in timing.devices]}

@@ -14,6 +14,10 @@ from queue_app.job.spec import Job
 from queue_app.preflight.stratified_sample import StratifiedSample
 from queue_app.preflight.trial_worker import Trial, TrialDevice, trials
 
+OPTIONS = (
+    "dtype", "pool", "layers", "store_dtype", "toks_per_batch", "max_length", "long", "window_overlap",
+)  # fmt: skip
+"""What a worker's stand-in is told of the job's options."""
 PATIENCE_SECONDS = 600.0
 """For loading the model and for the batch under way; a stand-in that takes longer is given up."""
 MARGIN = 0.15
@@ -164,13 +168,6 @@ def _settings(job: Job, tokenizer: str | None) -> dict[str, Any]:
         "model": asdict(job.model),
         "tokenizer": tokenizer,
         "device": "cuda:0" if options.device_class == "cuda" else "cpu",
-        "dtype": options.dtype,
-        "pool": options.pool,
-        "layers": options.layers,
         "threads": job.threads,
-        "store_dtype": options.store_dtype,
-        "toks_per_batch": options.toks_per_batch,
-        "max_length": options.max_length,
-        "long": options.long,
-        "window_overlap": options.window_overlap,
+        **{name: getattr(options, name) for name in OPTIONS},
     }
