@@ -278,7 +278,7 @@ MUTANTS = (
         "queue_app/job/quarantine.py",
         "return 2 * num_unknown > num_tokens",
         "return False",
-        "test_queue_app_first_look.py",
+        "queue_app/ingest/test_first_look.py",
     ),
     Mutant(
         "different sequences with one vector",

@@ -25,8 +25,8 @@ def rate(per_second: float) -> str:
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """`1 shard`, `2 shards`; `plural` where an s is not enough."""
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+    """`1 shard`, `2 shards`, `3 batches`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -7,7 +7,7 @@ from textwrap import wrap
 import numpy as np
 from rich.filesize import decimal
 
-from queue_app.ingest.readers.readings import readings
+from queue_app.ingest.readers.formats import readings
 from queue_app.job.disk_space import Room
 from queue_app.job.output_names import one_line, output_format
 from queue_app.job.readouts import is_ragged, vector_dim
@@ -21,7 +21,7 @@ from queue_app.wording import count
 LABEL_WIDTH = 10
 SCREEN_WIDTH_MOST = 100
 ROOM_LEAST = 30
-"""Beside the labels: a narrower terminal breaks the lines itself."""
+"""Columns beside the labels: a narrower terminal breaks the lines itself."""
 REASONS_MOST = 8
 BUSY_SHARE = 0.9
 """A machine of which the sample had less was wanted by others, too: the time says more of them than of it."""
@@ -108,7 +108,7 @@ def _repeats(plan: Plan) -> Iterator[str]:
         share = counts.num_duplicate_sequences / counts.num_records
         once = "computed once for all" if plan.job.options.dedup else "computed again (--no-dedup)"
         yield f"{count(counts.num_duplicate_sequences, 'sequence')} ({share:.1%}) seen before: {once}"
-    if num_reused := len(plan.survey.reused_costs):
+    if num_reused := len(plan.survey.reused):
         yield f"{count(num_reused, 'vector')} copied from an earlier job (--reuse)"
     if counts.num_duplicate_ids:
         yield f"{count(counts.num_duplicate_ids, 'id')} seen before; every record still has its row"
@@ -164,7 +164,7 @@ def _disk(plan: Plan) -> Iterator[str]:
 
 
 def _fullest(plan: Plan) -> Collection[Room]:
-    """Of each disk the moment at which it holds most."""
+    """The moment at which each disk holds most."""
     return {room.path: room for room in sorted(plan.rooms, key=lambda room: room.num_bytes)}.values()
 
 
@@ -199,7 +199,7 @@ def _cost(plan: Plan, gpu_hour_cost: float | None) -> Iterator[str]:
 
 
 def about(seconds: float) -> str:
-    """As exact as an estimate deserves: `40 s`, `2 min 10 s`, `25 min`, `5 h 20 min`, `3.2 days`."""
+    """A time as exact as an estimate deserves: `40 s`, `2 min 10 s`, `25 min`, `5 h 20 min`, `3.2 days`."""
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
     if seconds < 600:
