@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpu_tasks.inference.batch_plan import Int64s, TokenBatch
+from gpu_tasks.inference.batch_plan import TokenBatch
 from gpu_tasks.inference.readout import Left, Pool, joined_pools
+from gpu_tasks.inference.rows import Int64s
 
 
 @dataclass(frozen=True, slots=True, eq=False)

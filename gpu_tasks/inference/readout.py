@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
+
+from gpu_tasks.inference.rows import Int64s
 
 Pool = Literal["mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean"]
 """As in queue_app.model.spec, where they are explained."""
 CONCATENATED = "+"
 EVERY_TOKEN = "none"
-
-Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

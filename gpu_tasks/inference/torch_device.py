@@ -18,18 +18,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from gpu_tasks.errors import DeviceUnavailable, OutOfMemory
 from gpu_tasks.inference.device import DeviceSeconds, Fetched, HostPending, Pending
 from gpu_tasks.inference.device_errors import Fault, fault_of
+from gpu_tasks.inference.rows import Int64s
 
 log = logging.getLogger(__name__)
 
-Int64s = npt.NDArray[np.int64]
 Answer = TypeVar("Answer")
 
 

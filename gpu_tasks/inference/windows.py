@@ -1,8 +1,8 @@
 """Put the windows of long records together again. Numpy only.
 
-The vector of a token is the one of the window that owns it (see gpu_tasks.inference.batch_plan.owned_bounds). What a
-window's row holds is read out of the tokens that it owns alone, so that here no token counts twice: the mean
-of a record is the mean of the vectors that a row for every token would hold.
+The vector of a token is the one of the window that owns it (see owned_bounds). What a window's row holds is
+read out of the tokens that it owns alone, so that no token counts twice: the mean of a record is the mean of
+the vectors that a row for every token would hold.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_tasks.errors import InferenceError
-from gpu_tasks.inference.batch_plan import Int64s, Ordinals
 from gpu_tasks.inference.readout import joined_pools
-from gpu_tasks.inference.rows import Offsets, Vectors, join_vectors, offsets_of
+from gpu_tasks.inference.rows import Int64s, Offsets, Ordinals, Vectors, join_vectors, offsets_of
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
