@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from gpu_tasks.errors import DeviceUnavailable, OutOfMemory
-from gpu_tasks.inference.device import DeviceSeconds, Fetched, HostPending, Pending
 from gpu_tasks.inference.device_errors import Fault, fault_of
+from gpu_tasks.inference.model import DeviceSeconds, Fetched, HostPending, Pending
 from gpu_tasks.inference.rows import Int64s
 
 log = logging.getLogger(__name__)

@@ -27,8 +27,7 @@ from transformers import (
 )
 
 from gpu_tasks.inference.batch_plan import BatchPlan
-from gpu_tasks.inference.device import StoreDtype
-from gpu_tasks.inference.model import EmbeddingModel
+from gpu_tasks.inference.model import EmbeddingModel, StoreDtype
 from gpu_tasks.inference.planner import plan_batches
 from gpu_tasks.inference.rows import split_rows
 from gpu_tasks.inference.runner import AsyncInferenceRunner

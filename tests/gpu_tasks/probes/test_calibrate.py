@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
-from gpu_tasks.inference.device import StoreDtype, host_pending
+from gpu_tasks.inference.model import StoreDtype, host_pending
 from gpu_tasks.inference.planner import plan_batches
 from gpu_tasks.inference.segments import LongRule, window_starts
 from gpu_tasks.model_directory.load_model import load_model
