@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.rows import Int64s, Ordinals
-from gpu_tasks.inference.segments import LongRule, bounds_of, cut_records
+from gpu_tasks.inference.segments import LongRule, Segments, bounds_of, cut_records
 
 PLANNER_VERSION = 3
 
@@ -53,17 +53,13 @@ def plan_batches(
     segments = cut_records(
         records, lengths, max_length=max_length, long=long, overlap=window_overlap, special=special
     )
-    costs = segments.lengths + sum(special)
-    batches = _fill(costs, int(segments.of_windows.sum()), toks_per_batch)
-    # Stable: within a batch, and of equal length, all stay as they were sorted.
-    segments = segments.take(np.argsort(batches, kind="stable"))
-    bounds = bounds_of(np.bincount(batches))
+    segments, bounds = _into_batches(segments, sum(special), toks_per_batch)
     too_long = lengths > max_length
     long_lengths = dict(zip(records[too_long].tolist(), lengths[too_long].tolist(), strict=True))
     settings = [PLANNER_VERSION, [*prefix], [*suffix], toks_per_batch, max_length, long, window_overlap]
     return BatchPlan(
         fingerprint=_fingerprint(settings, records, lengths, payload),
-        num_tokens=int(costs.sum()),
+        num_tokens=int(segments.lengths.sum()) + sum(special) * len(segments.lengths),
         num_long=len(long_lengths),
         too_long=tuple(long_lengths) if long == "error" else (),
         toks_per_batch=toks_per_batch,
@@ -94,10 +90,13 @@ def _check(
         raise ValueError(f"window_overlap={overlap} must lie between 0 and max_length={max_length} - 1")
 
 
-def _fill(costs: Int64s, num_windows: int, budget: int) -> Int64s:
-    """The batch of each segment; the first `num_windows` are windows, and share none with the others."""
+def _into_batches(segments: Segments, num_special: int, budget: int) -> tuple[Segments, Int64s]:
+    """The segments batch by batch, and where each batch begins and ends."""
+    costs, num_windows = segments.lengths + num_special, int(segments.of_windows.sum())
     windows, whole = _best_fit(costs[:num_windows], budget), _best_fit(costs[num_windows:], budget)
-    return np.concatenate([windows, whole + windows.max(initial=-1) + 1])
+    batches = np.concatenate([windows, whole + windows.max(initial=-1) + 1])
+    # Stable: within a batch, and of equal length, all stay as they were sorted.
+    return segments.take(np.argsort(batches, kind="stable")), bounds_of(np.bincount(batches))
 
 
 def _best_fit(costs: Int64s, budget: int) -> Int64s:

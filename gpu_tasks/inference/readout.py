@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from gpu_tasks.inference.rows import Int64s
+from queue_app.model.spec import CONCATENATED, Pool
 
-Pool = Literal["mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean"]
-"""As in queue_app.model.spec, where they are explained."""
-CONCATENATED = "+"
 EVERY_TOKEN = "none"
 
 

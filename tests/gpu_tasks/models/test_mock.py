@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError
-from gpu_tasks.inference.readout import Pool
+from queue_app.model.spec import Pool
 from tests.support.jobs_and_inputs import protein
 from tests.support.model_directories import embed
 
