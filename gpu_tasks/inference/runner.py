@@ -131,7 +131,9 @@ class AsyncInferenceRunner:
         batches = range(plan.num_batches) if order is None else order
         todo = (index for index in batches if index not in committed)
         with closing(self._loaded(todo, partial(self._load, plan, exclude))) as loaded:
-            yield from self._pipeline(loaded, should_stop or _never, on_start or _ignore)
+            yield from self._pipeline(
+                loaded, should_stop or (lambda: False), on_start or (lambda batch_idx: None)
+            )
 
     def compute(self, batch: TokenBatch) -> InferenceResult:
         """Compute one batch with nothing else under way, so that it has the device for itself.
@@ -228,11 +230,3 @@ def _result(batch: TokenBatch, fetched: Fetched, split: bool = False) -> Inferen
     return InferenceResult(
         batch.batch_idx, batch.ordinals, fetched.embeddings, fetched.finite, split, fetched.offsets
     )
-
-
-def _never() -> bool:
-    return False
-
-
-def _ignore(batch_idx: int) -> None:
-    """Nobody wants to know."""

@@ -222,11 +222,8 @@ def _open_cuda(index: int) -> CudaDevice:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     device = torch.device("cuda", index)
     torch.cuda.set_device(device)
-    return CudaDevice(device, copy_in=_stream(device), compute=_stream(device), copy_out=_stream(device))
-
-
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    copy_in, compute, copy_out = (torch.cuda.Stream(device) for _ in range(3))  # type: ignore[no-untyped-call]
+    return CudaDevice(device, copy_in=copy_in, compute=compute, copy_out=copy_out)
 
 
 def _to_host(tensor: Tensor) -> Tensor:
