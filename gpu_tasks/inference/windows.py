@@ -84,7 +84,7 @@ def join_windows(
 
 
 def _reduce_parts(windows: Vectors, parts: Sequence[str], starts: Int64s, ends: Int64s) -> Float32s:
-    """[1, width] of a record from its windows; each of the vectors side by side is reduced by its own pool."""
+    """[1, width] of a record from its windows; each of the vectors side by side has a pool of its own."""
     vectors = np.split(windows.astype(np.float64), len(parts), axis=1)
     reduced = [_reduce(vector, starts, ends, part) for part, vector in zip(parts, vectors, strict=True)]
     return np.concatenate(reduced).astype(np.float32)[None]
