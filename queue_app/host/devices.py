@@ -5,7 +5,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -81,21 +81,21 @@ def _gpus(device: str, config: RuntimeConfig) -> Sequence[int]:
 
 def is_emulated(dtype: str, cpuinfo: Path = CPUINFO) -> bool:
     """True when this processor is known to have no arithmetic of its own for the dtype."""
-    known = (set(value.split()) for name, value in _read(cpuinfo) if name in ("flags", "Features"))
-    flags = next(known, set())
-    return dtype in NATIVE and bool(flags) and not flags & NATIVE[dtype]
+    named = _named(cpuinfo, "flags", "Features")
+    return dtype in NATIVE and named is not None and not NATIVE[dtype] & set(named.split())
 
 
 def processor_name(cpuinfo: Path = CPUINFO) -> str:
     """What the maker calls this host's processor; its architecture where Linux does not know."""
-    named = (value for name, value in _read(cpuinfo) if name == "model name")
-    return next(named, f"{platform.machine()} processor")
+    named = _named(cpuinfo, "model name")
+    return f"{platform.machine()} processor" if named is None else named
 
 
-def _read(cpuinfo: Path) -> Iterator[tuple[str, str]]:
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
-        name, _, value = line.partition(":")
-        yield name.strip(), value.strip()
+def _named(cpuinfo: Path, *names: str) -> str | None:
+    """What Linux says of the first processor under one of these names."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    told = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in told if name.strip() in names), None)
 
 
 def num_cores() -> int:
@@ -107,7 +107,7 @@ def default_cpu_workers(num_parameters: int) -> int:
     """For a small model one worker per core: the threads of one would wait for each other at every layer.
 
     Each worker keeps a copy of the model and of torch in memory, so of a large model there is one for every
-    four cores. Measured by benchmarks/by_hand and the part `processes` of benchmarks/throughput.
+    four cores. Measured by benchmarks/by_hand.py and the part `processes` of benchmarks/throughput.py.
     """
     if num_parameters < SMALL_MODEL:
         return min(num_cores(), CPU_WORKERS_MOST)

@@ -70,7 +70,14 @@ def record(command: Sequence[str], directory: Path, recording: Path) -> None:
     """
     marks = recording.with_suffix(".marks")
     writer = [sys.executable, "-m", "tests.campaigns.power_loss.writers", str(marks), *command]
-    recorder = [sys.executable, "-m", "tests.campaigns.power_loss.recorder", str(recording), str(directory), str(marks)]
+    recorder = [
+        sys.executable,
+        "-m",
+        "tests.campaigns.power_loss.recorder",
+        str(recording),
+        str(directory),
+        str(marks),
+    ]
     ended = _run([*recorder, *writer])
     if ended.returncode:
         raise BlindSpot(ended.stderr)
