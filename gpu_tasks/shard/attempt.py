@@ -3,6 +3,7 @@
 The lease is given back whatever happens. What the manifest is told is repeated while the server is away.
 """
 
+import contextlib
 import logging
 import os
 import time
@@ -88,9 +89,7 @@ def work(
     device = "cpu" if job.model.family == "mock" else device_name(job)
     history = AttemptLog(directory, new_attempt(lease, device))
     if device != "cpu":
-        from gpu_tasks.inference.torch_device import hardware_id
-
-        gpu_gauge.identify(hardware_id(device))
+        watch_gpu(device)
     figures = partial(current_figures, device)
     with (
         Heartbeat(manifest, lease, runtime_config().beat_seconds, figures) as heartbeat,
@@ -181,6 +180,14 @@ def hardware_name(device: str) -> str:
     import torch
 
     return str(torch.cuda.get_device_name(device))
+
+
+def watch_gpu(device: str) -> None:
+    """Have the gauge read the very device that is computed on."""
+    from gpu_tasks.inference.torch_device import hardware_id
+
+    with contextlib.suppress(RuntimeError, AssertionError):  # torch sees no device: the shard will say so
+        gpu_gauge.identify(hardware_id(device))
 
 
 def current_figures(device: str) -> Figures:

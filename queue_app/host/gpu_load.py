@@ -1,44 +1,61 @@
-"""How busy a GPU is, and how full its memory, as the driver tells through NVML.
+"""How busy a GPU is, and how full its memory, as the driver tells through NVML; without torch.
 
 Without a driver, and for a device that NVML does not show, such as a part of a partitioned GPU in some
-containers, nothing is known and nothing goes wrong.
+containers, nothing is known and nothing goes wrong. For processes that do not fork: a child would get the
+driver's library with its locks as they are.
 """
 
-import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class GpuLoad:
-    """`share` of the last moments (NVML: up to a second) in which a kernel ran; memory over all processes."""
+    """`share` of the last moments (NVML: up to a second) in which a kernel ran; memory over all processes.
+
+    None is what the driver does not tell of this device: a part of a GPU has no utilisation of its own.
+    """
 
     share: float | None
-    memory_bytes: int
-    memory_total_bytes: int
+    memory_bytes: int | None
+    memory_total_bytes: int | None
 
 
 def gpu_load(device: str) -> GpuLoad | None:
-    """The load of a GPU by its UUID, or by NVML's own number, which may not be CUDA's; None where unknown."""
+    """What is known of a device by its UUID, or by its number, which CUDA may count differently."""
     import pynvml  # a tenth of a second, which no worker on a processor needs to spend
 
-    share = None
+    handle = _handle(device)
+    rates = _told(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    memory = _told(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    if rates is None and memory is None:
+        return None
+    return GpuLoad(
+        share=rates and int(rates.gpu) / 100,
+        memory_bytes=memory and int(memory.used),
+        memory_total_bytes=memory and int(memory.total),
+    )
+
+
+def _told(ask: Callable[[Any], Any], about: Any) -> Any:
+    import pynvml
+
     try:
-        handle = _handle(device)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        with contextlib.suppress(pynvml.NVMLError):  # a partition of a GPU has no utilisation of its own
-            share = int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu) / 100
-        return GpuLoad(share, int(memory.used), int(memory.total))
+        return None if about is None else ask(about)
     except pynvml.NVMLError:
         return None
 
 
-@lru_cache(maxsize=1)
+@cache
 def _handle(device: str) -> Any:
     import pynvml
 
-    pynvml.nvmlInit()
-    if device.isdecimal():
-        return pynvml.nvmlDeviceGetHandleByIndex(int(device))
-    return pynvml.nvmlDeviceGetHandleByUUID(device)
+    try:
+        pynvml.nvmlInit()
+        if device.isdecimal():
+            return pynvml.nvmlDeviceGetHandleByIndex(int(device))
+        return pynvml.nvmlDeviceGetHandleByUUID(device)
+    except pynvml.NVMLError:
+        return None

@@ -23,9 +23,8 @@ from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.routing import live_queues, lively_workers, queued_shards, route, share
 from queue_app.coordination.states import JobState, JobStatus, ShardState, ShardStatus
 from queue_app.coordination.workers import Owner, live_workers, server_time
-from queue_app.errors import HoldfastError
 from queue_app.job.directory import JobDir
-from queue_app.job.place import exported
+from queue_app.job.output_place import exported
 from queue_app.job.spec import Job
 from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.leases import LeaseWatch, take_away
@@ -155,7 +154,7 @@ class Reconciler:
         """A job is done with its last shard, but its output is asked for by a message like any other."""
         if job_id in self._exported:
             return
-        job = _load(job_dir)
+        job = job_dir.load_or_none()
         if job is None or job.job_id != job_id or exported(job, job_dir) is not None:
             self._exported.add(job_id)
             return
@@ -225,10 +224,3 @@ class Reconciler:
         elif self.clock() - self._actor[1] > 2 * ACTING_MILLISECONDS / 1000:
             self.client.delete(keys.RECONCILER)
         return actor.startswith(f"{self.name} ")
-
-
-def _load(job_dir: JobDir) -> Job | None:
-    try:
-        return job_dir.load()
-    except HoldfastError:
-        return None

@@ -59,9 +59,6 @@ INFERENCE = (
     "Where the time of inference goes. One after the other: wait for a batch, launch (on a CPU the "
     "computation itself), fetch. Beside them, what the device does: copy_in, compute, copy_out."
 )
-GPU_USED = "Memory of the worker's GPU that is taken."
-GPU_MEMORY = "Memory of the worker's GPU."
-GPU_SHARE = "Share of time in which the GPU computed."
 LENGTH = "Messages that wait in a queue: one per shard."
 AGE = "How long the message that is next in a queue has waited; 0 when none waits."
 SEQUENCES = "Sequences of a job that are done, quarantined or left; of jobs that ended, for ten minutes."
@@ -83,13 +80,17 @@ def families(
     stations = [({**ours, "station": station}, counters.total(count)) for station, count in STATIONS.items()]
     yield counter("holdfast_inference_seconds_total", INFERENCE, stations)
     yield _commits(worker, counters)
-    if load is not None:
-        yield gauge("holdfast_gpu_memory_used_bytes", GPU_USED, [(ours, load.memory_bytes)])
-        yield gauge("holdfast_gpu_memory_total_bytes", GPU_MEMORY, [(ours, load.memory_total_bytes)])
-        if load.share is not None:
-            yield gauge("holdfast_gpu_utilization_ratio", GPU_SHARE, [(ours, load.share)])
+    for name, meaning, value in _gpu_values(load) if load else ():
+        if value is not None:
+            yield gauge(name, meaning, [(ours, value)])
     if backlog is not None:
         yield from backlog_families(backlog)
+
+
+def _gpu_values(load: GpuLoad) -> Iterator[tuple[str, str, float | None]]:
+    yield "holdfast_gpu_memory_used_bytes", "Memory of the worker's GPU that is taken.", load.memory_bytes
+    yield "holdfast_gpu_memory_total_bytes", "Memory of the worker's GPU.", load.memory_total_bytes
+    yield "holdfast_gpu_utilization_ratio", "Share of time in which the GPU computed.", load.share
 
 
 def _commits(worker: WorkerEntry, counters: Counters) -> Metric:

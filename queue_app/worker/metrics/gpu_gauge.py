@@ -16,7 +16,7 @@ from queue_app.host.gpu_load import GpuLoad, gpu_load
 READ_SECONDS = 3.0
 STALE_SECONDS = 15.0
 """What was read so long ago is not told any more."""
-_READING = struct.Struct("<dddd")  # when (monotonic), share (NaN: not known), memory taken, memory
+_READING = struct.Struct("<dddd")  # when (monotonic), share, memory taken, memory; NaN: not known
 
 
 class GpuGauge:
@@ -48,17 +48,18 @@ class GpuGauge:
             self._is_other.clear()
 
     def note(self, load: GpuLoad | None) -> None:
-        if load is None:
-            _READING.pack_into(self._memory, 0, -math.inf, 0, 0, 0)
-        else:
-            share = math.nan if load.share is None else load.share
-            _READING.pack_into(
-                self._memory, 0, self._clock(), share, load.memory_bytes, load.memory_total_bytes
-            )
+        """The child's last reading; None: it could read nothing."""
+        read_at = -math.inf if load is None else self._clock()
+        told = (load.share, load.memory_bytes, load.memory_total_bytes) if load else (None, None, None)
+        _READING.pack_into(self._memory, 0, read_at, *(math.nan if each is None else each for each in told))
 
     def load(self) -> GpuLoad | None:
         """None without a driver, without a child, and while the driver does not answer."""
         read_at, share, used, total = _READING.unpack_from(self._memory)
         if self._clock() - read_at > STALE_SECONDS:
             return None
-        return GpuLoad(None if math.isnan(share) else share, int(used), int(total))
+        return GpuLoad(
+            share=None if math.isnan(share) else share,
+            memory_bytes=None if math.isnan(used) else int(used),
+            memory_total_bytes=None if math.isnan(total) else int(total),
+        )

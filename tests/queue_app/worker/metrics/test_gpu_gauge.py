@@ -26,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return devices
 
 
-@pytest.mark.parametrize("load", [LOAD, GpuLoad(None, 1, 2)])
+@pytest.mark.parametrize("load", [LOAD, GpuLoad(None, 1, 2), GpuLoad(0.5, None, None)])
 def test_the_parent_is_told_what_its_child_has_read(load: GpuLoad) -> None:
     gauge = GpuGauge()
     assert gauge.load() is None
