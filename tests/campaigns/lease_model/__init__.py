@@ -2,8 +2,8 @@
 
 It follows manifest.lua, leases.py, messages.py, checkpoint/store.py, gpu_tasks/shard/attempt.py and
 gpu_tasks/shard/shard_run.py call by call: what is one atomic step there (a Lua call, an LMDB transaction, a
-rename) is one step here, and everything may happen between two steps. A batch has one record. `announce` alone is
-taken as two steps, its look at the done files and all its calls to the server.
+rename) is one step here, and everything may happen between two steps. A batch has one record. `announce`
+alone is taken as two steps, its look at the done files and all its calls to the server.
 
     setup         what is searched: which guards stand, which faults may happen
     manifest      the server's part: the operations of manifest.lua

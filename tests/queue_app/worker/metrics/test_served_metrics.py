@@ -39,6 +39,7 @@ def nvmlInit(): ...
 def nvmlDeviceGetHandleByIndex(number):
     if number != 7:
         raise NVMLError
+    return number
 def nvmlDeviceGetMemoryInfo(_): return SimpleNamespace(used=2048 << 20, total=8192 << 20)
 def nvmlDeviceGetUtilizationRates(_): return SimpleNamespace(gpu=37)
 """
