@@ -10,31 +10,27 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from checkpoint.bfloat16 import bfloat16_to_float32
 from checkpoint.block_header import (
     CHECKSUM_BYTES,
     CODES,
     HEADER_BYTES,
-    NAMES,
     RAGGED,
     SPLIT,
-    VERSION,
     BlockHeader,
     read_header,
 )
 from checkpoint.errors import BlockDamaged, WrongJob
 
-Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.uint16]
+Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 Uint64s = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """The rows of one batch: `ordinals` uint64[count], `embeddings` [count, dim].
+    """The rows of one batch: `ordinals` uint64[count], `embeddings` [count, dim] of float32 or float16.
 
-    `embeddings` are float32, float16, or bfloat16 as its bits in uint16. An ordinal repeats for the windows
-    of one long record, in their order. `split` says that the batch did not fit in memory and was computed
-    in parts.
+    An ordinal repeats for the windows of one long record, in their order. `split` says that the batch did
+    not fit in memory and was computed in parts.
 
     A block with `offsets` uint64[count + 1] is ragged: `embeddings` is [vectors, dim], and the record at
     `ordinals[i]` has the vectors from `offsets[i]` up to `offsets[i + 1]`. `of_matrices` makes one.
@@ -67,11 +63,6 @@ class Block:
         return self.offsets is not None
 
     @property
-    def dtype(self) -> str:
-        """float32, float16 or bfloat16. Raises ValueError for what no block can hold."""
-        return NAMES[_code(self.embeddings)]
-
-    @property
     def nbytes(self) -> int:
         """Of its arrays."""
         offsets = 0 if self.offsets is None else self.offsets.nbytes
@@ -99,12 +90,6 @@ class Block:
             first, end = int(self.offsets[first]), int(self.offsets[end])
         return self.embeddings[first:end]
 
-    def as_float32(self) -> npt.NDArray[np.float32]:
-        """The embeddings as float32 of the same shape, exactly; float32 without a copy."""
-        if self.dtype == "bfloat16":
-            return bfloat16_to_float32(self.embeddings.view(np.uint16))
-        return self.embeddings.astype(np.float32, copy=False)
-
     def copy(self) -> "Block":
         """The same in memory of its own: outlives the snapshot that it was a view of."""
         offsets = None if self.offsets is None else self.offsets.copy()
@@ -114,7 +99,7 @@ class Block:
 
 
 def encode(block: Block, job_digest: bytes) -> bytes:
-    """The block's bytes, in the newest version. Raises ValueError for what no block can hold."""
+    """The block's bytes. Raises ValueError for what no block can hold."""
     return bytes(encode_into(bytearray(encoded_bytes(block)), block, job_digest))
 
 
@@ -153,7 +138,7 @@ def _header_of(block: Block, job_digest: bytes) -> BlockHeader:
         raise ValueError(f"no block: ordinals {ordinals.shape}, embeddings {embeddings.shape}")
     flags = SPLIT * block.split | RAGGED * block.ragged
     code = _code(embeddings)
-    return BlockHeader(VERSION, flags, code, job_digest, block.batch_idx, dim, len(ordinals), num_vectors)
+    return BlockHeader(flags, code, job_digest, block.batch_idx, dim, len(ordinals), num_vectors)
 
 
 def _fill(view: memoryview, at: int, array: npt.NDArray[Any]) -> int:
@@ -166,7 +151,7 @@ def _fill(view: memoryview, at: int, array: npt.NDArray[Any]) -> int:
 def decode(
     data: bytes | memoryview, *, job_digest: bytes | None = None, batch_idx: int | None = None
 ) -> Block:
-    """Verify and read a block of any known version. The arrays are views of `data`: valid as long as it is.
+    """Verify and read a block. The arrays are views of `data`: valid as long as it is.
 
     Raises:
         BlockDamaged: the bytes are not those that `encode` made, or those of another batch.
@@ -228,4 +213,4 @@ def _code(embeddings: Vectors) -> int:
     try:
         return CODES[embeddings.dtype.newbyteorder("<")]
     except KeyError:
-        raise ValueError(f"no block holds {embeddings.dtype}; bfloat16 goes as its bits, uint16") from None
+        raise ValueError(f"no block holds {embeddings.dtype}") from None

@@ -63,11 +63,6 @@ class StoreReader:
         with self.snapshot() as snapshot:
             return snapshot.ordinals()
 
-    def num_rows(self) -> int:
-        """How many ordinals are committed, a record's windows each counted; reads headers only."""
-        with self.snapshot() as snapshot:
-            return snapshot.num_rows()
-
     def blocks(self) -> Iterator[Block]:
         """A copy of every committed block in batch order, verified. The store may be written meanwhile:
         what is dropped before its turn is left out. Raises BlockDamaged at the first damaged one.

@@ -5,9 +5,7 @@ from pathlib import Path
 from checkpoint.errors import NewerFormat, StoreDamaged
 
 FORMAT_VERSION = 2
-"""Format 2 seals the small records, and allows blocks of version 2 beside those of version 1. A store of
-format 1 becomes one of format 2 when it is opened for writing, so that no older reader takes new blocks for
-damage; its blocks stay."""
+"""Raised with every change that an older reader would misread."""
 
 BLOCKS, META, QUARANTINE = b"blocks", b"meta", b"quarantine"
 FORMAT, UUID, JOB, PLAN, TOKEN, DONE = b"format", b"uuid", b"job_digest", b"plan", b"token", b"done"
@@ -32,7 +30,7 @@ def check_format(path: Path, version: bytes | None) -> None:
     """
     if version is None:
         return
-    if not version.isdigit() or int(version) < 1:
+    if not version.isdigit() or int(version) < FORMAT_VERSION:
         raise StoreDamaged(f"{path}: there is no format {version!r}")
     if int(version) > FORMAT_VERSION:
         raise NewerFormat(

@@ -1,8 +1,4 @@
-"""The small records of a store, each under a checksum: LMDB notices no flipped bit in them, nor in blocks.
-
-In stores of format 1 they are plain. Which it is, is read in the same transaction as the record: a store may
-be raised to format 2 between two of them.
-"""
+"""The small records of a store, each under a checksum: LMDB notices no flipped bit in them, nor in blocks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +12,6 @@ from checkpoint.errors import StoreDamaged
 from checkpoint.schema import FORMAT, JOB, PLAN, SEALED_FORMAT, TOKEN, UUID
 
 SEAL_BYTES = 16
-PLAIN_FORMAT = b"1"
 ALWAYS = (JOB, PLAN, TOKEN, UUID)
 """What every store that was begun has, beside its format."""
 
@@ -53,7 +48,7 @@ class SealedRecords:
         sealed = transaction.get(SEALED_FORMAT, db=self.meta)
         version = None if plain is None else bytes(plain)
         if sealed is None:
-            sound = version in (None, PLAIN_FORMAT)
+            sound = version is None
         else:
             sound = self._unseal(SEALED_FORMAT, bytes(sealed)) == version
         if not sound:
@@ -96,7 +91,7 @@ class SealedRecords:
     def _content(self, version: bytes | None, key: bytes, value: bytes) -> bytes:
         if version is None:
             raise StoreDamaged(f"{self.path}: it has records and names no format")
-        return value if version == PLAIN_FORMAT else self._unseal(key, value)
+        return self._unseal(key, value)
 
     def _unseal(self, key: bytes, value: bytes) -> bytes:
         try:

@@ -40,7 +40,7 @@ from checkpoint.schema import (
     as_key,
     check_format,
 )
-from checkpoint.sealed_records import PLAIN_FORMAT, seal
+from checkpoint.sealed_records import seal
 from checkpoint.store_files import StoreFiles, clear_when_full, make_directory
 
 MAP_SIZE_BYTES = 64 << 20
@@ -238,8 +238,6 @@ class CheckpointStore(StoreReader):
         if begun is None:
             records[UUID] = uuid.uuid4().hex.encode()
         with self._transaction(token) as transaction:
-            if begun == PLAIN_FORMAT:
-                self._seal_all(transaction)
             for key, content in records.items():
                 transaction.put(key, seal(key, content), db=self._records.meta)
             transaction.put(FORMAT, version, db=self._records.meta)
@@ -249,15 +247,6 @@ class CheckpointStore(StoreReader):
             version = self._records.format(transaction)
         check_format(self.path, version)
         return version
-
-    def _seal_all(self, recorded: Recorded) -> None:
-        """Raise a store of format 1. What makes no sense by now must not be sealed: raises StoreDamaged."""
-        self.quarantine()
-        self.done_record()
-        with self._environment.reading() as transaction:
-            for database in (self._records.meta, self._records.quarantine):
-                for key, content in self._records.entries(transaction, database):
-                    recorded.put(key, seal(key, content), db=database)
 
 
 def _take_over(files: StoreFiles, token: int) -> tuple[int, ...]:

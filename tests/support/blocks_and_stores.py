@@ -1,15 +1,10 @@
 """Blocks and stores for the tests of the checkpoint package."""
 
-import struct
 from pathlib import Path
 
-import lmdb
 import numpy as np
-import xxhash
 
 from checkpoint import Block, CheckpointStore, encode
-from checkpoint.schema import FORMAT, META, QUARANTINE, SEALED_FORMAT
-from checkpoint.sealed_records import unseal
 
 JOB = bytes(range(16))
 PLAN = "plan-1"
@@ -28,30 +23,6 @@ def open_store(
     path: Path, *, token: int = 1, job_digest: bytes = JOB, plan: str = PLAN, **more: int
 ) -> CheckpointStore:
     return CheckpointStore.open(path, job_digest=job_digest, plan=plan, token=token, **more)
-
-
-def encode_version_1(block: Block, job_digest: bytes) -> bytes:
-    """As stores were written before blocks could be ragged."""
-    code = {np.dtype(np.float32): 1, np.dtype(np.float16): 2}[block.embeddings.dtype]
-    count, dim = block.embeddings.shape
-    content = struct.pack(
-        "<8sHHHH16sQQQQ", b"HFBLOCK\n", 1, block.split, code, 0, job_digest, block.batch_idx, dim, count, 0
-    )
-    content += block.ordinals.tobytes() + block.embeddings.tobytes()
-    return content + xxhash.xxh3_128_digest(content)
-
-
-def make_version_1(path: Path) -> None:
-    """Take from a closed store what format 2 has added, but for its blocks."""
-    with lmdb.open(str(path), max_dbs=3) as environment:
-        databases = [environment.open_db(name, create=False) for name in (META, QUARANTINE)]
-        with environment.begin(write=True) as transaction:
-            for database in databases:
-                for key, value in list(transaction.cursor(db=database)):
-                    if key != FORMAT:
-                        transaction.put(key, unseal(key, value), db=database)
-            transaction.put(FORMAT, b"1", db=databases[0])
-            transaction.delete(SEALED_FORMAT, db=databases[0])
 
 
 def assert_same(left: Block, right: Block) -> None:

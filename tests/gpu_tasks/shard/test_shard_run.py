@@ -31,7 +31,7 @@ from queue_app.job.result_files import as_matrix, write_result
 from queue_app.job.shard_files import read_shard
 from queue_app.job.spec import Progress, RunOptions
 from queue_app.settings import RuntimeConfig
-from tests.support.blocks_and_stores import damage_block, encode_version_1, make_version_1
+from tests.support.blocks_and_stores import damage_block
 from tests.support.jobs_and_inputs import protein, write_fasta
 from tests.support.model_directories import change_weights, embed, save_esm2
 
@@ -127,27 +127,6 @@ def test_a_resume_skips_what_is_committed_and_computes_the_rest_once(
     second = Attempt(prepared, token=2)
     assert second.run() is not None
     assert commits(caplog) == list(range(second.plan().num_batches))
-
-
-def test_a_job_begun_with_version_1_blocks_resumes_to_the_same_bytes(
-    make: Callable[..., Prepared], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prepared = make()
-    with monkeypatch.context() as patch:
-        patch.setattr("checkpoint.store.encode_into", lambda _, block, job: encode_version_1(block, job))
-        assert Attempt(prepared, stop_before=7).run() is None
-    second = Attempt(prepared, token=2)
-    make_version_1(second.store_path)
-    resumed = second.run()
-    assert commits(caplog) == list(range(second.plan().num_batches))
-    with CheckpointStore.open_readonly(second.store_path) as store, store.snapshot() as snapshot:
-        assert [header.version for header in snapshot.headers()][5:9] == [1, 1, 2, 2]
-    CheckpointStore.discard(second.store_path)
-    second.prepared.job_dir.done(0).unlink()
-    undisturbed = Attempt(prepared, token=3).run()
-    assert resumed is not None
-    assert undisturbed is not None
-    assert resumed.digest == undisturbed.digest
 
 
 def test_resumed_data_is_marked_and_names_the_committed_records(make: Callable[..., Prepared]) -> None:
