@@ -42,6 +42,7 @@ from checkpoint.schema import (
 )
 from checkpoint.sealed_records import seal
 from checkpoint.store_files import StoreFiles, clear_when_full, make_directory
+from checkpoint.verify import verify_store
 
 MAP_SIZE_BYTES = 64 << 20
 """Where a new store's map begins; it doubles on line whenever it is full."""
@@ -133,8 +134,6 @@ class CheckpointStore(StoreReader):
     @staticmethod
     def floor(path: Path) -> int:
         """The highest token that the store has seen; 0 where there is none, or none that can be read."""
-        from checkpoint.verify import verify_store
-
         files = StoreFiles(path)
         if not files.data.exists():
             return 0
@@ -251,8 +250,6 @@ class CheckpointStore(StoreReader):
 
 def _take_over(files: StoreFiles, token: int) -> tuple[int, ...]:
     """End a living owner, look at what it left, and answer which batches are damaged."""
-    from checkpoint.verify import verify_store
-
     owner = StoreOwner.read(files.owner)
     if owner is not None and owner.token > token:
         # Before anything else: a zombie must not end the one that took its place.
