@@ -6,6 +6,7 @@ refused: whatever that costs, the reconciler mends.
 
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.attempt import work
 from gpu_tasks.shard.canary_check import device_name, note_begun, watch_canary
 from gpu_tasks.shard.getting_ready import GettingReady
-from gpu_tasks.shard.job_model import load_job_model
+from gpu_tasks.shard.job_model import load_exact, load_job_model
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT, client
@@ -79,7 +80,7 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
     job, model, lease = begun
     with stage.during(Stage.AT_WORK, job_id):
         note_begun(job, lease)
-        return work(manifest, lease, job, directory, model)
+        return work(manifest, lease, job, directory, model, partial(load_exact, job, directory))
 
 
 def load_and_try(job: Job, directory: JobDir) -> EmbeddingModel:
@@ -93,7 +94,7 @@ def load_and_try(job: Job, directory: JobDir) -> EmbeddingModel:
     def load() -> EmbeddingModel:
         try:
             model = load_once(job, directory)
-            watch_canary(job, directory, model)
+            watch_canary(job, model, partial(load_exact, job, directory))
         except Exception as error:
             if fault_of(error) is Fault.NO_ROOM:
                 _loaded.clear()

@@ -105,7 +105,7 @@ def cost_of_checkpoints(home: Path, fasta: Path, model_path: Path, dtype: str) -
         for shard in job.shards:
             config = RuntimeConfig(scratch=home / "scratch")
             lease = Lease(shard, 1 << 62)
-            attempt = ShardRun(job, job_dir, lease, model, config, lambda _: None, lambda: False)
+            attempt = ShardRun(job, job_dir, lease, model, config, lambda: False)
             measure(attempt, cost)
     finally:
         for each in undo:

@@ -15,11 +15,12 @@ from typing import TypeVar
 
 from celery.exceptions import Reject
 
+from checkpoint import CheckpointStore
 from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate
 from gpu_tasks.inference.device_errors import Fault, fault_of
-from gpu_tasks.shard.attempt import acquire, leave_process
 from queue_app.celery_app import app
 from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.owner import Owner
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.shard_messages import send_shards
 from queue_app.coordination.states import Lease, Refusal, ShardState
@@ -36,6 +37,7 @@ from queue_app.job.model_place import at_its_place
 from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
 from queue_app.worker.device_worker import is_draining, stage, this_worker, worker_name
+from queue_app.worker.leases import take_away, why_gone
 from queue_app.worker.metrics.counters import Count, tally
 from queue_app.worker.stage import Stage
 
@@ -144,6 +146,34 @@ class GettingReady:
         return TroubleRegister(self.manifest.client, self.manifest.job_id, retry_seconds=seconds)
 
 
+def acquire(manifest: CheckpointManifest, job: Job, directory: JobDir, index: int) -> Lease | Refusal:
+    """Ask for the shard; the floor from the store keeps a flushed server from giving an old token again."""
+    config = runtime_config()
+
+    def ask() -> Lease | Refusal:
+        return manifest.acquire(
+            job.shards[index],
+            owner=Owner.current(worker_name()).encode(),
+            floor=CheckpointStore.floor(directory.checkpoint(index, job.job_id, config.scratch)),
+            attempt_limit=config.attempt_limit,
+        )
+
+    answer = ask()
+    if isinstance(answer, Refusal) and answer.reason == "held" and outlived(manifest, index):
+        return ask()
+    return answer
+
+
+def outlived(manifest: CheckpointManifest, index: int) -> bool:
+    """True when the shard's holder had died on this host, and its lease is taken away now.
+
+    The message of a process that was killed often comes back before any observer has looked.
+    """
+    status = manifest.shard_status(index)
+    reason = why_gone(status) if status is not None else None
+    return status is not None and reason is not None and take_away(manifest, status, reason)
+
+
 def words_of(error: Exception) -> str:
     """What a person is told: our own errors speak for themselves."""
     text = str(error).strip()
@@ -155,3 +185,9 @@ def end_worker(reason: str) -> None:
     """Without its device a worker is of no use: its queue's shards move to other ones when it is gone."""
     log.critical(reason)
     os.kill(this_worker.pid or os.getppid(), signal.SIGTERM)
+
+
+def leave_process(reason: str) -> None:
+    """Without its CUDA context a process computes nothing any more. What was safe is committed."""
+    log.critical("this process ends, another takes its place: %s", reason)
+    os._exit(1)  # the parent gives the message back, and forks anew

@@ -23,6 +23,11 @@ def load_job_model(
     )
 
 
+def load_exact(job: Job, directory: JobDir) -> EmbeddingModel:
+    """The model on the processor in float32, which other devices and dtypes are held against."""
+    return load_job_model(job, directory, device="cpu", dtype="float32")
+
+
 def _tokenizer(job: Job, directory: JobDir) -> str | None:
     if job.model.tokens.kind != "fast":
         return None

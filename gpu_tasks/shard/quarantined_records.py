@@ -1,19 +1,20 @@
 """The records of a shard that have no vector, each with the reason why not."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from checkpoint.flight_log import FlightLog
 from checkpoint.records import QuarantineEntry
 from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals
-from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.runner import InferenceResult
-from queue_app.job.quarantine_reasons import is_mostly_unknown, unknown_reason
+from queue_app.job.directory import JobDir
+from queue_app.job.duplicates import twins_of
+from queue_app.job.quarantine_reasons import unknown_reason
 from queue_app.job.shard_files import ShardRecords
+from queue_app.job.spec import Job
 
-Ids = npt.NDArray[np.int32]
 NOT_FINITE = "the model's output is not finite, in float32 either"
 TOO_LARGE = "its vector holds a number beyond 65,504, the largest of float16; --store-dtype float32 holds it"
 
@@ -29,15 +30,6 @@ def rejected_entries(records: ShardRecords, plan: BatchPlan, max_length: int) ->
         if problem is not None
     }
     return [_entry(records, ordinal, reason) for ordinal, reason in sorted(reasons.items())]
-
-
-def mostly_unknown(
-    model: EmbeddingModel, ordinals: Ordinals, tokens: Sequence[Ids]
-) -> dict[int, tuple[int, int]]:
-    """The records of which the model does not know more than half of the tokens: so many of so many."""
-    counts = ((model.count_unknown(ids), len(ids)) for ids in tokens)
-    found = zip(ordinals.tolist(), counts, strict=True)
-    return {ordinal: counted for ordinal, counted in found if is_mostly_unknown(*counted)}
 
 
 def not_finite_entries(
@@ -56,6 +48,15 @@ def accused_entries(flight: FlightLog, ordinals: Ordinals, records: ShardRecords
         for ordinal, reason in sorted(flight.accused.items())
         if ordinal in there
     ]
+
+
+def with_duplicates(
+    job: Job, job_dir: JobDir, records: ShardRecords, entries: Sequence[QuarantineEntry]
+) -> list[QuarantineEntry]:
+    """An entry for every record of the same sequence: what befalls one befalls all."""
+    of_first = {entry.ordinal: entry for entry in entries if records.copies[records.row(entry.ordinal)] > 1}
+    twins = twins_of(job, job_dir, of_first) if of_first else []
+    return [*entries, *(replace(of_first[twin.first], ordinal=twin.ordinal, id=twin.id) for twin in twins)]
 
 
 def _entry(records: ShardRecords, ordinal: int, reason: str) -> QuarantineEntry:
