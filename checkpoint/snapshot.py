@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from checkpoint.block import Block, Uint64s, Vectors, decode, join_vectors, read_ordinals
 from checkpoint.errors import CheckpointError, NewerFormat, StoreDamaged
-from checkpoint.schema import JOB, as_key, as_number
-from checkpoint.sealed_records import SealedRecords
+from checkpoint.schema import JOB, SmallRecords, as_key, as_number
 
 ALIGNED_TO = 16
 """LMDB puts a value of about half a page and more at byte 16 of a page, and a smaller one anywhere."""
@@ -27,7 +26,7 @@ class Snapshot:
     longer is copied (`Block.copy`). Reading a kept view afterwards reads other data or ends the process.
     """
 
-    def __init__(self, transaction: lmdb.Transaction, *, blocks: Any, records: SealedRecords) -> None:
+    def __init__(self, transaction: lmdb.Transaction, *, blocks: Any, records: SmallRecords) -> None:
         self.path = records.path
         self._living: lmdb.Transaction | None = transaction
         self._blocks, self._records = blocks, records

@@ -10,7 +10,7 @@ import xxhash
 
 from checkpoint import Block, CheckpointStore, NewerFormat, QuarantineEntry, StoreDamaged, decode, encode
 from checkpoint.schema import META, QUARANTINE
-from tests.support.blocks_and_stores import JOB, assert_same, make_block, open_store
+from tests.support.blocks_and_stores import JOB, assert_same, make_block, make_ragged, open_store
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_ragged_block_made_by_hand_has_the_bytes_that_are_written() -> None:
     front = struct.pack("<3Q", 4, 5, 8) + struct.pack("<4Q", 0, 2, 2, 3)
     rows = np.array([[1], [0], [-2]], np.float16)
     data = by_hand((2, 3, 2), 9, (1, 3, 3), front, bytes(128 - 64 - 56), rows.tobytes())
-    block = Block.of_matrices(9, [4, 5, 8], [rows[:2], rows[:0], rows[2:]], split=True)
+    block = make_ragged(9, [4, 5, 8], [rows[:2], rows[:0], rows[2:]], split=True)
     assert encode(block, JOB) == data
     assert_same(decode(data), block)
     assert [matrix.shape for _, matrix in decode(data).matrices()] == [(2, 1), (0, 1), (1, 1)]
@@ -114,10 +114,10 @@ def test_a_newer_store_that_was_not_closed_is_not_taken_for_damaged(newer: Path)
 def test_a_newer_block_is_neither_damage_nor_dropped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_store(path, token=8) as store:
         with monkeypatch.context() as patch:
-            patch.setattr("checkpoint.block_header.VERSION", 3)
+            patch.setattr("checkpoint.block.VERSION", 3)
             store.commit([make_block(3)], token=8)
-        with pytest.raises(NewerFormat, match="block version 3"):
-            list(store.scan())
+        with pytest.raises(NewerFormat, match="block version 3"), store.snapshot() as snapshot:
+            list(snapshot.scan())
         with pytest.raises(NewerFormat, match="block version 3"):
             store.committed_ordinals()
     (path / "owner.json").write_text("{}")

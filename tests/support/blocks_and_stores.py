@@ -1,5 +1,6 @@
 """Blocks and stores for the tests of the checkpoint package."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,25 @@ def make_block(batch_idx: int, *, count: int = 8, dim: int = 16) -> Block:
     return Block(batch_idx, ordinals, embeddings)
 
 
+def make_ragged(
+    batch_idx: int, ordinals: Sequence[int], matrices: Sequence[np.ndarray], *, split: bool = False
+) -> Block:
+    """A block of one [L_i, dim] matrix per ordinal."""
+    offsets = np.zeros(len(matrices) + 1, np.uint64)
+    np.cumsum([len(matrix) for matrix in matrices], out=offsets[1:])
+    return Block(batch_idx, np.asarray(ordinals, np.uint64), np.concatenate(matrices), split, offsets)
+
+
 def open_store(
     path: Path, *, token: int = 1, job_digest: bytes = JOB, plan: str = PLAN, **more: int
 ) -> CheckpointStore:
     return CheckpointStore.open(path, job_digest=job_digest, plan=plan, token=token, **more)
+
+
+def scan(store: CheckpointStore) -> Iterator[tuple[int, Block | None]]:
+    """Every committed batch in order, None in the place of a damaged one; valid until the next one."""
+    with store.snapshot() as snapshot:
+        yield from snapshot.scan()
 
 
 def assert_same(left: Block, right: Block) -> None:
@@ -32,7 +48,7 @@ def assert_same(left: Block, right: Block) -> None:
     assert left.embeddings.dtype == right.embeddings.dtype
     assert left.embeddings.tobytes() == right.embeddings.tobytes()
     assert left.embeddings.shape == right.embeddings.shape
-    assert left.ragged == right.ragged
+    assert (left.offsets is None) == (right.offsets is None)
     if left.offsets is not None and right.offsets is not None:
         np.testing.assert_array_equal(left.offsets, right.offsets)
 

@@ -13,7 +13,7 @@ from checkpoint.verify import StoreReport, verify_store
 from checkpoint.verify_child import look_through
 from tests.campaigns.corruption.stores import TOKEN, Contents, SoundStore
 from tests.campaigns.power_loss import forks
-from tests.support.blocks_and_stores import JOB, PLAN
+from tests.support.blocks_and_stores import JOB, PLAN, scan
 
 ATTEMPTS = 3
 """Far fewer than the 20 after which a shard is given up."""
@@ -161,7 +161,7 @@ def _work(sound: SoundStore, path: Path, token: int) -> Contents:
     logging.disable()
     with CheckpointStore.open(path, job_digest=JOB, plan=PLAN, token=token) as store:
         sound.resume(store, token)
-        while damaged := [index for index, block in store.scan() if block is None]:
+        while damaged := [index for index, block in scan(store) if block is None]:
             store.drop(damaged, token=token)
             sound.resume(store, token)
         return Contents.of(store)

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from checkpoint import Block, BlockDamaged, NewerFormat, decode, encode
-from checkpoint.block import read_ordinals
-from checkpoint.block_header import read_header
+from checkpoint import BlockDamaged, NewerFormat, decode, encode
+from checkpoint.block import read_header, read_ordinals
 from checkpoint.records import DoneRecord, QuarantineEntry
-from tests.support.blocks_and_stores import JOB, make_block
+from tests.support.blocks_and_stores import JOB, make_block, make_ragged
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 """Inputs that reach different places of the readers; the first byte chooses which reader."""
@@ -66,7 +65,7 @@ READERS: tuple[Callable[[bytes], None], ...] = (
 def seeds() -> dict[str, bytes]:
     """One sound input for each reader and kind of block, for a fuzzer to begin with."""
     even = make_block(3, count=2, dim=4)
-    ragged = Block.of_matrices(4, [7, 9], [np.ones((2, 4), np.float16), np.ones((0, 4), np.float16)])
+    ragged = make_ragged(4, [7, 9], [np.ones((2, 4), np.float16), np.ones((0, 4), np.float16)])
     done = DoneRecord("00000-1.parquet", "ab" * 16, 2, 1, (QuarantineEntry(1, "x", 0, "empty sequence"),))
     whole = {"even": encode(even, JOB), "ragged": encode(ragged, JOB)}
     return {

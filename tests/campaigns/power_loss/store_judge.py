@@ -15,7 +15,7 @@ from tests.campaigns.power_loss.operations import Recording
 from tests.campaigns.power_loss.shapes import SHAPES, State
 from tests.campaigns.power_loss.verdict import Verdict
 from tests.campaigns.power_loss.writers import TOKEN, blocks_of
-from tests.support.blocks_and_stores import make_block, open_store
+from tests.support.blocks_and_stores import make_block, open_store, scan
 
 STORE = "00000.lmdb"
 ONE_MORE = 1_000_000
@@ -67,7 +67,7 @@ class StoreJudge:
 
     def _wrong(self, store: CheckpointStore) -> Iterator[int]:
         """Batches whose vectors are not those that were committed."""
-        for index, block in store.scan():
+        for index, block in scan(store):
             if block is None or digest(block) != self.digests.get(index):
                 yield index
 

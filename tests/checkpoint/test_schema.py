@@ -6,8 +6,7 @@ import lmdb
 import pytest
 
 from checkpoint import CheckpointStore, DoneRecord, QuarantineEntry, StoreDamaged
-from checkpoint.schema import META, QUARANTINE, as_key
-from checkpoint.sealed_records import seal, unseal
+from checkpoint.schema import META, QUARANTINE, as_key, seal, unseal
 from checkpoint.verify_child import look_through
 from tests.support.blocks_and_stores import JOB, open_store
 
