@@ -142,7 +142,7 @@ MUTANTS = (
     ),
     Mutant(
         "a living witness",
-        "checkpoint/flight_log.py",
+        "checkpoint/crash_log.py",
         "return self._note.parent is not None and",
         "return True or",
         "test_checkpoint_flight.py",

@@ -84,7 +84,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class BlockHeader:
-    """What stands before the rows: of `count` ordinals, and of `num_vectors` vectors of `dim` numbers each."""
+    """What stands before `count` ordinals and `num_vectors` vectors of `dim` numbers each."""
 
     flags: int
     dtype_code: int

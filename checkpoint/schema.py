@@ -1,4 +1,4 @@
-"""What stands in a store's LMDB environment beside the blocks: names, keys, and small records under checksums.
+"""What a store holds beside its blocks: names, keys, and small records under checksums.
 
 LMDB notices no flipped bit. FORMAT.md says which value is sealed, and how.
 """

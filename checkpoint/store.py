@@ -22,7 +22,7 @@ from checkpoint.errors import (
     StaleToken,
     StoreDamaged,
     WrongJob,
-)  # fmt: skip
+)
 from checkpoint.lmdb_environment import Environment, Recorded
 from checkpoint.network_filesystems import refuse_network_file_system
 from checkpoint.process_identity import StoreOwner, evict
@@ -39,7 +39,7 @@ from checkpoint.schema import (
     UUID,
     as_key,
     seal,
-)  # fmt: skip
+)
 from checkpoint.store_files import StoreFiles, clear_when_full, make_directory
 from checkpoint.verify import verify_store
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from checkpoint.flight_log import FlightLog
+from checkpoint.crash_log import CrashLog
 from checkpoint.records import QuarantineEntry
 from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals
 from gpu_tasks.inference.runner import InferenceResult
@@ -40,12 +40,12 @@ def not_finite_entries(
     return [_entry(records, each, TOO_LARGE if each in too_large else NOT_FINITE) for each in bad]
 
 
-def accused_entries(flight: FlightLog, ordinals: Ordinals, records: ShardRecords) -> list[QuarantineEntry]:
+def accused_entries(crash_log: CrashLog, ordinals: Ordinals, records: ShardRecords) -> list[QuarantineEntry]:
     """The records of a batch that it was computed without, because they kill, fail or do not fit."""
     there = set(ordinals.tolist())
     return [
         _entry(records, ordinal, reason)
-        for ordinal, reason in sorted(flight.accused.items())
+        for ordinal, reason in sorted(crash_log.accused.items())
         if ordinal in there
     ]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from checkpoint import Block, CheckpointStore, CheckpointTrigger, CheckpointWriter, DoneRecord
-from checkpoint.flight_log import FlightLog, Patience
+from checkpoint.crash_log import CrashLimits, CrashLog
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.rows import select_rows
@@ -141,7 +141,7 @@ class ShardRun:
         with self._writer(store, note_commit) as writer, contextlib.closing(run.results()) as results:
             for result in results:
                 bad = with_duplicates(self.job, self.job_dir, records, [
-                    *accused_entries(run.flight, plan.ordinals(result.batch_idx), records),
+                    *accused_entries(run.crash_log, plan.ordinals(result.batch_idx), records),
                     *not_finite_entries(result, records, run.too_large),
                 ])  # fmt: skip
                 quarantined.update(entry.ordinal for entry in bad)
@@ -149,7 +149,7 @@ class ShardRun:
                 self.observer.computed(result.batch_idx)
         log.info("inference %s %s", self.lease.label, runner.timings)
         log.info("checkpoints %s %s", self.lease.label, writer.times)
-        run.flight.rest()
+        run.crash_log.rest()
 
     def _guarded(
         self,
@@ -158,11 +158,11 @@ class ShardRun:
         committed: frozenset[int],
         quarantined: frozenset[int],
     ) -> GuardedRun:
-        patience = Patience(self.config.probe_after_deaths, self.config.quarantine_after_deaths)
+        limits = CrashLimits(self.config.probe_after_deaths, self.config.quarantine_after_deaths)
         return GuardedRun(
             runner=runner,
             plan=plan,
-            flight=FlightLog.open(self.store_path / "flight.json", patience),
+            crash_log=CrashLog.open(self.store_path / "flight.json", limits),
             committed=committed,
             excluded=quarantined,
             should_stop=self.should_stop,
