@@ -6,9 +6,7 @@ The lease is given back whatever happens. What the manifest is told is repeated 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache, partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 from celery.exceptions import Reject
@@ -16,21 +14,26 @@ from celery.exceptions import Reject
 from checkpoint import DoneRecord, StaleToken
 from gpu_tasks.errors import JobHopeless
 from gpu_tasks.inference.device_errors import Fault, fault_of
-from gpu_tasks.inference.gpu_load import gpu_load
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.canary_check import device_name, is_exact
 from gpu_tasks.shard.getting_ready import leave_process
-from gpu_tasks.shard.observers import CommitCounters, HistoryNotes, Observers, ProgressReport, RateMeter
+from gpu_tasks.shard.observers import (
+    CommitCounters,
+    HistoryNotes,
+    Observers,
+    ProgressReport,
+    RateMeter,
+    ShardObserver,
+    begin_history,
+)
 from queue_app.celery_app import EXPORT_JOB, app
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobState, Lease, Refusal
-from queue_app.coordination.worker_figures import Figures
 from queue_app.errors import Damage
-from queue_app.host.devices import processor_name
 from queue_app.host.memory import give_memory_back
 from queue_app.job.directory import JobDir
-from queue_app.job.history import Attempt, AttemptLog, Outcome
+from queue_app.job.history import Outcome
 from queue_app.job.spec import Job, Progress
 from queue_app.settings import runtime_config
 from queue_app.worker.device_worker import is_draining, pulse, worker_name
@@ -63,29 +66,13 @@ def work(
 
     `load_exact` loads the model on the processor in float32, where that is something else.
     """
-    from gpu_tasks.shard.shard_run import ShardRun
-
     device = "cpu" if job.model.family == "mock" else device_name(job)
-    history = AttemptLog(directory, new_attempt(lease, device))
-    figures = partial(current_figures, device)
+    history = begin_history(directory, lease, worker_name(), device)
+    figures = partial(_rates.figures, device)
     with Heartbeat(manifest, lease, runtime_config().beat_seconds, figures) as heartbeat, pulse.at_work():
-
-        def should_stop() -> bool:
-            pulse.beat()  # asked before each batch
-            return is_draining() or heartbeat.should_stop()
-
-        run = ShardRun(
-            job=job,
-            job_dir=directory,
-            lease=lease,
-            model=model,
-            config=runtime_config(),
-            should_stop=should_stop,
-            load_exact=None if is_exact(job) else cache(load_exact),
-            observer=Observers(
-                ProgressReport(heartbeat.report), _rates, CommitCounters(tally), HistoryNotes(history)
-            ),
-        )
+        observer = Observers(ProgressReport(heartbeat.report), _rates, CommitCounters(tally), history)
+        exact = None if is_exact(job) else cache(load_exact)
+        run = shard_run(job, directory, lease, model, exact, heartbeat, observer)
         try:
             history.note()
             done = run.run()
@@ -94,19 +81,8 @@ def work(
             history.note(outcome=Outcome.LOST)
             log.warning("fenced %s", lease.label)
             return "fenced"
-        except (Damage, JobHopeless) as error:
-            # No other attempt would find better data; what is hopeless is so in every shard.
-            reason, whole_job = str(error), isinstance(error, JobHopeless)
-            insist(lambda: manifest.fail(lease, reason, whole_job=whole_job))
-            history.fail(reason)
-            raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
-            history.fail(reason)
-            tally.add(Count.SHARD_RETRIES)
-            if fault_of(error) is Fault.LOST:
-                leave_process(reason)
+            tell_failure(manifest, lease, history, error)
             raise
         if done is None:
             return give_back(manifest, lease, heartbeat)
@@ -114,36 +90,38 @@ def work(
     return finish(manifest, run, done, heartbeat.progress)
 
 
-def new_attempt(lease: Lease, device: str) -> Attempt:
-    """What is known of an attempt when it begins."""
-    now = time.time()
-    name, torch = hardware_name(device), version("torch")
-    shard = lease.shard
-    return Attempt(shard.job_id, shard.index, lease.token, worker_name(), name, torch, began=now, seen=now)
+def shard_run(
+    job: Job,
+    directory: JobDir,
+    lease: Lease,
+    model: EmbeddingModel,
+    load_exact: Callable[[], EmbeddingModel] | None,
+    heartbeat: Heartbeat,
+    observer: ShardObserver,
+) -> "ShardRun":
+    """The run of the shard, tied to what watches over this process."""
+    from gpu_tasks.shard.shard_run import ShardRun
+
+    def should_stop() -> bool:
+        pulse.beat()  # asked before each batch
+        return is_draining() or heartbeat.should_stop()
+
+    return ShardRun(job, directory, lease, model, runtime_config(), should_stop, load_exact, observer)
 
 
-@cache
-def hardware_name(device: str) -> str:
-    """What computes here, as its maker calls it."""
-    if device == "cpu":
-        return processor_name()
-    import torch
-
-    return str(torch.cuda.get_device_name(device))
-
-
-def current_figures(device: str) -> Figures:
-    """How fast this process computes, and what the driver says of its GPU where there is one."""
-    figures = _rates.figures()
-    load = None if device == "cpu" else gpu_load()
-    if load is None:
-        return figures
-    return replace(
-        figures,
-        gpu_share=load.share,
-        gpu_memory_bytes=load.memory_bytes,
-        gpu_memory_total_bytes=load.memory_total_bytes,
-    )
+def tell_failure(manifest: CheckpointManifest, lease: Lease, history: HistoryNotes, error: Exception) -> None:
+    """The shard, or its job, fails where no other attempt would find better data; else it is tried again."""
+    if isinstance(error, Damage | JobHopeless):
+        reason, whole_job = str(error), isinstance(error, JobHopeless)
+        insist(lambda: manifest.fail(lease, reason, whole_job=whole_job))
+        history.fail(reason)
+        return
+    reason = f"{type(error).__name__}: {error}"
+    insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
+    history.fail(reason)
+    tally.add(Count.SHARD_RETRIES)
+    if fault_of(error) is Fault.LOST:
+        leave_process(reason)
 
 
 def outcome_of(done: DoneRecord | None, heartbeat: Heartbeat) -> Outcome:

@@ -85,7 +85,9 @@ class GettingReady:
             return "replaced"
         job = at_its_place(job, self.directory)
         model = load(job)
-        answer = acquire(self.manifest, job, self.directory, self.index)
+        answer = self._acquire(job)
+        if isinstance(answer, Refusal) and answer.reason == "held" and self._holder_died():
+            answer = self._acquire(job)
         return answer.reason if isinstance(answer, Refusal) else (job, model, answer)
 
     def _find_job(self) -> Job | None:
@@ -100,6 +102,25 @@ class GettingReady:
                 return None
             raise JobNotFound(f"{self.directory.path}: this host does not see the job's directory") from None
         return job if job.job_id == self.manifest.job_id else None
+
+    def _acquire(self, job: Job) -> Lease | Refusal:
+        """The floor from the store keeps a flushed server from giving an old token again."""
+        config = runtime_config()
+        return self.manifest.acquire(
+            job.shards[self.index],
+            owner=Owner.current(worker_name()).encode(),
+            floor=CheckpointStore.floor(self.directory.checkpoint(self.index, job.job_id, config.scratch)),
+            attempt_limit=config.attempt_limit,
+        )
+
+    def _holder_died(self) -> bool:
+        """True when the shard's holder had died on this host, and its lease is taken away now.
+
+        The message of a process that was killed often comes back before any observer has looked.
+        """
+        status = self.manifest.shard_status(self.index)
+        reason = why_gone(status) if status is not None else None
+        return status is not None and reason is not None and take_away(self.manifest, status, reason)
 
     # ---- failing
 
@@ -144,34 +165,6 @@ class GettingReady:
     def _register(self) -> TroubleRegister:
         seconds = runtime_config().retry_seconds
         return TroubleRegister(self.manifest.client, self.manifest.job_id, retry_seconds=seconds)
-
-
-def acquire(manifest: CheckpointManifest, job: Job, directory: JobDir, index: int) -> Lease | Refusal:
-    """Ask for the shard; the floor from the store keeps a flushed server from giving an old token again."""
-    config = runtime_config()
-
-    def ask() -> Lease | Refusal:
-        return manifest.acquire(
-            job.shards[index],
-            owner=Owner.current(worker_name()).encode(),
-            floor=CheckpointStore.floor(directory.checkpoint(index, job.job_id, config.scratch)),
-            attempt_limit=config.attempt_limit,
-        )
-
-    answer = ask()
-    if isinstance(answer, Refusal) and answer.reason == "held" and outlived(manifest, index):
-        return ask()
-    return answer
-
-
-def outlived(manifest: CheckpointManifest, index: int) -> bool:
-    """True when the shard's holder had died on this host, and its lease is taken away now.
-
-    The message of a process that was killed often comes back before any observer has looked.
-    """
-    status = manifest.shard_status(index)
-    reason = why_gone(status) if status is not None else None
-    return status is not None and reason is not None and take_away(manifest, status, reason)
 
 
 def words_of(error: Exception) -> str:

@@ -7,11 +7,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from gpu_tasks.inference.gpu_load import gpu_load
+from queue_app.coordination.states import Lease
 from queue_app.coordination.worker_figures import Figures
-from queue_app.job.history import AttemptLog
+from queue_app.host.devices import processor_name
+from queue_app.job.directory import JobDir
+from queue_app.job.history import Attempt, AttemptLog
 from queue_app.job.spec import Progress
 from queue_app.worker.metrics.counters import Count, Tally
 
@@ -74,19 +80,34 @@ class ProgressReport(ShardObserver):
         self._report(progress)
 
 
-class HistoryNotes(ShardObserver):
+class HistoryNotes(AttemptLog, ShardObserver):
     """Keeps what the attempt went through with the job."""
 
-    def __init__(self, log: AttemptLog) -> None:
-        self._log = log
-
     def planned(self, plan: "BatchPlan") -> None:
-        self._log.note(
+        self.note(
             num_tokens=plan.num_tokens, num_batches=plan.num_batches, num_long=plan.num_long, fill=plan.fill
         )
 
     def committed(self, batches: Sequence[int], progress: Progress, seconds: float) -> None:
-        self._log.note()
+        self.note()
+
+
+def begin_history(job_dir: JobDir, lease: Lease, worker: str, device: str) -> HistoryNotes:
+    """With what is known of an attempt when it begins; nothing is written yet."""
+    shard, now = lease.shard, time.time()
+    hardware, torch = hardware_name(device), version("torch")
+    attempt = Attempt(shard.job_id, shard.index, lease.token, worker, hardware, torch, began=now, seen=now)
+    return HistoryNotes(job_dir, attempt)
+
+
+@cache
+def hardware_name(device: str) -> str:
+    """What computes here, as its maker calls it."""
+    if device == "cpu":
+        return processor_name()
+    import torch
+
+    return str(torch.cuda.get_device_name(device))
 
 
 class CommitCounters(ShardObserver):
@@ -170,8 +191,21 @@ class RateMeter(ShardObserver):
         )
         self._waited = waited
 
-    def figures(self) -> Figures:
-        """Over the window; a computation that stands still slows down here."""
+    def figures(self, device: str = "cpu") -> Figures:
+        """Over the window, and what the driver says of the GPU where `device` is one. A computation that
+        stands still slows down here.
+        """
+        load = None if device == "cpu" else gpu_load()
+        if load is None:
+            return self._rates()
+        return replace(
+            self._rates(),
+            gpu_share=load.share,
+            gpu_memory_bytes=load.memory_bytes,
+            gpu_memory_total_bytes=load.memory_total_bytes,
+        )
+
+    def _rates(self) -> Figures:
         with self._lock:
             now, since, seconds = self._now, self._oldest(), self._clock() - self._seen[0].time
             if now.time > self._seen[-1].time:

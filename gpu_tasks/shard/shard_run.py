@@ -99,15 +99,9 @@ class ShardRun:
     ) -> DoneRecord | None:
         entries = rejected_entries(records, plan, self.job.options.max_length)
         rejected = with_duplicates(self.job, self.job_dir, records, entries)
+        allow_same = _first_set(self.config.allow_same_vectors, self.job.run.allow_same_vectors)
         publisher = Publisher(
-            job=self.job,
-            job_dir=self.job_dir,
-            lease=self.lease,
-            model=self.model,
-            plan=plan,
-            records=records,
-            rejected=rejected,
-            allow_same_vectors=_first_set(self.config.allow_same_vectors, self.job.run.allow_same_vectors),
+            self.job, self.job_dir, self.lease, self.model, plan, records, rejected, allow_same
         )
         done = None
         while done is None:
@@ -137,7 +131,17 @@ class ShardRun:
         runner = AsyncInferenceRunner(self.model, store_dtype=self.job.options.store_dtype)
         resumed = committed_progress(plan, committed, len(quarantined), num_rejected)
         self.observer.computing(resumed, runner.timings)
-        run = self._guarded(runner, plan, frozenset(committed), frozenset(quarantined))
+        limits = CrashLimits(self.config.probe_after_deaths, self.config.quarantine_after_deaths)
+        run = GuardedRun(
+            runner=runner,
+            plan=plan,
+            crash_log=CrashLog.open(self.store_path / "flight.json", limits),
+            committed=frozenset(committed),
+            excluded=frozenset(quarantined),
+            should_stop=self.should_stop,
+            exact=self._exact_runner if self.load_exact else None,
+            wide=self._wide_runner if self.job.options.store_dtype == "float16" else None,
+        )
         with self._writer(store, note_commit) as writer, contextlib.closing(run.results()) as results:
             for result in results:
                 bad = with_duplicates(self.job, self.job_dir, records, [
@@ -150,25 +154,6 @@ class ShardRun:
         log.info("inference %s %s", self.lease.label, runner.timings)
         log.info("checkpoints %s %s", self.lease.label, writer.times)
         run.crash_log.rest()
-
-    def _guarded(
-        self,
-        runner: AsyncInferenceRunner,
-        plan: BatchPlan,
-        committed: frozenset[int],
-        quarantined: frozenset[int],
-    ) -> GuardedRun:
-        limits = CrashLimits(self.config.probe_after_deaths, self.config.quarantine_after_deaths)
-        return GuardedRun(
-            runner=runner,
-            plan=plan,
-            crash_log=CrashLog.open(self.store_path / "flight.json", limits),
-            committed=committed,
-            excluded=quarantined,
-            should_stop=self.should_stop,
-            exact=self._exact_runner if self.load_exact else None,
-            wide=self._wide_runner if self.job.options.store_dtype == "float16" else None,
-        )
 
     def _wide_runner(self) -> AsyncInferenceRunner:
         return AsyncInferenceRunner(self.load_exact() if self.load_exact else self.model)
