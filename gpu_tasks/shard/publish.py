@@ -81,9 +81,15 @@ class Publisher:
         with store.snapshot() as snapshot:
             blocks = dict(snapshot.scan())
             sound = [block for block in blocks.values() if block is not None]
-            rows = by_record(row for block in sound for row in block.matrices() if row[0] not in left_out)
-            digest = self._write(path, rows, embedded) if len(sound) == len(blocks) else None
-        if digest is None:
+            if len(sound) == len(blocks):
+                rows = by_record(row for block in sound for row in block.matrices() if row[0] not in left_out)
+                # Not in a function that is given the rows: reports of an error show arguments, and these
+                # cannot be looked at once the snapshot has ended.
+                if {ordinal for ordinal, _ in rows} != set(embedded):
+                    label = self.lease.label
+                    raise Damage(f"{label}: the committed rows are not the shard's records; verify the job")
+                digest = self._write(path, rows, embedded)
+        if len(sound) < len(blocks):
             damaged = [batch_idx for batch_idx, block in blocks.items() if block is None]
             log.warning("damaged batches dropped %s batches=%s", self.lease.label, damaged)
             store.drop(damaged, token=self.lease.token)
@@ -95,9 +101,6 @@ class Publisher:
         return record
 
     def _write(self, path: Path, rows: Sequence[Row], embedded: Sequence[int]) -> str:
-        if {ordinal for ordinal, _ in rows} != set(embedded):
-            label = self.lease.label
-            raise Damage(f"{label}: the committed rows are not the shard's records; verify the job")
         if not self.allow_same_vectors:
             self._refuse_same_vectors(rows, embedded)
         schema = self._result_rows([]).schema
