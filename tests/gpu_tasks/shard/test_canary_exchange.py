@@ -19,7 +19,7 @@ from gpu_tasks.inference import torch_device
 from gpu_tasks.inference.canary import SEQUENCES, Canary
 from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.model_directory.load_model import load_model
-from gpu_tasks.shard import canary_check
+from gpu_tasks.shard import canary_check, job_model
 from gpu_tasks.shard.job_model import load_job_model
 from queue_app.coordination import keys
 from queue_app.coordination.canary_exchange import CanaryDeposits
@@ -216,7 +216,7 @@ def esm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def every_model_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canary_check, "CANARY_PARAMETERS_MOST", 0)
     monkeypatch.setattr(canary_check, "_canaries", {})
-    monkeypatch.setattr(task, "_loaded", {})
+    monkeypatch.setattr(job_model, "_loaded", {})
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ def test_a_worker_that_deviates_ends_before_it_takes_a_shard_and_says_which_devi
     monkeypatch.setattr("os.kill", lambda pid, number: signals.append((pid, number)))
     monkeypatch.setattr(torch_device, "hardware_id", lambda name: "GPU-broken")
     monkeypatch.setattr(
-        task, "load_job_model", lambda *args, **options: harm(load_job_model(*args, **options))
+        job_model, "load_job_model", lambda *args, **options: harm(load_job_model(*args, **options))
     )
 
     def embed(index: int) -> str:
