@@ -4,7 +4,6 @@ Columns: id (string), ordinal (int64), embedding (fixed-size list of float32 or 
 several pools or layers there are several embedding columns. Ragged, an embedding is a list of such lists.
 """
 
-import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
 from queue_app.errors import Damage
-from queue_app.host.durable_files import removed_on_failure, rename_durably, room_for, sync_file
+from queue_app.host.durable_files import file_digest, removed_on_failure, rename_durably, room_for, sync_file
 
 ROWS_PER_GROUP = 16_384
 READ_ROWS = 4_096
@@ -45,7 +43,8 @@ def write_result(path: Path, schema: pa.Schema, rows: Iterable[pa.RecordBatch]) 
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with room_for(path), removed_on_failure(temporary):
-        digest = write_parquet(temporary, schema, (pa.Table.from_batches([batch]) for batch in rows))
+        write_parquet(temporary, schema, (pa.Table.from_batches([batch]) for batch in rows))
+        digest = file_digest(temporary)
         rename_durably(temporary, path)
     return digest
 
@@ -103,32 +102,14 @@ def num_vectors(column: pa.Array) -> npt.NDArray[np.int64]:
     return lengths
 
 
-def write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> str:
-    """Write and fsync; answers the xxh3-128 (hex) of the file.
-
-    Vectors are noise to a compressor and to a dictionary: both would only cost time.
-    """
-    options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-    with _HashedFile(path) as file:
-        with pq.ParquetWriter(file, schema, **options) as writer:
-            for table in tables:
-                group = _rows_within(table.nbytes, table.num_rows, ROWS_PER_GROUP)
-                writer.write_table(table, row_group_size=group)
-        digest = file.state.hexdigest()
+def write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write and fsync. Vectors are noise to a compressor and to a dictionary: both would only cost time."""
+    writer = pq.ParquetWriter(path, schema, compression="none", use_dictionary=False, write_statistics=False)
+    with writer:
+        for table in tables:
+            group = _rows_within(table.nbytes, table.num_rows, ROWS_PER_GROUP)
+            writer.write_table(table, row_group_size=group)
     sync_file(path)
-    return digest
-
-
-class _HashedFile(io.BufferedWriter):
-    """Hashes what goes into a new file, so that it need not be read again."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path, "w"), FILE_BUFFER_BYTES)
-        self.state = xxhash.xxh3_128()
-
-    def write(self, data: Any) -> int:
-        self.state.update(data)
-        return super().write(data)
 
 
 def iter_result(path: Path) -> Iterator[pa.RecordBatch]:
