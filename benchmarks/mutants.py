@@ -296,7 +296,7 @@ MUTANTS = (
     ),
     Mutant(
         "the deepest window",
-        "gpu_tasks/inference/batch_plan.py",
+        "gpu_tasks/inference/segments.py",
         "(starts[:-1] + starts[1:] + window + 1) // 2",
         "starts[1:]",
         "test_gpu_tasks_long.py",

@@ -12,10 +12,10 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from gpu_tasks.inference.gpu_load import gpu_load
 from queue_app.coordination.states import Lease
 from queue_app.coordination.worker_figures import Figures
 from queue_app.host.devices import processor_name
+from queue_app.host.gpu_load import GpuLoad, gpu_load
 from queue_app.job.directory import JobDir
 from queue_app.job.history import Attempt, AttemptLog
 from queue_app.job.spec import Progress
@@ -195,7 +195,7 @@ class RateMeter(ShardObserver):
         """Over the window, and what the driver says of the GPU where `device` is one. A computation that
         stands still slows down here.
         """
-        load = None if device == "cpu" else gpu_load()
+        load = _load_of(device)
         if load is None:
             return self._rates()
         return replace(
@@ -224,3 +224,14 @@ class RateMeter(ShardObserver):
         while len(self._seen) > 1 and self._clock() - self._seen[1].time >= WINDOW_SECONDS:
             self._seen.popleft()
         return self._seen[0]
+
+
+def _load_of(device: str) -> GpuLoad | None:
+    if device == "cpu":
+        return None
+    from gpu_tasks.inference.torch_device import hardware_id
+
+    try:
+        return gpu_load(hardware_id(device))
+    except (RuntimeError, AssertionError):  # torch sees no device: loading the model says so
+        return None

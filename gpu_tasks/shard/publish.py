@@ -18,9 +18,9 @@ import pyarrow as pa
 from checkpoint import CheckpointStore
 from checkpoint.records import DoneRecord, QuarantineEntry
 from gpu_tasks.errors import JobHopeless
-from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals
+from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
-from gpu_tasks.inference.rows import Offsets, Vectors
+from gpu_tasks.inference.rows import Offsets, Ordinals, Vectors
 from gpu_tasks.inference.windows import combine_windows, join_windows
 from gpu_tasks.shard.collapse import sharing_one_vector, spread
 from queue_app.coordination.states import Lease

@@ -7,7 +7,8 @@ import numpy as np
 
 from checkpoint.crash_log import CrashLog
 from checkpoint.records import QuarantineEntry
-from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals
+from gpu_tasks.inference.batch_plan import BatchPlan
+from gpu_tasks.inference.rows import Ordinals
 from gpu_tasks.inference.runner import InferenceResult
 from queue_app.job.directory import JobDir
 from queue_app.job.duplicates import twins_of
