@@ -25,9 +25,8 @@ from gpu_tasks.inference.windows import combine_windows, join_windows
 from gpu_tasks.shard.collapse import sharing_one_vector, spread
 from queue_app.coordination.states import Lease
 from queue_app.errors import Damage
-from queue_app.host.durable_files import file_digest
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done
+from queue_app.job.done_records import published_result, read_done
 from queue_app.job.readouts import column_names
 from queue_app.job.result_files import PORTION_BYTES, embedding_columns, result_rows, write_result
 from queue_app.job.shard_files import ShardRecords
@@ -44,8 +43,7 @@ def find_published(store: CheckpointStore, job_dir: JobDir, lease: Lease) -> Don
     record = store.done_record() or read_done(job_dir, lease.shard.index)
     if record is None:
         return None
-    path = job_dir.results / record.file
-    if path.is_file() and file_digest(path) == record.digest:
+    if published_result(job_dir, record) is not None:
         return record
     log.warning("published result damaged or missing %s file=%s", lease.label, record.file)
     store.drop((), token=lease.token)

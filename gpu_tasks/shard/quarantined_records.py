@@ -11,8 +11,8 @@ from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.rows import Ordinals
 from gpu_tasks.inference.runner import InferenceResult
 from queue_app.job.directory import JobDir
-from queue_app.job.duplicates import twins_of
-from queue_app.job.quarantine_reasons import unknown_reason
+from queue_app.job.duplicates import duplicates_of
+from queue_app.job.quarantine import unknown_reason
 from queue_app.job.shard_files import ShardRecords
 from queue_app.job.spec import Job
 
@@ -56,8 +56,8 @@ def with_duplicates(
 ) -> list[QuarantineEntry]:
     """An entry for every record of the same sequence: what befalls one befalls all."""
     of_first = {entry.ordinal: entry for entry in entries if records.copies[records.row(entry.ordinal)] > 1}
-    twins = twins_of(job, job_dir, of_first) if of_first else []
-    return [*entries, *(replace(of_first[twin.first], ordinal=twin.ordinal, id=twin.id) for twin in twins)]
+    found = duplicates_of(job, job_dir, of_first) if of_first else []
+    return [*entries, *(replace(of_first[each.first], ordinal=each.ordinal, id=each.id) for each in found)]
 
 
 def _entry(records: ShardRecords, ordinal: int, reason: str) -> QuarantineEntry:
