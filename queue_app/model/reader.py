@@ -1,11 +1,6 @@
 """Find a model and have its directory read: by a child process, as transformers has no place in this one."""
 
-import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +8,10 @@ from pathlib import Path
 import xxhash
 
 from queue_app.errors import ModelError
-from queue_app.host import die_with_parent
+from queue_app.host.json_child import ChildFailed, JsonChild
 from queue_app.host.processes import PYTHON
 from queue_app.model.cache import find_reading, keep_reading, reading_key
 from queue_app.model.spec import EncoderSpec, ModelSpec, TokensSpec, parse_spec
-from queue_app.settings import child_environment
 
 MODULE = "gpu_tasks.model_directory"
 MOCK = re.compile(r"mock:(\d{1,5})(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)=[A-Za-z]{1,32})*")
@@ -82,25 +76,15 @@ class _Reading:
     def __init__(self, arguments: list[str], key: str | None) -> None:
         self._directory, _, self._rules, _ = arguments
         self._key = key
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-        launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
-        self._process = subprocess.Popen(
-            [*launcher, *PYTHON, "-m", MODULE, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            env=child_environment(),
-        )
+        self._child = JsonChild([*PYTHON, "-m", MODULE, *arguments])
 
     def result(self) -> FoundModel:
         """Raises ModelError."""
-        answered, _ = self._process.communicate()
         try:
-            answer = json.loads(answered)
-        except ValueError:
-            raise ModelError(f"{self._directory}: not readable: {self._last_words()}") from None
-        finally:
-            self._said.close()
+            answer = self._child.answer()
+        except ChildFailed as error:
+            said = error.last_line or f"its reader ended with {error.exit_status}"
+            raise ModelError(f"{self._directory}: not readable: {said}") from None
         if "error" in answer:
             raise ModelError(answer["error"])
         found = FoundModel(parse_spec(answer["spec"]), answer["tokenizer"])
@@ -109,11 +93,6 @@ class _Reading:
         ):  # nothing came meanwhile
             keep_reading(self._key, answer)
         return found
-
-    def _last_words(self) -> str:
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"its reader ended with {self._process.returncode}"
 
 
 def _mock(ref: str) -> ModelSpec:
