@@ -1,6 +1,7 @@
 """The rooms and the arrows between them, read from the source: who may know whom."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 
@@ -216,3 +217,23 @@ def test_every_way_to_read_a_variable_is_found() -> None:
     assert sorted(environment_reads(source)) == sorted(
         ["getenv", "os.environ['X']", "os.environ.get", "os.getenv", "'X' in os.environ"]
     )
+
+
+# ---- the plan of the house
+
+
+@pytest.mark.parametrize("room", sorted({*ARROWS, *ABOVE} - {"gpu_tasks.task"}))
+def test_the_plan_has_a_row_for_every_room(room: str) -> None:
+    rows = [line for line in (ROOT / "docs/inside.md").read_text().splitlines() if line.startswith("| `")]
+    path = room.replace(".", "/") + "/"
+    assert [row for row in rows if f"`{path}`" in row or f"`{path.split('/', 2)[2]}`" in row], path
+
+
+@pytest.mark.parametrize("page", ["docs/inside.md", "CONTRIBUTING.md"])
+def test_every_file_that_the_plan_names_is_there(page: str) -> None:
+    named = re.findall(r"`([\w./]+/[\w.]*|[\w/]+\.(?:py|lua|md))`", (ROOT / page).read_text())
+    assert named
+    tops = ["checkpoint", "queue_app", "gpu_tasks", "tests", "docs", ".ci"]
+    there = [f"/{path.relative_to(ROOT)}" for top in tops for path in [ROOT / top, *(ROOT / top).rglob("*")]]
+    missing = [name for name in named if not any(path.endswith(f"/{name.rstrip('/')}") for path in there)]
+    assert missing == []

@@ -157,7 +157,7 @@ def status(
         shown = [each.as_json() for each in found]
         print_json(shown[0] if job is not None else shown)
         return
-    from queue_app.status.view import describe
+    from queue_app.status.text import describe
 
     for each in found:
         print(describe(each))

@@ -26,13 +26,12 @@ from queue_app.coordination.states import JobState
 from queue_app.coordination.worker_figures import Figures
 from queue_app.coordination.workers import WorkerEntry, register, server_time
 from queue_app.dashboard.access import Guard
-from queue_app.dashboard.board import JobReader
+from queue_app.dashboard.board import Board, JobReader, Watch
 from queue_app.dashboard.job_source import Place
 from queue_app.dashboard.routes import MAP_THREADS
 from queue_app.dashboard.serve import listen
 from queue_app.dashboard.shard_cells import FEW_SHARDS, ShardMap
 from queue_app.dashboard.streams import Feed
-from queue_app.dashboard.watch import Board, Watch
 from queue_app.host.processes import ProcessFile
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job, Progress
