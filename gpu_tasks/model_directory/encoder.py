@@ -12,7 +12,7 @@ from typing import Any
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.files import StoredTensor, read_object
-from gpu_tasks.model_directory.weight_layout import require_weights
+from gpu_tasks.models.weight_names import WORDS, find_prefix, stored_name, weight_shapes
 from queue_app.model.spec import EncoderSpec, Family
 
 CONFIG = "config.json"
@@ -114,7 +114,7 @@ def read_encoder(
     family = _family(path, fields, config)
     spec = _numbers(path, name, family, config, weights)
     if family != "auto":
-        require_weights(folder, family, spec, tensors)
+        _require_weights(folder, family, spec, tensors)
     return FoundEncoder(family, spec, config, tensors)
 
 
@@ -188,6 +188,23 @@ def _numbers(path: Path, name: str, family: Family, config: Any, weights: tuple[
         )
     except (AttributeError, TypeError, ValueError) as error:
         raise UnsupportedModel(f"{path}: {config.model_type!r} is no text model: {error}") from None
+
+
+def _require_weights(
+    folder: Path, family: Family, spec: EncoderSpec, tensors: Mapping[str, StoredTensor]
+) -> None:
+    prefix = find_prefix(family, tensors)
+    if prefix is None:
+        raise ModelLoadError(f"{folder}: its weights lack {WORDS}")
+    for name, shape in weight_shapes(family, spec):
+        found = stored_name(prefix + name, tensors)
+        if found is None:
+            raise ModelLoadError(f"{folder}: its weights lack {prefix + name}")
+        if tensors[found].shape != shape:
+            raise ModelLoadError(
+                f"{folder}: {prefix + name} has the shape {[*tensors[found].shape]}; by config.json it is "
+                f"{[*shape]}"
+            )
 
 
 def _is_learned(config: Any) -> bool:

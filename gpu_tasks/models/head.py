@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models.files import ModelFiles
-from gpu_tasks.models.tensors import Tensors, read_tensors
+from gpu_tasks.models.weights import Tensors, read_tensors
 from queue_app.model.spec import DenseSpec, HeadModule, LayerNormSpec, NormalizeSpec, TruncateSpec
 
 Module = Callable[[Tensor], Tensor]

@@ -1,9 +1,8 @@
 """A transformer on packed tokens: what all torch families share, from planned batch to pooled vector."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,42 +16,8 @@ from gpu_tasks.inference.readout import Left, Readout, joined_pools
 from gpu_tasks.inference.rows import Offsets, offsets_of
 from gpu_tasks.inference.torch_device import Outputs, TorchDevice, Upload
 from gpu_tasks.models.head import Head
+from gpu_tasks.models.layers import Encoder, Packed
 from gpu_tasks.models.tokens import Tokens
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Packed:
-    """A batch on the device.
-
-    `input_ids` and `positions` (see `positions_of`) are int64[T], `cu_seqlens` int32[n + 1], `bounds`
-    int64[3n + 1] and `firsts` int64[n] as in RowTokens. `runs` stays on the host: (count, length) of
-    neighbouring rows of equal length; there are few, as the planner sorts by length.
-    """
-
-    input_ids: Tensor
-    positions: Tensor
-    cu_seqlens: Tensor
-    bounds: Tensor
-    firsts: Tensor
-    runs: tuple[tuple[int, int], ...]
-    max_seqlen: int
-
-
-class Encoder(Protocol):
-    """A transformer without its readout."""
-
-    @property
-    def num_layers(self) -> int: ...
-
-    def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
-        """Hidden states [T, dim] behind each of these layers; 0 is before the first. No later layer runs."""
-        ...
-
-
-def tap(states: Iterator[Tensor], layers: tuple[int, ...]) -> list[Tensor]:
-    """Those of these layers, in their order, of the states from layer 0 on."""
-    found = {layer: hidden for layer, hidden in enumerate(states) if layer in layers}
-    return [found[layer] for layer in layers]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

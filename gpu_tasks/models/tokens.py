@@ -132,7 +132,7 @@ def _encode(spec: ModelSpec, tokenizer: str | None, files: ModelFiles) -> Encode
         return _letter_table(spec.tokens)
     if spec.tokens.kind == "fast":
         return _fast_tokenizer(spec, tokenizer)
-    from gpu_tasks.models.hub import open_tokenizer
+    from gpu_tasks.models.from_transformers import open_tokenizer
 
     return SlowTokenizer(open_tokenizer(spec, files))
 

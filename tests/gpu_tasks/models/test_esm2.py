@@ -13,7 +13,8 @@ from transformers import EsmForMaskedLM, EsmModel, EsmTokenizer
 
 from gpu_tasks import AsyncInferenceRunner, load_model
 from gpu_tasks.models.esm2 import Esm2
-from gpu_tasks.models.packed import Packed, PackedModel
+from gpu_tasks.models.layers import Packed
+from gpu_tasks.models.packed import PackedModel
 from tests.support.model_directories import (
     ESM2_8M,
     ESM2_35M,

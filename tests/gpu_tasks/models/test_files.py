@@ -19,7 +19,7 @@ from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.model_directory.reader import ModelReading, read_model
 from gpu_tasks.models.files import model_files
 from gpu_tasks.models.loading import load
-from gpu_tasks.models.tensors import read_tensors
+from gpu_tasks.models.weights import read_tensors
 from tests.support.model_directories import (
     change_weights,
     embed,
