@@ -1,7 +1,7 @@
 """Read a model directory: all of it that can change a vector becomes one specification, or it is refused."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from gpu_tasks.model_directory.files import (
 from gpu_tasks.model_directory.sentence_modules import SentenceModules, read_modules
 from gpu_tasks.model_directory.tokens import read_tokens
 from queue_app.model.files import digest_files, directory_digest
-from queue_app.model.spec import EncoderSpec, ModelFile, ModelSpec, TokensSpec
+from queue_app.model.spec import EncoderSpec, FoundModel, ModelFile, ModelSpec, TokensSpec
 
 ENDLESS_LENGTH = 4096
 """Tokens of a segment of a model whose positions have no end and that names no limit: memory has one."""
@@ -27,15 +27,7 @@ ENCODERS_ALONE = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
 """Encoder-decoders whose encoder sentence-transformers takes; of all others it pools the decoder's states."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelReading:
-    """The specification, and the text of the tokenizer (tokenizers' JSON) where `tokens.kind` is fast."""
-
-    spec: ModelSpec
-    tokenizer: str | None
-
-
-def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision: str = "") -> ModelReading:
+def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision: str = "") -> FoundModel:
     """Read a directory as transformers or sentence-transformers would.
 
     Args:
@@ -100,7 +92,7 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
         stored_dtype=stored_dtype(tensors),
         revision=revision,
     )
-    return ModelReading(spec, found.tokenizer)
+    return FoundModel(spec, found.tokenizer)
 
 
 def _may_be_masked(config: Any, tokens: TokensSpec) -> bool:

@@ -22,7 +22,7 @@ from queue_app.job.disk_space import Room, require_local_disk, rooms
 from queue_app.job.output_names import check_format, output_format, refuse_unheeded
 from queue_app.job.output_ownership import check_output
 from queue_app.job.spec import DeviceClass, EmbedOptions, Job
-from queue_app.model.reader import FoundModel
+from queue_app.model.spec import FoundModel
 from queue_app.preflight.planned_job import draft, draft_sizes
 from queue_app.preflight.sizes import Sizes
 from queue_app.preflight.stratified_sample import StratifiedSample
