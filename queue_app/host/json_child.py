@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from queue_app.host.processes import dying_with_us, kill_session
-from queue_app.settings import child_environment
+from queue_app.host.surroundings import child_environment
 
 
 class ChildFailed(Exception):

@@ -13,7 +13,7 @@ from typing import Any
 from queue_app.errors import HoldfastError
 from queue_app.host.json_child import ChildFailed, JsonChild
 from queue_app.host.processes import PYTHON
-from queue_app.settings import child_environment
+from queue_app.host.surroundings import child_environment
 
 MODULE = "gpu_tasks.probes.calibrate"
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from queue_app.host.surroundings import importable
-from queue_app.settings import child_environment
+from queue_app.host.surroundings import child_environment
 from tests.support.command_runs import environment
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.model_directories import save_esm2
