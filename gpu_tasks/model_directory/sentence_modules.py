@@ -174,18 +174,15 @@ def _pooling(path: Path) -> tuple[str, bool]:
     )  # fmt: skip
     if not {"embedding_dimension", "word_embedding_dimension"} & config.keys():
         raise ModelLoadError(f"{path}: lacks embedding_dimension")
-    modes = _modes(config)
+    if "pooling_mode" in config:
+        mode = config["pooling_mode"]
+        modes = mode if isinstance(mode, list) else [mode]
+    else:
+        modes = [mode for flag, mode in _POOL_FLAGS.items() if config.get(flag)] or ["mean"]
     unknown = [mode for mode in modes if not isinstance(mode, str) or mode not in _POOLS]
     if unknown or not modes:
         raise UnsupportedModel(f"{path}: pooling_mode {unknown or modes}: only {', '.join(_POOLS)}")
     return CONCATENATED.join(_POOLS[mode] for mode in modes), bool(config.get("include_prompt", True))
-
-
-def _modes(config: Mapping[str, Any]) -> list[Any]:
-    mode = config.get("pooling_mode", [])
-    if "pooling_mode" in config:
-        return list(mode) if isinstance(mode, list) else [mode]
-    return [mode for flag, mode in _POOL_FLAGS.items() if config.get(flag)] or ["mean"]
 
 
 _SENTENCE_EMBEDDING: Mapping[str, tuple[Any, ...]] = {

@@ -45,10 +45,6 @@ class Bert:
     bias: Bias | None = None
     mlp: Callable[[Layer, Tensor], Tensor] = feed_forward
 
-    @property
-    def num_layers(self) -> int:
-        return len(self.layers)
-
     def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
         """See Encoder."""
         return tap(self._states(packed, max(layers)), layers)

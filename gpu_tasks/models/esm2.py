@@ -47,10 +47,6 @@ class Esm2:
     norm: LayerNorm
     attention: Attention
 
-    @property
-    def num_layers(self) -> int:
-        return len(self.layers)
-
     def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
         """See Encoder."""
         return tap(self._states(packed, max(layers)), layers)

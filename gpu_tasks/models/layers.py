@@ -31,9 +31,6 @@ class Packed:
 class Encoder(Protocol):
     """A transformer without its readout."""
 
-    @property
-    def num_layers(self) -> int: ...
-
     def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
         """Hidden states [T, dim] behind each of these layers; 0 is before the first. No later layer runs."""
         ...

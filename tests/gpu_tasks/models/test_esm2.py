@@ -122,7 +122,7 @@ def hidden_states(model: PackedModel, input_ids: np.ndarray, cu_seqlens: np.ndar
             runs=tuple((1, length) for length in lengths),
             max_seqlen=max(lengths),
         )
-        return model.encoder(packed, (model.encoder.num_layers,))[0].numpy()
+        return model.encoder(packed, (len(model.encoder.layers),))[0].numpy()
 
 
 @pytest.mark.parametrize("pool", ["cls", "max", "last"])
