@@ -18,6 +18,7 @@ from gpu_tasks.model_directory.files import (
 )
 from gpu_tasks.model_directory.sentence_modules import SentenceModules, read_modules
 from gpu_tasks.model_directory.tokens import read_tokens
+from gpu_tasks.models.from_transformers import LOCAL
 from queue_app.model.files import digest_files, directory_digest
 from queue_app.model.spec import EncoderSpec, FoundModel, ModelFile, ModelSpec, TokensSpec
 
@@ -105,7 +106,7 @@ def _transformers_config(folder: Path, model_type: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(str(folder), **tokens.LOCAL)
+        return AutoConfig.from_pretrained(str(folder), **LOCAL)
     except Exception as error:  # of any class
         raise UnsupportedModel(
             f"{folder / CONFIG}: model_type {model_type!r} as transformers reads it: {first_line(error)}"

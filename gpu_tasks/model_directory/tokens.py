@@ -16,10 +16,9 @@ import xxhash
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel, first_line
 from gpu_tasks.model_directory.token_rules import RESIDUES, Row, find_row, vocabulary
+from gpu_tasks.models.from_transformers import LOCAL
 from queue_app.model.spec import TokensSpec
 
-LOCAL = {"local_files_only": True, "trust_remote_code": False}
-"""For every from_pretrained: nothing is fetched, and nothing of it is run."""
 FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt", "*.model", "tokenizer.model.v*", "vocab*.txt", "spm*", "bpe.codes",

@@ -14,7 +14,7 @@ from gpu_tasks.models.files import ModelFiles
 from queue_app.model.spec import ModelSpec
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
-"""For every from_pretrained."""
+"""For every from_pretrained: nothing is fetched, and nothing of it is run."""
 _NOT_OF_A_TOKENIZER = (".safetensors", ".safetensors.index.json")
 
 
