@@ -275,10 +275,10 @@ MUTANTS = (
     ),
     Mutant(
         "mostly unknown",
-        "queue_app/ingest/unknown_tokens.py",
+        "queue_app/job/quarantine_reasons.py",
         "return 2 * num_unknown > num_tokens",
         "return False",
-        "test_queue_app_first_look.py",
+        "queue_app/ingest/test_first_look.py",
     ),
     Mutant(
         "different sequences with one vector",

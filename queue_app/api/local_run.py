@@ -17,7 +17,7 @@ from queue_app.celery_app import make_app
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.events import EventKind, publish
-from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.manifest import CheckpointManifest, forgetting
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.coordination.shard_messages import announce
 from queue_app.coordination.states import JobState
@@ -27,7 +27,7 @@ from queue_app.host.memory import give_memory_back
 from queue_app.host.processes import ProcessFile
 from queue_app.host.surroundings import child_environment
 from queue_app.ingest.prepare import Prepared, prepare
-from queue_app.ingest.readers.readings import readings
+from queue_app.ingest.readers.formats import readings
 from queue_app.ingest.request import EmbedRequest, check_request, device_class
 from queue_app.job.directory import JobDir, locked_job_directory
 from queue_app.job.disk_space import require_local_disk, require_room
@@ -116,7 +116,13 @@ def embed(
     kind = device_class(queues)
     run = LocalRun(
         job_dir=job_dir,
-        prepare=lambda client: prepare(request, model, client=client, device_class=kind, threads=threads),
+        prepare=lambda client: prepare(
+            request,
+            model,
+            device_class=kind,
+            threads=threads,
+            forget_keys=None if client is None else forgetting(client),
+        ),
         output=request.output,
         queues=queues,
         broker_url=broker_url,

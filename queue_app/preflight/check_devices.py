@@ -1,4 +1,4 @@
-"""Of `holdfast doctor`: what a job would compute on, in which dtype, with which attention, and why.
+"""The check of devices: what a job would compute on, in which dtype, with which attention, and why.
 
 Torch is asked in a child process, as nothing here may import it.
 """

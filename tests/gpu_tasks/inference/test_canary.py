@@ -88,7 +88,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def make_job(esm2: Path, directory: Path, dtype: Dtype) -> Prepared:
     fasta = write_fasta(directory / "a.fasta", 3)
     request = EmbedRequest(inputs=[fasta], model=str(esm2), output=directory / "a.npy", dtype=dtype)
-    return prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+    return prepare(request, find_requested(request), device_class="cpu", threads=1)
 
 
 @pytest.mark.parametrize(("dtype", "watched"), [("float32", False), ("bfloat16", True)])

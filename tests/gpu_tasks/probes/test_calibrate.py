@@ -18,7 +18,7 @@ from gpu_tasks.probes import batch_timing, calibrate
 from gpu_tasks.probes.batch_timing import TimedBatch, relative_error, scattered, seconds_per_token
 from gpu_tasks.probes.calibrate import Request, _num_segments, estimate, waited_share
 from queue_app.model.reader import find_model
-from queue_app.preflight.stratified_sample import StratifiedSample
+from queue_app.preflight.stratified_sample import StratifiedSampler
 
 MODEL = asdict(find_model("mock:8").spec)
 REQUEST = Request(
@@ -125,7 +125,7 @@ def test_the_time_of_a_set_of_very_different_lengths_is_told_from_a_tenth_of_its
     monkeypatch.setattr(batch_timing, "perf_counter", model.clock)
     random = np.random.default_rng(0)
     lengths = [*random.lognormal(5, 1, 8_000).astype(int).clip(1).tolist(), 400_000]
-    sample = StratifiedSample(cut_characters=16_000)
+    sample = StratifiedSampler(cut_characters=16_000)
     for length in lengths:
         sample.add("A" * length)
     settings = replace(REQUEST, toks_per_batch=1_024, max_length=1_000, window_overlap=125)

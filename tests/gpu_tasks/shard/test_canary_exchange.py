@@ -225,7 +225,7 @@ def prepared(esm2: Path, tmp_path: Path) -> Prepared:
     request = EmbedRequest(
         inputs=[fasta], model=str(esm2), output=tmp_path / "a.npy", dtype="bfloat16", num_shards=2
     )
-    return prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+    return prepare(request, find_requested(request), device_class="cpu", threads=1)
 
 
 def test_of_processes_that_start_at_once_only_the_one_on_the_broken_device_ends(
