@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from queue_app.errors import UsageError
-from queue_app.job.directory import JobDir
+from queue_app.job.directory import JobDir, default_directory
 from queue_app.job.output_names import refuse_unheeded
-from queue_app.job.output_ownership import check_output, refuse_foreign
+from queue_app.job.output_place import check_output, refuse_foreign
 from queue_app.job.readouts import resolve_layers
 from queue_app.job.spec import DeviceClass, Dtype, EmbedOptions, InputFormat, LongRule, RunOptions, StoreDtype
 from queue_app.model.spec import Alphabet, ModelSpec
@@ -68,7 +68,7 @@ class EmbedRequest:
         """
         if not self.output.name:
             raise UsageError(f"{self.output}: name an output in it, as in {self.output / 'out.h5'}")
-        chosen = self.job_dir or self.output.with_name(self.output.name + ".holdfast")
+        chosen = self.job_dir or default_directory(self.output)
         return JobDir(chosen.absolute())
 
 

@@ -17,7 +17,7 @@ from queue_app.ingest.request import EmbedRequest, device_class
 from queue_app.ingest.reuse import open_previous
 from queue_app.job.disk_space import Room, require_local_disk, rooms
 from queue_app.job.output_names import output_format, refuse_unheeded
-from queue_app.job.output_ownership import check_output
+from queue_app.job.output_place import check_output
 from queue_app.job.spec import DeviceClass, EmbedOptions, Job
 from queue_app.model.spec import FoundModel
 from queue_app.preflight.planned_job import Sizes, planned_job, planned_sizes
@@ -79,7 +79,7 @@ class Plan:
         """Every shard has batches of its own, and the last of them is not full."""
         if self.num_tokens is None:
             return None
-        costs = np.array([shard.num_tokens for shard in self.job.shards if not shard.reused])
+        costs = np.array([shard.cost for shard in self.job.shards if not shard.reused])
         batches = self.num_tokens * costs / costs.sum() / self.job.options.toks_per_batch
         return int(np.ceil(batches).sum())
 

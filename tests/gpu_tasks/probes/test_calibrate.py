@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpu_tasks.inference.batch_plan import BatchPlan, LongRule, TokenBatch, plan_batches, window_starts
-from gpu_tasks.inference.device import StoreDtype, host_pending
+from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
+from gpu_tasks.inference.model import StoreDtype, host_pending
+from gpu_tasks.inference.planner import plan_batches
+from gpu_tasks.inference.segments import LongRule, window_starts
 from gpu_tasks.model_directory.load_model import load_model
 from gpu_tasks.models.mock import MockModel, load_mock
 from gpu_tasks.probes import batch_timing, calibrate
