@@ -19,9 +19,9 @@ from queue_app.api.job_handle import JobHandle
 from queue_app.api.options import Options, request_of
 from queue_app.coordination.redis_client import connected, own_broker
 from queue_app.coordination.routing import every_live_queue
-from queue_app.host.devices import check_queues, choose_queues, cpu_threads
-from queue_app.ingest.model_options import find_requested
-from queue_app.ingest.request import EmbedRequest, check_request
+from queue_app.host.devices import check_queues, cpu_threads
+from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.settle import choose_workers, settle
 from queue_app.settings import runtime_config
 from queue_app.status.view import View, open_view
 
@@ -172,9 +172,8 @@ def submit(
 def _submit(
     request: EmbedRequest, broker_url: str | None, queues: Sequence[str] | None, threads: int | None
 ) -> JobHandle:
-    check_request(request)
     check_queues(queues or [])
-    model = find_requested(request)
+    model = settle(request)
     url, client = connected(broker_url)
     names = queues or every_live_queue(client)
     prepared = enqueue(
@@ -198,9 +197,8 @@ class _LocalJob:
         config = runtime_config()
         with input_files(self.inputs, self.sequences) as files:
             request = replace(self.request, inputs=files)
-            model = find_requested(request)
-            cpu_workers = local_run.cpu_workers(request, model)
-            queues = choose_queues(str(self.device), self.workers, config, cpu_workers=cpu_workers)
+            model = settle(request)
+            queues = choose_workers(request, model, str(self.device), self.workers, config)
             local_run.embed(
                 request,
                 model,

@@ -6,7 +6,8 @@ from queue_app.celery_app import make_app
 from queue_app.coordination.redis_client import check, connect
 from queue_app.coordination.shard_messages import announce
 from queue_app.ingest.prepare import Prepared, prepare
-from queue_app.ingest.request import EmbedRequest, device_class
+from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.settle import device_class
 from queue_app.job.directory import locked_job_directory
 from queue_app.job.disk_space import require_room
 from queue_app.job.place import forget_other_place, take_place

@@ -14,6 +14,7 @@ from pathlib import Path
 import redis
 
 from queue_app.celery_app import make_app
+from queue_app.choices import H5Layout
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.events import EventKind, publish
@@ -21,13 +22,14 @@ from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.coordination.shard_messages import announce
 from queue_app.coordination.states import JobState
-from queue_app.errors import Damage, DiskFull, HoldfastError, JobFailed, UsageError
-from queue_app.host.devices import cpu_workers_of, default_cpu_workers, is_emulated
+from queue_app.errors import DiskFull, HoldfastError, JobFailed, UsageError
+from queue_app.host.devices import is_emulated
 from queue_app.host.memory import give_memory_back
 from queue_app.host.processes import ProcessFile
 from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.readers.readings import readings
-from queue_app.ingest.request import EmbedRequest, check_request, device_class
+from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.settle import device_class
 from queue_app.job.directory import JobDir, locked_job_directory
 from queue_app.job.disk_space import require_local_disk, require_room
 from queue_app.job.done_records import finished_shards
@@ -35,7 +37,7 @@ from queue_app.job.history import CommandLog
 from queue_app.job.model_place import find_again
 from queue_app.job.output_ownership import check_output, refuse_foreign
 from queue_app.job.place import forget_other_place, output_of, take_place
-from queue_app.job.spec import H5Layout, Job, RunOptions
+from queue_app.job.spec import Job, RunOptions
 from queue_app.model.reader import FoundModel
 from queue_app.model.wording import model_line, written
 from queue_app.outputs.export import ExportReport, export
@@ -82,14 +84,6 @@ class _Machinery:
     workers: GPUProcessCoordinator
 
 
-def cpu_workers(request: EmbedRequest, model: FoundModel) -> int:
-    """How many CPU workers a job has unless a number is asked for: one that is there keeps its threads."""
-    with contextlib.suppress(UsageError, Damage):
-        if not request.overwrite:
-            return cpu_workers_of(request.directory.load().threads)
-    return default_cpu_workers(model.spec.num_parameters)
-
-
 def embed(
     request: EmbedRequest,
     model: FoundModel,
@@ -110,7 +104,6 @@ def embed(
         JobFailed: shards were given up; what is done stays, and the same command tries them again.
         KeyboardInterrupt: after the workers committed what they had.
     """
-    check_request(request)
     job_dir = request.directory
     kind = device_class(queues)
     run = LocalRun(
@@ -123,7 +116,7 @@ def embed(
         settings=_worker_settings(request.model, request.run),
         view=view,
         overwrite=request.overwrite,
-        h5_layout=request.run.h5_layout,
+        h5_layout=request.h5_layout,
     )
     return _run_alone(run)
 

@@ -61,20 +61,19 @@ def embed(
 
     Starts a server and a worker per device, shows how far it is, and writes the output.
     """
-    from queue_app.ingest.model_options import start_finding_requested
+    from queue_app.ingest.settle import choose_workers, start_settling
 
-    find_model = start_finding_requested(request)  # it is read while this process imports the rest
-    from queue_app.api.local_run import cpu_workers
+    settled = start_settling(request)  # the model is read while this process imports the rest
     from queue_app.api.local_run import embed as run_embed
-    from queue_app.host.devices import choose_queues, cpu_threads
+    from queue_app.host.devices import cpu_threads
     from queue_app.host.memory import do_without_pandas
     from queue_app.status.view import open_view
 
     do_without_pandas()
     allowed = parse_allowance(allow_quarantine)
     config = options.config_with_metrics(metrics_port, metrics_address)
-    model = find_model()
-    queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request, model))
+    model = settled()
+    queues = choose_workers(request, model, device, workers, config)
     with resumable(), open_view(quiet=quiet or as_json) as view:
         report = run_embed(
             request,

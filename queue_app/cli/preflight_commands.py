@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,15 +15,18 @@ import typer
 
 from queue_app.cli import options as options
 from queue_app.cli.printing import print_json, say
-from queue_app.cli.request_options import output_by_default, takes_request
+from queue_app.cli.request_options import PARAMETERS, takes_request
 from queue_app.errors import HoldfastError
 
 if TYPE_CHECKING:
     from queue_app.ingest.request import EmbedRequest
 
-PlannedOutput = Annotated[
-    Path, typer.Option("--output", "-o", help="As of embed; where there must be room.", show_default=True)
-]
+PLANNED_OUTPUT = PARAMETERS["output"].replace(
+    annotation=Annotated[
+        Path, typer.Option("--output", "-o", help="As of embed; where there must be room.", show_default=True)
+    ],
+    default=Path("embeddings.h5"),
+)
 Seconds = Annotated[
     float, typer.Option(min=0, help="Compute a sample for so long at most, for the time. 0: no time.")
 ]
@@ -36,8 +40,7 @@ GpuHourCost = Annotated[
 ]
 
 
-@output_by_default(PlannedOutput, Path("embeddings.h5"))
-@takes_request
+@partial(takes_request, output=PLANNED_OUTPUT)
 def plan(
     request: "EmbedRequest",
     device: options.Device = "auto",
@@ -51,21 +54,19 @@ def plan(
     gpu_hour_cost: GpuHourCost = None,
 ) -> None:
     """What embed would do: records, disk, time. Nothing is written."""
-    from queue_app.api.local_run import cpu_workers
-    from queue_app.host.devices import choose_queues, cpu_threads
-    from queue_app.ingest.model_options import find_requested
-    from queue_app.job.output_names import refuse_unheeded
+    from queue_app.host.devices import cpu_threads
+    from queue_app.ingest.settle import choose_workers, start_settling
     from queue_app.preflight.plan import make_plan
     from queue_app.preflight.plan_json import plan_as_json
     from queue_app.preflight.plan_text import describe_plan
     from queue_app.settings import runtime_config
 
     config = runtime_config()
-    refuse_unheeded(request.output, request.pool, request.run.h5_layout)
+    settled = start_settling(request, to_write=False)
     with _steps(quiet=quiet or as_json) as step:
         step("reading the model's files")
-        model = find_requested(request)
-        queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request, model))
+        model = settled()
+        queues = choose_workers(request, model, device, workers, config)
         made = make_plan(
             request, model, queues=queues, threads=cpu_threads(len(queues)), config=config, seconds=seconds,
             say=step,

@@ -1,130 +1,86 @@
-"""What a job is asked for on the command line: the options that `embed`, `plan` and `enqueue` have in common.
+"""The options of a job on the command line, which `embed`, `plan` and `enqueue` have in common.
 
-As cli.py, this is imported for every `holdfast --help`: everything heavy is imported inside the functions.
+They are made of the fields of EmbedRequest, and imported for every `holdfast --help`.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field
 from functools import wraps
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from queue_app.cli import options as options
+import typer
+
 from queue_app.host.limits import require_limits
-
-if TYPE_CHECKING:
-    from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.request import DECLARED, EmbedRequest
 
 Command = Callable[..., None]
 
 
-def request_of(
-    inputs: options.Inputs,
-    model: options.Model,
-    output: options.Output,
-    job_dir: options.JobDir = None,
-    keep_checkpoints: options.KeepCheckpoints = False,
-    pool: options.Pool = None,
-    layer: options.Layer = "-1",
-    prompt: options.Prompt = None,
-    prompt_name: options.PromptName = None,
-    truncate_dim: options.TruncateDim = None,
-    normalize: options.Normalize = None,
-    rules: options.Rules = "auto",
-    revision: options.Revision = None,
-    dtype: options.Dtype = "auto",
-    store_dtype: options.StoreDtype = "float32",
-    toks_per_batch: options.ToksPerBatch = None,
-    max_length: options.MaxLength = None,
-    long: options.Long = "window",
-    shards: options.Shards = None,
-    no_dedup: options.NoDedup = False,
-    reuse: options.Reuse = None,
-    commit_seconds: options.CommitSeconds = 2.0,
-    commit_sequences: options.CommitSequences = 10_000,
-    h5_layout: options.H5Layout = "flat",
-    allow_same_vectors: options.AllowSameVectors = False,
-    overwrite: options.Overwrite = False,
-    input_format: options.InputFormat = None,
-    id_column: options.IdColumn = None,
-    sequence_column: options.SequenceColumn = None,
-    delimiter: options.Delimiter = None,
-    alphabet: options.Alphabet = "auto",
-) -> "EmbedRequest":
-    """The request that these options make. Raises UsageError for a pool, layer or delimiter that is none."""
-    from queue_app.ingest.readers.columns import parse_delimiter
-    from queue_app.ingest.request import EmbedRequest
-    from queue_app.job.readouts import parse_layers, parse_pool
-    from queue_app.job.spec import RunOptions
+def written(name: str) -> Any:
+    """How an option of this name in Python is written, for typer: its flags, and what its help says."""
+    kind, option = get_args(DECLARED[name].type)
+    if option.is_argument:
+        return typer.Argument(help=option.help)
+    flags = option.flags or ([f"--{name.replace('_', '-')}"] if kind is bool else [])
+    return typer.Option(*flags, help=option.help, metavar=option.metavar, min=option.least)
 
-    return EmbedRequest(
-        inputs=inputs,
-        model=model,
-        output=output,
-        job_dir=job_dir,
-        pool=None if pool is None else parse_pool(pool),
-        layers=parse_layers(layer),
-        prompt=prompt,
-        prompt_name=prompt_name,
-        truncate_dim=truncate_dim,
-        normalize=normalize,
-        rules=rules,
-        revision=revision,
-        dtype=dtype,
-        store_dtype=store_dtype,
-        alphabet=alphabet,
-        long=long,
-        max_length=max_length,
-        toks_per_batch=toks_per_batch,
-        num_shards=shards,
-        dedup=not no_dedup,
-        reuse=reuse,
-        input_format=input_format,
-        id_column=id_column,
-        sequence_column=sequence_column,
-        delimiter=None if delimiter is None else parse_delimiter(delimiter),
-        run=RunOptions(
-            commit_seconds=commit_seconds,
-            commit_sequences=commit_sequences,
-            keep_checkpoints=keep_checkpoints,
-            h5_layout=h5_layout,
-            allow_same_vectors=allow_same_vectors,
-        ),
-        overwrite=overwrite,
+
+def _parameter(field: "Field[Any]") -> inspect.Parameter:
+    kind, _ = get_args(field.type)
+    default = inspect.Parameter.empty if field.default is MISSING else field.default
+    if isinstance(default, tuple):
+        kind, default = str, ",".join(map(str, default))
+    elif kind is bool:
+        default = False
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        annotation=Annotated[_taken(kind), written(field.name)],
+        default=default,
     )
 
 
-SHARED = inspect.signature(request_of).parameters
+def _taken(kind: Any) -> Any:
+    """What typer takes for a type: a list for any sequence, one set of words, `auto` first, for several."""
+    members = get_args(kind)
+    if get_origin(kind) is Sequence:
+        return list[members]  # type: ignore[valid-type]
+    if members and all(get_origin(each) is Literal for each in members):
+        words = [word for each in members for word in get_args(each)]
+        return Literal[tuple(sorted(words, key=lambda word: word != "auto"))]
+    return kind
 
 
-def takes_request(command: Command) -> Command:
-    """Give a command the options of `request_of` before its own, and what they make as its `request`."""
-    own = [each for each in inspect.signature(command).parameters.values() if each.name != "request"]
+PARAMETERS = {name: _parameter(field) for name, field in DECLARED.items()}
+
+
+def request_of(**given: Any) -> EmbedRequest:
+    """The request that these options make; a flag turns its option to what is not the default.
+
+    Raises:
+        UsageError: a pool, layer or delimiter is none.
+    """
+    flags = {name for name in given if get_args(DECLARED[name].type)[0] is bool}
+    turned = {name: given[name] != DECLARED[name].default for name in flags}
+    return EmbedRequest(**{**given, **turned})
+
+
+def takes_request(command: Command, **instead: inspect.Parameter) -> Command:
+    """Give a command the options of a job before its own, and what they make as its `request`.
+
+    `instead` are those that differ for this command.
+    """
+    own = {name: each for name, each in inspect.signature(command).parameters.items() if name != "request"}
 
     @wraps(command)
     def called(**given: Any) -> None:
-        asked = {name: given.pop(name) for name in SHARED}
-        require_limits(asked["model"])
-        command(request_of(**asked), **given)
+        require_limits(given["model"])
+        request = request_of(**{name: given.pop(name) for name in PARAMETERS})
+        command(request, **given)
 
-    _set_parameters(called, [*SHARED.values(), *own])
+    parameters = {**PARAMETERS, **instead, **own}
+    keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters.values()]
+    called.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+    called.__annotations__ = {each.name: each.annotation for each in keyword}
     return called
-
-
-def output_by_default(annotation: Any, path: Path) -> Callable[[Command], Command]:
-    """Let a command that takes a request do without an output."""
-
-    def changed(command: Command) -> Command:
-        parameters = inspect.signature(command).parameters
-        output = parameters["output"].replace(annotation=annotation, default=path)
-        _set_parameters(command, [*{**parameters, "output": output}.values()])
-        return command
-
-    return changed
-
-
-def _set_parameters(command: Any, parameters: list[inspect.Parameter]) -> None:
-    """What typer reads, by either way, as the options of a command."""
-    keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
-    command.__signature__ = inspect.Signature(keyword)
-    command.__annotations__ = {each.name: each.annotation for each in keyword}

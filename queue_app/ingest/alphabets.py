@@ -18,7 +18,8 @@ import re
 import string
 from collections.abc import Mapping
 
-from queue_app.model.spec import Alphabet, TokenRules
+from queue_app.choices import Alphabet
+from queue_app.model.spec import TokenRules
 
 EMPTY = "empty sequence"
 AS_IT_STANDS = TokenRules()

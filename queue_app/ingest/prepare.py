@@ -14,6 +14,7 @@ from pathlib import Path
 import redis
 import xxhash
 
+from queue_app.choices import Alphabet
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.errors import Damage, InputError, UsageError
 from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
@@ -22,11 +23,11 @@ from queue_app.ingest.gather import gather, refuse_replacing
 from queue_app.ingest.readers.sources import Input
 from queue_app.ingest.records import Dataset, digest_inputs, looks_like_fasta
 from queue_app.ingest.records_to_shards import ingest
-from queue_app.ingest.request import EmbedRequest, refuse_impossible, resolve_options
+from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.request_changes import refuse_changes
 from queue_app.ingest.reuse import Previous, open_previous
+from queue_app.ingest.settle import resolve_options
 from queue_app.ingest.shard_writer import shard_cost_most
-from queue_app.ingest.unknown_tokens import refuse_alphabet
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
 from queue_app.job.model_place import note_place
 from queue_app.job.output_names import check_format
@@ -34,7 +35,7 @@ from queue_app.job.output_ownership import claim
 from queue_app.job.readouts import is_ragged, vector_bytes
 from queue_app.job.spec import DeviceClass, EmbedOptions, InputFile, Job
 from queue_app.model.reader import FoundModel
-from queue_app.model.spec import Alphabet, ModelSpec
+from queue_app.model.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,12 @@ def prepare(
     device_class: DeviceClass,
     threads: int,
 ) -> Prepared:
-    """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
+    """Find or make the job of a settled request; `client` forgets a replaced one.
+
+    The caller holds the directory's lock.
+    """
     if request.directory.incoming.job_json.exists():
         _install(request.directory, client)  # a producer was killed while it did
-    refuse_impossible(request, model.spec)
-    refuse_alphabet(request.alphabet, model)
     with gather(request.inputs, request.directory.piped) as files:
         refuse_replacing(files, request.output)
         return _find_or_make(request, model, files, client, device_class, threads)
@@ -76,7 +78,7 @@ def _find_or_make(
     dataset = dataset_of(request, model, files)
     dataset.check()
     options = resolve_options(request, spec, device_class, dataset.alphabet)
-    check_format(request.output, options, request.run.h5_layout)
+    check_format(request.output, options, request.h5_layout)
     inputs = digest_inputs(files)
     if job_dir.job_json.exists() and not request.overwrite:
         job = job_dir.load()

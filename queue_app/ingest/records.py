@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xxhash
 
+from queue_app.choices import Alphabet, InputFormat
 from queue_app.errors import InputError
 from queue_app.ingest.alphabets import AS_IT_STANDS, judge
 from queue_app.ingest.first_look import FirstLook
@@ -14,8 +15,8 @@ from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.formats import FORMATS, WITHOUT_COLUMNS, format_of
 from queue_app.ingest.readers.sources import Input, Source, digest_file, open_source
 from queue_app.ingest.readers.values import Unusable
-from queue_app.job.spec import DatasetCounts, InputFile, InputFormat, ReadAs
-from queue_app.model.spec import Alphabet, TokenRules
+from queue_app.job.spec import DatasetCounts, InputFile, ReadAs
+from queue_app.model.spec import TokenRules
 
 
 @dataclass(frozen=True, slots=True)

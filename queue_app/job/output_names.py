@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from queue_app.choices import H5Layout
 from queue_app.errors import UsageError
 from queue_app.job.readouts import column_names, is_ragged
-from queue_app.job.spec import EmbedOptions, H5Layout
+from queue_app.job.spec import EmbedOptions
 
 _PIECE = re.compile(r"\d{5,}\.parquet")
 

@@ -12,21 +12,16 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from queue_app.choices import Alphabet
 from queue_app.errors import UsageError
 
 Family = Literal["esm2", "bert", "mpnet", "mosaic", "auto", "mock"]
 """How a model is run: natively on packed tokens, by transformers on padded ones (auto), or by a stand-in."""
-Alphabet = Literal["protein", "dna", "rna", "text"]
 Pool = Literal["mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean"]
 """How the vectors of a row's tokens become one: those of sentence-transformers' Pooling, and what each is
 there:
 `last` is lasttoken, `mean_sqrt_len` the sum over the root of the count, `weighted_mean` weighs the token at
 place i by i + 1, counted from the row's first token."""
-RuleName = Literal[
-    "auto", "saprot", "prostt5", "prott5", "ankh", "protbert", "antiberta2", "letters", "codons", "kmers2",
-    "kmers3", "kmers4", "kmers5", "kmers6", "kmers7", "kmers8", "bases", "plain",
-]  # fmt: skip
-"""How sequences are written for a model: the names of the table in gpu_tasks.model_directory.token_rules."""
 _PAIRS = re.compile("(?:[A-Z#][a-z#])+")
 CONCATENATED = "+"
 """Joins the pools of a model whose one vector holds several, as in `cls+mean`."""

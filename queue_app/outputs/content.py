@@ -14,6 +14,7 @@ import pyarrow as pa
 import xxhash
 
 from checkpoint.records import DoneRecord
+from queue_app.choices import H5Layout
 from queue_app.errors import Damage, HoldfastError
 from queue_app.host.durable_files import file_digest
 from queue_app.host.file_lock import FileLock
@@ -22,7 +23,7 @@ from queue_app.job.done_records import read_done
 from queue_app.job.readouts import column_names, is_ragged, vector_dim
 from queue_app.job.result_files import as_matrix, num_vectors
 from queue_app.job.result_rows import in_input_order
-from queue_app.job.spec import H5Layout, Job, Shard
+from queue_app.job.spec import Job, Shard
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import described_head
 from queue_app.outputs.record_sequences import RecordSequences, iter_sequences

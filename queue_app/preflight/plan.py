@@ -14,13 +14,12 @@ from queue_app.errors import UsageError
 from queue_app.host.devices import visible_device
 from queue_app.ingest.gather import gather, refuse_replacing
 from queue_app.ingest.prepare import dataset_of
-from queue_app.ingest.request import EmbedRequest, device_class, refuse_impossible, resolve_options
+from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.reuse import open_previous
-from queue_app.ingest.unknown_tokens import refuse_alphabet
+from queue_app.ingest.settle import device_class, resolve_options
 from queue_app.job.directory import JobDir
 from queue_app.job.disk_space import Room, require_local_disk, rooms
-from queue_app.job.output_names import check_format, output_format, refuse_unheeded
-from queue_app.job.output_ownership import check_output
+from queue_app.job.output_names import check_format, output_format
 from queue_app.job.spec import DeviceClass, EmbedOptions, Job
 from queue_app.model.reader import FoundModel
 from queue_app.preflight.planned_job import draft, draft_sizes
@@ -108,10 +107,10 @@ def make_plan(
     seconds: float,
     say: Callable[[str], None],
 ) -> Plan:
-    """Read the inputs as `embed` would, and compute a sample of them for `seconds`; for 0, nothing.
+    """Read the inputs of a settled request as `embed` would, and compute a sample of them for `seconds`.
 
     Raises:
-        UsageError: a bad input, model, option or output, which `embed` would refuse.
+        UsageError: a bad input, or an output that cannot hold what is asked for, which `embed` would refuse.
     """
     options, found, sample = _look(request, model, device_class(queues), say)
     job = draft(request, model.spec, options, threads, found)
@@ -138,18 +137,14 @@ def make_plan(
 def _look(
     request: EmbedRequest, model: FoundModel, kind: DeviceClass, say: Callable[[str], None]
 ) -> tuple[EmbedOptions, Survey, StratifiedSample]:
-    """Settle what embed would settle, in its order, and read the inputs to their end."""
+    """Choose what embed would choose, in its order, and read the inputs to their end."""
     spec = model.spec
-    check_output(request.output)
-    refuse_unheeded(request.output, request.pool, request.run.h5_layout)
-    refuse_impossible(request, spec)
-    refuse_alphabet(request.alphabet, model)
     with tempfile.TemporaryDirectory() as spool, gather(request.inputs, Path(spool)) as files:
         refuse_replacing(files, request.output)
         dataset = dataset_of(request, model, files)
         dataset.check()
         options = resolve_options(request, spec, kind, dataset.alphabet)
-        check_format(request.output, options, request.run.h5_layout)
+        check_format(request.output, options, request.h5_layout)
         previous = open_previous(request.reuse, spec, options) if request.reuse else None
         say("reading the inputs")
         sample = StratifiedSample(cut_characters=CUT_CHARACTERS * options.max_length)

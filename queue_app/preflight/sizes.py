@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from queue_app.choices import H5Layout
 from queue_app.job.output_names import Format
-from queue_app.job.spec import H5Layout
 
 OUTPUT_BYTES = 4096
 SHARD_BYTES = 1024

@@ -10,8 +10,8 @@ from checkpoint.process_identity import identify
 from queue_app.api import local_run
 from queue_app.api.local_run import embed
 from queue_app.errors import UsageError
-from queue_app.ingest.model_options import find_requested
 from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.settle import settle
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 from queue_app.outputs.export import ExportReport, export
@@ -27,7 +27,7 @@ def run(directory: Path, config: RuntimeConfig) -> None:
     with open_view(quiet=True) as view:
         embed(
             request,
-            find_requested(request),
+            settle(request),
             queues=["cpu0"],
             threads=1,
             broker_url=None,

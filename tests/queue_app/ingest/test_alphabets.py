@@ -2,8 +2,9 @@
 
 import pytest
 
+from queue_app.choices import Alphabet
 from queue_app.ingest.alphabets import judge
-from queue_app.model.spec import Alphabet, TokenRules
+from queue_app.model.spec import TokenRules
 
 EMBEDDED: list[tuple[Alphabet, str, str]] = [
     ("protein", "ACDEFGHIKLMNPQRSTVWY", "ACDEFGHIKLMNPQRSTVWY"),

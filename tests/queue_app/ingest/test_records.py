@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from queue_app.choices import Alphabet
 from queue_app.errors import InputError
 from queue_app.ingest.gather import gather
 from queue_app.ingest.readers import sources
 from queue_app.ingest.readers.sources import Input
 from queue_app.ingest.records import Dataset, Record, digest_inputs
-from queue_app.job.spec import Alphabet
 
 Write = Callable[[str, str | bytes], Path]
 
