@@ -23,7 +23,7 @@ from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.coordination.shard_messages import announce
 from queue_app.coordination.states import JobState
 from queue_app.errors import DiskFull, HoldfastError, JobFailed, UsageError
-from queue_app.host.devices import is_emulated
+from queue_app.host.devices import cpu_threads, is_emulated
 from queue_app.host.memory import give_memory_back
 from queue_app.host.processes import ProcessFile
 from queue_app.ingest.prepare import Prepared, prepare
@@ -89,14 +89,11 @@ def embed(
     model: FoundModel,
     *,
     queues: Sequence[str],
-    threads: int,
     broker_url: str | None,
     config: RuntimeConfig,
     view: View,
 ) -> ExportReport:
     """The whole job: server, workers, producer, watching, export. Run again it goes on where it was.
-
-    `threads` is what each CPU worker of a new job gets; a job that is there keeps its own.
 
     Raises:
         UsageError: bad input, model or option, or checkpoints would lie on a network file system; a job
@@ -105,7 +102,7 @@ def embed(
         KeyboardInterrupt: after the workers committed what they had.
     """
     job_dir = request.directory
-    kind = device_class(queues)
+    kind, threads = device_class(queues), cpu_threads(len(queues))
     run = LocalRun(
         job_dir=job_dir,
         prepare=lambda client: prepare(request, model, client=client, device_class=kind, threads=threads),

@@ -3,10 +3,11 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, get_args
+from typing import Annotated, Any, Literal, Required, TypedDict, get_args
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
+from queue_app.api.inputs import Sequences
 from queue_app.choices import Alphabet, Dtype, H5Layout, InputFormat, LongRule, RuleName, StoreDtype
 from queue_app.errors import UsageError
 from queue_app.ingest.request import DECLARED, EmbedRequest
@@ -43,6 +44,18 @@ class Options(TypedDict, total=False):
     keep_checkpoints: bool
     h5_layout: H5Layout
     allow_same_vectors: bool
+
+
+class RunArguments(Options, total=False):
+    """What `start` and `embed_async` take as `embed` does."""
+
+    model: Required[str | os.PathLike[str]]
+    output: Required[str | os.PathLike[str]]
+    sequences: Sequences | None
+    device: str | int
+    workers: int | None
+    broker_url: str | None
+    progress: bool
 
 
 def _checked(name: str) -> Any:

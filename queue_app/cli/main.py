@@ -65,7 +65,6 @@ def embed(
 
     settled = start_settling(request)  # the model is read while this process imports the rest
     from queue_app.api.local_run import embed as run_embed
-    from queue_app.host.devices import cpu_threads
     from queue_app.host.memory import do_without_pandas
     from queue_app.status.view import open_view
 
@@ -79,7 +78,6 @@ def embed(
             request,
             model,
             queues=queues,
-            threads=cpu_threads(len(queues)),
             broker_url=options.named_broker(broker),
             config=config,
             view=view,
@@ -99,7 +97,7 @@ def enqueue(
     as_json: options.Json = False,
 ) -> None:
     """Hand a job to the workers of a running server. Prints its id and returns."""
-    from queue_app.api.embed import submit
+    from queue_app.api.submit import submit
     from queue_app.ingest.readers.readings import readings
 
     job = submit(request, broker_url=broker, queues=queues.split(",") if queues is not None else None)

@@ -1,6 +1,7 @@
 """Jobs from Python: in a notebook's kernel, in threads, interrupted, by workers of one's own."""
 
 import asyncio
+import inspect
 import json
 import pickle
 import shutil
@@ -21,7 +22,7 @@ import queue_app
 from queue_app import Job, Result
 from queue_app.api.background_run import BackgroundRun
 from queue_app.api.inputs import input_files
-from queue_app.api.options import Options
+from queue_app.api.options import Options, RunArguments
 from queue_app.coordination.routing import every_live_queue
 from queue_app.coordination.states import JobState
 from queue_app.coordination.workers import WorkerEntry, register, unregister
@@ -304,6 +305,14 @@ def test_clean_waits_for_who_is_still_reading_the_results(published: JobDir) -> 
 def test_every_option_of_a_request_may_be_given_by_name() -> None:
     kinds = {name: get_args(field.type)[0] for name, field in DECLARED.items()}
     assert Options.__annotations__ | {"inputs": Sequence[Path], "model": str, "output": Path} == kinds
+
+
+@pytest.mark.parametrize("call", [queue_app.start, queue_app.embed_async])
+def test_every_call_takes_what_embed_takes_and_says_so(call: Any) -> None:
+    parameters = inspect.signature(queue_app.embed).parameters
+    assert inspect.signature(call).parameters == parameters
+    own = RunArguments.__annotations__.keys() - Options.__annotations__.keys()
+    assert own == parameters.keys() - {"inputs", "options"}
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ def run(directory: Path, config: RuntimeConfig) -> None:
             request,
             settle(request),
             queues=["cpu0"],
-            threads=1,
             broker_url=None,
             config=config,
             view=view,
