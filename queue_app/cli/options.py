@@ -1,13 +1,14 @@
 """The options beside those of a job, as types, and what they say taken together."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from queue_app import choices
-from queue_app.cli.request_options import written
+from queue_app.cli.option_groups import written
 from queue_app.errors import UsageError
 from queue_app.job.allowance import ANY, OPTION
 
@@ -78,6 +79,23 @@ MovedModel = Annotated[
     typer.Option("--model", "-m", help="Where the job's model lies now. It must be the same one."),
 ]
 JobDirArgument = Annotated[Path, typer.Argument(help="The job directory, or the output it belongs to.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The devices, the server and the metrics of a run on this machine."""
+
+    device: Device = "auto"
+    workers: Workers = None
+    broker: Broker = None
+    metrics_port: MetricsPort = None
+    metrics_address: MetricsAddress = None
+
+    def config(self) -> "RuntimeConfig":
+        return config_with_metrics(self.metrics_port, self.metrics_address)
+
+    def own_broker(self) -> str | None:
+        return named_broker(self.broker)
 
 
 def with_dashes(arguments: Sequence[str]) -> list[str]:

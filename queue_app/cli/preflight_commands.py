@@ -1,7 +1,4 @@
-"""The commands before a job is made: `holdfast plan`, `holdfast doctor` and `holdfast convert`.
-
-As cli.py, this is imported for every `holdfast --help`: everything heavy is imported inside the functions.
-"""
+"""The commands before a job is made: `holdfast plan`, `doctor` and `convert`."""
 
 import shutil
 import sys
@@ -9,19 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from queue_app.cli import options as options
+from queue_app.cli.option_groups import flattened, parameters_of
 from queue_app.cli.printing import print_json, say
-from queue_app.cli.request_options import PARAMETERS, takes_request
 from queue_app.errors import HoldfastError
+from queue_app.ingest.request import EmbedRequest
 
-if TYPE_CHECKING:
-    from queue_app.ingest.request import EmbedRequest
-
-PLANNED_OUTPUT = PARAMETERS["output"].replace(
+PLANNED_OUTPUT = parameters_of(EmbedRequest)["output"].replace(
     annotation=Annotated[
         Path, typer.Option("--output", "-o", help="As of embed; where there must be room.", show_default=True)
     ],
@@ -40,14 +35,10 @@ GpuHourCost = Annotated[
 ]
 
 
-@partial(takes_request, output=PLANNED_OUTPUT)
+@partial(flattened, output=PLANNED_OUTPUT)
 def plan(
-    request: "EmbedRequest",
-    device: options.Device = "auto",
-    workers: options.Workers = None,
-    broker: options.Broker = None,
-    metrics_port: options.MetricsPort = None,
-    metrics_address: options.MetricsAddress = None,
+    request: EmbedRequest,
+    machine: options.Machine,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     seconds: Seconds = 20.0,
@@ -66,7 +57,7 @@ def plan(
     with _steps(quiet=quiet or as_json) as step:
         step("reading the model's files")
         model = settled()
-        queues = choose_workers(request, model, device, workers, config)
+        queues = choose_workers(request, model, machine.device, machine.workers, config)
         made = make_plan(
             request, model, queues=queues, threads=cpu_threads(len(queues)), config=config, seconds=seconds,
             say=step,

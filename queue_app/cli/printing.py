@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from queue_app.job.allowance import NOTHING, OPTION, Allowance
 
 if TYPE_CHECKING:
     from queue_app.outputs.export import ExportReport
+    from queue_app.status.view import View
 
 QUARANTINED = 3
 DAMAGED = 4
@@ -71,8 +72,19 @@ def watched(job: str | None, broker: str | None, as_json: bool, allowed: Allowan
         return exit_code(watch(job, broker, view), allowed)
 
 
+def run_and_report(
+    run: "Callable[[View], ExportReport]", *, quiet: bool, as_json: bool, allowed: Allowance
+) -> None:
+    """Show a run until its end, and what came of it."""
+    from queue_app.status.view import open_view
+
+    with _resumable(), open_view(quiet=quiet or as_json) as view:
+        report = run(view)
+    print_report(report, as_json, allowed)
+
+
 @contextmanager
-def resumable() -> Iterator[None]:
+def _resumable() -> Iterator[None]:
     """Ctrl-C and SIGTERM (a spot notice) end a run in order; say how to go on."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

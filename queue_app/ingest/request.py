@@ -1,6 +1,6 @@
 """What a job may be asked for: each option is declared here once.
 
-Those of the command line (cli/request_options.py) and of the Python calls (api/options.py) are made of it.
+Those of the command line (cli/option_groups.py) and of the Python calls (api/options.py) are made of it.
 Whatever this imports, `holdfast --help` waits for.
 """
 

@@ -17,7 +17,6 @@ from queue_app.ingest.prepare import dataset_of
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.reuse import open_previous
 from queue_app.ingest.settle import device_class, resolve_options
-from queue_app.job.directory import JobDir
 from queue_app.job.disk_space import Room, require_local_disk, rooms
 from queue_app.job.output_names import check_format, output_format
 from queue_app.job.spec import DeviceClass, EmbedOptions, Job
@@ -119,7 +118,8 @@ def make_plan(
         queues=tuple(queues),
         survey=found,
         sizes=draft_sizes(job, found),
-        rooms=tuple(rooms(job, _new_directory(request), config, num_workers=len(queues))),
+        # Where the producer puts a job together nothing of an earlier one counts as done.
+        rooms=tuple(rooms(job, request.directory.incoming, config, num_workers=len(queues))),
         timing=None,
         begun=request.directory.job_json.exists(),
         problems=(),
@@ -150,11 +150,6 @@ def _look(
         sample = StratifiedSample(cut_characters=CUT_CHARACTERS * options.max_length)
         found = survey(dataset, sample, dedup=options.dedup, previous=previous)
     return options, found, sample
-
-
-def _new_directory(request: EmbedRequest) -> JobDir:
-    """Where the producer puts a job together: nothing of an earlier one counts as done there."""
-    return JobDir(request.directory.path / "incoming")
 
 
 def _problems_of_disks(request: EmbedRequest, config: RuntimeConfig, found: Sequence[Room]) -> Iterator[str]:

@@ -14,11 +14,11 @@ import pytest
 import typer
 
 from queue_app.cli.main import app
-from queue_app.cli.request_options import PARAMETERS, request_of
+from queue_app.cli.option_groups import request_of
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.errors import HoldfastError
 from queue_app.host.processes import ProcessFile
-from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.request import DECLARED, EmbedRequest
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import RunOptions
 from tests.support.command_runs import HOLDFAST, environment, holdfast
@@ -339,24 +339,24 @@ def test_what_is_not_said_on_the_command_line_is_what_a_request_leaves_open() ->
     said: dict[str, Any] = {"inputs": [Path("a.fasta")], "model": "mock:8", "output": Path("out.h5")}
     command = typer.main.get_command(app).commands["embed"]  # type: ignore[attr-defined]
     given = command.make_context("embed", ["a.fasta", "-m", "mock:8", "-o", "out.h5"]).params
-    assert request_of(**{name: given[name] for name in PARAMETERS}) == EmbedRequest(**said)
+    assert request_of(**{name: given[name] for name in DECLARED}) == EmbedRequest(**said)
 
 
 def test_how_to_run_has_the_same_defaults_in_a_request_as_in_a_job() -> None:
     request = EmbedRequest(inputs=[], model="mock:8", output=Path("out.h5"))
     assert request.run == RunOptions()
-    assert {field.name for field in fields(RunOptions)} <= PARAMETERS.keys()
+    assert {field.name for field in fields(RunOptions)} <= DECLARED.keys()
 
 
 @pytest.mark.parametrize("command", ["embed", "plan", "enqueue"])
 def test_the_commands_that_take_a_job_have_its_options_in_common(command: str) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     found = {each.name: each for each in commands[command].params}
-    assert PARAMETERS.keys() <= found.keys()
+    assert DECLARED.keys() <= found.keys()
     assert "request" not in found
     others = {each.name: each for each in commands["embed"].params}
-    assert all(found[name].opts == others[name].opts for name in PARAMETERS)
-    assert all(found[name].default == others[name].default for name in PARAMETERS if name != "output")
+    assert all(found[name].opts == others[name].opts for name in DECLARED)
+    assert all(found[name].default == others[name].default for name in DECLARED if name != "output")
 
 
 def test_the_help_names_every_command_in_a_whole_sentence() -> None:
