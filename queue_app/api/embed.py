@@ -14,6 +14,7 @@ from queue_app.api import local_run
 from queue_app.api.background_run import BackgroundRun
 from queue_app.api.inputs import Paths, Sequences, input_files
 from queue_app.api.job_handle import JobHandle
+from queue_app.api.local_workers import LocalSetup
 from queue_app.api.options import Options, RunArguments, request_of
 from queue_app.coordination.redis_client import own_broker
 from queue_app.ingest.request import EmbedRequest
@@ -130,8 +131,8 @@ class LocalJob:
             request = replace(self.request, inputs=files)
             model = settle(request)
             queues = choose_workers(request, model, str(self.device), self.workers, config)
-            broker_url = own_broker(self.broker_url)
-            local_run.embed(request, model, queues=queues, broker_url=broker_url, config=config, view=view)
+            setup = LocalSetup(queues, own_broker(self.broker_url), config, view)
+            local_run.embed(request, model, setup)
 
     def handle(self, run: BackgroundRun | None = None) -> JobHandle:
         return JobHandle(self.request.directory, broker_url=self.broker_url, run=run)

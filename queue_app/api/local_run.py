@@ -5,14 +5,14 @@ is and goes on.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import redis
 
 from queue_app.api.local_watch import watch
-from queue_app.api.local_workers import LocalWorkers, local_workers, process_file, worker_settings
+from queue_app.api.local_workers import LocalSetup, LocalWorkers, local_workers, process_file, worker_settings
 from queue_app.api.wording import what_is_to_do, what_was_read
 from queue_app.choices import H5Layout
 from queue_app.errors import HoldfastError
@@ -26,20 +26,10 @@ from queue_app.job.done_records import finished_shards
 from queue_app.job.place import forget_other_place, take_place
 from queue_app.model.reader import FoundModel
 from queue_app.outputs.export import ExportReport, export
-from queue_app.settings import RuntimeConfig
 from queue_app.status.snapshot import snapshot_of_directory
-from queue_app.status.view import View
 
 
-def embed(
-    request: EmbedRequest,
-    model: FoundModel,
-    *,
-    queues: Sequence[str],
-    broker_url: str | None,
-    config: RuntimeConfig,
-    view: View,
-) -> ExportReport:
+def embed(request: EmbedRequest, model: FoundModel, setup: LocalSetup) -> ExportReport:
     """The whole job of a settled request: server, workers, producer, watching, export.
 
     Run again it goes on where it was.
@@ -50,16 +40,13 @@ def embed(
         JobFailed: shards were given up; what is done stays, and the same command tries them again.
         KeyboardInterrupt: after the workers committed what they had.
     """
-    kind, threads = device_class(queues), cpu_threads(len(queues))
+    kind, threads = device_class(setup.queues), cpu_threads(len(setup.queues))
     return LocalRun(
         job_dir=request.directory,
         prepare=lambda client: prepare(request, model, client=client, device_class=kind, threads=threads),
         output=request.output,
-        queues=queues,
-        broker_url=broker_url,
-        config=config,
+        setup=setup,
         settings=worker_settings(request.model, request.run),
-        view=view,
         overwrite=request.overwrite,
         h5_layout=request.h5_layout,
     ).run()
@@ -69,24 +56,21 @@ def embed(
 class LocalRun:
     """One job to be run on this machine.
 
-    `prepare` finds or makes the job; it gets the client once there is one. `broker_url` None means a server
-    of our own, `h5_layout` None the one that the job was submitted with.
+    `prepare` finds or makes the job; it gets the client once there is one. `h5_layout` None means the one
+    that the job was submitted with.
     """
 
     job_dir: JobDir
     prepare: Callable[[redis.Redis | None], Prepared]
     output: Path
-    queues: Sequence[str]
-    broker_url: str | None
-    config: RuntimeConfig
+    setup: LocalSetup
     settings: Mapping[str, str]
-    view: View
     overwrite: bool = False
     h5_layout: H5Layout | None = None
 
     def run(self) -> ExportReport:
         """To its end, while nobody else works on it."""
-        say = self.view.say
+        say = self.setup.view.say
         with locked_job_directory(self.job_dir):
             forget_other_place(self.job_dir)
             for name in process_file(self.job_dir).end_leftovers():
@@ -96,10 +80,7 @@ class LocalRun:
                 say(f"job {there.job.job_id}: all {len(there.job.shards)} shards are done already")
                 take_place(self.job_dir, self.output)
                 return self._export(there)
-            with local_workers(
-                self.job_dir, queues=self.queues, broker_url=self.broker_url, config=self.config,
-                settings=self.settings, say=say,
-            ) as workers:  # fmt: skip
+            with local_workers(self.job_dir, self.setup, self.settings) as workers:
                 return self._run_with(workers, there)
 
     def _run_with(self, workers: LocalWorkers, there: Prepared | None) -> ExportReport:
@@ -110,23 +91,25 @@ class LocalRun:
             take_place(self.job_dir, self.output)
             self._say(what_was_read(job))
             give_memory_back()  # what reading took; for hours nothing here needs as much
-            self._say(what_is_to_do(prepared, workers.send(job), self.queues))
-            watch(job, workers, self.view)
+            self._say(what_is_to_do(prepared, workers.send(job), self.setup.queues))
+            watch(job, workers, self.setup.view)
             # The export comes after the workers, so that it need not find room in memory beside them.
             workers.stop_idle()
             return self._export(prepared)
         except KeyboardInterrupt:
-            self.view.say("stopping: each worker ends its batch and commits; Ctrl-C again leaves at once")
+            self.setup.view.say(
+                "stopping: each worker ends its batch and commits; Ctrl-C again leaves at once"
+            )
             workers.stop()
             if prepared is not None:
                 with contextlib.suppress(HoldfastError, OSError):  # the last picture is no reason to fail
-                    scratch = self.config.scratch
-                    self.view.update(snapshot_of_directory(prepared.job, self.job_dir, scratch))
+                    scratch = self.setup.config.scratch
+                    self.setup.view.update(snapshot_of_directory(prepared.job, self.job_dir, scratch))
             raise
 
     def _say(self, lines: Iterable[str]) -> None:
         for line in lines:
-            self.view.say(line)
+            self.setup.view.say(line)
 
     def _export(self, prepared: Prepared) -> ExportReport:
         return export(

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from queue_app.job.directory import JobDir
 from queue_app.job.disk_space import require_local_disk, require_room
 from queue_app.job.spec import Job, RunOptions
 from queue_app.settings import RuntimeConfig, child_environment
+from queue_app.status.view import View
 from queue_app.worker.metrics.ports import describe, environment, require_ports
 from queue_app.worker.supervisor import POLL_SECONDS, GPUProcessCoordinator
 
@@ -28,17 +29,21 @@ IDLE_GRACE_SECONDS = 5.0
 REST_WITHIN_SECONDS = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class LocalSetup:
+    """How a job is run on this machine. `broker_url` None: by a server of our own."""
+
+    queues: Sequence[str]
+    broker_url: str | None
+    config: RuntimeConfig
+    view: View
+
+
 @contextmanager
 def local_workers(
-    job_dir: JobDir,
-    *,
-    queues: Sequence[str],
-    broker_url: str | None,
-    config: RuntimeConfig,
-    settings: Mapping[str, str],
-    say: Callable[[str], None],
+    job_dir: JobDir, setup: LocalSetup, settings: Mapping[str, str]
 ) -> Iterator["LocalWorkers"]:
-    """A worker for each queue, and where `broker_url` names no server one of our own; all ended in order.
+    """A worker for each queue, and the server; all ended in order.
 
     `settings` are passed to the workers in their environment.
 
@@ -47,14 +52,15 @@ def local_workers(
         BrokerUnreachable: no server answers.
         DiskFull: the server has no room for its data.
     """
+    queues, config = setup.queues, setup.config
     require_local_disk(config.scratch or job_dir.path)
     require_ports(queues, config)
     if served := describe(queues, config):
-        say(served)
+        setup.view.say(served)
     pids = process_file(job_dir)
-    server = EmbeddedServer(job_dir, pids) if broker_url is None else None
+    server = EmbeddedServer(job_dir, pids) if setup.broker_url is None else None
     try:
-        url = server.start().url if server else str(broker_url)
+        url = server.start().url if server else str(setup.broker_url)
         client = connect(url)
         check(client, url)
         if server:

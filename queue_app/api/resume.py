@@ -1,10 +1,9 @@
 """`holdfast resume`: a job goes on from its directory alone, without its inputs."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from queue_app.api.local_run import LocalRun
-from queue_app.api.local_workers import worker_settings
+from queue_app.api.local_workers import LocalSetup, worker_settings
 from queue_app.errors import UsageError
 from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.settle import device_class
@@ -15,19 +14,10 @@ from queue_app.job.output_ownership import check_output, refuse_foreign
 from queue_app.job.place import output_of
 from queue_app.job.spec import Job
 from queue_app.outputs.export import ExportReport
-from queue_app.settings import RuntimeConfig
-from queue_app.status.view import View
 
 
 def resume(
-    job_dir: JobDir,
-    *,
-    queues: Sequence[str],
-    broker_url: str | None,
-    config: RuntimeConfig,
-    view: View,
-    output: Path | None = None,
-    model: str | None = None,
+    job_dir: JobDir, setup: LocalSetup, *, output: Path | None = None, model: str | None = None
 ) -> ExportReport:
     """Go on with a job. Raises as `embed` does.
 
@@ -37,17 +27,14 @@ def resume(
     output = output or output_of(job, job_dir)
     check_output(output)
     refuse_foreign(output, job_dir, job.job_id)
-    if device_class(queues) != job.options.device_class:
+    if device_class(setup.queues) != job.options.device_class:
         raise UsageError(f"{job_dir.path}: this job was planned for {job.options.device_class} workers")
     return LocalRun(
         job_dir=job_dir,
         prepare=lambda _: _go_on(job, job_dir, model),
         output=output,
-        queues=queues,
-        broker_url=broker_url,
-        config=config,
+        setup=setup,
         settings=worker_settings(job.model.path, job.run),
-        view=view,
     ).run()
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from queue_app.cli import options as options
-from queue_app.cli.printing import DAMAGED, print_json, print_report, print_state, say, watched
+from queue_app.cli.printing import DAMAGED, print_answer, print_json, print_report, print_state, say, watched
 from queue_app.errors import UsageError
 from queue_app.job.allowance import OPTION, parse_allowance
 
@@ -27,18 +27,12 @@ def status(
     if allow_quarantine is not None:
         raise UsageError(f"{OPTION} is for --watch, whose exit code is that of the job")
     from queue_app.status.snapshot import snapshots
-
-    found = snapshots(job, options.named_broker(broker))
-    if as_json:
-        shown = [each.as_json() for each in found]
-        print_json(shown[0] if job is not None else shown)
-        return
     from queue_app.status.text import describe
 
-    for each in found:
-        print(describe(each))
-    if not found:
-        print("the server knows no jobs")
+    found = snapshots(job, options.named_broker(broker))
+    shown = [each.as_json() for each in found]
+    lines = [describe(each) for each in found] or ["the server knows no jobs"]
+    print_answer(as_json, shown[0] if job is not None else shown, lines)
 
 
 def cancel(job: options.JobArgument, broker: options.Broker = None) -> None:
@@ -87,11 +81,7 @@ def verify(job_dir: options.JobDirArgument, as_json: options.Json = False) -> No
     from queue_app.outputs.verify import verify_job
 
     report = verify_job(find_job_directory(job_dir))
-    if as_json:
-        print_json(report.as_json())
-    else:
-        for line in report.lines():
-            print(line)
+    print_answer(as_json, report.as_json(), report.lines())
     raise typer.Exit(0 if report.sound else DAMAGED)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from queue_app.cli import options as options
 from queue_app.cli.option_groups import flattened, parameters_of
-from queue_app.cli.printing import print_json, say
+from queue_app.cli.printing import print_answer, say
 from queue_app.errors import HoldfastError
 from queue_app.ingest.request import EmbedRequest
 
@@ -62,12 +62,9 @@ def plan(
             request, model, queues=queues, threads=cpu_threads(len(queues)), config=config, seconds=seconds,
             say=step,
         )  # fmt: skip
-    if as_json:
-        print_json(plan_as_json(made, gpu_hour_cost=gpu_hour_cost))
-    else:
-        width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns
-        for line in describe_plan(made, gpu_hour_cost=gpu_hour_cost, width=width, unicode=_is_unicode()):
-            print(line)
+    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns
+    lines = describe_plan(made, gpu_hour_cost=gpu_hour_cost, width=width, unicode=_is_unicode())
+    print_answer(as_json, plan_as_json(made, gpu_hour_cost=gpu_hour_cost), lines)
     if made.problems:
         raise typer.Exit(HoldfastError.exit_code)
 
@@ -96,11 +93,7 @@ def doctor(
             found += examine_model(model, revision)
         step("looking at devices, server and disk")
         found += examine(options.named_broker(broker), job_dir, runtime_config())
-    if as_json:
-        print_json(findings_as_json(found))
-    else:
-        for line in describe_findings(found):
-            typer.echo(line)
+    print_answer(as_json, findings_as_json(found), describe_findings(found))
     if not is_well(found):
         raise typer.Exit(HoldfastError.exit_code)
 
@@ -117,11 +110,7 @@ def convert(
     from queue_app.model.convert import convert as run_convert
 
     written = [str(path) for path in run_convert(model, output, overwrite=overwrite)]
-    if as_json:
-        print_json({"written": written})
-        return
-    for path in written:
-        print(path)
+    print_answer(as_json, {"written": written}, written)
 
 
 @contextmanager

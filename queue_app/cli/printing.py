@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ from queue_app.job.allowance import NOTHING, OPTION, Allowance
 
 if TYPE_CHECKING:
     from queue_app.outputs.export import ExportReport
-    from queue_app.status.view import View
 
 QUARANTINED = 3
 DAMAGED = 4
@@ -28,6 +27,15 @@ def say(text: str) -> None:
 
 def print_json(answer: Any) -> None:
     print(json.dumps(answer))
+
+
+def print_answer(as_json: bool, answer: Any, lines: Iterable[str]) -> None:
+    """What a command found out, for a program or in lines for people."""
+    if as_json:
+        print_json(answer)
+        return
+    for line in lines:
+        typer.echo(line)  # without colours where it is no terminal
 
 
 def print_state(job_id: str, state: str) -> None:
@@ -72,19 +80,8 @@ def watched(job: str | None, broker: str | None, as_json: bool, allowed: Allowan
         return exit_code(watch(job, broker, view), allowed)
 
 
-def run_and_report(
-    run: "Callable[[View], ExportReport]", *, quiet: bool, as_json: bool, allowed: Allowance
-) -> None:
-    """Show a run until its end, and what came of it."""
-    from queue_app.status.view import open_view
-
-    with _resumable(), open_view(quiet=quiet or as_json) as view:
-        report = run(view)
-    print_report(report, as_json, allowed)
-
-
 @contextmanager
-def _resumable() -> Iterator[None]:
+def resumable() -> Iterator[None]:
     """Ctrl-C and SIGTERM (a spot notice) end a run in order; say how to go on."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -6,7 +6,7 @@ import typer
 
 from queue_app.cli import options as options
 from queue_app.cli.option_groups import flattened
-from queue_app.cli.printing import print_json, run_and_report, say
+from queue_app.cli.printing import print_json, print_report, resumable, say
 from queue_app.host.limits import require_limits
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.allowance import parse_allowance
@@ -28,17 +28,18 @@ def embed(
 
     settled = start_settling(request)  # the model is read while this process imports the rest
     from queue_app.api.local_run import embed as run
+    from queue_app.api.local_workers import LocalSetup
     from queue_app.host.memory import do_without_pandas
+    from queue_app.status.view import open_view
 
     do_without_pandas()
     allowed = parse_allowance(allow_quarantine)
-    config, broker = machine.config(), machine.own_broker()
+    config = machine.config()
     model = settled()
     queues = choose_workers(request, model, machine.device, machine.workers, config)
-    run_and_report(
-        lambda view: run(request, model, queues=queues, broker_url=broker, config=config, view=view),
-        quiet=quiet, as_json=as_json, allowed=allowed,
-    )  # fmt: skip
+    with resumable(), open_view(quiet=quiet or as_json) as view:
+        report = run(request, model, LocalSetup(queues, machine.own_broker(), config, view))
+    print_report(report, as_json, allowed)
 
 
 @flattened
@@ -77,26 +78,25 @@ def resume(
 
     The output of a job directory that was moved or copied is written beside it, not where it was.
     """
+    from queue_app.api.local_workers import LocalSetup
     from queue_app.api.resume import resume as run
     from queue_app.host.devices import choose_queues, cpu_workers_of
     from queue_app.job.directory import job_and_output
+    from queue_app.status.view import open_view
 
     allowed = parse_allowance(allow_quarantine)
     directory, named = job_and_output(job_dir)
     job = directory.load()
     require_limits(job.model.path)
     is_cpu = machine.device == "auto" and job.options.device_class == "cpu"
-    config, broker = machine.config(), machine.own_broker()
+    config = machine.config()
     queues = choose_queues(
         "cpu" if is_cpu else machine.device, machine.workers, config, cpu_workers=cpu_workers_of(job.threads)
     )
-    run_and_report(
-        lambda view: run(
-            directory, queues=queues, broker_url=broker, config=config, view=view,
-            output=output or named, model=model,
-        ),
-        quiet=quiet, as_json=as_json, allowed=allowed,
-    )  # fmt: skip
+    with resumable(), open_view(quiet=quiet or as_json) as view:
+        setup = LocalSetup(queues, machine.own_broker(), config, view)
+        report = run(directory, setup, output=output or named, model=model)
+    print_report(report, as_json, allowed)
 
 
 def worker(
