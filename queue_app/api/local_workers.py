@@ -17,10 +17,11 @@ from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.coordination.shard_messages import announce
 from queue_app.errors import DiskFull
 from queue_app.host.processes import ProcessFile
+from queue_app.host.surroundings import child_environment
 from queue_app.job.directory import JobDir
 from queue_app.job.disk_space import require_local_disk, require_room
 from queue_app.job.spec import Job, RunOptions
-from queue_app.settings import RuntimeConfig, child_environment
+from queue_app.settings import RuntimeConfig
 from queue_app.status.view import View
 from queue_app.worker.metrics.ports import describe, environment, require_ports
 from queue_app.worker.supervisor import POLL_SECONDS, GPUProcessCoordinator

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import redis
 
-from queue_app.host.surroundings import importable
-from queue_app.settings import child_environment
+from queue_app.host.surroundings import child_environment, importable
 from tests.support.command_runs import environment
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.model_directories import save_esm2
