@@ -407,6 +407,12 @@ def test_help_and_status_import_no_torch() -> None:
         assert ended.stderr.splitlines()[-1] == "False"
 
 
+def test_help_waits_for_nothing_but_the_declarations() -> None:
+    code = "import sys, queue_app.cli.main; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"pydantic", "numpy", "redis", "celery"} & set(ended.stdout.split())
+
+
 def test_a_sequence_of_the_readme_is_embedded_from_every_format(home: Path) -> None:
     content = {
         "a.csv": f"id,sequence\nx,{protein(1)}\n",
