@@ -275,10 +275,10 @@ MUTANTS = (
     ),
     Mutant(
         "mostly unknown",
-        "queue_app/ingest/unknown_tokens.py",
+        "queue_app/job/quarantine_reasons.py",
         "return 2 * num_unknown > num_tokens",
         "return False",
-        "test_queue_app_first_look.py",
+        "queue_app/ingest/test_first_look.py",
     ),
     Mutant(
         "different sequences with one vector",
@@ -296,7 +296,7 @@ MUTANTS = (
     ),
     Mutant(
         "the deepest window",
-        "gpu_tasks/inference/batch_plan.py",
+        "gpu_tasks/inference/segments.py",
         "(starts[:-1] + starts[1:] + window + 1) // 2",
         "starts[1:]",
         "test_gpu_tasks_long.py",

@@ -20,9 +20,10 @@ from checkpoint.flight_log import FlightLog, Patience
 from checkpoint.records import DoneRecord, QuarantineEntry
 from checkpoint.writer import PENDING_BYTES
 from gpu_tasks.errors import JobHopeless
-from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals, plan_batches
+from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
-from gpu_tasks.inference.rows import Offsets, Vectors, select_rows
+from gpu_tasks.inference.planner import plan_batches
+from gpu_tasks.inference.rows import Offsets, Ordinals, Vectors, select_rows
 from gpu_tasks.inference.runner import AsyncInferenceRunner, InferenceResult
 from gpu_tasks.inference.windows import combine_windows, join_windows
 from gpu_tasks.shard.collapse import sharing_one_vector, spread

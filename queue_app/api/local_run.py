@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import redis
-
 from queue_app.api.local_watch import watch
 from queue_app.api.local_workers import LocalSetup, LocalWorkers, local_workers, process_file, worker_settings
 from queue_app.api.wording import what_is_to_do, what_was_read
@@ -43,7 +41,9 @@ def embed(request: EmbedRequest, model: FoundModel, setup: LocalSetup) -> Export
     kind, threads = device_class(setup.queues), cpu_threads(len(setup.queues))
     return LocalRun(
         job_dir=request.directory,
-        prepare=lambda client: prepare(request, model, client=client, device_class=kind, threads=threads),
+        prepare=lambda forget_keys: prepare(
+            request, model, device_class=kind, threads=threads, forget_keys=forget_keys
+        ),
         output=request.output,
         setup=setup,
         settings=worker_settings(request.model, request.run),
@@ -56,12 +56,12 @@ def embed(request: EmbedRequest, model: FoundModel, setup: LocalSetup) -> Export
 class LocalRun:
     """One job to be run on this machine.
 
-    `prepare` finds or makes the job; it gets the client once there is one. `h5_layout` None means the one
-    that the job was submitted with.
+    `prepare` finds or makes the job; once there is a server it gets what forgets the keys of a replaced one.
+    `h5_layout` None means the one that the job was submitted with.
     """
 
     job_dir: JobDir
-    prepare: Callable[[redis.Redis | None], Prepared]
+    prepare: Callable[[Callable[[str], None] | None], Prepared]
     output: Path
     setup: LocalSetup
     settings: Mapping[str, str]
@@ -86,7 +86,7 @@ class LocalRun:
     def _run_with(self, workers: LocalWorkers, there: Prepared | None) -> ExportReport:
         prepared = there
         try:
-            prepared = prepared or self.prepare(workers.client)  # the workers come up meanwhile
+            prepared = prepared or self.prepare(workers.forget_keys)  # the workers come up meanwhile
             job = prepared.job
             take_place(self.job_dir, self.output)
             self._say(what_was_read(job))

@@ -115,6 +115,10 @@ class LocalWorkers:
     processes: GPUProcessCoordinator
     config: RuntimeConfig
 
+    def forget_keys(self, job_id: str) -> None:
+        """Of a job that is replaced."""
+        CheckpointManifest(self.client, job_id).forget()
+
     def send(self, job: Job) -> int:
         """Give them what is left of the job; answers how many messages that took. Raises DiskFull."""
         queues = self.processes.queues

@@ -9,6 +9,7 @@ from queue_app.api.inputs import Paths, Sequences, input_files
 from queue_app.api.job_handle import JobHandle
 from queue_app.api.options import Options, request_of
 from queue_app.celery_app import make_app
+from queue_app.coordination.manifest import forgetting
 from queue_app.coordination.redis_client import connected
 from queue_app.coordination.routing import every_live_queue
 from queue_app.coordination.shard_messages import announce
@@ -75,7 +76,7 @@ def _submit(
     num_here = len(queues) if config.scratch is None else 0
     with locked_job_directory(request.directory, wait=True):
         forget_other_place(request.directory)
-        prepared = prepare(request, model, client=client, device_class=kind, threads=threads)
+        prepared = prepare(request, model, device_class=kind, threads=threads, forget_keys=forgetting(client))
         take_place(prepared.job_dir, request.output)
         require_room(prepared.job, prepared.job_dir, config, num_workers=num_here)
         announce(client, make_app(url), prepared.job, prepared.job_dir, queues, resend_all=prepared.created)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from queue_app.host.devices import is_emulated
 from queue_app.ingest.prepare import Prepared
-from queue_app.ingest.readers.readings import readings
+from queue_app.ingest.readers.formats import readings
 from queue_app.job.spec import Job
 from queue_app.model.wording import model_line, written
 from queue_app.wording import count

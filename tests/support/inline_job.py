@@ -57,7 +57,7 @@ def submitted(output: Path, inputs: Sequence[Path], *, model: str = "mock:8", **
     """A job that stands in its directory, and of which nothing is computed yet."""
     options = {"toks_per_batch": 400, "num_shards": 3, **changed}
     request = EmbedRequest(inputs=inputs, model=model, output=output, **options)
-    prepared = prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+    prepared = prepare(request, find_requested(request), device_class="cpu", threads=1)
     return InlineJob(prepared.job, prepared.job_dir)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
-from queue_app.ingest.readers.readings import reading
+from queue_app.ingest.readers.formats import reading
 from queue_app.job.readouts import vector_dim
 from queue_app.model.wording import described_head, model_kind, run_by, written
 from queue_app.outputs.run_card.card import RunCard

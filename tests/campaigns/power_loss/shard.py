@@ -23,7 +23,7 @@ def make_job(home: Path) -> Path:
         inputs=[write_fasta(home / "a.fasta", 60)], model=MODEL, output=home / "a.npy",
         toks_per_batch=600, num_shards=1, commit_seconds=3600,
     )  # fmt: skip
-    prepared = prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+    prepared = prepare(request, find_requested(request), device_class="cpu", threads=1)
     prepared.job_dir.checkpoint(0, prepared.job.job_id, None).mkdir(parents=True)
     return prepared.job_dir.path
 

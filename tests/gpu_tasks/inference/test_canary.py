@@ -9,8 +9,7 @@ import pytest
 
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.inference.canary import COSINE_DISTANCE_MOST, Canary, embed_sequences
-from gpu_tasks.inference.device import Fetched, HostPending, StoreDtype
-from gpu_tasks.inference.model import Dtype, EmbeddingModel
+from gpu_tasks.inference.model import Dtype, EmbeddingModel, Fetched, HostPending, StoreDtype
 from gpu_tasks.model_directory.load_model import load_model
 from gpu_tasks.shard import canary_check
 from queue_app.ingest.model_options import find_requested
@@ -88,7 +87,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def make_job(esm2: Path, directory: Path, dtype: Dtype) -> Prepared:
     fasta = write_fasta(directory / "a.fasta", 3)
     request = EmbedRequest(inputs=[fasta], model=str(esm2), output=directory / "a.npy", dtype=dtype)
-    return prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+    return prepare(request, find_requested(request), device_class="cpu", threads=1)
 
 
 @pytest.mark.parametrize(("dtype", "watched"), [("float32", False), ("bfloat16", True)])

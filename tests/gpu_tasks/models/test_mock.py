@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError
-from gpu_tasks.inference.readout import Pool
+from queue_app.model.spec import Pool
 from tests.support.jobs_and_inputs import protein
 from tests.support.model_directories import embed
 
@@ -44,7 +44,8 @@ def run_python(script: str, *paths: str) -> str:
 
 def test_another_process_computes_the_same_bytes() -> None:
     script = (
-        "from checkpoints import embed; from gpu_tasks import load_model; from factories import protein;"
+        "from gpu_tasks import load_model; from tests.support.jobs_and_inputs import protein;"
+        "from tests.support.model_directories import embed;"
         "print(embed(load_model('mock:16'), [protein(n) for n in range(20)]).tobytes().hex())"
     )
     printed = run_python(script, *sys.path)
@@ -54,7 +55,7 @@ def test_another_process_computes_the_same_bytes() -> None:
 def test_embedding_with_it_never_imports_torch() -> None:
     printed = run_python(
         "import sys; from gpu_tasks import AsyncInferenceRunner, load_model;"
-        "from gpu_tasks.inference.batch_plan import plan_batches;"
+        "from gpu_tasks.inference.planner import plan_batches;"
         "from gpu_tasks.inference.windows import combine_windows;"
         "m = load_model('mock:4');"
         "plan = plan_batches(m.tokenize(['MKV', 'MK' * 2000]), [0, 1], prefix=m.prefix, suffix=m.suffix,"

@@ -53,7 +53,7 @@ def make(tmp_path: Path) -> Callable[..., Prepared]:
             inputs=[fasta], model="mock:8", output=tmp_path / "a.npy",
             toks_per_batch=400, num_shards=1, **commits,
         )  # fmt: skip
-        return prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+        return prepare(request, find_requested(request), device_class="cpu", threads=1)
 
     return made
 
@@ -235,7 +235,7 @@ def pooling_run(output: Path, pool: str) -> ShardRun:
         inputs=[write_fasta(output.parent / "a.fasta", 400)], model="mock:512", output=output,
         pool=pool, max_length=60, toks_per_batch=4_000, num_shards=1, **NEVER,
     )  # fmt: skip
-    prepared = prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+    prepared = prepare(request, find_requested(request), device_class="cpu", threads=1)
     return replace(Attempt(prepared).shard_run, model=load_model("mock:512", pool=pool))
 
 
@@ -313,9 +313,7 @@ def test_bad_records_are_accounted_for_and_never_computed(make: Callable[..., Pr
 def test_a_shard_of_bad_records_alone_is_done_without_a_batch(tmp_path: Path) -> None:
     (tmp_path / "a.fasta").write_text(">a\n\n>b\nM4\n")
     request = EmbedRequest(inputs=[tmp_path / "a.fasta"], model="mock:8", output=tmp_path / "a.npy")
-    done = Attempt(
-        prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
-    ).run()
+    done = Attempt(prepare(request, find_requested(request), device_class="cpu", threads=1)).run()
     assert done is not None
     assert (done.num_embedded, len(done.quarantine)) == (0, 2)
 
@@ -336,7 +334,7 @@ def test_a_record_that_overflows_in_half_precision_is_computed_again_alone_in_fl
         inputs=[write_fasta(tmp_path / "a.fasta", 5)], model=str(path), output=tmp_path / "a.npy",
         dtype="float16", num_shards=1,
     )  # fmt: skip
-    prepared = prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+    prepared = prepare(request, find_requested(request), device_class="cpu", threads=1)
     half, exact = load_model(str(path), dtype="float16"), load_model(str(path))
     job = prepared.job
     run = ShardRun(
@@ -368,7 +366,7 @@ def test_what_only_the_stored_float16_cannot_hold_says_so_and_how_to_keep_it(
         inputs=[tmp_path / "a.fasta"], model=str(path), output=tmp_path / "a.h5", pool=pool,
         dtype=dtype, store_dtype="float16", num_shards=1,
     )  # fmt: skip
-    prepared = prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+    prepared = prepare(request, find_requested(request), device_class="cpu", threads=1)
     exact = load_model(str(path), pool=pool)
     run = ShardRun(
         job=prepared.job, job_dir=prepared.job_dir, lease=Lease(prepared.job.shards[0], 1),

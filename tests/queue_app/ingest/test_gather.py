@@ -20,8 +20,7 @@ from queue_app.ingest import prepare as preparing
 from queue_app.ingest.gather import expand, gather, refuse_replacing
 from queue_app.ingest.model_options import find_requested
 from queue_app.ingest.prepare import Prepared, prepare
-from queue_app.ingest.readers.sources import Input
-from queue_app.ingest.records import digest_inputs
+from queue_app.ingest.readers.sources import Input, digest_inputs
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir, locked_job_directory
 from queue_app.job.spec import InputFile
@@ -252,7 +251,7 @@ def prepared(home: Path, *inputs: Path, input_format: InputFormat | None = None)
         inputs=inputs, model="mock:8", output=home / "out.h5", alphabet="protein", input_format=input_format
     )
     with locked_job_directory(request.directory):
-        return prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+        return prepare(request, find_requested(request), device_class="cpu", threads=1)
 
 
 NO_INPUT: dict[str, tuple[bytes, InputFormat | None, str]] = {

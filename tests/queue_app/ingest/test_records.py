@@ -12,10 +12,11 @@ import pytest
 
 from queue_app.choices import Alphabet
 from queue_app.errors import InputError
+from queue_app.ingest.census import Census
 from queue_app.ingest.gather import gather
 from queue_app.ingest.readers import sources
-from queue_app.ingest.readers.sources import Input
-from queue_app.ingest.records import Dataset, Record, digest_inputs
+from queue_app.ingest.readers.sources import Input, digest_inputs
+from queue_app.ingest.records import Dataset, Record
 
 Write = Callable[[str, str | bytes], Path]
 
@@ -135,8 +136,11 @@ def test_ordinals_run_on_over_all_inputs(write: Write) -> None:
 def test_repeated_ids_and_sequences_are_kept_and_counted(write: Write) -> None:
     path = write("a.fasta", ">a\nMK\n>a\nMKV\n>b\nMK\n>c\nmk\n")
     dataset = Dataset([Input(path, path)], alphabet="protein")
-    assert [record.id for record in dataset] == ["a", "a", "b", "c"]
-    counts = dataset.counts
+    records, census = list(dataset), Census()
+    for record in records:
+        census.add(record)
+    assert [record.id for record in records] == ["a", "a", "b", "c"]
+    counts = census.counts
     assert (counts.num_records, counts.num_duplicate_ids, counts.num_duplicate_sequences) == (4, 1, 2)
 
 

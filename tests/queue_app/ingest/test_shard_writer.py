@@ -13,7 +13,6 @@ from queue_app.ingest.record_spool import spooled
 from queue_app.ingest.records import Record
 from queue_app.ingest.shard_writer import (
     RECORDS_PER_SHARD,
-    Rows,
     default_num_shards,
     shard_cost_most,
     write_shards,
@@ -44,9 +43,8 @@ def write_all(
     given: Iterable[Record], job_dir: JobDir, num_shards: int | None, cost_most: int
 ) -> tuple[Shard, ...]:
     with spooled(given, job_dir.path / ".spool.arrow") as spool:
-        num_records = len(spool.costs)
-        rows = Rows(spool, np.arange(num_records), np.ones(num_records, np.int64))
-        return write_shards(rows, job_dir, "job", num_shards=num_shards, cost_most=cost_most)
+        rows = spool.census.rows(spool.census.firsts(dedup=False), None)
+        return write_shards(spool, rows, job_dir, "job", num_shards=num_shards, cost_most=cost_most)
 
 
 def test_concatenated_shards_are_the_input(job_dir: JobDir) -> None:

@@ -118,7 +118,7 @@ def test_what_may_be_replaced_stays_so_for_the_run_that_goes_on(tmp_path: Path) 
     fasta, output = write_fasta(tmp_path / "a.fasta", 5), precious(tmp_path / "out.npy")
     request = EmbedRequest(inputs=[fasta], model="mock:8", output=output, overwrite=True)
     request.directory.path.mkdir()
-    prepare(request, settle(request), client=None, device_class="cpu", threads=1)
+    prepare(request, settle(request), device_class="cpu", threads=1)
     settle(EmbedRequest(inputs=[fasta], model="mock:8", output=output))
 
 
