@@ -156,9 +156,9 @@ MUTANTS = (
     ),
     Mutant(
         "results are held against their digest",
-        "queue_app/outputs/content.py",
-        "if not path.is_file() or file_digest(path) != record.digest:",
-        "if not path.is_file():",
+        "queue_app/job/done_records.py",
+        "return path if has_digest(path, record.digest) else None",
+        "return path if path.is_file() else None",
         "test_queue_app_export.py",
     ),
     Mutant(
@@ -275,7 +275,7 @@ MUTANTS = (
     ),
     Mutant(
         "mostly unknown",
-        "queue_app/job/quarantine_reasons.py",
+        "queue_app/job/quarantine.py",
         "return 2 * num_unknown > num_tokens",
         "return False",
         "queue_app/ingest/test_first_look.py",
@@ -289,7 +289,7 @@ MUTANTS = (
     ),
     Mutant(
         "a foreign output",
-        "queue_app/job/output_ownership.py",
+        "queue_app/job/output_place.py",
         "    if _holds_anything(output):",
         "    if False:",
         "test_queue_app_ownership.py",

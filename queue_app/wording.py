@@ -19,14 +19,6 @@ def percent(share: float | None) -> str:
     return "100%" if share >= 1 else f"{min(round(100 * share), 99)}%"
 
 
-def bytes_text(size_bytes: int) -> str:
-    """`12.3 GB`, in powers of 1,000."""
-    size, units = float(size_bytes), ["bytes", "kB", "MB", "GB", "TB"]
-    while size >= 1000 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f"{size:,.0f} {units[0]}" if units[0] == "bytes" else f"{size:,.1f} {units[0]}"
-
-
 def rate(per_second: float) -> str:
     """`1,204`, and of what is slow one digit more."""
     return f"{per_second:,.0f}" if per_second >= 10 or not per_second else f"{per_second:.1f}"

@@ -21,7 +21,7 @@ from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.settle import device_class
 from queue_app.job.directory import JobDir, locked_job_directory
 from queue_app.job.done_records import finished_shards
-from queue_app.job.place import forget_other_place, take_place
+from queue_app.job.output_place import forget_other_place, take_place
 from queue_app.model.reader import FoundModel
 from queue_app.outputs.export import ExportReport, export
 from queue_app.status.snapshot import snapshot_of_directory
@@ -76,7 +76,7 @@ class LocalRun:
             for name in process_file(self.job_dir).end_leftovers():
                 say(f"ended {name}, left over from an earlier run")
             there = self.prepare(None) if self.job_dir.job_json.exists() and not self.overwrite else None
-            if there and len(finished_shards(there.job, self.job_dir)) == len(there.job.shards):
+            if there and _is_finished(there):
                 say(f"job {there.job.job_id}: all {len(there.job.shards)} shards are done already")
                 take_place(self.job_dir, self.output)
                 return self._export(there)
@@ -115,3 +115,9 @@ class LocalRun:
         return export(
             prepared.job, self.job_dir, self.output, h5_layout=self.h5_layout, overwrite=self.overwrite
         )
+
+
+def _is_finished(there: Prepared) -> bool:
+    """Here a damaged result is seen that is to be computed again."""
+    found = finished_shards(there.job, there.job_dir, remove_damaged=True)
+    return len(found) == len(there.job.shards)

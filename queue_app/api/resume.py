@@ -10,8 +10,7 @@ from queue_app.ingest.settle import device_class
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import finished_shards
 from queue_app.job.model_place import find_again
-from queue_app.job.output_ownership import check_output, refuse_foreign
-from queue_app.job.place import output_of
+from queue_app.job.output_place import check_output, output_of, refuse_foreign
 from queue_app.job.spec import Job
 from queue_app.outputs.export import ExportReport
 

@@ -19,7 +19,7 @@ from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.settle import device_class, settle
 from queue_app.job.directory import locked_job_directory
 from queue_app.job.disk_space import require_room
-from queue_app.job.place import forget_other_place, take_place
+from queue_app.job.output_place import forget_other_place, take_place
 from queue_app.settings import runtime_config
 
 

@@ -64,7 +64,7 @@ class CheckpointManifest:
                 "add",
                 shard.index,
                 shard.num_records,
-                shard.num_tokens,
+                shard.cost,
                 queues.get(shard.index, ""),
                 str(state),
                 counted.sequences_done,

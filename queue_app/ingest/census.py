@@ -9,7 +9,7 @@ import xxhash
 
 from queue_app.ingest.records import Record
 from queue_app.ingest.reuse import NOT_FOUND, Previous
-from queue_app.job.sequences import Hashes, Int64s, find_firsts
+from queue_app.job.duplicates import Hashes, Int64s, find_firsts
 from queue_app.job.spec import RECORD_COST, DatasetCounts, Shard
 
 Bools = npt.NDArray[np.bool_]
@@ -38,7 +38,7 @@ class Rows:
             job_id,
             index,
             num_records=int(self.copies.sum()),
-            num_tokens=int(self.costs.sum()),
+            cost=int(self.costs.sum()),
             first_ordinal=int(self.ordinals[0]),
             digest=digest,
             num_twins=int((self.copies - 1).sum()),

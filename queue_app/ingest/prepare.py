@@ -14,7 +14,7 @@ from pathlib import Path
 import xxhash
 
 from queue_app.choices import Alphabet
-from queue_app.errors import Damage, InputError, UsageError
+from queue_app.errors import InputError
 from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
 from queue_app.ingest.first_look import FirstLook
 from queue_app.ingest.gather import gather, refuse_replacing
@@ -29,7 +29,7 @@ from queue_app.ingest.shard_writer import shard_cost_most
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
 from queue_app.job.model_place import note_place
 from queue_app.job.output_names import check_format
-from queue_app.job.output_ownership import claim
+from queue_app.job.output_place import claim
 from queue_app.job.readouts import is_ragged, vector_bytes
 from queue_app.job.spec import DeviceClass, EmbedOptions, InputFile, Job
 from queue_app.model.reader import FoundModel
@@ -120,9 +120,9 @@ def _forget(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None:
     """Remove a job's work: job.json first, so that what is left of it is never taken for a job."""
     job_dir.hold("cancelled")  # or the reconciler would take what is forgotten for lost, and rebuild it
     # Of a job that cannot be read, keys that nobody looks at are left to the server.
-    with contextlib.suppress(Damage, UsageError):
-        if forget_keys is not None:
-            forget_keys(job_dir.load().job_id)
+    job = job_dir.load_or_none()
+    if forget_keys is not None and job is not None:
+        forget_keys(job.job_id)
     job_dir.job_json.unlink()
     shutil.rmtree(job_dir.path / "checkpoints", ignore_errors=True)
 

@@ -13,8 +13,7 @@ from queue_app.ingest.records import Record
 from queue_app.ingest.reuse import NOT_FOUND, Previous, copy_results
 from queue_app.ingest.shard_writer import write_shards
 from queue_app.job.directory import JobDir
-from queue_app.job.duplicates import SCHEMA
-from queue_app.job.sequences import Int64s, write_sequences
+from queue_app.job.duplicates import TWINS_SCHEMA, Int64s, write_sequences
 from queue_app.job.spec import DatasetCounts, Reuse, Shard, TwinsFile
 
 
@@ -77,14 +76,13 @@ def _write_duplicates(path: Path, spool: Spool, firsts: Int64s) -> TwinsFile | N
     if not len(duplicates):
         return None
     start = 0
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, TWINS_SCHEMA) as writer:
         for batch in spool.table.to_batches():
             end = start + batch.num_rows
             rows = duplicates[np.searchsorted(duplicates, start) : np.searchsorted(duplicates, end)]
             ids = batch.column("id").take(pa.array(rows - start))
-            writer.write_batch(
-                pa.record_batch([rows.astype(np.uint64), ids, firsts[rows].astype(np.uint64)], schema=SCHEMA)
-            )
+            columns = [rows.astype(np.uint64), ids, firsts[rows].astype(np.uint64)]
+            writer.write_batch(pa.record_batch(columns, schema=TWINS_SCHEMA))
             start = end
     sync_file(path)
     return TwinsFile(file_digest(path), len(duplicates), len(np.unique(firsts[duplicates])))

@@ -183,11 +183,11 @@ class EmbedRequest:
 
         Raises UsageError for an output without a name.
         """
-        from queue_app.job.directory import JobDir
+        from queue_app.job.directory import JobDir, default_directory
 
         if not self.output.name:
             raise UsageError(f"{self.output}: name an output in it, as in {self.output / 'out.h5'}")
-        chosen = self.job_dir or self.output.with_name(self.output.name + ".holdfast")
+        chosen = self.job_dir or default_directory(self.output)
         return JobDir(chosen.absolute())
 
 

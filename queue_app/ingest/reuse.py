@@ -15,17 +15,17 @@ import xxhash
 
 from checkpoint.records import DoneRecord
 from queue_app.errors import Damage, OtherVersion, UsageError
-from queue_app.host.durable_files import file_digest, write_durably
+from queue_app.host.durable_files import write_durably
 from queue_app.ingest.model_options import model_differences
 from queue_app.ingest.request_changes import differing, named
 from queue_app.job.directory import JobDir, find_job_directory
-from queue_app.job.done_records import read_done
+from queue_app.job.done_records import published_result, read_done
+from queue_app.job.duplicates import Hashes, Int64s, find_firsts, read_sequences
 from queue_app.job.result_files import embeddings_of, result_rows, write_result
 from queue_app.job.result_rows import among, computed_rows
-from queue_app.job.sequences import Hashes, Int64s, find_firsts, read_sequences
 from queue_app.job.shard_files import read_shard
 from queue_app.job.spec import EmbedOptions, Job, Shard
-from queue_app.job.spilled_rows import RowFile
+from queue_app.job.spilled_rows import SpilledRows
 from queue_app.model.spec import ModelSpec
 
 MAY_DIFFER = frozenset(
@@ -110,10 +110,7 @@ def open_previous(path: Path, spec: ModelSpec, options: EmbedOptions) -> Previou
 def _sound(job_dir: JobDir, index: int) -> DoneRecord | None:
     """What a shard has published; None where that is nothing, or damaged."""
     record = read_done(job_dir, index)
-    if record is None:
-        return None
-    path = job_dir.results / record.file
-    return record if path.is_file() and file_digest(path) == record.digest else None
+    return record if record and published_result(job_dir, record) else None
 
 
 def copy_results(previous: Previous, job_dir: JobDir, shards: Sequence[Shard], sources: Int64s) -> None:
@@ -128,7 +125,7 @@ def copy_results(previous: Previous, job_dir: JobDir, shards: Sequence[Shard], s
     """
     wanted = np.unique(sources)
     places = np.searchsorted(wanted, sources)
-    with RowFile(job_dir.aside) as file:
+    with SpilledRows(job_dir.aside) as file:
         for rows in computed_rows(previous.job, previous.job_dir, previous.done):
             taken = among(rows.column("ordinal").to_numpy(), wanted)
             file.append(embeddings_of(rows).filter(pa.array(taken)))
@@ -140,7 +137,7 @@ def copy_results(previous: Previous, job_dir: JobDir, shards: Sequence[Shard], s
             start += shard.num_rows
 
 
-def _publish(job_dir: JobDir, shard: Shard, file: RowFile, places: Int64s) -> None:
+def _publish(job_dir: JobDir, shard: Shard, file: SpilledRows, places: Int64s) -> None:
     records = read_shard(job_dir.shard(shard.index), shard)
     path = job_dir.result(shard.index, NO_TOKEN)
     rows = result_rows(records.ids, records.ordinals, file.take(places))

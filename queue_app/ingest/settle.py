@@ -1,16 +1,15 @@
 """What is settled of a request before a job is made: what cannot be is refused, every `auto` chosen."""
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
 from queue_app.choices import Alphabet, Dtype
-from queue_app.errors import Damage, UsageError
+from queue_app.errors import UsageError
 from queue_app.host.devices import choose_queues, cpu_workers_of, default_cpu_workers
 from queue_app.ingest.model_options import start_finding_requested
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.unknown_tokens import refuse_alphabet
 from queue_app.job.output_names import refuse_unheeded
-from queue_app.job.output_ownership import check_output, refuse_foreign
+from queue_app.job.output_place import check_output, refuse_foreign
 from queue_app.job.readouts import resolve_layers
 from queue_app.job.spec import DeviceClass, EmbedOptions
 from queue_app.model.reader import FoundModel
@@ -83,10 +82,8 @@ def choose_workers(
 
     A job that is there has as many CPU workers as its number of threads gives room for.
     """
-    cpu_workers = default_cpu_workers(model.spec.num_parameters)
-    with contextlib.suppress(UsageError, Damage):
-        if not request.overwrite:
-            cpu_workers = cpu_workers_of(request.directory.load().threads)
+    job = None if request.overwrite else request.directory.load_or_none()
+    cpu_workers = cpu_workers_of(job.threads) if job else default_cpu_workers(model.spec.num_parameters)
     return choose_queues(device, num_workers, config, cpu_workers=cpu_workers)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from queue_app.job.duplicates import Int64s
 from queue_app.job.output_names import output_format
-from queue_app.job.sequences import Int64s
 from queue_app.preflight.length_histogram import histogram
 from queue_app.preflight.plan import Plan
 from queue_app.preflight.time_estimate import Timing

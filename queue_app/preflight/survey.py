@@ -11,8 +11,8 @@ import numpy as np
 from queue_app.ingest.census import Census, Rows
 from queue_app.ingest.records import Dataset
 from queue_app.ingest.reuse import NOT_FOUND, Previous
-from queue_app.job.quarantine_reasons import PLACE_IN_FILE
-from queue_app.job.sequences import Int64s
+from queue_app.job.duplicates import Int64s
+from queue_app.job.quarantine import PLACE_IN_FILE
 from queue_app.job.spec import DatasetCounts, InputFile
 from queue_app.preflight.stratified_sample import StratifiedSampler
 

@@ -148,7 +148,7 @@ def measure(
         list(side_by_side.map(Trial.load, begun, turns))
         loading = time.monotonic() - started
         answers = list(side_by_side.map(Trial.compute, begun))
-    costs = [shard.num_tokens for shard in job.shards if not shard.reused]
+    costs = [shard.cost for shard in job.shards if not shard.reused]
     output_seconds = output_bytes / OUTPUT_BYTES_PER_SECOND
     publishing = (SHARD_SECONDS * len(costs) + output_seconds) / len(devices)
     return Timing(

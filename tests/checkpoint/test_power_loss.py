@@ -22,7 +22,7 @@ REUSING = "256 KiB blocks, dropped and computed again"
 @pytest.fixture(scope="module", autouse=True)
 def _traceable() -> None:
     """Tracing needs ptrace, which some machines and containers do not permit."""
-    ask = "from powerloss.tracer import why_not; print(why_not() or '')"
+    ask = "from tests.campaigns.power_loss.tracer import why_not; print(why_not() or '')"
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     ended = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, env=env, check=True)
     if reason := ended.stdout.strip():

@@ -69,8 +69,15 @@ def record(command: Sequence[str], directory: Path, recording: Path) -> None:
         BlindSpot: the writer failed, or did something that cannot be recorded.
     """
     marks = recording.with_suffix(".marks")
-    writer = [sys.executable, "-m", "powerloss.writers", str(marks), *command]
-    recorder = [sys.executable, "-m", "powerloss.recorder", str(recording), str(directory), str(marks)]
+    writer = [sys.executable, "-m", "tests.campaigns.power_loss.writers", str(marks), *command]
+    recorder = [
+        sys.executable,
+        "-m",
+        "tests.campaigns.power_loss.recorder",
+        str(recording),
+        str(directory),
+        str(marks),
+    ]
     ended = _run([*recorder, *writer])
     if ended.returncode:
         raise BlindSpot(ended.stderr)
@@ -106,7 +113,7 @@ def judge(
 ) -> Summary:
     """In a process of its own. The same seed and recording give the same images."""
     command = [str(recording), subject, str(images), str(seed), names.name, part.name]
-    ended = _run([sys.executable, "-m", "powerloss.campaign", *command])
+    ended = _run([sys.executable, "-m", "tests.campaigns.power_loss.campaign", *command])
     assert ended.returncode == 0, ended.stderr
     fields = json.loads(ended.stdout)
     return Summary(**{**fields, "findings": tuple(fields["findings"])})

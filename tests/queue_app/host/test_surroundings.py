@@ -134,7 +134,7 @@ def test_a_process_without_room_for_a_thread_says_so_in_one_line(starts_threads:
 import io, resource, threading
 from pathlib import Path
 import pyarrow as pa
-from queue_app import cli
+from queue_app.cli import main as cli
 
 sink = io.BytesIO()
 with pa.ipc.new_file(sink, pa.schema([("a", pa.int64()), ("b", pa.int64())])) as writer:

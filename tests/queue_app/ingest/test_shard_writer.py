@@ -69,7 +69,7 @@ def test_few_records_make_few_shards(job_dir: JobDir) -> None:
 def test_no_shard_costs_more_than_it_may(job_dir: JobDir) -> None:
     shards = write(job_dir, [92] * 10_000, cost_most=10_000)
     assert len(shards) == 100
-    assert max(shard.num_tokens for shard in shards) <= 10_000
+    assert max(shard.cost for shard in shards) <= 10_000
 
 
 def test_a_shard_of_short_records_has_no_more_of_them_than_a_worker_should_hold() -> None:
@@ -88,7 +88,7 @@ def test_a_large_model_has_small_shards_and_a_device_large_ones(device: DeviceCl
 def test_shards_cost_about_the_same(job_dir: JobDir) -> None:
     rng = np.random.default_rng(1)
     lengths = rng.lognormal(5.6, 0.7, 4000).astype(int) + 1
-    costs = [shard.num_tokens for shard in write(job_dir, lengths.tolist())]
+    costs = [shard.cost for shard in write(job_dir, lengths.tolist())]
     assert max(costs) - min(costs) <= lengths.max() + RECORD_COST
 
 
@@ -105,7 +105,7 @@ def test_every_cut_keeps_every_record_and_no_shard_is_empty(
     assert len(shards) == min(num_shards, len(lengths))
     assert sum(shard.num_records for shard in shards) == len(lengths)
     assert all(shard.num_records for shard in shards)
-    assert sum(shard.num_tokens for shard in shards) == sum(lengths) + RECORD_COST * len(lengths)
+    assert sum(shard.cost for shard in shards) == sum(lengths) + RECORD_COST * len(lengths)
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:

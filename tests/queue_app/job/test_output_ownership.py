@@ -14,7 +14,7 @@ from queue_app.ingest.prepare import prepare
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.settle import settle
 from queue_app.job.directory import JobDir
-from queue_app.job.output_ownership import check_output, claim
+from queue_app.job.output_place import check_output, claim
 from queue_app.job.spec import Job
 from queue_app.outputs import export as exporting
 from queue_app.outputs.export import export

@@ -16,8 +16,7 @@ from queue_app import Job, Result
 from queue_app.errors import UsageError
 from queue_app.job.directory import JobDir
 from queue_app.model.reader import find_model
-from queue_app.outputs.arrays import open_result
-from queue_app.outputs.ragged import Ragged
+from queue_app.outputs.arrays import Ragged, open_result
 from tests.support.inline_job import InlineJob, embedded, write_numbered
 from tests.support.jobs_and_inputs import make_job, protein, publish
 
@@ -137,7 +136,7 @@ def test_an_array_that_a_killed_process_began_is_written_anew(fasta: Path, tmp_p
 MEMORY = """
 import sys
 from pathlib import Path
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.outputs.arrays import open_result
 
 def peak():
