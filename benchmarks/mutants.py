@@ -65,7 +65,7 @@ MUTANTS = (
     ),
     Mutant(
         "seal",
-        "checkpoint/sealed_records.py",
+        "checkpoint/schema.py",
         "    if seal(key, content) != value:\n",
         "    if False:\n",
         "test_checkpoint_sealed.py",
@@ -142,16 +142,16 @@ MUTANTS = (
     ),
     Mutant(
         "a living witness",
-        "checkpoint/flight_log.py",
+        "checkpoint/crash_log.py",
         "return self._note.parent is not None and",
         "return True or",
         "test_checkpoint_flight.py",
     ),
     Mutant(
         "damage is looked for before publishing",
-        "gpu_tasks/shard/shard_run.py",
-        "return bool(damaged)",
-        "return False",
+        "gpu_tasks/shard/publish.py",
+        "            if len(sound) == len(blocks):\n",
+        "            if True:\n",
         "test_gpu_tasks_shard_run.py",
     ),
     Mutant(
@@ -282,7 +282,7 @@ MUTANTS = (
     ),
     Mutant(
         "different sequences with one vector",
-        "gpu_tasks/shard/shard_run.py",
+        "gpu_tasks/shard/publish.py",
         "if shared := sharing_one_vector(embeddings, offsets):",
         "if shared := False:",
         "test_guards.py -k vector",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from checkpoint import Block, CheckpointStore, CheckpointTrigger, CheckpointWriter
-from checkpoint.flight_log import FlightLog
+from checkpoint.crash_log import CrashLog
 from gpu_tasks.shard import shard_run
 from gpu_tasks.shard.job_model import load_job_model
 from gpu_tasks.shard.shard_run import ShardRun
@@ -98,14 +98,14 @@ def cost_of_checkpoints(home: Path, fasta: Path, model_path: Path, dtype: str) -
     undo = [
         watch.around(CheckpointWriter, "put"),
         watch.around(shard_run, "as_block"),
-        *(watch.around(FlightLog, name) for name in ("begin", "landed", "rest")),
+        *(watch.around(CrashLog, name) for name in ("begin", "landed", "rest")),
         writers.note(),
     ]
     try:
         for shard in job.shards:
             config = RuntimeConfig(scratch=home / "scratch")
             lease = Lease(shard, 1 << 62)
-            attempt = ShardRun(job, job_dir, lease, model, config, lambda _: None, lambda: False)
+            attempt = ShardRun(job, job_dir, lease, model, config, lambda: False)
             measure(attempt, cost)
     finally:
         for each in undo:

@@ -22,7 +22,7 @@ from queue_app.ingest.settle import device_class
 from queue_app.job.directory import JobDir, locked_job_directory
 from queue_app.job.done_records import finished_shards
 from queue_app.job.output_place import forget_other_place, take_place
-from queue_app.model.reader import FoundModel
+from queue_app.model.spec import FoundModel
 from queue_app.outputs.export import ExportReport, export
 from queue_app.status.snapshot import snapshot_of_directory
 

@@ -12,8 +12,7 @@ from queue_app.job.output_names import refuse_unheeded
 from queue_app.job.output_place import check_output, refuse_foreign
 from queue_app.job.readouts import resolve_layers
 from queue_app.job.spec import DeviceClass, EmbedOptions
-from queue_app.model.reader import FoundModel
-from queue_app.model.spec import ModelSpec
+from queue_app.model.spec import FoundModel, ModelSpec
 from queue_app.settings import RuntimeConfig
 
 # By benchmarks/calibrate.py; those of CUDA by estimate, until it has run there.
