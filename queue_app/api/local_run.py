@@ -91,7 +91,10 @@ class LocalRun:
             take_place(self.job_dir, self.output)
             self._say(what_was_read(job))
             give_memory_back()  # what reading took; for hours nothing here needs as much
-            self._say(what_is_to_do(prepared, workers.send(job), self.setup.queues))
+            sent = workers.send(job)
+            self._say(
+                what_is_to_do(job, created=prepared.created, num_messages=sent, queues=self.setup.queues)
+            )
             watch(job, workers, self.setup.view)
             # The export comes after the workers, so that it need not find room in memory beside them.
             workers.stop_idle()

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from queue_app.host.devices import is_emulated
-from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.readers.formats import readings
 from queue_app.job.spec import Job
 from queue_app.model.wording import model_line, written
@@ -16,10 +15,9 @@ def what_was_read(job: Job) -> Iterator[str]:
     yield from (f"note: {note}" for note in job.notes)
 
 
-def what_is_to_do(prepared: Prepared, num_messages: int, queues: Sequence[str]) -> Iterator[str]:
+def what_is_to_do(job: Job, *, created: bool, num_messages: int, queues: Sequence[str]) -> Iterator[str]:
     """How much there is to compute, where, and with what model."""
-    job = prepared.job
-    what = "submitted" if prepared.created else "resumed"
+    what = "submitted" if created else "resumed"
     yield (
         f"job {job.job_id} {what}: {job.counts.num_records:,} sequences{_spared(job)} "
         f"in {count(len(job.shards), 'shard')}, {num_messages} to do, on {', '.join(queues)}"

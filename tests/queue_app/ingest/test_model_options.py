@@ -14,7 +14,8 @@ from gpu_tasks.models.files import model_files
 from gpu_tasks.models.tokens import load_tokens
 from queue_app.choices import RuleName
 from queue_app.errors import UsageError
-from queue_app.ingest.model_options import configured, find_requested, model_differences
+from queue_app.ingest.model_options import configured, find_requested
+from queue_app.model.wording import model_differences
 from queue_app.ingest.request import EmbedRequest
 from queue_app.model.reader import find_model
 from queue_app.model.spec import ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
