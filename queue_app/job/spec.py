@@ -1,16 +1,10 @@
 """The job: what was asked for, fixed at submit, kept in job.json. Immutable once written."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
+from queue_app.choices import Alphabet, Dtype, H5Layout, InputFormat, LongRule, StoreDtype
 from queue_app.host.queues import DeviceClass
-from queue_app.model.spec import Alphabet, ModelSpec
-
-Dtype = Literal["float32", "bfloat16", "float16"]
-StoreDtype = Literal["float32", "float16"]
-LongRule = Literal["window", "truncate", "error"]
-InputFormat = Literal["fasta", "fastq", "csv", "tsv", "jsonl", "lines", "parquet", "arrow"]
-H5Layout = Literal["flat", "per-sequence", "per-id", "per-hash"]
+from queue_app.model.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from queue_app.ingest.model_options import find_requested
 from queue_app.ingest.prepare import prepare
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir
-from queue_app.job.spec import Progress, RunOptions
+from queue_app.job.spec import Progress
 from queue_app.settings import RuntimeConfig
 from tests.support.jobs_and_inputs import write_fasta
 
@@ -22,7 +22,7 @@ def make_job(home: Path) -> Path:
     """A job of one shard of a dozen batches; answers its directory."""
     request = EmbedRequest(
         inputs=[write_fasta(home / "a.fasta", 60)], model=MODEL, output=home / "a.npy",
-        toks_per_batch=600, num_shards=1, run=RunOptions(commit_seconds=3600),
+        toks_per_batch=600, num_shards=1, commit_seconds=3600,
     )  # fmt: skip
     prepared = prepare(request, find_requested(request), device_class="cpu", threads=1)
     prepared.job_dir.checkpoint(0, prepared.job.job_id, None).mkdir(parents=True)

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
+from queue_app.choices import InputFormat
 from queue_app.errors import InputError, JobChanged
 from queue_app.ingest import prepare as preparing
 from queue_app.ingest.gather import expand, gather, refuse_replacing
@@ -22,7 +23,7 @@ from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.readers.sources import Input, digest_inputs
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir, locked_job_directory
-from queue_app.job.spec import InputFile, InputFormat
+from queue_app.job.spec import InputFile
 from queue_app.outputs.export import export
 from tests.support.command_runs import holdfast
 from tests.support.input_files import EVERY_KIND, contents
