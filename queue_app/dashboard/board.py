@@ -3,9 +3,9 @@
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import redis
 
@@ -155,3 +155,40 @@ class Watch:
         newest = self._samples[-1][0] if self._samples else float("-inf")
         self._samples.extend(sample for sample in now.samples if sample[0] > newest)
         return Board(now, self._workers.look(now.summary), tuple(self._samples))
+
+
+CELL = ("index", "state", "done", "quarantined", "total", "attempts", "losses", "worker", "error")
+
+
+def board_message(now: Board, sent: Board | None) -> dict[str, Any]:
+    """What must be told to one who was told `sent`."""
+    whole = sent is None or len(sent.look.cells) != len(now.look.cells)
+    base = None if whole else sent
+    return {
+        "whole": whole,
+        "source": now.look.source,
+        "about": asdict(now.look.about),
+        "status": {**now.look.summary.as_json(), "workers": [_worker(seen) for seen in now.workers]},
+        "cells": _changed_cells(now, base),
+        "samples": _new_samples(now, base),
+    }
+
+
+def _worker(seen: SeenWorker) -> dict[str, Any]:
+    return {**asdict(seen.view), "restarts": seen.restarts}
+
+
+def _changed_cells(now: Board, sent: Board | None) -> list[list[Any]]:
+    if sent is None:
+        return [_cell(cell) for cell in now.look.cells]
+    pairs = zip(sent.look.cells, now.look.cells, strict=True)
+    return [_cell(new) for old, new in pairs if new != old]
+
+
+def _cell(cell: Cell) -> list[Any]:
+    return [getattr(cell, field) for field in CELL]
+
+
+def _new_samples(now: Board, sent: Board | None) -> list[tuple[float, int]]:
+    newest = sent.samples[-1][0] if sent and sent.samples else float("-inf")
+    return [sample for sample in now.samples if sample[0] > newest]

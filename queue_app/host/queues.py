@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from queue_app.choices import DeviceClass
 from queue_app.errors import UsageError
-
-DeviceClass = Literal["cpu", "cuda"]
 
 KEY_PATTERN = "?pu[0-9]*"
 """Fits the key of every queue on the server."""

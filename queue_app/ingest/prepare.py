@@ -13,10 +13,9 @@ from pathlib import Path
 
 import xxhash
 
-from queue_app.choices import Alphabet
+from queue_app.choices import Alphabet, DeviceClass
 from queue_app.errors import InputError
 from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
-from queue_app.host.queues import DeviceClass
 from queue_app.ingest.first_look import FirstLook
 from queue_app.ingest.gather import gather, refuse_replacing
 from queue_app.ingest.readers.sources import Input, digest_inputs

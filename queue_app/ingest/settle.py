@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from queue_app.choices import Alphabet, Dtype
+from queue_app.choices import Alphabet, DeviceClass, Dtype
 from queue_app.errors import UsageError
 from queue_app.host.devices import choose_queues, cpu_workers_of, default_cpu_workers
-from queue_app.host.queues import DeviceClass
 from queue_app.ingest.model_options import start_finding_requested
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.unknown_tokens import refuse_alphabet

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from queue_app.choices import DeviceClass
 from queue_app.host.durable_files import file_digest, rename_durably, sync_file
-from queue_app.host.queues import DeviceClass
 from queue_app.ingest.census import Rows
 from queue_app.ingest.record_spool import Spool
 from queue_app.job.directory import JobDir

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from queue_app.choices import Alphabet, Dtype, H5Layout, InputFormat, LongRule, StoreDtype
-from queue_app.host.queues import DeviceClass
+from queue_app.choices import Alphabet, DeviceClass, Dtype, H5Layout, InputFormat, LongRule, StoreDtype
 from queue_app.model.spec import ModelSpec
 
 

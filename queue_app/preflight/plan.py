@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from queue_app.choices import DeviceClass
 from queue_app.errors import UsageError
-from queue_app.host.queues import DeviceClass, Queue, device_class
+from queue_app.host.queues import Queue, device_class
 from queue_app.ingest.prepare import settled
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.reuse import open_previous

@@ -200,7 +200,8 @@ def _remedy(job_dir: JobDir) -> str:
 
 def _committed(job_dir: JobDir, shard: Shard, store_path: Path) -> int:
     """Records of which anything is committed, twins included; 0 where the store cannot be read."""
-    from checkpoint import CheckpointError, CheckpointStore
+    from checkpoint.errors import CheckpointError
+    from checkpoint.store import CheckpointStore
     from queue_app.job.shard_files import num_records_of
 
     if not (store_path / "data.mdb").is_file():

@@ -25,8 +25,8 @@ from queue_app.errors import UsageError
 from queue_app.host.processes import ProcessFile
 from queue_app.host.queues import Queue
 from queue_app.job.directory import JobDir
+from queue_app.status.screens import PlainView
 from queue_app.status.snapshot import snapshot
-from queue_app.status.view import PlainView
 from queue_app.status.watch import Lookout, exit_code, watch
 from tests.support.command_runs import environment, holdfast, kill_tree, running, wait_for_progress
 from tests.support.jobs_and_inputs import make_job, protein, write_fasta
