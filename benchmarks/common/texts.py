@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from benchmarks.peers.cases import ROOT
+from benchmarks.common.checkout import ROOT
 
 MEDIAN_WORDS, SIGMA = 48.7, 0.6
 """Words of a text, drawn log-normally: of the licence's words that makes 75 tokens of all-MiniLM-L6-v2."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from tests.support import ROOT
+from benchmarks.common.checkout import ROOT
 
 WORDS_LEAST, WORDS_MOST = 4, 95
 

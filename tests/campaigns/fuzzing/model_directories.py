@@ -1,6 +1,6 @@
 """Model directories with one thing changed at random: the reference's vectors or a refusal, nothing else.
 
-    PYTHONPATH=tests python -m fuzzing.model_directories [--first SEED] [--seeds N] [--command]
+    python -m tests.campaigns.fuzzing.model_directories [--first SEED] [--seeds N] [--command]
 
 A seed chooses a model of the zoo and the change. Each disagreement is named with its seed, which makes the
 same directory again; with one seed alone the directory stays, and is named.

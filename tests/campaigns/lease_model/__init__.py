@@ -1,9 +1,10 @@
 """A model of the lease and fence protocol, small enough to visit every state it can reach.
 
-It follows manifest.lua, recovery.py, announce.py, checkpoint/store.py, gpu_tasks/shard/attempt.py and
-gpu_tasks/shard/shard_run.py call by call: what is one atomic step there (a Lua call, an LMDB transaction, a rename)
-is one step here, and everything may happen between two steps. A batch has one record. `announce` alone is
-taken as two steps, its look at the done files and all its calls to the server.
+It follows queue_app/coordination/manifest.lua, queue_app/worker/reconciler.py,
+queue_app/coordination/announce.py, checkpoint/store.py, gpu_tasks/shard/attempt.py and
+gpu_tasks/shard/shard_run.py call by call: what is one atomic step there (a Lua call, an LMDB transaction, a
+rename) is one step here, and everything may happen between two steps. A batch has one record. `announce`
+alone is taken as two steps, its look at the done files and all its calls to the server.
 
     setup         what is searched: which guards stand, which faults may happen
     manifest      the server's part: the operations of manifest.lua

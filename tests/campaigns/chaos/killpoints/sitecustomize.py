@@ -19,7 +19,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
-from after_import import change_after_import
+from tests.support.after_import import change_after_import
 
 ARMED = os.environ.get("CHAOS_KILL_POINTS", "")
 WORKER = os.environ.get("CHAOS_WORKER", "")
