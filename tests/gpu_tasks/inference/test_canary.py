@@ -12,10 +12,10 @@ from gpu_tasks.inference.canary import COSINE_DISTANCE_MOST, Canary, embed_seque
 from gpu_tasks.inference.device import Fetched, HostPending, StoreDtype
 from gpu_tasks.models import Dtype, EmbeddingModel, load_model
 from gpu_tasks.shard import canary_check
-from queue_app.ingest.model_options import find_requested
-from queue_app.ingest.prepare import Prepared, prepare
+from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.spec import Job, JobDir
+from tests.support.inline_job import prepare_here
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.model_directories import MINILM, save_esm2
 
@@ -86,7 +86,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def make_job(esm2: Path, directory: Path, dtype: Dtype) -> Prepared:
     fasta = write_fasta(directory / "a.fasta", 3)
     request = EmbedRequest(inputs=[fasta], model=str(esm2), output=directory / "a.npy", dtype=dtype)
-    return prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+    return prepare_here(request)
 
 
 @pytest.mark.parametrize(("dtype", "watched"), [("float32", False), ("bfloat16", True)])

@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 
 from queue_app.errors import UsageError
-from queue_app.ingest.model_options import find_requested
-from queue_app.ingest.prepare import prepare
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.output_ownership import check_output, check_request, claim
 from queue_app.job.spec import Job, JobDir
 from queue_app.outputs import export as exporting
 from queue_app.outputs.export import export
 from tests.support.command_runs import HOLDFAST, environment, holdfast
-from tests.support.inline_job import submitted
+from tests.support.inline_job import prepare_here, submitted
 from tests.support.jobs_and_inputs import make_job, publish, write_fasta
 
 CPU = ["--device", "cpu", "--workers", "1", "--quiet"]
@@ -117,7 +115,7 @@ def test_what_may_be_replaced_stays_so_for_the_run_that_goes_on(tmp_path: Path) 
     fasta, output = write_fasta(tmp_path / "a.fasta", 5), precious(tmp_path / "out.npy")
     request = EmbedRequest(inputs=[fasta], model="mock:8", output=output, overwrite=True)
     request.directory.path.mkdir()
-    prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+    prepare_here(request)
     check_request(EmbedRequest(inputs=[fasta], model="mock:8", output=output))
 
 
