@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpu_tasks.inference.runner import AsyncInferenceRunner
-    from gpu_tasks.models import load_model
+    from gpu_tasks.model_directory.load_model import load_model
 
 __all__ = ["AsyncInferenceRunner", "load_model"]
 
@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
 
         return AsyncInferenceRunner
     if name == "load_model":
-        from gpu_tasks.models import load_model
+        from gpu_tasks.model_directory.load_model import load_model
 
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@ from celery.signals import worker_process_init
 from gpu_tasks.errors import JobHopeless
 from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.inference.fitting import fit
-from gpu_tasks.models import EmbeddingModel
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.attempt import work
 from gpu_tasks.shard.canary_check import device_name, note_begun, watch_canary
 from gpu_tasks.shard.getting_ready import GettingReady
@@ -25,7 +25,8 @@ from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT, client
 from queue_app.errors import Damage, HoldfastError, JobNotFound
 from queue_app.host.memory import do_without_pandas
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
 from queue_app.worker.device_worker import stage
 from queue_app.worker.stage import Stage

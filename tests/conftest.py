@@ -15,7 +15,7 @@ from queue_app import Job, embed_async
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.redis_client import connect
 from queue_app.host.processes import ProcessFile
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.outputs.export import export
 from tests.support.jobs_and_inputs import TEXTS, write_fasta
 

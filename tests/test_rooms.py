@@ -1,115 +1,139 @@
-"""The arrows between the packages, read from the source: who may know whom."""
+"""The rooms and the arrows between them, read from the source: who may know whom."""
 
 import ast
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT
+from tests.support.house import House
 
-KNOWN_OF_THE_STORE = {
-    "aside": {"checkpoint.records"},
-    "card": {"checkpoint.records"},
-    "check_disk": {"checkpoint.network_filesystems"},
-    "content": {"checkpoint.records"},
-    "done": {"checkpoint.records"},
-    "durable": {"checkpoint.store_files"},
-    "export": {"checkpoint.records"},
-    "lock": {"checkpoint.store_files"},
-    "manifest": {"checkpoint.records"},
-    "mapped": {"checkpoint.records"},
-    "merge": {"checkpoint.records"},
-    "monitor": {"checkpoint"},
-    "owner": {"checkpoint.process_identity"},
-    "processes": {"checkpoint.process_identity"},
-    "published": {"checkpoint.records"},
-    "quarantine": {"checkpoint", "checkpoint.records"},
-    "reuse": {"checkpoint.records"},
-    "space": {"checkpoint.errors", "checkpoint.network_filesystems"},
-    "verify": {"checkpoint.records", "checkpoint.verify"},
-}
-"""What each module of queue_app may import of checkpoint; all others: nothing."""
-MEETING_PLACES = {
-    "task", "job_model", "getting_ready", "attempt", "shard_run", "set_aside", "guarded", "meter", "watch",
+BELOW_JOB = {"queue_app.job", "queue_app.model", "queue_app.host"}
+BELOW_INGEST = BELOW_JOB | {"queue_app.ingest.readers", "queue_app.coordination"}
+OF_A_MODEL = {"queue_app.model.spec", "queue_app.model.files"}
+"""What inference may know of queue_app. They know nobody."""
+ARROWS = {
+    "queue_app.host": set(),
+    "queue_app.model": {"queue_app.host"},
+    "queue_app.job": {"queue_app.model", "queue_app.host"},
+    "queue_app.coordination": BELOW_JOB,
+    "queue_app.ingest.readers": BELOW_JOB,
+    "queue_app.ingest": BELOW_INGEST,
+    "queue_app.outputs": BELOW_JOB | {"queue_app.ingest.readers"},
+    "queue_app.worker.metrics": BELOW_JOB | {"queue_app.coordination"},
+    "queue_app.worker": BELOW_JOB | {"queue_app.coordination", "queue_app.worker.metrics"},
+    "queue_app.status": BELOW_JOB | {"queue_app.coordination", "queue_app.outputs"},
+    "queue_app.preflight": BELOW_INGEST | {"queue_app.ingest"},
+    "queue_app.dashboard": BELOW_INGEST | {"queue_app.status"},
+    "queue_app.api": BELOW_INGEST
+    | {"queue_app.ingest", "queue_app.outputs", "queue_app.status"}
+    | {"queue_app.worker", "queue_app.worker.metrics"},
+    "gpu_tasks.inference": OF_A_MODEL,
+    "gpu_tasks.models": OF_A_MODEL | {"gpu_tasks.inference"},
+    "gpu_tasks.model_directory": OF_A_MODEL | {"gpu_tasks.models", "gpu_tasks.inference"},
+    "gpu_tasks.probes": OF_A_MODEL | {"gpu_tasks.models", "gpu_tasks.inference"},
 }  # fmt: skip
-"""Modules of gpu_tasks where the three packages meet."""
+"""Room -> the rooms, or single modules, that it may import. Downwards only; a room may import itself, and
+everybody the modules that stand in no room."""
+ABOVE = {"queue_app.cli", "gpu_tasks.shard", "gpu_tasks.task"}
+"""The command line, and where the packages meet: they may import everything, and no room may import them."""
+OF_THE_STORE = {
+    "queue_app.host": {"checkpoint.store_files", "checkpoint.process_identity"},
+    "queue_app.job": {"checkpoint", "checkpoint.errors", "checkpoint.records", "checkpoint.store_files"}
+    | {"checkpoint.network_filesystems"},
+    "queue_app.coordination": {"checkpoint.records", "checkpoint.process_identity"},
+    "queue_app.ingest": {"checkpoint.records"},
+    "queue_app.outputs": {"checkpoint.records", "checkpoint.verify"},
+    "queue_app.status": {"checkpoint"},
+    "queue_app.dashboard": {"checkpoint.records"},
+    "queue_app.preflight": {"checkpoint.network_filesystems"},
+}
+"""What each room may know of the store; all others but those where the packages meet: nothing."""
+
+HOUSE = House(ROOT)
 
 
-def modules(package: str) -> list[Path]:
-    found = sorted((ROOT / package).rglob("*.py"))
-    assert found
-    return found
+def room_of(name: str, rooms: set[str] | dict[str, set[str]] = ARROWS) -> str:
+    """The innermost room that a module stands in; its own name where it stands in none."""
+    parts = name.split(".")
+    ways = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((way for way in ways if way in rooms), name)
 
 
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
+def is_allowed(importer: str, imported: str) -> bool:
+    room, other = room_of(importer), room_of(imported)
+    if room not in ARROWS:
+        return True
+    if other not in ARROWS:
+        return room_of(imported, ABOVE) not in ABOVE
+    return other == room or other in ARROWS[room] or imported in ARROWS[room]
 
 
-def imports(path: Path) -> set[str]:
-    """Every module that is imported anywhere in the file, also inside functions and for typing."""
-    names: set[str] = set()
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names.add(str(node.module))
-    return names
+def modules(*packages: str) -> list[str]:
+    return [name for name in HOUSE.modules if name.partition(".")[0] in packages]
 
 
-def top_level(path: Path) -> set[str]:
-    return {name.partition(".")[0] for name in imports(path)}
+def top_level(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
 
 
-def imports_at_once(path: Path) -> set[str]:
-    """The packages whose import the import of the file waits for: those that no function holds."""
-    names: set[str] = set()
-    for node in at_import(parse(path)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            names.add(str(node.module).partition(".")[0])
-    return names
+each_module = pytest.mark.parametrize("name", HOUSE.modules)
+each_of_the_store = pytest.mark.parametrize("name", modules("checkpoint"))
+each_of_the_queue = pytest.mark.parametrize("name", modules("queue_app"))
+each_of_inference = pytest.mark.parametrize("name", modules("gpu_tasks"))
 
 
-def every_module() -> list[Path]:
-    return [path for package in ("checkpoint", "queue_app", "gpu_tasks") for path in modules(package)]
+@each_module
+def test_arrows_between_rooms_run_downwards(name: str) -> None:
+    assert {other for other in HOUSE.arrows[name] if not is_allowed(name, other)} == set()
 
 
-@pytest.mark.parametrize("path", modules("checkpoint"), ids=lambda path: path.stem)
-def test_checkpoint_knows_nothing_but_lmdb(path: Path) -> None:
-    outside = top_level(path) - sys.stdlib_module_names
+def test_an_arrow_that_runs_upwards_is_seen() -> None:
+    assert not is_allowed("queue_app.job.spec", "queue_app.ingest.request")
+    assert not is_allowed("queue_app.dashboard.serve", "queue_app.cli.printing")
+    assert not is_allowed("gpu_tasks.models.esm2", "gpu_tasks.shard.attempt")
+    assert not is_allowed("gpu_tasks.inference.runner", "queue_app.model.reader")
+
+
+@each_of_the_store
+def test_checkpoint_knows_nothing_but_lmdb(name: str) -> None:
+    outside = top_level(HOUSE.modules[name].imported) - sys.stdlib_module_names
     assert outside <= {"checkpoint", "numpy", "lmdb", "xxhash"}
 
 
-@pytest.mark.parametrize("path", modules("queue_app"), ids=lambda path: path.stem)
-def test_the_queue_never_imports_torch_or_the_inference(path: Path) -> None:
-    assert not top_level(path) & {"torch", "transformers", "gpu_tasks"}
+@each_of_the_queue
+def test_the_queue_never_imports_torch_or_the_inference(name: str) -> None:
+    assert not top_level(HOUSE.modules[name].imported) & {"torch", "transformers", "gpu_tasks"}
 
 
-@pytest.mark.parametrize("path", modules("queue_app"), ids=lambda path: path.stem)
-def test_the_queue_knows_of_the_store_what_is_listed_here(path: Path) -> None:
-    known = {name for name in imports(path) if name.partition(".")[0] == "checkpoint"}
-    assert known <= KNOWN_OF_THE_STORE.get(path.stem, set())
+@each_of_the_queue
+def test_the_queue_knows_of_the_store_what_is_listed_here(name: str) -> None:
+    known = {other for other in HOUSE.arrows[name] if other.partition(".")[0] == "checkpoint"}
+    assert known <= OF_THE_STORE.get(room_of(name), set())
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in modules("gpu_tasks") if path.stem not in MEETING_PLACES],
-    ids=lambda path: path.stem,
-)
-def test_inference_knows_neither_queue_nor_store(path: Path) -> None:
-    assert not top_level(path) & {"celery", "redis", "lmdb", "checkpoint"}
-    of_the_queue = {name for name in imports(path) if name.partition(".")[0] == "queue_app"}
-    assert of_the_queue <= {"queue_app.model.spec", "queue_app.model.files"}, "which know nobody"
+@each_of_inference
+def test_inference_knows_neither_queue_nor_store(name: str) -> None:
+    if room_of(name) in ARROWS:
+        assert not top_level(HOUSE.modules[name].imported) & {"celery", "redis", "lmdb", "checkpoint"}
 
 
-@pytest.mark.parametrize("path", modules("gpu_tasks"), ids=lambda path: path.stem)
-def test_transformers_is_imported_when_a_model_wants_it_and_never_before(path: Path) -> None:
-    assert "transformers" not in imports_at_once(path)
+@pytest.mark.parametrize("room", sorted({*ARROWS, *ABOVE} - {"queue_app.dashboard", "gpu_tasks.task"}))
+def test_a_room_says_what_it_is_and_its_door_imports_nothing(room: str) -> None:
+    door = HOUSE.modules[room].tree
+    assert ast.get_docstring(door)
+    assert len(door.body) == 1, "more than its docstring"
+
+
+@each_of_inference
+def test_transformers_is_imported_when_a_model_wants_it_and_never_before(name: str) -> None:
+    assert "transformers" not in imports_at_once(HOUSE.modules[name].tree)
+
+
+def test_nobody_imports_in_a_circle() -> None:
+    assert HOUSE.circle() == []
 
 
 # ---- what happens at import
@@ -129,21 +153,31 @@ def at_import(tree: ast.AST) -> Iterator[ast.AST]:
         yield from at_import(child)
 
 
-def calls_at_import(path: Path) -> set[str]:
-    return {ast.unparse(node.func) for node in at_import(parse(path)) if isinstance(node, ast.Call)}
+def imports_at_once(tree: ast.Module) -> set[str]:
+    """The packages whose import the import of the module waits for: those that no function holds."""
+    names: set[str] = set()
+    for node in at_import(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module))
+    return top_level(names)
 
 
-@pytest.mark.parametrize("path", every_module(), ids=lambda path: f"{path.parent.name}.{path.stem}")
-def test_no_import_touches_a_device_or_a_store(path: Path) -> None:
-    touching = {
-        call for call in calls_at_import(path) if call.startswith("torch.cuda") or call == "lmdb.open"
-    }
-    assert not touching
+def calls_at_import(tree: ast.Module) -> set[str]:
+    return {ast.unparse(node.func) for node in at_import(tree) if isinstance(node, ast.Call)}
 
 
-def test_the_reader_of_imports_sees_calls_in_classes_decorators_and_defaults(tmp_path: Path) -> None:
-    source = tmp_path / "module.py"
-    source.write_text(
+def test_no_import_touches_a_device_or_a_store() -> None:
+    for module in HOUSE.modules.values():
+        calls = calls_at_import(module.tree)
+        assert not {call for call in calls if call.startswith("torch.cuda") or call == "lmdb.open"}, (
+            module.name
+        )
+
+
+def test_the_reader_of_imports_sees_calls_in_classes_decorators_and_defaults() -> None:
+    source = ast.parse(
         "class A:\n    x = one()\n@two()\ndef f(a=three(), *, b=four()):\n    five()\ng = lambda: six()\n"
     )
     assert calls_at_import(source) == {"one", "two", "three", "four"}
@@ -152,10 +186,10 @@ def test_the_reader_of_imports_sees_calls_in_classes_decorators_and_defaults(tmp
 # ---- the environment
 
 
-def environment_reads(path: Path) -> list[str]:
+def environment_reads(tree: ast.Module) -> list[str]:
     """Reads of single variables. Handing the whole environment to a child process is no such read."""
     reads = []
-    for node in ast.walk(parse(path)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
             if ast.unparse(node.value).endswith("environ"):
                 reads.append(ast.unparse(node))
@@ -169,15 +203,14 @@ def environment_reads(path: Path) -> list[str]:
     return reads
 
 
-@pytest.mark.parametrize("path", every_module(), ids=lambda path: f"{path.parent.name}.{path.stem}")
-def test_nobody_but_the_settings_reads_the_environment(path: Path) -> None:
-    if path != ROOT / "queue_app/settings.py":
-        assert environment_reads(path) == []
+@each_module
+def test_nobody_but_the_settings_reads_the_environment(name: str) -> None:
+    if name != "queue_app.settings":
+        assert environment_reads(HOUSE.modules[name].tree) == []
 
 
-def test_every_way_to_read_a_variable_is_found(tmp_path: Path) -> None:
-    source = tmp_path / "module.py"
-    source.write_text(
+def test_every_way_to_read_a_variable_is_found() -> None:
+    source = ast.parse(
         "import os\nfrom os import getenv\na = os.environ['X']\nb = os.environ.get('X')\nc = os.getenv('X')\n"
         "d = 'X' in os.environ\nos.environ['X'] = '1'\nenv = {**os.environ}\n"
     )
@@ -186,24 +219,21 @@ def test_every_way_to_read_a_variable_is_found(tmp_path: Path) -> None:
     )
 
 
-# ---- the map
+# ---- the plan of the house
 
 
-def test_the_documentation_names_every_module_and_no_other() -> None:
-    """The table of modules: each package's rows follow the row that names the package."""
-    named: set[str] = set()
-    package = ""
-    for line in (ROOT / "docs/inside.md").read_text().splitlines():
-        if heading := re.match(r"\| \*\*`(\w+)/`\*\* \|", line):
-            package = heading[1]
-        elif package and line.startswith("| `"):
-            named.update(
-                f"{package}/{name}" for name in re.findall(r"`(\w+\.(?:py|lua))`", line.split("|")[1])
-            )
-    existing = {
-        str(path.relative_to(ROOT))
-        for package in ("checkpoint", "queue_app", "gpu_tasks")
-        for path in (ROOT / package).iterdir()
-        if path.suffix in (".py", ".lua") and path.name != "__init__.py"
-    }
-    assert named == existing
+@pytest.mark.parametrize("room", sorted({*ARROWS, *ABOVE} - {"gpu_tasks.task"}))
+def test_the_plan_has_a_row_for_every_room(room: str) -> None:
+    rows = [line for line in (ROOT / "docs/inside.md").read_text().splitlines() if line.startswith("| `")]
+    path = room.replace(".", "/") + "/"
+    assert [row for row in rows if f"`{path}`" in row or f"`{path.split('/', 2)[2]}`" in row], path
+
+
+@pytest.mark.parametrize("page", ["docs/inside.md", "CONTRIBUTING.md"])
+def test_every_file_that_the_plan_names_is_there(page: str) -> None:
+    named = re.findall(r"`([\w./]+/[\w.]*|[\w/]+\.(?:py|lua|md))`", (ROOT / page).read_text())
+    assert named
+    tops = ["checkpoint", "queue_app", "gpu_tasks", "tests", "docs", ".ci"]
+    there = [f"/{path.relative_to(ROOT)}" for top in tops for path in [ROOT / top, *(ROOT / top).rglob("*")]]
+    missing = [name for name in named if not any(path.endswith(f"/{name.rstrip('/')}") for path in there)]
+    assert missing == []

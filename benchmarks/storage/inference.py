@@ -19,7 +19,7 @@ from gpu_tasks.shard import shard_run
 from gpu_tasks.shard.job_model import load_job_model
 from gpu_tasks.shard.shard_run import ShardRun
 from queue_app.coordination.states import Lease
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.settings import RuntimeConfig
 
 HOLDFAST = Path(sys.executable).with_name("holdfast")
@@ -121,7 +121,7 @@ def cost_of_checkpoints(home: Path, fasta: Path, model_path: Path, dtype: str) -
 
 def measure(attempt: ShardRun, cost: Cost) -> None:
     """The computing of one shard, without its publication."""
-    from queue_app.ingest.shard_writer import read_shard
+    from queue_app.job.shard_files import read_shard
 
     records = read_shard(attempt.job_dir.shard(attempt.lease.shard.index), attempt.lease.shard)
     plan = attempt.plan(records)

@@ -37,7 +37,7 @@ from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.owner import Owner
 from queue_app.coordination.redis_client import connect
 from queue_app.host.processes import ProcessFile, kill_session, spawn
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.worker.supervisor import worker_command
 from tests.campaigns.chaos.stage import KILL_POINTS
 from tests.support.jobs_and_inputs import write_fasta

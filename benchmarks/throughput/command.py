@@ -12,10 +12,11 @@ from pathlib import Path
 
 from benchmarks.throughput.ours import bare_loop
 from gpu_tasks.inference.batch_plan import BatchPlan, plan_batches
-from gpu_tasks.models import EmbeddingModel
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.job_model import load_job_model
-from queue_app.ingest.shard_writer import read_shard
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.shard_files import read_shard
+from queue_app.job.spec import Job
 
 HOLDFAST = Path(sys.executable).with_name("holdfast")
 OPTIONS = ("--device", "cpu", "--workers", "1", "--quiet")

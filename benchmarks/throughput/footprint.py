@@ -10,9 +10,9 @@ from pathlib import Path
 from benchmarks.common.corpora import write_fasta
 from benchmarks.common.memory import Held, MemorySampler
 from benchmarks.throughput.command import HOLDFAST, embed_command, environment, job_directory
-from queue_app.coordination.find_job import snapshots
 from queue_app.errors import HoldfastError
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
+from queue_app.status.snapshot import snapshots
 
 NUM_RESIDUES = 30
 EVERY_SECONDS = 0.05

@@ -17,8 +17,8 @@ from checkpoint import CheckpointStore, CheckpointTrigger, CheckpointWriter
 from checkpoint.writer import WriterTimes
 from gpu_tasks import AsyncInferenceRunner
 from gpu_tasks.inference.batch_plan import BatchPlan
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.prefetch import Loader
-from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.models.packed import PackedStaged
 from gpu_tasks.shard.shard_run import as_block
 

@@ -10,10 +10,11 @@ import numpy as np
 from benchmarks.throughput.rounds import Vectors
 from gpu_tasks import AsyncInferenceRunner
 from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals, plan_batches
-from gpu_tasks.models import Dtype, EmbeddingModel, load
-from queue_app.ingest.record_spool import RECORD_COST
+from gpu_tasks.inference.model import Dtype, EmbeddingModel
+from gpu_tasks.models.loading import load
 from queue_app.ingest.request import token_budget
 from queue_app.ingest.shard_writer import cut, default_num_shards, shard_cost_most
+from queue_app.job.spec import RECORD_COST
 from queue_app.model.reader import find_model
 
 

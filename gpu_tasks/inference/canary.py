@@ -31,9 +31,9 @@ import numpy.typing as npt
 
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.inference.batch_plan import plan_batches
+from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.inference.rows import split_rows
 from gpu_tasks.inference.runner import AsyncInferenceRunner
-from gpu_tasks.models import Dtype, EmbeddingModel
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ import numpy as np
 from gpu_tasks.errors import OutOfMemory, RecordTooLarge
 from gpu_tasks.inference.batch_plan import TokenBatch
 from gpu_tasks.inference.device import Fetched, StoreDtype
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.rows import join_offsets
-from gpu_tasks.models import EmbeddingModel
 
 
 def compute_again(model: EmbeddingModel, batch: TokenBatch, store_dtype: StoreDtype) -> tuple[Fetched, bool]:

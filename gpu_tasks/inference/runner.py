@@ -16,10 +16,10 @@ import numpy.typing as npt
 from gpu_tasks.errors import OutOfMemory
 from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals, TokenBatch
 from gpu_tasks.inference.device import DeviceSeconds, Fetched, Pending, Staged, StoreDtype
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.out_of_memory import compute_again
 from gpu_tasks.inference.prefetch import Loaded, Loader
 from gpu_tasks.inference.rows import Offsets, Vectors
-from gpu_tasks.models import EmbeddingModel
 
 RESUMED = -1
 

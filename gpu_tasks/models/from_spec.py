@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 
 from gpu_tasks.errors import UnsupportedModel
+from gpu_tasks.inference.model import Dtype
 from gpu_tasks.inference.readout import Readout, check_layers
 from gpu_tasks.inference.torch_device import open_device
-from gpu_tasks.models import Dtype, bert, esm2, mosaic, mpnet
+from gpu_tasks.models import bert, esm2, mosaic, mpnet
 from gpu_tasks.models.auto import load_auto
 from gpu_tasks.models.files import ModelFiles, model_files
 from gpu_tasks.models.head import load_head

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
 from gpu_tasks.inference.device import Pending, StoreDtype
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.prefetch import Loader
-from gpu_tasks.models import EmbeddingModel
 
 LOADED_AHEAD = 3
 GOLDEN = 0.618

@@ -24,8 +24,9 @@ import numpy.typing as npt
 from gpu_tasks.errors import InferenceError, OutOfMemory
 from gpu_tasks.inference.batch_plan import BatchPlan, LongRule, plan_batches
 from gpu_tasks.inference.device import StoreDtype
+from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.inference.readout import parse_pools
-from gpu_tasks.models import Dtype, EmbeddingModel, load
+from gpu_tasks.models.loading import load
 from gpu_tasks.probes.batch_timing import relative_error, seconds_per_token, time_batches
 from queue_app.model.spec import parse_spec
 

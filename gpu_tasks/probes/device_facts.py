@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from gpu_tasks.models import Dtype
+from gpu_tasks.inference.model import Dtype
 from gpu_tasks.models.layers import attend_varlen, choose_attention
 
 HEAD_DIM = 64

@@ -20,19 +20,20 @@ from checkpoint.records import DoneRecord
 from gpu_tasks.errors import JobHopeless
 from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.inference.gpu_load import gpu_load
-from gpu_tasks.models import EmbeddingModel
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.canary_check import device_name, is_exact, load_reference
 from queue_app.celery_app import EXPORT_JOB, app
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.owner import Owner
 from queue_app.coordination.redis_client import TRANSIENT
-from queue_app.coordination.states import JobState, Lease, Progress, Refusal
+from queue_app.coordination.states import JobState, Lease, Refusal
 from queue_app.coordination.worker_figures import Figures, Pace
 from queue_app.errors import Damage
 from queue_app.host.devices import processor_name
 from queue_app.host.memory import give_memory_back
+from queue_app.job.directory import JobDir
 from queue_app.job.history import Attempt, AttemptLog, Outcome
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job, Progress
 from queue_app.settings import runtime_config
 from queue_app.worker.device_worker import is_draining, pulse, worker_name
 from queue_app.worker.heartbeat import Heartbeat

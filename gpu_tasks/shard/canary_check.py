@@ -4,12 +4,13 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from gpu_tasks.models import EmbeddingModel
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.job_model import load_job_model
 from queue_app.coordination.canary_exchange import CanaryDeposits
 from queue_app.coordination.redis_client import TRANSIENT, client
 from queue_app.coordination.states import Lease
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Job
 
 if TYPE_CHECKING:
     from gpu_tasks.inference.canary import Canary, Vectors

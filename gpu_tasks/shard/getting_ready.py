@@ -31,8 +31,9 @@ from queue_app.coordination.trouble import (
     give_up_hopeless,
 )
 from queue_app.errors import HoldfastError, JobNotFound
+from queue_app.job.directory import JobDir
 from queue_app.job.model_place import at_its_place
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
 from queue_app.worker.device_worker import is_draining, stage, this_worker, worker_name
 from queue_app.worker.metrics.counters import Count, tally

@@ -1,9 +1,11 @@
 """The model of a job, loaded as its job.json says."""
 
+from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.inference.readout import parse_pools
-from gpu_tasks.models import Dtype, EmbeddingModel, load
+from gpu_tasks.models.loading import load
 from queue_app.errors import Damage
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Job
 
 
 def load_job_model(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.runner import Timings
-from queue_app.coordination.states import Progress
+from queue_app.job.spec import Progress
 from queue_app.worker.metrics.counters import Count, Tally
 
 

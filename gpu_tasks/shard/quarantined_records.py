@@ -8,10 +8,10 @@ import numpy.typing as npt
 from checkpoint.flight_log import FlightLog
 from checkpoint.records import QuarantineEntry
 from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.runner import InferenceResult
-from gpu_tasks.models import EmbeddingModel
-from queue_app.ingest.shard_writer import ShardRecords
-from queue_app.ingest.unknown_tokens import is_mostly_unknown, unknown_reason
+from queue_app.job.quarantine_reasons import is_mostly_unknown, unknown_reason
+from queue_app.job.shard_files import ShardRecords
 
 Ids = npt.NDArray[np.int32]
 NOT_FINITE = "the model's output is not finite, in float32 either"

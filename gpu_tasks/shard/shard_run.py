@@ -21,10 +21,10 @@ from checkpoint.records import DoneRecord, QuarantineEntry
 from checkpoint.writer import PENDING_BYTES
 from gpu_tasks.errors import JobHopeless
 from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals, plan_batches
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.rows import Offsets, Vectors, select_rows
 from gpu_tasks.inference.runner import AsyncInferenceRunner, InferenceResult
 from gpu_tasks.inference.windows import combine_windows, join_windows
-from gpu_tasks.models import EmbeddingModel
 from gpu_tasks.shard.collapse import sharing_one_vector, spread
 from gpu_tasks.shard.guarded_run import GuardedRun
 from gpu_tasks.shard.observers import Meter
@@ -35,19 +35,20 @@ from gpu_tasks.shard.quarantined_records import (
     not_finite_entries,
     rejected_entries,
 )
-from queue_app.coordination.states import Lease, Progress
+from queue_app.coordination.states import Lease
 from queue_app.coordination.worker_figures import Pace
 from queue_app.errors import Damage
 from queue_app.host.durable_files import file_digest, write_durably
 from queue_app.host.memory import give_memory_back
-from queue_app.ingest.shard_writer import ShardRecords, read_shard
-from queue_app.ingest.unknown_tokens import unknown_reason
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.duplicates import twins_of
 from queue_app.job.history import AttemptLog
+from queue_app.job.quarantine_reasons import unknown_reason
 from queue_app.job.readouts import column_names
 from queue_app.job.result_files import PORTION_BYTES, embedding_columns, result_rows, write_result
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.shard_files import ShardRecords, read_shard
+from queue_app.job.spec import Job, Progress
 from queue_app.settings import RuntimeConfig
 from queue_app.worker.metrics.counters import Tally
 

@@ -21,8 +21,7 @@ from queue_app.coordination.redis_client import connected, own_broker
 from queue_app.coordination.routing import every_live_queue
 from queue_app.host.devices import check_queues, choose_queues, cpu_threads
 from queue_app.ingest.model_options import find_requested
-from queue_app.ingest.request import EmbedRequest
-from queue_app.job.output_ownership import check_request
+from queue_app.ingest.request import EmbedRequest, check_request
 from queue_app.settings import runtime_config
 from queue_app.status.view import View, open_view
 

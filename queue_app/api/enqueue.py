@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from queue_app.celery_app import make_app
 from queue_app.coordination.redis_client import check, connect
 from queue_app.coordination.shard_messages import announce
-from queue_app.host.file_lock import job_directory
 from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.request import EmbedRequest, device_class
+from queue_app.job.directory import locked_job_directory
 from queue_app.job.disk_space import require_room
 from queue_app.job.place import forget_other_place, take_place
 from queue_app.model.reader import FoundModel
@@ -30,7 +30,7 @@ def enqueue(
     """
     client = connect(broker_url)
     check(client, broker_url)
-    with job_directory(request.directory, wait=True):
+    with locked_job_directory(request.directory, wait=True):
         forget_other_place(request.directory)
         prepared = prepare(request, model, client=client, device_class=device_class(queues), threads=threads)
         take_place(prepared.job_dir, request.output)

@@ -11,14 +11,15 @@ from typing import Any
 
 from queue_app.api.background_run import BackgroundRun
 from queue_app.coordination import job_control
-from queue_app.coordination.find_job import JOB_ID, job_directory, manifest_of, snapshots
+from queue_app.coordination.find_job import JOB_ID, manifest_of
 from queue_app.coordination.states import JobState
 from queue_app.errors import JobFailed, JobNotFound
+from queue_app.job.directory import JobDir, find_job_directory
 from queue_app.job.place import exported, output_of
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job
 from queue_app.outputs.arrays import Result, open_result
 from queue_app.outputs.export import export
-from queue_app.status.snapshot import Snapshot
+from queue_app.status.snapshot import Snapshot, snapshots
 
 POLL_SECONDS = 0.25
 OUTPUT_PATIENCE_SECONDS = 60.0
@@ -58,7 +59,7 @@ class JobHandle:
             BrokerUnreachable: it is an id, and no server answers.
         """
         try:
-            return cls(job_directory(Path(job)), broker_url=broker_url)
+            return cls(find_job_directory(Path(job)), broker_url=broker_url)
         except JobNotFound:
             if not JOB_ID.fullmatch(str(job)):
                 raise

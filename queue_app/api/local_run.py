@@ -23,27 +23,27 @@ from queue_app.coordination.shard_messages import announce
 from queue_app.coordination.states import JobState
 from queue_app.errors import Damage, DiskFull, HoldfastError, JobFailed, UsageError
 from queue_app.host.devices import cpu_workers_of, default_cpu_workers, is_emulated
-from queue_app.host.file_lock import job_directory
 from queue_app.host.memory import give_memory_back
 from queue_app.host.processes import ProcessFile
 from queue_app.ingest.prepare import Prepared, prepare
-from queue_app.ingest.readings import readings
-from queue_app.ingest.request import EmbedRequest, device_class
+from queue_app.ingest.readers.readings import readings
+from queue_app.ingest.request import EmbedRequest, check_request, device_class
+from queue_app.job.directory import JobDir, locked_job_directory
 from queue_app.job.disk_space import require_local_disk, require_room
 from queue_app.job.done_records import finished_shards
 from queue_app.job.history import CommandLog
 from queue_app.job.model_place import find_again
-from queue_app.job.output_ownership import check_output, check_request, refuse_foreign
+from queue_app.job.output_ownership import check_output, refuse_foreign
 from queue_app.job.place import forget_other_place, output_of, take_place
-from queue_app.job.spec import H5Layout, Job, JobDir, RunOptions
+from queue_app.job.spec import H5Layout, Job, RunOptions
 from queue_app.model.reader import FoundModel
 from queue_app.model.wording import model_line, written
 from queue_app.outputs.export import ExportReport, export
-from queue_app.outputs.wording import count
 from queue_app.settings import RuntimeConfig, child_environment
 from queue_app.status.snapshot import Snapshot, snapshot_of_directory
 from queue_app.status.view import View
 from queue_app.status.watch import Lookout
+from queue_app.wording import count
 from queue_app.worker.metrics.ports import describe, environment, require_ports
 from queue_app.worker.supervisor import POLL_SECONDS, GPUProcessCoordinator
 
@@ -180,7 +180,7 @@ def _worker_settings(model: str, options: RunOptions) -> dict[str, str]:
 
 
 def _run_alone(run: LocalRun) -> ExportReport:
-    with job_directory(run.job_dir):
+    with locked_job_directory(run.job_dir):
         forget_other_place(run.job_dir)
         pids = ProcessFile(run.job_dir.path / "processes.json")
         for name in pids.end_leftovers():

@@ -14,10 +14,10 @@ from queue_app.job.allowance import parse_allowance
 
 def verify(job_dir: options.JobDirArgument, as_json: options.Json = False) -> None:
     """Check every checksum, count and digest of a job again. Exit 4 when something is damaged."""
-    from queue_app.coordination.find_job import job_directory
+    from queue_app.job.directory import find_job_directory
     from queue_app.outputs.verify import verify_job
 
-    report = verify_job(job_directory(job_dir))
+    report = verify_job(find_job_directory(job_dir))
     if as_json:
         print_json(report.as_json())
     else:
@@ -34,10 +34,10 @@ def quarantine(
     """List the records that were set aside, and why."""
     from dataclasses import asdict
 
-    from queue_app.coordination.find_job import job_directory
+    from queue_app.job.directory import find_job_directory
     from queue_app.job.quarantine import list_quarantine, retry_quarantine
 
-    directory = job_directory(job_dir)
+    directory = find_job_directory(job_dir)
     entries = retry_quarantine(directory) if retry else list_quarantine(directory)
     if as_json:
         print_json([asdict(entry) for entry in entries])
@@ -59,7 +59,7 @@ def export(
     as_json: options.Json = False,
 ) -> None:
     """Write a finished job's vectors to another output. In any format, without computing again."""
-    from queue_app.coordination.find_job import job_directory
+    from queue_app.job.directory import find_job_directory
     from queue_app.job.output_names import refuse_unheeded
     from queue_app.job.output_ownership import check_output
     from queue_app.outputs.export import export as run_export
@@ -67,16 +67,16 @@ def export(
     allowed = parse_allowance(allow_quarantine)
     check_output(output)
     refuse_unheeded(output, None, h5_layout)
-    directory = job_directory(job_dir)
+    directory = find_job_directory(job_dir)
     report = run_export(directory.load(), directory, output, h5_layout=h5_layout, overwrite=overwrite)
     print_report(report, as_json, allowed)
 
 
 def clean(job_dir: options.JobDirArgument) -> None:
     """Remove what a finished job no longer needs. Shards, checkpoints, arrays, server data, logs."""
-    from queue_app.coordination.find_job import job_directory
+    from queue_app.job.directory import find_job_directory
     from queue_app.outputs.clean import clean as run_clean
 
-    directory = job_directory(job_dir)
+    directory = find_job_directory(job_dir)
     freed = run_clean(directory)
     print(f"{directory.path}: freed {freed / 1e6:.1f} MB")

@@ -101,7 +101,7 @@ def enqueue(
 ) -> None:
     """Hand a job to the workers of a running server. Prints its id and returns."""
     from queue_app.api.embed import submit
-    from queue_app.ingest.readings import readings
+    from queue_app.ingest.readers.readings import readings
 
     job = submit(request, broker_url=broker, queues=queues.split(",") if queues is not None else None)
     if as_json:
@@ -150,14 +150,14 @@ def status(
         raise typer.Exit(watched(job, options.named_broker(broker), as_json, allowed))
     if allow_quarantine is not None:
         raise UsageError(f"{OPTION} is for --watch, whose exit code is that of the job")
-    from queue_app.coordination.find_job import snapshots
+    from queue_app.status.snapshot import snapshots
 
     found = snapshots(job, options.named_broker(broker))
     if as_json:
         shown = [each.as_json() for each in found]
         print_json(shown[0] if job is not None else shown)
         return
-    from queue_app.status.view import describe
+    from queue_app.status.text import describe
 
     for each in found:
         print(describe(each))
@@ -184,8 +184,8 @@ def resume(
     The output of a job directory that was moved or copied is written beside it, not where it was.
     """
     from queue_app.api.local_run import resume as run_resume
-    from queue_app.coordination.find_job import job_and_output
     from queue_app.host.devices import choose_queues, cpu_workers_of
+    from queue_app.job.directory import job_and_output
     from queue_app.status.view import open_view
 
     allowed = parse_allowance(allow_quarantine)

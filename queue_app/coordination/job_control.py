@@ -13,7 +13,7 @@ from queue_app.coordination.routing import live_queues
 from queue_app.coordination.shard_messages import announce
 from queue_app.coordination.states import JobState
 from queue_app.errors import JobNotFound
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.settings import runtime_config
 
 

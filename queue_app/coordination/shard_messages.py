@@ -8,9 +8,10 @@ from celery import Celery
 from queue_app.celery_app import EMBED_SHARD
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.routing import deal
-from queue_app.coordination.states import Progress, ShardState
+from queue_app.coordination.states import ShardState
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import finished_shards
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job, Progress
 
 
 def announce(

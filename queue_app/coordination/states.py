@@ -62,19 +62,6 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """What of a shard is committed, in absolute numbers: reporting it twice counts it once.
-
-    `share`, from 0 to 1, is that of its batches: they are about equal in tokens.
-    """
-
-    batches_done: int = 0
-    sequences_done: int = 0
-    quarantined: int = 0
-    share: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class ShardStatus:
     """One shard's hash."""
 

@@ -17,7 +17,7 @@ from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import JobState, ShardState
 from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
-from queue_app.outputs.wording import count
+from queue_app.wording import count
 
 TIMES_MOST = 3
 """In a row and on every worker: then the job ends."""

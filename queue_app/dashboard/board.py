@@ -1,6 +1,8 @@
 """One look at a job: what the server says of it, or where that is away, its directory."""
 
+import threading
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -9,10 +11,12 @@ import redis
 
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
+from queue_app.dashboard.crew import Crew, WorkerLine
 from queue_app.dashboard.job_source import Place, load, title_of
-from queue_app.dashboard.shard_cells import Cell, ShardMap, cells_of_directory
+from queue_app.dashboard.shard_cells import Cell, ShardMap, cells_of_directory, with_losses
+from queue_app.job.directory import JobDir
 from queue_app.job.readouts import vector_dim
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job
 from queue_app.settings import RuntimeConfig
 from queue_app.status.snapshot import Snapshot, snapshot, snapshot_of_directory
 
@@ -114,3 +118,40 @@ class JobReader:
             ours = job if job is not None and job.job_id == self.job_id else None
             self._known = About.of(directory, ours)
         return self._known
+
+
+SAMPLES_KEPT = 450
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """All that the page shows of one job."""
+
+    look: Look
+    workers: tuple[WorkerLine, ...]
+    samples: tuple[tuple[float, int], ...]
+
+
+class Watch:
+    """One job, looked at again and again."""
+
+    def __init__(self, reader: JobReader) -> None:
+        self.reader = reader
+        self._crew = Crew()
+        self._last: Look | None = None
+        self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES_KEPT)
+        # Who gives up waiting for a look does not end it: the next may be asked for meanwhile.
+        self._looking = threading.Lock()
+
+    def board(self) -> Board | None:
+        """What is to be shown now. None: nobody who answers knows the job."""
+        with self._looking:
+            now = self.reader.look()
+            return None if now is None else self._add(now)
+
+    def _add(self, now: Look) -> Board:
+        now = replace(now, cells=with_losses(self._last.cells if self._last else (), now.cells))
+        self._last = now
+        newest = self._samples[-1][0] if self._samples else float("-inf")
+        self._samples.extend(sample for sample in now.samples if sample[0] > newest)
+        return Board(now, self._crew.lines(now.summary.workers), tuple(self._samples))

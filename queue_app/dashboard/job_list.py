@@ -10,7 +10,7 @@ from queue_app.coordination import keys
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobStatus
 from queue_app.dashboard.job_source import Place, title_of
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 
 
 @dataclass(frozen=True, slots=True)

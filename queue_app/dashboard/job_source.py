@@ -8,10 +8,12 @@ from typing import cast
 import redis
 
 from queue_app.coordination import keys
-from queue_app.coordination.find_job import job_directory, server_url, snapshots
+from queue_app.coordination.find_job import server_url
 from queue_app.coordination.redis_client import connect, without_password
 from queue_app.errors import HoldfastError, JobNotFound
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.directory import JobDir, find_job_directory
+from queue_app.job.spec import Job
+from queue_app.status.snapshot import snapshots
 
 
 class Place:
@@ -96,6 +98,6 @@ def title_of(directory: JobDir) -> str:
 
 def _directory_of(job: str) -> JobDir | None:
     try:
-        return job_directory(Path(job))
+        return find_job_directory(Path(job))
     except JobNotFound:
         return None

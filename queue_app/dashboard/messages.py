@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from queue_app.dashboard.board import Board
 from queue_app.dashboard.crew import WorkerLine
 from queue_app.dashboard.map.cache import Making, Offer
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
 from queue_app.dashboard.shard_cells import Cell
-from queue_app.dashboard.watch import Board
 
 CELL = ("index", "state", "done", "quarantined", "total", "attempts", "losses", "worker", "error")
 STILL_HERE = ": still here\n\n"

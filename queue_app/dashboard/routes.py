@@ -13,22 +13,25 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from queue_app.coordination import job_control
+from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobState
 from queue_app.dashboard.access import Guard
-from queue_app.dashboard.aside import read_aside
+from queue_app.dashboard.job_source import Place
 from queue_app.dashboard.map.cache import Making, Maps, Wanted
 from queue_app.dashboard.map.metadata import Metadata
 from queue_app.dashboard.messages import making_message, map_message
 from queue_app.dashboard.static_files import POLICY, read_files
 from queue_app.dashboard.streams import Feed
 from queue_app.errors import HoldfastError
+from queue_app.job.quarantine import list_quarantine
 
 CONTROLS: Mapping[str, Callable[[str, str | None], tuple[str, JobState]]] = {
     "pause": job_control.pause,
     "unpause": job_control.unpause,
     "cancel": job_control.cancel,
 }
+QUARANTINE_PAGE = 50
 MAP_THREADS = 2
 """So many questions about maps are answered at once: a pass over all results may take minutes, and is made by
 the threads that also look at the jobs."""
@@ -74,7 +77,7 @@ class Answers:
         """`?from=N`: some of the records that were set aside, by ordinal."""
         job_id = await _job(self.feed, request)
         start = _number(request, "from")
-        return await _answer(lambda: asdict(read_aside(self.feed.place, job_id, start)))
+        return await _answer(lambda: read_quarantine(self.feed.place, job_id, start))
 
     async def control(self, request: Request) -> Response:
         """Pause, unpause or cancel; answers the job's state."""
@@ -156,3 +159,19 @@ async def _answer(read: Callable[[], object]) -> Response:
         return JSONResponse({"error": f"the server does not answer: {error}"}, status_code=503)
     except HoldfastError as error:
         return JSONResponse({"error": str(error)}, status_code=409)
+
+
+def read_quarantine(place: Place, job_id: str, start: int) -> dict[str, Any]:
+    """Records that were set aside, by ordinal, a page of them from the `start`-th of `num_entries` on.
+
+    Those of finished shards; without a server also what the stores of the others say. Raises redis errors
+    where there is no directory to be read instead.
+    """
+    try:
+        entries = CheckpointManifest(place.client(), job_id).quarantine()
+    except TRANSIENT:
+        if place.directory is None:
+            raise
+        entries = list_quarantine(place.directory)
+    shown = [asdict(entry) for entry in entries[start : start + QUARANTINE_PAGE]]
+    return {"start": start, "num_entries": len(entries), "entries": shown}

@@ -6,11 +6,11 @@ import ipaddress
 import os
 import secrets
 import socket
+import sys
 from pathlib import Path
 
 import uvicorn
 
-from queue_app.cli.printing import say
 from queue_app.dashboard.job_source import Place
 from queue_app.dashboard.map.metadata import Metadata, read_metadata
 from queue_app.dashboard.routes import make_app
@@ -37,9 +37,12 @@ def serve(
     with listen(host, port) as listener:
         feed, token = Feed(place, runtime_config()), secrets.token_urlsafe(24)
         print(address(listener, token), flush=True)
-        say("whoever has this address can see the jobs, pause and cancel them; Ctrl-C ends the page")
+        print(
+            "whoever has this address can see the jobs, pause and cancel them; Ctrl-C ends the page",
+            file=sys.stderr,
+        )
         if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
-            say("nothing on its way is encrypted: ssh -L with the usual --host is safer")
+            print("nothing on its way is encrypted: ssh -L with the usual --host is safer", file=sys.stderr)
         with contextlib.suppress(KeyboardInterrupt):
             PageServer(feed, token=token, host=host, metadata=known).run(sockets=[listener])
 

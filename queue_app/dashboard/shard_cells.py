@@ -10,8 +10,9 @@ from queue_app.coordination import keys
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.owner import Owner
 from queue_app.coordination.states import JobState, ShardState
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job
 
 FIELDS = ("state", "owner", "token", "attempts", "sequences_done", "quarantined", "num_records", "error")
 FEW_SHARDS = 500
@@ -109,3 +110,30 @@ def _at_rest(cell: Cell, job_dir: JobDir) -> Cell:
     if cell.state in (ShardState.RUNNING, ShardState.DONE):
         return replace(cell, state=ShardState.PENDING, worker="")
     return cell
+
+
+STOPPED = "stopped early"
+"""What stands in a shard that its worker gave back in order: for a pause, a cancel or its own end."""
+
+
+def with_losses(before: Iterable[Cell], now: Iterable[Cell]) -> tuple[Cell, ...]:
+    """The cells of now, each with the leases counted that are known to have come to an early end."""
+    known = {cell.index: cell for cell in before}
+    return tuple(replace(cell, losses=_losses(known.get(cell.index), cell)) for cell in now)
+
+
+def _losses(old: Cell | None, new: Cell) -> int:
+    """Tokens tell of a lease that ended and was given out again between two looks."""
+    open_again = new.state in (ShardState.PENDING, ShardState.RUNNING) and _is_troubled(new)
+    if old is None:
+        return int(open_again)
+    return old.losses + (open_again and _leases_ended(new) > _leases_ended(old))
+
+
+def _leases_ended(cell: Cell) -> int:
+    return cell.token - (cell.state is ShardState.RUNNING)
+
+
+def _is_troubled(cell: Cell) -> bool:
+    """The reason stays with the shard until it is done."""
+    return cell.error not in ("", STOPPED)

@@ -5,11 +5,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Generic, TypeVar
 
-from queue_app.dashboard.board import JobReader
+from queue_app.dashboard.board import Board, JobReader, Watch
 from queue_app.dashboard.job_list import JobList, JobListReader
 from queue_app.dashboard.job_source import Place
 from queue_app.dashboard.messages import STILL_HERE, board_message, event
-from queue_app.dashboard.watch import Board, Watch
 from queue_app.settings import RuntimeConfig
 
 LOOK_SECONDS = 1.0

@@ -7,9 +7,13 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from queue_app.errors import UsageError
 from queue_app.settings import RuntimeConfig
+
+if TYPE_CHECKING:
+    pass
 
 SMALL_MODEL = 100_000_000
 """In parameters."""
@@ -118,3 +122,17 @@ def cpu_workers_of(threads: int) -> int:
 def cpu_threads(num_workers: int) -> int:
     """Threads of each CPU worker. Fixed in the job: another number would change the last bits."""
     return max(1, num_cores() // num_workers)
+
+
+def visible_device(queue: str, config: RuntimeConfig) -> str:
+    """What CUDA_VISIBLE_DEVICES must be for this queue: the N-th of the devices granted to this host."""
+    kind, number = cast("re.Match[str]", QUEUE_NAME.fullmatch(queue)).groups()
+    if kind == "cpu":
+        return ""
+    granted = config.visible_devices
+    if not granted:
+        return number
+    devices = granted.split(",")
+    if int(number) >= len(devices):
+        raise SystemExit(f"{queue}: CUDA_VISIBLE_DEVICES grants only {len(devices)} device(s) ({granted})")
+    return devices[int(number)]

@@ -3,15 +3,11 @@
 import contextlib
 import fcntl
 import os
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from checkpoint.store_files import make_directory
-from queue_app.errors import JobBusy, UsageError
-from queue_app.job.spec import JobDir
+from queue_app.errors import JobBusy
 
 TRIES = 25
 TRY_EVERY_SECONDS = 0.02
@@ -85,34 +81,3 @@ class FileLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
-
-
-@contextlib.contextmanager
-def job_directory(job_dir: JobDir, *, wait: bool = False) -> Iterator[None]:
-    """Make the directory where it is missing, and hold its lock.
-
-    One that was made for a job that did not come to be is gone again afterwards.
-
-    Raises:
-        UsageError: it is a file.
-        JobBusy: another process works on it, and `wait` is false.
-    """
-    if job_dir.path.is_file():
-        raise UsageError(f"{job_dir.path}: a file; a job directory is made where there is nothing yet")
-    made, lock = _make_and_lock(job_dir.path, wait=wait)
-    try:
-        yield
-    finally:
-        if made and not job_dir.job_json.exists():
-            shutil.rmtree(job_dir.path)
-        lock.release()
-
-
-def _make_and_lock(path: Path, *, wait: bool) -> tuple[bool, FileLock]:
-    while True:
-        made = not path.exists()
-        make_directory(path)
-        lock = FileLock(path / "lock")
-        with contextlib.suppress(FileNotFoundError):
-            lock.acquire(wait=wait)
-            return made, lock

@@ -11,10 +11,11 @@ from random import Random
 from typing import Protocol
 
 from queue_app.errors import InputError
-from queue_app.ingest.unknown_tokens import CountUnknown, count_unknown_of, is_mostly_unknown
+from queue_app.ingest.unknown_tokens import CountUnknown, count_unknown_of
+from queue_app.job.quarantine_reasons import is_mostly_unknown
 from queue_app.model.reader import FoundModel
 from queue_app.model.spec import Alphabet
-from queue_app.outputs.wording import percent
+from queue_app.wording import percent
 
 FIRST = 1_000
 CHARACTERS = 2_000

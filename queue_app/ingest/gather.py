@@ -19,7 +19,7 @@ from queue_app.host.durable_files import room_for
 from queue_app.ingest.readers.formats import FORMATS, format_by_name
 from queue_app.ingest.readers.saved_dataset import saved_dataset
 from queue_app.ingest.readers.sources import STANDARD_INPUT, Input
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 
 log = logging.getLogger(__name__)
 

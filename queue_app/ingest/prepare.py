@@ -27,19 +27,12 @@ from queue_app.ingest.request_changes import refuse_changes
 from queue_app.ingest.reuse import Previous, open_previous
 from queue_app.ingest.shard_writer import shard_cost_most
 from queue_app.ingest.unknown_tokens import refuse_alphabet
+from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
 from queue_app.job.model_place import note_place
 from queue_app.job.output_names import check_format
 from queue_app.job.output_ownership import claim
 from queue_app.job.readouts import is_ragged, vector_bytes
-from queue_app.job.spec import (
-    JOB_SCHEMA,
-    PLANNER_VERSION,
-    DeviceClass,
-    EmbedOptions,
-    InputFile,
-    Job,
-    JobDir,
-)
+from queue_app.job.spec import DeviceClass, EmbedOptions, InputFile, Job
 from queue_app.model.reader import FoundModel
 from queue_app.model.spec import Alphabet, ModelSpec
 

@@ -14,12 +14,10 @@ from queue_app.errors import InputError
 from queue_app.host.durable_files import removed_on_failure, room_for
 from queue_app.ingest.records import Record
 from queue_app.job.sequences import Hashes, Int64s
+from queue_app.job.shard_files import RECORD_SCHEMA
+from queue_app.job.spec import RECORD_COST
 
-SCHEMA = pa.schema([("id", pa.string()), ("sequence", pa.string()), ("problem", pa.string())])
-"""`problem` is null for a good record."""
 SPOOL_CHARACTERS = 4 << 20
-RECORD_COST = 8
-"""In characters: what a record costs beside its length."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +61,7 @@ def _write(records: Iterable[Record], path: Path) -> tuple[Int64s, npt.NDArray[n
     import pyarrow.compute as pc  # here, as a worker that only reads shards has no use for it
 
     costs, good, hashes = [np.empty(0, np.int64)], [np.empty(0, np.bool_)], bytearray()
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, RECORD_SCHEMA) as writer:
         for rows in _runs(records):
             batch = _batch(rows)
             writer.write_batch(batch)
@@ -99,4 +97,4 @@ def _runs(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 def _batch(rows: list[Record]) -> pa.RecordBatch:
     columns = [[row.id for row in rows], [row.sequence for row in rows], [row.problem for row in rows]]
-    return pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
+    return pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=RECORD_SCHEMA)

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from queue_app.host.durable_files import file_digest, sync_file
 from queue_app.ingest.record_spool import Spool, spooled
 from queue_app.ingest.records import Record
 from queue_app.ingest.reuse import NOT_FOUND, Previous, copy_results
 from queue_app.ingest.shard_writer import Rows, write_shards
-from queue_app.job.duplicates import write_twins
+from queue_app.job.directory import JobDir
+from queue_app.job.duplicates import SCHEMA
 from queue_app.job.sequences import Int64s, find_firsts, write_sequences
-from queue_app.job.spec import JobDir, Reuse, Shard, TwinsFile
+from queue_app.job.spec import Reuse, Shard, TwinsFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +97,22 @@ def _reuse(previous: Previous | None, reused: tuple[Shard, ...]) -> Reuse | None
         return None
     num_vectors = sum(shard.num_rows for shard in reused)
     return Reuse(previous.path, previous.job.job_id, previous.digest, num_vectors)
+
+
+def write_twins(path: Path, spool: Spool, firsts: Int64s) -> TwinsFile | None:
+    """Write the rows that are not their own firsts; None, and no file, where there are none."""
+    twins = np.flatnonzero(firsts != np.arange(len(firsts)))
+    if not len(twins):
+        return None
+    start = 0
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
+        for batch in spool.table.to_batches():
+            end = start + batch.num_rows
+            rows = twins[np.searchsorted(twins, start) : np.searchsorted(twins, end)]
+            ids = batch.column("id").take(pa.array(rows - start))
+            writer.write_batch(
+                pa.record_batch([rows.astype(np.uint64), ids, firsts[rows].astype(np.uint64)], schema=SCHEMA)
+            )
+            start = end
+    sync_file(path)
+    return TwinsFile(file_digest(path), len(twins), len(np.unique(firsts[twins])))

@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from queue_app.errors import UsageError
-from queue_app.job.readouts import resolve_layers
-from queue_app.job.spec import (
-    DeviceClass,
-    Dtype,
-    EmbedOptions,
-    InputFormat,
-    JobDir,
-    LongRule,
-    RunOptions,
-    StoreDtype,
+from queue_app.job.directory import JobDir
+from queue_app.job.output_names import (
+    refuse_unheeded,
 )
+from queue_app.job.output_ownership import check_output, refuse_foreign
+from queue_app.job.readouts import resolve_layers
+from queue_app.job.spec import DeviceClass, Dtype, EmbedOptions, InputFormat, LongRule, RunOptions, StoreDtype
 from queue_app.model.spec import Alphabet, ModelSpec, RuleName
 
 # By benchmarks/token_budgets.py; those of CUDA by estimate, until it has run there.
@@ -144,3 +140,17 @@ def token_budget(device_class: DeviceClass, dtype: Dtype, num_parameters: int) -
     if device_class == "cpu":
         return CPU_TOKENS[dtype]
     return next((tokens for limit, tokens in CUDA_TOKENS if num_parameters < limit), CUDA_TOKENS_LARGEST)
+
+
+def check_request(request: EmbedRequest) -> None:
+    """Refuse, before anything is read or started, what could not be written in the end.
+
+    Raises:
+        UsageError: as `check_output`, `refuse_unheeded` and, unless it may be overwritten, `refuse_foreign`.
+    """
+    check_output(request.output)
+    refuse_unheeded(request.output, request.pool, request.run.h5_layout)
+    if not request.overwrite:
+        job_dir = request.directory
+        job_id = job_dir.load().job_id if job_dir.job_json.exists() else None
+        refuse_foreign(request.output, job_dir, job_id)

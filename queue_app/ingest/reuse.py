@@ -14,16 +14,16 @@ import pyarrow.parquet as pq
 import xxhash
 
 from checkpoint.records import DoneRecord
-from queue_app.coordination.find_job import job_directory
 from queue_app.errors import Damage, OtherVersion, UsageError
 from queue_app.host.durable_files import file_digest, write_durably
 from queue_app.ingest.model_options import model_differences
-from queue_app.ingest.shard_writer import read_shard
+from queue_app.job.directory import JobDir, find_job_directory
 from queue_app.job.done_records import read_done
 from queue_app.job.result_files import embeddings_of, result_rows, write_result
 from queue_app.job.result_rows import among, computed_rows
 from queue_app.job.sequences import Hashes, Int64s, find_firsts, read_sequences
-from queue_app.job.spec import EmbedOptions, Job, JobDir, Shard
+from queue_app.job.shard_files import read_shard
+from queue_app.job.spec import EmbedOptions, Job, Shard
 from queue_app.job.spilled_rows import RowFile
 from queue_app.model.spec import ModelSpec
 
@@ -91,7 +91,7 @@ def open_previous(path: Path, spec: ModelSpec, options: EmbedOptions) -> Previou
         UsageError: there is none, or its vectors are not those that this job would compute; names what
             differs.
     """
-    job_dir = job_directory(path)
+    job_dir = find_job_directory(path)
     try:
         job = job_dir.load()
     except OtherVersion:

@@ -12,15 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from queue_app.errors import Damage
 from queue_app.host.durable_files import file_digest, rename_durably, sync_file
-from queue_app.ingest.record_spool import SCHEMA as SPOOL_SCHEMA
 from queue_app.ingest.record_spool import Spool
-from queue_app.job.sequences import Int64s, Ordinals
-from queue_app.job.spec import DeviceClass, JobDir, Shard
-
-SCHEMA = pa.schema([("ordinal", pa.uint64()), *SPOOL_SCHEMA, ("copies", pa.int64())])
-"""By ordinal. `copies` counts the records of this sequence, itself included. Bad records have rows, too."""
+from queue_app.job.directory import JobDir
+from queue_app.job.sequences import Int64s
+from queue_app.job.shard_files import RECORD_SCHEMA, SHARD_SCHEMA
+from queue_app.job.spec import DeviceClass, Shard
 
 SHARD_FLOPS = {"cpu": 1e14, "cuda": 1e16}
 """A minute or a few of a device; its gap between two shards is a fraction of a second."""
@@ -31,25 +28,6 @@ SHARD_BYTES = 64 << 20
 SHARDS_LEAST = 32
 RECORDS_PER_SHARD = (16, 16_384)
 """Least, where the number of shards is to be chosen, and most: what a worker holds of each record adds up."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ShardRecords:
-    """The columns of one shard's file."""
-
-    ordinals: Ordinals
-    ids: list[str]
-    sequences: list[str]
-    problems: list[str | None]
-    copies: Int64s
-
-    def row(self, ordinal: int) -> int:
-        """Where a record of this shard stands in it."""
-        return int(np.searchsorted(self.ordinals, np.uint64(ordinal)))
-
-    def num_records(self, ordinals: Ordinals) -> int:
-        """How many records of the input these rows stand for."""
-        return int(self.copies[np.searchsorted(self.ordinals, ordinals)].sum())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,31 +82,6 @@ def shard_cost_most(device_class: DeviceClass, num_parameters: int, token_bytes:
     return min(by_time, max(1, SHARD_BYTES // token_bytes)) if token_bytes else by_time
 
 
-def read_shard(path: Path, shard: Shard) -> ShardRecords:
-    """The records of a shard. Raises Damage when the file is not the one that was submitted."""
-    if file_digest(path) != shard.digest:
-        raise Damage(f"{path}: not the shard that was submitted; run embed again with --overwrite")
-    with pa.memory_map(str(path)) as mapped:
-        table = pa.ipc.open_file(mapped).read_all()
-        if table.num_rows != shard.num_rows:
-            raise Damage(f"{path}: {table.num_rows} records instead of {shard.num_rows}")
-        return ShardRecords(
-            table["ordinal"].to_numpy(),
-            table["id"].to_pylist(),
-            table["sequence"].to_pylist(),
-            table["problem"].to_pylist(),
-            table["copies"].to_numpy(),
-        )
-
-
-def num_records_of(path: Path, ordinals: Ordinals) -> int:
-    """How many records of the input some rows of a shard's file stand for."""
-    with pa.memory_map(str(path)) as mapped:
-        table = pa.ipc.open_file(mapped).read_all()
-        wanted = np.isin(table["ordinal"].to_numpy(), ordinals, assume_unique=True)
-        return int(table["copies"].to_numpy()[wanted].sum())
-
-
 def default_num_shards(costs: npt.NDArray[np.int64], cost_most: int, shards_least: int = SHARDS_LEAST) -> int:
     least, most = RECORDS_PER_SHARD
     by_cost = -(-int(costs.sum()) // cost_most)
@@ -151,11 +104,11 @@ def cut(costs: npt.NDArray[np.int64], num_shards: int) -> list[int]:
 def _write_shard(rows: Rows, path: Path, job_id: str, index: int, *, reused: bool) -> Shard:
     table = rows.spool.select(rows.places)
     # One chunk, rebuilt from the values: a slice would carry the offsets of the spool into the bytes.
-    texts = [pa.array(table[name].to_pylist(), pa.string()) for name in SPOOL_SCHEMA.names]
+    texts = [pa.array(table[name].to_pylist(), pa.string()) for name in RECORD_SCHEMA.names]
     ordinals = pa.array(rows.places.astype(np.uint64))
     temporary = path.with_name(f".{path.name}.tmp")
-    with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
-        writer.write_table(pa.table([ordinals, *texts, pa.array(rows.copies)], schema=SCHEMA))
+    with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, SHARD_SCHEMA) as writer:
+        writer.write_table(pa.table([ordinals, *texts, pa.array(rows.copies)], schema=SHARD_SCHEMA))
     sync_file(temporary)
     digest = file_digest(temporary)
     rename_durably(temporary, path)

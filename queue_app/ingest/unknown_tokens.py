@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from queue_app.errors import ModelError, UsageError
 from queue_app.model.spec import Alphabet, ModelSpec, TokensSpec
-from queue_app.outputs.wording import listed
+from queue_app.wording import listed
 
 if TYPE_CHECKING:
     import tokenizers
@@ -22,19 +22,6 @@ CountUnknown = Callable[[str], tuple[int, int]]
 """Of a sequence: its unknown tokens, and all its tokens beside the special ones."""
 LETTERS = {"protein": "ACDEFGHIKLMNPQRSTVWY", "dna": "ACGT", "rna": "ACGU"}
 """What a model of the alphabet has tokens for."""
-MOSTLY_UNKNOWN = "more than half of its tokens are unknown to the model"
-OF_HOW_MANY = r" \([\d,]+ of [\d,]+\)"
-"""What differs between the reasons of two records: taken out where reasons are counted."""
-
-
-def is_mostly_unknown(num_unknown: int, num_tokens: int) -> bool:
-    """True for more than half."""
-    return 2 * num_unknown > num_tokens
-
-
-def unknown_reason(num_unknown: int, num_tokens: int) -> str:
-    """Why such a record is set aside."""
-    return f"{MOSTLY_UNKNOWN} ({num_unknown:,} of {num_tokens:,}); see --alphabet and --rules"
 
 
 def count_unknown_of(model: "FoundModel") -> CountUnknown | None:

@@ -15,12 +15,12 @@ from checkpoint.errors import NetworkFileSystem
 from checkpoint.network_filesystems import refuse_network_file_system
 from queue_app.errors import DiskFull, UsageError
 from queue_app.host.limits import require_file_size
-from queue_app.ingest.record_spool import RECORD_COST
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.output_names import output_format
 from queue_app.job.place import output_of
 from queue_app.job.readouts import is_ragged, vector_bytes
-from queue_app.job.spec import Job, JobDir, Shard
+from queue_app.job.spec import RECORD_COST, Job, Shard
 from queue_app.settings import RuntimeConfig
 
 

@@ -3,9 +3,9 @@
 import logging
 
 from checkpoint.records import DoneRecord
-from queue_app.coordination.states import Progress
 from queue_app.host.durable_files import file_digest
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Job, Progress
 
 log = logging.getLogger(__name__)
 

@@ -6,15 +6,13 @@ when it is set aside so are they.
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from queue_app.host.durable_files import file_digest, sync_file
-from queue_app.ingest.record_spool import Spool
+from queue_app.job.directory import JobDir
 from queue_app.job.sequences import Int64s, check_digest, read_batches
-from queue_app.job.spec import Job, JobDir, TwinsFile
+from queue_app.job.spec import Job
 
 SCHEMA = pa.schema([("ordinal", pa.uint64()), ("id", pa.string()), ("first", pa.uint64())])
 
@@ -26,25 +24,6 @@ class Twin:
     ordinal: int
     id: str
     first: int
-
-
-def write_twins(path: Path, spool: Spool, firsts: Int64s) -> TwinsFile | None:
-    """Write the rows that are not their own firsts; None, and no file, where there are none."""
-    twins = np.flatnonzero(firsts != np.arange(len(firsts)))
-    if not len(twins):
-        return None
-    start = 0
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
-        for batch in spool.table.to_batches():
-            end = start + batch.num_rows
-            rows = twins[np.searchsorted(twins, start) : np.searchsorted(twins, end)]
-            ids = batch.column("id").take(pa.array(rows - start))
-            writer.write_batch(
-                pa.record_batch([rows.astype(np.uint64), ids, firsts[rows].astype(np.uint64)], schema=SCHEMA)
-            )
-            start = end
-    sync_file(path)
-    return TwinsFile(file_digest(path), len(twins), len(np.unique(firsts[twins])))
 
 
 def read_twins(job: Job, job_dir: JobDir, rows_at_once: int = 4_096) -> Iterator[pa.RecordBatch]:

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from queue_app.errors import DiskFull
 from queue_app.host.durable_files import removed_on_failure, room_for
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 
 REASON_LETTERS_MOST = 500
 

@@ -4,15 +4,14 @@ Before anything is started for a job that is there, its model is looked for and 
 the job was submitted with. The same one at another path goes on, and workers find it there.
 """
 
-import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
 
-from queue_app.errors import Damage, ModelError, UsageError
+from queue_app.errors import ModelError
 from queue_app.host.durable_files import write_durably
-from queue_app.ingest.request import EmbedRequest
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Job
 from queue_app.model.files import check_files
 from queue_app.model.reader import locate
 
@@ -31,22 +30,12 @@ def find_again(job: Job, job_dir: JobDir, ref: str | None) -> None:
     if job.model.family == "mock":
         return
     path = Path(at_its_place(job, job_dir).model.path) if ref is None else _located(job, job_dir, ref)
-    _require(path, job_dir)
+    require_directory(path, job_dir)
     try:
         check_files(job.model.files, path)
     except ModelError as error:
         raise ModelError(f"{error}; {_how_to_go_on(job_dir)}") from None
     note_place(job, job_dir, str(path))
-
-
-def refuse_missing(request: EmbedRequest) -> None:
-    """Raises ModelError where a job is there, and its model is not where the request says that it is."""
-    job = _job_of(request)
-    if job is None or job.model.family == "mock":
-        return
-    path = Path(request.model).expanduser().absolute()
-    if str(path) in (job.model.path, at_its_place(job, request.directory).model.path):
-        _require(path, request.directory)
 
 
 def note_place(job: Job, job_dir: JobDir, path: str) -> None:
@@ -55,7 +44,7 @@ def note_place(job: Job, job_dir: JobDir, path: str) -> None:
         write_durably(job_dir.model_place, json.dumps({"job": job.job_id, "path": path}).encode())
 
 
-def _require(path: Path, job_dir: JobDir) -> None:
+def require_directory(path: Path, job_dir: JobDir) -> None:
     if not path.is_dir():
         raise ModelError(f"{path}: the model of this job is not there any more; {_how_to_go_on(job_dir)}")
 
@@ -69,16 +58,8 @@ def _located(job: Job, job_dir: JobDir, ref: str) -> Path:
     if path.is_dir():
         return path.absolute()
     if not job.model.revision:  # never from the hub: what is no directory is a place without the model
-        _require(path, job_dir)
+        require_directory(path, job_dir)
     return locate(ref, job.model.revision)[0]
-
-
-def _job_of(request: EmbedRequest) -> Job | None:
-    """The job that the request would go on with."""
-    if not request.overwrite:
-        with contextlib.suppress(Damage, UsageError):
-            return request.directory.load()
-    return None
 
 
 def _noted(job: Job, job_dir: JobDir) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from queue_app.errors import UsageError
 from queue_app.host.durable_files import write_durably
-from queue_app.ingest.request import EmbedRequest
+from queue_app.job.directory import JobDir
 from queue_app.job.output_names import (
     card_paths,
     holds_other_than_output,
@@ -19,11 +19,9 @@ from queue_app.job.output_names import (
     meta_path,
     output_format,
     quarantine_path,
-    refuse_unheeded,
     target_of,
 )
 from queue_app.job.place import read_meta
-from queue_app.job.spec import JobDir
 
 ANY_MAY_WRITE = 0o222
 REMEDY = "move it away or choose another -o; embed, enqueue and export replace it with --overwrite"
@@ -85,20 +83,6 @@ def _parents(output: Path) -> Iterator[Path]:
             yield target_of(output).parent
         except (OSError, RuntimeError):
             raise UsageError(f"{output}: a link that leads to itself") from None
-
-
-def check_request(request: EmbedRequest) -> None:
-    """Refuse, before anything is read or started, what could not be written in the end.
-
-    Raises:
-        UsageError: as `check_output`, `refuse_unheeded` and, unless it may be overwritten, `refuse_foreign`.
-    """
-    check_output(request.output)
-    refuse_unheeded(request.output, request.pool, request.run.h5_layout)
-    if not request.overwrite:
-        job_dir = request.directory
-        job_id = job_dir.load().job_id if job_dir.job_json.exists() else None
-        refuse_foreign(request.output, job_dir, job_id)
 
 
 def claim(job_dir: JobDir, output: Path) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from queue_app.errors import UsageError
 from queue_app.host.durable_files import write_durably
+from queue_app.job.directory import JobDir
 from queue_app.job.output_names import meta_path
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job
 
 ENDING = ".holdfast"
 OF_ANOTHER_PLACE = ("server.json", "processes.json")

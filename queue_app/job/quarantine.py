@@ -8,10 +8,11 @@ from checkpoint import CheckpointError, CheckpointStore
 from checkpoint.records import QuarantineEntry
 from queue_app.errors import UsageError
 from queue_app.host.file_lock import FileLock
-from queue_app.ingest.shard_writer import read_shard
-from queue_app.ingest.unknown_tokens import MOSTLY_UNKNOWN
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
-from queue_app.job.spec import Job, JobDir, Shard
+from queue_app.job.quarantine_reasons import MOSTLY_UNKNOWN
+from queue_app.job.shard_files import read_shard
+from queue_app.job.spec import Job, Shard
 from queue_app.settings import runtime_config
 
 

@@ -12,11 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from checkpoint.records import DoneRecord
+from queue_app.job.directory import JobDir
 from queue_app.job.duplicates import all_firsts, read_twins
 from queue_app.job.readouts import is_ragged
 from queue_app.job.result_files import embeddings_of, iter_result
 from queue_app.job.sequences import Int64s
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job
 from queue_app.job.spilled_rows import RowFile
 
 Batches = Iterator[pa.RecordBatch]

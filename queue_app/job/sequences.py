@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from queue_app.errors import Damage
 from queue_app.host.durable_files import file_digest, sync_file
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Job
 
 Int64s = npt.NDArray[np.int64]
 Ordinals = npt.NDArray[np.uint64]

@@ -12,7 +12,7 @@ from queue_app.model.spec import (
     TokenRules,
     TruncateSpec,
 )
-from queue_app.outputs.wording import listed
+from queue_app.wording import listed
 
 ESM2_LETTERS = {letter: place for place, letter in enumerate("LAGVSERTIDPKQNFYMHWCXBUZO", start=4)}
 """The ids of letters in every published ESM-2."""

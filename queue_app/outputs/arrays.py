@@ -15,13 +15,14 @@ import xxhash
 from checkpoint.records import QuarantineEntry
 from queue_app.errors import Damage, HoldfastError
 from queue_app.host.durable_files import removed_on_failure, rename_durably, room_for
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.output_names import ids_path, output_format
 from queue_app.job.place import exported, output_of
 from queue_app.job.quarantine import list_quarantine
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_files import Vectors
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job
 from queue_app.outputs.content import Content, content_lock
 from queue_app.outputs.ragged import Ragged, open_ragged, write_ragged
 from queue_app.outputs.writers import write_npy

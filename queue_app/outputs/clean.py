@@ -5,10 +5,10 @@ from pathlib import Path
 
 from queue_app.errors import UsageError
 from queue_app.host.file_lock import FileLock
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import finished_shards
 from queue_app.job.output_names import needs_sequences
 from queue_app.job.place import output_of
-from queue_app.job.spec import JobDir
 from queue_app.outputs.content import content_lock
 from queue_app.settings import runtime_config
 

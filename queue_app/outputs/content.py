@@ -17,11 +17,12 @@ from checkpoint.records import DoneRecord
 from queue_app.errors import Damage, HoldfastError
 from queue_app.host.durable_files import file_digest
 from queue_app.host.file_lock import FileLock
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.readouts import column_names, is_ragged, vector_dim
 from queue_app.job.result_files import as_matrix, num_vectors
 from queue_app.job.result_rows import in_input_order
-from queue_app.job.spec import H5Layout, Job, JobDir, Shard
+from queue_app.job.spec import H5Layout, Job, Shard
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import described_head
 from queue_app.outputs.record_sequences import RecordSequences, iter_sequences

@@ -14,6 +14,7 @@ from typing import Any
 
 from checkpoint.records import QuarantineEntry
 from queue_app.host.durable_files import file_digest, room_for, write_durably
+from queue_app.job.directory import JobDir
 from queue_app.job.output_names import (
     card_paths,
     check_format,
@@ -27,7 +28,7 @@ from queue_app.job.output_names import (
 )
 from queue_app.job.output_ownership import check_output, claim, give_up_claim, refuse_foreign
 from queue_app.job.place import exported, output_of
-from queue_app.job.spec import H5Layout, Job, JobDir
+from queue_app.job.spec import H5Layout, Job
 from queue_app.outputs.content import Content, content_lock
 from queue_app.outputs.record_sequences import require_sequences
 from queue_app.outputs.run_card.card import RunCard, make_card

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from heapq import merge
 
 from queue_app.errors import UsageError
-from queue_app.ingest.shard_writer import read_shard
+from queue_app.job.directory import JobDir
 from queue_app.job.duplicates import read_twins
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.shard_files import read_shard
+from queue_app.job.spec import Job
 
 RecordSequences = Iterator[tuple[int, str | None]]
 """Ordinal and sequence of every record, by ordinal; None for a twin, whose sequence came before."""

@@ -10,12 +10,13 @@ from checkpoint.records import DoneRecord
 from checkpoint.verify import verify_store
 from queue_app.errors import HoldfastError
 from queue_app.host.durable_files import file_digest
-from queue_app.ingest.shard_writer import ShardRecords, read_shard
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.duplicates import read_twins
 from queue_app.job.result_files import iter_result
 from queue_app.job.sequences import Int64s, check_digest
-from queue_app.job.spec import Job, JobDir, Shard
+from queue_app.job.shard_files import ShardRecords, read_shard
+from queue_app.job.spec import Job, Shard
 from queue_app.outputs.coverage import Coverage
 from queue_app.outputs.export import output_damage
 from queue_app.settings import runtime_config

@@ -15,7 +15,7 @@ from queue_app.coordination.redis_client import check, connect, without_password
 from queue_app.coordination.workers import live_workers, server_time
 from queue_app.errors import HoldfastError
 from queue_app.host.processes import ProcessFile
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.preflight.findings import Finding
 from queue_app.settings import RuntimeConfig
 

@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from queue_app.errors import UsageError
+from queue_app.host.devices import visible_device
 from queue_app.ingest.gather import gather, refuse_replacing
 from queue_app.ingest.prepare import dataset_of
 from queue_app.ingest.request import EmbedRequest, device_class, refuse_impossible, resolve_options
 from queue_app.ingest.reuse import open_previous
 from queue_app.ingest.unknown_tokens import refuse_alphabet
+from queue_app.job.directory import JobDir
 from queue_app.job.disk_space import Room, require_local_disk, rooms
 from queue_app.job.output_names import check_format, output_format, refuse_unheeded
 from queue_app.job.output_ownership import check_output
-from queue_app.job.spec import DeviceClass, EmbedOptions, Job, JobDir
+from queue_app.job.spec import DeviceClass, EmbedOptions, Job
 from queue_app.model.reader import FoundModel
 from queue_app.preflight.planned_job import draft, draft_sizes
 from queue_app.preflight.sizes import Sizes
@@ -28,7 +30,6 @@ from queue_app.preflight.survey import Survey, survey
 from queue_app.preflight.time_estimate import Timing, measure
 from queue_app.preflight.trial_worker import Device, NotTimed
 from queue_app.settings import RuntimeConfig
-from queue_app.worker.device_worker import visible_device
 
 CUT_CHARACTERS = 16
 """Of a sampled text, for each token of the longest segment: more than tokenizers make one token of."""

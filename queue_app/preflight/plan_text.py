@@ -7,7 +7,7 @@ from textwrap import wrap
 import numpy as np
 from rich.filesize import decimal
 
-from queue_app.ingest.readings import readings
+from queue_app.ingest.readers.readings import readings
 from queue_app.job.disk_space import Room
 from queue_app.job.output_names import one_line, output_format
 from queue_app.job.readouts import is_ragged, vector_dim

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from queue_app.ingest.record_spool import RECORD_COST
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.shard_writer import cut, default_num_shards, shard_cost_most
+from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION
 from queue_app.job.readouts import is_ragged, vector_bytes
-from queue_app.job.spec import JOB_SCHEMA, PLANNER_VERSION, EmbedOptions, Job, Shard, TwinsFile
+from queue_app.job.spec import RECORD_COST, EmbedOptions, Job, Shard, TwinsFile
 from queue_app.model.spec import ModelSpec
 from queue_app.preflight.sizes import Sizes, sizes_of
 from queue_app.preflight.survey import Survey

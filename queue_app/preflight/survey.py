@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from queue_app.ingest.readers.values import PLACE_IN_FILE
-from queue_app.ingest.record_spool import RECORD_COST
 from queue_app.ingest.records import Dataset, Record
 from queue_app.ingest.reuse import NOT_FOUND, Previous
+from queue_app.job.quarantine_reasons import PLACE_IN_FILE
 from queue_app.job.sequences import Hashes, find_firsts
-from queue_app.job.spec import DatasetCounts, InputFile
+from queue_app.job.spec import RECORD_COST, DatasetCounts, InputFile
 from queue_app.preflight.stratified_sample import StratifiedSample
 
 IDS_NAMED = 3

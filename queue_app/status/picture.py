@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from queue_app.coordination.events import Event, EventKind
-from queue_app.outputs.wording import count, duration, percent, rate
 from queue_app.status.snapshot import Snapshot, WorkerView
-from queue_app.status.view import trouble_text, unattended, without_shard
+from queue_app.status.text import trouble_text, unattended, without_shard
+from queue_app.wording import count, duration, percent, rate
 
 EVENTS_SHOWN = 5
 TROUBLES_SHOWN = 3

@@ -5,21 +5,27 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 
+from queue_app.coordination import keys
 from queue_app.coordination.events import Event, EventKind, read_events
+from queue_app.coordination.find_job import named_directory, server_url
 from queue_app.coordination.job_speed import speed_of
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.owner import Owner
+from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.coordination.states import JobState, JobStatus, ShardState, ShardStatus
 from queue_app.coordination.trouble import Trouble, read_troubles
 from queue_app.coordination.worker_figures import Figures
 from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
+from queue_app.errors import JobNotFound
 from queue_app.host.file_lock import is_held
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
-from queue_app.job.spec import Job, JobDir, Shard
+from queue_app.job.spec import Job, Shard
+from queue_app.settings import runtime_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +208,7 @@ def _remedy(job_dir: JobDir) -> str:
 def _committed(job_dir: JobDir, shard: Shard, store_path: Path) -> int:
     """Records of which anything is committed, twins included; 0 where the store cannot be read."""
     from checkpoint import CheckpointError, CheckpointStore
-    from queue_app.ingest.shard_writer import num_records_of
+    from queue_app.job.shard_files import num_records_of
 
     if not (store_path / "data.mdb").is_file():
         return 0
@@ -212,3 +218,35 @@ def _committed(job_dir: JobDir, shard: Shard, store_path: Path) -> int:
     except CheckpointError:
         return 0
     return num_records_of(job_dir.shard(shard.index), committed) if shard.num_twins else len(committed)
+
+
+def snapshots(job: str | None, broker: str | None) -> list[Snapshot]:
+    """One job's snapshot, or those of every job of the server.
+
+    Raises:
+        JobNotFound: nobody knows the job.
+        BrokerUnreachable: there is no server, and nothing on disk to read instead.
+    """
+    if job is None:
+        url = server_url(None, broker)
+        client = connect(url)
+        check(client, url)
+        job_ids = sorted(cast("dict[str, str]", client.hgetall(keys.JOBS)))
+        return [found for job_id in job_ids if (found := _ask(client, job_id))]
+    directory = named_directory(job)
+    client = connect(server_url(directory, broker))
+    try:
+        found = _ask(client, directory.load().job_id if directory else job)
+    except (*TRANSIENT, redis.AuthenticationError):
+        found = None
+        if directory is None:
+            check(client, server_url(directory, broker))
+    if found is None and directory is not None:
+        found = snapshot_of_directory(directory.load(), directory, runtime_config().scratch)
+    if found is None:
+        raise JobNotFound(f"{job}: neither a job directory nor a job that the server knows")
+    return [found]
+
+
+def _ask(client: redis.Redis, job_id: str) -> Snapshot | None:
+    return snapshot(client, job_id, lease_seconds=runtime_config().lease_seconds)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from queue_app.job.output_names import card_paths, quarantine_path
 from queue_app.outputs.export import ExportReport
 from queue_app.outputs.run_card.facts import Faults, Throughput
-from queue_app.outputs.wording import count, duration, listed, percent, rate
+from queue_app.wording import count, duration, listed, percent, rate
 
 
 def print_summary(report: ExportReport) -> None:

@@ -5,12 +5,11 @@ from collections.abc import Callable
 
 import redis
 
-from queue_app.coordination.find_job import snapshots
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobState
 from queue_app.errors import BrokerUnreachable, JobNotFound
 from queue_app.job.allowance import NOTHING, Allowance
-from queue_app.status.snapshot import Snapshot, snapshot
+from queue_app.status.snapshot import Snapshot, snapshot, snapshots
 from queue_app.status.view import View
 
 POLL_SECONDS = 1.0

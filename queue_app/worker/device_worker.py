@@ -9,7 +9,6 @@ import json
 import logging
 import mmap
 import os
-import re
 import socket
 import tempfile
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from celery.signals import (
 from queue_app.coordination import keys
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.errors import JobBusy
-from queue_app.host.devices import QUEUE_NAME
+from queue_app.host.devices import QUEUE_NAME, visible_device
 from queue_app.host.die_with_parent import die_with_parent
 from queue_app.host.file_lock import FileLock
 from queue_app.host.limits import prefer_as_victim
@@ -131,20 +130,6 @@ def _take_device(queue: str, config: RuntimeConfig) -> None:
             "stop that one, or give it the job with holdfast enqueue"
         ) from None
     this_worker.lock = lock
-
-
-def visible_device(queue: str, config: RuntimeConfig) -> str:
-    """What CUDA_VISIBLE_DEVICES must be for this queue: the N-th of the devices granted to this host."""
-    kind, number = cast("re.Match[str]", QUEUE_NAME.fullmatch(queue)).groups()
-    if kind == "cpu":
-        return ""
-    granted = config.visible_devices
-    if not granted:
-        return number
-    devices = granted.split(",")
-    if int(number) >= len(devices):
-        raise SystemExit(f"{queue}: CUDA_VISIBLE_DEVICES grants only {len(devices)} device(s) ({granted})")
-    return devices[int(number)]
 
 
 def _serve_metrics(config: RuntimeConfig) -> "Exporter | None":

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from queue_app.coordination.embedded_server import ServerAddress
 from queue_app.errors import HoldfastError
+from queue_app.job.directory import INCOMING, JobDir
 from queue_app.job.place import exported
-from queue_app.job.spec import INCOMING, Job, JobDir
+from queue_app.job.spec import Job
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ from types import TracebackType
 
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
-from queue_app.coordination.states import JobState, Lease, Progress
+from queue_app.coordination.states import JobState, Lease
 from queue_app.coordination.worker_figures import Figures
+from queue_app.job.spec import Progress
 
 log = logging.getLogger(__name__)
 

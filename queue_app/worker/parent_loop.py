@@ -22,7 +22,8 @@ from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.shard_messages import announce, send_shards
 from queue_app.coordination.states import JobState
 from queue_app.coordination.workers import WorkerEntry, register, unregister
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Job
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.worker.deaths import EXIT_STATUS, ChildDeaths, num_oom_kills
 from queue_app.worker.device_worker import is_draining, pulse, stage, this_worker

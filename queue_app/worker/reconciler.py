@@ -23,8 +23,9 @@ from queue_app.coordination.routing import live_queues, lively_workers, queued_s
 from queue_app.coordination.states import JobState, ShardState, ShardStatus
 from queue_app.coordination.workers import live_workers, server_time
 from queue_app.errors import HoldfastError
+from queue_app.job.directory import JobDir
 from queue_app.job.place import exported
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job
 from queue_app.worker.leases import LeaseWatch, take_away
 
 log = logging.getLogger(__name__)

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from gpu_tasks.errors import NumericsDeviate
-from gpu_tasks.models import EmbeddingModel, load_model
+from gpu_tasks.inference.model import EmbeddingModel
+from gpu_tasks.model_directory.load_model import load_model
 from gpu_tasks.shard import canary_check
 from queue_app.coordination.redis_client import connect
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 
 
 def harm(model: Any) -> EmbeddingModel:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpoint.process_identity import identify
-from queue_app.coordination.find_job import snapshots
+from queue_app.status.snapshot import snapshots
 from tests.support.waiting import wait_for
 
 HOLDFAST = [sys.executable, "-m", "queue_app.cli.main"]

@@ -14,7 +14,8 @@ from queue_app.dashboard.job_source import Place
 from queue_app.dashboard.map.metadata import Metadata
 from queue_app.dashboard.serve import PageServer, listen
 from queue_app.dashboard.streams import Feed
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Job
 from queue_app.settings import RuntimeConfig
 
 TOKEN = "token-of-the-tests"

@@ -7,13 +7,14 @@ from typing import Any
 
 from gpu_tasks.shard.job_model import load_job_model
 from gpu_tasks.shard.shard_run import ShardRun
-from queue_app.coordination.states import Lease, Progress
+from queue_app.coordination.states import Lease
 from queue_app.ingest.model_options import find_requested
 from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.request import EmbedRequest
-from queue_app.ingest.shard_writer import read_shard
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import finished_shards
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.shard_files import read_shard
+from queue_app.job.spec import Job, Progress
 from queue_app.outputs.export import ExportReport, export
 from queue_app.settings import RuntimeConfig
 

@@ -6,18 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from checkpoint.records import DoneRecord, QuarantineEntry
+from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
 from queue_app.job.result_files import EMBEDDING, embedding_columns, result_rows, write_result
-from queue_app.job.spec import (
-    JOB_SCHEMA,
-    PLANNER_VERSION,
-    DatasetCounts,
-    EmbedOptions,
-    InputFile,
-    Job,
-    JobDir,
-    RunOptions,
-    Shard,
-)
+from queue_app.job.spec import DatasetCounts, EmbedOptions, InputFile, Job, RunOptions, Shard
 from queue_app.model.reader import find_model
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"

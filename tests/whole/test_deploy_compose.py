@@ -29,10 +29,10 @@ import yaml
 
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.workers import WorkerEntry, live_workers
+from queue_app.host.devices import visible_device
 from queue_app.host.processes import spawn, stop
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.settings import RuntimeConfig
-from queue_app.worker.device_worker import visible_device
 from queue_app.worker.metrics.ports import port_of
 from tests.support import ROOT
 from tests.support.free_ports import free_ports

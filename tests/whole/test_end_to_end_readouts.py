@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from queue_app.ingest.shard_writer import SHARD_BYTES, shard_cost_most
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from tests.support.command_runs import holdfast, running, wait_for_progress
 from tests.support.jobs_and_inputs import protein, write_fasta
 from tests.support.output_files import table_of

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from queue_app.errors import JobChanged
-from queue_app.host.file_lock import job_directory
 from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import EmbedRequest
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir, locked_job_directory
 from queue_app.outputs.export import export
 from tests.support.command_runs import holdfast
 from tests.support.inline_job import prepare_here
@@ -47,7 +46,7 @@ def prepared_again(mixed: Path) -> Prepared:
     request = EmbedRequest(
         inputs=(*files_of(mixed), Path("-")), model="mock:8", output=mixed / "out.h5", alphabet="protein"
     )
-    with job_directory(request.directory):
+    with locked_job_directory(request.directory):
         return prepare_here(request)
 
 

@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.states import Lease, Progress, Refusal
-from queue_app.job.spec import Job
+from queue_app.coordination.states import Lease, Refusal
+from queue_app.job.spec import Job, Progress
 from tests.campaigns.lease_model import manifest
 from tests.campaigns.lease_model.manifest import CANCELLED, DONE, FAILED, Answer, Manifest
 from tests.campaigns.lease_model.promises import INVARIANTS, NO_DEADLOCK

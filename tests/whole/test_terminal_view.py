@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from queue_app.status.view import UNATTENDED
+from queue_app.status.text import UNATTENDED
 from tests.support.command_runs import HOLDFAST, environment, holdfast, status
 from tests.support.jobs_and_inputs import write_fasta
 

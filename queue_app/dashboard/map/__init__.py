@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The map of a job's vectors: sampled, projected, coloured, searched, kept."""

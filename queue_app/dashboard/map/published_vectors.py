@@ -14,12 +14,13 @@ import xxhash
 from checkpoint.records import DoneRecord
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.host.durable_files import file_digest
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_files import as_matrix, iter_result
 from queue_app.job.result_rows import computed_rows
 from queue_app.job.sequences import Int64s
-from queue_app.job.spec import Job, JobDir, Shard
+from queue_app.job.spec import Job, Shard
 
 Floats = npt.NDArray[np.float32]
 

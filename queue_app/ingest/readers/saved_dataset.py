@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from queue_app.errors import InputError
-from queue_app.outputs.wording import listed
+from queue_app.wording import listed
 
 STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
 

@@ -12,8 +12,6 @@ _KINDS: dict[type, str] = {
     bytes: "bytes that are no UTF-8",
 }  # fmt: skip
 SHOWN_ID_CHARACTERS = 200
-PLACE_IN_FILE = r" \((?:line|row) \d+\)$"
-"""What a reason ends in, as an expression: records of one kind have one reason but for it."""
 
 
 @dataclass(frozen=True, slots=True)

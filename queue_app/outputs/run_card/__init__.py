@@ -1,1 +1,4 @@
-"""Placeholder."""
+"""The run card beside an output, made from the job directory alone.
+
+To add a line: a fact in `card` (or `facts`, if it is counted), its words in `markdown`.
+"""

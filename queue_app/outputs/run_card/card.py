@@ -14,11 +14,11 @@ from typing import Any
 
 from checkpoint.records import QuarantineEntry
 from queue_app.host.devices import cpu_workers_of
-from queue_app.ingest.readers.values import PLACE_IN_FILE
-from queue_app.ingest.unknown_tokens import OF_HOW_MANY
+from queue_app.job.directory import JobDir
 from queue_app.job.history import History, read_history
+from queue_app.job.quarantine_reasons import OF_HOW_MANY, PLACE_IN_FILE
 from queue_app.job.readouts import is_ragged, vector_dim
-from queue_app.job.spec import EmbedOptions, Job, JobDir
+from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, NormalizeSpec, TruncateSpec
 from queue_app.outputs.run_card.facts import (
     Device,
@@ -30,7 +30,7 @@ from queue_app.outputs.run_card.facts import (
     total_of,
 )
 from queue_app.outputs.run_card.methods_section import Counted, methods
-from queue_app.outputs.wording import count
+from queue_app.wording import count
 
 QUARANTINE_SHOWN = 10
 SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup", "pool")

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
-from queue_app.ingest.readings import reading
+from queue_app.ingest.readers.readings import reading
 from queue_app.job.readouts import vector_dim
 from queue_app.model.wording import described_head, model_kind, run_by, written
 from queue_app.outputs.run_card.card import RunCard
 from queue_app.outputs.run_card.facts import Faults, Throughput
-from queue_app.outputs.wording import bytes_text, count, duration, percent
+from queue_app.wording import bytes_text, count, duration, percent
 
 Row = Sequence[object]
 INPUTS_SHOWN = 100

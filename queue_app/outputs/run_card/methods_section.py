@@ -11,7 +11,7 @@ from queue_app.job.readouts import EVERY_TOKEN, is_ragged, num_vectors, vector_d
 from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, Alphabet, ModelSpec
 from queue_app.model.wording import is_esm2, is_width_changed, treated_vectors, written_sequences
-from queue_app.outputs.wording import count, listed, rate
+from queue_app.wording import count, listed, rate
 
 NOUNS: Mapping[str, str] = {
     "protein": "protein sequence",

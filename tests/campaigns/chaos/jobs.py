@@ -10,8 +10,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from queue_app.host.processes import kill_session, spawn
+from queue_app.job.directory import JobDir
 from queue_app.job.place import exported
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job
 from tests.campaigns.chaos.inputs import HOLDFAST, Input
 from tests.campaigns.chaos.oracle import Verdict
 from tests.campaigns.chaos.stage import Stage

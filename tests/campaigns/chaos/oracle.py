@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.outputs.verify import verify_job
 from tests.campaigns.chaos.inputs import Input, quarantined
 

@@ -23,7 +23,7 @@ from checkpoint.process_identity import ProcessId, identify
 from queue_app.coordination.embedded_server import EmbeddedServer, ServerAddress
 from queue_app.coordination.redis_client import connect
 from queue_app.host.processes import ProcessFile, kill_session, spawn
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.worker.supervisor import last_words, log_size, worker_command
 from tests.campaigns.chaos.journal import Journal
 from tests.campaigns.chaos.machine import NAMESPACE, Clock, SmallDisk

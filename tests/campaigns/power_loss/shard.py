@@ -5,9 +5,10 @@ from pathlib import Path
 
 from gpu_tasks import load_model
 from gpu_tasks.shard.shard_run import ShardRun
-from queue_app.coordination.states import Lease, Progress
+from queue_app.coordination.states import Lease
 from queue_app.ingest.request import EmbedRequest
-from queue_app.job.spec import JobDir, RunOptions
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Progress, RunOptions
 from queue_app.settings import RuntimeConfig
 from tests.support.inline_job import prepare_here
 from tests.support.jobs_and_inputs import write_fasta

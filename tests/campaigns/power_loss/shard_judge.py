@@ -8,7 +8,7 @@ from pathlib import Path
 import checkpoint.verify
 from checkpoint import CheckpointStore, DoneRecord
 from queue_app.host.durable_files import file_digest
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from tests.campaigns.power_loss import forks
 from tests.campaigns.power_loss.operations import Recording
 from tests.campaigns.power_loss.shard import shard_run

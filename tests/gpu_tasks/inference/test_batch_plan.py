@@ -21,7 +21,7 @@ from gpu_tasks.inference.batch_plan import (
     plan_batches,
     window_starts,
 )
-from queue_app.job import spec
+from queue_app.job import directory
 
 CLS, EOS = 256, 257
 SPECIAL = 2
@@ -215,12 +215,13 @@ def test_a_changed_planner_has_a_new_version() -> None:
 
 
 def test_planner_and_job_file_name_the_same_version() -> None:
-    assert PLANNER_VERSION == spec.PLANNER_VERSION
+    assert PLANNER_VERSION == directory.PLANNER_VERSION
 
 
 def test_the_plan_is_the_same_in_processes_with_other_hash_seeds() -> None:
     script = (
-        "from test_gpu_tasks_batching import *; p = make_plan([40, 3, 3]); print(p.fingerprint, layout(p))"
+        "from tests.gpu_tasks.inference.test_batch_plan import *;"
+        "p = make_plan([40, 3, 3]); print(p.fingerprint, layout(p))"
     )
     printed = {
         subprocess.run(

@@ -10,11 +10,13 @@ import pytest
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.inference.canary import COSINE_DISTANCE_MOST, Canary, embed_sequences
 from gpu_tasks.inference.device import Fetched, HostPending, StoreDtype
-from gpu_tasks.models import Dtype, EmbeddingModel, load_model
+from gpu_tasks.inference.model import Dtype, EmbeddingModel
+from gpu_tasks.model_directory.load_model import load_model
 from gpu_tasks.shard import canary_check
 from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import EmbedRequest
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Job
 from tests.support.inline_job import prepare_here
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.model_directories import MINILM, save_esm2

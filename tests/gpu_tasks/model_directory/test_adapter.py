@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from gpu_tasks.errors import ModelLoadError
 from gpu_tasks.model_directory.reader import read_model
-from gpu_tasks.models import load
+from gpu_tasks.models.loading import load
 from tests.gpu_tasks.models.test_files import save_electra
 from tests.support.model_directories import change_weights, embed, save_bert, save_esm2
 

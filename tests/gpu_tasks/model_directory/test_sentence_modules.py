@@ -18,8 +18,9 @@ from transformers import LlamaConfig, LlamaModel
 
 from gpu_tasks import AsyncInferenceRunner, load_model
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.model_directory.reader import read_model
-from gpu_tasks.models import EmbeddingModel, load
+from gpu_tasks.models.loading import load
 from queue_app.errors import UsageError
 from queue_app.model.spec import DenseSpec, PromptSpec
 from tests.support.model_directories import (

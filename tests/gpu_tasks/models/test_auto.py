@@ -28,10 +28,11 @@ from transformers import (
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.reader import read_model
-from gpu_tasks.models import auto, load
+from gpu_tasks.models import auto
 from gpu_tasks.models.auto import groups
 from gpu_tasks.models.company import UNSTEADY
 from gpu_tasks.models.files import model_files
+from gpu_tasks.models.loading import load
 from gpu_tasks.models.packed import PackedModel
 from tests.support.model_directories import (
     Tensors,

@@ -15,9 +15,10 @@ from tokenizers import processors
 from transformers import ByT5Tokenizer, ElectraConfig, ElectraModel
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.model_directory.reader import ModelReading, read_model
-from gpu_tasks.models import EmbeddingModel, load
 from gpu_tasks.models.files import model_files
+from gpu_tasks.models.loading import load
 from gpu_tasks.models.tensors import read_tensors
 from tests.support.model_directories import (
     change_weights,

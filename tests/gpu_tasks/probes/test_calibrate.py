@@ -12,7 +12,7 @@ import pytest
 
 from gpu_tasks.inference.batch_plan import BatchPlan, LongRule, TokenBatch, plan_batches, window_starts
 from gpu_tasks.inference.device import StoreDtype, host_pending
-from gpu_tasks.models import load_model
+from gpu_tasks.model_directory.load_model import load_model
 from gpu_tasks.models.mock import MockModel, load_mock
 from gpu_tasks.probes import batch_timing, calibrate
 from gpu_tasks.probes.batch_timing import TimedBatch, relative_error, scattered, seconds_per_token

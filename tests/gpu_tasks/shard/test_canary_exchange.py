@@ -17,7 +17,8 @@ from gpu_tasks import task
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.inference import torch_device
 from gpu_tasks.inference.canary import SEQUENCES, Canary
-from gpu_tasks.models import Dtype, EmbeddingModel, load_model
+from gpu_tasks.inference.model import Dtype, EmbeddingModel
+from gpu_tasks.model_directory.load_model import load_model
 from gpu_tasks.shard import canary_check
 from gpu_tasks.shard.job_model import load_job_model
 from queue_app.coordination import keys

@@ -5,7 +5,7 @@ import numpy as np
 from gpu_tasks.inference.batch_plan import BatchPlan, plan_batches
 from gpu_tasks.inference.runner import Timings
 from gpu_tasks.shard.observers import Meter
-from queue_app.coordination.states import Progress
+from queue_app.job.spec import Progress
 from queue_app.worker.metrics.counters import Count, Tally
 
 

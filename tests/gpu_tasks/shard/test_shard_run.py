@@ -21,14 +21,14 @@ from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.runner import RESUMED, AsyncInferenceRunner
 from gpu_tasks.shard import shard_run
 from gpu_tasks.shard.shard_run import ShardRun
-from queue_app.coordination.states import Lease, Progress
+from queue_app.coordination.states import Lease
 from queue_app.errors import Damage
 from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import EmbedRequest
-from queue_app.ingest.shard_writer import read_shard
 from queue_app.job.done_records import read_done
 from queue_app.job.result_files import as_matrix, write_result
-from queue_app.job.spec import RunOptions
+from queue_app.job.shard_files import read_shard
+from queue_app.job.spec import Progress, RunOptions
 from queue_app.settings import RuntimeConfig
 from tests.support.blocks_and_stores import damage_block, encode_version_1, make_version_1
 from tests.support.inline_job import prepare_here

@@ -27,7 +27,8 @@ from queue_app.coordination.workers import WorkerEntry, register, unregister
 from queue_app.errors import HoldfastError, JobChanged, JobFailed, JobNotFound, UsageError
 from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import EmbedRequest
-from queue_app.job.spec import JobDir, RunOptions
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import RunOptions
 from queue_app.outputs.arrays import open_result
 from queue_app.outputs.clean import clean
 from queue_app.outputs.content import content_lock

@@ -12,7 +12,8 @@ from queue_app.api.local_run import embed
 from queue_app.errors import UsageError
 from queue_app.ingest.model_options import find_requested
 from queue_app.ingest.request import EmbedRequest
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Job
 from queue_app.outputs.export import ExportReport, export
 from queue_app.settings import RuntimeConfig
 from queue_app.status.view import open_view

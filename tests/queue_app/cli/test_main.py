@@ -19,7 +19,8 @@ from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.errors import HoldfastError
 from queue_app.host.processes import ProcessFile
 from queue_app.ingest.request import EmbedRequest
-from queue_app.job.spec import JobDir, RunOptions
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import RunOptions
 from tests.support.command_runs import HOLDFAST, environment, holdfast
 from tests.support.jobs_and_inputs import protein, write_fasta
 from tests.support.small_disks import can_mount, small_disk

@@ -15,7 +15,7 @@ from queue_app.coordination.embedded_server import EmbeddedServer, ServerAddress
 from queue_app.coordination.redis_client import check, connect
 from queue_app.errors import BrokerUnreachable
 from queue_app.host.processes import ProcessFile
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from tests.support.waiting import wait_for
 
 

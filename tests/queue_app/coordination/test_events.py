@@ -6,8 +6,8 @@ import redis
 from checkpoint.records import QuarantineEntry
 from queue_app.coordination.events import EVENTS_KEPT, Event, EventKind, publish, read_events
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.states import Lease, Progress
-from queue_app.job.spec import Job
+from queue_app.coordination.states import Lease
+from queue_app.job.spec import Job, Progress
 from tests.support.jobs_and_inputs import make_job
 
 OWNER = "cpu0@host|boot|7|9"

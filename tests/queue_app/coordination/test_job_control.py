@@ -9,9 +9,10 @@ import redis
 from queue_app.coordination.embedded_server import ServerAddress
 from queue_app.coordination.job_control import cancel, pause, unpause
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.states import JobState, Progress
+from queue_app.coordination.states import JobState
 from queue_app.errors import BrokerUnreachable
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Progress
 from tests.support.free_ports import free_ports
 from tests.support.jobs_and_inputs import make_job
 

@@ -5,8 +5,8 @@ import redis
 
 from queue_app.coordination.job_speed import Sample, Speed, speed_of
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.states import Lease, Progress
-from queue_app.job.spec import Job
+from queue_app.coordination.states import Lease
+from queue_app.job.spec import Job, Progress
 from queue_app.status.snapshot import Snapshot, snapshot
 from tests.support.jobs_and_inputs import make_job
 

@@ -9,8 +9,8 @@ import redis
 from checkpoint.records import QuarantineEntry
 from queue_app.coordination import keys
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.states import LEGAL_TRANSITIONS, JobState, Lease, Progress, Refusal, ShardState
-from queue_app.job.spec import Job
+from queue_app.coordination.states import LEGAL_TRANSITIONS, JobState, Lease, Refusal, ShardState
+from queue_app.job.spec import Job, Progress
 from tests.support.jobs_and_inputs import make_job
 
 LIMIT = 3

@@ -4,9 +4,10 @@ import redis
 
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.owner import Owner
-from queue_app.coordination.states import Lease, Progress
+from queue_app.coordination.states import Lease
 from queue_app.coordination.worker_figures import WINDOW_SECONDS, Figures, Pace
 from queue_app.coordination.workers import WorkerEntry, register
+from queue_app.job.spec import Progress
 from queue_app.status.snapshot import snapshot
 from tests.support.jobs_and_inputs import make_job
 

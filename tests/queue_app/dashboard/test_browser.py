@@ -17,15 +17,15 @@ import redis
 
 from checkpoint.records import QuarantineEntry
 from queue_app.coordination import keys
-from queue_app.coordination.find_job import snapshots
 from queue_app.coordination.job_control import pause
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.states import Progress
 from queue_app.dashboard.job_source import Place
 from queue_app.dashboard.map.embedding_map import EmbeddingMap, make_map
 from queue_app.dashboard.map.metadata import read_metadata
 from queue_app.dashboard.map.published_vectors import Published
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Progress
+from queue_app.status.snapshot import snapshots
 from tests.support.chromium import browser, needs_chromium
 from tests.support.command_runs import HOLDFAST, environment, running, wait_for_progress
 from tests.support.dashboard_pages import TOKEN, acquire, running_job, serving

@@ -22,19 +22,19 @@ from checkpoint.records import QuarantineEntry
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.states import JobState, Progress
+from queue_app.coordination.states import JobState
 from queue_app.coordination.worker_figures import Figures
 from queue_app.coordination.workers import WorkerEntry, register, server_time
 from queue_app.dashboard.access import Guard
-from queue_app.dashboard.board import JobReader
+from queue_app.dashboard.board import Board, JobReader, Watch
 from queue_app.dashboard.job_source import Place
 from queue_app.dashboard.routes import MAP_THREADS
 from queue_app.dashboard.serve import listen
 from queue_app.dashboard.shard_cells import FEW_SHARDS, ShardMap
 from queue_app.dashboard.streams import Feed
-from queue_app.dashboard.watch import Board, Watch
 from queue_app.host.processes import ProcessFile
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Job, Progress
 from queue_app.settings import RuntimeConfig
 from queue_app.status.snapshot import snapshot
 from tests.support.command_runs import HOLDFAST, environment

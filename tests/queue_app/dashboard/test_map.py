@@ -22,7 +22,7 @@ from queue_app.dashboard.map.projection import Method, methods, project
 from queue_app.dashboard.map.published_vectors import Floats, Published
 from queue_app.dashboard.map.sampled_rows import choose, draw
 from queue_app.errors import HoldfastError, InputError
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.outputs.arrays import open_result
 from tests.support.command_runs import holdfast
 from tests.support.dashboard_pages import TOKEN, running_job, serving

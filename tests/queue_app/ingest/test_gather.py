@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from queue_app.errors import InputError
-from queue_app.host.file_lock import job_directory
 from queue_app.ingest import prepare as preparing
 from queue_app.ingest.gather import expand, gather, refuse_replacing
 from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.readers.sources import Input
 from queue_app.ingest.records import digest_inputs
 from queue_app.ingest.request import EmbedRequest
+from queue_app.job.directory import locked_job_directory
 from queue_app.job.spec import InputFile, InputFormat
 from tests.support.inline_job import prepare_here
 from tests.support.input_files import as_standard_input, contents, standard_input
@@ -221,7 +221,7 @@ def prepared(home: Path, *inputs: Path, input_format: InputFormat | None = None)
     request = EmbedRequest(
         inputs=inputs, model="mock:8", output=home / "out.h5", alphabet="protein", input_format=input_format
     )
-    with job_directory(request.directory):
+    with locked_job_directory(request.directory):
         return prepare_here(request)
 
 

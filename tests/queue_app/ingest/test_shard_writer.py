@@ -9,17 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_app.errors import Damage, InputError
-from queue_app.ingest.record_spool import RECORD_COST, spooled
+from queue_app.ingest.record_spool import spooled
 from queue_app.ingest.records import Record
 from queue_app.ingest.shard_writer import (
     RECORDS_PER_SHARD,
     Rows,
     default_num_shards,
-    read_shard,
     shard_cost_most,
     write_shards,
 )
-from queue_app.job.spec import DeviceClass, JobDir, Shard
+from queue_app.job.directory import JobDir
+from queue_app.job.shard_files import read_shard
+from queue_app.job.spec import RECORD_COST, DeviceClass, Shard
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import pytest
 
 from checkpoint.records import DoneRecord
 from queue_app.errors import DiskFull
+from queue_app.job.directory import JobDir
 from queue_app.job.disk_space import require_room, rooms
-from queue_app.job.spec import Job, JobDir, RunOptions, TwinsFile
+from queue_app.job.spec import Job, RunOptions, TwinsFile
 from queue_app.model.reader import find_model
 from queue_app.settings import RuntimeConfig
 from tests.support.jobs_and_inputs import make_job

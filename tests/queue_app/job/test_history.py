@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from queue_app.job.directory import JobDir
 from queue_app.job.history import Attempt, AttemptLog, CommandLog, Outcome, read_history
-from queue_app.job.spec import JobDir
 
 
 class Clock:

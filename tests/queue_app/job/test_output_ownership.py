@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from queue_app.errors import UsageError
-from queue_app.ingest.request import EmbedRequest
-from queue_app.job.output_ownership import check_output, check_request, claim
-from queue_app.job.spec import Job, JobDir
+from queue_app.ingest.request import EmbedRequest, check_request
+from queue_app.job.directory import JobDir
+from queue_app.job.output_ownership import check_output, claim
+from queue_app.job.spec import Job
 from queue_app.outputs import export as exporting
 from queue_app.outputs.export import export
 from tests.support.command_runs import HOLDFAST, environment, holdfast

@@ -14,7 +14,7 @@ import pytest
 
 from queue_app import Job, Result
 from queue_app.errors import UsageError
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.model.reader import find_model
 from queue_app.outputs.arrays import open_result
 from queue_app.outputs.ragged import Ragged

@@ -13,11 +13,12 @@ import pytest
 from checkpoint.records import DoneRecord
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.ingest.request import EmbedRequest
+from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.output_names import files_of
 from queue_app.job.output_ownership import check_output
 from queue_app.job.readouts import column_names, is_ragged
-from queue_app.job.spec import H5Layout, Job, JobDir
+from queue_app.job.spec import H5Layout, Job
 from queue_app.outputs.export import export, output_damage
 from tests.support.jobs_and_inputs import make_job, publish, publish_vectors
 from tests.support.output_files import table_of

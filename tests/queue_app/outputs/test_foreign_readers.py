@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 
-from queue_app.coordination.find_job import job_directory
+from queue_app.job.directory import find_job_directory
 from queue_app.job.result_files import as_matrix, iter_result
 from queue_app.job.spec import H5Layout
 from queue_app.outputs.export import export
@@ -37,7 +37,7 @@ class Published:
 
 @pytest.fixture(scope="module")
 def published(finished: Path) -> Published:
-    files = sorted(job_directory(finished / "out.h5").results.glob("*.parquet"))
+    files = sorted(find_job_directory(finished / "out.h5").results.glob("*.parquet"))
     batches = [batch for file in files for batch in iter_result(file)]
     ids = [record_id for batch in batches for record_id in batch.column("id").to_pylist()]
     vectors = np.concatenate([as_matrix(batch.column("embedding")) for batch in batches])
@@ -176,7 +176,7 @@ def test_datasets_reads_the_parquet_files(
 
 
 def in_layout(layout: H5Layout, finished: Path, tmp_path: Path) -> Path:
-    path, job_dir = tmp_path / f"{layout}.h5", job_directory(finished / "out.h5")
+    path, job_dir = tmp_path / f"{layout}.h5", find_job_directory(finished / "out.h5")
     export(job_dir.load(), job_dir, path, h5_layout=layout)
     return path
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from queue_app.outputs.wording import bytes_text, count, duration, listed, percent, rate
+from queue_app.wording import bytes_text, count, duration, listed, percent, rate
 
 
 @pytest.mark.parametrize(

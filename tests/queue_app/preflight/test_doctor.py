@@ -16,7 +16,7 @@ from queue_app.cli import main
 from queue_app.coordination import redis_client
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.host.processes import ProcessFile
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.preflight import check_devices, check_disk, check_server
 from queue_app.preflight.check_devices import describe_devices
 from queue_app.preflight.check_disk import examine_disks, examine_room

@@ -16,7 +16,8 @@ from queue_app.cli import main, preflight_commands
 from queue_app.errors import InputError, UsageError
 from queue_app.ingest.model_options import find_requested
 from queue_app.ingest.request import EmbedRequest
-from queue_app.job.spec import H5Layout, Job, JobDir, RunOptions
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import H5Layout, Job, RunOptions
 from queue_app.outputs.export import export
 from queue_app.outputs.writers import OUTPUTS
 from queue_app.preflight.plan import Plan, make_plan

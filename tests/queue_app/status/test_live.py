@@ -15,7 +15,8 @@ from queue_app.coordination.worker_figures import Figures
 from queue_app.status.live import LiveView
 from queue_app.status.picture import COLUMNS, EVENTS_SHOWN, GPU_COLUMNS, TROUBLES_SHOWN, picture
 from queue_app.status.snapshot import Snapshot, WorkerView
-from queue_app.status.view import UNATTENDED, UNCHANGED_EVERY_SECONDS, PlainView, describe
+from queue_app.status.text import UNATTENDED, describe
+from queue_app.status.view import UNCHANGED_EVERY_SECONDS, PlainView
 
 FIGURES = Figures(105.2, 7812.0, fill=0.984, wait_share=0.012)
 GPU = replace(

@@ -13,7 +13,7 @@ from queue_app.coordination.redis_client import connect
 from queue_app.coordination.workers import WorkerEntry, register, server_time
 from queue_app.errors import UsageError
 from queue_app.host.processes import ProcessFile
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.status.snapshot import snapshot
 from queue_app.status.watch import Lookout
 from tests.support.jobs_and_inputs import make_job

@@ -14,9 +14,10 @@ import pytest
 import redis
 
 from queue_app.coordination import keys
+from queue_app.host.devices import visible_device
 from queue_app.settings import RuntimeConfig
 from queue_app.worker import device_worker, parent_loop
-from queue_app.worker.device_worker import _only_queue, _restore_orphans, visible_device
+from queue_app.worker.device_worker import _only_queue, _restore_orphans
 
 
 def config(visible: str | None) -> RuntimeConfig:

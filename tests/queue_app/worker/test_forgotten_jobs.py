@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from queue_app.coordination.embedded_server import ServerAddress
+from queue_app.job.directory import JobDir
 from queue_app.job.output_names import meta_path
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job
 from queue_app.worker.forgotten_jobs import JobRoots
 from tests.support.jobs_and_inputs import make_job
 

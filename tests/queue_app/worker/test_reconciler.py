@@ -15,10 +15,11 @@ from queue_app.coordination import keys
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.owner import Owner
 from queue_app.coordination.routing import queued_shards
-from queue_app.coordination.states import Lease, Progress, ShardState
+from queue_app.coordination.states import Lease, ShardState
 from queue_app.coordination.workers import WorkerEntry, live_workers, register
+from queue_app.job.directory import JobDir
 from queue_app.job.output_names import meta_path
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job, Progress
 from queue_app.worker.reconciler import Reconciler
 from tests.support.jobs_and_inputs import make_job
 

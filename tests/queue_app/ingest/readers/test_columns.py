@@ -14,8 +14,8 @@ import pytest
 
 from queue_app.errors import InputError, UsageError
 from queue_app.ingest.readers.columns import ID_COLUMNS, SEQUENCE_COLUMNS, parse_delimiter
+from queue_app.ingest.readers.readings import reading, readings
 from queue_app.ingest.readers.sources import Input
-from queue_app.ingest.readings import reading, readings
 from queue_app.ingest.records import Dataset
 from queue_app.job.spec import InputFile, ReadAs
 from tests.support.input_files import arrow_bytes

@@ -13,8 +13,9 @@ from queue_app.cli.main import app
 from queue_app.cli.request_options import SHARED, request_of
 from queue_app.ingest.model_options import configured
 from queue_app.ingest.request import EmbedRequest
+from queue_app.job.directory import JobDir
 from queue_app.job.history import Attempt, AttemptLog, CommandLog, Outcome
-from queue_app.job.spec import Job, JobDir
+from queue_app.job.spec import Job
 from queue_app.model.spec import (
     AdapterSpec,
     EncoderSpec,

@@ -8,8 +8,9 @@ import redis
 from queue_app import celery_app
 from queue_app.celery_app import EMBED_SHARD, make_app
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.states import Progress, ShardState
+from queue_app.coordination.states import ShardState
 from queue_app.coordination.workers import WorkerEntry, register
+from queue_app.job.spec import Progress
 from queue_app.worker.metrics import backlog
 from queue_app.worker.metrics.backlog import IN_VIEW_SECONDS, BacklogReader, JobBacklog, QueueBacklog
 from tests.support.jobs_and_inputs import make_job
