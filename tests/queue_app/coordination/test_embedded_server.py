@@ -97,7 +97,7 @@ def test_a_taken_port_is_replaced_by_a_free_one(embedded: EmbeddedServer, tmp_pa
 STARTER = """
 import sys, time
 from pathlib import Path
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.host.processes import ProcessFile
 from queue_app.coordination.embedded_server import EmbeddedServer
 home = Path(sys.argv[1])

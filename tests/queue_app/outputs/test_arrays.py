@@ -137,7 +137,7 @@ def test_an_array_that_a_killed_process_began_is_written_anew(fasta: Path, tmp_p
 MEMORY = """
 import sys
 from pathlib import Path
-from queue_app.job.spec import JobDir
+from queue_app.job.directory import JobDir
 from queue_app.outputs.arrays import open_result
 
 def peak():
