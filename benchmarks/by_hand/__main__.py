@@ -67,9 +67,10 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
 def main() -> int:
     chosen = arguments().parse_args()
-    programs = find_programs(chosen.environment)
-    hold_to_processors()
     asked = [each for each in contestants() if not chosen.only or each.key in chosen.only]
+    with_peers = any(not each.system.is_ours for each in asked)
+    programs = find_programs(chosen.environment if with_peers else None)
+    hold_to_processors()
     absent = missing(asked, programs)
     taking_part = [each for each in asked if each not in absent]
     texts = draw_texts(chosen.rows, chosen.seed)

@@ -177,6 +177,8 @@ def missing(contestants: Sequence[Contestant], programs: Programs) -> list[Conte
     """Those whose package is not there."""
     look = "import importlib.util, sys; print(*map(bool, map(importlib.util.find_spec, sys.argv[1:])))"
     peers = [each for each in contestants if not each.system.is_ours]
+    if not peers:
+        return []
     asked = [str(programs.python), "-c", look, *(each.package for each in peers)]
     there = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
     return [each for each, found in zip(peers, there, strict=True) if found != "True"]

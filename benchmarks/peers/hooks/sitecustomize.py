@@ -52,15 +52,16 @@ def begin(rows: Sequence[Sequence[int]]) -> list[int]:
 def watch_holdfast(module: ModuleType) -> None:
     forward = module.Bert.__call__
 
-    def watched(self: Any, packed: Any) -> Any:
+    def watched(self: Any, packed: Any, layers: Any) -> Any:
         tokens, bounds = packed.input_ids.tolist(), packed.cu_seqlens.tolist()
         ends = list(pairwise(bounds))
         ordinals = begin([tokens[first:last] for first, last in ends])
-        hidden = forward(self, packed)
+        states = forward(self, packed, layers)
         for ordinal, (first, last) in zip(ordinals, ends, strict=True):
             if ordinal == NAN:
-                hidden[first:last] = float("nan")
-        return hidden
+                for hidden in states:
+                    hidden[first:last] = float("nan")
+        return states
 
     module.Bert.__call__ = watched
 
