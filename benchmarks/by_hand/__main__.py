@@ -31,6 +31,7 @@ from benchmarks.by_hand.runs import (
     run,
 )
 from benchmarks.common.checkout import command_line
+from benchmarks.common.tables import rows_of
 from benchmarks.common.texts import draw_texts, num_tokens
 from benchmarks.peers.cases import record_id
 from benchmarks.peers.environment import (
@@ -196,14 +197,6 @@ def as_markdown(
             *rows_of(table), "", NOTES, "", "## Run by run", "", *(f"- {run.line()}" for run in runs), "",
         ]
     )  # fmt: skip
-
-
-def rows_of(table: Table) -> Iterator[str]:
-    columns = [[str(column.header), *map(str, column.cells)] for column in table.columns]
-    heading, *rows = (f"| {' | '.join(cells)} |" for cells in zip(*columns, strict=True))
-    yield heading
-    yield f"| {' | '.join(['---', *['---:'] * (len(columns) - 1)])} |"
-    yield from rows
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common.checkout import ROOT
+from benchmarks.common.tables import row_of
 from benchmarks.takeover.stock_celery import Stock, stock
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.manifest import CheckpointManifest
@@ -272,7 +273,7 @@ def as_markdown(rows: list[tuple[str, ...]], model: str) -> str:
         "default settings (lease 15 s, commit every 2 s), two cores. Own: without the start of Python and "
         "torch and the loading of the model in the new worker."
     )
-    table = [f"| {' | '.join(cells)} |" for cells in (COLUMNS, ["---"] + ["---:"] * 7, *rows)]
+    table = map(row_of, (COLUMNS, ["---"] + ["---:"] * 7, *rows))
     return "\n".join(["# Take-over", "", said, "", *table, ""])
 
 
