@@ -4,15 +4,12 @@ Nothing here changes a bit of the output: what does is fixed at submit, in job.j
 """
 
 import os
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-
-from queue_app.host.surroundings import importable
 
 
 def _split_paths(value: object) -> object:
@@ -82,18 +79,3 @@ class RuntimeConfig(BaseSettings):
 def runtime_config() -> RuntimeConfig:
     """The settings of this process, read once."""
     return RuntimeConfig()
-
-
-FOREIGN = ("CELERY", "KOMBU", "DJANGO_SETTINGS_MODULE", "PYTHONWARNINGS")
-"""How the names begin of what says to another application's Celery where its server is, or would end a
-process of ours at a library's warning."""
-
-
-def child_environment(**settings: str) -> Mapping[str, str]:
-    """That of a process which we start: ours, without what is meant for other applications.
-
-    No Python in it imports from the working directory, where a user's file may have the name of a module.
-    """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    path = os.pathsep.join(importable(kept.pop("PYTHONPATH", "").split(os.pathsep)))
-    return {**kept, "PYTHONSAFEPATH": "1", **({"PYTHONPATH": path} if path else {}), **settings}

@@ -25,6 +25,7 @@ from queue_app.errors import Damage, DiskFull, HoldfastError, JobFailed, UsageEr
 from queue_app.host.devices import cpu_workers_of, default_cpu_workers, is_emulated
 from queue_app.host.memory import give_memory_back
 from queue_app.host.processes import ProcessFile
+from queue_app.host.surroundings import child_environment
 from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.readers.readings import readings
 from queue_app.ingest.request import EmbedRequest, check_request, device_class
@@ -39,7 +40,7 @@ from queue_app.job.spec import H5Layout, Job, RunOptions
 from queue_app.model.reader import FoundModel
 from queue_app.model.wording import model_line, written
 from queue_app.outputs.export import ExportReport, export
-from queue_app.settings import RuntimeConfig, child_environment
+from queue_app.settings import RuntimeConfig
 from queue_app.status.snapshot import Snapshot, snapshot_of_directory
 from queue_app.status.view import View
 from queue_app.status.watch import Lookout

@@ -18,8 +18,8 @@ from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.errors import BrokerUnreachable
 from queue_app.host.durable_files import write_durably
 from queue_app.host.processes import ProcessFile, spawn, stop
+from queue_app.host.surroundings import child_environment
 from queue_app.job.directory import JobDir
-from queue_app.settings import child_environment
 
 START_SECONDS = 20.0
 PORT_TRIES = 5

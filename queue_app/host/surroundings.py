@@ -3,11 +3,14 @@
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 STREAMS = {0: ("stdin", "r"), 1: ("stdout", "w"), 2: ("stderr", "w")}
 """By descriptor: the name in `sys`, and the mode."""
+FOREIGN = ("CELERY", "KOMBU", "DJANGO_SETTINGS_MODULE", "PYTHONWARNINGS")
+"""How the names begin of what says to another application's Celery where its server is, or would end a
+process of ours at a library's warning."""
 
 
 def settle() -> None:
@@ -57,3 +60,14 @@ def _here() -> str | None:
         return str(Path.cwd())
     except FileNotFoundError:
         return None
+
+
+def child_environment(**settings: str) -> Mapping[str, str]:
+    """That of a process which we start: ours, without what is meant for other applications.
+
+    No Python in it imports from the working directory, where a user's file may have the name of a module.
+    """
+    inherited = {**os.environ}
+    kept = {name: value for name, value in inherited.items() if not name.startswith(FOREIGN)}
+    path = os.pathsep.join(importable(kept.pop("PYTHONPATH", "").split(os.pathsep)))
+    return {**kept, "PYTHONSAFEPATH": "1", **({"PYTHONPATH": path} if path else {}), **settings}

@@ -15,9 +15,9 @@ import xxhash
 from queue_app.errors import ModelError
 from queue_app.host import die_with_parent
 from queue_app.host.processes import PYTHON
+from queue_app.host.surroundings import child_environment
 from queue_app.model.cache import find_reading, keep_reading, reading_key
 from queue_app.model.spec import EncoderSpec, ModelSpec, TokensSpec, parse_spec
-from queue_app.settings import child_environment
 
 MODULE = "gpu_tasks.model_directory"
 MOCK = re.compile(r"mock:(\d{1,5})(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)=[A-Za-z]{1,32})*")

@@ -13,8 +13,9 @@ from rich.filesize import decimal
 
 from queue_app.host.devices import count_gpus, default_cpu_workers, is_emulated, num_cores
 from queue_app.host.processes import PYTHON
+from queue_app.host.surroundings import child_environment
 from queue_app.preflight.findings import Finding
-from queue_app.settings import RuntimeConfig, child_environment
+from queue_app.settings import RuntimeConfig
 
 CHILD = [*PYTHON, "-m", "gpu_tasks.probes.device_facts"]
 CHILD_SECONDS = 75.0

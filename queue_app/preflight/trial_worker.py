@@ -17,7 +17,7 @@ from typing import Any
 from queue_app.errors import HoldfastError
 from queue_app.host import die_with_parent
 from queue_app.host.processes import PYTHON, kill_session
-from queue_app.settings import child_environment
+from queue_app.host.surroundings import child_environment
 
 MODULE = "gpu_tasks.probes.calibrate"
 

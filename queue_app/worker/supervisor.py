@@ -19,7 +19,8 @@ from pathlib import Path
 from queue_app.errors import HoldfastError
 from queue_app.host.memory import FEW_HEAPS
 from queue_app.host.processes import PYTHON, ProcessFile, kill_session, spawn
-from queue_app.settings import RuntimeConfig, child_environment
+from queue_app.host.surroundings import child_environment
+from queue_app.settings import RuntimeConfig
 from queue_app.worker.deaths import EXIT_STATUS, killed_by
 from queue_app.worker.metrics.ports import describe, environment, require_ports
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from queue_app.host.surroundings import importable
-from queue_app.settings import child_environment
+from queue_app.host.surroundings import child_environment
 from tests.support.command_runs import environment
 
 
