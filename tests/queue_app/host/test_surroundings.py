@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from queue_app.host.surroundings import importable
-from queue_app.host.surroundings import child_environment
+from queue_app.host.surroundings import child_environment, importable
 from tests.support.command_runs import environment
 
 
