@@ -168,9 +168,9 @@ MUTANTS = (
     ),
     Mutant(
         "results are held against their digest",
-        "queue_app/outputs/content.py",
-        "if not path.is_file() or file_digest(path) != record.digest:",
-        "if not path.is_file():",
+        "queue_app/job/done_records.py",
+        "return path if has_digest(path, record.digest) else None",
+        "return path if path.is_file() else None",
         "tests/queue_app/outputs/test_export.py",
     ),
     Mutant(
@@ -287,7 +287,7 @@ MUTANTS = (
     ),
     Mutant(
         "mostly unknown",
-        "queue_app/job/quarantine_reasons.py",
+        "queue_app/job/quarantine.py",
         "return 2 * num_unknown > num_tokens",
         "return False",
         "tests/queue_app/ingest/test_first_look.py",
@@ -301,14 +301,14 @@ MUTANTS = (
     ),
     Mutant(
         "a foreign output",
-        "queue_app/job/output_ownership.py",
+        "queue_app/job/output_place.py",
         "    if _holds_anything(output):",
         "    if False:",
         "tests/queue_app/job/test_output_ownership.py",
     ),
     Mutant(
         "the deepest window",
-        "gpu_tasks/inference/batch_plan.py",
+        "gpu_tasks/inference/segments.py",
         "(starts[:-1] + starts[1:] + window + 1) // 2",
         "starts[1:]",
         "tests/gpu_tasks/inference/test_long_sequences.py",

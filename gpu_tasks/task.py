@@ -138,7 +138,7 @@ def load_once(job: Job, directory: JobDir) -> EmbeddingModel:
 )
 def export_job(self: Any, job_id: str, job_dir: str) -> str:
     """Write the job's output, once all its shards are done."""
-    from queue_app.job.place import output_of
+    from queue_app.job.output_place import output_of
     from queue_app.outputs.export import export
 
     directory = JobDir(Path(job_dir))

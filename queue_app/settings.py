@@ -72,7 +72,6 @@ class RuntimeConfig(BaseSettings):
     """The process this worker must not outlive (set by `holdfast embed` for its own workers)."""
     visible_devices: str | None = Field(default=None, validation_alias="CUDA_VISIBLE_DEVICES")
     """The devices this host (or scheduler) grants; gpuN is the N-th of them."""
-    log_level: str = "INFO"
 
 
 @cache

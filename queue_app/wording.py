@@ -19,22 +19,14 @@ def percent(share: float | None) -> str:
     return "100%" if share >= 1 else f"{min(round(100 * share), 99)}%"
 
 
-def bytes_text(size_bytes: int) -> str:
-    """`12.3 GB`, in powers of 1,000."""
-    size, units = float(size_bytes), ["bytes", "kB", "MB", "GB", "TB"]
-    while size >= 1000 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f"{size:,.0f} {units[0]}" if units[0] == "bytes" else f"{size:,.1f} {units[0]}"
-
-
 def rate(per_second: float) -> str:
     """`1,204`, and of what is slow one digit more."""
     return f"{per_second:,.0f}" if per_second >= 10 or not per_second else f"{per_second:.1f}"
 
 
-def count(number: int, noun: str) -> str:
-    """`1 shard`, `2 shards`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def count(number: int, noun: str, plural: str = "") -> str:
+    """`1 shard`, `2 shards`, `3 batches`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

@@ -11,7 +11,7 @@ from tests.support import ROOT
 from tests.support.house import House
 
 BELOW_JOB = {"queue_app.job", "queue_app.model", "queue_app.host"}
-BELOW_INGEST = BELOW_JOB | {"queue_app.ingest.readers", "queue_app.coordination"}
+READ_AND_COORDINATE = BELOW_JOB | {"queue_app.ingest.readers", "queue_app.coordination"}
 OF_A_MODEL = {"queue_app.model.spec", "queue_app.model.files"}
 """What inference may know of queue_app. They know nobody."""
 ARROWS = {
@@ -20,14 +20,14 @@ ARROWS = {
     "queue_app.job": {"queue_app.model", "queue_app.host"},
     "queue_app.coordination": BELOW_JOB,
     "queue_app.ingest.readers": BELOW_JOB,
-    "queue_app.ingest": BELOW_INGEST,
+    "queue_app.ingest": BELOW_JOB | {"queue_app.ingest.readers"},
     "queue_app.outputs": BELOW_JOB | {"queue_app.ingest.readers"},
     "queue_app.worker.metrics": BELOW_JOB | {"queue_app.coordination"},
     "queue_app.worker": BELOW_JOB | {"queue_app.coordination", "queue_app.worker.metrics"},
     "queue_app.status": BELOW_JOB | {"queue_app.coordination", "queue_app.outputs"},
-    "queue_app.preflight": BELOW_INGEST | {"queue_app.ingest"},
-    "queue_app.dashboard": BELOW_INGEST | {"queue_app.status"},
-    "queue_app.api": BELOW_INGEST
+    "queue_app.preflight": READ_AND_COORDINATE | {"queue_app.ingest"},
+    "queue_app.dashboard": READ_AND_COORDINATE | {"queue_app.status"},
+    "queue_app.api": READ_AND_COORDINATE
     | {"queue_app.ingest", "queue_app.outputs", "queue_app.status"}
     | {"queue_app.worker", "queue_app.worker.metrics"},
     "gpu_tasks.inference": OF_A_MODEL,

@@ -18,7 +18,6 @@ from checkpoint.writer import WriterTimes
 from gpu_tasks import AsyncInferenceRunner
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
-from gpu_tasks.inference.prefetch import Loader
 from gpu_tasks.models.packed import PackedStaged
 from gpu_tasks.shard.shard_run import as_block
 
@@ -102,7 +101,7 @@ def measure(way: Machinery, model: EmbeddingModel, plan: BatchPlan, home: Path) 
 def watched() -> Iterator[tuple[Stopwatch, Stopwatch]]:
     """Processor seconds of the driving thread in the model, and of the whole loader thread."""
     in_model, in_loader = Stopwatch(), Stopwatch()
-    undo = [in_model.around(PackedStaged, "launch"), in_loader.around(Loader, "_load_all")]
+    undo = [in_model.around(PackedStaged, "launch"), in_loader.around(AsyncInferenceRunner, "_load")]
     try:
         yield in_model, in_loader
     finally:

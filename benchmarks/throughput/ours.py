@@ -9,8 +9,10 @@ import numpy as np
 
 from benchmarks.throughput.rounds import Vectors
 from gpu_tasks import AsyncInferenceRunner
-from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals, plan_batches
+from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import Dtype, EmbeddingModel
+from gpu_tasks.inference.planner import plan_batches
+from gpu_tasks.inference.rows import Ordinals
 from gpu_tasks.models.loading import load
 from queue_app.ingest.request import token_budget
 from queue_app.ingest.shard_writer import cut, default_num_shards, shard_cost_most

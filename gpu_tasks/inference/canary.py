@@ -1,17 +1,14 @@
 """The numerics canary: does this device compute what it should?
 
 A GPU with failing memory or a broken kernel gives vectors that look like any others. A few fixed sequences
-show it before the first one is stored. A model of which the host can hold a second copy is compared with
-the processor in float32. A larger one is compared with the job's other devices:
+show it before the first one is stored. A model of which the host can hold a second copy is compared with the
+processor in float32, a larger one with the job's other devices, before each shard:
 
-- Before each shard a worker deposits its device's vectors where the whole job sees them. The first has
-  nobody to be compared with, and goes on: a job with one worker must not wait.
-- Two different devices that agree within the dtype's tolerance make the golden vectors. A device never
-  confirms itself, be it through a restarted worker or through a second worker on it.
-- Golden vectors stay what they are. Whoever deviates from them ends before it takes a shard, also one
-  that deposited before there were any.
-- While no two agree, nobody can say who is wrong: all go on and say so loudly, until one more device
-  sides with one of them. Whoever is left alone ends before its next shard.
+- Two different devices that agree within the dtype's tolerance make the golden vectors, for good. Whoever
+  deviates from them ends before it takes a shard. A device never confirms itself, be it through a restarted
+  worker or through a second worker on it.
+- The first has nobody to be compared with, and goes on: a job with one worker must not wait. While no two
+  agree, nobody can say who is wrong: all go on and say so loudly, until one more device sides with one.
 - The shards that a deviating device has begun are named, by itself and by whoever made the vectors golden:
   what it committed there is suspicious.
 
@@ -30,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_tasks.errors import NumericsDeviate
-from gpu_tasks.inference.batch_plan import plan_batches
 from gpu_tasks.inference.model import Dtype, EmbeddingModel
+from gpu_tasks.inference.planner import plan_batches
 from gpu_tasks.inference.rows import split_rows
 from gpu_tasks.inference.runner import AsyncInferenceRunner
 
@@ -65,7 +62,7 @@ class Deposits(Protocol):
         """What each device deposited last."""
         ...
 
-    def make_golden(self, vectors: str) -> str:
+    def agree_on(self, vectors: str) -> str:
         """Make these golden unless others are; answers those that are."""
         ...
 
@@ -116,7 +113,7 @@ class Canary:
         """
         return self._check(reference, "the processor")
 
-    def check_golden(self, deposits: Deposits) -> None:
+    def check_against_others(self, deposits: Deposits) -> None:
         """Deposit the vectors, and compare them with the golden ones as soon as there are any.
 
         Raises:
@@ -137,7 +134,7 @@ class Canary:
         """Make our vectors golden when another device has the same; say which devices have not."""
         others = {device: text for device, text in deposits.all().items() if device != self.device}
         agreeing = {device for device, text in others.items() if self._agrees(text)}
-        golden = deposits.make_golden(encode(self.vectors)) if agreeing else None
+        golden = deposits.agree_on(encode(self.vectors)) if agreeing else None
         for device in others.keys() - agreeing:
             if golden:
                 log.error("%s deviates from golden vectors. %s", device, suspicious(deposits.begun(device)))

@@ -21,7 +21,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Memory in bytes. `of` is whose it is, as it is told."""
+    """Memory in bytes. `of` says whose it is."""
 
     of: str
     total: int
@@ -67,32 +67,25 @@ def _size(size_bytes: int) -> str:
 
 def host_rooms() -> Iterator[Room]:
     """The host's memory, and what limits set this process there."""
-    yield from _host()
-    yield from _address_space()
-    yield from _cgroups()
-
-
-def _host(meminfo: Path = Path("/proc/meminfo")) -> Iterator[Room]:
     with contextlib.suppress(OSError, KeyError, ValueError):
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         total, free = (int(lines[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))
         yield Room("this host has", total, free)
-
-
-def _address_space() -> Iterator[Room]:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
         used = 0
         with contextlib.suppress(OSError, ValueError):
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         yield Room("a process may have (ulimit -v)", limit, max(0, limit - used))
+    yield from _cgroups()
 
 
-def _cgroups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[Room]:
-    """Of version 2: that of this process, and those that it lies in."""
+def _cgroups() -> Iterator[Room]:
+    """That of this process and those that it lies in, of version 2."""
+    root = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError, StopIteration):
-        name = next(line[3:] for line in own.read_text().splitlines() if line.startswith("0::"))
-        here = root / name.strip("/")
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        here = root / next(line[3:] for line in lines if line.startswith("0::")).strip("/")
         for folder in (here, *here.parents):
             if not folder.is_relative_to(root):
                 return

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpu_tasks.inference.batch_plan import Int64s, TokenBatch
-from gpu_tasks.inference.readout import Left, Pool, joined_pools
+from gpu_tasks.inference.batch_plan import TokenBatch
+from gpu_tasks.inference.readout import Left, joined_pools
+from gpu_tasks.inference.rows import Int64s
+from queue_app.model.spec import Pool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowTokens:
-    """Where the tokens of a batch's rows lie that are read out, on its device.
+    """Where the tokens that are read out of a batch's rows lie, on its device.
 
     `bounds` int64[3n + 1] cuts every row in three: its leading tokens, those to pool, its trailing tokens.
     `firsts` int64[n] is the token that stands for the row.
@@ -39,10 +41,7 @@ def pooling_bounds(batch: TokenBatch, left: Left) -> tuple[Int64s, Int64s]:
 
 
 def pool_rows(hidden: Tensor, rows: RowTokens, pool: str) -> Tensor:
-    """Reduce hidden states [T, dim] of any float dtype to float32 [n, dim].
-
-    Of a pool that joins several, [n, dim times so many].
-    """
+    """Reduce hidden states [T, dim] of any float dtype to float32 [n, dim]; joined pools widen the row."""
     parts = [_pool(hidden, rows, part) for part in joined_pools(pool)]
     return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
@@ -54,16 +53,16 @@ def _pool(hidden: Tensor, rows: RowTokens, pool: Pool) -> Tensor:
         behind, empty = rows.bounds[2::3], (rows.bounds.diff()[1::3] == 0)[:, None]
         return hidden.index_select(0, (behind - 1).clamp(min=0)).float().masked_fill(empty, torch.nan)
     if pool == "max":
-        return _reduce(hidden.float(), rows, "max")
+        return _reduce(hidden.float(), rows.bounds, "max")
     exact = hidden.double()  # in float32 a sum of thousands of tokens loses a digit
     if pool == "mean_sqrt_len":
-        found = _reduce(exact, rows, "sum") / rows.bounds.diff()[1::3, None].sqrt()
+        found = _reduce(exact, rows.bounds, "sum") / rows.bounds.diff()[1::3, None].sqrt()
     elif pool == "weighted_mean":
         begins, first, behind = rows.bounds[:-1:3], rows.bounds[1::3], rows.bounds[2::3]
         totals = (behind - first) * (first + behind + 1 - 2 * begins)  # twice the sum of 1 + place in the row
-        found = 2 * _reduce(exact * _weights(rows, len(hidden)), rows, "sum") / totals[:, None]
+        found = 2 * _reduce(exact * _weights(rows, len(hidden)), rows.bounds, "sum") / totals[:, None]
     else:
-        found = _reduce(exact, rows, "mean")
+        found = _reduce(exact, rows.bounds, "mean")
     return found.float()
 
 
@@ -75,13 +74,12 @@ def _weights(rows: RowTokens, num_tokens: int) -> Tensor:
     return (torch.arange(1, num_tokens + 1, device=begins.device) - begins)[:, None]
 
 
-def _reduce(values: Tensor, rows: RowTokens, how: str) -> Tensor:
+def _reduce(values: Tensor, bounds: Tensor, how: str) -> Tensor:
     # unsafe: the bounds come from the planner, and checking them would wait for the device.
-    reduced = torch.segment_reduce(values, how, offsets=rows.bounds, axis=0, unsafe=True)
+    reduced = torch.segment_reduce(values, how, offsets=bounds, axis=0, unsafe=True)
     return reduced[1::3].contiguous()
 
 
 def finite_rows(finite: Tensor, bounds: Tensor) -> Tensor:
     """bool[n]: the rows that have tokens to pool, all of which are finite, from bool[T]."""
-    least = torch.segment_reduce(finite.float(), "min", offsets=bounds, axis=0, unsafe=True)
-    return least[1::3] == 1  # infinity where there are none
+    return _reduce(finite.float(), bounds, "min") == 1  # infinity where there are none

@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 
-Pool = Literal["mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean"]
-"""As in queue_app.model.spec, where they are explained."""
-CONCATENATED = "+"
+from gpu_tasks.inference.rows import Int64s
+from queue_app.model.spec import CONCATENATED, Pool
+
 EVERY_TOKEN = "none"
-
-Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

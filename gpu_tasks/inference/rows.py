@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 Vectors = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 Offsets = npt.NDArray[np.uint64]
+Ordinals = npt.NDArray[np.uint64]
+Int64s = npt.NDArray[np.int64]
 
 
 def offsets_of(lengths: npt.ArrayLike) -> Offsets:

@@ -1,25 +1,26 @@
 """The inference loop: load, copy in, compute, copy out, hand over; all at once, one batch apart.
 
-A loader thread prepares the batches that come next; the caller's thread starts each computation and,
-on CUDA, hands over batch i while batch i + 1 computes. The loop waits only for the copy of the batch
+A loader thread assembles and stages the batches that come next; the caller's thread starts each computation
+and, on CUDA, hands over batch i while batch i + 1 computes. The loop waits only for the copy of the batch
 that it hands over, never for the device.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, fields
+from functools import partial
+from itertools import islice
 from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
 
-from gpu_tasks.errors import OutOfMemory
-from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals, TokenBatch
-from gpu_tasks.inference.device import DeviceSeconds, Fetched, Pending, Staged, StoreDtype
-from gpu_tasks.inference.model import EmbeddingModel
-from gpu_tasks.inference.out_of_memory import compute_again
-from gpu_tasks.inference.prefetch import Loaded, Loader
-from gpu_tasks.inference.rows import Offsets, Vectors
+from gpu_tasks.errors import OutOfMemory, RecordTooLarge
+from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
+from gpu_tasks.inference.model import DeviceSeconds, EmbeddingModel, Fetched, Pending, Staged, StoreDtype
+from gpu_tasks.inference.rows import Offsets, Ordinals, Vectors, join_offsets
 
 RESUMED = -1
 
@@ -68,12 +69,6 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Flight:
-    batch: TokenBatch
-    pending: Pending
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _NoRoom:
     """A batch whose tokens did not fit beside what is under way: it fails when its turn has come."""
 
@@ -81,6 +76,10 @@ class _NoRoom:
 
     def launch(self, store_dtype: StoreDtype) -> Pending:
         raise OutOfMemory(self.message)
+
+
+Loaded = tuple[TokenBatch, Staged]
+UnderWay = deque[tuple[TokenBatch, Pending]]
 
 
 @dataclass(slots=True, eq=False)
@@ -103,6 +102,7 @@ class AsyncInferenceRunner:
         self,
         plan: BatchPlan,
         *,
+        order: Sequence[int] | None = None,
         skip: Collection[int] = (),
         exclude: Collection[int] = (),
         should_stop: Callable[[], bool] | None = None,
@@ -112,6 +112,7 @@ class AsyncInferenceRunner:
 
         Args:
             plan: the shard's batches.
+            order: the batches to compute, in this order instead.
             skip: batches that are committed already. If there are any, the first result is RESUMED and
                 names their records.
             exclude: ordinals of records that were set aside; their rows are left out, and a batch of
@@ -127,56 +128,94 @@ class AsyncInferenceRunner:
         committed = frozenset(skip)
         if committed:
             yield self._resumed(plan, committed, exclude)
-        todo = [index for index in range(plan.num_batches) if index not in committed]
-        with Loader(todo, lambda i: plan.batch(i).without(exclude), self._stage, self.depth) as loader:
-            yield from self._pipeline(loader, should_stop or _never, on_start or _ignore)
+        batches = range(plan.num_batches) if order is None else order
+        todo = (index for index in batches if index not in committed)
+        with closing(self._loaded(todo, partial(self._load, plan, exclude))) as loaded:
+            yield from self._pipeline(
+                loaded, should_stop or (lambda: False), on_start or (lambda batch_idx: None)
+            )
 
     def compute(self, batch: TokenBatch) -> InferenceResult:
-        """Compute one batch by itself, such as a single record that is under suspicion."""
-        fetched, split = compute_again(self.model, batch, self.store_dtype)
-        return _result(batch, fetched, split)
+        """Compute one batch with nothing else under way, so that it has the device for itself.
+
+        What does not fit is computed in halves, which changes the last bits of the vectors: kernels and sums
+        depend on the shape of what runs together. Raises RecordTooLarge when one segment alone does not fit.
+        """
+        return _result(batch, *self._compute(batch))
+
+    def _compute(self, batch: TokenBatch) -> tuple[Fetched, bool]:
+        """True says that the batch was split."""
+        try:
+            return self.model.stage(batch).launch(self.store_dtype).wait(), False
+        except OutOfMemory:
+            return self._compute_in_halves(batch), True
+
+    def _compute_in_halves(self, batch: TokenBatch) -> Fetched:
+        if batch.num_rows == 1:
+            raise RecordTooLarge(int(batch.ordinals[0]), batch.max_seqlen)
+        first = np.arange(batch.num_rows) < batch.num_rows // 2
+        halves = [self._compute(batch.select(rows))[0] for rows in (first, ~first)]
+        return Fetched(
+            np.concatenate([half.embeddings for half in halves]),
+            np.concatenate([half.finite for half in halves]),
+            offsets=join_offsets([half.offsets for half in halves]),
+        )
+
+    def _loaded(self, todo: Iterator[int], load: Callable[[int], Loaded]) -> Generator[Loaded]:
+        """What a thread loads, in order, its errors at their batch's turn. Closing this ends the thread."""
+        loader = ThreadPoolExecutor(1, "holdfast-loader")
+        try:
+            ahead = deque(loader.submit(load, index) for index in islice(todo, self.depth))
+            while ahead:
+                loaded = ahead.popleft().result()
+                ahead.extend(loader.submit(load, index) for index in islice(todo, 1))
+                yield loaded
+        finally:
+            loader.shutdown(cancel_futures=True)
+
+    def _load(self, plan: BatchPlan, exclude: Collection[int], batch_idx: int) -> Loaded:
+        batch = plan.batch(batch_idx).without(exclude)
+        try:
+            return batch, self.model.stage(batch)
+        except OutOfMemory as error:
+            return batch, _NoRoom(str(error))
 
     def _pipeline(
-        self, loader: Loader, should_stop: Callable[[], bool], on_start: Callable[[int], None]
+        self, loaded: Iterator[Loaded], should_stop: Callable[[], bool], on_start: Callable[[int], None]
     ) -> Iterator[InferenceResult]:
-        flights: deque[_Flight] = deque()
-        while not should_stop() and (loaded := self._next(loader)) is not None:
-            on_start(loaded.batch.batch_idx)
+        under_way: UnderWay = deque()
+        while not should_stop() and (ready := self._next(loaded)) is not None:
+            batch, staged = ready
+            on_start(batch.batch_idx)
             try:
-                flights.append(self._launch(loaded))
+                under_way.append((batch, self._launch(staged)))
             except OutOfMemory:
-                yield from self._land(flights, keep=0)
-                yield self.compute(loaded.batch)
-            yield from self._land(flights, keep=self.model.lookahead)
-        yield from self._land(flights, keep=0)
+                yield from self._fetch(under_way, keep=0)
+                yield self.compute(batch)
+            yield from self._fetch(under_way, keep=self.model.lookahead)
+        yield from self._fetch(under_way, keep=0)
 
-    def _stage(self, batch: TokenBatch) -> Staged:
-        try:
-            return self.model.stage(batch)
-        except OutOfMemory as error:
-            return _NoRoom(str(error))
-
-    def _next(self, loader: Loader) -> Loaded | None:
+    def _next(self, loaded: Iterator[Loaded]) -> Loaded | None:
         started = perf_counter()
-        loaded = next(loader, None)
+        ready = next(loaded, None)
         self.timings.wait += perf_counter() - started
-        return loaded
+        return ready
 
-    def _launch(self, loaded: Loaded) -> _Flight:
+    def _launch(self, staged: Staged) -> Pending:
         started = perf_counter()
         try:
-            return _Flight(loaded.batch, loaded.staged.launch(self.store_dtype))
+            return staged.launch(self.store_dtype)
         finally:
             self.timings.launch += perf_counter() - started
 
-    def _land(self, flights: deque[_Flight], *, keep: int) -> Iterator[InferenceResult]:
-        while len(flights) > keep:
-            flight = flights.popleft()
+    def _fetch(self, under_way: UnderWay, *, keep: int) -> Iterator[InferenceResult]:
+        while len(under_way) > keep:
+            batch, pending = under_way.popleft()
             started = perf_counter()
-            fetched = flight.pending.wait()
+            fetched = pending.wait()
             self.timings.fetch += perf_counter() - started
             self.timings.add(fetched.seconds)
-            yield _result(flight.batch, fetched, split=False)
+            yield _result(batch, fetched)
 
     def _resumed(
         self, plan: BatchPlan, committed: Collection[int], exclude: Collection[int]
@@ -187,15 +226,7 @@ class AsyncInferenceRunner:
         return InferenceResult(RESUMED, ordinals, vectors, np.empty(0, dtype=np.bool_))
 
 
-def _result(batch: TokenBatch, fetched: Fetched, split: bool) -> InferenceResult:
+def _result(batch: TokenBatch, fetched: Fetched, split: bool = False) -> InferenceResult:
     return InferenceResult(
         batch.batch_idx, batch.ordinals, fetched.embeddings, fetched.finite, split, fetched.offsets
     )
-
-
-def _never() -> bool:
-    return False
-
-
-def _ignore(batch_idx: int) -> None:
-    """Nobody wants to know."""

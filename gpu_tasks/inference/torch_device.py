@@ -13,23 +13,22 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, partial, wraps
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from gpu_tasks.errors import DeviceUnavailable, OutOfMemory
-from gpu_tasks.inference.device import DeviceSeconds, Fetched, HostPending, Pending
 from gpu_tasks.inference.device_errors import Fault, fault_of
+from gpu_tasks.inference.model import DeviceSeconds, Fetched, HostPending
+from gpu_tasks.inference.rows import Int64s
 
 log = logging.getLogger(__name__)
 
-Int64s = npt.NDArray[np.int64]
+P = ParamSpec("P")
 Answer = TypeVar("Answer")
 
 
@@ -44,32 +43,25 @@ class Outputs:
 Compute = Callable[[Tensor], Outputs]
 
 
-class Upload(Protocol):
-    """An int64 array on its way to the device."""
+def _gives_back(function: Callable[P, Answer]) -> Callable[P, Answer]:
+    """Raises OutOfMemory where there is no room, once all is given back that was held until then."""
 
-    def compute(self, function: Compute) -> Pending:
-        """Start `function` on the array, and the copy of its outputs back to the host."""
-        ...
+    @wraps(function)
+    def call(*arguments: P.args, **options: P.kwargs) -> Answer:
+        try:
+            return function(*arguments, **options)
+        except Exception as error:
+            if fault_of(error) is not Fault.NO_ROOM:
+                raise
+            message = str(error)
+        # Only outside the handler: until then the traceback keeps the activations alive.
+        torch.cuda.empty_cache()
+        raise OutOfMemory(message)
 
-
-class TorchDevice(Protocol):
-    """Where a model lives. `lookahead` as in EmbeddingModel."""
-
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def lookahead(self) -> int: ...
-
-    def upload(self, array: Int64s) -> Upload:
-        """Raises OutOfMemory when the device has no room for it."""
-        ...
-
-    def settle(self) -> None:
-        """Wait until all that was copied while loading a model has arrived."""
-        ...
+    return call
 
 
-def open_device(name: str, threads: int | None = None) -> TorchDevice:
+def open_device(name: str, threads: int | None = None) -> "TorchDevice":
     """Open `cpu`, `cuda` or `cuda:N`; on the CPU, `threads` sets torch's compute threads.
 
     Raises:
@@ -113,10 +105,8 @@ class CpuDevice:
 class CpuUpload:
     tensor: Tensor
 
+    @_gives_back
     def compute(self, function: Compute) -> HostPending:
-        return _in_room(lambda: self._compute(function))
-
-    def _compute(self, function: Compute) -> HostPending:
         started = perf_counter()
         with torch.inference_mode():
             outputs = function(self.tensor)
@@ -126,7 +116,7 @@ class CpuUpload:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CudaDevice:
-    """One CUDA device and its three streams."""
+    """One CUDA device and its three streams. `lookahead` as in EmbeddingModel."""
 
     device: torch.device
     copy_in: torch.cuda.Stream
@@ -134,27 +124,30 @@ class CudaDevice:
     copy_out: torch.cuda.Stream
     lookahead: int = 1
 
+    @_gives_back
     def upload(self, array: Int64s) -> "CudaUpload":
-        return _in_room(lambda: self._upload(array))
-
-    def _upload(self, array: Int64s) -> "CudaUpload":
         host = _pinned(torch.from_numpy(array).pin_memory, lambda: torch.from_numpy(array))
         with _station("copy in", self.copy_in) as span:
             tensor = host.to(self.device, non_blocking=True)
         return CudaUpload(self, tensor, span)
 
     def settle(self) -> None:
+        """Wait until all that was copied while loading a model has arrived."""
         torch.cuda.synchronize(self.device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CudaUpload:
+    """An int64 array on its way to the device."""
+
     on: CudaDevice
     tensor: Tensor
     copy_in: "Span"
 
+    @_gives_back
     def compute(self, function: Compute) -> "CudaPending":
-        return _in_room(lambda: self._copy_out(*self._compute(function)))
+        """Start `function` on the array, and the copy of its outputs back to the host."""
+        return self._copy_out(*self._compute(function))
 
     def _compute(self, function: Compute) -> tuple[Outputs, "Span"]:
         self.on.compute.wait_event(self.copy_in.end)
@@ -201,6 +194,11 @@ class Span:
         return milliseconds / 1000
 
 
+TorchDevice = CpuDevice | CudaDevice
+"""Where a model lives."""
+Upload = CpuUpload | CudaUpload
+
+
 @contextmanager
 def _station(name: str, stream: torch.cuda.Stream) -> Iterator[Span]:
     """Queue work on a stream, between two events."""
@@ -224,11 +222,8 @@ def _open_cuda(index: int) -> CudaDevice:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     device = torch.device("cuda", index)
     torch.cuda.set_device(device)
-    return CudaDevice(device, copy_in=_stream(device), compute=_stream(device), copy_out=_stream(device))
-
-
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    copy_in, compute, copy_out = (torch.cuda.Stream(device) for _ in range(3))  # type: ignore[no-untyped-call]
+    return CudaDevice(device, copy_in=copy_in, compute=compute, copy_out=copy_out)
 
 
 def _to_host(tensor: Tensor) -> Tensor:
@@ -251,16 +246,3 @@ def _pinned(pin: Callable[[], Tensor], do_without: Callable[[], Tensor]) -> Tens
 @cache
 def _warn_unpinned(why: str) -> None:
     log.warning("no pinned memory, so that copies are waited for: %s", why)
-
-
-def _in_room(call: Callable[[], Answer]) -> Answer:
-    """What `call` answers. Raises OutOfMemory once all is given back that it held until it failed."""
-    try:
-        return call()
-    except Exception as error:
-        if fault_of(error) is not Fault.NO_ROOM:
-            raise
-        message = str(error)
-    # Only outside the handler: until then the traceback keeps the activations alive.
-    torch.cuda.empty_cache()
-    raise OutOfMemory(message)

@@ -1,8 +1,8 @@
 """Put the windows of long records together again. Numpy only.
 
-The vector of a token is the one of the window that owns it (see gpu_tasks.inference.batch_plan.owned_bounds). What a
-window's row holds is read out of the tokens that it owns alone, so that here no token counts twice: the mean
-of a record is the mean of the vectors that a row for every token would hold.
+The vector of a token is the one of the window that owns it (see owned_bounds). What a window's row holds is
+read out of the tokens that it owns alone, so that no token counts twice: the mean of a record is the mean of
+the vectors that a row for every token would hold.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_tasks.errors import InferenceError
-from gpu_tasks.inference.batch_plan import Int64s, Ordinals
 from gpu_tasks.inference.readout import joined_pools
-from gpu_tasks.inference.rows import Offsets, Vectors, join_vectors, offsets_of
+from gpu_tasks.inference.rows import Int64s, Offsets, Ordinals, Vectors, join_vectors, offsets_of
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -51,10 +50,15 @@ def combine_windows(
     """
     order = np.argsort(ordinals, kind="stable")
     unique, first, counts = np.unique(ordinals[order], return_index=True, return_counts=True)
+    parts = [part for pool in pools for part in joined_pools(pool)]
     records = [nothing]
     for ordinal, begin, count in zip(unique.tolist(), first, counts, strict=True):
         windows = [rows[place] for place in order[begin : begin + count]]
-        records.append(windows[0] if count == 1 else _combined(ordinal, windows, pools, pooled, finish))
+        if count > 1:
+            # By itself: what a record becomes must not depend on those beside it.
+            finished = finish(_reduce_parts(np.concatenate(windows), parts, *pooled(ordinal)))
+            windows = [_as_stored(ordinal, finished, windows[0].dtype)]
+        records += windows
     return unique, join_vectors(records)
 
 
@@ -79,24 +83,16 @@ def join_windows(
     return unique, join_vectors([nothing, *parts]), offsets
 
 
-def _combined(
-    ordinal: int,
-    windows: Sequence[Vectors],
-    pools: Sequence[str],
-    pooled: Callable[[int], Places],
-    finish: Callable[[Float32s], Float32s],
-) -> Vectors:
-    together = np.concatenate(windows).astype(np.float64)
-    parts = [part for pool in pools for part in joined_pools(pool)]
-    starts, ends = pooled(ordinal)
-    vectors = [
-        _reduce(vector, starts, ends, part)
-        for part, vector in zip(parts, np.split(together, len(parts), axis=1), strict=True)
-    ]
-    # By itself: what a record becomes must not depend on those beside it.
-    finished = finish(np.concatenate(vectors).astype(np.float32)[None])
+def _reduce_parts(windows: Vectors, parts: Sequence[str], starts: Int64s, ends: Int64s) -> Float32s:
+    """[1, width] of a record from its windows; each of the vectors side by side has a pool of its own."""
+    vectors = np.split(windows.astype(np.float64), len(parts), axis=1)
+    reduced = [_reduce(vector, starts, ends, part) for part, vector in zip(parts, vectors, strict=True)]
+    return np.concatenate(reduced).astype(np.float32)[None]
+
+
+def _as_stored(ordinal: int, vector: Float32s, dtype: npt.DTypeLike) -> Vectors:
     with np.errstate(over="ignore"):
-        stored = finished.astype(np.float16) if windows[0].dtype == np.float16 else finished
+        stored: Vectors = vector.astype(dtype)
     if not np.isfinite(stored).all():
         raise InferenceError(f"record {ordinal}: its vector does not fit in {stored.dtype}: store float32")
     return stored

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from gpu_tasks.errors import ModelLoadError
 from gpu_tasks.inference.batch_plan import TokenBatch
-from gpu_tasks.inference.device import HostPending, StoreDtype, host_pending
+from gpu_tasks.inference.model import HostPending, StoreDtype, host_pending
 from gpu_tasks.inference.readout import Left, Readout, check_layers, joined_pools
 from gpu_tasks.inference.rows import offsets_of
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gpu_tasks.inference.batch_plan import TokenBatch
-from gpu_tasks.inference.device import Fetched, HostPending, Pending, StoreDtype
+from gpu_tasks.inference.model import Fetched, HostPending, Pending, StoreDtype
 from gpu_tasks.inference.pooling import RowTokens, finite_rows, pool_rows, pooling_bounds
 from gpu_tasks.inference.readout import Left, Readout, joined_pools
 from gpu_tasks.inference.rows import Offsets, offsets_of

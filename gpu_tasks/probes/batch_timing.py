@@ -4,20 +4,17 @@ A plan runs from long rows to short ones, and a token of a long row costs more. 
 plan are computed, and those in between are taken for like their neighbours.
 """
 
-from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
 
-from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
-from gpu_tasks.inference.device import Pending, StoreDtype
-from gpu_tasks.inference.model import EmbeddingModel
-from gpu_tasks.inference.prefetch import Loader
+from gpu_tasks.errors import OutOfMemory
+from gpu_tasks.inference.batch_plan import BatchPlan
+from gpu_tasks.inference.runner import AsyncInferenceRunner
 
-LOADED_AHEAD = 3
-GOLDEN = 0.618
+GOLDEN_SECTION = 0.618
 FEW_BATCHES = 4
 FEW_ERROR = 0.25
 """What the error is taken for when it was too few batches to tell."""
@@ -34,33 +31,27 @@ class TimedBatch:
 
 
 def time_batches(
-    model: EmbeddingModel, plan: BatchPlan, *, store_dtype: StoreDtype, seconds: float, turn: float = 0.0
+    runner: AsyncInferenceRunner, plan: BatchPlan, *, seconds: float, turn: float = 0.0
 ) -> dict[int, TimedBatch]:
     """Those that there was time for, by index, each timed from the end of the one before.
 
     At least one, and the one under way when the time is over. `turn`, from 0 to 1, says where to begin.
+
+    Raises:
+        OutOfMemory: a batch does not fit: its time in halves is not that of its tokens.
     """
     found: dict[int, TimedBatch] = {}
-    waiting: deque[tuple[TokenBatch, Pending]] = deque()
     ended = started = perf_counter()
-    with Loader(scattered(plan.num_batches, turn), plan.batch, model.stage, LOADED_AHEAD) as loader:
-        for loaded in loader:
-            waiting.append((loaded.batch, loaded.staged.launch(store_dtype)))
-            if len(waiting) > model.lookahead:
-                ended = _land(waiting, found, ended)
-            if perf_counter() - started > seconds:
-                break
-    while waiting:
-        ended = _land(waiting, found, ended)
+    order = scattered(plan.num_batches, turn)
+    results = runner.run(
+        plan, order=order, should_stop=lambda: bool(found) and perf_counter() - started > seconds
+    )
+    for result in results:
+        if result.split:
+            raise OutOfMemory(f"batch {result.batch_idx} was computed in halves")
+        before, ended = ended, perf_counter()
+        found[result.batch_idx] = TimedBatch(plan.tokens_of(result.batch_idx), ended - before)
     return found
-
-
-def _land(waiting: deque[tuple[TokenBatch, Pending]], found: dict[int, TimedBatch], before: float) -> float:
-    batch, pending = waiting.popleft()
-    pending.wait()
-    now = perf_counter()
-    found[batch.batch_idx] = TimedBatch(len(batch.input_ids), now - before)
-    return now
 
 
 def scattered(num_batches: int, turn: float) -> list[int]:
@@ -70,7 +61,7 @@ def scattered(num_batches: int, turn: float) -> list[int]:
     """
     if not num_batches:
         return []
-    step = max(1, round(num_batches * GOLDEN))
+    step = max(1, round(num_batches * GOLDEN_SECTION))
     while np.gcd(step, num_batches) != 1:
         step += 1
     first = int(num_batches * (0.5 + turn)) % num_batches
@@ -79,8 +70,7 @@ def scattered(num_batches: int, turn: float) -> list[int]:
 
 def seconds_per_token(found: dict[int, TimedBatch], num_batches: int) -> Float64s:
     """Of every batch of the plan, float64[num_batches]; `found` has at least one of them."""
-    measured = sorted(found)
-    return np.interp(np.arange(num_batches), measured, _rates(found))
+    return np.interp(np.arange(num_batches), sorted(found), _rates(found))
 
 
 def relative_error(found: dict[int, TimedBatch], num_batches: int) -> float:

@@ -22,10 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_tasks.errors import InferenceError, OutOfMemory
-from gpu_tasks.inference.batch_plan import BatchPlan, LongRule, plan_batches
-from gpu_tasks.inference.device import StoreDtype
-from gpu_tasks.inference.model import Dtype, EmbeddingModel
+from gpu_tasks.inference.batch_plan import BatchPlan
+from gpu_tasks.inference.model import Dtype, EmbeddingModel, StoreDtype
+from gpu_tasks.inference.planner import plan_batches
 from gpu_tasks.inference.readout import parse_pools
+from gpu_tasks.inference.rows import Int64s
+from gpu_tasks.inference.runner import AsyncInferenceRunner
+from gpu_tasks.inference.segments import LongRule
 from gpu_tasks.models.loading import load
 from gpu_tasks.probes.batch_timing import relative_error, seconds_per_token, time_batches
 from queue_app.model.spec import parse_spec
@@ -36,7 +39,6 @@ NO_ROOM = (
 )
 
 Float64s = npt.NDArray[np.float64]
-Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +129,20 @@ def estimate(model: EmbeddingModel, request: Request) -> Estimate:
     lengths = _whole_lengths(tokens, request)
     segments = _num_segments(lengths, request) * np.array(request.weights)
     kept = np.flatnonzero(segments)
-    plan = _plan(model, [tokens[row] for row in kept], request)
-    stand_for = _tokens_stood_for(model, plan, lengths[kept], segments[kept], request)
-    found = time_batches(
-        model, plan, store_dtype=request.store_dtype, seconds=request.seconds, turn=request.turn
+    plan = plan_batches(
+        [tokens[row] for row in kept],
+        range(len(kept)),
+        prefix=model.prefix,
+        suffix=model.suffix,
+        toks_per_batch=request.toks_per_batch,
+        max_length=request.max_length,
+        long="truncate",  # of a long record one window is enough: the others are of the same length
+        window_overlap=0,
     )
+    tokens_of_segment = np.minimum(lengths[kept], request.max_length) + len(plan.prefix) + len(plan.suffix)
+    stand_for = _per_batch(plan, segments[kept] * tokens_of_segment)
+    runner = AsyncInferenceRunner(model, store_dtype=request.store_dtype)
+    found = time_batches(runner, plan, seconds=request.seconds, turn=request.turn)
     computing = float(seconds_per_token(found, plan.num_batches) @ stand_for) if found else 0.0
     return Estimate(
         seconds=computing + tokenizing * shares,
@@ -183,27 +194,9 @@ def _num_segments(lengths: Int64s, request: Request) -> Int64s:
     return 1 + np.maximum(0, -(-over // (request.max_length - request.window_overlap)))
 
 
-def _plan(model: EmbeddingModel, tokens: Sequence[npt.NDArray[np.int32]], request: Request) -> BatchPlan:
-    """Of a long record one window is enough: the others are of the same length."""
-    return plan_batches(
-        tokens,
-        range(len(tokens)),
-        prefix=model.prefix,
-        suffix=model.suffix,
-        toks_per_batch=request.toks_per_batch,
-        max_length=request.max_length,
-        long="truncate",
-        window_overlap=0,
-    )
-
-
-def _tokens_stood_for(
-    model: EmbeddingModel, plan: BatchPlan, lengths: Int64s, segments: Float64s, request: Request
-) -> Float64s:
-    """Of all records' tokens, how many each batch of the sample stands for."""
-    num_special = len(model.prefix) + len(model.suffix)
-    tokens = segments * (np.minimum(lengths, request.max_length) + num_special)
-    rows = [plan.ordinals(index).astype(np.int64) for index in range(plan.num_batches)]
+def _per_batch(plan: BatchPlan, tokens: Float64s) -> Float64s:
+    """How many of all records' tokens each batch stands for, from those that each record stands for."""
+    rows = (plan.ordinals(index).astype(np.int64) for index in range(plan.num_batches))
     return np.array([tokens[batch].sum() for batch in rows])
 
 

@@ -1,9 +1,9 @@
-"""`python -P -m gpu_tasks.probes.convert DIRECTORY [--overwrite]`: pickled weights into safetensors, as JSON says.
+"""`python -P -m gpu_tasks.probes.convert DIRECTORY [--overwrite]`: pickled weights become safetensors.
 
 A pickle can run any code when it is read. Here torch reads it with `weights_only=True`, which builds tensors
 and nothing else, and refuses what asks for more. No tensor is renamed, changed or left out.
 
-The answer is `{"written": [...]}`, or `{"error": …}` for a directory that is refused.
+The answer is JSON: `{"written": [...]}`, or `{"error": …}` for a directory that is refused.
 """
 
 import json

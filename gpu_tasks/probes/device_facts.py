@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from gpu_tasks.errors import first_line
 from gpu_tasks.inference.model import Dtype
 from gpu_tasks.models.layers import attend_varlen, choose_attention
 
@@ -59,7 +60,7 @@ def _error_of_cuda() -> str:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
-        return _first_line(error)
+        return first_line(error)
     return ""
 
 
@@ -85,12 +86,8 @@ def _error_of_computing(device: torch.device) -> str:
         ones = torch.ones(HEAD_DIM, HEAD_DIM, device=device)
         right = float((ones @ ones).sum()) == HEAD_DIM**3
     except RuntimeError as error:
-        return _first_line(error)
+        return first_line(error)
     return "" if right else "it computes wrong sums"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from checkpoint.errors import StaleToken
 from checkpoint.records import DoneRecord
 from gpu_tasks.errors import JobHopeless
 from gpu_tasks.inference.device_errors import Fault, fault_of
-from gpu_tasks.inference.gpu_load import gpu_load
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.canary_check import device_name, is_exact, load_reference
 from queue_app.celery_app import EXPORT_JOB, app
@@ -30,6 +29,7 @@ from queue_app.coordination.states import JobState, Lease, Refusal
 from queue_app.coordination.worker_figures import Figures, Pace
 from queue_app.errors import Damage
 from queue_app.host.devices import processor_name
+from queue_app.host.gpu_load import GpuLoad, gpu_load
 from queue_app.host.memory import give_memory_back
 from queue_app.job.directory import JobDir
 from queue_app.job.history import Attempt, AttemptLog, Outcome
@@ -178,7 +178,7 @@ def hardware_name(device: str) -> str:
 def current_figures(device: str) -> Figures:
     """This process's pace, and what the driver says of its GPU where there is one."""
     figures = _pace.figures()
-    load = None if device == "cpu" else gpu_load()
+    load = _load_of(device)
     if load is None:
         return figures
     return replace(
@@ -187,6 +187,17 @@ def current_figures(device: str) -> Figures:
         gpu_memory_bytes=load.memory_bytes,
         gpu_memory_total_bytes=load.memory_total_bytes,
     )
+
+
+def _load_of(device: str) -> GpuLoad | None:
+    if device == "cpu":
+        return None
+    from gpu_tasks.inference.torch_device import hardware_id
+
+    try:
+        return gpu_load(hardware_id(device))
+    except (RuntimeError, AssertionError):  # torch sees no device: loading the model says so
+        return None
 
 
 def outcome_of(done: DoneRecord | None, heartbeat: Heartbeat) -> Outcome:

@@ -45,7 +45,7 @@ def watch_canary(job: Job, directory: JobDir, model: EmbeddingModel) -> None:
         _canaries.clear()
         _canaries[job.job_id] = canary
     if is_large(job):
-        canary.check_golden(canary_deposits(job))
+        canary.check_against_others(canary_deposits(job))
 
 
 def reference_vectors(job: Job, directory: JobDir) -> "Vectors":

@@ -7,10 +7,11 @@ import numpy.typing as npt
 
 from checkpoint.flight_log import FlightLog
 from checkpoint.records import QuarantineEntry
-from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals
+from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
+from gpu_tasks.inference.rows import Ordinals
 from gpu_tasks.inference.runner import InferenceResult
-from queue_app.job.quarantine_reasons import is_mostly_unknown, unknown_reason
+from queue_app.job.quarantine import is_mostly_unknown, unknown_reason
 from queue_app.job.shard_files import ShardRecords
 
 Ids = npt.NDArray[np.int32]

@@ -20,9 +20,10 @@ from checkpoint.flight_log import FlightLog, Patience
 from checkpoint.records import DoneRecord, QuarantineEntry
 from checkpoint.writer import PENDING_BYTES
 from gpu_tasks.errors import JobHopeless
-from gpu_tasks.inference.batch_plan import BatchPlan, Ordinals, plan_batches
+from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
-from gpu_tasks.inference.rows import Offsets, Vectors, select_rows
+from gpu_tasks.inference.planner import plan_batches
+from gpu_tasks.inference.rows import Offsets, Ordinals, Vectors, select_rows
 from gpu_tasks.inference.runner import AsyncInferenceRunner, InferenceResult
 from gpu_tasks.inference.windows import combine_windows, join_windows
 from gpu_tasks.shard.collapse import sharing_one_vector, spread
@@ -38,13 +39,13 @@ from gpu_tasks.shard.quarantined_records import (
 from queue_app.coordination.states import Lease
 from queue_app.coordination.worker_figures import Pace
 from queue_app.errors import Damage
-from queue_app.host.durable_files import file_digest, write_durably
+from queue_app.host.durable_files import write_durably
 from queue_app.host.memory import give_memory_back
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done
-from queue_app.job.duplicates import twins_of
+from queue_app.job.done_records import published_result, read_done
+from queue_app.job.duplicates import duplicates_of
 from queue_app.job.history import AttemptLog
-from queue_app.job.quarantine_reasons import unknown_reason
+from queue_app.job.quarantine import unknown_reason
 from queue_app.job.readouts import column_names
 from queue_app.job.result_files import PORTION_BYTES, embedding_columns, result_rows, write_result
 from queue_app.job.shard_files import ShardRecords, read_shard
@@ -244,7 +245,7 @@ class ShardRun:
     def _with_twins(self, records: ShardRecords, entries: Sequence[QuarantineEntry]) -> list[QuarantineEntry]:
         """An entry for every record of the same sequence: what befalls one befalls all."""
         of_first = {e.ordinal: e for e in entries if records.copies[records.row(e.ordinal)] > 1}
-        twins = twins_of(self.job, self.job_dir, of_first) if of_first else []
+        twins = duplicates_of(self.job, self.job_dir, of_first) if of_first else []
         return [*entries, *(replace(of_first[t.first], ordinal=t.ordinal, id=t.id) for t in twins)]
 
     # ---- publishing
@@ -262,8 +263,7 @@ class ShardRun:
         record = store.done_record() or read_done(self.job_dir, self.lease.shard.index)
         if record is None:
             return None
-        path = self.job_dir.results / record.file
-        if path.is_file() and file_digest(path) == record.digest:
+        if published_result(self.job_dir, record) is not None:
             return record
         log.warning("published result damaged or missing %s file=%s", self.label, record.file)
         store.drop((), token=self.lease.token)

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from queue_app.celery_app import make_app
+from queue_app.coordination.manifest import forgetting
 from queue_app.coordination.redis_client import check, connect
 from queue_app.coordination.shard_messages import announce
 from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.request import EmbedRequest, device_class
 from queue_app.job.directory import locked_job_directory
 from queue_app.job.disk_space import require_room
-from queue_app.job.place import forget_other_place, take_place
+from queue_app.job.output_place import forget_other_place, take_place
 from queue_app.model.reader import FoundModel
 from queue_app.settings import runtime_config
 
@@ -32,7 +33,9 @@ def enqueue(
     check(client, broker_url)
     with locked_job_directory(request.directory, wait=True):
         forget_other_place(request.directory)
-        prepared = prepare(request, model, client=client, device_class=device_class(queues), threads=threads)
+        prepared = prepare(
+            request, model, device_class=device_class(queues), threads=threads, forget_keys=forgetting(client)
+        )
         take_place(prepared.job_dir, request.output)
         _require_room(prepared, num_workers=len(queues))
         app = make_app(broker_url)

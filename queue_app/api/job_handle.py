@@ -15,7 +15,7 @@ from queue_app.coordination.find_job import JOB_ID, manifest_of
 from queue_app.coordination.states import JobState
 from queue_app.errors import JobFailed, JobNotFound
 from queue_app.job.directory import JobDir, find_job_directory
-from queue_app.job.place import exported, output_of
+from queue_app.job.output_place import exported, output_of
 from queue_app.job.spec import Job
 from queue_app.outputs.arrays import Result, open_result
 from queue_app.outputs.export import export

@@ -17,25 +17,24 @@ from queue_app.celery_app import make_app
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.events import EventKind, publish
-from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.manifest import CheckpointManifest, forgetting
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.coordination.shard_messages import announce
 from queue_app.coordination.states import JobState
-from queue_app.errors import Damage, DiskFull, HoldfastError, JobFailed, UsageError
+from queue_app.errors import DiskFull, HoldfastError, JobFailed, UsageError
 from queue_app.host.devices import cpu_workers_of, default_cpu_workers, is_emulated
 from queue_app.host.memory import give_memory_back
 from queue_app.host.processes import ProcessFile
 from queue_app.host.surroundings import child_environment
 from queue_app.ingest.prepare import Prepared, prepare
-from queue_app.ingest.readers.readings import readings
+from queue_app.ingest.readers.formats import readings
 from queue_app.ingest.request import EmbedRequest, check_request, device_class
 from queue_app.job.directory import JobDir, locked_job_directory
 from queue_app.job.disk_space import require_local_disk, require_room
 from queue_app.job.done_records import finished_shards
 from queue_app.job.history import CommandLog
 from queue_app.job.model_place import find_again
-from queue_app.job.output_ownership import check_output, refuse_foreign
-from queue_app.job.place import forget_other_place, output_of, take_place
+from queue_app.job.output_place import check_output, forget_other_place, output_of, refuse_foreign, take_place
 from queue_app.job.spec import H5Layout, Job, RunOptions
 from queue_app.model.reader import FoundModel
 from queue_app.model.wording import model_line, written
@@ -85,10 +84,8 @@ class _Machinery:
 
 def cpu_workers(request: EmbedRequest, model: FoundModel) -> int:
     """How many CPU workers a job has unless a number is asked for: one that is there keeps its threads."""
-    with contextlib.suppress(UsageError, Damage):
-        if not request.overwrite:
-            return cpu_workers_of(request.directory.load().threads)
-    return default_cpu_workers(model.spec.num_parameters)
+    job = None if request.overwrite else request.directory.load_or_none()
+    return cpu_workers_of(job.threads) if job else default_cpu_workers(model.spec.num_parameters)
 
 
 def embed(
@@ -116,7 +113,13 @@ def embed(
     kind = device_class(queues)
     run = LocalRun(
         job_dir=job_dir,
-        prepare=lambda client: prepare(request, model, client=client, device_class=kind, threads=threads),
+        prepare=lambda client: prepare(
+            request,
+            model,
+            device_class=kind,
+            threads=threads,
+            forget_keys=None if client is None else forgetting(client),
+        ),
         output=request.output,
         queues=queues,
         broker_url=broker_url,
@@ -164,9 +167,13 @@ def resume(
 
 def _go_on(job: Job, job_dir: JobDir, model: str | None) -> Prepared:
     """Once the model was looked for, where anything is left to compute with it."""
-    if model is not None or len(finished_shards(job, job_dir)) < len(job.shards):
+    if model is not None or not _is_finished(job, job_dir):
         find_again(job, job_dir, model)
     return Prepared(job, job_dir, created=False)
+
+
+def _is_finished(job: Job, job_dir: JobDir, *, remove_damaged: bool = False) -> bool:
+    return len(finished_shards(job, job_dir, remove_damaged=remove_damaged)) == len(job.shards)
 
 
 def _worker_settings(model: str, options: RunOptions) -> dict[str, str]:
@@ -187,7 +194,7 @@ def _run_alone(run: LocalRun) -> ExportReport:
         for name in pids.end_leftovers():
             run.view.say(f"ended {name}, left over from an earlier run")
         there = run.prepare(None) if run.job_dir.job_json.exists() and not run.overwrite else None
-        if there and len(finished_shards(there.job, run.job_dir)) == len(there.job.shards):
+        if there and _is_finished(there.job, run.job_dir, remove_damaged=True):
             run.view.say(f"job {there.job.job_id}: all {len(there.job.shards)} shards are done already")
             take_place(run.job_dir, run.output)
             return export(there.job, run.job_dir, run.output, h5_layout=run.h5_layout)

@@ -61,7 +61,7 @@ def export(
     """Write a finished job's vectors to another output. In any format, without computing again."""
     from queue_app.job.directory import find_job_directory
     from queue_app.job.output_names import refuse_unheeded
-    from queue_app.job.output_ownership import check_output
+    from queue_app.job.output_place import check_output
     from queue_app.outputs.export import export as run_export
 
     allowed = parse_allowance(allow_quarantine)

@@ -101,7 +101,7 @@ def enqueue(
 ) -> None:
     """Hand a job to the workers of a running server. Prints its id and returns."""
     from queue_app.api.embed import submit
-    from queue_app.ingest.readers.readings import readings
+    from queue_app.ingest.readers.formats import readings
 
     job = submit(request, broker_url=broker, queues=queues.split(",") if queues is not None else None)
     if as_json:

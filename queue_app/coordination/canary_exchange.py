@@ -40,7 +40,7 @@ class CanaryDeposits:
         ours = {field[len(prefix) :]: text for field, text in fields.items() if field.startswith(prefix)}
         return {device: text for device, text in ours.items() if device != GOLDEN}
 
-    def make_golden(self, vectors: str) -> str:
+    def agree_on(self, vectors: str) -> str:
         """Make these golden unless others are; answers those that are."""
         pipe = self.client.pipeline()
         pipe.hsetnx(keys.canary(self.job_id), self._field(GOLDEN), vectors)

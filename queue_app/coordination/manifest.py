@@ -5,7 +5,7 @@ Every change is one call of manifest.lua. Reading is plain hash reads.
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from itertools import islice
@@ -64,7 +64,7 @@ class CheckpointManifest:
                 "add",
                 shard.index,
                 shard.num_records,
-                shard.num_tokens,
+                shard.cost,
                 queues.get(shard.index, ""),
                 str(state),
                 counted.sequences_done,
@@ -227,6 +227,11 @@ class CheckpointManifest:
 
     def _call(self, *arguments: str | int | float) -> list[str]:
         return cast("list[str]", self._script(self._keys, arguments))
+
+
+def forgetting(client: redis.Redis) -> Callable[[str], None]:
+    """Removes every key of the job whose id it is given."""
+    return lambda job_id: CheckpointManifest(client, job_id).forget()
 
 
 def _some_at_a_time(entries: Iterable[QuarantineEntry]) -> Iterator[list[QuarantineEntry]]:

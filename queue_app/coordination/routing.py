@@ -23,7 +23,7 @@ def deal(shards: Sequence[Shard], queues: Sequence[str]) -> Routes:
     routes: Routes = {}
     for shard in shards:
         queue = min(load, key=lambda name: load[name])
-        load[queue] += shard.num_tokens
+        load[queue] += shard.cost
         routes[shard.index] = queue
     return routes
 

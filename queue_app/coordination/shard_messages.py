@@ -25,7 +25,7 @@ def announce(
     """
     manifest = CheckpointManifest(client, job.job_id)
     routes = deal(job.shards, queues)
-    done = finished_shards(job, job_dir)
+    done = finished_shards(job, job_dir, remove_damaged=True)
     manifest.initialize(job, str(job_dir.path), routes, done)
     correct(manifest, job, done)
     job_dir.held.unlink(missing_ok=True)

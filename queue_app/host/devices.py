@@ -7,18 +7,16 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from queue_app.errors import UsageError
 from queue_app.settings import RuntimeConfig
-
-if TYPE_CHECKING:
-    pass
 
 SMALL_MODEL = 100_000_000
 """In parameters."""
 CPU_WORKERS_MOST = 16
 QUEUE_NAME = re.compile(r"(gpu|cpu)(\d+)")
+CPUINFO = Path("/proc/cpuinfo")
 NATIVE = {
     "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
     "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
@@ -81,21 +79,23 @@ def _gpus(device: str, config: RuntimeConfig) -> Sequence[int]:
     return numbers
 
 
-def is_emulated(dtype: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def is_emulated(dtype: str, cpuinfo: Path = CPUINFO) -> bool:
     """True when this processor is known to have no arithmetic of its own for the dtype."""
-    if dtype not in NATIVE or not cpuinfo.exists():
-        return False
-    lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
-    flags = [set(flags.split()) for name, _, flags in lines if name.strip() in ("flags", "Features")]
-    return bool(flags) and not flags[0] & NATIVE[dtype]
+    named = _named(cpuinfo, "flags", "Features")
+    return dtype in NATIVE and named is not None and not NATIVE[dtype] & set(named.split())
 
 
-def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def processor_name(cpuinfo: Path = CPUINFO) -> str:
     """What the maker calls this host's processor; its architecture where Linux does not know."""
+    named = _named(cpuinfo, "model name")
+    return f"{platform.machine()} processor" if named is None else named
+
+
+def _named(cpuinfo: Path, *names: str) -> str | None:
+    """What Linux says of the first processor under one of these names."""
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    named = [value.strip() for name, _, value in (line.partition(":") for line in lines)
-             if name.strip() == "model name"]  # fmt: skip
-    return named[0] if named else f"{platform.machine()} processor"
+    told = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in told if name.strip() in names), None)
 
 
 def num_cores() -> int:

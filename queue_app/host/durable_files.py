@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
@@ -47,6 +49,22 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+class DigestedFile(io.BufferedWriter):
+    """A new file, written from its beginning to its end, and the xxh3-128 of what was written: what
+    `file_digest` reads back, unless a byte was lost on the way to the disk."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "w"))
+        self._state = xxhash.xxh3_128()
+
+    def write(self, data: Any) -> int:
+        self._state.update(data)
+        return super().write(data)
+
+    def hexdigest(self) -> str:
+        return self._state.hexdigest()
+
+
 def file_digest(path: Path) -> str:
     """xxh3-128 (hex) of a file's bytes."""
     state = xxhash.xxh3_128()
@@ -54,6 +72,11 @@ def file_digest(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             state.update(chunk)
     return state.hexdigest()
+
+
+def has_digest(path: Path, digest: str) -> bool:
+    """True for a file that is there, with exactly these bytes."""
+    return path.is_file() and file_digest(path) == digest
 
 
 @contextlib.contextmanager

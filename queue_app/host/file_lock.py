@@ -30,23 +30,24 @@ def is_held(path: Path) -> bool:
 
 
 class FileLock:
-    """An flock; the kernel lets go of it when its process dies."""
+    """An flock; the kernel lets go of it when its process dies. `wait` until it is free, or be refused."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, wait: bool = False) -> None:
         self.path = path
+        self.wait = wait
         self._descriptor = -1
 
-    def acquire(self, *, wait: bool = False) -> None:
+    def acquire(self) -> None:
         """Take it.
 
         Raises:
-            JobBusy: it is taken, and `wait` is false; names the holder.
+            JobBusy: it is taken; names the holder.
             FileNotFoundError: its holder removed it, and its directory, while this one waited.
         """
         # Python makes descriptors non-inheritable: a child that outlives us does not keep the lock.
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            self._lock(descriptor, wait=wait)
+            self._lock(descriptor)
         except BlockingIOError:
             holder = os.read(descriptor, 32).decode(errors="replace").strip() or "?"
             os.close(descriptor)
@@ -58,9 +59,8 @@ class FileLock:
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         self._descriptor = descriptor
 
-    @staticmethod
-    def _lock(descriptor: int, *, wait: bool) -> None:
-        if wait:
+    def _lock(self, descriptor: int) -> None:
+        if self.wait:
             return fcntl.flock(descriptor, fcntl.LOCK_EX)
         for _ in range(TRIES):
             with contextlib.suppress(BlockingIOError):

@@ -45,7 +45,7 @@ def _open_null(descriptor: int) -> None:
 
 
 def importable(path: Sequence[str]) -> list[str]:
-    """Those directories of a module search path that are not just the working directory.
+    """The directories of a module search path that are not just the working directory.
 
     There a user's file may have the name of a module. An empty one, as `PYTHONPATH=$UNSET:…` has, means it
     too. Where Holdfast itself lies is kept.

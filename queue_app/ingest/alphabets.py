@@ -1,17 +1,6 @@
-"""The alphabets: what of a record is embedded, and what sets it aside.
+"""Alphabets: what of a record is embedded, and what sets it aside. docs/file_formats.md has the rules.
 
-protein: the 20 letters and B, J, O, U, X, Z as they are (a model reads what it has no token for, as ESM-2
-  has none for J, as unknown). One `*` at the end, the stop, is dropped; within, it sets the record aside.
-dna, rna: the IUPAC codes. U in DNA is read as T, and T in RNA as U, since a model of the one has no token
-  for the other.
-All three: lower case (soft masking) counts as upper case, blanks and line breaks are left out. The gaps of
-  an alignment, `-` and `.`, set the record aside: ESM-2 has tokens for them but was not trained on them, and
-  whether a gap is nothing or something unknown only the user can say.
-text: as it stands, but not blank.
-
-Two families take sequences that are written in their words already. For a model of k-mers a record with
-blanks within must be made of words of k letters each, and one without is cut into them without a rest. For
-SaProt a record may be pairs of a residue and its 3Di letter, whose case says which is which.
+A model reads letters that it has no token for as unknown; here only what is no letter at all is set aside.
 """
 
 import re
@@ -23,10 +12,13 @@ from queue_app.model.spec import Alphabet, TokenRules
 EMPTY = "empty sequence"
 AS_IT_STANDS = TokenRules()
 GAPS = "-."
+"""ESM-2 has tokens for gaps of an alignment but was not trained on them, and whether a gap is nothing or
+something unknown only the user can say."""
 STOP = "*"
 
 # str.upper would turn ß into SS, and so hide it.
 _UPPER_WITHOUT_BLANKS = str.maketrans(string.ascii_lowercase, string.ascii_uppercase, " \t\r\n")
+# A model of DNA has no token for U, and one of RNA none for T.
 _CLEAN: Mapping[str, Mapping[int, int | str | None]] = {
     "protein": _UPPER_WITHOUT_BLANKS,
     "dna": {**_UPPER_WITHOUT_BLANKS, ord("u"): "T", ord("U"): "T"},
@@ -40,7 +32,11 @@ _LETTERS = {
 
 
 def judge(raw: str, alphabet: Alphabet, rules: TokenRules = AS_IT_STANDS) -> tuple[str, str | None]:
-    """The sequence as it will be embedded, and what is wrong with it. `rules` are those of the model."""
+    """The sequence as it will be embedded, and what is wrong with it. `rules` are those of the model.
+
+    Two families take sequences that are written in their words already: for a model of k-mers blanks part
+    words of k letters, and for SaProt a residue and its 3Di letter are a pair, whose case tells them apart.
+    """
     if alphabet == "text":
         return raw, None if raw.strip() else EMPTY
     letters = _LETTERS[alphabet]

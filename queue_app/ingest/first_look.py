@@ -5,79 +5,47 @@ judged alike, and the look costs a bounded time. A record that was chosen stands
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol
 
 from queue_app.errors import InputError
 from queue_app.ingest.unknown_tokens import CountUnknown, count_unknown_of
-from queue_app.job.quarantine_reasons import is_mostly_unknown
+from queue_app.job.quarantine import is_mostly_unknown
 from queue_app.model.reader import FoundModel
 from queue_app.model.spec import Alphabet
 from queue_app.wording import percent
 
 FIRST = 1_000
 CHARACTERS = 2_000
-"""Of a record, its head."""
+"""How much of a record is looked at."""
 ILLEGAL_LEAST = 10
-"""Records that were looked at: of fewer, some that are set aside for their letters are no sign."""
+"""Among fewer records, some that are set aside for their letters are no sign."""
 LETTERS_LEAST = 60
 SHARE_LEAST = 0.95
 RARE_SHARE = 0.03
-"""Of O and U among the letters: proteins hardly have them, English has three times as many."""
-_BASES = str.maketrans("", "", "ACGTUN")
-_LETTERS = re.compile("[^A-Z]+")
-_OF_RESIDUES = re.compile("[A-Z*-]{31,}")
+"""O and U among the letters: proteins hardly have them, English has three times as many."""
+_NO_LETTERS = re.compile("[^A-Z]+")
+_RESIDUES = re.compile("[A-Z*-]{31,}")
 READS: Mapping[Alphabet, str] = {"protein": "proteins", "dna": "DNA", "rna": "RNA", "text": "texts"}
-
-
-class Judged(Protocol):
-    """A record as the dataset has judged it."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def sequence(self) -> str: ...
-    @property
-    def problem(self) -> str | None: ...
-
-
-@dataclass(slots=True)
-class _Weights:
-    """How many records those that were looked at stand for."""
-
-    all: float = 0
-    unknown: float = 0
-    illegal: float = 0
-
-    @property
-    def set_aside(self) -> float:
-        return self.unknown + self.illegal
 
 
 @dataclass(slots=True)
 class _Letters:
-    """Of the records as they were read."""
+    """What the records are written in, as they were read."""
 
-    num_letters: int = 0
-    num_bases: int = 0
-    num_t: int = 0
-    num_u: int = 0
-    num_o: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
     num_texts: int = 0
     num_like_residues: int = 0
 
     def add(self, raw: str) -> None:
-        upper = raw.upper()
-        letters = _LETTERS.sub("", upper)
-        self.num_letters += len(letters)
-        self.num_bases += len(letters) - len(letters.translate(_BASES))
-        self.num_t += letters.count("T")
-        self.num_u += letters.count("U")
-        self.num_o += letters.count("O")
+        self.counts.update(_NO_LETTERS.sub("", raw.upper()))
         self.num_texts += 1
-        self.num_like_residues += _OF_RESIDUES.fullmatch(raw.strip()) is not None
+        self.num_like_residues += _RESIDUES.fullmatch(raw.strip()) is not None
+
+    def share(self, letters: str) -> float:
+        return sum(self.counts[letter] for letter in letters) / self.counts.total()
 
 
 @dataclass(slots=True)
@@ -91,35 +59,40 @@ class FirstLook:
     alphabet: Alphabet
     num_chosen: int = 0
     _step: int = 1
-    _weights: _Weights = field(default_factory=_Weights)
+    """How many records one that was chosen stands for; the three below are sums of it."""
+    _num_records: int = 0
+    _num_unknown: int = 0
+    _num_illegal: int = 0
     _letters: _Letters = field(default_factory=_Letters)
     _example: str = ""
     _random: Random = field(default_factory=lambda: Random(0), compare=False)
-    _count: CountUnknown | None = None
+    _count: CountUnknown | None = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         self._count = count_unknown_of(self.model)
 
-    def add(self, record: Judged, raw: str) -> None:
-        """Raises InputError when every one of the first thousand would be set aside."""
+    def add(self, record_id: str, raw: str, sequence: str, problem: str | None) -> None:
+        """`problem` says why the `sequence` that `raw` was judged to be cannot be embedded.
+
+        Raises InputError when every one of the first thousand would be set aside.
+        """
         if self._step > 1 and self._random.random() * self._step >= 1:
             return
         self.num_chosen += 1
-        self._weights.all += self._step
+        self._num_records += self._step
         self._letters.add(raw[:CHARACTERS])
-        reason = self._why_set_aside(record)
+        reason = self._why_set_aside(sequence, problem)
         if reason and not self._example:
-            self._example = f"the first is {record.id or '(no id)'}: {reason}"
+            self._example = f"the first is {record_id or '(no id)'}: {reason}"
         if self.num_chosen % FIRST == 0:
-            if self._step == 1 and self._weights.set_aside == FIRST:
+            if self._step == 1 and self._num_set_aside == FIRST:
                 raise self._refusal()
             self._step *= 2
 
     def refuse_hopeless(self) -> None:
         """Raises InputError when the job would set aside most of its records."""
-        weights = self._weights
-        by_chance = self.num_chosen < ILLEGAL_LEAST and weights.illegal > weights.unknown
-        if 2 * weights.set_aside > weights.all and not by_chance:
+        by_chance = self.num_chosen < ILLEGAL_LEAST and self._num_illegal > self._num_unknown
+        if 2 * self._num_set_aside > self._num_records and not by_chance:
             raise self._refusal()
 
     def notes(self) -> tuple[str, ...]:
@@ -131,20 +104,24 @@ class FirstLook:
         kind, sign = looks
         return (f"the records look like {kind} ({sign}), and {spec.name} reads {READS[spec.alphabet]}",)
 
-    def _why_set_aside(self, record: Judged) -> str | None:
-        if record.problem is not None:
-            self._weights.illegal += self._step if record.sequence else 0
-            return record.problem if record.sequence else None
+    @property
+    def _num_set_aside(self) -> int:
+        return self._num_unknown + self._num_illegal
+
+    def _why_set_aside(self, sequence: str, problem: str | None) -> str | None:
+        if problem is not None:
+            self._num_illegal += self._step if sequence else 0
+            return problem if sequence else None
         if self._count is None:
             return None
-        num_unknown, num_tokens = self._count(record.sequence[:CHARACTERS])
+        num_unknown, num_tokens = self._count(sequence[:CHARACTERS])
         if not is_mostly_unknown(num_unknown, num_tokens):
             return None
-        self._weights.unknown += self._step
+        self._num_unknown += self._step
         return f"{num_unknown:,} of {num_tokens:,} tokens are unknown to the model"
 
     def _refusal(self) -> InputError:
-        share = percent(self._weights.set_aside / self._weights.all)
+        share = percent(self._num_set_aside / self._num_records)
         return InputError(f"{share} of the records would be set aside ({self._example}); {self._remedy()}")
 
     def _remedy(self) -> str:
@@ -163,17 +140,16 @@ class FirstLook:
 
 def _looks_like(letters: _Letters, reads: Alphabet) -> tuple[str, str] | None:
     """What the records look like, if it is not what is read, and by what sign."""
-    if letters.num_letters < LETTERS_LEAST:
+    if letters.counts.total() < LETTERS_LEAST:
         return None
     whole = letters.num_like_residues >= SHARE_LEAST * letters.num_texts
-    bases = letters.num_bases / letters.num_letters
+    bases = letters.share("ACGTUN")
     if bases >= SHARE_LEAST and (whole or reads != "text"):
-        kind = "RNA" if letters.num_u > letters.num_t else "DNA"
+        kind = "RNA" if letters.counts["U"] > letters.counts["T"] else "DNA"
         return None if kind == READS[reads] else (kind, f"{percent(bases)} of the letters are A C G T U N")
     if reads == "text":
         return ("proteins", "upper-case letters without blanks") if whole else None
-    rare = (letters.num_o + letters.num_u) / letters.num_letters
-    if rare >= RARE_SHARE:
+    if (rare := letters.share("OU")) >= RARE_SHARE:
         return "text", f"{percent(rare)} of the letters are O or U"
     if reads != "protein" and whole:
         return "proteins", f"only {percent(bases)} of the letters are A C G T U N"

@@ -12,7 +12,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from queue_app.errors import InputError
 from queue_app.host.durable_files import room_for
@@ -81,7 +80,7 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _files_in(directory: Path) -> list[Path]:
-    """Those whose names say a format, which must be one: a note or a table beside FASTA is no input."""
+    """The files whose names say a format, which must be one: a note or a table beside FASTA is no input."""
     if JobDir(directory).job_json.exists():
         raise InputError(f"{directory}: a job directory, and no input; holdfast resume {directory} goes on")
     saved = saved_dataset(directory)
@@ -91,7 +90,8 @@ def _files_in(directory: Path) -> list[Path]:
     others = [path for path in visible if not _is_of_a_job(path)]
     files = [path for path in others if format_by_name(path) and not path.is_dir()]
     if not files:
-        raise InputError(f"{directory}: a directory without a file whose name says a format: {_endings()}")
+        endings = ", ".join(ending for form in FORMATS.values() for ending in form.endings)
+        raise InputError(f"{directory}: a directory without a file whose name says a format: {endings}")
     titles = Counter(FORMATS[name].title for path in files if (name := format_by_name(path)))
     if len(titles) > 1:
         held = ", ".join(f"{count} {title}" for title, count in titles.items())
@@ -105,7 +105,7 @@ def _files_in(directory: Path) -> list[Path]:
 
 
 def _is_of_a_job(path: Path) -> bool:
-    """What Holdfast wrote there itself: the same command again must find the same inputs."""
+    """True of what Holdfast wrote there itself: the same command again must find the same inputs."""
     name = str(path)
     outputs = [name.removesuffix(ending) for ending in ENDINGS_OF_AN_OUTPUT if name.endswith(ending)]
     if name.endswith(IDS_ENDING):
@@ -120,10 +120,6 @@ def _tell_ignored(directory: Path, ignored: Sequence[Path], num_taken: int) -> N
         more = len(ignored) - len(names)
         listed = ", ".join(names) + (f" and {more} more" if more else "")
         log.warning("%s: %d files are inputs; ignored: %s", directory, num_taken, listed)
-
-
-def _endings() -> str:
-    return ", ".join(ending for form in FORMATS.values() for ending in form.endings)
 
 
 def _check(files: Sequence[Path]) -> None:
@@ -151,14 +147,10 @@ def _as_input(path: Path, spool: Path) -> Input:
             "stdin: a terminal; pipe a file into it, as in: zcat a.fasta.gz | holdfast embed - …"
         )
     spool.parent.mkdir(parents=True, exist_ok=True)
-    with room_for(spool), _open_pipe(path) as pipe, spool.open("wb") as file:
+    given = STANDARD_INPUT_DESCRIPTOR if path == STANDARD_INPUT else path
+    # Standard input is not ours to close.
+    with room_for(spool), open(given, "rb", closefd=given is path) as pipe, spool.open("wb") as file:
         shutil.copyfileobj(pipe, file, COPY_BYTES)
     if spool.stat().st_size == 0:
         raise InputError(f"{piped.title}: nothing came out of it")
     return piped
-
-
-def _open_pipe(path: Path) -> BinaryIO:
-    if path == STANDARD_INPUT:
-        return open(STANDARD_INPUT_DESCRIPTOR, "rb", closefd=False)
-    return path.open("rb")

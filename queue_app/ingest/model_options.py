@@ -1,14 +1,12 @@
 """What a user may ask of a model that its directory does not say: prompt, dimensions, unit length."""
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from queue_app.errors import Damage, UsageError
+from queue_app.errors import UsageError
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.model_place import at_its_place, require_directory
-from queue_app.job.spec import Job
 from queue_app.model.reader import FoundModel, start_finding
 from queue_app.model.spec import ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
 from queue_app.model.wording import described_head
@@ -129,17 +127,9 @@ def model_differences(old: ModelSpec, new: ModelSpec) -> Iterator[tuple[str, str
 
 def refuse_missing(request: EmbedRequest) -> None:
     """Raises ModelError where a job is there, and its model is not where the request says that it is."""
-    job = _job_of(request)
+    job = None if request.overwrite else request.directory.load_or_none()
     if job is None or job.model.family == "mock":
         return
     path = Path(request.model).expanduser().absolute()
     if str(path) in (job.model.path, at_its_place(job, request.directory).model.path):
         require_directory(path, request.directory)
-
-
-def _job_of(request: EmbedRequest) -> Job | None:
-    """The job that the request would go on with."""
-    if not request.overwrite:
-        with contextlib.suppress(Damage, UsageError):
-            return request.directory.load()
-    return None

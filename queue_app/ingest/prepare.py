@@ -7,20 +7,18 @@ again. job.json is put in its place last, so a directory without one holds nothi
 import contextlib
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import redis
 import xxhash
 
-from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.errors import Damage, InputError, UsageError
+from queue_app.errors import InputError
 from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
 from queue_app.ingest.first_look import FirstLook
 from queue_app.ingest.gather import gather, refuse_replacing
-from queue_app.ingest.readers.sources import Input
-from queue_app.ingest.records import Dataset, digest_inputs, looks_like_fasta
+from queue_app.ingest.readers.sources import Input, digest_inputs
+from queue_app.ingest.records import Dataset, looks_like_fasta
 from queue_app.ingest.records_to_shards import ingest
 from queue_app.ingest.request import EmbedRequest, refuse_impossible, resolve_options
 from queue_app.ingest.request_changes import refuse_changes
@@ -30,7 +28,7 @@ from queue_app.ingest.unknown_tokens import refuse_alphabet
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
 from queue_app.job.model_place import note_place
 from queue_app.job.output_names import check_format
-from queue_app.job.output_ownership import claim
+from queue_app.job.output_place import claim
 from queue_app.job.readouts import is_ragged, vector_bytes
 from queue_app.job.spec import DeviceClass, EmbedOptions, InputFile, Job
 from queue_app.model.reader import FoundModel
@@ -50,65 +48,65 @@ def prepare(
     request: EmbedRequest,
     model: FoundModel,
     *,
-    client: redis.Redis | None,
     device_class: DeviceClass,
     threads: int,
+    forget_keys: Callable[[str], None] | None = None,
 ) -> Prepared:
-    """Find or make the job; the caller holds the directory's lock. `client` forgets a replaced job."""
+    """Find or make the job; the caller holds the directory's lock.
+
+    `forget_keys` takes the id of a job that is replaced, and removes what its server knows of it.
+    """
     if request.directory.incoming.job_json.exists():
-        _install(request.directory, client)  # a producer was killed while it did
-    refuse_impossible(request, model.spec)
-    refuse_alphabet(request.alphabet, model)
-    with gather(request.inputs, request.directory.piped) as files:
-        refuse_replacing(files, request.output)
-        return _find_or_make(request, model, files, client, device_class, threads)
-
-
-def _find_or_make(
-    request: EmbedRequest,
-    model: FoundModel,
-    files: Sequence[Input],
-    client: redis.Redis | None,
-    device_class: DeviceClass,
-    threads: int,
-) -> Prepared:
-    job_dir, incoming, spec = request.directory, request.directory.incoming, model.spec
-    dataset = dataset_of(request, model, files)
-    dataset.check()
-    options = resolve_options(request, spec, device_class, dataset.alphabet)
-    check_format(request.output, options, request.run.h5_layout)
-    inputs = digest_inputs(files)
-    if job_dir.job_json.exists() and not request.overwrite:
-        job = job_dir.load()
-        refuse_changes(job, inputs, spec, options, request)
-        note_place(job, job_dir, spec.path)
-        return Prepared(job, job_dir, created=False)
-    previous = open_previous(request.reuse, spec, options) if request.reuse else None
-    shutil.rmtree(incoming.path, ignore_errors=True)
-    with removed_on_failure(incoming.path):
-        job = _ingest(request, incoming, dataset, spec, options, inputs, threads, previous)
-        if model.tokenizer is not None:
-            write_durably(incoming.tokenizer, model.tokenizer.encode())
-        incoming.write(job)
+        _install(request.directory, forget_keys)  # a producer was killed while it did
+    with settled(request, model, device_class, request.directory.piped) as (dataset, options):
+        job_dir, spec = request.directory, model.spec
+        inputs = digest_inputs(dataset.files)
+        if job_dir.job_json.exists() and not request.overwrite:
+            job = job_dir.load()
+            refuse_changes(job, inputs, spec, options, request)
+            note_place(job, job_dir, spec.path)
+            return Prepared(job, job_dir, created=False)
+        previous = open_previous(request.reuse, spec, options) if request.reuse else None
+        incoming = job_dir.incoming
+        shutil.rmtree(incoming.path, ignore_errors=True)
+        with removed_on_failure(incoming.path):
+            job = _ingest(request, incoming, dataset, spec, options, inputs, threads, previous)
+            if model.tokenizer is not None:
+                write_durably(incoming.tokenizer, model.tokenizer.encode())
+            incoming.write(job)
     if request.overwrite:
         claim(job_dir, request.output)  # the next run may have to go on without being told so
-    _install(job_dir, client)
+    _install(job_dir, forget_keys)
     return Prepared(job, job_dir, created=True)
 
 
-def dataset_of(request: EmbedRequest, model: FoundModel, files: Sequence[Input]) -> Dataset:
-    """The records that were asked for, judged as the model wants them."""
-    alphabet = _alphabet(request, model.spec, files)
-    return Dataset(
-        files,
-        alphabet=alphabet,
-        rules=model.spec.tokens.rules,
-        look=FirstLook(model, alphabet),
-        input_format=request.input_format,
-        id_column=request.id_column,
-        sequence_column=request.sequence_column,
-        delimiter=request.delimiter,
-    )
+@contextlib.contextmanager
+def settled(
+    request: EmbedRequest, model: FoundModel, device_class: DeviceClass, piped: Path
+) -> Iterator[tuple[Dataset, EmbedOptions]]:
+    """The records that were asked for, and the options without an `auto`; `piped` takes what pipes give.
+
+    Whatever can be refused before the records are read is refused here.
+    """
+    refuse_impossible(request, model.spec)
+    refuse_alphabet(request.alphabet, model)
+    with gather(request.inputs, piped) as files:
+        refuse_replacing(files, request.output)
+        alphabet = _alphabet(request, model.spec, files)
+        dataset = Dataset(
+            files,
+            alphabet=alphabet,
+            rules=model.spec.tokens.rules,
+            look=FirstLook(model, alphabet),
+            input_format=request.input_format,
+            id_column=request.id_column,
+            sequence_column=request.sequence_column,
+            delimiter=request.delimiter,
+        )
+        dataset.check()
+        options = resolve_options(request, model.spec, device_class, alphabet)
+        check_format(request.output, options, request.run.h5_layout)
+        yield dataset, options
 
 
 def _alphabet(request: EmbedRequest, spec: ModelSpec, files: Sequence[Input]) -> Alphabet:
@@ -119,18 +117,18 @@ def _alphabet(request: EmbedRequest, spec: ModelSpec, files: Sequence[Input]) ->
     return spec.alphabet
 
 
-def forget(job_dir: JobDir, client: redis.Redis | None) -> None:
+def _forget(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None:
     """Remove a job's work: job.json first, so that what is left of it is never taken for a job."""
     job_dir.hold("cancelled")  # or the reconciler would take what is forgotten for lost, and rebuild it
     # Of a job that cannot be read, keys that nobody looks at are left to the server.
-    with contextlib.suppress(Damage, UsageError):
-        if client is not None:
-            CheckpointManifest(client, job_dir.load().job_id).forget()
+    job = job_dir.load_or_none()
+    if forget_keys is not None and job is not None:
+        forget_keys(job.job_id)
     job_dir.job_json.unlink()
     shutil.rmtree(job_dir.path / "checkpoints", ignore_errors=True)
 
 
-def _install(job_dir: JobDir, client: redis.Redis | None) -> None:
+def _install(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None:
     """Put what was read in the place of what is there; it is a job once its job.json stands.
 
     Killed in between, the next producer goes on here: vectors that were copied from the job that is
@@ -138,24 +136,18 @@ def _install(job_dir: JobDir, client: redis.Redis | None) -> None:
     """
     incoming = job_dir.incoming
     if job_dir.job_json.exists():
-        forget(job_dir, client)
+        _forget(job_dir, forget_keys)
     shutil.rmtree(job_dir.history, ignore_errors=True)
     for name in ("shards", "results", "done", "sequences.arrow", "twins.arrow", "tokenizer.json"):
         if (incoming.path / name).exists():
-            _remove(job_dir.path / name)
+            if (job_dir.path / name).is_dir():
+                shutil.rmtree(job_dir.path / name)  # a file is replaced in one step
             (incoming.path / name).rename(job_dir.path / name)
     if incoming.load().twins is None:
         job_dir.twins.unlink(missing_ok=True)
     job_dir.held.unlink(missing_ok=True)
     rename_durably(incoming.job_json, job_dir.job_json)
     incoming.path.rmdir()
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _ingest(
@@ -168,7 +160,11 @@ def _ingest(
     threads: int,
     previous: Previous | None,
 ) -> Job:
-    """Read the inputs to their end and write the shards aside: an earlier job stays until they stand."""
+    """Read the inputs to their end and write the shards aside: an earlier job stays until they stand.
+
+    What is read must be what `inputs` says of a reading before: the times and sizes that file systems tell
+    are no proof of it, least of all those across a network.
+    """
     digest = job_digest(inputs, spec, options, previous.digest if previous else None)
     # The random generation keeps two outputs of one input apart, and a job from the one it replaces.
     job_id = f"{digest[:12]}-{secrets.token_hex(4)}"
@@ -196,7 +192,7 @@ def _ingest(
         options=options,
         threads=threads,
         run=request.run,
-        counts=dataset.counts,
+        counts=ingested.counts,
         shards=ingested.shards,
         sequences_digest=ingested.sequences_digest,
         twins=ingested.twins,

@@ -1,20 +1,16 @@
 """The dataset: every record of the inputs, in order, each judged; nothing is dropped in silence."""
 
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
-import xxhash
 
 from queue_app.errors import InputError
 from queue_app.ingest.alphabets import AS_IT_STANDS, judge
 from queue_app.ingest.first_look import FirstLook
 from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.formats import FORMATS, WITHOUT_COLUMNS, format_of
-from queue_app.ingest.readers.sources import Input, Source, digest_file, open_source
+from queue_app.ingest.readers.sources import Input, open_source
 from queue_app.ingest.readers.values import Unusable
-from queue_app.job.spec import DatasetCounts, InputFile, InputFormat, ReadAs
+from queue_app.job.spec import InputFile, InputFormat, ReadAs
 from queue_app.model.spec import Alphabet, TokenRules
 
 
@@ -29,7 +25,7 @@ class Record:
 
 
 class Dataset:
-    """Iterate it once, to the end; then `inputs` and `counts` say what was read."""
+    """Iterate it once, to the end; then `inputs` says what was read, and `notes` what was noticed."""
 
     def __init__(
         self,
@@ -50,7 +46,6 @@ class Dataset:
         self.input_format = input_format
         self.columns = Columns(id_column, sequence_column, delimiter)
         self.inputs: tuple[InputFile, ...] = ()
-        self.counts = DatasetCounts(0, 0, 0, 0)
 
     def check(self) -> None:
         """Refuse early what can be seen early: the format and the first record of each file.
@@ -69,8 +64,7 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Record]:
         """Raises InputError, also where most cannot be embedded; what was yielded counts for nothing then."""
-        ids, sequences, num_rejected, ordinal = array("Q"), array("Q"), 0, 0
-        inputs = []
+        inputs, ordinal = [], 0
         for file in self.files:
             first = ordinal
             form = self._format(file)
@@ -82,19 +76,15 @@ class Dataset:
                         sequence, problem = judge(raw, self.alphabet, self.rules)
                         record = Record(ordinal, record_id, sequence, problem)
                         if self.look:
-                            self.look.add(record, raw)
+                            self.look.add(record_id, raw, sequence, problem)
                     yield record
-                    ids.append(xxhash.xxh3_64_intdigest(record_id.encode()))
-                    sequences.append(xxhash.xxh3_64_intdigest(record.sequence.encode()))
-                    num_rejected += record.problem is not None
                     ordinal += 1
-                inputs.append(replace(source.file(), read_as=_read_as(source, form)))
+                inputs.append(replace(source.file(), read_as=ReadAs(form, *source.taken)))
             if ordinal == first:
                 raise InputError(f"{file.title}: no records in it")
         if self.look:
             self.look.refuse_hopeless()
         self.inputs = tuple(inputs)
-        self.counts = DatasetCounts(ordinal, num_rejected, _num_repeats(ids), _num_repeats(sequences))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -111,22 +101,6 @@ class Dataset:
         return form
 
 
-def _read_as(source: Source, form: InputFormat) -> ReadAs:
-    id_column, sequence_column = source.taken or (None, None)
-    return ReadAs(form, sequence_column, id_column)
-
-
-def digest_inputs(files: Sequence[Input]) -> tuple[InputFile, ...]:
-    """Hash the inputs without parsing them. Raises InputError when one cannot be read."""
-    return tuple(digest_file(file) for file in files)
-
-
 def looks_like_fasta(files: Sequence[Input], input_format: InputFormat | None) -> bool:
     """True when every input is FASTA, as was said, by name or by first letter."""
     return all((input_format or format_of(file)) == "fasta" for file in files)
-
-
-def _num_repeats(hashes: "array[int]") -> int:
-    """How many values stood there before. Eight bytes a record, where a set would take sixty."""
-    values = np.frombuffer(hashes, dtype=np.uint64) if len(hashes) else np.empty(0, np.uint64)
-    return len(values) - len(np.unique(values))

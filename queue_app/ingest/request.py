@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from queue_app.errors import UsageError
-from queue_app.job.directory import JobDir
-from queue_app.job.output_names import (
-    refuse_unheeded,
-)
-from queue_app.job.output_ownership import check_output, refuse_foreign
+from queue_app.job.directory import JobDir, default_directory
+from queue_app.job.output_names import refuse_unheeded
+from queue_app.job.output_place import check_output, refuse_foreign
 from queue_app.job.readouts import resolve_layers
 from queue_app.job.spec import DeviceClass, Dtype, EmbedOptions, InputFormat, LongRule, RunOptions, StoreDtype
 from queue_app.model.spec import Alphabet, ModelSpec, RuleName
@@ -69,7 +67,7 @@ class EmbedRequest:
         """
         if not self.output.name:
             raise UsageError(f"{self.output}: name an output in it, as in {self.output / 'out.h5'}")
-        chosen = self.job_dir or self.output.with_name(self.output.name + ".holdfast")
+        chosen = self.job_dir or default_directory(self.output)
         return JobDir(chosen.absolute())
 
 
@@ -93,7 +91,8 @@ def resolve_options(
         UsageError: the model lacks a layer that was asked for, or positions for the length.
     """
     refuse_impossible(request, spec)
-    dtype: Dtype = request.dtype if request.dtype != "auto" else _default_dtype(device_class)
+    by_default: Dtype = "bfloat16" if device_class == "cuda" else "float32"
+    dtype: Dtype = by_default if request.dtype == "auto" else request.dtype
     max_length = request.max_length or spec.max_length
     return EmbedOptions(
         pool=request.pool or spec.pool,
@@ -129,10 +128,6 @@ def refuse_impossible(request: EmbedRequest, spec: ModelSpec) -> None:
             f"--max-length {request.max_length}: {spec.name} has {spec.max_positions} positions, "
             f"{spec.num_special} of them for special tokens; ask for {most} at most"
         )
-
-
-def _default_dtype(device_class: DeviceClass) -> Dtype:
-    return "bfloat16" if device_class == "cuda" else "float32"
 
 
 def token_budget(device_class: DeviceClass, dtype: Dtype, num_parameters: int) -> int:

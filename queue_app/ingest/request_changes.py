@@ -1,13 +1,12 @@
 """What differs between a job that is there and what is asked for now: each difference has a name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from queue_app.errors import JobChanged
 from queue_app.ingest.model_options import model_differences
 from queue_app.ingest.request import EmbedRequest
-from queue_app.ingest.reuse import named
 from queue_app.job.spec import EmbedOptions, InputFile, Job
 from queue_app.model.spec import ModelSpec
 
@@ -43,11 +42,7 @@ def _changed_model(old: ModelSpec, new: ModelSpec) -> list[str]:
 
 
 def _changed_options(old: EmbedOptions, new: EmbedOptions) -> list[str]:
-    return [
-        f"{field.name}: {_shown(getattr(old, field.name))} -> {_shown(getattr(new, field.name))}"
-        for field in fields(EmbedOptions)
-        if getattr(old, field.name) != getattr(new, field.name)
-    ]
+    return [f"{name}: {_shown(before)} -> {_shown(after)}" for name, before, after in differing(old, new)]
 
 
 def _shown(value: object) -> str:
@@ -55,15 +50,28 @@ def _shown(value: object) -> str:
 
 
 def _changed_reuse(job: Job, request: EmbedRequest) -> list[str]:
-    """By name alone: the job that was reused may be gone."""
+    """Only names are compared: the job that was reused may be gone."""
     before = named(Path(job.reuse.path)) if job.reuse else None
     after = named(request.reuse) if request.reuse else None
     return [] if before == after else [f"reuse: {before} -> {after}"]
 
 
 def _changed_shards(job: Job, request: EmbedRequest) -> list[str]:
-    computed = [shard for shard in job.shards if not shard.reused]
     if request.num_shards is None:
         return []
+    computed = [shard for shard in job.shards if not shard.reused]
     asked = min(request.num_shards, sum(shard.num_rows for shard in computed))
     return [] if asked == len(computed) else [f"shards: {len(computed)} -> {asked}"]
+
+
+def differing(old: EmbedOptions, new: EmbedOptions) -> Iterator[tuple[str, object, object]]:
+    """The name of each option that is another one, and its two values."""
+    for field in fields(EmbedOptions):
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        if before != after:
+            yield field.name, before, after
+
+
+def named(path: Path) -> str:
+    """What a job that is reused is called: its output and its job directory are the same to the user."""
+    return str(path.resolve()).removesuffix(".holdfast")

@@ -5,7 +5,7 @@ needed afterwards. Only results that it has published, and that are whole, are t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +15,17 @@ import xxhash
 
 from checkpoint.records import DoneRecord
 from queue_app.errors import Damage, OtherVersion, UsageError
-from queue_app.host.durable_files import file_digest, write_durably
+from queue_app.host.durable_files import write_durably
 from queue_app.ingest.model_options import model_differences
+from queue_app.ingest.request_changes import differing, named
 from queue_app.job.directory import JobDir, find_job_directory
-from queue_app.job.done_records import read_done
+from queue_app.job.done_records import published_result, read_done
+from queue_app.job.duplicates import Hashes, Int64s, find_firsts, read_sequences
 from queue_app.job.result_files import embeddings_of, result_rows, write_result
 from queue_app.job.result_rows import among, computed_rows
-from queue_app.job.sequences import Hashes, Int64s, find_firsts, read_sequences
 from queue_app.job.shard_files import read_shard
 from queue_app.job.spec import EmbedOptions, Job, Shard
-from queue_app.job.spilled_rows import RowFile
+from queue_app.job.spilled_rows import SpilledRows
 from queue_app.model.spec import ModelSpec
 
 MAY_DIFFER = frozenset(
@@ -79,11 +80,6 @@ class Previous:
         return np.concatenate([np.empty(0, np.int64), *columns])
 
 
-def named(path: Path) -> str:
-    """How a job is called that is reused: its output and its job directory are the same to the user."""
-    return str(path.resolve()).removesuffix(".holdfast")
-
-
 def open_previous(path: Path, spec: ModelSpec, options: EmbedOptions) -> Previous:
     """The job of an output or a job directory, finished or not.
 
@@ -98,37 +94,23 @@ def open_previous(path: Path, spec: ModelSpec, options: EmbedOptions) -> Previou
         raise UsageError(
             f"--reuse {path}: that job was made by another version of Holdfast, whose vectors may differ"
         ) from None
-    differing = [*_other_model(job.model, spec), *_other_options(job.options, options)]
-    if differing:
+    others: list[tuple[str, object, object]] = [("model", job.model.name, spec.name)]
+    if job.model.digest == spec.digest:
+        others = [*model_differences(job.model, spec)]
+    others += [each for each in differing(job.options, options) if each[0] not in MAY_DIFFER]
+    if others:
+        told = "; ".join(f"{what}: {there} there, {here} here" for what, there, here in others)
         raise UsageError(
-            f"--reuse {path}: its vectors are other ones ({'; '.join(differing)}); "
-            "ask for the same, or leave --reuse away"
+            f"--reuse {path}: its vectors are other ones ({told}); ask for the same, or leave --reuse away"
         )
     done = {shard.index: record for shard in job.shards if (record := _sound(job_dir, shard.index))}
     return Previous(named(path), job, job_dir, done)
 
 
-def _other_model(theirs: ModelSpec, ours: ModelSpec) -> list[str]:
-    if theirs.digest != ours.digest:
-        return [f"model: {theirs.name} there, {ours.name} here"]
-    return [f"{what}: {there} there, {here} here" for what, there, here in model_differences(theirs, ours)]
-
-
-def _other_options(theirs: EmbedOptions, ours: EmbedOptions) -> list[str]:
-    return [
-        f"{field.name}: {getattr(theirs, field.name)} there, {getattr(ours, field.name)} here"
-        for field in fields(EmbedOptions)
-        if field.name not in MAY_DIFFER and getattr(theirs, field.name) != getattr(ours, field.name)
-    ]
-
-
 def _sound(job_dir: JobDir, index: int) -> DoneRecord | None:
     """What a shard has published; None where that is nothing, or damaged."""
     record = read_done(job_dir, index)
-    if record is None:
-        return None
-    path = job_dir.results / record.file
-    return record if path.is_file() and file_digest(path) == record.digest else None
+    return record if record and published_result(job_dir, record) else None
 
 
 def copy_results(previous: Previous, job_dir: JobDir, shards: Sequence[Shard], sources: Int64s) -> None:
@@ -143,7 +125,7 @@ def copy_results(previous: Previous, job_dir: JobDir, shards: Sequence[Shard], s
     """
     wanted = np.unique(sources)
     places = np.searchsorted(wanted, sources)
-    with RowFile(job_dir.aside) as file:
+    with SpilledRows(job_dir.aside) as file:
         for rows in computed_rows(previous.job, previous.job_dir, previous.done):
             taken = among(rows.column("ordinal").to_numpy(), wanted)
             file.append(embeddings_of(rows).filter(pa.array(taken)))
@@ -155,7 +137,7 @@ def copy_results(previous: Previous, job_dir: JobDir, shards: Sequence[Shard], s
             start += shard.num_rows
 
 
-def _publish(job_dir: JobDir, shard: Shard, file: RowFile, places: Int64s) -> None:
+def _publish(job_dir: JobDir, shard: Shard, file: SpilledRows, places: Int64s) -> None:
     records = read_shard(job_dir.shard(shard.index), shard)
     path = job_dir.result(shard.index, NO_TOKEN)
     rows = result_rows(records.ids, records.ordinals, file.take(places))

@@ -4,7 +4,7 @@ Cutting into equal costs needs the total, which is known only at the end of the 
 from the spool.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from queue_app.host.durable_files import file_digest, rename_durably, sync_file
+from queue_app.ingest.census import Rows
 from queue_app.ingest.record_spool import Spool
 from queue_app.job.directory import JobDir
-from queue_app.job.sequences import Int64s
 from queue_app.job.shard_files import RECORD_SCHEMA, SHARD_SCHEMA
 from queue_app.job.spec import DeviceClass, Shard
 
@@ -24,25 +24,14 @@ SHARD_FLOPS = {"cpu": 1e14, "cuda": 1e16}
 SHARD_COST = {"cpu": (250_000, 4_000_000), "cuda": (1_000_000, 32_000_000)}
 """Least and most characters, whatever the model: a worker holds a shard's sequences and vectors in memory."""
 SHARD_BYTES = 64 << 20
-"""Of the vectors of a shard where every token keeps its own: publishing it maps them all into memory."""
+"""A shard's vectors where every token keeps its own: publishing it maps them all into memory."""
 SHARDS_LEAST = 32
 RECORDS_PER_SHARD = (16, 16_384)
 """Least, where the number of shards is to be chosen, and most: what a worker holds of each record adds up."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """What shards are cut from: rows of the spool, ascending, and how many records each stands for."""
-
-    spool: Spool
-    places: Int64s
-    copies: Int64s
-
-    def only(self, wanted: npt.NDArray[np.bool_]) -> "Rows":
-        return Rows(self.spool, self.places[wanted], self.copies[wanted])
-
-
 def write_shards(
+    spool: Spool,
     rows: Rows,
     job_dir: JobDir,
     job_id: str,
@@ -52,24 +41,26 @@ def write_shards(
     first_index: int = 0,
     reused: bool = False,
 ) -> tuple[Shard, ...]:
-    """Write shards/<index>.arrow, about equal in estimated cost, in the input's order.
+    """Write shards/<index>.arrow of the runs that `cut_rows` makes, in the input's order."""
+    runs = cut_rows(rows, num_shards=num_shards, cost_most=cost_most, reused=reused)
+    return tuple(
+        run.as_shard(job_id, index, _write(run, spool, job_dir.shard(index)), reused=reused)
+        for index, run in enumerate(runs, start=first_index)
+    )
+
+
+def cut_rows(rows: Rows, *, num_shards: int | None, cost_most: int, reused: bool = False) -> Iterator[Rows]:
+    """The rows of each shard, about equal in estimated cost; none of no rows.
 
     Without `num_shards` there are at least 32, where there are records enough, and so many that on average
-    none costs more than `cost_most`, in characters, or has more than 16,384 records. No rows, no shards.
-    `reused` shards are made as large as that, since no worker waits for one.
+    none costs more than `cost_most`, in characters, or has more than 16,384 records. `reused` shards are made
+    as large as that, since no worker waits for one.
     """
-    if not len(rows.places):
-        return ()
-    costs = rows.spool.costs[rows.places]
-    shards_least = 1 if reused else SHARDS_LEAST
-    bounds = cut(costs, num_shards or default_num_shards(costs, cost_most, shards_least))
-    return tuple(
-        _write_shard(
-            Rows(rows.spool, rows.places[first:last], rows.copies[first:last]),
-            job_dir.shard(index), job_id, index, reused=reused,
-        )
-        for index, (first, last) in enumerate(pairwise(bounds), start=first_index)
-    )  # fmt: skip
+    if len(rows):
+        shards_least = 1 if reused else SHARDS_LEAST
+        num_shards = num_shards or default_num_shards(rows.costs, cost_most, shards_least)
+        for first, last in pairwise(cut(rows.costs, num_shards)):
+            yield rows[first:last]
 
 
 def shard_cost_most(device_class: DeviceClass, num_parameters: int, token_bytes: int = 0) -> int:
@@ -101,24 +92,16 @@ def cut(costs: npt.NDArray[np.int64], num_shards: int) -> list[int]:
     return [*bounds, len(costs)]
 
 
-def _write_shard(rows: Rows, path: Path, job_id: str, index: int, *, reused: bool) -> Shard:
-    table = rows.spool.select(rows.places)
+def _write(rows: Rows, spool: Spool, path: Path) -> str:
+    """Answers the xxh3-128 (hex) of the file."""
+    table = spool.select(rows.ordinals)
     # One chunk, rebuilt from the values: a slice would carry the offsets of the spool into the bytes.
     texts = [pa.array(table[name].to_pylist(), pa.string()) for name in RECORD_SCHEMA.names]
-    ordinals = pa.array(rows.places.astype(np.uint64))
+    columns = [pa.array(rows.ordinals.astype(np.uint64)), *texts, pa.array(rows.copies)]
     temporary = path.with_name(f".{path.name}.tmp")
     with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, SHARD_SCHEMA) as writer:
-        writer.write_table(pa.table([ordinals, *texts, pa.array(rows.copies)], schema=SHARD_SCHEMA))
+        writer.write_table(pa.table(columns, schema=SHARD_SCHEMA))
     sync_file(temporary)
     digest = file_digest(temporary)
     rename_durably(temporary, path)
-    return Shard(
-        job_id,
-        index,
-        num_records=int(rows.copies.sum()),
-        num_tokens=int(rows.spool.costs[rows.places].sum()),
-        first_ordinal=int(rows.places[0]),
-        digest=digest,
-        num_twins=int((rows.copies - 1).sum()),
-        reused=reused,
-    )
+    return digest

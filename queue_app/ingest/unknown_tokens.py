@@ -1,12 +1,13 @@
 """How much of a sequence a model has no tokens for, counted without the model.
 
-The worker counts the tokens of every record that it computes (gpu_tasks.inference.batch_plan). Here the same is counted
-of a few at submit, so that what no vector can come of is refused before it is computed.
+The worker counts the tokens of every record that it computes (gpu_tasks.inference.batch_plan). Here those
+of a few are counted at submit, so that what no vector can come of is refused before it is computed.
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from queue_app.errors import ModelError, UsageError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from queue_app.model.reader import FoundModel
 
 CountUnknown = Callable[[str], tuple[int, int]]
-"""Of a sequence: its unknown tokens, and all its tokens beside the special ones."""
+"""Counts the unknown tokens of a sequence, and all its tokens beside the special ones."""
 LETTERS = {"protein": "ACDEFGHIKLMNPQRSTVWY", "dna": "ACGT", "rna": "ACGU"}
 """What a model of the alphabet has tokens for."""
 
@@ -31,8 +32,10 @@ def count_unknown_of(model: "FoundModel") -> CountUnknown | None:
         return None
     prompt = spec.prompt.text if spec.prompt else ""
     if spec.tokens.kind == "letters":
-        return _LetterCounter(spec.tokens, prompt)
-    return _TokenCounter(spec.tokens, prompt, _tokenizer(model)) if model.tokenizer is not None else None
+        return partial(_count_letters, spec.tokens, prompt)
+    if model.tokenizer is None:
+        return None
+    return partial(_count_tokens, spec.tokens, prompt, _tokenizer(model))
 
 
 def refuse_alphabet(asked: Alphabet | str, model: "FoundModel") -> None:
@@ -68,31 +71,22 @@ def _tokenizer(model: "FoundModel") -> "tokenizers.Tokenizer":
     return tokenizer
 
 
-@dataclass(frozen=True, slots=True)
-class _LetterCounter:
-    tokens: TokensSpec
-    prompt: str
-
-    def __call__(self, sequence: str) -> tuple[int, int]:
-        text = self.prompt + sequence
-        text = text.lower() if self.tokens.lower_case else text
-        num_known = len(text) - len(text.translate(dict.fromkeys(map(ord, self.tokens.letters))))
-        if self.tokens.fuse_unknown:
-            num_unknown = len(re.findall(f"[^{re.escape(self.tokens.letters)}]+", text))
-        else:
-            num_unknown = len(text) - num_known
-        return num_unknown, num_known + num_unknown
+def _count_letters(tokens: TokensSpec, prompt: str, sequence: str) -> tuple[int, int]:
+    text = prompt + sequence
+    text = text.lower() if tokens.lower_case else text
+    num_known = len(text) - len(text.translate(dict.fromkeys(map(ord, tokens.letters))))
+    if tokens.fuse_unknown:
+        num_unknown = len(re.findall(f"[^{re.escape(tokens.letters)}]+", text))
+    else:
+        num_unknown = len(text) - num_known
+    return num_unknown, num_known + num_unknown
 
 
-@dataclass(frozen=True, slots=True)
-class _TokenCounter:
-    tokens: TokensSpec
-    prompt: str
-    tokenizer: "tokenizers.Tokenizer"
-
-    def __call__(self, sequence: str) -> tuple[int, int]:
-        text = self.prompt + self.tokens.rules.written(sequence)
-        text = text.lower() if self.tokens.lower_case else text
-        # One by one: a batch would start threads, and warn of them whenever this process forks.
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return sum(each == self.tokens.unknown for each in ids), len(ids)
+def _count_tokens(
+    tokens: TokensSpec, prompt: str, tokenizer: "tokenizers.Tokenizer", sequence: str
+) -> tuple[int, int]:
+    text = prompt + tokens.rules.written(sequence)
+    text = text.lower() if tokens.lower_case else text
+    # One by one: a batch would start threads, and warn of them whenever this process forks.
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    return sum(each == tokens.unknown for each in ids), len(ids)

@@ -15,9 +15,10 @@ from queue_app.host.durable_files import write_durably
 from queue_app.host.file_lock import FileLock
 from queue_app.job.spec import Job
 
-JOB_SCHEMA = 3
+JOB_SCHEMA = 4
 PLANNER_VERSION = 3
 INCOMING = "incoming"
+ENDING = ".holdfast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,99 +36,59 @@ _JOB = TypeAdapter(Job)
 _VERSIONS = TypeAdapter(_Versions)
 
 
+class _Entry:
+    """A file or folder of a job directory."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, job_dir: "JobDir", owner: object = None) -> Path:
+        return job_dir.path / self.name
+
+
 @dataclass(frozen=True, slots=True)
 class JobDir:
     """Where everything of a job lies. Mostly names: only `load`, `write` and `hold` touch the disk."""
 
     path: Path
 
-    @property
-    def job_json(self) -> Path:
-        return self.path / "job.json"
+    job_json = _Entry("job.json")
+    place = _Entry("place.json")
+    """Where the job was run last, and where its output was to go then."""
+    claims = _Entry("claims.json")
+    """Outputs that the job is about to write, or may replace."""
+    tokenizer = _Entry("tokenizer.json")
+    """The model's tokenizer as it was made at submit, where the model has one."""
+    server_json = _Entry("server.json")
+    model_place = _Entry("model_path.json")
+    """Where the model lies now, when that is not where job.json says it was (model_place.py)."""
+    held = _Entry("held")
+    """There while the job is paused or cancelled: nobody may start it again by himself."""
+    logs = _Entry("logs")
+    piped = _Entry("piped")
+    """What came through pipes, while it is read."""
+    shards = _Entry("shards")
+    results = _Entry("results")
+    dones = _Entry("done")
+    history = _Entry("history")
+    sequences = _Entry("sequences.arrow")
+    """Ordinal and content hash of every row of every shard: what a later job finds vectors by."""
+    twins = _Entry("twins.arrow")
+    aside = _Entry(".aside.arrow")
+    """The vectors that duplicates wait for while an output is written."""
+    array = _Entry("array")
+    """The vectors as one array, where somebody asked for them and the output is no .npy."""
 
     @property
     def incoming(self) -> "JobDir":
         """What a producer is about to put in the place of this one. With a job.json it is complete."""
         return JobDir(self.path / INCOMING)
 
-    @property
-    def place(self) -> Path:
-        """Where the job was run last, and where its output was to go then."""
-        return self.path / "place.json"
-
-    @property
-    def claims(self) -> Path:
-        """Outputs that the job is about to write, or may replace."""
-        return self.path / "claims.json"
-
-    @property
-    def tokenizer(self) -> Path:
-        """The model's tokenizer as it was made at submit, where the model has one."""
-        return self.path / "tokenizer.json"
-
-    @property
-    def server_json(self) -> Path:
-        return self.path / "server.json"
-
-    @property
-    def model_place(self) -> Path:
-        """Where the model lies now, when that is not where job.json says it was (model_place.py)."""
-        return self.path / "model_path.json"
-
-    @property
-    def held(self) -> Path:
-        """There while the job is paused or cancelled: nobody may start it again by himself."""
-        return self.path / "held"
-
-    @property
-    def logs(self) -> Path:
-        return self.path / "logs"
-
-    @property
-    def piped(self) -> Path:
-        """What came through pipes, while it is read."""
-        return self.path / "piped"
-
-    @property
-    def results(self) -> Path:
-        return self.path / "results"
-
-    @property
-    def history(self) -> Path:
-        return self.path / "history"
-
-    @property
-    def shards(self) -> Path:
-        return self.path / "shards"
-
-    @property
-    def sequences(self) -> Path:
-        """Ordinal and content hash of every row of every shard: what a later job finds vectors by."""
-        return self.path / "sequences.arrow"
-
-    @property
-    def twins(self) -> Path:
-        return self.path / "twins.arrow"
-
-    @property
-    def aside(self) -> Path:
-        """The vectors that twins wait for while an output is written."""
-        return self.path / ".aside.arrow"
-
-    @property
-    def array(self) -> Path:
-        """The vectors as one array, where somebody asked for them and the output is no .npy."""
-        return self.path / "array"
-
     def shard(self, index: int) -> Path:
         return self.shards / f"{index:05d}.arrow"
 
     def result(self, index: int, token: int) -> Path:
         return self.results / f"{index:05d}-{token}.parquet"
-
-    @property
-    def dones(self) -> Path:
-        return self.path / "done"
 
     def done(self, index: int) -> Path:
         return self.dones / f"{index:05d}.json"
@@ -164,9 +125,21 @@ class JobDir:
         except ValidationError as error:
             raise Damage(f"{self.job_json}: not a readable job: {error.errors()[0]['msg']}") from None
 
+    def load_or_none(self) -> Job | None:
+        """The job, where there is one that this version can read."""
+        try:
+            return self.load()
+        except (JobNotFound, Damage, OtherVersion):
+            return None
+
     def write(self, job: Job) -> None:
         """Write job.json, durably and at once: a reader sees all of it or none."""
         write_durably(self.job_json, _JOB.dump_json(job, indent=1))
+
+
+def default_directory(output: Path) -> Path:
+    """Where the job of an output lies unless somebody chose another place."""
+    return output.parent / f"{output.name}{ENDING}"
 
 
 def find_job_directory(path: Path) -> JobDir:
@@ -177,7 +150,7 @@ def find_job_directory(path: Path) -> JobDir:
 def job_and_output(path: Path) -> tuple[JobDir, Path | None]:
     """The job, and its output where the path names that; None where it is the job directory. Raises
     JobNotFound when it is neither."""
-    for candidate, output in ((path, None), (path.parent / f"{path.name}.holdfast", path)):
+    for candidate, output in ((path, None), (default_directory(path), path)):
         directory = JobDir(candidate.absolute())
         if directory.job_json.is_file():
             return directory, output
@@ -209,7 +182,7 @@ def _make_and_lock(path: Path, *, wait: bool) -> tuple[bool, FileLock]:
     while True:
         made = not path.exists()
         make_directory(path)
-        lock = FileLock(path / "lock")
+        lock = FileLock(path / "lock", wait=wait)
         with contextlib.suppress(FileNotFoundError):
-            lock.acquire(wait=wait)
+            lock.acquire()
             return made, lock

@@ -18,7 +18,7 @@ from queue_app.host.limits import require_file_size
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.output_names import output_format
-from queue_app.job.place import output_of
+from queue_app.job.output_place import output_of
 from queue_app.job.readouts import is_ragged, vector_bytes
 from queue_app.job.spec import RECORD_COST, Job, Shard
 from queue_app.settings import RuntimeConfig
@@ -76,7 +76,7 @@ def require_room(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_worker
 
 def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int) -> list[Room]:
     """Every disk at both of the job's fullest moments: while it computes, and while it writes the output."""
-    left = [shard for shard in job.shards if not _is_published(job_dir, shard)]
+    left = _left(job, job_dir)
     results = Copy("results", job_dir.results, _bytes_of(job, left))
     stores = job_dir.checkpoint(0, job.job_id, config.scratch).parent
     kept = job.run.keep_checkpoints if config.keep_checkpoints is None else config.keep_checkpoints
@@ -86,27 +86,27 @@ def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int)
     path = output_of(job, job_dir)
     output = Copy("output", path, 0 if _is_linked(job, job_dir, path) else _output_bytes(job))
     aside = Copy("vectors for twins", job_dir.path, _aside_bytes(job))
-    computing = [results, checkpoints]
     exporting = [results, output, aside, *([checkpoints] if kept else [])]
-    return [*_by_disk(computing), *_by_disk(exporting)]
+    return [*_by_disk([results, checkpoints]), *_by_disk(exporting)]
 
 
 def _largest_files(job: Job, job_dir: JobDir) -> Iterator[tuple[Path, int]]:
     """What is still to be written in one file each."""
-    left = [shard for shard in job.shards if not _is_published(job_dir, shard)]
-    for shard in left:
+    for shard in _left(job, job_dir):
         yield job_dir.result(shard.index, 0), _bytes_of(job, [shard])
     if output_format(output := output_of(job, job_dir)) != "directory":
         yield output, _output_bytes(job)
 
 
-def _is_published(job_dir: JobDir, shard: Shard) -> bool:
-    record = read_done(job_dir, shard.index)
-    return record is not None and (job_dir.results / record.file).is_file()
+def _left(job: Job, job_dir: JobDir) -> list[Shard]:
+    """The shards without a result; what is in one was looked at before."""
+    done = {shard.index: read_done(job_dir, shard.index) for shard in job.shards}
+    there = {index for index, record in done.items() if record and (job_dir.results / record.file).is_file()}
+    return [shard for shard in job.shards if shard.index not in there]
 
 
 def _is_linked(job: Job, job_dir: JobDir, output: Path) -> bool:
-    """True where the output is a directory of the results themselves, as `queue_app.job.output_names` links them."""
+    """True where the output is a directory of the results themselves, which are linked."""
     as_published = job.twins is None and job.reuse is None
     if output_format(output) != "directory" or not as_published:
         return False
@@ -114,14 +114,14 @@ def _is_linked(job: Job, job_dir: JobDir, output: Path) -> bool:
 
 
 def _bytes_of(job: Job, shards: Sequence[Shard]) -> int:
-    """Of the vectors of the rows of these shards that were not rejected."""
+    """What the vectors of these shards' rows take, without those that were rejected."""
     num_rows = sum(shard.num_rows for shard in job.shards)
     good = 1 - job.counts.num_rejected / max(1, num_rows)
     return int(good * sum(_num_vectors(job, shard) for shard in shards)) * _vector_bytes(job)
 
 
 def _output_bytes(job: Job) -> int:
-    """Of the vectors of all good records, twins included."""
+    """What the vectors of all good records take, duplicates included."""
     if is_ragged(job.options):
         vectors = (_num_vectors(job, shard) * shard.num_records / shard.num_rows for shard in job.shards)
         return int(sum(vectors)) * _vector_bytes(job)
@@ -129,7 +129,7 @@ def _output_bytes(job: Job) -> int:
 
 
 def _aside_bytes(job: Job) -> int:
-    """Of the vectors that twins wait for, each as large as the rows are on average."""
+    """What the vectors take that duplicates wait for, each as large as the rows are on average."""
     if job.twins is None:
         return 0
     share = job.twins.num_firsts / sum(shard.num_rows for shard in job.shards)
@@ -141,7 +141,7 @@ def _num_vectors(job: Job, shard: Shard) -> int:
     options = job.options
     if not is_ragged(options) or not job.model.is_read_by_letters:
         return shard.num_rows
-    num_letters = shard.num_tokens - RECORD_COST * shard.num_rows
+    num_letters = shard.cost - RECORD_COST * shard.num_rows
     return num_letters if options.long == "window" else min(num_letters, options.max_length * shard.num_rows)
 
 

@@ -1,40 +1,66 @@
-"""What the job directory says is done: the done files, and the results that they name."""
+"""What the job directory says is done: the done records, and the results that they name."""
 
 import logging
+from pathlib import Path
 
 from checkpoint.records import DoneRecord
-from queue_app.host.durable_files import file_digest
+from queue_app.errors import Damage, HoldfastError
+from queue_app.host.durable_files import has_digest
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job, Progress
 
 log = logging.getLogger(__name__)
 
 
-def finished_shards(job: Job, job_dir: JobDir) -> dict[int, Progress]:
-    """The shards whose done file names a result that is there and whole; other done files are removed.
+def read_done(job_dir: JobDir, index: int) -> DoneRecord | None:
+    """The shard's done record; None when there is none or it is unreadable."""
+    try:
+        return DoneRecord.decode(job_dir.done(index).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
 
-    Removing the done file first, before anything is recomputed, keeps a damaged result from ever
-    counting as done.
+
+def all_done(job: Job, job_dir: JobDir, *, how_to_go_on: str) -> list[DoneRecord]:
+    """Every shard's done record. Raises HoldfastError where some are missing."""
+    found = [read_done(job_dir, shard.index) for shard in job.shards]
+    records = [record for record in found if record is not None]
+    if missing := len(found) - len(records):
+        raise HoldfastError(f"{missing} of {len(found)} shards are not done; {how_to_go_on}")
+    return records
+
+
+def published_result(job_dir: JobDir, record: DoneRecord) -> Path | None:
+    """The file that a done record names; None where it is missing, or not the one that was published."""
+    path = job_dir.results / record.file
+    return path if has_digest(path, record.digest) else None
+
+
+def require_published(job_dir: JobDir, index: int, record: DoneRecord) -> None:
+    """Raises Damage where the shard's result is not the one that was published."""
+    if published_result(job_dir, record) is None:
+        raise Damage(
+            f"shard {index}: {job_dir.results / record.file} is missing or damaged; "
+            f"holdfast resume {job_dir.path} computes it again"
+        )
+
+
+def finished_shards(job: Job, job_dir: JobDir, *, remove_damaged: bool = False) -> dict[int, Progress]:
+    """The shards whose done record names a result that is there and whole.
+
+    Whoever has the others computed again asks to `remove_damaged`: without its done record, which goes before
+    anything is computed, a damaged result can never count as done.
     """
     finished: dict[int, Progress] = {}
     for shard in job.shards:
         record = read_done(job_dir, shard.index)
         if record is None:
             continue
-        result = job_dir.results / record.file
-        if result.is_file() and file_digest(result) == record.digest:
+        if published_result(job_dir, record) is not None:
             finished[shard.index] = Progress(
                 sequences_done=record.num_embedded, quarantined=len(record.quarantine)
             )
-        else:
-            log.warning("result damaged or missing job=%s shard=%d file=%s", job.job_id, shard.index, result)
+        elif remove_damaged:
+            file = job_dir.results / record.file
+            log.warning("result damaged or missing job=%s shard=%d file=%s", job.job_id, shard.index, file)
             job_dir.done(shard.index).unlink()
     return finished
-
-
-def read_done(job_dir: JobDir, index: int) -> DoneRecord | None:
-    """The shard's done file; None when there is none or it is unreadable."""
-    try:
-        return DoneRecord.decode(job_dir.done(index).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None

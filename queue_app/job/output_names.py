@@ -1,14 +1,11 @@
 """The output formats: which a name means, what each can hold, and the files that lie beside an output."""
 
-import re
 from pathlib import Path
 from typing import Literal
 
 from queue_app.errors import UsageError
-from queue_app.job.readouts import column_names, is_ragged
+from queue_app.job.readouts import EVERY_TOKEN, column_names, is_ragged
 from queue_app.job.spec import EmbedOptions, H5Layout
-
-_PIECE = re.compile(r"\d{5,}\.parquet")
 
 Format = Literal["h5", "npy", "parquet", "arrow", "directory"]
 
@@ -34,29 +31,24 @@ def refuse_unheeded(output: Path, pool: str | None, h5_layout: H5Layout) -> None
 
     What was asked for tells, before anything is read; `check_format` knows what it comes to.
     """
-    kind = output_format(output)
-    if h5_layout != "flat" and kind != "h5":
+    if h5_layout != "flat" and output_format(output) != "h5":
         raise UsageError(f"{output}: --h5-layout {h5_layout} is for an .h5; leave it away, or write an .h5")
-    _refuse_ragged_npy(output, is_ragged=pool == "none")
-    _refuse_columns(output, h5_layout, num_columns=len((pool or "").split(",")))
+    _refuse_shape(output, h5_layout, is_ragged=pool == EVERY_TOKEN, num_columns=len((pool or "").split(",")))
 
 
 def check_format(output: Path, options: EmbedOptions, h5_layout: H5Layout) -> None:
     """Raises UsageError where the output's format cannot hold what is computed."""
-    _refuse_ragged_npy(output, is_ragged=is_ragged(options))
-    _refuse_columns(output, h5_layout, num_columns=len(column_names(options)))
+    _refuse_shape(output, h5_layout, is_ragged=is_ragged(options), num_columns=len(column_names(options)))
 
 
-def _refuse_ragged_npy(output: Path, *, is_ragged: bool) -> None:
-    if output_format(output) == "npy" and is_ragged:
+def _refuse_shape(output: Path, h5_layout: H5Layout, *, is_ragged: bool, num_columns: int) -> None:
+    kind = output_format(output)
+    if kind == "npy" and is_ragged:
         raise UsageError(
             f"{output}: a .npy holds no rows of different lengths, which --pool none makes; "
             "use .h5, .parquet, .arrow, or a directory"
         )
-
-
-def _refuse_columns(output: Path, h5_layout: H5Layout, *, num_columns: int) -> None:
-    if output_format(output) == "h5" and h5_layout != "flat" and num_columns > 1:
+    if kind == "h5" and h5_layout != "flat" and num_columns > 1:
         raise UsageError(
             f"{output}: --h5-layout {h5_layout} has one vector a record; choose one pool and one layer"
         )
@@ -65,13 +57,6 @@ def _refuse_columns(output: Path, h5_layout: H5Layout, *, num_columns: int) -> N
 def needs_sequences(output: Path, h5_layout: H5Layout) -> bool:
     """True where vectors are named by their sequences, which only the shards hold."""
     return output_format(output) == "h5" and h5_layout == "per-hash"
-
-
-def files_of(output: Path) -> list[Path]:
-    """The files that a written output consists of."""
-    if output.is_dir():
-        return sorted(output.iterdir())
-    return [output, ids_path(output)] if output_format(output) == "npy" else [output]
 
 
 def meta_path(output: Path) -> Path:
@@ -101,8 +86,3 @@ def ids_path(output: Path) -> Path:
 def one_line(text: str) -> str:
     """Every line break, of whatever kind, becomes a blank."""
     return " ".join(text.splitlines())
-
-
-def holds_other_than_output(directory: Path) -> str | None:
-    """The name of something in it that `write_directory` does not write, and would remove."""
-    return next((path.name for path in directory.iterdir() if not _PIECE.fullmatch(path.name)), None)

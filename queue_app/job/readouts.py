@@ -65,14 +65,6 @@ def vector_bytes(spec: ModelSpec, options: EmbedOptions) -> int:
 def column_names(options: EmbedOptions) -> tuple[str, ...]:
     """`embedding`; with several pools or layers, `embedding_cls`, `embedding_layer_6`, or with both."""
     pools = options.pool.split(",")
-    return tuple(
-        "_".join(
-            [
-                "embedding",
-                *([f"layer_{layer}"] if len(options.layers) > 1 else []),
-                *([pool] if len(pools) > 1 else []),
-            ]
-        )
-        for layer in options.layers
-        for pool in pools
-    )
+    of_layers = [f"_layer_{layer}" for layer in options.layers] if len(options.layers) > 1 else [""]
+    of_pools = [f"_{pool}" for pool in pools] if len(pools) > 1 else [""]
+    return tuple(f"embedding{layer}{pool}" for layer in of_layers for pool in of_pools)

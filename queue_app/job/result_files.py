@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from queue_app.errors import Damage
-from queue_app.host.durable_files import file_digest, removed_on_failure, rename_durably, room_for, sync_file
+from queue_app.host.durable_files import DigestedFile, removed_on_failure, rename_durably, room_for, sync_file
 
 ROWS_PER_GROUP = 16_384
 READ_ROWS = 4_096
 PORTION_BYTES = 4 << 20
-"""Of rows that are read, or put in one row group, at once, about. Where rows hold rows, reading them takes
-many times as much."""
+"""About what the rows take that are read, or put in one row group, at once. Where rows hold rows, reading
+them takes many times as much."""
 FILE_BUFFER_BYTES = 1 << 20
 EMBEDDING = "embedding"
 OWN_COLUMNS = ["id", "ordinal"]
@@ -43,8 +43,7 @@ def write_result(path: Path, schema: pa.Schema, rows: Iterable[pa.RecordBatch]) 
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with room_for(path), removed_on_failure(temporary):
-        write_parquet(temporary, schema, (pa.Table.from_batches([batch]) for batch in rows))
-        digest = file_digest(temporary)
+        digest = write_parquet(temporary, schema, (pa.Table.from_batches([batch]) for batch in rows))
         rename_durably(temporary, path)
     return digest
 
@@ -102,14 +101,18 @@ def num_vectors(column: pa.Array) -> npt.NDArray[np.int64]:
     return lengths
 
 
-def write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-    """Write and fsync. Vectors are noise to a compressor and to a dictionary: both would only cost time."""
-    writer = pq.ParquetWriter(path, schema, compression="none", use_dictionary=False, write_statistics=False)
-    with writer:
+def write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> str:
+    """Write and fsync; answers the xxh3-128 (hex) of the file.
+
+    Vectors are noise to a compressor and to a dictionary: both would only cost time.
+    """
+    how = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    with DigestedFile(path) as file, pq.ParquetWriter(file, schema, **how) as writer:
         for table in tables:
             group = _rows_within(table.nbytes, table.num_rows, ROWS_PER_GROUP)
             writer.write_table(table, row_group_size=group)
     sync_file(path)
+    return file.hexdigest()
 
 
 def iter_result(path: Path) -> Iterator[pa.RecordBatch]:

@@ -1,6 +1,6 @@
-"""The published rows of a job in the order of its input: shards side by side, twins in their places.
+"""The published rows of a job in the order of its input: shards side by side, duplicates in their places.
 
-Every stream ascends by ordinal and is read a batch at a time; of firsts that have twins, which may come
+Every stream ascends by ordinal and is read a batch at a time; of firsts that have duplicates, which may come
 much later, the vectors are put aside on disk.
 """
 
@@ -13,34 +13,33 @@ import pyarrow as pa
 
 from checkpoint.records import DoneRecord
 from queue_app.job.directory import JobDir
-from queue_app.job.duplicates import all_firsts, read_twins
+from queue_app.job.duplicates import Int64s, all_firsts, read_duplicates
 from queue_app.job.readouts import is_ragged
 from queue_app.job.result_files import embeddings_of, iter_result
-from queue_app.job.sequences import Int64s
 from queue_app.job.spec import Job
-from queue_app.job.spilled_rows import RowFile
+from queue_app.job.spilled_rows import SpilledRows
 
 Batches = Iterator[pa.RecordBatch]
 ROWS_AT_ONCE = 4_096
 RAGGED_AT_ONCE = 32
-"""Twins whose vectors are in memory at once; a ragged row may have a thousand of them."""
+"""Duplicates whose vectors are in memory at once; a ragged row may have a thousand of them."""
 
 
 def in_input_order(job: Job, job_dir: JobDir, done: Mapping[int, DoneRecord]) -> Batches:
-    """Every embedded record, twins included, as batches of id, ordinal and embedding.
+    """Every embedded record, duplicates included, as batches of id, ordinal and embedding.
 
     Raises:
         Damage: a result or twins.arrow cannot be read.
-        DiskFull: no room for the vectors that twins wait for.
+        DiskFull: no room for the vectors that duplicates wait for.
     """
     firsts = computed_rows(job, job_dir, done)
     if job.twins is None:
         yield from firsts
         return
-    with RowFile(job_dir.aside) as file:
+    with SpilledRows(job_dir.aside) as file:
         rows_at_once = RAGGED_AT_ONCE if is_ragged(job.options) else ROWS_AT_ONCE
-        twins = Twins(read_twins(job, job_dir, rows_at_once))
-        yield from place_twins(firsts, twins, all_firsts(job, job_dir), file)
+        duplicates = WaitingDuplicates(read_duplicates(job, job_dir, rows_at_once))
+        yield from place_duplicates(firsts, duplicates, all_firsts(job, job_dir), file)
 
 
 def computed_rows(job: Job, job_dir: JobDir, done: Mapping[int, DoneRecord]) -> Batches:
@@ -71,21 +70,23 @@ def merged(streams: Sequence[Batches]) -> Batches:
         yield from _woven(passed)
 
 
-def place_twins(computed: Batches, twins: "Twins", firsts: Int64s, file: RowFile) -> Batches:
-    """The rows of both. Twins of a first that has no row have none either.
+def place_duplicates(
+    computed: Batches, duplicates: "WaitingDuplicates", firsts: Int64s, file: SpilledRows
+) -> Batches:
+    """The rows of both. Duplicates of a first that has no row have none either.
 
-    `firsts` are the ordinals that have twins, ascending; their vectors are put aside in `file`.
+    `firsts` are the ordinals that have duplicates, ascending; their vectors are put aside in `file`.
     """
     shared = _SharedRows(firsts, file)
     for rows in computed:
         shared.put_aside(rows)
-        for due in twins.until(_last(rows)):
+        for due in duplicates.until(_last(rows)):
             num_passed = _num_until(rows, _last(due))
             yield from _woven([rows.slice(0, num_passed), *shared.rows_of(due)])
             rows = rows.slice(num_passed)
         if rows.num_rows:
             yield rows
-    for due in twins.until(None):
+    for due in duplicates.until(None):
         yield from shared.rows_of(due)
 
 
@@ -97,15 +98,15 @@ def among(ordinals: Int64s, known: Int64s) -> npt.NDArray[np.bool_]:
     return there
 
 
-class Twins:
-    """The twins that were not asked for yet."""
+class WaitingDuplicates:
+    """The duplicates that were not asked for yet."""
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
         self._head = next(batches, None)
 
     def until(self, ordinal: int | None) -> Batches:
-        """Those up to an ordinal, or all."""
+        """The duplicates up to an ordinal, or all."""
         while self._head is not None:
             num_due = self._head.num_rows if ordinal is None else _num_until(self._head, ordinal)
             if num_due:
@@ -117,9 +118,9 @@ class Twins:
 
 
 class _SharedRows:
-    """The rows of records that have twins, put aside as they pass: a twin always comes later."""
+    """The rows of records that have duplicates, put aside as they pass: a duplicate always comes later."""
 
-    def __init__(self, firsts: Int64s, file: RowFile) -> None:
+    def __init__(self, firsts: Int64s, file: SpilledRows) -> None:
         self._firsts = firsts
         self._file = file
         self._ordinals = array("q")
@@ -127,18 +128,18 @@ class _SharedRows:
 
     def put_aside(self, rows: pa.RecordBatch) -> None:
         ordinals = _ordinals(rows)
-        has_twins = among(ordinals, self._firsts)
+        has_duplicates = among(ordinals, self._firsts)
         self._schema = rows.schema
-        self._ordinals.extend(ordinals[has_twins].tolist())
-        self._file.append(embeddings_of(rows).filter(pa.array(has_twins)))
+        self._ordinals.extend(ordinals[has_duplicates].tolist())
+        self._file.append(embeddings_of(rows).filter(pa.array(has_duplicates)))
 
-    def rows_of(self, twins: pa.RecordBatch) -> list[pa.RecordBatch]:
-        """The rows of these twins, at most one batch, none where no first has a row."""
-        firsts, ordinals = twins.column("first").to_numpy().astype(np.int64), np.asarray(self._ordinals)
+    def rows_of(self, duplicates: pa.RecordBatch) -> list[pa.RecordBatch]:
+        """The rows of these duplicates, at most one batch, none where no first has a row."""
+        firsts, ordinals = duplicates.column("first").to_numpy().astype(np.int64), np.asarray(self._ordinals)
         there = among(firsts, ordinals)
         if not there.any():
             return []
-        embedded = twins.filter(pa.array(there))
+        embedded = duplicates.filter(pa.array(there))
         own = [embedded.column("id"), embedded.column("ordinal").cast(pa.int64())]
         shared = self._file.take(np.searchsorted(ordinals, firsts[there]))
         return [pa.record_batch([*own, *shared.columns], schema=self._schema)]

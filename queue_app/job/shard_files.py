@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from queue_app.errors import Damage
 from queue_app.host.durable_files import file_digest
-from queue_app.job.sequences import Int64s, Ordinals
+from queue_app.job.duplicates import Int64s, Ordinals
 from queue_app.job.spec import Shard
 
 RECORD_SCHEMA = pa.schema([("id", pa.string()), ("sequence", pa.string()), ("problem", pa.string())])

@@ -64,13 +64,13 @@ class Shard:
     """A contiguous run of the records that are computed, or of those whose vectors are reused.
 
     It answers for `num_records` of the input: its rows, and `num_twins` that have the sequence of one of
-    them. `num_tokens` is an estimate made without the tokenizer.
+    them. `cost` is what it is expected to take to compute, in characters.
     """
 
     job_id: str
     index: int
     num_records: int
-    num_tokens: int
+    cost: int
     first_ordinal: int
     digest: str  # xxh3-128 (hex) of shards/<index>.arrow
     num_twins: int = 0

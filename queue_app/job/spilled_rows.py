@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from queue_app.host.durable_files import room_for
-from queue_app.job.sequences import Int64s
+from queue_app.job.duplicates import Int64s
 
 
-class RowFile:
+class SpilledRows:
     """Gone when it is closed. One that a killed process left behind is written over."""
 
     def __init__(self, path: Path) -> None:
@@ -53,7 +53,7 @@ class RowFile:
         rows = pa.ipc.read_record_batch(pa.ipc.read_message(self._mapped), self._schema)
         return rows.take(pa.array(places - self._starts[batch]))
 
-    def __enter__(self) -> "RowFile":
+    def __enter__(self) -> "SpilledRows":
         return self
 
     def __exit__(

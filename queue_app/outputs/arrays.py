@@ -4,30 +4,84 @@ A .npy output is mapped as it lies. For any other output one array is written in
 written anew only when the results have changed; `holdfast clean` removes it.
 """
 
+import operator
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from checkpoint.records import QuarantineEntry
-from queue_app.errors import Damage, HoldfastError
+from queue_app.errors import Damage
 from queue_app.host.durable_files import removed_on_failure, rename_durably, room_for
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done
+from queue_app.job.done_records import all_done
+from queue_app.job.duplicates import Int64s
 from queue_app.job.output_names import ids_path, output_format
-from queue_app.job.place import exported, output_of
+from queue_app.job.output_place import exported, output_of
 from queue_app.job.quarantine import list_quarantine
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_files import Vectors
 from queue_app.job.spec import Job
 from queue_app.outputs.content import Content, content_lock
-from queue_app.outputs.ragged import Ragged, open_ragged, write_ragged
-from queue_app.outputs.writers import write_npy
+from queue_app.outputs.writers import offsets_path, write_npy, write_ragged_npy
 
 ARRAY = "embeddings.npy"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Ragged:
+    """N rows, each with a vector for every residue or token: row i is [L_i, dim], as a view of `values`.
+
+    With several layers row i is [L_i, layers, dim], in their order. Special tokens have no vector.
+    """
+
+    values: Vectors
+    """[vectors, dim] or [vectors, layers, dim], read-only: those of all rows, end to end."""
+    offsets: Int64s
+    """[N + 1]: row i has the values from `offsets[i]` to `offsets[i + 1]`."""
+
+    def __len__(self) -> int:
+        """N, the number of rows."""
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> Vectors: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Ragged": ...
+    def __getitem__(self, place: int | slice) -> "Vectors | Ragged":
+        """The vectors of one row; of a slice the rows in it. Neither copies.
+
+        Raises:
+            IndexError: there is no such row.
+            ValueError: a slice with a step, whose rows do not lie side by side.
+        """
+        if isinstance(place, slice):
+            return self._between(*place.indices(len(self)))
+        number = operator.index(place)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"row {number} of {len(self)}")
+        first, end = self.offsets[number % len(self) :][:2]
+        return self.values[first:end]
+
+    def _between(self, start: int, stop: int, step: int) -> "Ragged":
+        if step != 1:
+            raise ValueError("rows can only be sliced without a step: others do not lie side by side")
+        bounds = self.offsets[start : max(start, stop) + 1]
+        return Ragged(self.values[bounds[0] : bounds[-1]], bounds - bounds[0])
+
+    def __iter__(self) -> Iterator[Vectors]:
+        """The vectors of every row."""
+        return (self[place] for place in range(len(self)))
+
+    def __repr__(self) -> str:
+        vectors, *dims = self.values.shape
+        shape = " x ".join(map(str, dims))
+        return f"Ragged({len(self)} rows, {vectors} vectors of {shape} {self.values.dtype})"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -76,7 +130,10 @@ def open_result(job: Job, job_dir: JobDir) -> Result:
     num_rows = job.counts.num_records - len(quarantine)
     path = _own_array(job, job_dir, num_rows) or _array(job, job_dir, key)
     ids = ids_path(path).read_text(encoding="utf-8").split("\n")[:-1]
-    embeddings = open_ragged(path) if is_ragged(job.options) else _map(path)
+    values: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    embeddings: Vectors | Ragged = values
+    if is_ragged(job.options):
+        embeddings = Ragged(values, np.load(offsets_path(path), allow_pickle=False))
     if not len(ids) == len(embeddings) == num_rows:
         raise Damage(f"{path}: {len(embeddings)} rows and {len(ids)} ids, {num_rows} were published")
     everything = np.arange(job.counts.num_records)
@@ -86,16 +143,9 @@ def open_result(job: Job, job_dir: JobDir) -> Result:
 
 def _results_key(job: Job, job_dir: JobDir) -> str:
     """xxh3-128 (hex) over what every shard has published: another one after a quarantine retry."""
-    records = [read_done(job_dir, shard.index) for shard in job.shards]
-    state = xxhash.xxh3_128()
-    for record in records:
-        state.update((record.digest if record else "").encode())
-    if missing := records.count(None):
-        raise HoldfastError(
-            f"{missing} of {len(records)} shards are not done; wait for the job, "
-            f"or run holdfast resume {job_dir.path}"
-        )
-    return state.hexdigest()
+    how_to_go_on = f"wait for the job, or run holdfast resume {job_dir.path}"
+    records = all_done(job, job_dir, how_to_go_on=how_to_go_on)
+    return xxhash.xxh3_128_hexdigest("".join(record.digest for record in records).encode())
 
 
 def _own_array(job: Job, job_dir: JobDir, num_rows: int) -> Path | None:
@@ -122,12 +172,9 @@ def _write(content: Content, home: Path) -> None:
     """The array and its ids, whole or not at all."""
     making = home.with_suffix(".making")
     making.mkdir(parents=True)
-    write = write_ragged if content.is_ragged else write_npy
     with room_for(home), removed_on_failure(making):
-        write(making / ARRAY, content)
+        if content.is_ragged:
+            write_ragged_npy(making / ARRAY, content)
+        else:
+            write_npy(making / ARRAY, content)
         rename_durably(making, home)
-
-
-def _map(path: Path) -> Vectors:
-    array: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array

@@ -8,15 +8,15 @@ from queue_app.host.file_lock import FileLock
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import finished_shards
 from queue_app.job.output_names import needs_sequences
-from queue_app.job.place import output_of
+from queue_app.job.output_place import output_of
 from queue_app.outputs.content import content_lock
 from queue_app.settings import runtime_config
 
 NO_LONGER_NEEDED = (
     "array", "checkpoints", "shards", "server", "server.json", "processes.json", "logs", "piped",
 )  # fmt: skip
-"""The results and twins stay: verify, export and the same embed command still answer from them; so do the
-sequences, by which a later job finds its vectors, and the shards of a job whose output is named by them."""
+"""The results and duplicates stay: verify, export and the same embed command still answer from them; so do
+the sequences, by which a later job finds vectors, and the shards of a job whose output is named by them."""
 
 
 def clean(job_dir: JobDir) -> int:

@@ -6,44 +6,41 @@ Only the files that done records name are read, each against its digest; and rec
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
+from heapq import merge
 
 import pyarrow as pa
 import xxhash
 
 from checkpoint.records import DoneRecord
-from queue_app.errors import Damage, HoldfastError
-from queue_app.host.durable_files import file_digest
+from queue_app.errors import Damage, UsageError
 from queue_app.host.file_lock import FileLock
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done
+from queue_app.job.done_records import all_done, require_published
+from queue_app.job.duplicates import read_duplicates
 from queue_app.job.readouts import column_names, is_ragged, vector_dim
 from queue_app.job.result_files import as_matrix, num_vectors
 from queue_app.job.result_rows import in_input_order
-from queue_app.job.spec import H5Layout, Job, Shard
+from queue_app.job.shard_files import read_shard
+from queue_app.job.spec import H5Layout, Job
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import described_head
-from queue_app.outputs.record_sequences import RecordSequences, iter_sequences
+
+RecordSequences = Iterator[tuple[int, str | None]]
+"""Ordinal and sequence of every record, by ordinal; None for a duplicate, whose sequence came before."""
 
 
-@contextmanager
-def content_lock(job_dir: JobDir) -> Iterator[None]:
+def content_lock(job_dir: JobDir) -> FileLock:
     """Whoever streams the content puts vectors aside in the job directory: one at a time, the others wait."""
-    lock = FileLock(job_dir.path / "export.lock")
-    lock.acquire(wait=True)
-    try:
-        yield
-    finally:
-        lock.release()
+    return FileLock(job_dir.path / "export.lock", wait=True)
 
 
 class Content:
     """All rows of a job; its reader holds `content_lock`. `digest` stands once `batches` was read to its end.
 
     Each of the `columns` has vectors of `dim` numbers: one for each row or, where they are ragged, for each
-    token of it. `as_published` says that the `files`, one after another, hold what `batches` yields.
+    token of it. `as_published` says that the `files`, one after another, hold what `batches` yields;
+    each has its digest.
 
     Raises:
         HoldfastError: shards are not done yet.
@@ -52,12 +49,12 @@ class Content:
 
     def __init__(self, job: Job, job_dir: JobDir, h5_layout: H5Layout | None = None) -> None:
         done = _done_records(job, job_dir)
-        self.files = [job_dir.results / record.file for record in done]
-        self.quarantine = tuple(entry for record in done for entry in record.quarantine)
+        self.files = {job_dir.results / record.file: record.digest for record in done}
+        quarantine = (entry for record in done for entry in record.quarantine)
+        self.quarantine = sorted(quarantine, key=lambda entry: entry.ordinal)
         self.num_rows = sum(record.num_embedded for record in done)
         self.as_published = (job.twins is None and job.reuse is None) or self.num_rows == 0
-        self._rows = partial(in_input_order, job, job_dir, dict(enumerate(done)))
-        self._sequences = partial(iter_sequences, job, job_dir)
+        self._job, self._job_dir, self._done = job, job_dir, dict(enumerate(done))
         self.dim = vector_dim(job.model, job.options)
         self.columns = column_names(job.options)
         self.is_ragged = is_ragged(job.options)
@@ -69,7 +66,7 @@ class Content:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Batches of id, ordinal and the columns. Raises Damage, at the end, where rows are missing."""
         digest, rows = ContentDigest(self.columns, ragged=self.is_ragged), 0
-        for batch in self._rows():
+        for batch in in_input_order(self._job, self._job_dir, self._done):
             digest.update(batch)
             rows += batch.num_rows
             yield batch
@@ -78,39 +75,27 @@ class Content:
         self.digest = digest.hexdigest()
 
     def sequences(self) -> RecordSequences:
-        """Of all records, in input order. Raises Damage when a file is not the one that was submitted."""
-        return self._sequences()
+        """The sequence of every record, in input order, read again from the shards. Raises Damage when a file
+        is not the one that was submitted."""
+        job, job_dir = self._job, self._job_dir
+        streams = (_shards(job, job_dir, reused=False), _shards(job, job_dir, reused=True))
+        return merge(*streams, _duplicates(job, job_dir), key=lambda found: found[0])
 
 
 def _done_records(job: Job, job_dir: JobDir) -> list[DoneRecord]:
     """Every shard's done record, checked for completeness, its file for its digest."""
-    found = [read_done(job_dir, shard.index) for shard in job.shards]
-    missing = [shard.index for shard, record in zip(job.shards, found, strict=True) if record is None]
-    if missing:
-        raise HoldfastError(
-            f"{len(missing)} of {len(found)} shards are not done; holdfast resume {job_dir.path} goes on"
-        )
-    records = [record for record in found if record is not None]
+    records = all_done(job, job_dir, how_to_go_on=f"holdfast resume {job_dir.path} goes on")
     for shard, record in zip(job.shards, records, strict=True):
-        _check(job_dir, shard, record)
+        require_published(job_dir, shard.index, record)
+        if record.num_embedded + len(record.quarantine) != shard.num_records:
+            raise Damage(
+                f"shard {shard.index}: {record.num_embedded} embedded + {len(record.quarantine)} "
+                f"quarantined, of {shard.num_records} records"
+            )
     total = sum(record.num_embedded + len(record.quarantine) for record in records)
     if total != job.counts.num_records:
         raise Damage(f"{job_dir.path}: {total} records accounted for, {job.counts.num_records} were read")
     return records
-
-
-def _check(job_dir: JobDir, shard: Shard, record: DoneRecord) -> None:
-    path = job_dir.results / record.file
-    if not path.is_file() or file_digest(path) != record.digest:
-        raise Damage(
-            f"shard {shard.index}: {path} is missing or damaged; "
-            f"holdfast resume {job_dir.path} computes it again"
-        )
-    if record.num_embedded + len(record.quarantine) != shard.num_records:
-        raise Damage(
-            f"shard {shard.index}: {record.num_embedded} embedded + {len(record.quarantine)} quarantined, "
-            f"of {shard.num_records} records"
-        )
 
 
 def _provenance(job: Job, num_embedded: int) -> dict[str, str]:
@@ -161,3 +146,27 @@ class ContentDigest:
         """xxh3-128, in hex."""
         parts = [self._ids, *self._vectors.values(), *([self._lengths] if self._lengths else [])]
         return xxhash.xxh3_128_hexdigest(b"".join(part.digest() for part in parts))
+
+
+# ---- the sequences, for outputs that name vectors by them
+
+
+def require_sequences(job: Job, job_dir: JobDir) -> None:
+    """Raises UsageError where the shards were removed."""
+    if not all(job_dir.shard(shard.index).is_file() for shard in job.shards):
+        raise UsageError(
+            f"{job_dir.path}: per-hash names vectors by their sequences, which holdfast clean has removed; "
+            f"embed them again into another output: --reuse {job_dir.path} copies the vectors"
+        )
+
+
+def _shards(job: Job, job_dir: JobDir, *, reused: bool) -> RecordSequences:
+    for shard in job.shards:
+        if shard.reused == reused:
+            records = read_shard(job_dir.shard(shard.index), shard)
+            yield from zip(records.ordinals.tolist(), records.sequences, strict=True)
+
+
+def _duplicates(job: Job, job_dir: JobDir) -> RecordSequences:
+    for batch in read_duplicates(job, job_dir):
+        yield from ((ordinal, None) for ordinal in batch.column("ordinal").to_pylist())

@@ -5,7 +5,7 @@ import json
 import platform
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from checkpoint.records import QuarantineEntry
-from queue_app.host.durable_files import file_digest, room_for, write_durably
+from queue_app.host.durable_files import has_digest, room_for, write_durably
 from queue_app.job.directory import JobDir
 from queue_app.job.output_names import (
     card_paths,
     check_format,
-    files_of,
     meta_path,
     needs_sequences,
     one_line,
@@ -26,14 +25,12 @@ from queue_app.job.output_names import (
     quarantine_path,
     target_of,
 )
-from queue_app.job.output_ownership import check_output, claim, give_up_claim, refuse_foreign
-from queue_app.job.place import exported, output_of
+from queue_app.job.output_place import check_output, claim, exported, give_up_claim, output_of, refuse_foreign
 from queue_app.job.spec import H5Layout, Job
-from queue_app.outputs.content import Content, content_lock
-from queue_app.outputs.record_sequences import require_sequences
+from queue_app.outputs.content import Content, content_lock, require_sequences
 from queue_app.outputs.run_card.card import RunCard, make_card
 from queue_app.outputs.run_card.markdown import card_markdown
-from queue_app.outputs.writers import OUTPUTS
+from queue_app.outputs.writers import OUTPUTS, Digests
 
 VERSIONS_OF = ("holdfast", "torch", "tokenizers", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 
@@ -79,8 +76,8 @@ def export(
         content = Content(job, job_dir, layout)
         claim(job_dir, output)
         with room_for(output):
-            OUTPUTS[output_format(output)](output, content)
-            card = _write_companions(job, job_dir, output, content)
+            files = OUTPUTS[output_format(output)](output, content)
+            card = _write_companions(job, job_dir, output, content, files)
         give_up_claim(job_dir, output)
     quarantined = job.counts.num_records - content.num_rows
     seconds = time.monotonic() - started
@@ -89,32 +86,24 @@ def export(
     )
 
 
-def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content) -> RunCard:
+def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content, files: Digests) -> RunCard:
     """quarantine.tsv and the run card, then meta.json: its being there says that everything else is."""
-    quarantine = sorted(content.quarantine, key=lambda entry: entry.ordinal)
     listed = quarantine_path(output)
-    if quarantine:
-        write_durably(target_of(listed), "".join(_tsv_lines(quarantine)).encode())
+    if content.quarantine:
+        write_durably(target_of(listed), "".join(_tsv_lines(content.quarantine)).encode())
     else:
         listed.unlink(missing_ok=True)
-    card = make_card(
-        job,
-        job_dir,
-        output,
-        content_digest=content.digest,
-        num_embedded=content.num_rows,
-        quarantine=quarantine,
-        versions=_versions(job),
-    )
+    card = make_card(job, job_dir, output, content, _versions(job))
+    meta = _meta(card, content, {str(path.relative_to(output.parent)): files[path] for path in files})
     markdown, data = card_paths(output)
     write_durably(target_of(markdown), card_markdown(card).encode())
     write_durably(target_of(data), json.dumps(card.as_json(), indent=1).encode())
-    write_durably(target_of(meta_path(output)), json.dumps(_meta(job, output, content), indent=1).encode())
+    write_durably(target_of(meta_path(output)), json.dumps(meta, indent=1).encode())
     return card
 
 
 def _versions(job: Job) -> dict[str, str]:
-    """Of what is installed here; of transformers where it ran the model."""
+    """What is installed here; transformers only where it ran the model."""
     found = {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
     if job.model.family == "auto":
         with contextlib.suppress(PackageNotFoundError):  # on the host of the workers it is there
@@ -136,23 +125,24 @@ def output_damage(job: Job, job_dir: JobDir) -> list[str]:
     if meta is None or not output.exists():
         return []
     written = {output.parent / name: digest for name, digest in meta["files"].items()}
-    damaged = [path for path, digest in written.items() if not path.is_file() or file_digest(path) != digest]
+    damaged = [path for path, digest in written.items() if not has_digest(path, digest)]
     return [f"output {path} is not what was written; run the same embed command again" for path in damaged]
 
 
-def _meta(job: Job, output: Path, content: Content) -> dict[str, Any]:
+def _meta(card: RunCard, content: Content, files: Mapping[str, str]) -> dict[str, Any]:
+    job, counts = card.job, card.job.counts
     return {
         "job": job.job_id,
         "content_digest": content.digest,
-        "files": {str(path.relative_to(output.parent)): file_digest(path) for path in files_of(output)},
+        "files": files,
         "sequences": {
-            "total": job.counts.num_records,
+            "total": counts.num_records,
             "done": content.num_rows,
-            "quarantined": job.counts.num_records - content.num_rows,
-            "duplicate_ids": job.counts.num_duplicate_ids,
-            "duplicate_sequences": job.counts.num_duplicate_sequences,
-            "twins": job.twins.num_twins if job.twins else 0,
-            "reused": job.reuse.num_vectors if job.reuse else 0,
+            "quarantined": counts.num_records - content.num_rows,
+            "duplicate_ids": counts.num_duplicate_ids,
+            "duplicate_sequences": counts.num_duplicate_sequences,
+            "twins": card.num_duplicates,
+            "reused": card.num_reused,
         },
         "reuse": asdict(job.reuse) if job.reuse else None,
         "dim": content.dim,

@@ -1,9 +1,18 @@
-"""HDF5 outputs: all vectors in one dataset, or, in the layouts of hdf5_records, one for each record.
+"""HDF5 outputs: all vectors in one dataset, or a dataset for each record, named as other programs expect.
 
-Provenance stands in the file's attributes. Written as it is streamed: nothing but one batch is in memory.
+| layout | read by | name of a dataset |
+|---|---|---|
+| per-sequence | bio_embeddings | the record's ordinal |
+| per-id | protspace | its id |
+| per-hash | biotrainer | the SHA-256 of its sequence |
+
+Provenance stands in the file's attributes. Nothing but one batch is in memory.
 """
 
-from collections.abc import Iterator
+import contextlib
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +20,17 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
-from queue_app.job.result_files import EMBEDDING, as_matrix, num_vectors
+from queue_app.errors import Damage
+from queue_app.job.result_files import EMBEDDING, Vectors, as_matrix, num_vectors
+from queue_app.job.spec import H5Layout
 from queue_app.outputs.content import Content
-from queue_app.outputs.hdf5_file import OutputFile, new_file
-from queue_app.outputs.hdf5_records import write_records
 
 CHUNK_BYTES = 1 << 20
 RAGGED_CHUNK_BYTES = 1 << 17
 """How many vectors there will be is not known then, and the last chunk takes all its room."""
+
+Naming = Callable[[int, str], str | None]
+"""From ordinal and id to the name of a dataset; None where another record has it already."""
 
 
 def write_h5(path: Path, content: Content) -> None:
@@ -28,33 +40,37 @@ def write_h5(path: Path, content: Content) -> None:
         if content.h5_layout == "flat":
             _write_flat(file, output, content)
         else:
-            write_records(file, output, content)
+            _write_records(file, output, content)
 
 
-def _write_flat(file: h5py.File, output: OutputFile, content: Content) -> None:
+# ---- one dataset
+
+
+def _write_flat(file: h5py.File, output: "OutputFile", content: Content) -> None:
     """`ids` (UTF-8) and `embeddings` [N, dim], or `embeddings_mean`, `embeddings_cls`, … with several.
 
     Ragged, `embeddings` is [vectors, dim], and record i has those from `offsets[i]` to `offsets[i + 1]`.
     """
     ids = file.create_dataset("ids", (content.num_rows,), h5py.string_dtype(), track_times=False)
     datasets = {
-        name: _vectors(file, name.replace(EMBEDDING, "embeddings", 1), content) for name in content.columns
+        name: _growing(file, name.replace(EMBEDDING, "embeddings", 1), content) for name in content.columns
     }
-    offsets = np.zeros(content.num_rows + 1, np.uint64)
-    for start, batch in _placed(content):
-        end = start + batch.num_rows
-        ids[start:end] = batch.column("id").to_pylist()
-        counts = _counts(batch, content)
-        offsets[start + 1 : end + 1] = offsets[start] + np.cumsum(counts, dtype=np.uint64)
+    offsets, row = np.zeros(content.num_rows + 1, np.uint64), 0
+    for batch in content.batches():
+        end = row + batch.num_rows
+        ids[row:end] = batch.column("id").to_pylist()
+        counts = num_vectors(batch.column(content.columns[0])) if content.is_ragged else np.ones(end - row)
+        offsets[row + 1 : end + 1] = offsets[row] + np.cumsum(counts, dtype=np.uint64)
         for name, dataset in datasets.items():
             dataset.resize(int(offsets[end]), axis=0)
-            dataset[int(offsets[start]) :] = as_matrix(batch.column(name))
+            dataset[int(offsets[row]) :] = as_matrix(batch.column(name))
         output.raise_failure()
+        row = end
     if content.is_ragged:
         file.create_dataset("offsets", data=offsets, track_times=False)
 
 
-def _vectors(file: h5py.File, name: str, content: Content) -> Any:
+def _growing(file: h5py.File, name: str, content: Content) -> Any:
     """An empty dataset [0, dim] that grows."""
     row_bytes = content.dim * np.dtype(content.dtype).itemsize
     rows = RAGGED_CHUNK_BYTES // row_bytes if content.is_ragged else CHUNK_BYTES // row_bytes
@@ -65,15 +81,122 @@ def _vectors(file: h5py.File, name: str, content: Content) -> Any:
     )
 
 
-def _counts(batch: pa.RecordBatch, content: Content) -> np.ndarray[Any, Any]:
-    if content.is_ragged:
-        return num_vectors(batch.column(content.columns[0]))
-    return np.ones(batch.num_rows, np.int64)
+# ---- a dataset for each record
 
 
-def _placed(content: Content) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Every batch with the row where it begins."""
-    start = 0
+def _write_records(file: h5py.File, output: "OutputFile", content: Content) -> None:
+    """In the order of the input: [dim], or [tokens, dim] where they are ragged.
+
+    Whatever its name, a dataset has the id as the input has it in `original_id`.
+    """
+    name_of = _NAMINGS[content.h5_layout](file, content)
+    for ordinal, record_id, vectors in _rows(content):
+        name = name_of(ordinal, record_id)
+        if name is not None:
+            dataset = file.create_dataset(name, data=vectors, track_times=False)
+            dataset.attrs["original_id"] = record_id
+            output.raise_failure()
+
+
+def _rows(content: Content) -> Iterator[tuple[int, str, Vectors]]:
+    (column,) = content.columns
     for batch in content.batches():
-        yield start, batch
-        start += batch.num_rows
+        ordinals, ids = batch.column("ordinal").to_pylist(), batch.column("id").to_pylist()
+        yield from zip(ordinals, ids, _vectors(batch.column(column), content), strict=True)
+
+
+def _vectors(column: pa.Array, content: Content) -> list[Vectors]:
+    """[dim] of each row, or [tokens, dim] of a ragged one."""
+    vectors: Any = as_matrix(column)
+    return np.split(vectors, np.cumsum(num_vectors(column))[:-1]) if content.is_ragged else list(vectors)
+
+
+def _by_ordinal(file: h5py.File, content: Content) -> Naming:
+    """Never taken twice, and no id has to be fit for a name."""
+    return lambda ordinal, _: str(ordinal)
+
+
+def _by_id(file: h5py.File, content: Content) -> Naming:
+    """The id with `_` for each `/`, which would make a group of what stands before it.
+
+    A name that is empty, `.` or taken gets the record's ordinal behind it: `P12345#600`.
+    """
+
+    def name(ordinal: int, record_id: str) -> str:
+        found = record_id.replace("/", "_")
+        while not found or found in file:  # . is the file's root, and so always taken
+            found += f"#{ordinal}"
+        return found
+
+    return name
+
+
+def _by_hash(file: h5py.File, content: Content) -> Naming:
+    """As biotrainer hashes it. Identical sequences share one dataset, of the first of them that has a row."""
+    sequences = content.sequences()
+
+    def name(ordinal: int, record_id: str) -> str | None:
+        for place, sequence in sequences:
+            if place == ordinal:
+                if sequence is None or (found := sequence_hash(sequence)) in file:
+                    return None
+                return found
+        raise Damage(f"record {ordinal} has a row, but no sequence; run embed again with --overwrite")
+
+    return name
+
+
+def sequence_hash(sequence: str) -> str:
+    """As `calculate_sequence_hash` of biotrainer."""
+    return hashlib.sha256(f"{sequence}_{len(sequence)}".encode()).hexdigest()
+
+
+_NAMINGS: Mapping[H5Layout, Callable[[h5py.File, Content], Naming]] = {
+    "per-sequence": _by_ordinal,
+    "per-id": _by_id,
+    "per-hash": _by_hash,
+}
+
+
+# ---- a full disk
+
+
+class OutputFile(io.FileIO):
+    """A new file whose writes never fail. `raise_failure` says when one would have.
+
+    HDF5 that could not write something tries again when it closes, and at last kills the process (SIGSEGV at
+    exit, with HDF5 2.0). So it is never told: the first failure is kept, all that follows is dropped, and the
+    failure is raised once HDF5 is content.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """All of it: FileIO alone stops half-way where the room ends."""
+        left = memoryview(data).cast("B")
+        num_bytes = len(left)
+        while left and self._failure is None:
+            try:
+                left = left[super().write(left) :]
+            except OSError as error:
+                self._failure = error
+        return num_bytes
+
+    def raise_failure(self) -> None:
+        """To be called now and then, so that nothing is computed in vain. Raises OSError."""
+        if self._failure is not None:
+            raise self._failure
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[tuple[h5py.File, OutputFile]]:
+    """Both are closed at the end, where what could not be written is raised. Datasets keep the order in which
+    they were made."""
+    with OutputFile(path) as output:
+        try:
+            with h5py.File(output, "w", track_order=True) as file:
+                yield file, output
+        finally:
+            output.raise_failure()

@@ -1,25 +1,26 @@
 """`holdfast verify`: check a job directory against everything that was promised about it."""
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from checkpoint.records import DoneRecord
 from checkpoint.verify import verify_store
 from queue_app.errors import HoldfastError
-from queue_app.host.durable_files import file_digest
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done
-from queue_app.job.duplicates import read_twins
+from queue_app.job.done_records import published_result, read_done
+from queue_app.job.duplicates import Int64s, check_digest, read_duplicates
 from queue_app.job.result_files import iter_result
-from queue_app.job.sequences import Int64s, check_digest
 from queue_app.job.shard_files import ShardRecords, read_shard
 from queue_app.job.spec import Job, Shard
-from queue_app.outputs.coverage import Coverage
 from queue_app.outputs.export import output_damage
 from queue_app.settings import runtime_config
+
+NAMED_MOST = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,13 @@ class JobReport:
 def verify_job(job_dir: JobDir) -> JobReport:
     """Check every shard file, result, done record, checkpoint store and the output. Changes nothing."""
     job = job_dir.load()
-    damage: list[str] = []
-    coverage = Coverage(job.counts.num_records)
-    records = [_check_shard(job_dir, shard, coverage, damage) for shard in job.shards]
-    done = [record for record in records if record is not None]
-    damage.extend(_files_damage(job, job_dir, coverage))
-    damage.extend(coverage.damage(finished=len(done) == len(job.shards)) if not damage else [])
-    damage.extend(output_damage(job, job_dir))
-    num_blocks = sum(_check_store(job, job_dir, shard, damage) for shard in job.shards)
+    checks = _Checks(job, job_dir)
+    done = [record for shard in job.shards if (record := checks.check_shard(shard)) is not None]
+    checks.check_files()
+    if not checks.damage:
+        checks.damage += checks.coverage.damage(finished=len(done) == len(job.shards))
+    checks.damage += output_damage(job, job_dir)
+    num_blocks = sum(map(checks.check_store, job.shards))
     return JobReport(
         job_id=job.job_id,
         num_shards=len(job.shards),
@@ -84,74 +84,111 @@ def verify_job(job_dir: JobDir) -> JobReport:
         num_embedded=sum(record.num_embedded for record in done),
         num_quarantined=sum(len(record.quarantine) for record in done),
         num_blocks=num_blocks,
-        damage=tuple(damage),
+        damage=tuple(checks.damage),
     )
 
 
-def _check_shard(job_dir: JobDir, shard: Shard, coverage: Coverage, damage: list[str]) -> DoneRecord | None:
-    records = None
-    try:
-        if job_dir.shard(shard.index).exists():
-            records = read_shard(job_dir.shard(shard.index), shard)
-        elif not job_dir.done(shard.index).exists():
-            damage.append(f"shard {shard.index}: {job_dir.shard(shard.index)} is missing")
-    except HoldfastError as error:
-        damage.append(str(error))
-    record = read_done(job_dir, shard.index)
-    if record is None:
-        if job_dir.done(shard.index).exists():
-            damage.append(f"shard {shard.index}: {job_dir.done(shard.index)} is unreadable")
-        return None
-    found = _result_damage(job_dir, shard, record, records, coverage)
-    damage.extend(f"shard {shard.index}: {line}" for line in found)
-    return record
+class _Checks:
+    """The checks of one job; `damage` grows by a line for each thing that is wrong."""
+
+    def __init__(self, job: Job, job_dir: JobDir) -> None:
+        self.job = job
+        self.job_dir = job_dir
+        self.coverage = Coverage(job.counts.num_records)
+        self.damage: list[str] = []
+
+    def check_shard(self, shard: Shard) -> DoneRecord | None:
+        """The shard's file and its result; answers its done record."""
+        path, done, records = self.job_dir.shard(shard.index), self.job_dir.done(shard.index), None
+        if path.exists():
+            with self._noting_damage():
+                records = read_shard(path, shard)
+        elif not done.exists():
+            self.damage.append(f"shard {shard.index}: {path} is missing")
+        record = read_done(self.job_dir, shard.index)
+        if record is not None:
+            self._check_result(shard, record, records)
+        elif done.exists():
+            self.damage.append(f"shard {shard.index}: {done} is unreadable")
+        return record
+
+    def _check_result(self, shard: Shard, record: DoneRecord, records: ShardRecords | None) -> None:
+        path = self.job_dir.results / record.file
+        if published_result(self.job_dir, record) is None:
+            what = "is not the one that was published (digest differs)" if path.is_file() else "is missing"
+            self.damage.append(f"shard {shard.index}: result {path} {what}")
+            return
+        columns = [batch.column("ordinal").to_numpy() for batch in iter_result(path)]
+        embedded = np.concatenate([np.empty(0, np.int64), *columns])
+        set_aside = [entry.ordinal for entry in record.quarantine]
+        self.coverage.embed(embedded)
+        self.coverage.set_aside(set_aside)
+        is_complete = record.num_embedded + len(set_aside) == shard.num_records
+        if is_complete and records is not None:
+            is_complete = set(records.ordinals.tolist()) - {*set_aside} == {*embedded.tolist()}
+        if not is_complete:
+            self.damage.append(f"shard {shard.index}: result {path} does not hold the shard's records")
+
+    def check_files(self) -> None:
+        """The files beside the shards."""
+        with self._noting_damage():
+            check_digest(self.job_dir.sequences, self.job.sequences_digest)
+        with self._noting_damage():
+            for duplicates in read_duplicates(self.job, self.job_dir):
+                self.coverage.embed_duplicates(duplicates)
+
+    def check_store(self, shard: Shard) -> int:
+        """The shard's checkpoints, where they are there; answers how many blocks they have."""
+        path = self.job_dir.checkpoint(shard.index, self.job.job_id, runtime_config().scratch)
+        if not path.exists():
+            return 0
+        report, where = verify_store(path, job_digest=bytes.fromhex(self.job.digest)), f"shard {shard.index}"
+        if not report.readable:
+            self.damage.append(f"{where}: checkpoint store {path} cannot be read: {report.error}")
+        self.damage += [f"{where}: checkpoint batch {index} is damaged" for index in report.damaged]
+        return report.num_blocks
+
+    @contextlib.contextmanager
+    def _noting_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except HoldfastError as error:
+            self.damage.append(str(error))
 
 
-def _result_damage(
-    job_dir: JobDir, shard: Shard, record: DoneRecord, records: ShardRecords | None, coverage: Coverage
-) -> list[str]:
-    path = job_dir.results / record.file
-    if not path.is_file():
-        return [f"result {path} is missing"]
-    if file_digest(path) != record.digest:
-        return [f"result {path} is not the one that was published (digest differs)"]
-    embedded, set_aside = _ordinals(path), [entry.ordinal for entry in record.quarantine]
-    coverage.embed(embedded)
-    coverage.set_aside(set_aside)
-    accounted_for = record.num_embedded + len(set_aside) == shard.num_records
-    if not accounted_for or (
-        records and set(records.ordinals.tolist()) - {*set_aside} != {*embedded.tolist()}
-    ):
-        return [f"result {path} does not hold the shard's records"]
-    return []
+class Coverage:
+    """How often each record was accounted for, which is once for all; two bytes a record."""
+
+    def __init__(self, num_records: int) -> None:
+        self._times = np.zeros(num_records, np.uint8)
+        self._is_embedded = np.zeros(num_records, np.bool_)
+
+    def embed(self, ordinals: Int64s) -> None:
+        """These records have a row."""
+        self._is_embedded[self._count(ordinals)] = True
+
+    def set_aside(self, ordinals: Sequence[int]) -> None:
+        self._count(np.array(ordinals, np.int64))
+
+    def embed_duplicates(self, duplicates: pa.RecordBatch) -> None:
+        """After all rows: duplicates have the row of their first, where it has one."""
+        firsts = duplicates.column("first").to_numpy()
+        self._count(duplicates.column("ordinal").to_numpy()[self._is_embedded[firsts]])
+
+    def damage(self, *, finished: bool) -> list[str]:
+        """What is wrong, one line each; of an unfinished job no record is missing yet."""
+        found = {"accounted for more than once": np.flatnonzero(self._times > 1)}
+        if finished:
+            found["neither embedded nor set aside"] = np.flatnonzero(self._times == 0)
+        return [_line(ordinals, what) for what, ordinals in found.items() if len(ordinals)]
+
+    def _count(self, ordinals: Int64s) -> Int64s:
+        known = ordinals[ordinals < len(self._times)]
+        np.add.at(self._times, known, 1)
+        return known
 
 
-def _ordinals(path: Path) -> Int64s:
-    columns = [batch.column("ordinal").to_numpy() for batch in iter_result(path)]
-    return np.concatenate([np.empty(0, np.int64), *columns])
-
-
-def _files_damage(job: Job, job_dir: JobDir, coverage: Coverage) -> list[str]:
-    """What is wrong with the files beside the shards."""
-    damage = []
-    try:
-        check_digest(job_dir.sequences, job.sequences_digest)
-    except HoldfastError as error:
-        damage.append(str(error))
-    try:
-        for twins in read_twins(job, job_dir):
-            coverage.embed_twins(twins)
-    except HoldfastError as error:
-        damage.append(str(error))
-    return damage
-
-
-def _check_store(job: Job, job_dir: JobDir, shard: Shard, damage: list[str]) -> int:
-    path = job_dir.checkpoint(shard.index, job.job_id, runtime_config().scratch)
-    if not path.exists():
-        return 0
-    report = verify_store(path, job_digest=bytes.fromhex(job.digest))
-    if not report.readable:
-        damage.append(f"shard {shard.index}: checkpoint store {path} cannot be read: {report.error}")
-    damage.extend(f"shard {shard.index}: checkpoint batch {index} is damaged" for index in report.damaged)
-    return report.num_blocks
+def _line(ordinals: Int64s, what: str) -> str:
+    named = ", ".join(map(str, ordinals[:NAMED_MOST]))
+    more = f" and {len(ordinals) - NAMED_MOST:,} more" if len(ordinals) > NAMED_MOST else ""
+    return f"records {named}{more} are {what}"

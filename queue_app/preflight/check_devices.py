@@ -1,4 +1,4 @@
-"""Of `holdfast doctor`: what a job would compute on, in which dtype, with which attention, and why.
+"""The check of devices: what a job would compute on, in which dtype, with which attention, and why.
 
 Torch is asked in a child process, as nothing here may import it.
 """
@@ -40,7 +40,7 @@ def examine_devices(config: RuntimeConfig) -> Iterator[Finding]:
 
 
 def torch_facts() -> dict[str, Any]:
-    """What gpu_tasks.probes.device_facts.TorchFacts holds. Raises ValueError, in torch's words, when it dies."""
+    """The fields of gpu_tasks.probes.device_facts.TorchFacts. Raises ValueError, in torch's last words."""
     ended = subprocess.run(
         CHILD,
         capture_output=True,

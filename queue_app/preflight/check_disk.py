@@ -1,4 +1,4 @@
-"""Of `holdfast doctor`: the disks a job would lie on, by their kind, their room, and how fast they are."""
+"""The check of disks: those a job would lie on, by their kind, their room, and how fast they are."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ PIECE_BYTES = 2 << 20
 PIECES = 16
 PROBE_SECONDS = 3.0
 SLOW_SECONDS = 0.2
-"""Of one durable write: at a commit every 2 s the disk would be busy a tenth of the time."""
+"""A durable write may take so long: at a commit every 2 s the disk would be busy a tenth of the time."""
 
 
 def examine_disks(job_dir: Path, scratch: Path | None) -> Iterator[Finding]:

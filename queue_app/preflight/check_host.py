@@ -1,4 +1,4 @@
-"""Of `holdfast doctor`: the versions of what is installed, and the limits of this process."""
+"""The check of this host: the versions of what is installed, and the limits of this process."""
 
 import platform
 import resource

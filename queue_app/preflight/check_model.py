@@ -1,4 +1,4 @@
-"""Of `holdfast doctor -m MODEL`: what the model is to Holdfast, read as `embed` reads it."""
+"""The check of a model: what the model is to Holdfast, read as `embed` reads it."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Of `holdfast doctor`: the server that a job would use, and whether its settings keep what it is told."""
+"""The check of the server: the one a job would use, and whether its settings keep what it is told."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ PINGS = 20
 SLOW_SECONDS = 0.05
 SKEW_SECONDS = 5.0
 VERSION_LEAST = 7
-"""Of Redis, and of what Valkey says it is compatible with: older ones are not tested."""
+"""The version of Redis, or what Valkey says it is compatible with: older ones are not tested."""
 FULL_SHARE = 0.8
 
 

@@ -56,7 +56,7 @@ def _equal(least: int, most: int) -> list[int]:
 
 
 def _growing(least: int, most: int, steps: Sequence[float]) -> list[int]:
-    """Of the numbers step x 10^n, those from the last at or below `least` to the first above `most`."""
+    """The numbers step x 10^n from the last at or below `least` to the first above `most`."""
     numbers = sorted({int(step * 10**power) for power in range(19) for step in steps})
     first = max(place for place, number in enumerate(numbers) if number <= least)
     last = min(place for place, number in enumerate(numbers) if number > most)

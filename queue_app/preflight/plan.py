@@ -12,34 +12,30 @@ import numpy as np
 
 from queue_app.errors import UsageError
 from queue_app.host.devices import visible_device
-from queue_app.ingest.gather import gather, refuse_replacing
-from queue_app.ingest.prepare import dataset_of
-from queue_app.ingest.request import EmbedRequest, device_class, refuse_impossible, resolve_options
+from queue_app.ingest.prepare import settled
+from queue_app.ingest.request import EmbedRequest, device_class
 from queue_app.ingest.reuse import open_previous
-from queue_app.ingest.unknown_tokens import refuse_alphabet
-from queue_app.job.directory import JobDir
 from queue_app.job.disk_space import Room, require_local_disk, rooms
-from queue_app.job.output_names import check_format, output_format, refuse_unheeded
-from queue_app.job.output_ownership import check_output
+from queue_app.job.output_names import output_format, refuse_unheeded
+from queue_app.job.output_place import check_output
 from queue_app.job.spec import DeviceClass, EmbedOptions, Job
 from queue_app.model.reader import FoundModel
-from queue_app.preflight.planned_job import draft, draft_sizes
-from queue_app.preflight.sizes import Sizes
-from queue_app.preflight.stratified_sample import StratifiedSample
+from queue_app.preflight.planned_job import Sizes, planned_job, planned_sizes
+from queue_app.preflight.stratified_sample import StratifiedSampler
 from queue_app.preflight.survey import Survey, survey
 from queue_app.preflight.time_estimate import Timing, measure
-from queue_app.preflight.trial_worker import Device, NotTimed
+from queue_app.preflight.trial_worker import NotTimed, TrialDevice
 from queue_app.settings import RuntimeConfig
 
 CUT_CHARACTERS = 16
-"""Of a sampled text, for each token of the longest segment: more than tokenizers make one token of."""
+"""What is kept of a sampled text for each token of a segment: more than tokenizers make one token of."""
 SAMPLE_CHARACTERS = {"cpu": 400_000, "cuda": 8_000_000}
 """What keeps a fast device busy for some seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of a job, in whatever the price of an hour is in."""
+    """What a job costs, in whatever the price of an hour is in."""
 
     least: float
     usual: float
@@ -80,10 +76,10 @@ class Plan:
 
     @property
     def num_batches(self) -> int | None:
-        """Each shard has its own, and the last of them is not full."""
+        """Every shard has batches of its own, and the last of them is not full."""
         if self.num_tokens is None:
             return None
-        costs = np.array([shard.num_tokens for shard in self.job.shards if not shard.reused])
+        costs = np.array([shard.cost for shard in self.job.shards if not shard.reused])
         batches = self.num_tokens * costs / costs.sum() / self.job.options.toks_per_batch
         return int(np.ceil(batches).sum())
 
@@ -92,7 +88,7 @@ class Plan:
         return self.sizes.outputs[output_format(Path(self.job.output))]
 
     def cost(self, timing: Timing, hour_cost: float) -> Cost:
-        """Of all GPUs together; a processor is one device, however many workers it has."""
+        """All GPUs together; a processor is one device, however many workers it has."""
         num_devices = len(self.queues) if self.job.options.device_class == "cuda" else 1
         price = hour_cost * num_devices / 3600
         return Cost(timing.least_seconds * price, timing.seconds * price, timing.most_seconds * price)
@@ -114,13 +110,14 @@ def make_plan(
         UsageError: a bad input, model, option or output, which `embed` would refuse.
     """
     options, found, sample = _look(request, model, device_class(queues), say)
-    job = draft(request, model.spec, options, threads, found)
+    job = planned_job(request, model.spec, options, threads, found)
+    new = request.directory.incoming  # where a job is put together: nothing of an earlier one is done there
     plan = Plan(
         job=job,
         queues=tuple(queues),
         survey=found,
-        sizes=draft_sizes(job, found),
-        rooms=tuple(rooms(job, _new_directory(request), config, num_workers=len(queues))),
+        sizes=planned_sizes(job, found),
+        rooms=tuple(rooms(job, new, config, num_workers=len(queues))),
         timing=None,
         begun=request.directory.job_json.exists(),
         problems=(),
@@ -137,29 +134,19 @@ def make_plan(
 
 def _look(
     request: EmbedRequest, model: FoundModel, kind: DeviceClass, say: Callable[[str], None]
-) -> tuple[EmbedOptions, Survey, StratifiedSample]:
+) -> tuple[EmbedOptions, Survey, StratifiedSampler]:
     """Settle what embed would settle, in its order, and read the inputs to their end."""
-    spec = model.spec
     check_output(request.output)
     refuse_unheeded(request.output, request.pool, request.run.h5_layout)
-    refuse_impossible(request, spec)
-    refuse_alphabet(request.alphabet, model)
-    with tempfile.TemporaryDirectory() as spool, gather(request.inputs, Path(spool)) as files:
-        refuse_replacing(files, request.output)
-        dataset = dataset_of(request, model, files)
-        dataset.check()
-        options = resolve_options(request, spec, kind, dataset.alphabet)
-        check_format(request.output, options, request.run.h5_layout)
-        previous = open_previous(request.reuse, spec, options) if request.reuse else None
+    with (
+        tempfile.TemporaryDirectory() as piped,
+        settled(request, model, kind, Path(piped)) as (dataset, options),
+    ):
+        previous = open_previous(request.reuse, model.spec, options) if request.reuse else None
         say("reading the inputs")
-        sample = StratifiedSample(cut_characters=CUT_CHARACTERS * options.max_length)
+        sample = StratifiedSampler(cut_characters=CUT_CHARACTERS * options.max_length)
         found = survey(dataset, sample, dedup=options.dedup, previous=previous)
     return options, found, sample
-
-
-def _new_directory(request: EmbedRequest) -> JobDir:
-    """Where the producer puts a job together: nothing of an earlier one counts as done there."""
-    return JobDir(request.directory.path / "incoming")
 
 
 def _problems_of_disks(request: EmbedRequest, config: RuntimeConfig, found: Sequence[Room]) -> Iterator[str]:
@@ -173,12 +160,12 @@ def _problems_of_disks(request: EmbedRequest, config: RuntimeConfig, found: Sequ
 
 
 def _time(
-    plan: Plan, tokenizer: str | None, config: RuntimeConfig, sample: StratifiedSample, seconds: float
+    plan: Plan, tokenizer: str | None, config: RuntimeConfig, sample: StratifiedSampler, seconds: float
 ) -> Timing:
     """Raises NotTimed."""
     drawn = sample.draw(SAMPLE_CHARACTERS[plan.job.options.device_class]).scaled(plan.survey.share)
     return measure(
-        [Device(queue, visible_device(queue, config)) for queue in plan.queues],
+        [TrialDevice(queue, visible_device(queue, config)) for queue in plan.queues],
         job=plan.job,
         tokenizer=tokenizer,
         sample=drawn,

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from queue_app.job.duplicates import Int64s
 from queue_app.job.output_names import output_format
 from queue_app.preflight.length_histogram import histogram
 from queue_app.preflight.plan import Plan
-from queue_app.preflight.survey import Int64s
 from queue_app.preflight.time_estimate import Timing
+
+TIMES = ("seconds", "least_seconds", "most_seconds", "beside_seconds", "free_share", "tokens_per_second")
 
 
 def plan_as_json(plan: Plan, *, gpu_hour_cost: float | None) -> dict[str, Any]:
@@ -24,8 +26,8 @@ def plan_as_json(plan: Plan, *, gpu_hour_cost: float | None) -> dict[str, Any]:
         "rejected_by_reason": [asdict(each) for each in plan.survey.rejected],
         "duplicate_ids": job.counts.num_duplicate_ids,
         "duplicate_sequences": job.counts.num_duplicate_sequences,
-        "twins": plan.survey.num_twins,
-        "reused": len(plan.survey.reused_costs),
+        "twins": plan.survey.num_duplicates,
+        "reused": len(plan.survey.reused),
         "lengths": _lengths(plan.survey.lengths),
         "longer_than_limit": plan.num_long,
         "model": asdict(job.model),
@@ -69,12 +71,5 @@ def _lengths(lengths: Int64s) -> dict[str, Any] | None:
 
 
 def _time(timing: Timing) -> dict[str, Any]:
-    return {
-        "seconds": timing.seconds,
-        "least_seconds": timing.least_seconds,
-        "most_seconds": timing.most_seconds,
-        "beside_seconds": timing.beside_seconds,
-        "free_share": timing.free_share,
-        "tokens_per_second": timing.tokens_per_second,
-        "devices": [asdict(each) for each in timing.devices],
-    }
+    totals = {name: getattr(timing, name) for name in TIMES}
+    return {**totals, "devices": [asdict(each) for each in timing.devices]}

@@ -7,7 +7,7 @@ from textwrap import wrap
 import numpy as np
 from rich.filesize import decimal
 
-from queue_app.ingest.readers.readings import readings
+from queue_app.ingest.readers.formats import readings
 from queue_app.job.disk_space import Room
 from queue_app.job.output_names import one_line, output_format
 from queue_app.job.readouts import is_ragged, vector_dim
@@ -16,11 +16,12 @@ from queue_app.model.spec import Alphabet
 from queue_app.model.wording import described_head, model_line, written
 from queue_app.preflight.length_histogram import bars, histogram
 from queue_app.preflight.plan import Plan
+from queue_app.wording import count
 
 LABEL_WIDTH = 10
 SCREEN_WIDTH_MOST = 100
 ROOM_LEAST = 30
-"""Beside the labels: a narrower terminal breaks the lines itself."""
+"""Columns beside the labels: a narrower terminal breaks the lines itself."""
 REASONS_MOST = 8
 BUSY_SHARE = 0.9
 """A machine of which the sample had less was wanted by others, too: the time says more of them than of it."""
@@ -92,7 +93,7 @@ def _rejected(plan: Plan) -> Iterator[str]:
     rejected = plan.survey.rejected
     if not rejected:
         return
-    yield f"{_count(plan.job.counts.num_rejected, 'record')} cannot be embedded, and would be quarantined"
+    yield f"{count(plan.job.counts.num_rejected, 'record')} cannot be embedded, and would be quarantined"
     for each in rejected[:REASONS_MOST]:
         ids = [*map(_short, each.first_ids), *(["…"] if each.num_records > len(each.first_ids) else [])]
         yield f"{each.num_records:>6,}  {each.reason}: {', '.join(ids)}"
@@ -106,11 +107,11 @@ def _repeats(plan: Plan) -> Iterator[str]:
     if counts.num_duplicate_sequences:
         share = counts.num_duplicate_sequences / counts.num_records
         once = "computed once for all" if plan.job.options.dedup else "computed again (--no-dedup)"
-        yield f"{_count(counts.num_duplicate_sequences, 'sequence')} ({share:.1%}) seen before: {once}"
-    if num_reused := len(plan.survey.reused_costs):
-        yield f"{_count(num_reused, 'vector')} copied from an earlier job (--reuse)"
+        yield f"{count(counts.num_duplicate_sequences, 'sequence')} ({share:.1%}) seen before: {once}"
+    if num_reused := len(plan.survey.reused):
+        yield f"{count(num_reused, 'vector')} copied from an earlier job (--reuse)"
     if counts.num_duplicate_ids:
-        yield f"{_count(counts.num_duplicate_ids, 'id')} seen before; every record still has its row"
+        yield f"{count(counts.num_duplicate_ids, 'id')} seen before; every record still has its row"
 
 
 def _too_long(plan: Plan) -> Iterator[str]:
@@ -132,18 +133,18 @@ def _model(plan: Plan) -> Iterator[str]:
         yield f"sequences {written(spec)}"
     if spec.head and not is_ragged(options):
         yield f"behind the pooling {described_head(spec)}"
-    threads = f", {_count(plan.job.threads, 'thread')} each"
+    threads = f", {count(plan.job.threads, 'thread')} each"
     yield f"{options.dtype} on {', '.join(plan.queues)}{threads if options.device_class == 'cpu' else ''}"
 
 
 def _work(plan: Plan) -> Iterator[str]:
-    shards = _count(sum(not shard.reused for shard in plan.job.shards), "shard")
-    budget = _count(plan.job.options.toks_per_batch, "token")
+    shards = count(sum(not shard.reused for shard in plan.job.shards), "shard")
+    budget = count(plan.job.options.toks_per_batch, "token")
     if plan.num_batches is None:
         yield f"{shards}, in batches of {budget}"
     else:
-        batches = _count(_rounded(plan.num_batches), "batch", "batches")
-        tokens = _count(_rounded(plan.num_tokens or 0), "token")
+        batches = count(_rounded(plan.num_batches), "batch", "batches")
+        tokens = count(_rounded(plan.num_tokens or 0), "token")
         yield f"{shards}, about {batches} of {budget}, {tokens} in all"
     if plan.begun:
         yield "a job lies there already: the same command goes on with it, or is refused if it is another"
@@ -163,7 +164,7 @@ def _disk(plan: Plan) -> Iterator[str]:
 
 
 def _fullest(plan: Plan) -> Collection[Room]:
-    """Of each disk the moment at which it holds most."""
+    """The moment at which each disk holds most."""
     return {room.path: room for room in sorted(plan.rooms, key=lambda room: room.num_bytes)}.values()
 
 
@@ -178,7 +179,7 @@ def _time(plan: Plan) -> Iterator[str]:
         yield (
             f"{device.queue}: {device.tokens_per_second:,.0f} tokens/s, "
             f"{plan.num_good / device.seconds:,.1f} records/s "
-            f"(measured on {_count(device.measured_batches, 'batch', 'batches')}, "
+            f"(measured on {count(device.measured_batches, 'batch', 'batches')}, "
             f"{device.measured_seconds:.1f} s)"
         )
     if timing.free_share < BUSY_SHARE:
@@ -198,7 +199,7 @@ def _cost(plan: Plan, gpu_hour_cost: float | None) -> Iterator[str]:
 
 
 def about(seconds: float) -> str:
-    """As exact as an estimate deserves: `40 s`, `2 min 10 s`, `25 min`, `5 h 20 min`, `3.2 days`."""
+    """A time as exact as an estimate deserves: `40 s`, `2 min 10 s`, `25 min`, `5 h 20 min`, `3.2 days`."""
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
     if seconds < 600:
@@ -215,10 +216,6 @@ def about(seconds: float) -> str:
 def _money(amount: float) -> str:
     """In hundredths, and what is less than one to a digit that says something."""
     return f"{amount:,.2f}" if amount >= 0.1 else f"{amount:.1g}"
-
-
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _rounded(number: int) -> int:

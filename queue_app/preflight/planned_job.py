@@ -1,20 +1,46 @@
-"""A job as it would be, made of a survey alone: nothing of it is written, and no worker ever sees it."""
+"""A job as it would be, and how large its files: made of a survey, never written, seen by no worker."""
 
-from collections.abc import Iterator
-from itertools import pairwise
+from dataclasses import dataclass
 
 from queue_app.ingest.request import EmbedRequest
-from queue_app.ingest.shard_writer import cut, default_num_shards, shard_cost_most
+from queue_app.ingest.shard_writer import cut_rows, shard_cost_most
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION
+from queue_app.job.output_names import Format
 from queue_app.job.readouts import is_ragged, vector_bytes
-from queue_app.job.spec import RECORD_COST, EmbedOptions, Job, Shard, TwinsFile
+from queue_app.job.spec import RECORD_COST, EmbedOptions, H5Layout, Job, TwinsFile
 from queue_app.model.spec import ModelSpec
-from queue_app.preflight.sizes import Sizes, sizes_of
 from queue_app.preflight.survey import Survey
 
+OUTPUT_BYTES = 4096
+SHARD_BYTES = 1024
+"""What a file takes by itself, and each shard has two: headers, names, provenance."""
+ROW_BYTES: dict[Format, int] = {"npy": 1, "parquet": 8, "arrow": 4, "directory": 15}
+"""What a record takes beside its vector and the letters of its id."""
+H5_ROW_BYTES: dict[H5Layout, int] = {"flat": 41, "per-sequence": 350, "per-id": 355, "per-hash": 415}
+"""What it takes in each layout of an .h5: a dataset of one's own has a header, a name and an attribute."""
+SHARD_ROW_BYTES = 28
+"""What it takes in a shard's file, beside id and sequence."""
 
-def draft(request: EmbedRequest, spec: ModelSpec, options: EmbedOptions, threads: int, found: Survey) -> Job:
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The files of a job in bytes, to some percent. `outputs` is what the output would be in each format;
+    `shards` and `results` stay in the job directory until `holdfast clean`."""
+
+    vectors: int
+    outputs: dict[Format, int]
+    shards: int
+    results: int
+
+
+def planned_job(
+    request: EmbedRequest, spec: ModelSpec, options: EmbedOptions, threads: int, found: Survey
+) -> Job:
     """The job as it would be, with an id and digests that stand for nothing."""
+    token_bytes = vector_bytes(spec, options) if is_ragged(options) else 0
+    cost_most = shard_cost_most(options.device_class, spec.num_parameters, token_bytes)
+    computed = [*cut_rows(found.computed, num_shards=request.num_shards, cost_most=cost_most)]
+    reused = [*cut_rows(found.reused, num_shards=None, cost_most=cost_most, reused=True)]
     return Job(
         schema_version=JOB_SCHEMA,
         planner_version=PLANNER_VERSION,
@@ -27,38 +53,29 @@ def draft(request: EmbedRequest, spec: ModelSpec, options: EmbedOptions, threads
         threads=threads,
         run=request.run,
         counts=found.counts,
-        shards=tuple(_shards(request, spec, options, found)),
-        twins=TwinsFile("", found.num_twins, found.num_firsts) if found.num_twins else None,
+        shards=tuple(
+            rows.as_shard("plan", index, "", reused=index >= len(computed))
+            for index, rows in enumerate([*computed, *reused])
+        ),
+        twins=TwinsFile("", found.num_duplicates, found.num_firsts) if found.num_duplicates else None,
         notes=found.notes,
     )
 
 
-def _shards(request: EmbedRequest, spec: ModelSpec, options: EmbedOptions, found: Survey) -> Iterator[Shard]:
-    """Those that are computed, then one of all vectors that are reused. The first answers for all twins."""
-    token_bytes = vector_bytes(spec, options) if is_ragged(options) else 0
-    cost_most = shard_cost_most(options.device_class, spec.num_parameters, token_bytes)
-    twins, bounds = found.num_twins, [0]
-    if len(found.costs):
-        bounds = cut(found.costs, request.num_shards or default_num_shards(found.costs, cost_most))
-    for index, (first, last) in enumerate(pairwise(bounds)):
-        cost = int(found.costs[first:last].sum())
-        yield Shard("plan", index, last - first + twins, cost, first, "", num_twins=twins)
-        twins = 0
-    if num_reused := len(found.reused_costs):
-        cost = int(found.reused_costs.sum())
-        yield Shard("plan", len(bounds) - 1, num_reused + twins, cost, 0, "", num_twins=twins, reused=True)
+def planned_sizes(job: Job, found: Survey) -> Sizes:
+    """Every good record has a row in the output, and every row in a shard's file; results have no duplicates.
 
-
-def draft_sizes(job: Job, found: Survey) -> Sizes:
-    """How large its files would be."""
-    return sizes_of(
-        num_rows=len(found.costs) + len(found.reused_costs),
-        num_good=len(found.lengths),
-        num_shards=len(job.shards),
-        num_sequence_bytes=int((found.costs - RECORD_COST).sum()),
-        num_id_bytes=found.num_id_bytes,
-        num_vectors=int(found.lengths.sum()) if is_ragged(job.options) else len(found.lengths),
-        vector_bytes=vector_bytes(job.model, job.options),
-        own_share=found.own_share,
-        h5_layout=job.run.h5_layout,
-    )
+    Datasets that records share are counted once for each.
+    """
+    num_good, num_rows = len(found.lengths), len(found.computed) + len(found.reused)
+    num_vectors = int(found.lengths.sum()) if is_ragged(job.options) else num_good
+    vectors = num_vectors * vector_bytes(job.model, job.options)
+    row_bytes: dict[Format, int] = {"h5": H5_ROW_BYTES[job.run.h5_layout], **ROW_BYTES}
+    outputs = {
+        name: vectors + found.num_id_bytes + num_good * row + OUTPUT_BYTES for name, row in row_bytes.items()
+    }
+    own_bytes = len(job.shards) * SHARD_BYTES
+    num_sequence_bytes = int((found.computed.costs - RECORD_COST).sum())
+    shards = num_sequence_bytes + found.num_id_bytes + num_rows * SHARD_ROW_BYTES + own_bytes
+    results = round(outputs["directory"] * found.own_share) + own_bytes
+    return Sizes(vectors, outputs, shards, results)

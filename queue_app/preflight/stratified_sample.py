@@ -16,14 +16,14 @@ KEPT_LEAST = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class StratifiedSample:
     """Columns over the chosen records. `texts` may be cut; `lengths` are those of the whole texts."""
 
     texts: tuple[str, ...]
     lengths: tuple[int, ...]
     weights: tuple[float, ...]
 
-    def scaled(self, share: float) -> "Sample":
+    def scaled(self, share: float) -> "StratifiedSample":
         """For a part of the records that is like the whole."""
         return replace(self, weights=tuple(weight * share for weight in self.weights))
 
@@ -46,7 +46,7 @@ class _Stratum:
             self.kept[place] = (text, length)
 
 
-class StratifiedSample:
+class StratifiedSampler:
     """Fill it with every record, then draw. Equal records in equal order give equal samples."""
 
     def __init__(self, *, cut_characters: int) -> None:
@@ -62,7 +62,7 @@ class StratifiedSample:
             stratum = self._strata[number] = _Stratum(self._capacity(len(text)))
         stratum.add(text[: self.cut_characters], len(text), self._random)
 
-    def draw(self, num_characters: int) -> Sample:
+    def draw(self, num_characters: int) -> StratifiedSample:
         """About so many characters, each stratum by its share of all; at least some of each."""
         total = sum(stratum.num_characters for stratum in self._strata.values())
         chosen: list[tuple[str, int, float]] = []
@@ -73,7 +73,7 @@ class StratifiedSample:
             weight = stratum.num_records / count
             chosen += [(*kept, weight) for kept in self._random.sample(stratum.kept, count)]
         texts, lengths, weights = zip(*chosen, strict=True) if chosen else ((), (), ())
-        return Sample(texts, lengths, weights)
+        return StratifiedSample(texts, lengths, weights)
 
     def _capacity(self, length: int) -> int:
         return max(KEPT_LEAST, STRATUM_CHARACTERS // min(length, self.cut_characters))

@@ -11,9 +11,13 @@ from statistics import mean
 from typing import Any
 
 from queue_app.job.spec import Job
-from queue_app.preflight.stratified_sample import Sample
-from queue_app.preflight.trial_worker import Device, Trial, trials
+from queue_app.preflight.stratified_sample import StratifiedSample
+from queue_app.preflight.trial_worker import Trial, TrialDevice, trials
 
+OPTIONS = (
+    "dtype", "pool", "layers", "store_dtype", "toks_per_batch", "max_length", "long", "window_overlap",
+)  # fmt: skip
+"""What a worker's stand-in is told of the job's options."""
 PATIENCE_SECONDS = 600.0
 """For loading the model and for the batch under way; a stand-in that takes longer is given up."""
 MARGIN = 0.15
@@ -70,7 +74,7 @@ class Timing:
 
     @property
     def beside_seconds(self) -> float:
-        """Of `seconds`, those in which no device computes."""
+        """The part of `seconds` in which no device computes."""
         return self.loading_seconds + self.fixed_seconds / self.free_share
 
     @property
@@ -118,11 +122,11 @@ class Timing:
 
 
 def measure(
-    devices: Sequence[Device],
+    devices: Sequence[TrialDevice],
     *,
     job: Job,
     tokenizer: str | None,
-    sample: Sample,
+    sample: StratifiedSample,
     seconds: float,
     reading_seconds: float,
     output_bytes: int,
@@ -144,7 +148,7 @@ def measure(
         list(side_by_side.map(Trial.load, begun, turns))
         loading = time.monotonic() - started
         answers = list(side_by_side.map(Trial.compute, begun))
-    costs = [shard.num_tokens for shard in job.shards if not shard.reused]
+    costs = [shard.cost for shard in job.shards if not shard.reused]
     output_seconds = output_bytes / OUTPUT_BYTES_PER_SECOND
     publishing = (SHARD_SECONDS * len(costs) + output_seconds) / len(devices)
     return Timing(
@@ -164,13 +168,6 @@ def _settings(job: Job, tokenizer: str | None) -> dict[str, Any]:
         "model": asdict(job.model),
         "tokenizer": tokenizer,
         "device": "cuda:0" if options.device_class == "cuda" else "cpu",
-        "dtype": options.dtype,
-        "pool": options.pool,
-        "layers": options.layers,
         "threads": job.threads,
-        "store_dtype": options.store_dtype,
-        "toks_per_batch": options.toks_per_batch,
-        "max_length": options.max_length,
-        "long": options.long,
-        "window_overlap": options.window_overlap,
+        **{name: getattr(options, name) for name in OPTIONS},
     }

@@ -27,7 +27,7 @@ class NotTimed(HoldfastError):
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class TrialDevice:
     """Where a worker computes. `visible` is what CUDA_VISIBLE_DEVICES is for it."""
 
     queue: str
@@ -35,7 +35,7 @@ class Device:
 
 
 @contextlib.contextmanager
-def trials(devices: Sequence[Device], *, seconds_most: float) -> Iterator[list["Trial"]]:
+def trials(devices: Sequence[TrialDevice], *, seconds_most: float) -> Iterator[list["Trial"]]:
     """One for each device. Those that take longer than `seconds_most` in all are killed."""
     started: list[Trial] = []
     patience = Timer(seconds_most, _kill_all, [started])
@@ -58,7 +58,7 @@ def _kill_all(started: Sequence["Trial"]) -> None:
 class Trial:
     """One such process."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: TrialDevice) -> None:
         self.queue = device.queue
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]

@@ -7,7 +7,7 @@ from pathlib import Path
 from queue_app.coordination.embedded_server import ServerAddress
 from queue_app.errors import HoldfastError
 from queue_app.job.directory import INCOMING, JobDir
-from queue_app.job.place import exported
+from queue_app.job.output_place import exported
 from queue_app.job.spec import Job
 
 log = logging.getLogger(__name__)

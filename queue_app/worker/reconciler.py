@@ -22,9 +22,8 @@ from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.routing import live_queues, lively_workers, queued_shards, route, share
 from queue_app.coordination.states import JobState, ShardState, ShardStatus
 from queue_app.coordination.workers import live_workers, server_time
-from queue_app.errors import HoldfastError
 from queue_app.job.directory import JobDir
-from queue_app.job.place import exported
+from queue_app.job.output_place import exported
 from queue_app.job.spec import Job
 from queue_app.worker.leases import LeaseWatch, take_away
 
@@ -158,7 +157,7 @@ class Reconciler:
             if status is None or status.state is not JobState.DONE or status.export_by != "workers":
                 continue
             job_dir = JobDir(Path(path))
-            job = _load(job_dir)
+            job = job_dir.load_or_none()
             if job is None or job.job_id != job_id or exported(job, job_dir) is not None:
                 self._exported.add(job_id)
                 continue
@@ -235,10 +234,3 @@ class Reconciler:
         elif self.clock() - self._actor[1] > 2 * ACTING_MILLISECONDS / 1000:
             self.client.delete(keys.RECONCILER)
         return actor.startswith(f"{self.name} ")
-
-
-def _load(job_dir: JobDir) -> Job | None:
-    try:
-        return job_dir.load()
-    except HoldfastError:
-        return None

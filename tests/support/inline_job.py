@@ -63,7 +63,7 @@ def submitted(output: Path, inputs: Sequence[Path], *, model: str = "mock:8", **
 
 def prepare_here(request: EmbedRequest) -> Prepared:
     """What `embed` does before it computes, but for the server."""
-    return prepare(request, find_requested(request), client=None, device_class="cpu", threads=1)
+    return prepare(request, find_requested(request), device_class="cpu", threads=1)
 
 
 def embedded(output: Path, inputs: Sequence[Path], **changed: Any) -> InlineJob:

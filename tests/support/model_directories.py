@@ -26,11 +26,12 @@ from transformers import (
     RobertaModel,
 )
 
-from gpu_tasks.inference.batch_plan import BatchPlan, LongRule, plan_batches
-from gpu_tasks.inference.device import StoreDtype
-from gpu_tasks.inference.model import EmbeddingModel
+from gpu_tasks.inference.batch_plan import BatchPlan
+from gpu_tasks.inference.model import EmbeddingModel, StoreDtype
+from gpu_tasks.inference.planner import plan_batches
 from gpu_tasks.inference.rows import split_rows
 from gpu_tasks.inference.runner import AsyncInferenceRunner
+from gpu_tasks.inference.segments import LongRule
 from gpu_tasks.inference.windows import combine_windows
 from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.models.residues import ESM2_VOCABULARY

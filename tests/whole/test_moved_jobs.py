@@ -11,7 +11,7 @@ import pytest
 from checkpoint.process_identity import identify
 from queue_app import Job
 from queue_app.host.file_lock import FileLock
-from queue_app.job.place import forget_other_place, take_place
+from queue_app.job.output_place import forget_other_place, take_place
 from tests.support.command_runs import holdfast, running, status, wait_for_progress
 from tests.support.inline_job import submitted
 from tests.support.jobs_and_inputs import write_fasta

@@ -9,7 +9,7 @@ from queue_app.dashboard.map.projection import Method, project
 from queue_app.dashboard.map.published_vectors import Floats, Published
 from queue_app.dashboard.map.sampled_rows import draw
 from queue_app.errors import UsageError
-from queue_app.job.sequences import Int64s
+from queue_app.job.duplicates import Int64s
 
 LAYING_OUT = {
     Method.PCA: "laying them out",

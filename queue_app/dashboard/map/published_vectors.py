@@ -12,14 +12,13 @@ import pyarrow as pa
 import xxhash
 
 from checkpoint.records import DoneRecord
-from queue_app.errors import Damage, HoldfastError, UsageError
-from queue_app.host.durable_files import file_digest
+from queue_app.errors import Damage, UsageError
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done
+from queue_app.job.done_records import all_done, require_published
+from queue_app.job.duplicates import Int64s
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_files import as_matrix, iter_result
 from queue_app.job.result_rows import computed_rows
-from queue_app.job.sequences import Int64s
 from queue_app.job.spec import Job, Shard
 
 Floats = npt.NDArray[np.float32]
@@ -49,13 +48,8 @@ class Published:
             raise UsageError(
                 "every token has a vector, and no record one (--pool none); embed with --pool mean for a map"
             )
-        found = {shard.index: read_done(job_dir, shard.index) for shard in job.shards}
-        done = {index: record for index, record in found.items() if record is not None}
-        if missing := len(found) - len(done):
-            raise HoldfastError(
-                f"{missing} of {len(found)} shards are not done; holdfast resume {job_dir.path}"
-            )
-        return cls(job, job_dir, done)
+        done = all_done(job, job_dir, how_to_go_on=f"holdfast resume {job_dir.path}")
+        return cls(job, job_dir, dict(enumerate(done)))
 
     @property
     def key(self) -> str:
@@ -76,12 +70,7 @@ class Published:
     def check(self, tell: Callable[[float], None]) -> None:
         """Read every result once, telling the share. Raises Damage for one that was not published."""
         for number, (index, record) in enumerate(self.done.items(), start=1):
-            path = self.job_dir.results / record.file
-            if not path.is_file() or file_digest(path) != record.digest:
-                raise Damage(
-                    f"shard {index}: {path} is missing or damaged; "
-                    f"holdfast resume {self.job_dir.path} computes it again"
-                )
+            require_published(self.job_dir, index, record)
             tell(number / len(self.done))
 
     def rows(self, column: str) -> Iterator[Rows]:

@@ -11,10 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from queue_app.dashboard.map.published_vectors import Floats, Published
-from queue_app.job.duplicates import read_twins
+from queue_app.job.duplicates import Int64s, read_duplicates
 from queue_app.job.readouts import vector_dim
 from queue_app.job.result_rows import among
-from queue_app.job.sequences import Int64s
 
 DRAWN_MOST = 20_000
 DRAWN_BYTES_MOST = 256 << 20
@@ -75,7 +74,7 @@ class _Twins:
 
 def _twins(published: Published, chosen: Int64s) -> _Twins:
     found = [_Twins(pa.array([], pa.string()), np.empty(0, np.int64), np.empty(0, np.int64))]
-    for batch in read_twins(published.job, published.job_dir):
+    for batch in read_duplicates(published.job, published.job_dir):
         ordinals, firsts = (batch.column(name).to_numpy().astype(np.int64) for name in ("ordinal", "first"))
         twins = _Twins(batch.column("id"), ordinals, firsts)
         found.append(twins.only(among(ordinals, chosen)))

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from queue_app.dashboard.map.published_vectors import shards_with
 from queue_app.errors import Damage
 from queue_app.job.directory import JobDir
+from queue_app.job.duplicates import Int64s
 from queue_app.job.result_rows import among
-from queue_app.job.sequences import Int64s
 from queue_app.job.spec import Job
 
 BEGINNING_LETTERS = 160

@@ -14,7 +14,7 @@ SEQUENCE_COLUMNS = (
 )  # fmt: skip
 """A table may have one of them; the one of two would be a guess."""
 ID_COLUMNS = ("id", "_id", "identifier", "sequence_id", "seq_id", "protein_id", "accession", "entry", "name")
-"""Of several, the first that is there."""
+"""A table may have several; the first of these that is there is taken."""
 TAB = "tab"
 """How options write the one delimiter that cannot be seen."""
 NAMES_SHOWN = 12
@@ -46,6 +46,10 @@ class Places:
 
     id: int | None
     sequence: int
+
+    def names(self, header: Sequence[str]) -> tuple[str, str | None]:
+        """What the columns of sequences and of ids are called."""
+        return header[self.sequence], None if self.id is None else header[self.id]
 
 
 def parse_delimiter(text: str) -> str:

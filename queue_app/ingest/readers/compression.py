@@ -13,7 +13,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -25,12 +25,18 @@ MAGIC_BYTES = 6
 XZ_MEMORY_BYTES = 512 << 20
 """`xz -9` wants 65 MiB; a damaged or a hostile header may ask for gigabytes."""
 _ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 31}
-"""As `zstd --long=31` packs large corpora: up to 2 GiB, of which no more is touched than is unpacked."""
+"""`zstd --long=31` packs large corpora so: up to 2 GiB, of which no more is touched than is unpacked."""
 _CHUNK_BYTES = 256 << 10
 
 
 class ArchiveError(Exception):
     """Raised when an archive is cut off or damaged."""
+
+
+class Reader(Protocol):
+    """What bytes are read from; none are given at the end alone."""
+
+    def read(self, most: int, /) -> bytes | None: ...
 
 
 class Stream(Protocol):
@@ -68,7 +74,7 @@ _UNREAD = {
 }
 
 
-def unpack(raw: io.RawIOBase, magic: bytes) -> io.RawIOBase:
+def unpack(raw: io.RawIOBase, magic: bytes) -> Reader:
     """What an archive holds, or `raw` itself; `magic` is its first MAGIC_BYTES, which are yet to be read.
 
     Raises:
@@ -78,42 +84,24 @@ def unpack(raw: io.RawIOBase, magic: bytes) -> io.RawIOBase:
         if magic.startswith(start):
             raise ArchiveError(f"a {title}, which is not read: unpack it first")
     if magic.startswith(_GZIP_MAGIC):
-        return _Gzip(raw)
+        return _Gzip(fileobj=raw, mode="rb")
     for kind in _KINDS:
         if magic.startswith(kind.magics):
             return _Streams(raw, kind)
     return raw
 
 
-class _Unpacked(io.RawIOBase):
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self._take(len(view))
-        view[: len(data)] = data
-        return len(data)
-
-    def _take(self, most: int) -> bytes:
-        """Up to `most` bytes; none at the end alone."""
-        raise NotImplementedError  # each kind of archive says how
-
-
-class _Gzip(_Unpacked):
+class _Gzip(gzip.GzipFile):
     """Python's own reader is strict here: behind the last member it allows zeros and nothing else."""
 
-    def __init__(self, raw: io.RawIOBase) -> None:
-        self._file = gzip.GzipFile(fileobj=raw, mode="rb")
-
-    def _take(self, most: int) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         try:
-            return self._file.read(most)
+            return super().read(size)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ArchiveError(f"the gzip archive is cut off or damaged ({error})") from None
 
 
-class _Streams(_Unpacked):
+class _Streams:
     """The streams of an archive one after another. Zeros may stand behind each, as xz pads with them."""
 
     def __init__(self, raw: io.RawIOBase, kind: _Kind) -> None:
@@ -122,7 +110,7 @@ class _Streams(_Unpacked):
         self._stream = kind.start()
         self._packed = b""
 
-    def _take(self, most: int) -> bytes:
+    def read(self, most: int, /) -> bytes:
         data = b""
         while not data:
             if self._stream.eof and not self._start_next():

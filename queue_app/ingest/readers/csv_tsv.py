@@ -33,7 +33,7 @@ def _read_table(source: Source, columns: Columns, lines: Iterable[str], dialect:
     rows = _rows(source, lines, dialect, columns.separator or dialect.delimiter)
     _, header = next(rows, (1, []))
     places = _places(source.name, header, columns)
-    source.take(None if places.id is None else header[places.id].strip(), header[places.sequence].strip())
+    source.taken = places.names([name.strip() for name in header])
     number = 0
     for line, row in rows:
         if not row and len(header) > 1:
@@ -51,7 +51,7 @@ def _read_table(source: Source, columns: Columns, lines: Iterable[str], dialect:
 def _rows(
     source: Source, lines: Iterable[str], dialect: type[csv.Dialect], delimiter: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """Each with the line on which it begins: a quotation mark that is never closed ends with the file."""
+    """Rows, with the line on which each begins: a quotation mark that is never closed ends with the file."""
     csv.field_size_limit(FIELD_CHARACTERS_MOST)
     reader, line = csv.reader(lines, dialect, strict=True, delimiter=delimiter), 1
     try:

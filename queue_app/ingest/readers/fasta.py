@@ -1,15 +1,27 @@
-"""FASTA and FASTQ, line by line: lines end as on any system, and ids are UTF-8 whatever the locale says."""
+"""FASTA, PIR and FASTQ, line by line: lines end as on any system, ids are UTF-8 whatever the locale says.
 
-from collections.abc import Iterator
+PIR, also called NBRF, has headers as FASTA has, then a title, then letters up to a *:
+
+>P1;CRAB_ANAPL
+ALPHA CRYSTALLIN B CHAIN.
+  MDITIHNPLI RRPLFSWLAP SRIFDQIFGE*
+"""
+
+import re
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from queue_app.errors import InputError
-from queue_app.ingest.readers import pir
 from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.sources import Pairs, Source, shown
 from queue_app.ingest.readers.values import Unusable, pair_of_text
 
 COMMENTS = "#;"
+_PIR_HEADER = re.compile(r">(?:P1|F1|DL|DC|RL|RC|N1|N3|XX);\s*(\S*)")
+_RESIDUES = re.compile("[A-Z]{25,}")
+"""No title of PIR, most likely, but letters whose title is missing."""
+_PIR_COMMENT = re.compile("[A-Z];")
+"""What a line behind the * begins with."""
 
 
 def read_fasta(source: Source, columns: Columns) -> Pairs:
@@ -17,34 +29,21 @@ def read_fasta(source: Source, columns: Columns) -> Pairs:
 
     A record whose header is that of PIR is read as such: its title is none of its letters.
     """
-    header, begin, is_pir = "", 0, False
+    header, begin = "", 0
     lines: list[str] = []
     for number, line in enumerate(source.text(), start=1):
         line = line.strip()
-        first = line[:1]
-        if first == ">":
-            if is_pir:
-                yield _of_pir(source, begin, header, lines)
-            elif begin:
-                yield pair_of_text(begin, _id(header), "".join(lines))
+        is_text = line and line[0] not in COMMENTS
+        if line[:1] == ">":
+            if begin:
+                yield _record(source, begin, header, lines)
             header, begin, lines = line, number, []
-            is_pir = pir.is_header(line)
-        elif begin and (is_pir or (first and first not in COMMENTS)):
+        elif begin and (is_text or _PIR_HEADER.match(header)):
             lines.append(line)
-        elif first and first not in COMMENTS:
-            what = f"not FASTA: a record begins with >, here stands {shown(line)}"
-            raise _refusal(source, number, what)
-    if is_pir:
-        yield _of_pir(source, begin, header, lines)
-    elif begin:
-        yield pair_of_text(begin, _id(header), "".join(lines))
-
-
-def _of_pir(source: Source, line: int, header: str, lines: list[str]) -> tuple[str, str | Unusable]:
-    try:
-        return pair_of_text(line, *pir.parse(header, lines))
-    except pir.NotPir as error:
-        raise _refusal(source, line, str(error)) from None
+        elif is_text:
+            raise _refusal(source, number, f"not FASTA: a record begins with >, here stands {shown(line)}")
+    if begin:
+        yield _record(source, begin, header, lines)
 
 
 def read_fastq(source: Source, columns: Columns) -> Pairs:
@@ -56,10 +55,10 @@ def read_fastq(source: Source, columns: Columns) -> Pairs:
         if not header.startswith("@"):
             what = f"not FASTQ: a record begins with @, here stands {shown(header)}"
             raise _refusal(source, number, what)
-        yield pair_of_text(number, _id(header), _sequence(source, number, header, lines))
+        yield pair_of_text(number, _id(header), _fastq_letters(source, number, header, lines))
 
 
-def _sequence(source: Source, number: int, header: str, lines: Iterator[tuple[int, str]]) -> str:
+def _fastq_letters(source: Source, number: int, header: str, lines: Iterator[tuple[int, str]]) -> str:
     rest = [line for _, line in islice(lines, 3)]
     if len(rest) < 3:
         raise _refusal(source, number, "cut off: the last record has less than four lines")
@@ -70,6 +69,29 @@ def _sequence(source: Source, number: int, header: str, lines: Iterator[tuple[in
     if len(qualities) != len(sequence):
         raise _refusal(source, number, f"a record of {len(sequence)} letters and {len(qualities)} qualities")
     return sequence
+
+
+def _record(source: Source, number: int, header: str, lines: Sequence[str]) -> tuple[str, str | Unusable]:
+    if found := _PIR_HEADER.match(header):
+        return pair_of_text(number, found[1], _pir_letters(source, number, header, lines))
+    return pair_of_text(number, _id(header), "".join(lines))
+
+
+def _pir_letters(source: Source, number: int, header: str, lines: Sequence[str]) -> str:
+    """Refuses a record that has the header of PIR and is none: its title might be its letters."""
+    title, *rest = lines or [""]
+    letters, end, behind = "\n".join(rest).partition("*")
+    letters = "".join(letters.split())
+    if not letters or not end or _RESIDUES.fullmatch(title):
+        what = (
+            f"{header[:40]!r} begins a record of PIR, whose next line is a title and whose letters end in *; "
+            "this one has no title or no *: if it is FASTA, take what ends in the ; out of its header"
+        )
+        raise _refusal(source, number, what)
+    for line in behind.split("\n"):
+        if line and not _PIR_COMMENT.match(line):
+            raise _refusal(source, number, f"behind the * of a record of PIR, here stands {line[:40]!r}")
+    return letters
 
 
 def _id(header: str) -> str:

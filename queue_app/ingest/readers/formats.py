@@ -1,6 +1,6 @@
-"""The input formats: how each is told, and who reads it."""
+"""The input formats: how each is told, who reads it, and how that is said to users."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from queue_app.ingest.readers.parquet_arrow import read_arrow, read_parquet
 from queue_app.ingest.readers.signatures import Head, binary_format
 from queue_app.ingest.readers.sources import Input, Pairs, Source, open_source
 from queue_app.ingest.readers.values import pair_of_text
-from queue_app.job.spec import InputFormat
+from queue_app.job.spec import InputFile, InputFormat, ReadAs
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ WITHOUT_COLUMNS: frozenset[InputFormat] = frozenset(("fasta", "fastq", "lines"))
 
 
 def format_of(source: Input) -> InputFormat:
-    """By the first bytes where they are sure, else by the name's ending, with or without that of an archive.
+    """The first bytes say it where they are sure, else the name's ending, before that of an archive or last.
 
     Raises:
         InputError: neither says what it is, or they contradict each other, and a guess might be wrong in
@@ -101,3 +101,24 @@ def format_by_name(path: Path) -> InputFormat | None:
     for ending in ENDINGS:
         name = name.removesuffix(ending)
     return _BY_ENDING.get(Path(name).suffix)
+
+
+def reading(read_as: ReadAs) -> str:
+    """`CSV: sequences from 'seq', ids from 'accession'`; of what has no columns its format."""
+    title = FORMATS[read_as.format].title
+    if read_as.sequence_column is None:
+        return title
+    ids = "their numbers as ids" if read_as.id_column is None else f"ids from {read_as.id_column!r}"
+    return f"{title}: sequences from {read_as.sequence_column!r}, {ids}"
+
+
+def readings(files: Sequence[InputFile]) -> Iterator[str]:
+    """A line for each way of reading that the files' names do not say."""
+    by_way: dict[ReadAs, list[str]] = {}
+    for file in files:
+        way = file.read_as
+        if way and (way.sequence_column is not None or format_by_name(Path(file.name)) != way.format):
+            by_way.setdefault(way, []).append(file.name)
+    for way, names in by_way.items():
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        yield f"{names[0]}{more}: read as {reading(way)}"

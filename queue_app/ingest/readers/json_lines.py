@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from queue_app.errors import InputError
@@ -15,13 +14,8 @@ OF_A_MAPPING = (
     "jq -c 'to_entries[] | {id: .key, sequence: .value}' makes JSON lines of it"
 )
 
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """Where an object has its id and its sequence. `id` None: its number is its id."""
-
-    id: str | None
-    sequence: str
+Keys = tuple[str, str | None]
+"""The keys of the sequence and of the id; without one, an object's number is its id."""
 
 
 def read_json_lines(source: Source, columns: Columns) -> Pairs:
@@ -31,7 +25,7 @@ def read_json_lines(source: Source, columns: Columns) -> Pairs:
     for it: that is refused.
     """
     number, names = 0, list[str]()
-    keys: _Keys | None = None
+    keys: Keys | None = None
     first: object = None
     for line_number, line in enumerate(source.text(), start=1):
         if not line.strip():
@@ -40,9 +34,8 @@ def read_json_lines(source: Source, columns: Columns) -> Pairs:
         where = f"{source.name}: line {line_number}"
         fields = _object(where, line)
         if keys is None:
-            keys = _keys(where, fields, columns)
-            source.take(keys.id, keys.sequence)
-            names, first = list(fields), fields[keys.sequence]
+            keys = source.taken = _keys(where, fields, columns)
+            names, first = list(fields), fields[keys[0]]
         elif list(fields) != names:
             names = list(fields)
             _refuse_other_keys(where, names, columns, keys)
@@ -77,36 +70,36 @@ def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _keys(where: str, fields: dict[str, Any], columns: Columns) -> _Keys:
+def _keys(where: str, fields: dict[str, Any], columns: Columns) -> Keys:
     names = list(fields)
     try:
-        places = find_places(where, names, columns)
+        return find_places(where, names, columns).names(names)
     except InputError as error:
         is_mapping = len(names) > 1 and all(isinstance(value, str) for value in fields.values())
         raise InputError(f"{error}; {OF_A_MAPPING}" if is_mapping else str(error)) from None
-    return _Keys(None if places.id is None else names[places.id], names[places.sequence])
 
 
-def _refuse_other_keys(where: str, names: Sequence[str], columns: Columns, keys: _Keys) -> None:
-    """Of objects that lack a key: where another one would be taken, it is another kind of object."""
+def _refuse_other_keys(where: str, names: Sequence[str], columns: Columns, keys: Keys) -> None:
+    """An object that lacks a key, and has another that would be taken for it, is of another kind."""
+    sequence_key, id_key = keys
     others = [names[place] for place in known_sequences(names)]
-    if keys.sequence not in names and others:
+    if sequence_key not in names and others:
         raise InputError(
-            f"{where}: its sequence would come from {others[0]!r}, and comes from {keys.sequence!r} in the "
+            f"{where}: its sequence would come from {others[0]!r}, and comes from {sequence_key!r} in the "
             "lines before; say with --sequence-column which one holds the sequences"
         )
-    place = known_id(names) if columns.id is None and keys.id not in names else None
-    if place is not None and names[place] != keys.sequence:
+    place = known_id(names) if columns.id is None and id_key not in names else None
+    if place is not None and names[place] != sequence_key:
         raise InputError(
             f"{where}: its id would come from {names[place]!r}, and comes from "
-            f"{'its number' if keys.id is None else repr(keys.id)} in the lines before; say with --id-column"
+            f"{'its number' if id_key is None else repr(id_key)} in the lines before; say with --id-column"
         )
 
 
-def _pair(place: str, number: int, fields: dict[str, Any], keys: _Keys) -> tuple[str, str | Unusable]:
-    record_id, sequence = pair_of(
-        place, number if keys.id is None else fields.get(keys.id), fields.get(keys.sequence)
-    )
-    if keys.sequence not in fields:
-        return record_id, Unusable(f"no {keys.sequence!r} in it ({place})")
+def _pair(place: str, number: int, fields: dict[str, Any], keys: Keys) -> tuple[str, str | Unusable]:
+    sequence_key, id_key = keys
+    name = number if id_key is None else fields.get(id_key)
+    record_id, sequence = pair_of(place, name, fields.get(sequence_key))
+    if sequence_key not in fields:
+        return record_id, Unusable(f"no {sequence_key!r} in it ({place})")
     return record_id, sequence

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,34 +29,22 @@ READ_BYTES = 1 << 20
 REASON_CHARACTERS = 160
 
 Batches = Iterator[pa.RecordBatch]
+_RowIndex = tuple[str, Iterator[int]]
+"""The index of a pandas table that is no column of the file, as it only counts rows: its name and numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """Which columns are read, by their places. Without one of ids, they count rows from `start` on."""
+    """Which columns are read, by their places; `numbers` are the ids where none is one of ids."""
 
     id: int | None
     sequence: int
-    start: int = 1
-    step: int = 1
+    numbers: Iterator[int]
 
     @property
     def places(self) -> list[int]:
         """In the order in which the file has them."""
         return sorted({place for place in (self.id, self.sequence) if place is not None})
-
-    def numbers(self, num_before: int, num_rows: int) -> range:
-        first = self.start + num_before * self.step
-        return range(first, first + num_rows * self.step, self.step)
-
-
-@dataclass(frozen=True, slots=True)
-class _Numbered:
-    """The index of a pandas table that is no column of the file, as it only counts rows."""
-
-    name: str
-    start: int
-    step: int
 
 
 def read_parquet(source: Source, columns: Columns) -> Pairs:
@@ -114,7 +103,7 @@ def _stream_batches(source: Source, options: pa.ipc.IpcReadOptions) -> Batches:
 
 
 def _refuse_joined(source: Source, seam: bytes) -> None:
-    """Each ends in its magic and is read from its end: of joined files, all but the last would be lost."""
+    """A file ends in its magic and is read from its end: of joined ones, all but the last would be lost."""
     file, behind = source.seekable(), b""
     file.seek(0)
     while chunk := file.read(READ_BYTES):
@@ -131,29 +120,27 @@ def _joined(source: Source) -> InputError:
 
 
 def _checked_slices(batch: pa.RecordBatch) -> Batches:
-    """Of a batch of any size, which nobody has looked through yet."""
+    """A batch may be of any size, and nobody has looked through it yet."""
     batch.validate(full=True)
     for start in range(0, batch.num_rows, BATCH_ROWS):
         yield batch.slice(start, BATCH_ROWS)
 
 
-def _choose(
-    source: Source, schema: pa.Schema, columns: Columns, numbered: _Numbered | None = None
-) -> _Chosen:
+def _choose(source: Source, schema: pa.Schema, columns: Columns, index: _RowIndex | None = None) -> _Chosen:
     """Raises InputError for a column that holds no text, and no whole numbers where they may be ids."""
-    names = [*schema.names, *([numbered.name] if numbered else [])]
+    names = [*schema.names, *([index[0]] if index else [])]
     places = find_places(source.name, names, columns)
-    source.take(None if places.id is None else names[places.id], names[places.sequence])
+    source.taken = places.names(names)
     for place in (places.sequence, *([] if places.id is None else [places.id])):
         kind = pa.int64() if place == len(schema.names) else schema.field(place).type
         if not _is_text(kind) and not (place == places.id and pa.types.is_integer(kind)):
             raise InputError(f"{source.name}: column {names[place]!r} holds {kind}, and no text")
-    if numbered and places.id == len(schema.names):
-        return _Chosen(None, places.sequence, numbered.start, numbered.step)
-    return _Chosen(places.id, places.sequence)
+    if index and places.id == len(schema.names):
+        return _Chosen(None, places.sequence, index[1])
+    return _Chosen(places.id, places.sequence, count(1))
 
 
-def _numbered_index(schema: pa.Schema, num_rows: int) -> _Numbered | None:
+def _numbered_index(schema: pa.Schema, num_rows: int) -> _RowIndex | None:
     """The one that has a name, whose numbers may be ids; as in pandas not where rows were taken out since."""
     try:
         (index,) = json.loads((schema.metadata or {})[b"pandas"])["index_columns"]
@@ -162,7 +149,7 @@ def _numbered_index(schema: pa.Schema, num_rows: int) -> _Numbered | None:
         return None  # not written by pandas, or with an index that is a column
     if not isinstance(index["name"], str) or len(numbers) != num_rows:
         return None
-    return _Numbered(index["name"], numbers.start, numbers.step)
+    return index["name"], count(numbers.start, numbers.step)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -180,14 +167,14 @@ def _pairs(chosen: _Chosen, batches: Batches) -> Pairs:
     for batch in batches:
         values = dict(zip(chosen.places, map(_values, batch.columns), strict=True))
         sequences = values[chosen.sequence]
-        ids = chosen.numbers(number, len(sequences)) if chosen.id is None else values[chosen.id]
+        ids = islice(chosen.numbers, len(sequences)) if chosen.id is None else values[chosen.id]
         for record_id, sequence in zip(ids, sequences, strict=True):
             number += 1
             yield pair_of(f"row {number}", record_id, sequence)
 
 
 def _values(column: pa.Array) -> Sequence[object]:
-    """As strings; bytes that are no UTF-8 stay what they are."""
+    """Strings; bytes that are no UTF-8 stay what they are."""
     if pa.types.is_dictionary(column.type):
         kind = column.type.value_type
         if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):

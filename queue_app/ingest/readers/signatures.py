@@ -53,7 +53,7 @@ class Head:
 
     @property
     def is_fastq(self) -> bool:
-        """As no other text begins: four lines, the last as long as the second."""
+        """No other text begins so: four lines, the last as long as the second."""
         if len(self.lines) < 4:
             return False
         header, letters, plus, qualities = (line.rstrip() for line in self.lines[:4])

@@ -9,7 +9,7 @@ import contextlib
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import xxhash
 
 from queue_app.errors import InputError
-from queue_app.ingest.readers.compression import ArchiveError, unpack
+from queue_app.ingest.readers.compression import ArchiveError, Reader, unpack
 from queue_app.ingest.readers.values import Unusable
 from queue_app.job.spec import InputFile
 
@@ -30,6 +30,7 @@ UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 STANDARD_INPUT = Path("-")
 _CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1f]")
+_NO_UTF_8 = re.compile("[\udc80-\udcff]")
 _LINE_END = re.compile(b"\r\n?|\n")
 
 Pairs = Iterator[tuple[str, str | Unusable]]
@@ -52,12 +53,12 @@ class Input:
 class Source:
     """An input that is being read. `line` is about where; `file()` says what was read, once all was.
 
-    Whoever reads it as a table says with `take` which of its columns.
+    Whoever reads it as a table says in `taken` which of its columns: of sequences, and of ids.
     """
 
     def __init__(self, source: Input) -> None:
         self.name = source.title
-        self.taken: tuple[str | None, str] | None = None
+        self.taken: tuple[str | None, str | None] = (None, None)
         self._raw = _Hashed(source)
         self.magic = self._raw.peek(MAGIC_BYTES)
         self._guarded = _Guarded(self.name, unpack(self._raw, self.magic))
@@ -70,9 +71,6 @@ class Source:
     def text(self, *, newline: str | None = None) -> io.TextIOWrapper:
         """UTF-8, in lines that end as on any system; \\x0b, \\x1c and U+2028 may stand in a text."""
         return io.TextIOWrapper(self.binary, encoding="utf-8-sig", newline=newline)
-
-    def take(self, id_column: str | None, sequence_column: str) -> None:
-        self.taken = (id_column, sequence_column)
 
     def seekable(self) -> io.FileIO:
         """The file as it lies there, for what is read from its end; `file()` hashes it afterwards."""
@@ -91,7 +89,6 @@ class Source:
         return self.binary.read(num_bytes)
 
     def close(self) -> None:
-        self._guarded.close()
         self._raw.close()
 
 
@@ -121,26 +118,21 @@ def _line_of_no_text(source: Input) -> int:
     """Found by reading again: what a parser reads ahead of is up to a megabyte."""
     with contextlib.closing(Source(source)) as again:
         text = io.TextIOWrapper(again.binary, "utf-8", errors="surrogateescape", newline=None)
-        return next((number for number, line in enumerate(text, start=1) if not _is_utf_8(line)), 1)
-
-
-def _is_utf_8(line: str) -> bool:
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return next((number for number, line in enumerate(text, start=1) if _NO_UTF_8.search(line)), 1)
 
 
 def shown(text: str) -> str:
-    """So much of it that it can be found in the file."""
+    """The begin of a text, so that it can be found in the file."""
     return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…")
 
 
-def digest_file(source: Input) -> InputFile:
-    """Hash one input without parsing it."""
-    with open_source(source) as opened:
-        return opened.file()
+def digest_inputs(inputs: Sequence[Input]) -> tuple[InputFile, ...]:
+    """Hash the inputs without parsing them. Raises InputError when one cannot be read."""
+    found = []
+    for each in inputs:
+        with open_source(each) as opened:
+            found.append(opened.file())
+    return tuple(found)
 
 
 class _Shared(io.BufferedReader):
@@ -195,7 +187,7 @@ class _Guarded(io.RawIOBase):
     A line ends as on any system: with \\n, \\r\\n, or \\r alone.
     """
 
-    def __init__(self, name: str, inner: io.RawIOBase) -> None:
+    def __init__(self, name: str, inner: Reader) -> None:
         self._name = name
         self._inner = inner
         self._line_bytes = 0
@@ -207,13 +199,13 @@ class _Guarded(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._inner.read(len(memoryview(buffer))) or b""
+        data = self._inner.read(len(buffer)) or b""
         if b"\0" in data:
             self._refuse_binary(data)
         elif b"\n" in data or b"\r" in data:
             self._line_has_nul = False
         self._count(data)
-        memoryview(buffer)[: len(data)] = data
+        buffer[: len(data)] = data
         return len(data)
 
     def _refuse_binary(self, data: bytes) -> None:
@@ -239,10 +231,6 @@ class _Guarded(io.RawIOBase):
         if self._line_bytes > LINE_BYTES_MOST:
             line, most = self.num_lines + 1, LINE_BYTES_MOST >> 20
             raise InputError(f"{self._name}: line {line} is longer than {most} MiB; is this the right file?")
-
-    def close(self) -> None:
-        self._inner.close()
-        super().close()
 
 
 def _what_has_nuls(data: bytes) -> str:

@@ -46,7 +46,7 @@ def pair_of_text(line: int, record_id: str, sequence: str) -> tuple[str, str | U
 
 
 def _id_of(value: object) -> tuple[str, str | None]:
-    """As it is written, and what is wrong with it."""
+    """An id as it is written, and what is wrong with it."""
     if value is None:
         return "", None
     if isinstance(value, str):

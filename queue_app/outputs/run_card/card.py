@@ -1,4 +1,4 @@
-"""The run card: where an output comes from, as data; card_text.py writes the same for people.
+"""The run card: where an output comes from, as data; markdown.py writes the same for people.
 
 It is made from the job directory alone, so that it says the same whoever exports, and after whatever crashes.
 Nothing of it goes into the output itself: times, hosts and faults differ from run to run.
@@ -7,7 +7,7 @@ Nothing of it goes into the output itself: times, hosts and faults differ from r
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from typing import Any
 from checkpoint.records import QuarantineEntry
 from queue_app.host.devices import cpu_workers_of
 from queue_app.job.directory import JobDir
-from queue_app.job.history import History, read_history
-from queue_app.job.quarantine_reasons import OF_HOW_MANY, PLACE_IN_FILE
+from queue_app.job.history import read_history
+from queue_app.job.quarantine import OF_HOW_MANY, PLACE_IN_FILE
 from queue_app.job.readouts import is_ragged, vector_dim
 from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, NormalizeSpec, TruncateSpec
+from queue_app.outputs.content import Content
 from queue_app.outputs.run_card.facts import (
     Device,
     Faults,
@@ -40,29 +41,39 @@ _PLACE = re.compile(rf" at position \d+|^\d+ (?=tokens do not fit)|{PLACE_IN_FIL
 
 @dataclass(frozen=True, slots=True)
 class RunCard:
-    """Everything that a reader of the output may ask. `reasons` count the quarantined records."""
+    """Everything that a reader of the output may ask. `quarantine` has the first records of it."""
 
     job: Job
     output: str
     content_digest: str
-    num_embedded: int
-    num_long: int | None
-    reasons: Mapping[str, int]
+    counted: Counted
     quarantine: Sequence[QuarantineEntry]
     devices: Sequence[Device]
     versions: Mapping[str, str]
     throughput: Throughput
     faults: Faults
     command: str
-    methods: str
 
     @property
     def num_quarantined(self) -> int:
-        return self.job.counts.num_records - self.num_embedded
+        return self.job.counts.num_records - self.counted.num_embedded
+
+    @property
+    def num_duplicates(self) -> int:
+        return self.job.twins.num_twins if self.job.twins else 0
+
+    @property
+    def num_reused(self) -> int:
+        return self.job.reuse.num_vectors if self.job.reuse else 0
+
+    @property
+    def methods(self) -> str:
+        return methods(self.job, self.counted)
 
     def as_json(self) -> dict[str, Any]:
         """The layout of `<output>.card.json`."""
         job = self.job
+        reasons = dict(self.counted.reasons)
         return {
             "job": job.job_id,
             "job_digest": job.digest,
@@ -77,15 +88,15 @@ class RunCard:
             "command": self.command,
             "counts": {
                 "records": job.counts.num_records,
-                "embedded": self.num_embedded,
+                "embedded": self.counted.num_embedded,
                 "quarantined": self.num_quarantined,
-                "longer_than_limit": self.num_long,
+                "longer_than_limit": self.counted.num_long,
                 "duplicate_ids": job.counts.num_duplicate_ids,
                 "duplicate_sequences": job.counts.num_duplicate_sequences,
-                "twins": job.twins.num_twins if job.twins else 0,
-                "reused": job.reuse.num_vectors if job.reuse else 0,
+                "twins": self.num_duplicates,
+                "reused": self.num_reused,
             },
-            "quarantine": {"reasons": dict(self.reasons), "first": [asdict(one) for one in self.quarantine]},
+            "quarantine": {"reasons": reasons, "first": [asdict(one) for one in self.quarantine]},
             "devices": [asdict(device) for device in self.devices],
             "versions": dict(self.versions),
             "throughput": asdict(self.throughput),
@@ -95,24 +106,18 @@ class RunCard:
 
 
 def make_card(
-    job: Job,
-    job_dir: JobDir,
-    output: Path,
-    *,
-    content_digest: str,
-    num_embedded: int,
-    quarantine: Sequence[QuarantineEntry],
-    versions: Mapping[str, str],
+    job: Job, job_dir: JobDir, output: Path, content: Content, versions: Mapping[str, str]
 ) -> RunCard:
-    """The card of a finished job's output. `quarantine` is all of it; the card names the first few."""
+    """The card of a finished job's output, made of this content. It names the first of the quarantine."""
     history = read_history(job_dir, job.job_id)
     # What computed counts, not what is installed where the output is written.
-    versions = {**versions, "torch": _torch(history) or versions["torch"]}
-    reasons = _by_reason(quarantine)
+    torch = " and ".join(sorted({attempt.torch for attempt in history.attempts}))
+    versions = {**versions, "torch": torch or versions["torch"]}
+    reasons = Counter(" ".join(_PLACE.sub("", entry.reason).split()) for entry in content.quarantine)
     devices = devices_of(history)
     counted = Counted(
-        num_embedded=num_embedded,
-        reasons=reasons,
+        num_embedded=content.num_rows,
+        reasons=dict(reasons.most_common()),
         num_long=total_of(job, history, "num_long"),
         hardware=[_device_text(job, device) for device in devices],
         software=f"Holdfast {versions['holdfast']} (PyTorch {versions['torch']})",
@@ -120,18 +125,25 @@ def make_card(
     return RunCard(
         job=job,
         output=output.name,
-        content_digest=content_digest,
-        num_embedded=num_embedded,
-        num_long=counted.num_long,
-        reasons=reasons,
-        quarantine=quarantine[:QUARANTINE_SHOWN],
+        content_digest=content.digest,
+        counted=counted,
+        quarantine=content.quarantine[:QUARANTINE_SHOWN],
         devices=devices,
         versions=versions,
-        throughput=throughput_of(job, history, num_embedded),
+        throughput=throughput_of(job, history, content.num_rows),
         faults=faults_of(history),
         command=command_of(job, output),
-        methods=methods(job, counted),
     )
+
+
+def _device_text(job: Job, device: Device) -> str:
+    """`2 GPUs (NVIDIA H200)`, or `the processor (AMD EPYC, 2 workers with 1 thread each)`."""
+    on_hosts = f" of {count(device.num_hosts, 'host')}" if device.num_hosts > 1 else ""
+    if job.options.device_class == "cuda" and job.model.family != "mock":
+        return f"{count(device.num_workers, 'GPU')} ({device.name}){on_hosts}"
+    each = " each" if device.num_workers > 1 else ""
+    workers = f"{count(device.num_workers, 'worker')} with {count(job.threads, 'thread')}{each}"
+    return f"the processor{'s' if on_hosts else ''}{on_hosts} ({device.name}, {workers})"
 
 
 def command_of(job: Job, output: Path) -> str:
@@ -175,30 +187,3 @@ def model_flags(job: Job) -> Iterator[str]:
         yield "--no-normalize"
     elif isinstance(model.head[-1], NormalizeSpec):
         yield "--normalize"
-
-
-# ---- what was set aside
-
-
-def _by_reason(quarantine: Iterable[QuarantineEntry]) -> dict[str, int]:
-    """How many records were set aside for each reason, the most frequent first."""
-    found = Counter(" ".join(_PLACE.sub("", entry.reason).split()) for entry in quarantine)
-    return dict(found.most_common())
-
-
-# ---- what computed
-
-
-def _device_text(job: Job, device: Device) -> str:
-    """`2 NVIDIA H200`, or `an AMD EPYC processor with 2 workers of 1 thread each`."""
-    on_hosts = f" of {count(device.num_hosts, 'host')}" if device.num_hosts > 1 else ""
-    if job.options.device_class == "cuda" and job.model.family != "mock":
-        return f"{count(device.num_workers, 'GPU')} ({device.name}){on_hosts}"
-    each = " each" if device.num_workers > 1 else ""
-    workers = f"{count(device.num_workers, 'worker')} with {count(job.threads, 'thread')}{each}"
-    return f"the processor{'s' if on_hosts else ''}{on_hosts} ({device.name}, {workers})"
-
-
-def _torch(history: History) -> str:
-    """Its versions in the workers; empty where nothing was computed."""
-    return " and ".join(sorted({attempt.torch for attempt in history.attempts}))

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
-from queue_app.ingest.readers.readings import reading
+from rich.filesize import decimal
+
+from queue_app.ingest.readers.formats import reading
 from queue_app.job.readouts import vector_dim
 from queue_app.model.wording import described_head, model_kind, run_by, written
 from queue_app.outputs.run_card.card import RunCard
-from queue_app.outputs.run_card.facts import Faults, Throughput
-from queue_app.wording import bytes_text, count, duration, percent
+from queue_app.wording import count, duration, percent
 
 Row = Sequence[object]
 INPUTS_SHOWN = 100
@@ -21,11 +22,23 @@ TOKENIZERS = {
 
 def card_markdown(card: RunCard) -> str:
     """The whole card. Sections that would be empty are left out."""
-    parts = (
-        _head(card), _methods(card), _again(card), _inputs(card), _model(card), _options(card), _counts(card),
-        _quarantine(card), _speed(card), _faults(card.faults), _versions(card),
-    )  # fmt: skip
-    return "\n".join(line for part in parts for line in part)
+    sections: dict[str, Iterable[str]] = {
+        "For a Methods section": [card.methods],
+        "To compute it again": _again(card),
+        "Inputs": _inputs(card),
+        "Model": _table("model", "value", rows=_model(card)),
+        "Options": _table("option", "value", rows=_options(card)),
+        "Counts": _table("what", "records", rows=_counts(card)),
+        "Quarantine": _quarantine(card),
+        "Devices and speed": _speed(card),
+        "Faults survived": _faults(card),
+        "Versions": _table("software", "version", rows=card.versions.items()),
+    }
+    lines = list(_head(card))
+    for name, found in sections.items():
+        if section := list(found):
+            lines += ["", f"## {name}", "", *section]
+    return "\n".join([*lines, ""])
 
 
 def _head(card: RunCard) -> Iterator[str]:
@@ -33,26 +46,17 @@ def _head(card: RunCard) -> Iterator[str]:
     yield f"# Run card of {card.output}"
     yield ""
     yield (
-        f"{card.num_embedded:,} of {count(job.counts.num_records, 'record')} embedded with {job.model.name}: "
-        f"{vector_dim(job.model, job.options):,} dimensions, {job.options.store_dtype}. Content digest "
-        f"`{card.content_digest}`."
+        f"{card.counted.num_embedded:,} of {count(job.counts.num_records, 'record')} embedded with "
+        f"{job.model.name}: {vector_dim(job.model, job.options):,} dimensions, {job.options.store_dtype}. "
+        f"Content digest `{card.content_digest}`."
     )
     for note in job.notes:
         yield ""
         yield f"Note: {note}."
 
 
-def _methods(card: RunCard) -> Iterator[str]:
-    yield from _section("For a Methods section")
-    yield card.methods
-
-
 def _again(card: RunCard) -> Iterator[str]:
-    yield from _section("To compute it again")
-    yield "```sh"
-    yield card.command
-    yield "```"
-    yield ""
+    yield from ("```sh", card.command, "```", "")
     if card.job.options.device_class == "cpu":
         same = f"as many cores of the same kind, {count(card.job.threads, 'thread')} per worker,"
     else:
@@ -66,106 +70,95 @@ def _again(card: RunCard) -> Iterator[str]:
 
 
 def _inputs(card: RunCard) -> Iterator[str]:
-    yield from _section("Inputs")
     inputs = card.job.inputs
     rows = [
-        (file.name, bytes_text(file.size_bytes), reading(file.read_as) if file.read_as else "not known",
+        (file.name, decimal(file.size_bytes), reading(file.read_as) if file.read_as else "not known",
          f"`{file.digest}`")
         for file in inputs[:INPUTS_SHOWN]
     ]  # fmt: skip
-    yield from _table(("file", "size", "read as", "xxh3-128"), rows)
+    yield from _table("file", "size", "read as", "xxh3-128", rows=rows)
     if len(inputs) > INPUTS_SHOWN:
         yield ""
         yield f"And {len(inputs) - INPUTS_SHOWN:,} more: {card.output}.card.json lists all of them."
 
 
-def _model(card: RunCard) -> Iterator[str]:
+def _model(card: RunCard) -> list[Row]:
     model = card.job.model
-    yield from _section("Model")
-    rows = [
+    return [
         ("name", model.name),
         ("fingerprint", f"`{model.digest}`"),
         ("type", model_kind(model)),
         ("computed by", run_by(model)),
         *([("commit on the hub", model.revision)] if model.revision else []),
-        ("parameters", f"{model.num_parameters:,}"),
+        ("parameters", model.num_parameters),
         ("weights stored as", model.stored_dtype),
         ("adapter", f"LoRA, merged: {model.adapter.file}" if model.adapter else "none"),
         ("sequences", f"{model.alphabet}: {written(model)}"),
         ("tokens", TOKENIZERS[model.tokens.kind]),
         ("prompt", repr(model.prompt.text) if model.prompt else "none"),
         ("behind the pooling", described_head(model)),
-        ("dimensions", f"{vector_dim(model, card.job.options):,}"),
+        ("dimensions", vector_dim(model, card.job.options)),
         ("longest piece by default", f"{model.max_length:,} tokens"),
     ]
-    yield from _table(("model", "value"), rows)
 
 
-def _options(card: RunCard) -> Iterator[str]:
-    yield from _section("Options")
+def _options(card: RunCard) -> list[Row]:
+    """As the command takes them, which has no thousands' separators."""
     options = asdict(card.job.options)
     options["layers"] = ",".join(map(str, options["layers"]))
-    chosen = {name: value for name, value in options.items() if value is not None}
-    yield from _table(("option", "value"), [*chosen.items(), ("shards", len(card.job.shards))])
+    chosen = [(name, str(value)) for name, value in options.items() if value is not None]
+    return [*chosen, ("shards", str(len(card.job.shards)))]
 
 
-def _counts(card: RunCard) -> Iterator[str]:
-    counts = card.job.counts
-    yield from _section("Counts")
-    job = card.job
-    rows = [
+def _counts(card: RunCard) -> list[Row]:
+    counts, num_long = card.job.counts, card.counted.num_long
+    return [
         ("records read", counts.num_records),
-        ("embedded", card.num_embedded),
+        ("embedded", card.counted.num_embedded),
         ("set aside (quarantine)", card.num_quarantined),
-        ("longer than the limit", "not known" if card.num_long is None else card.num_long),
+        ("longer than the limit", "not known" if num_long is None else num_long),
         ("repeated ids", counts.num_duplicate_ids),
         ("repeated sequences", counts.num_duplicate_sequences),
-        ("of these computed once for all", job.twins.num_twins if job.twins else 0),
-        ("copied from an earlier job", job.reuse.num_vectors if job.reuse else 0),
+        ("of these computed once for all", card.num_duplicates),
+        ("copied from an earlier job", card.num_reused),
     ]
-    yield from _table(("what", "records"), [(name, _number(value)) for name, value in rows])
 
 
 def _quarantine(card: RunCard) -> Iterator[str]:
     if not card.num_quarantined:
         return
-    yield from _section("Quarantine")
-    yield from _table(("reason", "records"), [(name, _number(n)) for name, n in card.reasons.items()])
+    yield from _table("reason", "records", rows=card.counted.reasons.items())
     yield ""
     yield f"All of them stand in `{card.output}.quarantine.tsv`; the first:"
     yield ""
-    rows = [(entry.ordinal, entry.id, entry.length, entry.reason) for entry in card.quarantine]
-    yield from _table(("ordinal", "id", "length", "reason"), rows)
+    rows = [(str(entry.ordinal), entry.id, str(entry.length), entry.reason) for entry in card.quarantine]
+    yield from _table("ordinal", "id", "length", "reason", rows=rows)
 
 
 def _speed(card: RunCard) -> Iterator[str]:
-    yield from _section("Devices and speed")
-    rows = [(device.name, device.num_workers, device.num_hosts) for device in card.devices]
-    if rows:
-        yield from _table(("device", "workers", "hosts"), rows)
+    if card.devices:
+        rows = [(device.name, str(device.num_workers), str(device.num_hosts)) for device in card.devices]
+        yield from _table("device", "workers", "hosts", rows=rows)
         yield ""
-    yield from _throughput(card.throughput)
-
-
-def _throughput(throughput: Throughput) -> Iterator[str]:
-    if throughput.busy_seconds is None:
+    speed = card.throughput
+    if speed.busy_seconds is None:
         yield "The job directory does not tell how long it took."
         return
-    rows = [
-        ("from", throughput.began),
-        ("to", throughput.ended),
-        ("of this at work", duration(throughput.busy_seconds)),
-        ("sequences a second", f"{throughput.sequences_per_second:,.1f}"),
-        ("tokens, special ones included", f"{throughput.num_tokens:,}"),
-        ("tokens a second", f"{throughput.tokens_per_second:,.0f}"),
-        ("of the token budget used", percent(throughput.fill)),
+    found = [
+        ("from", speed.began),
+        ("to", speed.ended),
+        ("of this at work", duration(speed.busy_seconds)),
+        ("sequences a second", f"{speed.sequences_per_second:,.1f}"),
+        ("tokens, special ones included", speed.num_tokens),
+        ("tokens a second", f"{speed.tokens_per_second:,.0f}"),
+        ("of the token budget used", percent(speed.fill)),
     ]
-    yield from _table(("speed", "value"), rows)
+    yield from _table("speed", "value", rows=found)
 
 
-def _faults(faults: Faults) -> Iterator[str]:
-    """Of a job that nothing happened to, that alone."""
-    yield from _section("Faults survived")
+def _faults(card: RunCard) -> Iterator[str]:
+    """What happened. Where nothing did, it does not count how often the command was started."""
+    faults = card.faults
     counted = [
         ("the command was started", faults.command_starts),
         ("a worker of it died and was started again", faults.worker_deaths),
@@ -174,27 +167,14 @@ def _faults(faults: Faults) -> Iterator[str]:
         ("a shard was tried again after an error", faults.shards_retried),
         ("a shard was given back in order (end of a worker, pause, Ctrl-C)", faults.shards_given_back),
     ]
-    rows = [(name, _number(value)) for name, value in counted if value]
-    yield from _table(("what", "times"), rows) if faults.any else ("None.",)
+    rows = [row for row in counted if row[1]]
+    yield from _table("what", "times", rows=rows) if faults.any else ("None.",)
     if faults.errors:
         yield ""
         yield from (f"- {_cell(error)}" for error in faults.errors)
 
 
-def _versions(card: RunCard) -> Iterator[str]:
-    yield from _section("Versions")
-    yield from _table(("software", "version"), list(card.versions.items()))
-    yield ""
-
-
-# ---- Markdown
-
-
-def _section(name: str) -> Iterator[str]:
-    yield from ("", f"## {name}", "")
-
-
-def _table(head: Row, rows: Iterable[Row]) -> Iterator[str]:
+def _table(*head: str, rows: Iterable[Row]) -> Iterator[str]:
     yield _line(head)
     yield "|" + "---|" * len(head)
     yield from map(_line, rows)
@@ -206,8 +186,5 @@ def _line(cells: Row) -> str:
 
 def _cell(value: object) -> str:
     """One line, without what would end the cell."""
-    return " ".join(str(value).split()).replace("|", "\\|")
-
-
-def _number(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return " ".join(text.split()).replace("|", "\\|")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from queue_app.job.readouts import EVERY_TOKEN, is_ragged, num_vectors, vector_dim
-from queue_app.job.spec import EmbedOptions, Job
+from queue_app.job.spec import EmbedOptions, Job, LongRule
 from queue_app.model.spec import CONCATENATED, Alphabet, ModelSpec
 from queue_app.model.wording import is_esm2, is_width_changed, treated_vectors, written_sequences
 from queue_app.wording import count, listed, rate
@@ -33,6 +33,11 @@ OF_WINDOWS: Mapping[str, str] = {
     "weighted_mean": DEEPEST.replace("its vector", "its vector and its weight"),
     "cls": "of whose first tokens the mean was taken, with equal weight",
 }
+LONG_RULES: Mapping[LongRule, str] = {
+    "window": "cut into equally long windows of that length that overlap by at least {overlap}, {of_windows}",
+    "truncate": "cut off there",
+    "error": "set aside",
+}
 DTYPES: Mapping[str, str] = {
     "float32": "single precision (float32)",
     "bfloat16": "bfloat16 with pooling in float64",
@@ -55,101 +60,47 @@ class Counted:
 
 def methods(job: Job, counted: Counted) -> str:
     """The whole paragraph, on one line."""
+    given = written_sequences(job.model)
     sentences = (
-        _model(job, counted),
+        _model(job.model, counted.software),
         _records(job, counted),
         _shared(job),
-        _written(job.model),
+        f"For the model {listed(given)}." if given else "",
         _vectors(job.model, job.options),
-        _long(job, counted),
-        _computing(job, counted),
+        _long(job, counted.num_long),
+        _computing(job, counted.hardware),
         _identity(job),
     )
-    return " ".join(sentence for sentence in sentences if sentence)
+    return " ".join(filter(None, sentences))
 
 
-def _model(job: Job, counted: Counted) -> str:
-    model = job.model
+def _model(model: ModelSpec, software: str) -> str:
     if model.family == "mock":
-        return f"Vectors were made by {model.name}, a test model of {counted.software}: they mean nothing."
-    millions = f"{rate(model.num_parameters / 1e6)} million parameters"
+        return f"Vectors were made by {model.name}, a test model of {software}: they mean nothing."
     kind = f"ESM-2 protein language model ({ESM2})" if is_esm2(model) else "model"
     name = model.name if "/" in model.name else f'in the directory "{model.name}"'
     lora = " with a LoRA adapter merged into its weights" if model.adapter else ""
-    revision = f"revision {model.revision}, " if model.revision else ""
-    architecture = "" if is_esm2(model) else f"of the type {model.encoder.model_type}, "
+    told = [
+        "" if is_esm2(model) else f"of the type {model.encoder.model_type}",
+        f"{rate(model.num_parameters / 1e6)} million parameters",
+        f"revision {model.revision}" if model.revision else "",
+        f"fingerprint {model.digest}",
+    ]
     return (
-        f"Embeddings were computed with {counted.software} and the {kind} {name}{lora} "
-        f"({architecture}{millions}, {revision}fingerprint {model.digest})."
+        f"Embeddings were computed with {software} and the {kind} {name}{lora} "
+        f"({', '.join(filter(None, told))})."
     )
 
 
 def _records(job: Job, counted: Counted) -> str:
-    total, left = job.counts.num_records, job.counts.num_records - counted.num_embedded
-    noun = NOUNS[job.options.alphabet]
-    read = f"{count(total, noun)} from {listed([file.name for file in job.inputs])}"
-    if not left:
+    total, embedded = job.counts.num_records, counted.num_embedded
+    read = f"{count(total, NOUNS[job.options.alphabet])} from {listed([file.name for file in job.inputs])}"
+    if embedded == total:
         return f"All {read} were embedded." if total > 1 else f"The {read} was embedded."
-    reasons = "; ".join(
-        f"{number:,}: {reason}" if len(counted.reasons) > 1 else reason
-        for reason, number in counted.reasons.items()
-    )
-    embedded = f"{counted.num_embedded:,} {'was' if counted.num_embedded == 1 else 'were'} embedded"
-    return f"Of {read}, {embedded} and {left:,} set aside ({reasons})."
-
-
-def _written(model: ModelSpec) -> str:
-    """How the model was given its sequences, where not as they stand."""
-    told = written_sequences(model)
-    return f"For the model {listed(told)}." if told else ""
-
-
-def _vectors(model: ModelSpec, options: EmbedOptions) -> str:
-    dim = f"{vector_dim(model, options):,} dimensions"
-    if model.family == "mock":
-        return f"Each vector has {dim} and is stored as {options.store_dtype}."
-    if is_ragged(options):
-        return (
-            f"Each {_unit(model)} is represented by {_state(model, options)}, "
-            f"{dim}{_of_each_layer(options)}; special tokens were left out. "
-            f"Vectors were stored as {options.store_dtype}."
-        )
-    number = num_vectors(options)
-    vectors = f"a vector of {dim}" if number == 1 else f"{number} vectors of {dim} each"
-    pooled = [_pooled(model, options, pool) for pool in options.pool.split(",")]
-    made_of = "made of " if is_width_changed(model) else ""
-    return (
-        f"Each is represented by {vectors}, {made_of}{listed(pooled)}{_of_each_layer(options)}. "
-        f"Vectors were {listed([*treated_vectors(model), f'stored as {options.store_dtype}'])}."
-    )
-
-
-def _pooled(model: ModelSpec, options: EmbedOptions, pool: str) -> str:
-    """Of one vector; of several pools that the model joins, one after the other."""
-    state = _state(model, options)
-    states = state.replace("hidden state", "hidden states")
-    parts = [
-        POOLED[part].format(state=state, states=states, tokens=_tokens(model))
-        for part in pool.split(CONCATENATED)
-    ]
-    return parts[0] if len(parts) == 1 else f"the concatenation of {listed(parts)}"
-
-
-def _state(model: ModelSpec, options: EmbedOptions) -> str:
-    """Of one token."""
-    if len(options.layers) > 1:
-        return "the hidden state"
-    (layer,) = options.layers
-    return (
-        "the last layer's hidden state"
-        if layer in (-1, model.num_layers)
-        else f"the hidden state of layer {layer}"
-    )
-
-
-def _of_each_layer(options: EmbedOptions) -> str:
-    layers = [str(layer) for layer in options.layers]
-    return f", of each of the layers {listed(layers)}" if len(layers) > 1 else ""
+    reasons = [f"{number:,}: {reason}" for reason, number in counted.reasons.items()]
+    why = "; ".join(reasons if len(reasons) > 1 else counted.reasons)
+    were = "was" if embedded == 1 else "were"
+    return f"Of {read}, {embedded:,} {were} embedded and {total - embedded:,} set aside ({why})."
 
 
 def _shared(job: Job) -> str:
@@ -162,8 +113,43 @@ def _shared(job: Job) -> str:
     return f"{' and '.join(told)}." if told else ""
 
 
-def _tokens(model: ModelSpec) -> str:
-    return f"its {_unit(model)}s, special tokens {'included' if model.pool_special else 'left out'}"
+def _vectors(model: ModelSpec, options: EmbedOptions) -> str:
+    dim, stored = f"{vector_dim(model, options):,} dimensions", f"stored as {options.store_dtype}"
+    if model.family == "mock":
+        return f"Each vector has {dim} and is {stored}."
+    layers = [str(layer) for layer in options.layers]
+    of_layers = f", of each of the layers {listed(layers)}" if len(layers) > 1 else ""
+    if is_ragged(options):
+        return (
+            f"Each {_unit(model)} is represented by {_state(model, options)}, {dim}{of_layers}; special "
+            f"tokens were left out. Vectors were {stored}."
+        )
+    number = num_vectors(options)
+    vectors = f"a vector of {dim}" if number == 1 else f"{number} vectors of {dim} each"
+    pooled = listed([_pooled(model, options, pool) for pool in options.pool.split(",")])
+    made_of = "made of " if is_width_changed(model) else ""
+    treated = listed([*treated_vectors(model), stored])
+    return f"Each is represented by {vectors}, {made_of}{pooled}{of_layers}. Vectors were {treated}."
+
+
+def _pooled(model: ModelSpec, options: EmbedOptions, pool: str) -> str:
+    """One vector; where the model joins several pools in it, one after the other."""
+    state = _state(model, options)
+    states = state.replace("hidden state", "hidden states")
+    tokens = f"its {_unit(model)}s, special tokens {'included' if model.pool_special else 'left out'}"
+    parts = [
+        POOLED[part].format(state=state, states=states, tokens=tokens) for part in pool.split(CONCATENATED)
+    ]
+    return parts[0] if len(parts) == 1 else f"the concatenation of {listed(parts)}"
+
+
+def _state(model: ModelSpec, options: EmbedOptions) -> str:
+    """What is taken of one token."""
+    if len(options.layers) > 1:
+        return "the hidden state"
+    (layer,) = options.layers
+    is_last = layer in (-1, model.num_layers)
+    return "the last layer's hidden state" if is_last else f"the hidden state of layer {layer}"
 
 
 def _unit(model: ModelSpec) -> str:
@@ -171,30 +157,18 @@ def _unit(model: ModelSpec) -> str:
     return UNITS[model.alphabet] if model.is_read_by_letters else "token"
 
 
-def _long(job: Job, counted: Counted) -> str:
-    options = job.options
-    limit = f"{options.max_length:,} {_unit(job.model)}s"
-    noun = NOUNS[options.alphabet]
-    if counted.num_long == 0:
+def _long(job: Job, num_long: int | None) -> str:
+    options, unit = job.options, _unit(job.model)
+    noun, limit = NOUNS[options.alphabet], f"{options.max_length:,} {unit}s"
+    if num_long == 0:
         return f"No {noun} was longer than the limit of {limit}."
-    if counted.num_long == 1:
-        subject = f"The one {noun} of more than {limit} was"
-    else:
-        number = "" if counted.num_long is None else f"{counted.num_long:,} "
-        subject = f"The {number}{noun}s of more than {limit} were"
-    return f"{subject} {_long_rule(job)}."
-
-
-def _long_rule(job: Job) -> str:
-    options = job.options
-    if options.long == "truncate":
-        return "cut off there"
-    if options.long == "error":
-        return "set aside"
-    return (
-        f"cut into equally long windows of that length that overlap by at least {options.window_overlap:,}, "
-        f"{_of_windows(options).format(token=f'a {_unit(job.model)}')}"
+    rule = LONG_RULES[options.long].format(
+        overlap=f"{options.window_overlap:,}", of_windows=_of_windows(options).format(token=f"a {unit}")
     )
+    if num_long == 1:
+        return f"The one {noun} of more than {limit} was {rule}."
+    number = "" if num_long is None else f"{num_long:,} "
+    return f"The {number}{noun}s of more than {limit} were {rule}."
 
 
 def _of_windows(options: EmbedOptions) -> str:
@@ -206,8 +180,8 @@ def _of_windows(options: EmbedOptions) -> str:
     return listed([f"{rule} ({', '.join(pools)})" for rule, pools in by_rule.items()])
 
 
-def _computing(job: Job, counted: Counted) -> str:
-    where = f" on {listed(counted.hardware)}" if counted.hardware else ""
+def _computing(job: Job, hardware: Sequence[str]) -> str:
+    where = f" on {listed(hardware)}" if hardware else ""
     if job.model.family == "mock":
         return f"They were computed{where}."
     exact = "" if job.options.dtype == "float32" else "; what overflowed was computed again in float32"
@@ -216,6 +190,6 @@ def _computing(job: Job, counted: Counted) -> str:
 
 def _identity(job: Job) -> str:
     return (
-        "Inputs, model and options have the joint fingerprint "
-        f"{job.digest}; fingerprints are xxh3-128 checksums of file contents."
+        f"Inputs, model and options have the joint fingerprint {job.digest}; fingerprints are xxh3-128 "
+        "checksums of file contents."
     )

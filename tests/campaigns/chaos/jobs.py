@@ -11,7 +11,7 @@ from pathlib import Path
 
 from queue_app.host.processes import kill_session, spawn
 from queue_app.job.directory import JobDir
-from queue_app.job.place import exported
+from queue_app.job.output_place import exported
 from queue_app.job.spec import Job
 from tests.campaigns.chaos.inputs import HOLDFAST, Input
 from tests.campaigns.chaos.oracle import Verdict

@@ -13,14 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_tasks.inference.batch_plan import (
-    PLANNER_VERSION,
-    BatchPlan,
-    TokenBatch,
-    owned_bounds,
-    plan_batches,
-    window_starts,
-)
+from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
+from gpu_tasks.inference.planner import PLANNER_VERSION, plan_batches
+from gpu_tasks.inference.segments import owned_bounds, window_starts
 from queue_app.job import directory
 
 CLS, EOS = 256, 257
@@ -219,10 +214,7 @@ def test_planner_and_job_file_name_the_same_version() -> None:
 
 
 def test_the_plan_is_the_same_in_processes_with_other_hash_seeds() -> None:
-    script = (
-        "from tests.gpu_tasks.inference.test_batch_plan import *;"
-        "p = make_plan([40, 3, 3]); print(p.fingerprint, layout(p))"
-    )
+    script = f"from {__name__} import *; p = make_plan([40, 3, 3]); print(p.fingerprint, layout(p))"
     printed = {
         subprocess.run(
             [sys.executable, "-c", script],
@@ -346,7 +338,7 @@ def test_truncate_keeps_the_head_and_counts_the_cut_records() -> None:
     plan = make_plan([20, 16, 30], long="truncate")
     heads = [tokens[:16].tolist() for tokens in make_tokens([20, 16, 30])]
     assert sorted(all_rows(plan)) == [(i, [CLS, *head, EOS]) for i, head in enumerate(heads)]
-    assert (plan.num_truncated, plan.too_long) == (2, ())
+    assert (plan.num_long, plan.too_long) == (2, ())
 
 
 def test_error_reports_the_long_records_and_plans_the_rest() -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.inference.canary import COSINE_DISTANCE_MOST, Canary, embed_sequences
-from gpu_tasks.inference.device import Fetched, HostPending, StoreDtype
-from gpu_tasks.inference.model import Dtype, EmbeddingModel
+from gpu_tasks.inference.model import Dtype, EmbeddingModel, Fetched, HostPending, StoreDtype
 from gpu_tasks.model_directory.load_model import load_model
 from gpu_tasks.shard import canary_check
 from queue_app.ingest.prepare import Prepared

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gpu_tasks.errors import DeviceUnavailable
-from gpu_tasks.inference.device import host_pending
+from gpu_tasks.inference.model import host_pending
 from gpu_tasks.inference.torch_device import open_device
 
 

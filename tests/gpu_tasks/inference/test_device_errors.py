@@ -107,7 +107,7 @@ from pathlib import Path
 import torch
 from gpu_tasks.inference.fitting import fit
 from gpu_tasks.model_directory.reader import read_model
-from gpu_tasks.models import load
+from gpu_tasks.models.loading import load
 import gpu_tasks.models.from_spec, gpu_tasks.models.esm2
 found = read_model(Path({str(model)!r}))
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

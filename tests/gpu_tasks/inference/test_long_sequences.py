@@ -16,9 +16,9 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from transformers import AutoModel, AutoTokenizer, ModernBertConfig, ModernBertModel
 
 from gpu_tasks import AsyncInferenceRunner, load_model
-from gpu_tasks.inference.batch_plan import window_starts
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.rows import split_rows
+from gpu_tasks.inference.segments import window_starts
 from gpu_tasks.inference.windows import join_windows
 from tests.support.model_directories import MINILM, embed, plan_for, save_bert, save_esm2, save_mosaic
 

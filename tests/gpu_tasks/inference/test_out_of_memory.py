@@ -9,8 +9,7 @@ import pytest
 
 from gpu_tasks.errors import OutOfMemory, RecordTooLarge
 from gpu_tasks.inference.batch_plan import TokenBatch
-from gpu_tasks.inference.device import HostPending, StoreDtype
-from gpu_tasks.inference.out_of_memory import compute_again
+from gpu_tasks.inference.model import HostPending, StoreDtype
 from gpu_tasks.inference.runner import AsyncInferenceRunner, InferenceResult
 from gpu_tasks.models.mock import MockModel, MockStaged
 from tests.support.jobs_and_inputs import protein
@@ -62,20 +61,20 @@ def undisturbed(batch: TokenBatch) -> np.ndarray:
 def test_a_batch_that_fits_at_the_second_try_is_not_split() -> None:
     batch = make_batch(8)
     model = SmallMock("mock:8", 8)
-    fetched, split = compute_again(model, batch, "float32")
-    assert not split
+    result = AsyncInferenceRunner(model).compute(batch)
+    assert not result.split
     assert model.launched == [len(batch.input_ids)]
-    assert fetched.embeddings.tobytes() == undisturbed(batch).tobytes()
+    assert result.embeddings.tobytes() == undisturbed(batch).tobytes()
 
 
 @pytest.mark.parametrize("num_records", [2, 3, 8, 13])
 def test_a_split_batch_has_the_same_rows_in_the_same_order(num_records: int) -> None:
     batch = make_batch(num_records)
     model = SmallMock("mock:8", 8, room=batch.max_seqlen)
-    fetched, split = compute_again(model, batch, "float32")
-    assert split
-    assert fetched.embeddings.tobytes() == undisturbed(batch).tobytes()
-    assert fetched.finite.tolist() == [True] * num_records
+    result = AsyncInferenceRunner(model).compute(batch)
+    assert result.split
+    assert result.embeddings.tobytes() == undisturbed(batch).tobytes()
+    assert result.finite.tolist() == [True] * num_records
 
 
 def test_it_is_tried_whole_first_and_then_in_halves_not_smaller_than_needed() -> None:
@@ -83,7 +82,7 @@ def test_it_is_tried_whole_first_and_then_in_halves_not_smaller_than_needed() ->
     tokens = len(batch.input_ids)
     half = int(batch.cu_seqlens[4])
     model = SmallMock("mock:8", 8, room=tokens - 1)
-    compute_again(model, batch, "float32")
+    AsyncInferenceRunner(model).compute(batch)
     assert model.launched == [tokens, half, tokens - half]
 
 
@@ -91,7 +90,7 @@ def test_a_single_segment_that_does_not_fit_is_named_with_its_length() -> None:
     batch = make_batch(8)
     model = SmallMock("mock:8", 8, room=batch.max_seqlen - 1)
     with pytest.raises(RecordTooLarge, match=f"a segment of {batch.max_seqlen} tokens") as refused:
-        compute_again(model, batch, "float32")
+        AsyncInferenceRunner(model).compute(batch)
     assert refused.value.ordinal == batch.ordinals[0]
     assert refused.value.num_tokens == batch.max_seqlen
 
@@ -156,10 +155,10 @@ def test_a_batch_that_cannot_be_uploaded_beside_others_is_tried_again_in_its_tur
 def test_a_batch_that_can_never_be_uploaded_whole_is_split() -> None:
     batch = make_batch(8)
     model = SmallMock("mock:8", 8, no_room_at=(0,))
-    fetched, split = compute_again(model, batch, "float32")
-    assert split
+    result = AsyncInferenceRunner(model).compute(batch)
+    assert result.split
     assert len(model.launched) == 2
-    assert fetched.embeddings.tobytes() == undisturbed(batch).tobytes()
+    assert result.embeddings.tobytes() == undisturbed(batch).tobytes()
 
 
 def test_a_full_device_is_the_products_own_error_already_at_upload(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gpu_tasks.inference.batch_plan import TokenBatch
 from gpu_tasks.inference.pooling import RowTokens, pool_rows, pooling_bounds
-from gpu_tasks.inference.readout import Left, Pool
+from gpu_tasks.inference.readout import Left
+from queue_app.model.spec import Pool
 
 DIM = 5
 

@@ -1,6 +1,7 @@
 """What is taken out of a model: layers, several pools at once, and the vector of every token."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import torch
 from transformers import AutoModel, BertModel, EsmModel, EsmTokenizer, ModernBertConfig, ModernBertModel
 
 from gpu_tasks import AsyncInferenceRunner, load_model
+from gpu_tasks.errors import OutOfMemory
+from gpu_tasks.inference.batch_plan import TokenBatch
 from gpu_tasks.inference.canary import embed_sequences
-from gpu_tasks.inference.out_of_memory import compute_again
+from gpu_tasks.models.packed import PackedModel
 from tests.support.model_directories import (
     MINILM,
     embed,
@@ -166,21 +169,20 @@ def test_a_text_without_any_token_counts_as_not_finite() -> None:
 def test_a_batch_that_is_computed_in_halves_keeps_its_rows_apart(
     esm2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gpu_tasks.errors import OutOfMemory
-    from gpu_tasks.inference import out_of_memory
+    model = load_model(str(esm2), pool="none")
+    stage: Any = PackedModel.stage
 
-    model, compute = load_model(str(esm2), pool="none"), out_of_memory._compute
-    batch = plan_for(model, PROTEINS).batch(0)
-
-    def small_device(*arguments: object) -> object:
-        if arguments[1].num_rows > 2:  # type: ignore[attr-defined]
+    def small_device(model: PackedModel, batch: TokenBatch) -> Any:
+        if batch.num_rows > 2:
             raise OutOfMemory("no room")
-        return compute(*arguments)  # type: ignore[arg-type]
+        return stage(model, batch)
 
-    whole = compute(model, batch, "float32")
-    monkeypatch.setattr(out_of_memory, "_compute", small_device)
-    halves, split = compute_again(model, batch, "float32")
-    assert split
+    batch, runner = plan_for(model, PROTEINS).batch(0), AsyncInferenceRunner(model)
+    whole = runner.compute(batch)
+    assert not whole.split
+    monkeypatch.setattr(PackedModel, "stage", small_device)
+    halves = runner.compute(batch)
+    assert halves.split
     np.testing.assert_array_equal(halves.offsets, whole.offsets)
     np.testing.assert_allclose(halves.embeddings, whole.embeddings, atol=1e-5)
 

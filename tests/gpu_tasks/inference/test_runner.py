@@ -9,8 +9,7 @@ import pytest
 
 from gpu_tasks import AsyncInferenceRunner, load_model
 from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
-from gpu_tasks.inference.device import HostPending, StoreDtype
-from gpu_tasks.inference.prefetch import Loader
+from gpu_tasks.inference.model import HostPending, StoreDtype
 from gpu_tasks.inference.runner import RESUMED, InferenceResult
 from gpu_tasks.models.mock import MockModel, MockStaged
 from tests.support.jobs_and_inputs import protein
@@ -62,7 +61,7 @@ def as_bytes(results: list[InferenceResult]) -> dict[int, tuple[bytes, bytes]]:
 
 
 def loader_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "holdfast-loader"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("holdfast-loader")]
 
 
 # ---- all batches
@@ -193,17 +192,16 @@ def test_a_run_that_is_told_to_stop_still_yields_what_is_under_way(lookahead: in
 
 
 def test_the_loader_is_never_further_ahead_than_its_depth() -> None:
-    staged: list[int] = []
+    model = WatchedMock("mock:8", 8)
+    for taken, result in enumerate(AsyncInferenceRunner(model, depth=2).run(make_plan()), start=1):
+        list(run())
+        assert result.batch_idx < len(model.staged) <= taken + 2
 
-    def stage(batch: TokenBatch) -> MockStaged:
-        staged.append(batch.batch_idx)
-        return MockModel("mock:8", 8).stage(batch)
 
-    plan = make_plan()
-    with Loader(range(plan.num_batches), plan.batch, stage, 2) as loader:
-        for taken, loaded in enumerate(loader, start=1):
-            list(run())
-            assert loaded.batch.batch_idx < len(staged) <= taken + 2
+def test_batches_come_in_the_order_asked_for_and_as_often() -> None:
+    results = run(order=[4, 0, 4])
+    assert [result.batch_idx for result in results] == [4, 0, 4]
+    assert results[0].embeddings.tobytes() == as_bytes(run())[4][1]
 
 
 # ---- the end

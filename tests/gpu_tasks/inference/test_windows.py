@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_tasks.inference.readout import Pool
 from gpu_tasks.inference.windows import combine_windows, join_windows
+from queue_app.model.spec import Pool
 
 DIM = 6
 

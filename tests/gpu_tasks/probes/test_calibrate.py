@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpu_tasks.inference.batch_plan import BatchPlan, LongRule, TokenBatch, plan_batches, window_starts
-from gpu_tasks.inference.device import StoreDtype, host_pending
+from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
+from gpu_tasks.inference.model import StoreDtype, host_pending
+from gpu_tasks.inference.planner import plan_batches
+from gpu_tasks.inference.segments import LongRule, window_starts
 from gpu_tasks.model_directory.load_model import load_model
 from gpu_tasks.models.mock import MockModel, load_mock
 from gpu_tasks.probes import batch_timing, calibrate
 from gpu_tasks.probes.batch_timing import TimedBatch, relative_error, scattered, seconds_per_token
 from gpu_tasks.probes.calibrate import Request, _num_segments, estimate, waited_share
 from queue_app.model.reader import find_model
-from queue_app.preflight.stratified_sample import StratifiedSample
+from queue_app.preflight.stratified_sample import StratifiedSampler
 
 MODEL = asdict(find_model("mock:8").spec)
 REQUEST = Request(
@@ -125,7 +127,7 @@ def test_the_time_of_a_set_of_very_different_lengths_is_told_from_a_tenth_of_its
     monkeypatch.setattr(batch_timing, "perf_counter", model.clock)
     random = np.random.default_rng(0)
     lengths = [*random.lognormal(5, 1, 8_000).astype(int).clip(1).tolist(), 400_000]
-    sample = StratifiedSample(cut_characters=16_000)
+    sample = StratifiedSampler(cut_characters=16_000)
     for length in lengths:
         sample.add("A" * length)
     settings = replace(REQUEST, toks_per_batch=1_024, max_length=1_000, window_overlap=125)

@@ -59,7 +59,7 @@ def broken(device: str) -> Canary:
 
 def test_the_only_device_of_a_job_never_waits(deposits: CanaryDeposits) -> None:
     for _ in range(3):
-        sound("GPU-a").check_golden(deposits)
+        sound("GPU-a").check_against_others(deposits)
     assert set(deposits.all()) == {"GPU-a"}
 
 
@@ -68,18 +68,18 @@ def test_vectors_that_are_not_finite_need_no_second_device(deposits: CanaryDepos
     vectors = TRUTH.copy()
     vectors[2, 3] = bad
     with pytest.raises(NumericsDeviate, match="GPU-a"):
-        Canary("GPU-a", "bfloat16", vectors).check_golden(deposits)
+        Canary("GPU-a", "bfloat16", vectors).check_against_others(deposits)
     assert deposits.all() == {}
 
 
 def test_a_device_never_confirms_itself(deposits: CanaryDeposits) -> None:
     """Not by a restarted worker, nor by a second worker on it."""
     for _ in range(2):
-        broken("GPU-a").check_golden(deposits)
+        broken("GPU-a").check_against_others(deposits)
     for device in ("GPU-b", "GPU-c"):
-        sound(device).check_golden(deposits)
+        sound(device).check_against_others(deposits)
     with pytest.raises(NumericsDeviate, match="GPU-a"):
-        broken("GPU-a").check_golden(deposits)
+        broken("GPU-a").check_against_others(deposits)
 
 
 # ---- several
@@ -87,12 +87,12 @@ def test_a_device_never_confirms_itself(deposits: CanaryDeposits) -> None:
 
 def test_from_the_second_device_that_agrees_on_every_other_one_is_measured(deposits: CanaryDeposits) -> None:
     for device in ("GPU-a", "GPU-b", "GPU-c"):
-        sound(device).check_golden(deposits)
+        sound(device).check_against_others(deposits)
     deposits.begin("GPU-d", 7)
     deposits.begin("GPU-d", 3)
     deposits.begin("GPU-a", 4)
     with pytest.raises(NumericsDeviate, match=r"GPU-d: .*two other devices.*suspicious.* shards 3, 7\.$"):
-        broken("GPU-d").check_golden(deposits)
+        broken("GPU-d").check_against_others(deposits)
 
 
 @pytest.mark.parametrize("order", list(permutations("xab")), ids="".join)
@@ -100,39 +100,39 @@ def test_of_two_that_disagree_the_one_whom_a_third_contradicts_has_to_go(
     deposits: CanaryDeposits, order: tuple[str, ...], caplog: pytest.LogCaptureFixture
 ) -> None:
     devices = [broken("GPU-x") if name == "x" else sound(f"GPU-{name}") for name in order]
-    devices[0].check_golden(deposits)
+    devices[0].check_against_others(deposits)
     if order[2] != "x":  # the first two disagree: both go on, and both are named
-        devices[1].check_golden(deposits)
+        devices[1].check_against_others(deposits)
         assert f"{devices[1].device} and {devices[0].device} disagree" in caplog.text
-        devices[2].check_golden(deposits)
+        devices[2].check_against_others(deposits)
     else:
-        devices[1].check_golden(deposits)
+        devices[1].check_against_others(deposits)
     for device in devices:
         if device.device == "GPU-x":
             with pytest.raises(NumericsDeviate, match="GPU-x"):
-                device.check_golden(deposits)
+                device.check_against_others(deposits)
         else:
-            device.check_golden(deposits)
+            device.check_against_others(deposits)
 
 
 def test_three_that_are_all_apart_go_on_until_two_agree(deposits: CanaryDeposits) -> None:
     devices = [broken("GPU-x"), broken("GPU-y"), sound("GPU-a")]
     for device in devices * 2:
-        device.check_golden(deposits)
-    sound("GPU-b").check_golden(deposits)
+        device.check_against_others(deposits)
+    sound("GPU-b").check_against_others(deposits)
     for device in devices[:2]:
         with pytest.raises(NumericsDeviate):
-            device.check_golden(deposits)
-    devices[2].check_golden(deposits)
+            device.check_against_others(deposits)
+    devices[2].check_against_others(deposits)
 
 
 def test_who_deviated_in_its_last_shard_is_named_by_the_others(
     deposits: CanaryDeposits, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broken("GPU-x").check_golden(deposits)
+    broken("GPU-x").check_against_others(deposits)
     deposits.begin("GPU-x", 5)
     for device in ("GPU-a", "GPU-b"):
-        sound(device).check_golden(deposits)
+        sound(device).check_against_others(deposits)
     assert "GPU-x deviates" in caplog.text
     assert "begun shards 5." in caplog.text
 
@@ -141,32 +141,32 @@ def test_golden_vectors_do_not_change_even_when_others_agree_on_something_else(
     deposits: CanaryDeposits,
 ) -> None:
     for device in ("GPU-a", "GPU-b"):
-        sound(device).check_golden(deposits)
+        sound(device).check_against_others(deposits)
     for device in ("GPU-x", "GPU-y"):
         with pytest.raises(NumericsDeviate):
-            Canary(device, "bfloat16", broken("GPU-x").vectors).check_golden(deposits)
-    sound("GPU-a").check_golden(deposits)
+            Canary(device, "bfloat16", broken("GPU-x").vectors).check_against_others(deposits)
+    sound("GPU-a").check_against_others(deposits)
 
 
 def test_of_two_pairs_that_agree_at_the_same_moment_one_wins(deposits: CanaryDeposits) -> None:
-    assert [deposits.make_golden(vectors) for vectors in ("first", "second")] == ["first", "first"]
+    assert [deposits.agree_on(vectors) for vectors in ("first", "second")] == ["first", "first"]
 
 
 def test_what_is_not_the_same_model_dtype_and_sequences_is_not_compared(deposits: CanaryDeposits) -> None:
-    sound("GPU-a").check_golden(deposits)
-    broken("GPU-x").check_golden(replace(deposits, subject="2:abcd:bfloat16"))
-    sound("GPU-b").check_golden(deposits)
-    broken("GPU-x").check_golden(replace(deposits, subject="2:abcd:bfloat16"))
+    sound("GPU-a").check_against_others(deposits)
+    broken("GPU-x").check_against_others(replace(deposits, subject="2:abcd:bfloat16"))
+    sound("GPU-b").check_against_others(deposits)
+    broken("GPU-x").check_against_others(replace(deposits, subject="2:abcd:bfloat16"))
 
 
 def test_the_dtype_sets_how_far_two_devices_may_be_apart(deposits: CanaryDeposits) -> None:
     """Rounding that is right in bfloat16 is a broken device in float32."""
     for device in ("GPU-a", "GPU-b"):
-        Canary(device, "float32", TRUTH).check_golden(deposits)
+        Canary(device, "float32", TRUTH).check_against_others(deposits)
     off = Canary("GPU-c", "float32", TRUTH * (1 + 0.05 * np.sin(np.arange(32))).astype(np.float32))
     with pytest.raises(NumericsDeviate):
-        off.check_golden(deposits)
-    replace(off, dtype="bfloat16").check_golden(deposits)
+        off.check_against_others(deposits)
+    replace(off, dtype="bfloat16").check_against_others(deposits)
 
 
 def test_nonsense_on_the_server_confirms_nobody_and_stops_nobody(
@@ -174,9 +174,9 @@ def test_nonsense_on_the_server_confirms_nobody_and_stops_nobody(
 ) -> None:
     for nonsense in ("", "no base64!", "AAAA"):
         deposits.deposit("GPU-z", nonsense)
-        sound("GPU-a").check_golden(deposits)
+        sound("GPU-a").check_against_others(deposits)
     client.hset(keys.canary(JOB_ID), f"{deposits.subject}|golden", "AAAA")
-    sound("GPU-b").check_golden(deposits)
+    sound("GPU-b").check_against_others(deposits)
 
 
 def test_a_server_that_lost_its_data_knows_the_golden_vectors_again_at_the_next_shards(
@@ -184,19 +184,19 @@ def test_a_server_that_lost_its_data_knows_the_golden_vectors_again_at_the_next_
 ) -> None:
     devices = [sound("GPU-a"), sound("GPU-b")]
     for device in devices:
-        device.check_golden(deposits)
+        device.check_against_others(deposits)
     client.flushall()
-    broken("GPU-x").check_golden(deposits)  # the first one now: nobody to be compared with
+    broken("GPU-x").check_against_others(deposits)  # the first one now: nobody to be compared with
     for device in devices:
-        device.check_golden(deposits)
+        device.check_against_others(deposits)
     with pytest.raises(NumericsDeviate):
-        broken("GPU-x").check_golden(deposits)
+        broken("GPU-x").check_against_others(deposits)
 
 
 def test_a_forgotten_job_leaves_no_vectors_and_an_abandoned_one_not_for_ever(
     deposits: CanaryDeposits, client: redis.Redis
 ) -> None:
-    sound("GPU-a").check_golden(deposits)
+    sound("GPU-a").check_against_others(deposits)
     deposits.begin("GPU-a", 0)
     assert client.ttl(keys.canary(JOB_ID)) > 0
     assert client.ttl(keys.begun(JOB_ID)) > 0

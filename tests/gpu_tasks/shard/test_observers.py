@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from gpu_tasks.inference.batch_plan import BatchPlan, plan_batches
+from gpu_tasks.inference.batch_plan import BatchPlan
+from gpu_tasks.inference.planner import plan_batches
 from gpu_tasks.inference.runner import Timings
 from gpu_tasks.shard.observers import Meter
 from queue_app.job.spec import Progress

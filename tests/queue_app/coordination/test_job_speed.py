@@ -73,7 +73,7 @@ def note(manifest: CheckpointManifest, *of: tuple[float, int, int]) -> None:
 def test_cost_is_counted_by_the_share_that_is_committed_and_never_twice(
     manifest: CheckpointManifest, job: Job
 ) -> None:
-    first, second = (shard.num_tokens for shard in job.shards)
+    first, second = (shard.cost for shard in job.shards)
     lease = lease_of(manifest, job)
     for _ in range(2):
         manifest.beat(lease, Progress(1, 2, 0, share=0.25))
@@ -89,11 +89,11 @@ def test_cost_is_counted_by_the_share_that_is_committed_and_never_twice(
 def test_what_was_done_before_the_server_knew_the_job_counts(client: redis.Redis, job: Job) -> None:
     manifest = CheckpointManifest(client, job.job_id)
     manifest.initialize(job, "/jobs/a", {}, {1: Progress(0, 10, 0)})
-    assert costs(manifest) == (job.shards[1].num_tokens, sum(shard.num_tokens for shard in job.shards))
+    assert costs(manifest) == (job.shards[1].cost, sum(shard.cost for shard in job.shards))
 
 
 def test_the_time_left_is_that_of_the_cost_left(manifest: CheckpointManifest, job: Job) -> None:
-    cost = job.shards[0].num_tokens
+    cost = job.shards[0].cost
     note(manifest, (13, 0, 0), (12, 1, cost // 4), (2, 4, cost // 2))
     manifest.complete(lease_of(manifest, job), Progress(4, 10, 0))
     left = look(manifest).eta_seconds

@@ -1,6 +1,6 @@
 """A look at some of the records at submit: which jobs are refused, and what is noted."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
@@ -12,13 +12,6 @@ from queue_app.model.reader import FoundModel, find_model
 from queue_app.model.spec import Alphabet, TokensSpec
 
 PROTEIN, STRANGE = "MKTAYIAKQRQISFVKSHFSRQ", "JJJJJJJJJJJJMKTAYIAK"
-
-
-@dataclass(frozen=True)
-class Read:
-    id: str
-    sequence: str
-    problem: str | None
 
 
 def model(*, letters: str = "ACDEFGHIKLMNPQRSTVWY", fused: bool = False) -> FoundModel:
@@ -35,7 +28,7 @@ def look_at(
 ) -> FirstLook:
     look = FirstLook(found or model(), alphabet)
     for number, raw in enumerate(sequences):
-        look.add(Read(f"r{number}", *judge(raw, alphabet)), raw)
+        look.add(f"r{number}", raw, *judge(raw, alphabet))
     return look
 
 
@@ -67,7 +60,7 @@ def test_an_input_that_is_hopeless_from_the_begin_is_not_read_to_its_end() -> No
         look = FirstLook(model(), "protein")
         while True:
             read += 1
-            look.add(Read("r", STRANGE, None), STRANGE)
+            look.add("r", STRANGE, STRANGE, None)
 
     with pytest.raises(InputError, match="100% of the records"):
         endless()

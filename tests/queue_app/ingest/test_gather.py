@@ -12,8 +12,7 @@ from queue_app.errors import InputError
 from queue_app.ingest import prepare as preparing
 from queue_app.ingest.gather import expand, gather, refuse_replacing
 from queue_app.ingest.prepare import Prepared
-from queue_app.ingest.readers.sources import Input
-from queue_app.ingest.records import digest_inputs
+from queue_app.ingest.readers.sources import Input, digest_inputs
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import locked_job_directory
 from queue_app.job.spec import InputFile, InputFormat

@@ -13,7 +13,6 @@ from queue_app.ingest.record_spool import spooled
 from queue_app.ingest.records import Record
 from queue_app.ingest.shard_writer import (
     RECORDS_PER_SHARD,
-    Rows,
     default_num_shards,
     shard_cost_most,
     write_shards,
@@ -44,9 +43,8 @@ def write_all(
     given: Iterable[Record], job_dir: JobDir, num_shards: int | None, cost_most: int
 ) -> tuple[Shard, ...]:
     with spooled(given, job_dir.path / ".spool.arrow") as spool:
-        num_records = len(spool.costs)
-        rows = Rows(spool, np.arange(num_records), np.ones(num_records, np.int64))
-        return write_shards(rows, job_dir, "job", num_shards=num_shards, cost_most=cost_most)
+        rows = spool.census.rows(spool.census.firsts(dedup=False), None)
+        return write_shards(spool, rows, job_dir, "job", num_shards=num_shards, cost_most=cost_most)
 
 
 def test_concatenated_shards_are_the_input(job_dir: JobDir) -> None:
@@ -71,7 +69,7 @@ def test_few_records_make_few_shards(job_dir: JobDir) -> None:
 def test_no_shard_costs_more_than_it_may(job_dir: JobDir) -> None:
     shards = write(job_dir, [92] * 10_000, cost_most=10_000)
     assert len(shards) == 100
-    assert max(shard.num_tokens for shard in shards) <= 10_000
+    assert max(shard.cost for shard in shards) <= 10_000
 
 
 def test_a_shard_of_short_records_has_no_more_of_them_than_a_worker_should_hold() -> None:
@@ -90,7 +88,7 @@ def test_a_large_model_has_small_shards_and_a_device_large_ones(device: DeviceCl
 def test_shards_cost_about_the_same(job_dir: JobDir) -> None:
     rng = np.random.default_rng(1)
     lengths = rng.lognormal(5.6, 0.7, 4000).astype(int) + 1
-    costs = [shard.num_tokens for shard in write(job_dir, lengths.tolist())]
+    costs = [shard.cost for shard in write(job_dir, lengths.tolist())]
     assert max(costs) - min(costs) <= lengths.max() + RECORD_COST
 
 
@@ -107,7 +105,7 @@ def test_every_cut_keeps_every_record_and_no_shard_is_empty(
     assert len(shards) == min(num_shards, len(lengths))
     assert sum(shard.num_records for shard in shards) == len(lengths)
     assert all(shard.num_records for shard in shards)
-    assert sum(shard.num_tokens for shard in shards) == sum(lengths) + RECORD_COST * len(lengths)
+    assert sum(shard.cost for shard in shards) == sum(lengths) + RECORD_COST * len(lengths)
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:

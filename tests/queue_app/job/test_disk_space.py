@@ -99,7 +99,7 @@ def test_of_the_vectors_of_tokens_no_more_are_counted_than_there_must_be(
     job: Job, job_dir: JobDir, kind: str, long: str, num_vectors: int
 ) -> None:
     """1,640 characters in each shard: how many tokens they are, of a text, is not known."""
-    shards = tuple(replace(shard, num_tokens=8 * shard.num_rows + 1640) for shard in job.shards)
+    shards = tuple(replace(shard, cost=8 * shard.num_rows + 1640) for shard in job.shards)
     options = replace(job.options, pool="none", long=long, max_length=1)  # type: ignore[arg-type]
     model = replace(job.model, tokens=replace(job.model.tokens, kind=kind))  # type: ignore[arg-type]
     ragged = replace(job, shards=shards, options=options, model=model)

@@ -15,8 +15,8 @@ from queue_app.ingest.records import Record
 from queue_app.ingest.records_to_shards import ingest
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
 from queue_app.job.disk_space import rooms
+from queue_app.job.duplicates import find_firsts
 from queue_app.job.quarantine import list_quarantine, retry_quarantine
-from queue_app.job.sequences import find_firsts
 from queue_app.job.shard_files import read_shard
 from queue_app.outputs.verify import verify_job
 from queue_app.settings import RuntimeConfig

@@ -12,7 +12,7 @@ import pytest
 from queue_app.errors import UsageError
 from queue_app.ingest.request import EmbedRequest, check_request
 from queue_app.job.directory import JobDir
-from queue_app.job.output_ownership import check_output, claim
+from queue_app.job.output_place import check_output, claim
 from queue_app.job.spec import Job
 from queue_app.outputs import export as exporting
 from queue_app.outputs.export import export

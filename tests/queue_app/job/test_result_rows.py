@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queue_app.job.result_files import as_fixed_lists
-from queue_app.job.result_rows import Twins, merged, place_twins
-from queue_app.job.spilled_rows import RowFile
+from queue_app.job.result_rows import WaitingDuplicates, merged, place_duplicates
+from queue_app.job.spilled_rows import SpilledRows
 
 RAGGED = pa.list_(pa.float64())
 batch_sizes = st.integers(1, 5)
@@ -67,8 +67,8 @@ def test_a_twin_has_its_own_id_and_the_vector_of_its_first(
     twins = [(place, first) for place, first in first_of.items() if place != first]
     batches = (twin_rows(twins[start : start + twin_size]) for start in range(0, len(twins), twin_size))
     firsts = np.unique(np.array([first for _, first in twins], np.int64))
-    with RowFile(tmp_path_factory.mktemp("aside") / "rows") as file:
-        found = seen(place_twins(stream(computed, size), Twins(batches), firsts, file))
+    with SpilledRows(tmp_path_factory.mktemp("aside") / "rows") as file:
+        found = seen(place_duplicates(stream(computed, size), WaitingDuplicates(batches), firsts, file))
     assert found == [(f"r{n}", n, first_of[n]) for n in first_of if sequences[n] not in gone]
 
 
@@ -78,7 +78,7 @@ def test_rows_put_aside_come_back_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, places: list[int], size: int
 ) -> None:
     path = tmp_path_factory.mktemp("aside") / "rows"
-    with RowFile(path) as file:
+    with SpilledRows(path) as file:
         for start in range(0, 20, size):
             numbers = range(start, min(20, start + size))
             ragged, even = [[float(n)] * n for n in numbers], list(numbers)
@@ -91,6 +91,6 @@ def test_rows_put_aside_come_back_in_any_order(
 
 
 def test_a_file_that_cannot_grow_is_gone_all_the_same(tmp_path: Path) -> None:
-    with pytest.raises(OSError), RowFile(tmp_path / "none" / "rows"):
+    with pytest.raises(OSError), SpilledRows(tmp_path / "none" / "rows"):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -16,8 +16,7 @@ from queue_app import Job, Result
 from queue_app.errors import UsageError
 from queue_app.job.directory import JobDir
 from queue_app.model.reader import find_model
-from queue_app.outputs.arrays import open_result
-from queue_app.outputs.ragged import Ragged
+from queue_app.outputs.arrays import Ragged, open_result
 from tests.support.inline_job import InlineJob, embedded, write_numbered
 from tests.support.jobs_and_inputs import make_job, protein, publish
 

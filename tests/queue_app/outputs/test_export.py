@@ -12,11 +12,12 @@ import pytest
 
 from checkpoint.records import DoneRecord
 from queue_app.errors import Damage, HoldfastError, UsageError
+from queue_app.host.durable_files import file_digest
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
-from queue_app.job.output_names import files_of
-from queue_app.job.output_ownership import check_output
+from queue_app.job.output_names import ids_path, output_format
+from queue_app.job.output_place import check_output
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.spec import H5Layout, Job
 from queue_app.outputs.export import export, output_damage
@@ -86,6 +87,24 @@ def test_a_job_whose_records_are_all_quarantined_has_an_empty_output(
     ids, vectors = rows(tmp_path / name)
     assert ids == []
     assert len(vectors) == 0
+
+
+def files_of(output: Path) -> list[Path]:
+    if output.is_dir():
+        return sorted(output.iterdir())
+    return [output, ids_path(output)] if output_format(output) == "npy" else [output]
+
+
+@pytest.mark.parametrize("quarantined", [set(), set(range(15))], ids=["all", "none"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_digests_of_its_files_are_those_of_what_lies_on_the_disk(
+    job: Job, job_dir: JobDir, tmp_path: Path, name: str, quarantined: set[int]
+) -> None:
+    publish(job, job_dir, quarantined=quarantined)
+    export(job, job_dir, tmp_path / name)
+    meta = json.loads((tmp_path / f"{name}.meta.json").read_text())
+    written = files_of(tmp_path / name)
+    assert meta["files"] == {str(path.relative_to(tmp_path)): file_digest(path) for path in written}
 
 
 @pytest.mark.parametrize("name", ["out.npy", "out.parquet", "out.feather", "out"])

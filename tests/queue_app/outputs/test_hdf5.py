@@ -1,4 +1,4 @@
-"""HDF5 files with a dataset for each record: what the datasets are called, and that no row is lost."""
+"""HDF5 files: how the datasets of records are called, that no row is lost, and a disk that takes no more."""
 
 import errno
 import hashlib
@@ -15,8 +15,7 @@ from queue_app.errors import Damage, UsageError
 from queue_app.job.spec import H5Layout, RunOptions
 from queue_app.outputs.clean import clean
 from queue_app.outputs.export import export
-from queue_app.outputs.hdf5_file import new_file
-from queue_app.outputs.hdf5_records import sequence_hash
+from queue_app.outputs.hdf5 import new_file, sequence_hash
 from tests.support.inline_job import InlineJob, embedded, submitted, write_numbered
 from tests.support.jobs_and_inputs import protein
 
@@ -183,10 +182,11 @@ def test_a_damaged_shard_never_names_a_vector_and_the_earlier_output_stays(tmp_p
 
 # ---- a disk that takes no more
 
+
 WRITE = """
 import resource, sys
 from pathlib import Path
-from queue_app.outputs.hdf5_file import new_file
+from queue_app.outputs.hdf5 import new_file
 
 limit = int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

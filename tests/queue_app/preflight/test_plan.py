@@ -101,9 +101,11 @@ def test_the_counts_options_and_shards_are_those_of_the_job(planned: dict[str, A
 
 
 def test_the_shards_are_cut_where_the_producer_cuts_them(home: Path, job: Job) -> None:
-    there = [(shard.first_ordinal, shard.num_records, shard.num_tokens) for shard in job.shards]
     shards = plan_of(request_for(home / "in.fasta")).job.shards
-    assert [(shard.first_ordinal, shard.num_records, shard.num_tokens) for shard in shards] == there
+    nameless = {"job_id": "", "digest": ""}
+    assert [replace(shard, **nameless) for shard in shards] == [
+        replace(shard, **nameless) for shard in job.shards
+    ]
 
 
 def test_tokens_and_batches_are_those_that_are_computed(home: Path, planned: dict[str, Any]) -> None:

@@ -4,13 +4,13 @@ from random import Random
 
 import pytest
 
-from queue_app.preflight.stratified_sample import STRATUM_CHARACTERS, Sample, StratifiedSample
+from queue_app.preflight.stratified_sample import STRATUM_CHARACTERS, StratifiedSample, StratifiedSampler
 
 CUT = 1_000
 
 
-def drawn(lengths: list[int], num_characters: int = 20_000) -> Sample:
-    sample = StratifiedSample(cut_characters=CUT)
+def drawn(lengths: list[int], num_characters: int = 20_000) -> StratifiedSample:
+    sample = StratifiedSampler(cut_characters=CUT)
     for length in lengths:
         sample.add("A" * length)
     return sample.draw(num_characters)
@@ -50,14 +50,14 @@ def test_all_records_are_drawn_where_there_are_few() -> None:
 
 
 def test_what_is_kept_is_bounded_whatever_passes() -> None:
-    sample = StratifiedSample(cut_characters=CUT)
+    sample = StratifiedSampler(cut_characters=CUT)
     for _ in range(3 * STRATUM_CHARACTERS // 200):
         sample.add("A" * 200)
     assert sum(map(len, sample.draw(10**9).texts)) <= STRATUM_CHARACTERS
 
 
 def test_the_last_records_are_drawn_as_readily_as_the_first() -> None:
-    sample = StratifiedSample(cut_characters=CUT)
+    sample = StratifiedSampler(cut_characters=CUT)
     for letter in "ABCD":
         for _ in range(STRATUM_CHARACTERS // 200):
             sample.add(letter * 200)
@@ -70,4 +70,4 @@ def test_equal_records_give_equal_samples(lengths: list[int]) -> None:
 
 
 def test_no_records_give_an_empty_sample() -> None:
-    assert drawn([]) == Sample((), (), ())
+    assert drawn([]) == StratifiedSample((), (), ())

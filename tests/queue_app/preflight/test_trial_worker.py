@@ -7,10 +7,10 @@ import pytest
 
 from checkpoint.process_identity import identify
 from queue_app.model.reader import find_model
-from queue_app.preflight.trial_worker import Device, NotTimed, trials
+from queue_app.preflight.trial_worker import NotTimed, TrialDevice, trials
 
 MOCK = asdict(find_model("mock:8").spec)
-DEVICES = [Device("cpu0", "")]
+DEVICES = [TrialDevice("cpu0", "")]
 
 
 def work(model: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 
 from queue_app.errors import InputError, UsageError
 from queue_app.ingest.readers.columns import ID_COLUMNS, SEQUENCE_COLUMNS, parse_delimiter
-from queue_app.ingest.readers.readings import reading, readings
+from queue_app.ingest.readers.formats import reading, readings
 from queue_app.ingest.readers.sources import Input
 from queue_app.ingest.records import Dataset
 from queue_app.job.spec import InputFile, ReadAs

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from queue_app.errors import InputError
 from queue_app.ingest.readers.formats import FORMATS, format_of
-from queue_app.ingest.readers.sources import Input
-from queue_app.ingest.records import Dataset, digest_inputs
+from queue_app.ingest.readers.sources import Input, digest_inputs
+from queue_app.ingest.records import Dataset
 from queue_app.job.spec import InputFormat
 from tests.support.input_files import COLUMNAR, EVERY_KIND, TEXTS, arrow_bytes, contents
 from tests.support.jobs_and_inputs import protein
@@ -122,7 +122,7 @@ READ_IN_ASCII = """
 import sys
 from pathlib import Path
 from queue_app.ingest.records import Dataset
-from queue_app.ingest.readers.sources import Input
+from queue_app.ingest.readers.sources import Input, digest_inputs
 path = Path(sys.argv[1])
 (record,) = Dataset([Input(path, path)], alphabet="protein")
 print(ascii(record.id))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from queue_app import Job
-from queue_app.job.place import output_of, take_place
+from queue_app.job.output_place import output_of, take_place
 from tests.support.inline_job import submitted
 from tests.support.jobs_and_inputs import write_fasta
 

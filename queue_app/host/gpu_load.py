@@ -1,0 +1,57 @@
+"""How busy a GPU is, and how full its memory, as the driver tells through NVML; without torch.
+
+Without a driver, and for a device that NVML does not show, such as a part of a partitioned GPU in some
+containers, nothing is known and nothing goes wrong. For processes that do not fork: a child would get the
+driver's library with its locks as they are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pynvml
+
+
+@dataclass(frozen=True, slots=True)
+class GpuLoad:
+    """`share` of the last moments (NVML: up to a second) in which a kernel ran; memory over all processes.
+
+    None is what the driver does not tell of this device: a part of a GPU has no utilisation of its own.
+    """
+
+    share: float | None
+    memory_bytes: int | None
+    memory_total_bytes: int | None
+
+
+def gpu_load(device: str) -> GpuLoad | None:
+    """What is known of a device by its UUID, or by its number, which CUDA may count differently."""
+    handle = _handle(device)
+    rates = _told(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    memory = _told(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    if rates is None and memory is None:
+        return None
+    return GpuLoad(
+        share=rates and int(rates.gpu) / 100,
+        memory_bytes=memory and int(memory.used),
+        memory_total_bytes=memory and int(memory.total),
+    )
+
+
+def _told(ask: Callable[[Any], Any], about: Any) -> Any:
+    try:
+        return None if about is None else ask(about)
+    except pynvml.NVMLError:
+        return None
+
+
+@cache
+def _handle(device: str) -> Any:
+    try:
+        pynvml.nvmlInit()
+        if device.isdecimal():
+            return pynvml.nvmlDeviceGetHandleByIndex(int(device))
+        return pynvml.nvmlDeviceGetHandleByUUID(device)
+    except pynvml.NVMLError:
+        return None
