@@ -77,10 +77,10 @@ MUTANTS = (
     ),
     Mutant(
         "seal",
-        "checkpoint/sealed_records.py",
+        "checkpoint/schema.py",
         "    if seal(key, content) != value:\n",
         "    if False:\n",
-        "tests/checkpoint/test_sealed_records.py",
+        "tests/checkpoint/test_schema.py",
     ),
     Mutant(
         "pages are checked before the first write",
@@ -154,16 +154,16 @@ MUTANTS = (
     ),
     Mutant(
         "a living witness",
-        "checkpoint/flight_log.py",
+        "checkpoint/crash_log.py",
         "return self._note.parent is not None and",
         "return True or",
-        "tests/checkpoint/test_flight_log.py",
+        "tests/checkpoint/test_crash_log.py",
     ),
     Mutant(
         "damage is looked for before publishing",
-        "gpu_tasks/shard/shard_run.py",
-        "return bool(damaged)",
-        "return False",
+        "gpu_tasks/shard/publish.py",
+        "            if len(sound) == len(blocks):\n",
+        "            if True:\n",
         "tests/gpu_tasks/shard/test_shard_run.py",
     ),
     Mutant(
@@ -294,7 +294,7 @@ MUTANTS = (
     ),
     Mutant(
         "different sequences with one vector",
-        "gpu_tasks/shard/shard_run.py",
+        "gpu_tasks/shard/publish.py",
         "if shared := sharing_one_vector(embeddings, offsets):",
         "if shared := False:",
         "tests/whole/test_guards.py -k vector",

@@ -1,6 +1,5 @@
 """A store of embedding batches one can trust: fenced, checksummed, durable. Knows no queue and no model."""
 
-from checkpoint.bfloat16 import bfloat16_from_float32, bfloat16_to_float32
 from checkpoint.block import Block, decode, encode
 from checkpoint.errors import (
     AlreadyOpen,
@@ -38,8 +37,6 @@ __all__ = [
     "StoreDamaged",
     "WriterTimes",
     "WrongJob",
-    "bfloat16_from_float32",
-    "bfloat16_to_float32",
     "decode",
     "encode",
 ]

@@ -83,7 +83,7 @@ class Environment:
         while True:
             with self._map.shared():
                 try:
-                    transaction = self._begin(buffers)
+                    transaction = self._lmdb.begin(buffers=True) if buffers else self._lmdb.begin()
                 except lmdb.MapResizedError:
                     transaction = None  # another process has grown the file
                 if transaction is not None:
@@ -91,9 +91,6 @@ class Environment:
                         yield transaction
                     return
             self._resize(0)
-
-    def _begin(self, buffers: bool) -> lmdb.Transaction:
-        return self._lmdb.begin(buffers=True) if buffers else self._lmdb.begin()
 
     def write(self, recorded: "Recorded", *, check: Callable[[lmdb.Transaction], None]) -> None:
         """Do what was recorded in one durable transaction; `check` may refuse it from inside.

@@ -25,6 +25,9 @@ class ProcessId:
     pid: int
     start_time: int
 
+    def is_alive(self) -> bool:
+        return identify(self.pid) == self
+
 
 def identify(pid: int) -> ProcessId | None:
     """None when there is no such process, or only its corpse."""
@@ -79,7 +82,7 @@ class StoreOwner:
 
     def is_alive_here(self) -> bool:
         """True when it runs on this host, where alone a pid can be looked up."""
-        return self.host_key == host_key() and identify(self.process.pid) == self.process
+        return self.host_key == host_key() and self.process.is_alive()
 
 
 def evict(owner: StoreOwner) -> None:
@@ -103,7 +106,7 @@ def _kill(process: ProcessId) -> None:
     descriptor = os.pidfd_open(process.pid)
     try:
         # The pidfd pins the process: if it still is the one we know, no other can take its place now.
-        if identify(process.pid) == process:
+        if process.is_alive():
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     except PermissionError:
         raise OwnerAlive(f"process {process.pid} owns the store and may not be ended by this user") from None

@@ -6,16 +6,14 @@ Its invariant: no call leaves a transaction open, so that the store can be writt
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from checkpoint.block import Block, Uint64s, Vectors, decode
+from checkpoint.block import Block, Uint64s, Vectors
 from checkpoint.errors import StoreDamaged
 from checkpoint.lmdb_environment import Environment
 from checkpoint.lmdb_pages import check_pages
 from checkpoint.records import DoneRecord, QuarantineEntry
-from checkpoint.schema import BLOCKS, DONE, JOB, META, QUARANTINE, as_key
-from checkpoint.sealed_records import SealedRecords
-from checkpoint.snapshot import Snapshot, sound_or_none
+from checkpoint.schema import BLOCKS, DONE, META, QUARANTINE, SmallRecords
+from checkpoint.snapshot import Snapshot
 from checkpoint.store_files import StoreFiles
 
 
@@ -32,12 +30,7 @@ class StoreReader:
         except BaseException:
             environment.close()
             raise
-        self._records = SealedRecords(path, meta, quarantine)
-
-    def token(self) -> int:
-        """The floor: the highest token that was seen."""
-        with self._environment.reading() as transaction:
-            return self._records.token(transaction)
+        self._records = SmallRecords(path, meta, quarantine)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
@@ -63,37 +56,21 @@ class StoreReader:
         with self.snapshot() as snapshot:
             return snapshot.ordinals()
 
-    def num_rows(self) -> int:
-        """How many ordinals are committed, a record's windows each counted; reads headers only."""
-        with self.snapshot() as snapshot:
-            return snapshot.num_rows()
-
     def blocks(self) -> Iterator[Block]:
         """A copy of every committed block in batch order, verified. The store may be written meanwhile:
         what is dropped before its turn is left out. Raises BlockDamaged at the first damaged one.
         """
-        job_digest = self.job_digest()
-        for batch_idx, value in self._values():
-            yield decode(value, job_digest=job_digest, batch_idx=batch_idx)
-
-    def scan(self, job_digest: bytes | None = None) -> Iterator[tuple[int, Block | None]]:
-        """The same with None in the place of a block that fails its checks. Raises NewerFormat."""
-        expected = job_digest or self.job_digest()
-        for batch_idx, value in self._values():
-            yield batch_idx, sound_or_none(value, expected, batch_idx)
-
-    def _values(self) -> Iterator[tuple[int, bytes]]:
-        """One transaction for each, so that none lives while the caller has the block."""
         for batch_idx in sorted(self.committed()):
-            if (value := self._get(as_key(batch_idx), self._blocks)) is not None:
-                yield batch_idx, value
+            try:
+                block = self.read(batch_idx)
+            except KeyError:
+                continue
+            yield block
 
     def read(self, batch_idx: int) -> Block:
         """A copy of one batch. Raises KeyError when it is not there, BlockDamaged when it is damaged."""
-        value = self._get(as_key(batch_idx), self._blocks)
-        if value is None:
-            raise KeyError(batch_idx)
-        return decode(value, job_digest=self.job_digest(), batch_idx=batch_idx)
+        with self.snapshot() as snapshot:
+            return snapshot.read(batch_idx).copy()
 
     def find(self, ordinal: int) -> Vectors:
         """A copy of all vectors of one record, as `Snapshot.find` has them; for many, use a snapshot.
@@ -103,30 +80,32 @@ class StoreReader:
         with self.snapshot() as snapshot:
             return snapshot.find(ordinal).copy()
 
+    def job_digest(self) -> bytes:
+        """The job that the store belongs to, 16 bytes. Raises StoreDamaged when it names none."""
+        with self.snapshot() as snapshot:
+            return snapshot.job_digest()
+
+    def token(self) -> int:
+        """The floor: the highest token that was seen."""
+        with self._environment.reading() as transaction:
+            return self._records.token(transaction)
+
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
         """The records that were set aside while computing, by ordinal. Raises StoreDamaged."""
-        with self._environment.reading() as transaction:
-            entries = list(self._records.entries(transaction, self._records.quarantine))
-        with self._damage_where_senseless():
+        with self._environment.reading() as transaction, self._senseless_is_damage():
+            entries = self._records.entries(transaction, self._records.quarantine)
             return tuple(QuarantineEntry.decode(content) for _, content in entries)
 
     def done_record(self) -> DoneRecord | None:
         """Which published file is the result; None while there is none. Raises StoreDamaged."""
-        value = self._get_meta(DONE)
-        with self._damage_where_senseless():
+        with self._environment.reading() as transaction, self._senseless_is_damage():
+            value = self._records.get(transaction, DONE)
             return None if value is None else DoneRecord.decode(value)
-
-    def job_digest(self) -> bytes:
-        """The job that the store belongs to. Raises StoreDamaged when it names none."""
-        digest = self._get_meta(JOB)
-        if digest is None:
-            raise StoreDamaged(f"{self.path}: it names no job")
-        return digest
 
     def check(self) -> None:
         """Check what readers do not look at and writers trust: pages, and every small record.
 
-        Raises StoreDamaged. Blocks are for `scan`.
+        Raises StoreDamaged. Blocks are for `Snapshot.scan`.
         """
         checked = False
         while not checked:
@@ -137,17 +116,8 @@ class StoreReader:
             self._records.check(transaction)
 
     @contextlib.contextmanager
-    def _damage_where_senseless(self) -> Iterator[None]:
+    def _senseless_is_damage(self) -> Iterator[None]:
         try:
             yield
         except ValueError as error:
             raise StoreDamaged(f"{self.path}: {error}") from None
-
-    def _get_meta(self, key: bytes) -> bytes | None:
-        with self._environment.reading() as transaction:
-            return self._records.get(transaction, key)
-
-    def _get(self, key: bytes, db: Any) -> bytes | None:
-        with self._environment.reading() as transaction:
-            value = transaction.get(key, db=db)
-        return None if value is None else bytes(value)

@@ -12,10 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from checkpoint.block import Block, Uint64s, Vectors, decode, join_vectors, read_ordinals
-from checkpoint.block_header import HEADER_BYTES, BlockHeader, count_rows, read_header
 from checkpoint.errors import CheckpointError, NewerFormat, StoreDamaged
-from checkpoint.schema import JOB, as_key, as_number
-from checkpoint.sealed_records import SealedRecords
+from checkpoint.schema import JOB, SmallRecords, as_key, as_number
 
 ALIGNED_TO = 16
 """LMDB puts a value of about half a page and more at byte 16 of a page, and a smaller one anywhere."""
@@ -28,7 +26,7 @@ class Snapshot:
     longer is copied (`Block.copy`). Reading a kept view afterwards reads other data or ends the process.
     """
 
-    def __init__(self, transaction: lmdb.Transaction, *, blocks: Any, records: SealedRecords) -> None:
+    def __init__(self, transaction: lmdb.Transaction, *, blocks: Any, records: SmallRecords) -> None:
         self.path = records.path
         self._living: lmdb.Transaction | None = transaction
         self._blocks, self._records = blocks, records
@@ -37,7 +35,7 @@ class Snapshot:
 
     def end(self) -> None:
         """From now on every call is refused."""
-        self._living = None
+        self._living = self._places = None
         self._verified.clear()
 
     def job_digest(self) -> bytes:
@@ -54,15 +52,6 @@ class Snapshot:
         with self._transaction.cursor(db=self._blocks) as cursor:
             keys = b"".join(cursor.iternext(keys=True, values=False))
         return frozenset(np.frombuffer(keys, ">u8").tolist())
-
-    def headers(self) -> Iterator[BlockHeader]:
-        """Every block's header in batch order, no checksum verified. Raises BlockDamaged and NewerFormat."""
-        for _, value in self._values():
-            yield read_header(value)
-
-    def num_rows(self) -> int:
-        """How many ordinals are committed, a record's windows each counted, from the headers alone."""
-        return count_rows([value[:HEADER_BYTES] for _, value in self._values()])
 
     def ordinals(self) -> Uint64s:
         """The records of which anything is committed: uint64, ascending, each once; vectors are not read."""

@@ -38,10 +38,10 @@ from checkpoint.schema import (
     TOKEN,
     UUID,
     as_key,
-    check_format,
+    seal,
 )
-from checkpoint.sealed_records import PLAIN_FORMAT, seal
 from checkpoint.store_files import StoreFiles, clear_when_full, make_directory
+from checkpoint.verify import verify_store
 
 MAP_SIZE_BYTES = 64 << 20
 """Where a new store's map begins; it doubles on line whenever it is full."""
@@ -133,8 +133,6 @@ class CheckpointStore(StoreReader):
     @staticmethod
     def floor(path: Path) -> int:
         """The highest token that the store has seen; 0 where there is none, or none that can be read."""
-        from checkpoint.verify import verify_store
-
         files = StoreFiles(path)
         if not files.data.exists():
             return 0
@@ -195,24 +193,24 @@ class CheckpointStore(StoreReader):
         sizes = [encoded_bytes(block) for block in blocks]
         buffer = bytearray(max(sizes, default=0))
         entries = [(as_key(entry.ordinal), entry.encode()) for entry in quarantine]
-        with self._transaction(token) as transaction:
+        with self._transaction(token) as recorded:
             for block, num_bytes in zip(blocks, sizes, strict=True):
                 make = partial(encode_into, buffer, block, job_digest)
-                transaction.put_made(as_key(block.batch_idx), make, num_bytes, db=self._blocks)
+                recorded.put_made(as_key(block.batch_idx), make, num_bytes, db=self._blocks)
             for key, content in entries:
-                transaction.put(key, seal(key, content), db=self._records.quarantine)
+                recorded.put(key, seal(key, content), db=self._records.quarantine)
 
     def set_done(self, record: DoneRecord, *, token: int) -> None:
         """Name the published result. Raises StaleToken and DiskFull as `commit` does."""
-        with self._transaction(token) as transaction:
-            transaction.put(DONE, seal(DONE, record.encode()), db=self._records.meta)
+        with self._transaction(token) as recorded:
+            recorded.put(DONE, seal(DONE, record.encode()), db=self._records.meta)
 
     def drop(self, batch_indices: Iterable[int], *, token: int) -> None:
         """Remove batches, so that they are computed again; the done record goes with them."""
-        with self._transaction(token) as transaction:
-            transaction.delete(DONE, db=self._records.meta)
+        with self._transaction(token) as recorded:
+            recorded.delete(DONE, db=self._records.meta)
             for index in batch_indices:
-                transaction.delete(as_key(index), db=self._blocks)
+                recorded.delete(as_key(index), db=self._blocks)
 
     @contextlib.contextmanager
     def _transaction(self, token: int) -> Iterator[Recorded]:
@@ -231,39 +229,26 @@ class CheckpointStore(StoreReader):
         self.check()  # also of a store that was closed: writing to damaged pages spoils sound ones
         expected = {JOB: job_digest, PLAN: plan.encode()}
         for key, content in expected.items():
-            if self._get_meta(key) not in (None, content):
+            with self._environment.reading() as transaction:
+                found = self._records.get(transaction, key)
+            if found not in (None, content):
                 raise WrongJob(f"{self.path}: its {key.decode()} is another one; --overwrite forgets it")
         version = str(FORMAT_VERSION).encode()
         records = {**expected, SEALED_FORMAT: version, TOKEN: str(token).encode()}
         if begun is None:
             records[UUID] = uuid.uuid4().hex.encode()
-        with self._transaction(token) as transaction:
-            if begun == PLAIN_FORMAT:
-                self._seal_all(transaction)
+        with self._transaction(token) as recorded:
             for key, content in records.items():
-                transaction.put(key, seal(key, content), db=self._records.meta)
-            transaction.put(FORMAT, version, db=self._records.meta)
+                recorded.put(key, seal(key, content), db=self._records.meta)
+            recorded.put(FORMAT, version, db=self._records.meta)
 
     def _check_format(self) -> bytes | None:
         with self._environment.reading() as transaction:
-            version = self._records.format(transaction)
-        check_format(self.path, version)
-        return version
-
-    def _seal_all(self, recorded: Recorded) -> None:
-        """Raise a store of format 1. What makes no sense by now must not be sealed: raises StoreDamaged."""
-        self.quarantine()
-        self.done_record()
-        with self._environment.reading() as transaction:
-            for database in (self._records.meta, self._records.quarantine):
-                for key, content in self._records.entries(transaction, database):
-                    recorded.put(key, seal(key, content), db=database)
+            return self._records.check_format(transaction)
 
 
 def _take_over(files: StoreFiles, token: int) -> tuple[int, ...]:
     """End a living owner, look at what it left, and answer which batches are damaged."""
-    from checkpoint.verify import verify_store
-
     owner = StoreOwner.read(files.owner)
     if owner is not None and owner.token > token:
         # Before anything else: a zombie must not end the one that took its place.

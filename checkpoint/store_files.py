@@ -9,14 +9,15 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from checkpoint.errors import DiskFull, StoreDamaged
 
 log = logging.getLogger(__name__)
 
-# Offsets in LMDB 0.9's meta page (mdb.c: MDB_page header, then MDB_meta).
-_MAGIC_AT, _VERSION_AT, _PAGE_SIZE_AT, _LAST_PAGE_AT, _TXN_ID_AT = 16, 20, 40, 136, 144
-_META_BYTES = 152
+_META = struct.Struct("<16xII16xI92xQQ")
+"""LMDB 0.9's meta page (mdb.c: MDB_page header, then MDB_meta): magic, version, page size, last page,
+transaction."""
 _LMDB_MAGIC = 0xBEEFC0DE
 _DATA_VERSION = 1
 _PAGE_SIZES = [1 << bits for bits in range(8, 17)]
@@ -120,31 +121,28 @@ def sync_directory(path: Path) -> None:
 def _bytes_in_use(data: Path) -> int:
     """What the newer of the two meta pages says that the file must hold."""
     with data.open("rb") as file:
-        first = file.read(_META_BYTES)
-        if not _is_meta(first):
+        first = _read_meta(file.read(_META.size))
+        if first is None:
             raise StoreDamaged(f"{data}: not an LMDB file")
-        page_size = _u32(first, _PAGE_SIZE_AT)
-        file.seek(page_size)
-        second = file.read(_META_BYTES)
-    if not _is_meta(second) or _u32(second, _PAGE_SIZE_AT) != page_size:
+        file.seek(first.page_size)
+        second = _read_meta(file.read(_META.size))
+    if second is None or second.page_size != first.page_size:
         raise StoreDamaged(f"{data}: its second meta page is missing or damaged")
-    newest = max(first, second, key=lambda meta: _u64(meta, _TXN_ID_AT))
-    return (_u64(newest, _LAST_PAGE_AT) + 1) * page_size
+    newest = max(first, second, key=lambda meta: meta.transaction)
+    return (newest.last_page + 1) * newest.page_size
 
 
-def _is_meta(page: bytes) -> bool:
-    """LMDB divides by the page size that it finds here."""
-    return (
-        len(page) == _META_BYTES
-        and _u32(page, _MAGIC_AT) == _LMDB_MAGIC
-        and _u32(page, _VERSION_AT) == _DATA_VERSION
-        and _u32(page, _PAGE_SIZE_AT) in _PAGE_SIZES
-    )
+class _Meta(NamedTuple):
+    page_size: int
+    last_page: int
+    transaction: int
 
 
-def _u32(data: bytes, offset: int) -> int:
-    return int(struct.unpack_from("<I", data, offset)[0])
-
-
-def _u64(data: bytes, offset: int) -> int:
-    return int(struct.unpack_from("<Q", data, offset)[0])
+def _read_meta(page: bytes) -> _Meta | None:
+    """None for what is no meta page. LMDB divides by the page size that it finds there."""
+    if len(page) < _META.size:
+        return None
+    magic, version, *fields = _META.unpack(page)
+    meta = _Meta(*fields)
+    sound = (magic, version) == (_LMDB_MAGIC, _DATA_VERSION) and meta.page_size in _PAGE_SIZES
+    return meta if sound else None

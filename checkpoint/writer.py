@@ -65,10 +65,6 @@ class _Waiting:
     quarantine: tuple[QuarantineEntry, ...]
     since: float
 
-    @property
-    def size_bytes(self) -> int:
-        return self.block.nbytes
-
 
 class CheckpointWriter:
     """As a context manager it commits all at the end, also when an exception passes."""
@@ -99,20 +95,21 @@ class CheckpointWriter:
 
     def put(self, block: Block, quarantine: Sequence[QuarantineEntry] = ()) -> None:
         """Hand over a batch; waits while too much is pending. Raises what the commit thread failed with."""
-        waiting = _Waiting(block, tuple(quarantine), time.monotonic())
-        started = time.monotonic()
+        since = time.monotonic()
         with self._changed:
-            self._changed.wait_for(lambda: self._failure or self._has_room(waiting))
-            self.times.blocked += time.monotonic() - started
-            self._raise_failure()
-            self._waiting.append(waiting)
-            self._pending_bytes += waiting.size_bytes
+            self._changed.wait_for(lambda: self._failure or self._has_room(block))
+            self.times.blocked += time.monotonic() - since
+            if self._failure is not None:
+                raise self._failure
+            self._waiting.append(_Waiting(block, tuple(quarantine), since))
+            self._pending_bytes += block.nbytes
             self._changed.notify_all()
 
     def close(self) -> None:
         """Commit all that is left and end the thread. Raises what the commit thread failed with."""
         self._end()
-        self._raise_failure()
+        if self._failure is not None:
+            raise self._failure
 
     def _end(self) -> None:
         with self._changed:
@@ -120,13 +117,9 @@ class CheckpointWriter:
             self._changed.notify_all()
         self._thread.join()
 
-    def _has_room(self, waiting: _Waiting) -> bool:
+    def _has_room(self, block: Block) -> bool:
         """A block that is larger than the bound goes alone."""
-        return self._pending_bytes == 0 or self._pending_bytes + waiting.size_bytes <= self.max_pending_bytes
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        return self._pending_bytes == 0 or self._pending_bytes + block.nbytes <= self.max_pending_bytes
 
     # ---- the commit thread
 
@@ -154,13 +147,11 @@ class CheckpointWriter:
         if not self._waiting:
             return False
         num_sequences = sum(len(waiting.block.ordinals) for waiting in self._waiting)
-        num_bytes = sum(waiting.size_bytes for waiting in self._waiting)
+        num_bytes = sum(waiting.block.nbytes for waiting in self._waiting)
         age = time.monotonic() - self._waiting[0].since
-        return self._closing or not self._room_left() or self.trigger.due(num_sequences, age, num_bytes)
-
-    def _room_left(self) -> bool:
-        """Half of the bound starts a commit, so that the other half can fill meanwhile."""
-        return 2 * self._pending_bytes < self.max_pending_bytes
+        # Half of the bound starts a commit, so that the other half can fill meanwhile.
+        room_left = 2 * self._pending_bytes < self.max_pending_bytes
+        return self._closing or not room_left or self.trigger.due(num_sequences, age, num_bytes)
 
     def _seconds_until_due(self) -> float | None:
         if not self._waiting:
@@ -178,7 +169,7 @@ class CheckpointWriter:
         self.times.committing += self.times.latest
         self.times.lag = max(self.times.lag, ended - due[0].since)
         with self._changed:
-            self._pending_bytes -= sum(waiting.size_bytes for waiting in due)
+            self._pending_bytes -= sum(block.nbytes for block in blocks)
             self._changed.notify_all()
         if self.on_commit is not None:
             self.on_commit([block.batch_idx for block in blocks])

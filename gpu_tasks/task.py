@@ -5,7 +5,7 @@ refused: whatever that costs, the reconciler mends.
 """
 
 import logging
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,10 @@ from celery.exceptions import Reject
 from celery.signals import worker_process_init
 
 from gpu_tasks.errors import JobHopeless
-from gpu_tasks.inference.device_errors import Fault, fault_of
-from gpu_tasks.inference.fitting import fit
-from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.attempt import work
-from gpu_tasks.shard.canary_check import device_name, note_begun, watch_canary
+from gpu_tasks.shard.canary_check import note_begun
 from gpu_tasks.shard.getting_ready import GettingReady
-from gpu_tasks.shard.job_model import load_job_model
+from gpu_tasks.shard.job_model import load_and_check, load_exact
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT, client
@@ -32,9 +29,6 @@ from queue_app.worker.device_worker import stage
 from queue_app.worker.stage import Stage
 
 log = logging.getLogger(__name__)
-
-_loaded: dict[tuple[object, ...], EmbeddingModel] = {}
-"""At most one model."""
 
 
 @worker_process_init.connect
@@ -72,36 +66,14 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
     directory = JobDir(Path(job_dir))
     manifest = CheckpointManifest(client(), job_id)
     with stage.during(Stage.GETTING_READY, job_id):
-        begun = GettingReady(manifest, directory, index).begin(lambda job: load_and_try(job, directory))
+        begun = GettingReady(manifest, directory, index).begin(partial(load_and_check, directory=directory))
     if isinstance(begun, str):
         log.info("dropped: %s job=%s shard=%d", begun, job_id, index)
         return begun
     job, model, lease = begun
     with stage.during(Stage.AT_WORK, job_id):
         note_begun(job, lease)
-        return work(manifest, lease, job, directory, model)
-
-
-def load_and_try(job: Job, directory: JobDir) -> EmbeddingModel:
-    """The job's model, on a device that was seen to compute what it should.
-
-    Raises:
-        ModelTooLarge: the memory does not hold it.
-        Exception: whatever else keeps this worker from computing with it.
-    """
-
-    def load() -> EmbeddingModel:
-        try:
-            model = load_once(job, directory)
-            watch_canary(job, directory, model)
-        except Exception as error:
-            if fault_of(error) is Fault.NO_ROOM:
-                _loaded.clear()
-            raise
-        return model
-
-    spec, device, dtype = job.model, device_name(job), job.options.dtype
-    return fit(load, spec.path, num_parameters=spec.num_parameters, dtype=dtype, device=device)
+        return work(manifest, lease, job, directory, model, partial(load_exact, job, directory))
 
 
 def load_job(directory: JobDir, job_id: str) -> Job | None:
@@ -111,21 +83,6 @@ def load_job(directory: JobDir, job_id: str) -> Job | None:
     except JobNotFound:
         return None
     return job if job.job_id == job_id else None
-
-
-def load_once(job: Job, directory: JobDir) -> EmbeddingModel:
-    """The model stays in the process from task to task, until a job wants another one."""
-    options = job.options
-    wanted = (job.model, options.device_class, options.dtype, options.pool, options.layers, job.threads)
-    if wanted not in _loaded:
-        _loaded.clear()  # first: the device's memory may not hold two
-        started = time.monotonic()
-        device = device_name(job)
-        model = load_job_model(job, directory, device=device, dtype=options.dtype, threads=job.threads)
-        _loaded[wanted] = model
-        seconds = time.monotonic() - started
-        log.info("model loaded name=%s device=%s seconds=%.1f", job.model.name, device, seconds)
-    return _loaded[wanted]
 
 
 @app.task(

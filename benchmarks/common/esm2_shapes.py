@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from gpu_tasks.models.residues import ESM2_VOCABULARY
+from tests.zoo.vocabularies import ESM2_VOCABULARY
 
 
 @dataclass(frozen=True, slots=True)

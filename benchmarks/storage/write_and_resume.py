@@ -133,8 +133,8 @@ def resume(home: Path, shape: Shape, rows_per_block: int, rounds: int) -> Resume
     path = directory / "store"
     try:
         store_in_blocks_of(rows_per_block)(directory, shape.commits())
-        with CheckpointStore.open_readonly(path) as store:
-            sum(block is not None for _, block in store.scan())
+        with CheckpointStore.open_readonly(path) as store, store.snapshot() as snapshot:
+            sum(block is not None for _, block in snapshot.scan())
         opening, scanning, listing, verifying, finding, finding_first = [], [], [], [], [], []
         for token in range(2, 2 + rounds):
             started = time.perf_counter()

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from gpu_tasks.errors import ModelLoadError
 from gpu_tasks.model_directory.encoder import may_be_native
-from gpu_tasks.model_directory.loadable import require_loadable
+from gpu_tasks.model_directory.files import read_heads
 from gpu_tasks.model_directory.reader import read_model
+from queue_app.model.spec import ModelSpec
 
 WITH_TORCH = "--with-torch"
 
@@ -32,11 +33,20 @@ def main(arguments: list[str]) -> None:
         if found.spec.family == "auto":
             if hidden:
                 os.execv(sys.executable, [*sys.orig_argv, WITH_TORCH])
-            require_loadable(found.spec)
+            _require_loadable(found.spec)
     except (ModelLoadError, ValueError) as error:
         print(json.dumps({"error": str(error)}))
         return
     print(json.dumps({"spec": asdict(found.spec), "tokenizer": found.tokenizer}))
+
+
+def _require_loadable(spec: ModelSpec) -> None:
+    """transformers alone knows which weights such a model needs, and whether it runs."""
+    from gpu_tasks.models.auto import require_loadable
+    from gpu_tasks.models.files import model_files
+
+    heads = read_heads(Path(spec.path) / name for name in spec.encoder.weights)
+    require_loadable(spec, model_files(spec), {name: head.shape for name, head in heads.items()})
 
 
 def _import_transformers_without_torch() -> None:

@@ -6,13 +6,12 @@ Only what a native family computes exactly is given to it; all else is left to t
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.files import StoredTensor, read_object
-from gpu_tasks.model_directory.weight_layout import require_weights
+from gpu_tasks.models.weight_names import WORDS, find_prefix, stored_name, weight_shapes
 from queue_app.model.spec import EncoderSpec, Family
 
 CONFIG = "config.json"
@@ -28,17 +27,8 @@ RELATIVE = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "deberta-v2", 
 MPNET_FIRST_POSITION = 2
 ESM2_PADDING_POSITIONS = 2
 """The published ESM-2 configs count two positions that fairseq keeps for padding."""
+_VARIANTS = ("is_decoder", "is_causal", "add_cross_attention", "pruned_heads")
 _POSITIONS = ("max_position_embeddings", "n_positions")
-
-
-@dataclass(frozen=True, slots=True)
-class FoundEncoder:
-    """The transformer, who computes it, transformers' reading of its config, and its stored tensors."""
-
-    family: Family
-    spec: EncoderSpec
-    config: Any
-    tensors: Mapping[str, StoredTensor]
 
 
 def is_mosaic(config: Mapping[str, Any]) -> bool:
@@ -99,8 +89,8 @@ def may_be_native(directory: Path) -> bool:
 def read_encoder(
     folder: Path, name: str, fields: Mapping[str, Any], config: Any, tensors: Mapping[str, StoredTensor],
     weights: tuple[str, ...],
-) -> FoundEncoder:  # fmt: skip
-    """Find who computes the transformer.
+) -> tuple[Family, EncoderSpec]:  # fmt: skip
+    """Who computes the transformer, and its numbers.
 
     Args:
         folder: where it lies; `name` is that relative to the model directory.
@@ -109,34 +99,31 @@ def read_encoder(
 
     Raises:
         ModelLoadError: weights are missing or of other shapes than config.json says.
+        UnsupportedModel: it is no text model.
     """
     path = folder / CONFIG
-    family = _family(path, fields, config)
+    family: Family = "mosaic" if is_mosaic(fields) else NATIVE.get(config.model_type, "auto")
+    if family == "mosaic":
+        _require_plain_mosaic(path, fields)
+    elif family != "auto" and not _is_plain(family, config):
+        family = "auto"
     spec = _numbers(path, name, family, config, weights)
     if family != "auto":
-        require_weights(folder, family, spec, tensors)
-    return FoundEncoder(family, spec, config, tensors)
+        _require_weights(folder, family, spec, tensors)
+    return family, spec
 
 
-def default_length(found: FoundEncoder, stated: int | None) -> int | None:
+def default_length(family: Family, spec: EncoderSpec, config: Any, stated: int | None) -> int | None:
     """Tokens of a segment, special ones included, where nobody asks for another number; None: no limit.
 
     ESM-2's rotary positions have no end, but it was trained on as many as its config says.
     """
-    limit = found.spec.max_positions
-    if found.spec.model_type == "esm" and limit is None:
-        limit = int(found.config.max_position_embeddings) - ESM2_PADDING_POSITIONS
-    if found.family == "mosaic":
-        limit = int(getattr(found.config, "alibi_starting_size", 512))
+    limit = spec.max_positions
+    if spec.model_type == "esm" and limit is None:
+        limit = int(config.max_position_embeddings) - ESM2_PADDING_POSITIONS
+    if family == "mosaic":
+        limit = int(getattr(config, "alibi_starting_size", 512))
     return min((each for each in (limit, stated) if each), default=None)
-
-
-def _family(path: Path, fields: Mapping[str, Any], config: Any) -> Family:
-    if is_mosaic(fields):
-        _require_plain_mosaic(path, fields)
-        return "mosaic"
-    native = NATIVE.get(config.model_type, "auto")
-    return native if native != "auto" and _is_plain(native, config) else "auto"
 
 
 def _require_plain_mosaic(path: Path, fields: Mapping[str, Any]) -> None:
@@ -150,10 +137,7 @@ def _is_plain(family: Family, config: Any) -> bool:
     """True when a native family computes exactly what transformers does with this config."""
     plain = (
         (family == "esm2" or config.hidden_act == "gelu")  # ESM's is not configured
-        and not getattr(config, "is_decoder", False)
-        and not getattr(config, "is_causal", False)
-        and not getattr(config, "add_cross_attention", False)
-        and not getattr(config, "pruned_heads", None)
+        and not any(getattr(config, key, None) for key in _VARIANTS)
         and config.hidden_size % config.num_attention_heads == 0
     )
     if family == "esm2":
@@ -188,6 +172,23 @@ def _numbers(path: Path, name: str, family: Family, config: Any, weights: tuple[
         )
     except (AttributeError, TypeError, ValueError) as error:
         raise UnsupportedModel(f"{path}: {config.model_type!r} is no text model: {error}") from None
+
+
+def _require_weights(
+    folder: Path, family: Family, spec: EncoderSpec, tensors: Mapping[str, StoredTensor]
+) -> None:
+    prefix = find_prefix(family, tensors)
+    if prefix is None:
+        raise ModelLoadError(f"{folder}: its weights lack {WORDS}")
+    for name, shape in weight_shapes(family, spec):
+        found = stored_name(prefix + name, tensors)
+        if found is None:
+            raise ModelLoadError(f"{folder}: its weights lack {prefix + name}")
+        if tensors[found].shape != shape:
+            raise ModelLoadError(
+                f"{folder}: {prefix + name} has the shape {[*tensors[found].shape]}; by config.json it is "
+                f"{[*shape]}"
+            )
 
 
 def _is_learned(config: Any) -> bool:

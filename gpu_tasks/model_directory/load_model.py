@@ -2,14 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import cast, get_args
 
 from gpu_tasks.errors import ModelLoadError
 from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.inference.readout import parse_pools
-
-if TYPE_CHECKING:
-    pass
 from gpu_tasks.models.loading import load
 
 
@@ -53,11 +50,6 @@ def load_model(
 
     reading = read_model(Path(ref))
     return load(
-        reading.spec,
-        reading.tokenizer,
-        device=device,
-        dtype=cast("Dtype", dtype),
-        pools=pools,
-        layers=layers,
-        threads=threads,
-    )
+        reading.spec, reading.tokenizer, device=device, dtype=cast("Dtype", dtype), pools=pools,
+        layers=layers, threads=threads,
+    )  # fmt: skip

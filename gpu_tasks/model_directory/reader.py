@@ -1,19 +1,13 @@
 """Read a model directory: all of it that can change a vector becomes one specification, or it is refused."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel, first_line
 from gpu_tasks.model_directory import adapter, tokens
-from gpu_tasks.model_directory.encoder import (
-    CONFIG,
-    FoundEncoder,
-    default_length,
-    read_encoder,
-    refuse_unreadable,
-)
+from gpu_tasks.model_directory.encoder import CONFIG, default_length, read_encoder, refuse_unreadable
 from gpu_tasks.model_directory.files import (
     INDEX,
     WHOLE,
@@ -23,9 +17,10 @@ from gpu_tasks.model_directory.files import (
     weight_files,
 )
 from gpu_tasks.model_directory.sentence_modules import SentenceModules, read_modules
-from gpu_tasks.model_directory.tokens import FoundTokens, read_tokens
+from gpu_tasks.model_directory.tokens import read_tokens
+from gpu_tasks.models.from_transformers import LOCAL
 from queue_app.model.files import digest_files, directory_digest
-from queue_app.model.spec import EncoderSpec, ModelFile, ModelSpec
+from queue_app.model.spec import EncoderSpec, FoundModel, ModelFile, ModelSpec, TokensSpec
 
 ENDLESS_LENGTH = 4096
 """Tokens of a segment of a model whose positions have no end and that names no limit: memory has one."""
@@ -33,15 +28,7 @@ ENCODERS_ALONE = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
 """Encoder-decoders whose encoder sentence-transformers takes; of all others it pools the decoder's states."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelReading:
-    """The specification, and the text of the tokenizer (tokenizers' JSON) where `tokens.kind` is fast."""
-
-    spec: ModelSpec
-    tokenizer: str | None
-
-
-def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision: str = "") -> ModelReading:
+def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision: str = "") -> FoundModel:
     """Read a directory as transformers or sentence-transformers would.
 
     Args:
@@ -56,8 +43,9 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
         ValueError: there are no such rules.
     """
     directory = directory.absolute()
-    modules = read_modules(directory)
-    folder = modules.transformer if modules else directory
+    listed = read_modules(directory)
+    modules = listed or SentenceModules(directory)
+    folder = modules.transformer
     adapter.require_base(folder)
     fields = refuse_unreadable(folder)
     weights = weight_files(folder)
@@ -66,20 +54,22 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
     config = _transformers_config(folder, fields["model_type"])
     inner = "" if folder == directory else folder.relative_to(directory).as_posix()
     names = tuple(file.relative_to(directory).as_posix() for file in weights)
-    encoder = read_encoder(folder, inner, fields, config, tensors, names)
-    if modules and config.is_encoder_decoder and config.model_type not in ENCODERS_ALONE:
+    family, encoder = read_encoder(folder, inner, fields, config, tensors, names)
+    if listed and config.is_encoder_decoder and config.model_type not in ENCODERS_ALONE:
         raise UnsupportedModel(
             f"{folder / CONFIG}: model_type {config.model_type!r} has a decoder, whose states "
             "sentence-transformers would pool; without modules.json its encoder is run"
         )
     found = read_tokens(
-        folder, config.model_type, encoder.spec.vocab_size, rules=rules,
-        lower_case=modules is not None and modules.lower_case,
-    )  # fmt: skip
-    family = encoder.family
-    if encoder.spec.token_dropout and family == "esm2" and _may_be_masked(config, found):
+        folder, config.model_type, encoder.vocab_size, rules=rules, lower_case=modules.lower_case
+    )
+    stated = modules.max_seq_length
+    if stated is None and (listed or family == "auto") and encoder.max_positions:
+        stated = found.limit
+    length = default_length(family, encoder, config, stated)
+    if encoder.token_dropout and family == "esm2" and _may_be_masked(config, found.spec):
         family = "auto"  # a <mask> in a sequence changes what all its tokens are scaled by
-    files = _digests(directory, _files(folder, weights, modules))
+    files = _digests(directory, _files(folder, weights) | {*modules.files})
     spec = ModelSpec(
         name=name or directory.name,
         path=str(directory),
@@ -87,37 +77,36 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
         digest=directory_digest(files),
         num_parameters=count_parameters(tensors),
         alphabet=found.row.alphabet,
-        max_length=_max_length(encoder, modules, found),
-        pool=modules.pool if modules else "mean",
-        encoder=_typed(folder, encoder.spec, found.token_type),
+        max_length=_room(encoder, found.spec, length or ENDLESS_LENGTH),
+        pool=modules.pool,
+        encoder=_typed(folder, encoder, found.token_type),
         tokens=found.spec,
         # The published way of DNABERT-2 pools the special tokens with the rest:
         # https://github.com/MAGICS-LAB/DNABERT_S/blob/main/evaluate/utils.py
-        pool_special=modules is not None or encoder.family == "mosaic",
-        head=modules.head if modules else (),
-        prompt=modules.prompt if modules else None,
-        prompt_pooled=modules is None or modules.include_prompt,
-        prompts=modules.prompts if modules else (),
+        pool_special=listed is not None or family == "mosaic",
+        head=modules.head,
+        prompt=modules.prompt,
+        prompt_pooled=modules.include_prompt,
+        prompts=modules.prompts,
         adapter=lora,
         files=files,
         stored_dtype=stored_dtype(tensors),
         revision=revision,
     )
-    return ModelReading(spec, found.tokenizer)
+    return FoundModel(spec, found.tokenizer)
 
 
-def _may_be_masked(config: Any, found: FoundTokens) -> bool:
+def _may_be_masked(config: Any, tokens: TokensSpec) -> bool:
     """Whether a sequence can hold the token that config.json calls the mask."""
-    spec = found.spec
-    ids = {*spec.ids, *spec.prefix, *spec.suffix, spec.unknown}
-    return spec.kind != "letters" or config.mask_token_id in ids
+    ids = {*tokens.ids, *tokens.prefix, *tokens.suffix, tokens.unknown}
+    return tokens.kind != "letters" or config.mask_token_id in ids
 
 
 def _transformers_config(folder: Path, model_type: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(str(folder), **tokens.LOCAL)
+        return AutoConfig.from_pretrained(str(folder), **LOCAL)
     except Exception as error:  # of any class
         raise UnsupportedModel(
             f"{folder / CONFIG}: model_type {model_type!r} as transformers reads it: {first_line(error)}"
@@ -131,13 +120,13 @@ def _digests(directory: Path, files: Iterable[Path]) -> tuple[ModelFile, ...]:
         raise ModelLoadError(f"{error.filename}: {error.strerror}") from None
 
 
-def _files(folder: Path, weights: tuple[Path, ...], modules: SentenceModules | None) -> set[Path]:
-    """All that was read, and all that transformers may read of it."""
+def _files(folder: Path, weights: tuple[Path, ...]) -> set[Path]:
+    """All that was read of the transformer, and all that transformers may read of it."""
     named = {folder / CONFIG, folder / adapter.CONFIG, folder / adapter.WEIGHTS, *weights}
     if weights[0].name != WHOLE:
         named.add(folder / INDEX)
     named.update(file for pattern in tokens.FILES for file in folder.glob(pattern))
-    return {file for file in named if file.is_file()} | set(modules.files if modules else ())
+    return {file for file in named if file.is_file()}
 
 
 def _typed(folder: Path, spec: EncoderSpec, token_type: int) -> EncoderSpec:
@@ -149,15 +138,9 @@ def _typed(folder: Path, spec: EncoderSpec, token_type: int) -> EncoderSpec:
     return replace(spec, token_type=token_type)
 
 
-def _max_length(encoder: FoundEncoder, modules: SentenceModules | None, found: FoundTokens) -> int:
+def _room(encoder: EncoderSpec, tokens: TokensSpec, longest: int) -> int:
     """Tokens of a segment beside the special ones, where nobody asks for another number."""
-    stated = modules.max_seq_length if modules else None
-    if stated is None and (modules or encoder.family == "auto") and encoder.spec.max_positions:
-        stated = found.limit
-    longest = default_length(encoder, stated) or ENDLESS_LENGTH
-    length = longest - len(found.spec.prefix) - len(found.spec.suffix)
+    length = longest - len(tokens.prefix) - len(tokens.suffix)
     if length < 1:
-        raise ModelLoadError(
-            f"{encoder.spec.folder or CONFIG}: room for {longest} tokens, all of them special"
-        )
+        raise ModelLoadError(f"{encoder.folder or CONFIG}: room for {longest} tokens, all of them special")
     return length

@@ -9,12 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.files import (
     WHOLE,
-    StoredTensor,
     read_heads,
     read_json,
     read_object,
@@ -68,24 +67,24 @@ _ACTIVATION = re.compile(r"torch\.nn\.(?:modules\.(?:activation|linear)\.)?(\w+)
 
 @dataclass(frozen=True, slots=True)
 class SentenceModules:
-    """What modules.json says. `max_seq_length` counts special tokens; None when the directory sets none.
+    """What modules.json says; the defaults hold where there is none.
 
-    `files` are all that were read of it. `include_prompt` is Pooling's: whether a prompt's tokens are pooled.
+    `max_seq_length` counts special tokens; None when the directory sets none. `files` are all that were read
+    of it. `include_prompt` is Pooling's: whether a prompt's tokens are pooled.
     """
 
     transformer: Path
-    pool: str
-    include_prompt: bool
-    head: tuple[HeadModule, ...]
-    prompt: PromptSpec | None
-    prompts: tuple[tuple[str, str], ...]
-    max_seq_length: int | None
-    lower_case: bool
-    files: tuple[Path, ...]
+    pool: str = "mean"
+    include_prompt: bool = True
+    head: tuple[HeadModule, ...] = ()
+    prompt: PromptSpec | None = None
+    prompts: tuple[tuple[str, str], ...] = ()
+    max_seq_length: int | None = None
+    lower_case: bool = False
+    files: tuple[Path, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Module:
+class _Module(NamedTuple):
     kind: str
     folder: Path
 
@@ -103,9 +102,11 @@ def read_modules(directory: Path) -> SentenceModules | None:
         return None
     transformer, pooling, *behind = _in_order(path, _modules(path))
     pool, include_prompt = _pooling(pooling.folder / "config.json")
-    head = tuple(each for module in behind for each in _head_module(directory, module))
+    head = tuple(_head_module(directory, module) for module in behind)
     if truncated is not None:
-        head = _truncated(head, truncated)
+        # Behind everything, and of unit length again where it was: a part of a unit vector has none.
+        again = [module for module in head if isinstance(module, NormalizeSpec)][:1]
+        head = (*head, TruncateSpec("truncate", truncated), *again)
     max_seq_length, lower_case, file = _transformer_settings(transformer.folder)
     configs = [module.folder / "config.json" for module in (pooling, *behind)]
     weights = [module.folder / WHOLE for module in behind]
@@ -122,12 +123,6 @@ def read_modules(directory: Path) -> SentenceModules | None:
     )
 
 
-def _truncated(head: tuple[HeadModule, ...], dim: int) -> tuple[HeadModule, ...]:
-    """Cut behind everything, and of unit length again where it was: a part of a unit vector has none."""
-    again = [module for module in head if isinstance(module, NormalizeSpec)][:1]
-    return (*head, TruncateSpec("truncate", dim), *again)
-
-
 # ---- modules.json
 
 
@@ -141,25 +136,20 @@ def _modules(path: Path) -> list[_Module]:
 
 
 def _module(path: Path, module: Mapping[str, Any]) -> _Module:
-    kind, folder = module.get("type"), module.get("path")
     if not all(isinstance(module.get(key), str) for key in ("name", "path", "type")):
         raise ModelLoadError(f"{path}: a module without name, path or type")
-    assert isinstance(kind, str)
-    assert isinstance(folder, str)
+    kind, folder = str(module["type"]), str(module["path"])
     parts = PurePosixPath(folder)
     if parts.is_absolute() or ".." in parts.parts or "\\" in folder:
         raise ModelLoadError(f"{path}: path {folder!r} is outside of the model directory")
     known = _TYPE.fullmatch(kind)
     if known is None or known[4] not in _KNOWN:
-        raise UnsupportedModel(f"{path}: type {kind!r}: {_why_not(kind)}")
+        why = "code of its own, and Holdfast runs no code from a model directory"
+        if kind.startswith("sentence_transformers."):
+            why = f"a module that is not implemented; {', '.join(_KNOWN)} are"
+        raise UnsupportedModel(f"{path}: type {kind!r}: {why}")
     _only(path, module, idx=None, name=None, path=None, type=None, kwargs=([], {}, None))
     return _Module(known[4], path.parent / folder)
-
-
-def _why_not(kind: str) -> str:
-    if not kind.startswith("sentence_transformers."):
-        return "code of its own, and Holdfast runs no code from a model directory"
-    return f"a module that is not implemented; {', '.join(_KNOWN)} are"
 
 
 def _in_order(path: Path, modules: Sequence[_Module]) -> list[_Module]:
@@ -184,34 +174,15 @@ def _pooling(path: Path) -> tuple[str, bool]:
     )  # fmt: skip
     if not {"embedding_dimension", "word_embedding_dimension"} & config.keys():
         raise ModelLoadError(f"{path}: lacks embedding_dimension")
-    modes = _modes(config)
+    if "pooling_mode" in config:
+        mode = config["pooling_mode"]
+        modes = mode if isinstance(mode, list) else [mode]
+    else:
+        modes = [mode for flag, mode in _POOL_FLAGS.items() if config.get(flag)] or ["mean"]
     unknown = [mode for mode in modes if not isinstance(mode, str) or mode not in _POOLS]
     if unknown or not modes:
         raise UnsupportedModel(f"{path}: pooling_mode {unknown or modes}: only {', '.join(_POOLS)}")
     return CONCATENATED.join(_POOLS[mode] for mode in modes), bool(config.get("include_prompt", True))
-
-
-def _modes(config: Mapping[str, Any]) -> list[Any]:
-    mode = config.get("pooling_mode", [])
-    if "pooling_mode" in config:
-        return list(mode) if isinstance(mode, list) else [mode]
-    return [mode for flag, mode in _POOL_FLAGS.items() if config.get(flag)] or ["mean"]
-
-
-def _head_module(directory: Path, module: _Module) -> list[HeadModule]:
-    path = module.folder / "config.json"
-    if module.kind == "Normalize":
-        _only(path, read_object_if_there(path), **_SENTENCE_EMBEDDING)
-        return [NormalizeSpec("normalize")]
-    config = read_object(path)
-    tensors = _weights(module.folder)
-    file = (module.folder / WHOLE).relative_to(directory).as_posix()
-    if module.kind == "LayerNorm":
-        _only(path, config, dimension=None)
-        dim = _count(path, config, "dimension")
-        _require_shapes(module.folder, tensors, {"norm.weight": (dim,), "norm.bias": (dim,)})
-        return [LayerNormSpec("layer_norm", dim, file)]
-    return [_dense(path, config, tensors, file)]
 
 
 _SENTENCE_EMBEDDING: Mapping[str, tuple[Any, ...]] = {
@@ -220,44 +191,47 @@ _SENTENCE_EMBEDDING: Mapping[str, tuple[Any, ...]] = {
 }
 
 
-def _dense(
-    path: Path, config: Mapping[str, Any], tensors: Mapping[str, StoredTensor], file: str
-) -> DenseSpec:
+def _head_module(directory: Path, module: _Module) -> HeadModule:
+    path = module.folder / "config.json"
+    if module.kind == "Normalize":
+        _only(path, read_object_if_there(path), **_SENTENCE_EMBEDDING)
+        return NormalizeSpec("normalize")
+    config = read_object(path)
+    file = (module.folder / WHOLE).relative_to(directory).as_posix()
+    if module.kind == "Dense":
+        return _dense(path, config, file)
+    _only(path, config, dimension=None)
+    dim = _number(path, config, "dimension")
+    _require_weights(module.folder, {"norm.weight": (dim,), "norm.bias": (dim,)})
+    return LayerNormSpec("layer_norm", dim, file)
+
+
+def _dense(path: Path, config: Mapping[str, Any], file: str) -> DenseSpec:
     _only(
         path, config, in_features=None, out_features=None, bias=(True, False), activation_function=None,
         use_residual=(True, False), **_SENTENCE_EMBEDDING,
     )  # fmt: skip
-    inputs, outputs = _count(path, config, "in_features"), _count(path, config, "out_features")
+    inputs, outputs = _number(path, config, "in_features"), _number(path, config, "out_features")
     biased, residual = bool(config.get("bias", True)), bool(config.get("use_residual", False))
     shapes: dict[str, tuple[int, ...]] = {"linear.weight": (outputs, inputs)}
     if biased:
         shapes["linear.bias"] = (outputs,)
     if residual and inputs != outputs:
         shapes["residual.weight"] = (outputs, inputs)
-    _require_shapes(path.parent, tensors, shapes)
-    return DenseSpec("dense", inputs, outputs, biased, _activation(path, config), residual, file)
-
-
-def _activation(path: Path, config: Mapping[str, Any]) -> str:
+    _require_weights(path.parent, shapes)
     name = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     known = _ACTIVATION.fullmatch(name) if isinstance(name, str) else None
     if known is None or known[1] not in _ACTIVATIONS:
         raise UnsupportedModel(
             f"{path}: activation_function {name!r}: only torch.nn's {', '.join(_ACTIVATIONS)}"
         )
-    return known[1]
+    return DenseSpec("dense", inputs, outputs, biased, known[1], residual, file)
 
 
-def _weights(folder: Path) -> Mapping[str, StoredTensor]:
+def _require_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     if not (folder / WHOLE).exists():
         raise ModelLoadError(f"{weight_files(folder)[0]}: only {WHOLE} is read of a module")
-    return read_heads([folder / WHOLE])
-
-
-def _require_shapes(
-    folder: Path, tensors: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
-    found = {name: tensor.shape for name, tensor in tensors.items()}
+    found = {name: tensor.shape for name, tensor in read_heads([folder / WHOLE]).items()}
     if found != shapes:
         raise ModelLoadError(f"{folder / WHOLE}: holds {found}; by config.json it holds {dict(shapes)}")
 
@@ -283,9 +257,7 @@ def _settings(path: Path) -> tuple[tuple[tuple[str, str], ...], str | None, int 
     named = config.get("default_prompt_name")
     if named is not None and named not in texts:
         raise UnsupportedModel(f"{path}: default_prompt_name {named!r} is none of prompts")
-    truncated = config.get("truncate_dim")
-    if truncated is not None and (type(truncated) is not int or truncated < 1):
-        raise UnsupportedModel(f"{path}: truncate_dim {truncated!r}: not a number of dimensions")
+    truncated = None if config.get("truncate_dim") is None else _number(path, config, "truncate_dim")
     return tuple(texts.items()), named if named is not None and texts[named] else None, truncated
 
 
@@ -304,17 +276,16 @@ def _transformer_settings(folder: Path) -> tuple[int | None, bool, Path | None]:
         tokenizer_args=nothing, processor_kwargs=nothing, config_args=nothing, config_kwargs=nothing,
         processing_kwargs=nothing, query_length=(None,), document_length=(None,), query_expansion=(None,),
     )  # fmt: skip
-    longest = config.get("max_seq_length")
-    if longest is not None and (type(longest) is not int or longest < 1):
-        raise UnsupportedModel(f"{path}: max_seq_length {longest!r}: not a number of tokens")
+    given = config.get("max_seq_length") is not None
+    longest = _number(path, config, "max_seq_length", of="tokens") if given else None
     return longest, bool(config.get("do_lower_case")), path
 
 
-def _count(path: Path, config: Mapping[str, Any], key: str) -> int:
-    count = config.get(key)
-    if type(count) is not int or count < 1:
-        raise ModelLoadError(f"{path}: {key} {count!r}: not a number of dimensions")
-    return count
+def _number(path: Path, config: Mapping[str, Any], key: str, *, of: str = "dimensions") -> int:
+    number = config.get(key)
+    if type(number) is not int or number < 1:
+        raise UnsupportedModel(f"{path}: {key} {number!r}: not a number of {of}")
+    return number
 
 
 def _only(path: Path, config: Mapping[str, Any], /, **known: tuple[Any, ...] | None) -> None:

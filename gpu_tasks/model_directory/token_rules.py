@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from queue_app.model.spec import Alphabet, TokenRules
+from queue_app.model.spec import Alphabet
+from queue_app.model.token_rules import TokenRules
 
 RESIDUES = frozenset("ACDEFGHIKLMNPQRSTVWY")
 _AMBIGUOUS_BASES = frozenset("ACGTUNRYSWKMBDHVXI")

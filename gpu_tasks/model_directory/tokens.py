@@ -5,7 +5,7 @@ class and version. So it is asked once, and what it made is kept. Probes show th
 """
 
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -16,10 +16,9 @@ import xxhash
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel, first_line
 from gpu_tasks.model_directory.token_rules import RESIDUES, Row, find_row, vocabulary
-from queue_app.model.spec import TokenRules, TokensSpec
+from gpu_tasks.models.from_transformers import LOCAL
+from queue_app.model.spec import TokensSpec
 
-LOCAL = {"local_files_only": True, "trust_remote_code": False}
-"""For every from_pretrained: nothing is fetched, and nothing of it is run."""
 FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt", "*.model", "tokenizer.model.v*", "vocab*.txt", "spm*", "bpe.codes",
@@ -45,17 +44,6 @@ class FoundTokens:
     tokenizer: str | None
     token_type: int
     limit: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """The special tokens around every text."""
-
-    prefix: tuple[int, ...]
-    suffix: tuple[int, ...]
-
-    def around(self, payload: Sequence[int]) -> list[int]:
-        return [*self.prefix, *payload, *self.suffix]
 
 
 LIMIT_MOST = 1_000_000
@@ -93,12 +81,13 @@ def _copy(
     row = find_row(vocabulary(model_type, words, set(tokenizer.all_special_tokens)), rules)
     if row.rules.replaced and "X" not in {word.lstrip("▁") for word in words}:
         row = replace(row, rules=replace(row.rules, replaced=()))
-    frame = _frame(folder, tokenizer)
+    prefix, suffix = _special_tokens(folder, tokenizer)
+    limit = tokenizer.model_max_length
     found = FoundTokens(
         spec=TokensSpec(
             kind="slow",
-            prefix=frame.prefix,
-            suffix=frame.suffix,
+            prefix=prefix,
+            suffix=suffix,
             unknown=tokenizer.unk_token_id,
             rules=row.rules,
             cuts_the_begin=tokenizer.truncation_side == "left",
@@ -107,12 +96,10 @@ def _copy(
         row=row,
         tokenizer=None,
         token_type=_token_type(folder, tokenizer),
-        limit=_limit(tokenizer),
+        limit=int(limit) if limit and 0 < limit <= LIMIT_MOST else None,
     )
     _require_ids_below(folder, tokenizer, vocab_size)
-    copied = (
-        _as_letters(tokenizer, found) or _as_fast(tokenizer, frame, found) or _slow(folder, found, tokenizer)
-    )
+    copied = _as_letters(tokenizer, found) or _as_fast(tokenizer, found) or _slow(folder, found, tokenizer)
     _require_residues(folder, tokenizer, copied)
     return copied
 
@@ -123,9 +110,12 @@ def _make(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), **LOCAL)
     except Exception as error:  # of any class
-        raise ModelLoadError(
-            f"{folder}: transformers makes no tokenizer of it: {_why_none(folder, error)}"
-        ) from None
+        why = first_line(error)
+        if any(folder.glob("*.model")) and "tiktoken" in str(
+            error
+        ):  # asked for where SentencePiece is missing
+            why = "a SentencePiece model needs two packages: pip install sentencepiece protobuf"
+        raise ModelLoadError(f"{folder}: transformers makes no tokenizer of it: {why}") from None
     # Without any file of a tokenizer transformers makes one of the special tokens alone.
     if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
         hollow = folder / "tokenizer.json"
@@ -134,26 +124,24 @@ def _make(folder: Path) -> Any:
     return tokenizer
 
 
-def _why_none(folder: Path, error: Exception) -> str:
-    """transformers asks for tiktoken where SentencePiece's models are not readable."""
-    if any(folder.glob("*.model")) and "tiktoken" in str(error):
-        return "a SentencePiece model needs two packages: pip install sentencepiece protobuf"
-    return first_line(error)
-
-
 def _ids(tokenizer: Any, text: str, *, special: bool = True) -> list[int]:
     encoded = tokenizer(text, add_special_tokens=special, truncation=False, padding=False, verbose=False)
     return [int(each) for each in encoded["input_ids"]]
 
 
-def _frame(folder: Path, tokenizer: Any) -> _Frame:
+def _special_tokens(folder: Path, tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Those before and behind every text."""
     whole, payload = _ids(tokenizer, "A"), _ids(tokenizer, "A", special=False)
     for start in range(len(whole) - len(payload) + 1):
         if payload and whole[start : start + len(payload)] == payload:
-            return _Frame(tuple(whole[:start]), tuple(whole[start + len(payload) :]))
+            return tuple(whole[:start]), tuple(whole[start + len(payload) :])
     raise UnsupportedModel(
         f"{folder}: its tokenizer makes {whole} of 'A' and {payload} of it without special tokens"
     )
+
+
+def _framed(spec: TokensSpec, payload: Iterable[int]) -> list[int]:
+    return [*spec.prefix, *payload, *spec.suffix]
 
 
 def _token_type(folder: Path, tokenizer: Any) -> int:
@@ -162,11 +150,6 @@ def _token_type(folder: Path, tokenizer: Any) -> int:
     if len(types) != 1:
         raise UnsupportedModel(f"{folder}: its tokenizer gives the tokens of one text several types")
     return int(types.pop())
-
-
-def _limit(tokenizer: Any) -> int | None:
-    limit = tokenizer.model_max_length
-    return int(limit) if limit and 0 < limit <= LIMIT_MOST else None
 
 
 def _require_ids_below(folder: Path, tokenizer: Any, vocab_size: int) -> None:
@@ -205,38 +188,28 @@ def _as_letters(tokenizer: Any, found: FoundTokens) -> FoundTokens | None:
     as_it_stands = found.row.alphabet == "text" or rules.name == "plain"
     if as_it_stands or rules.kmer or rules.behind or unknown is None:
         return None
+    one, two = _ids(tokenizer, rules.written("A")), _ids(tokenizer, rules.written("AA"))
+    if len(two) != len(one) + 1:
+        return None
+    # What a family writes before all is part of the prefix.
+    prefix = tuple(one[: len(one) - len(found.spec.suffix) - 1])
+    spec = replace(found.spec, kind="letters", prefix=prefix)
     letters = string.ascii_uppercase + ".-"
-    frame = _letters_frame(tokenizer, found.spec, rules)
-    known = {letter: _letter_id(tokenizer, frame, rules, letter) for letter in letters} if frame else {}
+    known = {letter: _letter_id(tokenizer, spec, letter) for letter in letters}
     table = {letter: each for letter, each in known.items() if each is not None and each != unknown}
     for fuse in (False, True):
-        if (
-            frame
-            and table
-            and all(
-                _ids(tokenizer, rules.written(probe)) == frame.around(_look_up(probe, table, unknown, fuse))
-                for probe in _sequences(letters)
-            )
+        if table and all(
+            _ids(tokenizer, rules.written(probe)) == _framed(spec, _look_up(probe, table, unknown, fuse))
+            for probe in _sequences(letters)
         ):
-            spec = replace(
-                found.spec, kind="letters", prefix=frame.prefix, suffix=frame.suffix,
-                letters="".join(table), ids=tuple(table.values()), fuse_unknown=fuse,
-            )  # fmt: skip
-            return replace(found, spec=spec)
+            ids = tuple(table.values())
+            return replace(found, spec=replace(spec, letters="".join(table), ids=ids, fuse_unknown=fuse))
     return None
 
 
-def _letters_frame(tokenizer: Any, spec: TokensSpec, rules: TokenRules) -> _Frame | None:
-    """What stands around the letters once the family's own begin is there, too."""
-    one, two = _ids(tokenizer, rules.written("A")), _ids(tokenizer, rules.written("AA"))
-    num_suffix = len(spec.suffix)
-    prefix = one[: len(one) - num_suffix - 1]
-    return _Frame(tuple(prefix), spec.suffix) if len(two) == len(one) + 1 else None
-
-
-def _letter_id(tokenizer: Any, frame: _Frame, rules: TokenRules, letter: str) -> int | None:
-    ids = _ids(tokenizer, rules.written(f"A{letter}A"))
-    inner = ids[len(frame.prefix) : len(ids) - len(frame.suffix)]
+def _letter_id(tokenizer: Any, spec: TokensSpec, letter: str) -> int | None:
+    ids = _ids(tokenizer, spec.rules.written(f"A{letter}A"))
+    inner = ids[len(spec.prefix) : len(ids) - len(spec.suffix)]
     return inner[1] if len(inner) == 3 else None
 
 
@@ -260,19 +233,17 @@ def _sequences(letters: str) -> Iterator[str]:
         yield "".join(chance.choices(alphabet, k=300))
 
 
-def _as_fast(tokenizer: Any, frame: _Frame, found: FoundTokens) -> FoundTokens | None:
+def _as_fast(tokenizer: Any, found: FoundTokens) -> FoundTokens | None:
     """The tokenizers library's part of it, where it does all of it, as the probes show."""
     if not tokenizer.is_fast:
         return None
     backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
-    written = [found.row.rules.written(text) for text in _TEXTS]
-    if any(
-        _ids(tokenizer, text) != frame.around(backend.encode(text, add_special_tokens=False).ids)
-        for text in (*_TEXTS, *written)
-    ):
-        return None
+    for text in (*_TEXTS, *map(found.row.rules.written, _TEXTS)):
+        ids = backend.encode(text, add_special_tokens=False).ids
+        if _ids(tokenizer, text) != _framed(found.spec, ids):
+            return None
     text = backend.to_str()
     digest = xxhash.xxh3_128_hexdigest(text.encode())
     return replace(found, spec=replace(found.spec, kind="fast", digest=digest), tokenizer=text)
@@ -280,9 +251,8 @@ def _as_fast(tokenizer: Any, frame: _Frame, found: FoundTokens) -> FoundTokens |
 
 def _slow(folder: Path, found: FoundTokens, tokenizer: Any) -> FoundTokens:
     """Through transformers in the worker; the same special tokens must stand around every text."""
-    frame = _Frame(found.spec.prefix, found.spec.suffix)
     for text in _TEXTS:
-        if _ids(tokenizer, text) != frame.around(_ids(tokenizer, text, special=False)):
+        if _ids(tokenizer, text) != _framed(found.spec, _ids(tokenizer, text, special=False)):
             raise UnsupportedModel(
                 f"{folder}: its tokenizer puts other tokens around {text!r} than around 'A'"
             )

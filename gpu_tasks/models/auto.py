@@ -9,23 +9,30 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel, first_line
 from gpu_tasks.inference.device_errors import fault_of
-from gpu_tasks.models.company import SEES_THE_BATCH, UNSTEADY, Company
 from gpu_tasks.models.files import ModelFiles
-from gpu_tasks.models.hub import LOCAL, import_transformers, open_config
-from gpu_tasks.models.packed import Packed
-from gpu_tasks.models.tensors import Tensors
+from gpu_tasks.models.from_transformers import LOCAL, import_transformers, open_config
+from gpu_tasks.models.layers import Packed
+from gpu_tasks.models.weights import Tensors
 from queue_app.model.spec import ModelSpec
 
-# What company may change of a token's hidden state, of its length: rounding, and no more.
+Batching = Literal["padded", "equal", "alone"]
+"""With whom a text is computed: with others that are padded, with others of its length, or with none."""
+
+SEES_THE_BATCH = ("funnel", "mra", "nllb-moe", "nystromformer", "switch_transformers")
+"""Model types that cut, hash or route by the length or the content of the whole batch: each text alone."""
+UNSTEADY = ("big_bird", "bigbird_pegasus", "reformer", "yoso")
+"""Model types that hash by chance, or change for good with a short text: nothing to compare a vector with."""
+# What the rows beside it may change of a token's hidden state, of its length: rounding, and no more.
 _CHANGES_MOST = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 _CHECKED_LENGTHS = (29, 17)
+_RUN_ERRORS = (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError)
 RUN_PARAMETERS_MOST = 200_000_000
 """A larger model is not run where it is only read."""
 
@@ -41,13 +48,13 @@ class HuggingFaceEncoder:
     padding: int
     dim: int
     num_layers: int
-    company: Company
+    batching: Batching
     token_type: int | None = None
     takes_mask: bool = True
 
     def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
         """See Encoder; all layers run, and their hidden states are packed again."""
-        parts = groups(packed.runs, self.company)
+        parts = groups(packed.runs, self.batching)
         found = [self._hidden(packed, first, lengths, layers) for first, lengths in parts]
         return [torch.cat(hidden) for hidden in zip(*found, strict=True)]
 
@@ -91,14 +98,14 @@ class HuggingFaceEncoder:
         return [states[layer] for layer in layers]
 
 
-def groups(runs: Sequence[tuple[int, int]], company: Company = "padded") -> Iterator[tuple[int, list[int]]]:
+def groups(runs: Sequence[tuple[int, int]], batching: Batching = "padded") -> Iterator[tuple[int, list[int]]]:
     """Neighbouring rows to compute together: (first row, lengths).
 
     Padded, no row becomes more than twice as long; else they are of equal length, or alone.
     """
-    if company == "alone":
+    if batching == "alone":
         runs = [(1, length) for count, length in runs for _ in range(count)]
-    if company != "padded":
+    if batching != "padded":
         firsts = accumulate((count for count, _ in runs), initial=0)
         yield from ((first, [length] * count) for first, (count, length) in zip(firsts, runs, strict=False))
         return
@@ -118,7 +125,7 @@ def load_auto(
     wrongly."""
     model = _load(spec, files, tensors, dtype).to(device).eval()
     encoder = _encoder(spec, model)
-    return replace(encoder, company=_choose_company(spec, encoder))
+    return replace(encoder, batching=_choose_batching(spec, encoder))
 
 
 def require_loadable(spec: ModelSpec, files: ModelFiles, stored: Mapping[str, tuple[int, ...]]) -> None:
@@ -145,7 +152,7 @@ def require_loadable(spec: ModelSpec, files: ModelFiles, stored: Mapping[str, tu
     try:
         with torch.inference_mode():
             encoder.run(ids, torch.ones_like(ids, dtype=torch.bool), (spec.num_layers,))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except _RUN_ERRORS as error:
         raise UnsupportedModel(
             f"{spec.path}: {type(encoder.model).__name__} does not run on text: {first_line(error)}"
         ) from None
@@ -163,7 +170,7 @@ def _encoder(spec: ModelSpec, model: Any) -> HuggingFaceEncoder:
         padding if padding in range(spec.encoder.vocab_size) else 0,
         spec.encoder.hidden_size,
         spec.num_layers,
-        company="alone",
+        batching="alone",
         token_type=spec.encoder.token_type or None,
         takes_mask="attention_mask" in parameters,
     )
@@ -209,20 +216,26 @@ def _refuse_short_positions(spec: ModelSpec, model: Any) -> None:
                 raise UnsupportedModel(f"{spec.path}: its {name} have {usable} positions, not {positions}")
 
 
-# ---- in what company a row may be computed
+# ---- with whom a row may be computed
 
 
-def _choose_company(spec: ModelSpec, encoder: HuggingFaceEncoder) -> Company:
+def _choose_batching(spec: ModelSpec, encoder: HuggingFaceEncoder) -> Batching:
     """Not every model hides its padding from every layer: convolutions see it, for one."""
     try:
-        alone = _check_alone(spec, encoder)
+        alone, again = (_last_row(encoder, "alone", _CHECKED_LENGTHS[-1:]) for _ in range(2))
+        allowed = _CHANGES_MOST[encoder.model.dtype]
+        if _change(alone, again) > allowed:
+            raise UnsupportedModel(
+                f"{spec.path}: {type(encoder.model).__name__} draws random numbers for a text"
+            )
         if spec.encoder.model_type in SEES_THE_BATCH:
             return "alone"
-        if encoder.takes_mask and _is_kept(encoder, "padded", _CHECKED_LENGTHS, alone):
+        padded = _CHECKED_LENGTHS
+        if encoder.takes_mask and _change(_last_row(encoder, "padded", padded), alone) <= allowed:
             return "padded"
         equal = _CHECKED_LENGTHS[-1:] * 2
-        return "equal" if _is_kept(encoder, "equal", equal, alone) else "alone"
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        return "equal" if _change(_last_row(encoder, "equal", equal), alone) <= allowed else "alone"
+    except _RUN_ERRORS as error:
         if fault_of(error) is not None:
             raise
         raise UnsupportedModel(
@@ -230,21 +243,8 @@ def _choose_company(spec: ModelSpec, encoder: HuggingFaceEncoder) -> Company:
         ) from None
 
 
-def _check_alone(spec: ModelSpec, encoder: HuggingFaceEncoder) -> Tensor:
-    """The hidden states of one row by itself. Raises UnsupportedModel when they differ from time to time."""
-    first, second = (_last_row(encoder, "alone", _CHECKED_LENGTHS[-1:]) for _ in range(2))
-    if _change(first, second) > _CHANGES_MOST[encoder.model.dtype]:
-        raise UnsupportedModel(f"{spec.path}: {type(encoder.model).__name__} draws random numbers for a text")
-    return first
-
-
-def _is_kept(encoder: HuggingFaceEncoder, company: Company, lengths: tuple[int, ...], alone: Tensor) -> bool:
-    """True when the last of rows of these lengths is what it is alone."""
-    return _change(_last_row(encoder, company, lengths), alone) <= _CHANGES_MOST[encoder.model.dtype]
-
-
-def _last_row(encoder: HuggingFaceEncoder, company: Company, lengths: tuple[int, ...]) -> Tensor:
-    """Hidden states of the last of rows of these lengths; it is the same row in whatever company."""
+def _last_row(encoder: HuggingFaceEncoder, batching: Batching, lengths: tuple[int, ...]) -> Tensor:
+    """Hidden states of the last of rows of these lengths, which is the same in each batching."""
     device, vocabulary, total = encoder.model.device, encoder.model.config.vocab_size, sum(lengths)
     some = (torch.arange(total, 0, -1, device=device) * 7919 + 11) % vocabulary
     input_ids = torch.where(some == encoder.padding, (encoder.padding + 1) % vocabulary, some)
@@ -252,7 +252,7 @@ def _last_row(encoder: HuggingFaceEncoder, company: Company, lengths: tuple[int,
     runs = tuple((len([*rows]), length) for length, rows in groupby(lengths))
     packed = Packed(input_ids, some, bounds, bounds, bounds, runs, max(lengths))
     with torch.inference_mode():
-        (hidden,) = replace(encoder, company=company)(packed, (encoder.num_layers,))
+        (hidden,) = replace(encoder, batching=batching)(packed, (encoder.num_layers,))
     return hidden[-lengths[-1] :].double()
 
 

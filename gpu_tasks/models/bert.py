@@ -16,15 +16,15 @@ from gpu_tasks.models.layers import (
     Bias,
     Layer,
     LayerNorm,
+    Packed,
     attend_runs,
     choose_attention,
     feed_forward,
+    tap,
 )
-from gpu_tasks.models.packed import Packed, tap
+from gpu_tasks.models.weight_names import TOKEN_TYPES
 from gpu_tasks.models.weights import Weights
-from queue_app.model.spec import EncoderSpec
 
-PREFIXES = ("", "bert.", "roberta.")
 # CUDA's kernels copy a bias whose rows begin elsewhere.
 _ALIGNED = 8
 
@@ -44,10 +44,6 @@ class Bert:
     attention: Attention
     bias: Bias | None = None
     mlp: Callable[[Layer, Tensor], Tensor] = feed_forward
-
-    @property
-    def num_layers(self) -> int:
-        return len(self.layers)
 
     def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
         """See Encoder."""
@@ -75,18 +71,20 @@ class Bert:
         return layer.attention_out(attention(query, key, value, packed))
 
 
-def load_bert(encoder: EncoderSpec, weights: Weights) -> Bert:
+def load_bert(weights: Weights) -> Bert:
     """Raises ModelLoadError for missing or misshapen weights."""
-    dim = encoder.hidden_size
-    types = weights.tensor("embeddings.token_type_embeddings.weight", encoder.num_token_types, dim)
+    encoder = weights.encoder
     return Bert(
         num_heads=encoder.num_heads,
-        words=weights.tensor("embeddings.word_embeddings.weight", encoder.vocab_size, dim),
-        positions=weights.positions(encoder) + types[encoder.token_type],
-        norm=weights.norm("embeddings.LayerNorm", dim, encoder.layer_norm_eps),
-        layers=tuple(
-            weights.layer(f"encoder.layer.{index}", "attention.output.LayerNorm", "output.LayerNorm", encoder)
-            for index in range(encoder.num_layers)
-        ),
-        attention=choose_attention(weights.device, weights.dtype, dim // encoder.num_heads),
+        words=weights.words(),
+        positions=weights.positions() + token_type(weights),
+        norm=weights.norm("embeddings.LayerNorm"),
+        layers=weights.layers(),
+        attention=choose_attention(weights.device, weights.dtype, encoder.hidden_size // encoder.num_heads),
     )
+
+
+def token_type(weights: Weights) -> Tensor:
+    """The embedding of the one type that all tokens have."""
+    encoder = weights.encoder
+    return weights.tensor(TOKEN_TYPES, encoder.num_token_types, encoder.hidden_size)[encoder.token_type]

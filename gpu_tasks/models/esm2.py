@@ -13,12 +13,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from gpu_tasks.errors import UnsupportedModel
-from gpu_tasks.models.layers import Attention, Layer, LayerNorm, choose_attention, feed_forward
-from gpu_tasks.models.packed import Packed, tap
+from gpu_tasks.models.layers import (
+    Attention,
+    Layer,
+    LayerNorm,
+    Packed,
+    choose_attention,
+    feed_forward,
+    tap,
+)
 from gpu_tasks.models.weights import Weights
-from queue_app.model.spec import EncoderSpec
-
-PREFIXES = ("", "esm.")
 
 _ROPE_THETA = 1e4
 # Token dropout: ESM-2 trained with 15 % of the tokens selected and 80 % of those masked, and scales
@@ -42,10 +46,6 @@ class Esm2:
     layers: tuple[Layer, ...]
     norm: LayerNorm
     attention: Attention
-
-    @property
-    def num_layers(self) -> int:
-        return len(self.layers)
 
     def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
         """See Encoder."""
@@ -89,22 +89,18 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rotated
 
 
-def load_esm2(encoder: EncoderSpec, weights: Weights) -> Esm2:
+def load_esm2(weights: Weights) -> Esm2:
     """Raises ModelLoadError for missing or misshapen weights, UnsupportedModel for rotations of its own."""
-    dim, eps = encoder.hidden_size, encoder.layer_norm_eps
-    head_dim = dim // encoder.num_heads
-    scale = _KEPT_IN_TRAINING if encoder.token_dropout else 1.0
+    encoder = weights.encoder
+    head_dim = encoder.hidden_size // encoder.num_heads
     return Esm2(
         num_heads=encoder.num_heads,
-        embedding=weights.tensor("embeddings.word_embeddings.weight", encoder.vocab_size, dim, scale=scale),
-        positions=weights.positions(encoder) if encoder.learned_positions else None,
-        norm_before=weights.norm("embeddings.layer_norm", dim, eps) if encoder.norm_before else None,
+        embedding=weights.words(scale=_KEPT_IN_TRAINING if encoder.token_dropout else 1.0),
+        positions=weights.positions() if encoder.learned_positions else None,
+        norm_before=weights.norm("embeddings.layer_norm") if encoder.norm_before else None,
         inv_freq=_inv_freq(weights, head_dim).to(weights.device),
-        layers=tuple(
-            weights.layer(f"encoder.layer.{index}", "attention.LayerNorm", "LayerNorm", encoder)
-            for index in range(encoder.num_layers)
-        ),
-        norm=weights.norm("encoder.emb_layer_norm_after", dim, eps),
+        layers=weights.layers(),
+        norm=weights.norm("encoder.emb_layer_norm_after"),
         attention=choose_attention(weights.device, weights.dtype, head_dim),
     )
 
@@ -114,10 +110,10 @@ def _inv_freq(weights: Weights, head_dim: int) -> Tensor:
 
     As transformers' EsmModel.load_hook does.
     """
-    stored = weights.ending_with("rotary_embeddings.inv_freq")
-    if not stored:
+    names = sorted(name for name in weights.tensors if name.endswith("rotary_embeddings.inv_freq"))
+    if not names:
         return _ROPE_THETA ** (-torch.arange(0, head_dim, 2) / head_dim)
-    first, *others = (each.float() for each in stored)
+    first, *others = (weights.tensors[name].float() for name in names)
     if first.shape != (head_dim // 2,) or not all(first.equal(each) for each in others):
-        raise UnsupportedModel(f"{weights.model}: the layers' rotary inv_freq differ, or are misshapen")
+        raise UnsupportedModel(f"{weights.spec.path}: the layers' rotary inv_freq differ, or are misshapen")
     return first

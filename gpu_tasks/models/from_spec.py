@@ -8,23 +8,26 @@ from gpu_tasks.errors import UnsupportedModel
 from gpu_tasks.inference.model import Dtype
 from gpu_tasks.inference.readout import Readout, check_layers
 from gpu_tasks.inference.torch_device import open_device
-from gpu_tasks.models import bert, esm2, mosaic, mpnet
 from gpu_tasks.models.auto import load_auto
+from gpu_tasks.models.bert import load_bert
+from gpu_tasks.models.esm2 import load_esm2
 from gpu_tasks.models.files import ModelFiles, model_files
 from gpu_tasks.models.head import load_head
-from gpu_tasks.models.packed import Encoder, PackedModel
-from gpu_tasks.models.tensors import Tensors, merge_adapter, read_tensors
+from gpu_tasks.models.layers import Encoder
+from gpu_tasks.models.mosaic import load_mosaic
+from gpu_tasks.models.mpnet import load_mpnet
+from gpu_tasks.models.packed import PackedModel
 from gpu_tasks.models.tokens import load_tokens
-from gpu_tasks.models.weights import Weights, find_prefix
-from queue_app.model.spec import EncoderSpec, Family, ModelSpec
+from gpu_tasks.models.weights import Weights, merge_adapter, native_weights, read_tensors
+from queue_app.model.spec import Family, ModelSpec
 
-_NATIVE: dict[Family, tuple[Sequence[str], Callable[[EncoderSpec, Weights], Encoder]]] = {
-    "esm2": (esm2.PREFIXES, esm2.load_esm2),
-    "bert": (bert.PREFIXES, bert.load_bert),
-    "mpnet": (mpnet.PREFIXES, mpnet.load_mpnet),
-    "mosaic": (mosaic.PREFIXES, mosaic.load_mosaic),
+_NATIVE: dict[Family, Callable[[Weights], Encoder]] = {
+    "esm2": load_esm2,
+    "bert": load_bert,
+    "mpnet": load_mpnet,
+    "mosaic": load_mosaic,
 }
-"""What may stand before the names of the weights, and who makes an encoder of them."""
+"""Who makes an encoder of the weights; all others are for transformers."""
 
 
 def load_directory(
@@ -67,7 +70,10 @@ def _encoder(spec: ModelSpec, files: ModelFiles, device: torch.device, dtype: to
         merge_adapter(tensors, spec.adapter, files)
     if spec.family == "auto":
         return load_auto(spec, files, tensors, device, dtype)
-    return _native(spec, tensors, device, dtype)
+    if spec.encoder.token_dropout and spec.tokens.kind != "letters":
+        # A <mask> in a sequence changes what all its tokens are scaled by; a table of letters has none.
+        raise UnsupportedModel(f"{spec.path}: token dropout with a tokenizer is for transformers to compute")
+    return _NATIVE[spec.family](native_weights(spec, tensors, device, dtype))
 
 
 def _padding(spec: ModelSpec) -> tuple[int, int] | None:
@@ -76,12 +82,3 @@ def _padding(spec: ModelSpec) -> tuple[int, int] | None:
     if spec.family == "auto" or not encoder.first_position:
         return None
     return encoder.first_position - 1, encoder.num_positions - encoder.first_position
-
-
-def _native(spec: ModelSpec, tensors: Tensors, device: torch.device, dtype: torch.dtype) -> Encoder:
-    if spec.encoder.token_dropout and spec.tokens.kind != "letters":
-        # A <mask> in a sequence changes what all its tokens are scaled by; a table of letters has none.
-        raise UnsupportedModel(f"{spec.path}: token dropout with a tokenizer is for transformers to compute")
-    prefixes, load = _NATIVE[spec.family]
-    weights = Weights(spec.path, tensors, find_prefix(spec.path, tensors, prefixes), device, dtype)
-    return load(spec.encoder, weights)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models.files import ModelFiles
-from gpu_tasks.models.tensors import Tensors, read_tensors
+from gpu_tasks.models.weights import read_tensors
 from queue_app.model.spec import DenseSpec, HeadModule, LayerNormSpec, NormalizeSpec, TruncateSpec
 
 Module = Callable[[Tensor], Tensor]
@@ -31,57 +31,57 @@ class Head:
         return vectors
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Dense:
-    weight: Tensor
-    bias: Tensor | None
-    activation: torch.nn.Module
-    residual: Callable[[Tensor], Tensor] | None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        out: Tensor = self.activation(functional.linear(x, self.weight, self.bias))
-        return out if self.residual is None else out + self.residual(x)
-
-
 def load_head(specs: Iterable[HeadModule], files: ModelFiles, device: torch.device) -> Head:
     """Raises ModelLoadError for missing or misshapen weights, or files that are not the specification's."""
     return Head(tuple(_module(spec, files, device) for spec in specs))
 
 
 def _module(spec: HeadModule, files: ModelFiles, device: torch.device) -> Module:
-    if isinstance(spec, NormalizeSpec):
-        return functional.normalize
-    if isinstance(spec, TruncateSpec):
-        return _truncate(spec.dim)
-    tensors = _Stored(spec.file, read_tensors(files, [spec.file]), device)
-    return _dense(spec, tensors) if isinstance(spec, DenseSpec) else _layer_norm(spec, tensors)
+    match spec:
+        case NormalizeSpec():
+            return functional.normalize
+        case TruncateSpec():
+            return lambda x: x[:, : spec.dim]
+        case LayerNormSpec():
+            weight, bias = _stored(
+                spec, files, device, {"norm.weight": (spec.dim,), "norm.bias": (spec.dim,)}
+            )
+            return lambda x: functional.layer_norm(x, (spec.dim,), weight, bias)
+        case DenseSpec():
+            return _dense(spec, files, device)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    file: str
-    tensors: Tensors
-    device: torch.device
-
-    def take(self, name: str, *shape: int) -> Tensor:
-        if name not in self.tensors or self.tensors[name].shape != shape:
-            raise ModelLoadError(f"{self.file}: lacks {name} of the shape {[*shape]}")
-        return self.tensors[name].to(self.device, torch.float32)
-
-
-def _dense(spec: DenseSpec, stored: _Stored) -> Dense:
+def _dense(spec: DenseSpec, files: ModelFiles, device: torch.device) -> Module:
     shape = spec.outputs, spec.inputs
-    residual: Callable[[Tensor], Tensor] | None = None
-    if spec.residual and spec.inputs == spec.outputs:
-        residual = _unchanged
-    elif spec.residual:
-        residual = Dense(stored.take("residual.weight", *shape), None, torch.nn.Identity(), None)
-    return Dense(
-        weight=stored.take("linear.weight", *shape),
-        bias=stored.take("linear.bias", spec.outputs) if spec.biased else None,
-        activation=_activation(spec),
-        residual=residual,
-    )
+    wanted: dict[str, tuple[int, ...]] = {"linear.weight": shape}
+    wanted |= {"linear.bias": shape[:1]} if spec.biased else {}
+    wanted |= {"residual.weight": shape} if spec.residual and spec.inputs != spec.outputs else {}
+    found = dict(zip(wanted, _stored(spec, files, device, wanted), strict=True))
+    weight, bias, beside = (found.get(name) for name in ("linear.weight", "linear.bias", "residual.weight"))
+    assert weight is not None
+    activation = _activation(spec)
+
+    def dense(x: Tensor) -> Tensor:
+        out: Tensor = activation(functional.linear(x, weight, bias))
+        if not spec.residual:
+            return out
+        return out + (x if beside is None else functional.linear(x, beside))
+
+    return dense
+
+
+def _stored(
+    spec: DenseSpec | LayerNormSpec,
+    files: ModelFiles,
+    device: torch.device,
+    wanted: dict[str, tuple[int, ...]],
+) -> list[Tensor]:
+    """The module's tensors of these names and shapes, in float32."""
+    tensors = read_tensors(files, [spec.file])
+    for name, shape in wanted.items():
+        if name not in tensors or tensors[name].shape != shape:
+            raise ModelLoadError(f"{spec.file}: lacks {name} of the shape {[*shape]}")
+    return [tensors[name].to(device, torch.float32) for name in wanted]
 
 
 def _activation(spec: DenseSpec) -> torch.nn.Module:
@@ -93,16 +93,3 @@ def _activation(spec: DenseSpec) -> torch.nn.Module:
         raise UnsupportedModel(f"{spec.file}: the activation {spec.activation} has weights of its own")
     assert isinstance(activation, torch.nn.Module)
     return activation
-
-
-def _layer_norm(spec: LayerNormSpec, stored: _Stored) -> Module:
-    weight, bias = stored.take("norm.weight", spec.dim), stored.take("norm.bias", spec.dim)
-    return lambda x: functional.layer_norm(x, (spec.dim,), weight, bias)
-
-
-def _truncate(dim: int) -> Module:
-    return lambda x: x[:, :dim]
-
-
-def _unchanged(x: Tensor) -> Tensor:
-    return x

@@ -1,14 +1,46 @@
 """The pieces that transformer encoders are made of, on packed tokens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gpu_tasks.models.packed import Packed
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """A batch on the device.
+
+    `input_ids` and `positions` (see `positions_of`) are int64[T], `cu_seqlens` int32[n + 1], `bounds`
+    int64[3n + 1] and `firsts` int64[n] as in RowTokens. `runs` stays on the host: (count, length) of
+    neighbouring rows of equal length; there are few, as the planner sorts by length.
+    """
+
+    input_ids: Tensor
+    positions: Tensor
+    cu_seqlens: Tensor
+    bounds: Tensor
+    firsts: Tensor
+    runs: tuple[tuple[int, int], ...]
+    max_seqlen: int
+
+
+class Encoder(Protocol):
+    """A transformer without its readout."""
+
+    def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
+        """Hidden states [T, dim] behind each of these layers; 0 is before the first. No later layer runs."""
+        ...
+
+
+def tap(states: Iterator[Tensor], layers: tuple[int, ...]) -> list[Tensor]:
+    """Those of these layers, in their order, of the states from layer 0 on."""
+    found = {layer: hidden for layer, hidden in enumerate(states) if layer in layers}
+    return [found[layer] for layer in layers]
+
 
 Attention = Callable[[Tensor, Tensor, Tensor, Packed], Tensor]
 """Query, key and value, each [T, heads, head_dim], to [T, heads * head_dim]; rows attend to themselves."""

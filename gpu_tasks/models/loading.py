@@ -1,4 +1,4 @@
-"""Load a model by its specification. Torch is imported by the families that need it: `mock:DIM` runs without."""
+"""Load a model by its specification. The families import torch themselves: `mock:DIM` runs without."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

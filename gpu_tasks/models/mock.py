@@ -23,11 +23,8 @@ from gpu_tasks.inference.batch_plan import TokenBatch
 from gpu_tasks.inference.model import HostPending, StoreDtype, host_pending
 from gpu_tasks.inference.readout import Left, Readout, check_layers, joined_pools
 from gpu_tasks.inference.rows import offsets_of
+from queue_app.model.spec import MOCK, MOCK_LAYERS, MOCK_MAX_LENGTH
 
-_REF = re.compile(
-    r"mock:(?P<dim>\d{1,5})(?P<options>(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)=[A-Za-z]{1,32})*)"
-)
-NUM_LAYERS = 3
 _CLS, _EOS = 256, 257
 _HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
 
@@ -44,7 +41,7 @@ class MockModel:
     delay_ms: int = 0
     harm: Mapping[str, str] = field(default_factory=dict)
     readout: Readout = field(default_factory=Readout)
-    max_length: int = 1022
+    max_length: int = MOCK_MAX_LENGTH
     prefix: tuple[int, ...] = (_CLS,)
     suffix: tuple[int, ...] = (_EOS,)
     lookahead: int = 0
@@ -119,12 +116,12 @@ def load_mock(
     ref: str, *, pools: tuple[str, ...] | None = None, layers: tuple[int, ...] = (-1,)
 ) -> MockModel:
     """Raises ModelLoadError when `ref` is not `mock:DIM` with its options."""
-    match = _REF.fullmatch(ref)
+    match = MOCK.fullmatch(ref)
     if match is None or not int(match["dim"]):
         raise ModelLoadError(f"{ref!r}: write mock:DIM or mock:DIM,delay_ms=N, as in mock:16,delay_ms=20")
     options = dict(option.split("=") for option in match["options"].split(",")[1:])
     delay_ms = int(options.pop("delay_ms", 0))
-    found = check_layers(layers, NUM_LAYERS)
+    found = check_layers(layers, MOCK_LAYERS)
     readout = Readout(found, Readout().pools if pools is None else pools)
     return MockModel(ref, int(match["dim"]), delay_ms, options, readout)
 

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gpu_tasks.models.bert import Bert
-from gpu_tasks.models.layers import Layer, attend_runs, gated_feed_forward
+from gpu_tasks.models.bert import Bert, token_type
+from gpu_tasks.models.layers import attend_runs, gated_feed_forward
 from gpu_tasks.models.weights import Weights
-from queue_app.model.spec import EncoderSpec
-
-PREFIXES = ("", "bert.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,31 +39,16 @@ def alibi_slopes(num_heads: int) -> list[float]:
     return slopes + between[: num_heads - power]
 
 
-def load_mosaic(encoder: EncoderSpec, weights: Weights) -> Bert:
+def load_mosaic(weights: Weights) -> Bert:
     """Raises ModelLoadError for missing or misshapen weights."""
-    dim = encoder.hidden_size
-    words = weights.tensor("embeddings.word_embeddings.weight", encoder.vocab_size, dim)
-    types = weights.tensor("embeddings.token_type_embeddings.weight", encoder.num_token_types, dim)
+    num_heads = weights.encoder.num_heads
     return Bert(
-        num_heads=encoder.num_heads,
-        words=words + types[encoder.token_type],
+        num_heads=num_heads,
+        words=weights.words() + token_type(weights),
         positions=None,
-        norm=weights.norm("embeddings.LayerNorm", dim, encoder.layer_norm_eps),
-        layers=tuple(_layer(weights, index, encoder) for index in range(encoder.num_layers)),
+        norm=weights.norm("embeddings.LayerNorm"),
+        layers=weights.layers(),
         attention=attend_runs,
-        bias=Alibi(torch.tensor(alibi_slopes(encoder.num_heads), device=weights.device), weights.dtype),
+        bias=Alibi(torch.tensor(alibi_slopes(num_heads), device=weights.device), weights.dtype),
         mlp=gated_feed_forward,
-    )
-
-
-def _layer(weights: Weights, index: int, encoder: EncoderSpec) -> Layer:
-    name = f"encoder.layer.{index}"
-    dim, inner, eps = encoder.hidden_size, encoder.intermediate_size, encoder.layer_norm_eps
-    return Layer(
-        qkv=weights.linear(f"{name}.attention.self.Wqkv", inputs=dim, outputs=3 * dim),
-        attention_out=weights.linear(f"{name}.attention.output.dense", inputs=dim, outputs=dim),
-        attention_norm=weights.norm(f"{name}.attention.output.LayerNorm", dim, eps),
-        up=weights.linear(f"{name}.mlp.gated_layers", inputs=dim, outputs=2 * inner, biased=False),
-        down=weights.linear(f"{name}.mlp.wo", inputs=inner, outputs=dim),
-        mlp_norm=weights.norm(f"{name}.mlp.layernorm", dim, eps),
     )

@@ -10,13 +10,10 @@ import torch
 from torch import Tensor
 
 from gpu_tasks.models.bert import Bert
-from gpu_tasks.models.layers import Layer, attend_runs
+from gpu_tasks.models.layers import attend_runs
+from gpu_tasks.models.weight_names import NUM_BUCKETS, RELATIVE_BIAS
 from gpu_tasks.models.weights import Weights
-from queue_app.model.spec import EncoderSpec
 
-PREFIXES = ("", "mpnet.")
-NUM_BUCKETS = 32
-"""Of distances; half of them for tokens that come later. It is 32 whatever config.json says, too."""
 _FARTHEST = 128
 """All that is at least so far apart shares a bucket."""
 
@@ -42,35 +39,17 @@ def bucket(offset: int) -> int:
     return min(near, half - 1) + (half if offset > 0 else 0)
 
 
-def load_mpnet(encoder: EncoderSpec, weights: Weights) -> Bert:
+def load_mpnet(weights: Weights) -> Bert:
     """Raises ModelLoadError for missing or misshapen weights."""
-    dim = encoder.hidden_size
-    return Bert(
-        num_heads=encoder.num_heads,
-        words=weights.tensor("embeddings.word_embeddings.weight", encoder.vocab_size, dim),
-        positions=weights.positions(encoder),
-        norm=weights.norm("embeddings.LayerNorm", dim, encoder.layer_norm_eps),
-        layers=tuple(_layer(weights, index, encoder) for index in range(encoder.num_layers)),
-        attention=attend_runs,
-        bias=_bias(weights, encoder.num_heads),
-    )
-
-
-def _bias(weights: Weights, num_heads: int) -> RelativeBias:
-    by_bucket = weights.tensor("encoder.relative_attention_bias.weight", NUM_BUCKETS, num_heads)
+    num_heads = weights.encoder.num_heads
+    by_bucket = weights.tensor(RELATIVE_BIAS, NUM_BUCKETS, num_heads)
     buckets = [bucket(offset) for offset in range(-_FARTHEST, _FARTHEST + 1)]
-    return RelativeBias(by_bucket[buckets].T.contiguous())
-
-
-def _layer(weights: Weights, index: int, encoder: EncoderSpec) -> Layer:
-    name = f"encoder.layer.{index}"
-    dim, inner, eps = encoder.hidden_size, encoder.intermediate_size, encoder.layer_norm_eps
-    qkv = (f"{name}.attention.attn.{part}" for part in "qkv")
-    return Layer(
-        qkv=weights.linear(*qkv, inputs=dim, outputs=dim),
-        attention_out=weights.linear(f"{name}.attention.attn.o", inputs=dim, outputs=dim),
-        attention_norm=weights.norm(f"{name}.attention.LayerNorm", dim, eps),
-        up=weights.linear(f"{name}.intermediate.dense", inputs=dim, outputs=inner),
-        down=weights.linear(f"{name}.output.dense", inputs=inner, outputs=dim),
-        mlp_norm=weights.norm(f"{name}.output.LayerNorm", dim, eps),
+    return Bert(
+        num_heads=num_heads,
+        words=weights.words(),
+        positions=weights.positions(),
+        norm=weights.norm("embeddings.LayerNorm"),
+        layers=weights.layers(),
+        attention=attend_runs,
+        bias=RelativeBias(by_bucket[buckets].T.contiguous()),
     )

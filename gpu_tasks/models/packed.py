@@ -1,9 +1,8 @@
 """A transformer on packed tokens: what all torch families share, from planned batch to pooled vector."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,42 +16,8 @@ from gpu_tasks.inference.readout import Left, Readout, joined_pools
 from gpu_tasks.inference.rows import Offsets, offsets_of
 from gpu_tasks.inference.torch_device import Outputs, TorchDevice, Upload
 from gpu_tasks.models.head import Head
+from gpu_tasks.models.layers import Encoder, Packed
 from gpu_tasks.models.tokens import Tokens
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Packed:
-    """A batch on the device.
-
-    `input_ids` and `positions` (see `positions_of`) are int64[T], `cu_seqlens` int32[n + 1], `bounds`
-    int64[3n + 1] and `firsts` int64[n] as in RowTokens. `runs` stays on the host: (count, length) of
-    neighbouring rows of equal length; there are few, as the planner sorts by length.
-    """
-
-    input_ids: Tensor
-    positions: Tensor
-    cu_seqlens: Tensor
-    bounds: Tensor
-    firsts: Tensor
-    runs: tuple[tuple[int, int], ...]
-    max_seqlen: int
-
-
-class Encoder(Protocol):
-    """A transformer without its readout."""
-
-    @property
-    def num_layers(self) -> int: ...
-
-    def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
-        """Hidden states [T, dim] behind each of these layers; 0 is before the first. No later layer runs."""
-        ...
-
-
-def tap(states: Iterator[Tensor], layers: tuple[int, ...]) -> list[Tensor]:
-    """Those of these layers, in their order, of the states from layer 0 on."""
-    found = {layer: hidden for layer, hidden in enumerate(states) if layer in layers}
-    return [found[layer] for layer in layers]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +76,7 @@ class PackedModel:
             finished: npt.NDArray[np.float32] = torch.cat(found, dim=1).cpu().numpy()
         return finished
 
-    def stage(self, batch: TokenBatch) -> "PackedStaged | RaggedStaged | EmptyStaged":
+    def stage(self, batch: TokenBatch) -> "PackedStaged | EmptyStaged":
         """Raises ValueError when a segment is longer than the model has positions for."""
         if batch.num_rows == 0:
             return EmptyStaged(self.dim, self.readout.is_ragged)
@@ -122,23 +87,21 @@ class PackedModel:
                 f"{self.max_positions} positions; plan with max_length="
                 f"{self.max_positions - len(self.prefix) - len(self.suffix)} or less"
             )
-        kind = RaggedStaged if self.readout.is_ragged else PackedStaged
-        return kind(self, batch, _runs(batch), self._upload(batch))
-
-    def _upload(self, batch: TokenBatch) -> Upload:
-        # One array, one copy: split again on the device.
         positions = positions_of(batch, self.padding)
         bounds, firsts = pooling_bounds(batch, self.left)
-        return self.on.upload(np.concatenate([batch.cu_seqlens, bounds, firsts, batch.input_ids, positions]))
-
-    def hidden_states(self, packed: Packed) -> list[Tensor]:
-        """Of each layer of the readout, [T, hidden_size]."""
-        return self.encoder(packed, self.readout.layers)
+        # One array, one copy: split again on the device.
+        upload = self.on.upload(
+            np.concatenate([batch.cu_seqlens, bounds, firsts, batch.input_ids, positions])
+        )
+        by_length = groupby(np.diff(batch.cu_seqlens).tolist())
+        runs = tuple((len(list(rows)), length) for length, rows in by_length)
+        return PackedStaged(self, batch, runs, upload)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedStaged:
-    """One vector for each row and pool: [n, dim]."""
+    """One vector for each row and pool, [n, dim]; of a ragged readout one for each token of a row, special
+    ones left out, [sum of lengths, dim]."""
 
     model: PackedModel
     batch: TokenBatch
@@ -146,46 +109,43 @@ class PackedStaged:
     upload: Upload
 
     def launch(self, store_dtype: StoreDtype) -> Pending:
-        return self.upload.compute(lambda flat: self._embed(flat, getattr(torch, store_dtype)))
+        dtype = getattr(torch, store_dtype)
+        if not self.model.readout.is_ragged:
+            return self.upload.compute(lambda flat: self._pooled(self._unpack(flat), dtype))
+        bounds, _ = pooling_bounds(self.batch, self.model.left)
+        lengths = bounds[2::3] - bounds[1::3]
+        num_tokens = int(lengths.sum())
+        pending = self.upload.compute(lambda flat: self._each_token(self._unpack(flat), dtype, num_tokens))
+        return RaggedPending(pending, offsets_of(lengths))
 
-    def _embed(self, flat: Tensor, store_dtype: torch.dtype) -> Outputs:
-        packed = unpack(flat, self.batch, self.runs)
+    def _unpack(self, flat: Tensor) -> Packed:
+        """What was uploaded as one array, taken apart on the device."""
+        num_rows = self.batch.num_rows
+        parts = (num_rows + 1, 4 * num_rows + 2, 5 * num_rows + 2)
+        cu_seqlens, bounds, firsts, tokens = flat.tensor_split(parts)
+        input_ids, positions = tokens.chunk(2)
+        longest = self.batch.max_seqlen
+        return Packed(input_ids, positions, cu_seqlens.int(), bounds, firsts, self.runs, longest)
+
+    def _pooled(self, packed: Packed, dtype: torch.dtype) -> Outputs:
         rows = RowTokens(packed.bounds, packed.firsts)
         # Windows stay as they were pooled: the head is for the record's vector, once it is put together.
         head = Head() if self.batch.of_windows else self.model.head
         vectors = [
             head(pool_rows(hidden, rows, pool))
-            for hidden in self.model.hidden_states(packed)
+            for hidden in self.model.encoder(packed, self.model.readout.layers)
             for pool in self.model.readout.pools
         ]
-        embeddings = torch.cat(vectors, dim=1).to(store_dtype)
+        embeddings = torch.cat(vectors, dim=1).to(dtype)
         return Outputs(embeddings, embeddings.isfinite().all(dim=1))
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RaggedStaged:
-    """One vector for each token of a row, special tokens left out: [sum of lengths, dim]."""
-
-    model: PackedModel
-    batch: TokenBatch
-    runs: tuple[tuple[int, int], ...]
-    upload: Upload
-
-    def launch(self, store_dtype: StoreDtype) -> "RaggedPending":
-        bounds, _ = pooling_bounds(self.batch, self.model.left)
-        lengths = bounds[2::3] - bounds[1::3]
-        pending = self.upload.compute(
-            lambda flat: self._embed(flat, getattr(torch, store_dtype), int(lengths.sum()))
-        )
-        return RaggedPending(pending, offsets_of(lengths))
-
-    def _embed(self, flat: Tensor, store_dtype: torch.dtype, num_tokens: int) -> Outputs:
-        packed = unpack(flat, self.batch, self.runs)
-        hidden = torch.cat(self.model.hidden_states(packed), dim=1).to(store_dtype)
+    def _each_token(self, packed: Packed, dtype: torch.dtype, num_tokens: int) -> Outputs:
+        states = self.model.encoder(packed, self.model.readout.layers)
+        hidden = torch.cat(states, dim=1).to(dtype)
         lengths, firsts = packed.bounds.diff()[1::3], packed.bounds[1:-1:3]
         # With its size given, the device need not be waited for.
         rows = torch.repeat_interleave(lengths, output_size=num_tokens)
-        behind = torch.arange(num_tokens, device=flat.device) - (lengths.cumsum(0) - lengths)[rows]
+        behind = torch.arange(num_tokens, device=hidden.device) - (lengths.cumsum(0) - lengths)[rows]
         return Outputs(
             hidden.index_select(0, firsts[rows] + behind),
             finite_rows(hidden.isfinite().all(dim=1), packed.bounds),
@@ -215,15 +175,6 @@ class EmptyStaged:
         return HostPending(Fetched(nothing, np.empty(0, np.bool_), offsets=offsets))
 
 
-def unpack(flat: Tensor, batch: TokenBatch, runs: tuple[tuple[int, int], ...]) -> Packed:
-    """What was uploaded as one array, taken apart on the device."""
-    num_rows = batch.num_rows
-    parts = (num_rows + 1, 4 * num_rows + 2, 5 * num_rows + 2)
-    cu_seqlens, bounds, firsts, tokens = flat.tensor_split(parts)
-    input_ids, positions = tokens.chunk(2)
-    return Packed(input_ids, positions, cu_seqlens.int(), bounds, firsts, runs, batch.max_seqlen)
-
-
 def positions_of(batch: TokenBatch, padding: tuple[int, int] | None) -> npt.NDArray[np.int64]:
     """The position of each token, int64[T], from 0 in every row.
 
@@ -237,8 +188,3 @@ def positions_of(batch: TokenBatch, padding: tuple[int, int] | None) -> npt.NDAr
     before = np.cumsum(skipped) - skipped
     before -= np.repeat(before[batch.cu_seqlens[:-1]], lengths)
     return np.where(skipped, padding[1], places - before)
-
-
-def _runs(batch: TokenBatch) -> tuple[tuple[int, int], ...]:
-    lengths = np.diff(batch.cu_seqlens).tolist()
-    return tuple((len(list(rows)), length) for length, rows in groupby(lengths))

@@ -3,9 +3,8 @@
 Payload ids of whole sequences: the planner, not the tokenizer, decides what happens to long ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,56 +18,8 @@ from queue_app.model.spec import ModelSpec, TokensSpec
 Ids = npt.NDArray[np.int32]
 
 
-class Encode(Protocol):
-    """Texts to ids, without special tokens."""
-
-    def __call__(self, texts: Sequence[str]) -> list[Ids]: ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LetterTable:
-    """One id per letter: `table` int32[256] by its ASCII code, with the unknown token for all that is not.
-    Lower case, as of soft-masked residues, counts as upper case.
-
-    `fused` is that token's id where neighbouring unknown letters are one token.
-    """
-
-    table: Ids
-    fused: int | None = None
-
-    def __call__(self, texts: Sequence[str]) -> list[Ids]:
-        letters = (text.encode("ascii", "replace") for text in texts)
-        found = [self.table[np.frombuffer(row, np.uint8)] for row in letters]
-        return found if self.fused is None else [_fuse(ids, self.fused) for ids in found]
-
-
-def _fuse(ids: Ids, unknown: int) -> Ids:
-    again = (ids[1:] == unknown) & (ids[:-1] == unknown)
-    return ids[np.concatenate([[True], ~again])] if again.any() else ids
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FastTokenizer:
-    """A tokenizer of the tokenizers library."""
-
-    tokenizer: tokenizers.Tokenizer
-
-    def __call__(self, texts: Sequence[str]) -> list[Ids]:
-        encoded = self.tokenizer.encode_batch_fast([*texts], add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int32) for encoding in encoded]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SlowTokenizer:
-    """A tokenizer of transformers that has no fast one."""
-
-    tokenizer: Any
-
-    def __call__(self, texts: Sequence[str]) -> list[Ids]:
-        if not texts:
-            return []
-        encoded = self.tokenizer([*texts], add_special_tokens=False, truncation=False, verbose=False)
-        return [np.array(ids, dtype=np.int32) for ids in encoded["input_ids"]]
+Encode = Callable[[Sequence[str]], list[Ids]]
+"""Texts to ids, without special tokens."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,23 +81,33 @@ def load_tokens(spec: ModelSpec, tokenizer: str | None, files: ModelFiles) -> To
 def _encode(spec: ModelSpec, tokenizer: str | None, files: ModelFiles) -> Encode:
     if spec.tokens.kind == "letters":
         return _letter_table(spec.tokens)
-    if spec.tokens.kind == "fast":
-        return _fast_tokenizer(spec, tokenizer)
-    from gpu_tasks.models.hub import open_tokenizer
-
-    return SlowTokenizer(open_tokenizer(spec, files))
+    return _fast_tokenizer(spec, tokenizer) if spec.tokens.kind == "fast" else _slow_tokenizer(spec, files)
 
 
-def _letter_table(tokens: TokensSpec) -> LetterTable:
+def _letter_table(tokens: TokensSpec) -> Encode:
+    """An id for each letter. Lower case, as of soft-masked residues, counts as upper case."""
     assert tokens.unknown is not None
     table = np.full(256, tokens.unknown, dtype=np.int32)
     for letter, index in zip(tokens.letters, tokens.ids, strict=True):
         table[[ord(letter), ord(letter.lower())]] = index
-    # What is not ASCII is read as a question mark.
-    return LetterTable(table, tokens.unknown if tokens.fuse_unknown else None)
+
+    def encode(texts: Sequence[str]) -> list[Ids]:
+        # What is not ASCII is read as a question mark.
+        letters = (text.encode("ascii", "replace") for text in texts)
+        found = [table[np.frombuffer(row, np.uint8)] for row in letters]
+        return [_fuse(ids, tokens.unknown) for ids in found] if tokens.fuse_unknown else found
+
+    return encode
 
 
-def _fast_tokenizer(spec: ModelSpec, text: str | None) -> FastTokenizer:
+def _fuse(ids: Ids, unknown: int | None) -> Ids:
+    """Neighbouring unknown letters are one token."""
+    again = (ids[1:] == unknown) & (ids[:-1] == unknown)
+    return ids[np.concatenate([[True], ~again])] if again.any() else ids
+
+
+def _fast_tokenizer(spec: ModelSpec, text: str | None) -> Encode:
+    """Through the tokenizers library."""
     if text is None:
         raise ModelLoadError(f"{spec.path}: its tokenizer is missing: not kept with the job")
     if xxhash.xxh3_128_hexdigest(text.encode()) != spec.tokens.digest:
@@ -157,7 +118,27 @@ def _fast_tokenizer(spec: ModelSpec, text: str | None) -> FastTokenizer:
         raise ModelLoadError(f"{spec.path}: its tokenizer is not readable: {error}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return FastTokenizer(tokenizer)
+
+    def encode(texts: Sequence[str]) -> list[Ids]:
+        encoded = tokenizer.encode_batch_fast([*texts], add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encoded]
+
+    return encode
+
+
+def _slow_tokenizer(spec: ModelSpec, files: ModelFiles) -> Encode:
+    """Through transformers, where it has no fast one."""
+    from gpu_tasks.models.from_transformers import open_tokenizer
+
+    tokenizer = open_tokenizer(spec, files)
+
+    def encode(texts: Sequence[str]) -> list[Ids]:
+        if not texts:
+            return []
+        encoded = tokenizer([*texts], add_special_tokens=False, truncation=False, verbose=False)
+        return [np.array(ids, dtype=np.int32) for ids in encoded["input_ids"]]
+
+    return encode
 
 
 def _with_lead(tokens: Tokens, spec: ModelSpec) -> Tokens:

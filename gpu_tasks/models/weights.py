@@ -1,29 +1,45 @@
-"""The weights of a native family: tensors by name, brought to one device and dtype."""
+"""A model's weights: tensors of safetensors files, with an adapter merged, and what a family takes of them.
 
-from collections.abc import Sequence
+The format is https://huggingface.co/docs/safetensors: eight bytes that say how long the header is, the header
+as JSON, the tensors one behind the other. They are read as they lie in the file, so that of each there is
+one copy and no more.
+"""
+
+import json
+import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
+from gpu_tasks.models.files import ModelFiles, Reader
 from gpu_tasks.models.layers import Layer, LayerNorm, Linear
-from gpu_tasks.models.tensors import Tensors
-from queue_app.model.spec import EncoderSpec
+from gpu_tasks.models.weight_names import LAYERS, POSITIONS, WORDS, find_prefix, stored_name
+from queue_app.model.spec import AdapterSpec, EncoderSpec, ModelSpec
 
-_ANCHOR = "embeddings.word_embeddings.weight"
-# Checkpoints that came from TensorFlow kept its names for the parameters of a layer norm.
-_OLD_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
+    "BOOL": torch.bool,
+}  # fmt: skip
+_HEADER_BYTES_MOST = 100 << 20
+
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """Each tensor can be taken once: what was converted does not stay beside its origin.
+    """The weights of a native family, brought to one device and dtype.
 
-    `model` names the model in errors, `prefix` is what stands before every name.
+    Each tensor can be taken once: what was converted does not stay beside its origin. `prefix` is what stands
+    before every name.
     """
 
-    model: str
+    spec: ModelSpec
     tensors: Tensors
     prefix: str
     device: torch.device
@@ -31,70 +47,152 @@ class Weights:
 
     def tensor(self, name: str, *shape: int, scale: float = 1.0) -> Tensor:
         """Raises ModelLoadError when there is no such tensor, or one of another shape."""
-        stored = self._take(name)
+        shown = f"{self.spec.path}: {self.prefix + name}"
+        found = stored_name(self.prefix + name, self.tensors)
+        if found is None:
+            raise ModelLoadError(f"{self.spec.path}: its weights lack {self.prefix + name}")
+        stored = self.tensors.pop(found)
         if stored.shape != shape:
-            raise ModelLoadError(
-                f"{self.model}: {self.prefix + name} has the shape {[*stored.shape]}; "
-                f"by config.json it is {[*shape]}"
-            )
+            raise ModelLoadError(f"{shown} has the shape {[*stored.shape]}; by config.json it is {[*shape]}")
         if not stored.is_floating_point():
-            raise UnsupportedModel(f"{self.model}: {self.prefix + name} is stored as {stored.dtype}")
+            raise UnsupportedModel(f"{shown} is stored as {stored.dtype}")
         stored = stored.float()
         return (stored * scale if scale != 1.0 else stored).to(self.device, self.dtype)
 
-    def ending_with(self, end: str) -> list[Tensor]:
-        """All tensors whose names end so, by name, as they are stored."""
-        return [self.tensors[name] for name in sorted(self.tensors) if name.endswith(end)]
+    def words(self, *, scale: float = 1.0) -> Tensor:
+        """The embeddings of the vocabulary."""
+        return self.tensor(WORDS, self.encoder.vocab_size, self.encoder.hidden_size, scale=scale)
 
-    def linear(self, *names: str, inputs: int, outputs: int, biased: bool = True) -> Linear:
-        """The layers of these names as one, their outputs side by side."""
-        weights = [self.tensor(f"{name}.weight", outputs, inputs) for name in names]
-        biases = [self.tensor(f"{name}.bias", outputs) for name in names] if biased else []
-        return Linear(_joined(weights), _joined(biases) if biased else None)
-
-    def norm(self, name: str, dim: int, eps: float) -> LayerNorm:
-        return LayerNorm(self.tensor(f"{name}.weight", dim), self.tensor(f"{name}.bias", dim), eps)
-
-    def positions(self, encoder: EncoderSpec) -> Tensor:
+    def positions(self) -> Tensor:
         """The rows of the position table from a segment's first token on.
 
         Where the first rows are kept for the padding, the last of them, which a padding token in a text
         takes, comes behind all others.
         """
-        shape, first = (encoder.num_positions, encoder.hidden_size), encoder.first_position
-        table = self.tensor("embeddings.position_embeddings.weight", *shape)
+        first = self.encoder.first_position
+        table = self.tensor(POSITIONS, self.encoder.num_positions, self.encoder.hidden_size)
         return torch.cat([table[first:], table[first - 1 : first]]) if first else table
 
-    def layer(self, name: str, attention_norm: str, mlp_norm: str, encoder: EncoderSpec) -> Layer:
-        """An encoder layer under the names that BERT and its descendants share."""
-        dim, inner, eps = encoder.hidden_size, encoder.intermediate_size, encoder.layer_norm_eps
-        qkv = (f"{name}.attention.self.{part}" for part in ("query", "key", "value"))
+    def norm(self, name: str) -> LayerNorm:
+        dim = self.encoder.hidden_size
+        weight, bias = self.tensor(f"{name}.weight", dim), self.tensor(f"{name}.bias", dim)
+        return LayerNorm(weight, bias, self.encoder.layer_norm_eps)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The encoder's, under the names of the family."""
+        return tuple(self._layer(f"encoder.layer.{index}") for index in range(self.encoder.num_layers))
+
+    @property
+    def encoder(self) -> EncoderSpec:
+        return self.spec.encoder
+
+    def _layer(self, layer: str) -> Layer:
+        names, dim, inner = LAYERS[self.spec.family], self.encoder.hidden_size, self.encoder.intermediate_size
+        qkv = [f"{layer}.{name}" for name in names.qkv]
+        up = 2 * inner if names.gated else inner
         return Layer(
-            qkv=self.linear(*qkv, inputs=dim, outputs=dim),
-            attention_out=self.linear(f"{name}.attention.output.dense", inputs=dim, outputs=dim),
-            attention_norm=self.norm(f"{name}.{attention_norm}", dim, eps),
-            up=self.linear(f"{name}.intermediate.dense", inputs=dim, outputs=inner),
-            down=self.linear(f"{name}.output.dense", inputs=inner, outputs=dim),
-            mlp_norm=self.norm(f"{name}.{mlp_norm}", dim, eps),
+            qkv=self._linear(*qkv, inputs=dim, outputs=3 * dim // len(qkv)),
+            attention_out=self._linear(f"{layer}.{names.attention_out}", inputs=dim, outputs=dim),
+            attention_norm=self.norm(f"{layer}.{names.attention_norm}"),
+            up=self._linear(f"{layer}.{names.up}", inputs=dim, outputs=up, biased=not names.gated),
+            down=self._linear(f"{layer}.{names.down}", inputs=inner, outputs=dim),
+            mlp_norm=self.norm(f"{layer}.{names.mlp_norm}"),
         )
 
-    def _take(self, name: str) -> Tensor:
-        full = self.prefix + name
-        for new, old in _OLD_NAMES.items():
-            if full not in self.tensors and full.endswith(new):
-                full = full.removesuffix(new) + old
-        if full not in self.tensors:
-            raise ModelLoadError(f"{self.model}: its weights lack {self.prefix + name}")
-        return self.tensors.pop(full)
+    def _linear(self, *names: str, inputs: int, outputs: int, biased: bool = True) -> Linear:
+        """The layers of these names as one, their outputs side by side."""
+        weights = [self.tensor(f"{name}.weight", outputs, inputs) for name in names]
+        biases = [self.tensor(f"{name}.bias", outputs) for name in names] if biased else []
+        return Linear(_joined(weights), _joined(biases) if biased else None)
 
 
-def find_prefix(model: str, tensors: Tensors, prefixes: Sequence[str]) -> str:
-    """What stands before the names. Raises ModelLoadError when no prefix leads to the embeddings."""
-    for prefix in prefixes:
-        if prefix + _ANCHOR in tensors:
-            return prefix
-    raise ModelLoadError(f"{model}: its weights lack {_ANCHOR}")
+def native_weights(spec: ModelSpec, tensors: Tensors, device: torch.device, dtype: torch.dtype) -> Weights:
+    """Raises ModelLoadError when no prefix of the family leads to the embeddings."""
+    prefix = find_prefix(spec.family, tensors)
+    if prefix is None:
+        raise ModelLoadError(f"{spec.path}: its weights lack {WORDS}")
+    return Weights(spec, tensors, prefix, device, dtype)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([*parts]) if len(parts) > 1 else parts[0]
+
+
+def read_tensors(files: ModelFiles, names: Iterable[str]) -> Tensors:
+    """All tensors of these files on the host, in the dtype that they are stored in.
+
+    Raises:
+        ModelLoadError: a file is not that of the specification, or no safetensors file.
+        UnsupportedModel: a tensor is of a dtype that wants more than a number to be read, as float8 does.
+    """
+    found: Tensors = {}
+    for name in names:
+        with files.open(name) as reader:
+            found |= _read(reader)
+    return found
+
+
+def merge_adapter(tensors: Tensors, adapter: AdapterSpec, files: ModelFiles) -> None:
+    """Add a LoRA's update to the weights (https://arxiv.org/abs/2106.09685), in float32 and in place.
+
+    Raises:
+        ModelLoadError: a weight that it changes, or one of its own, is missing or of another shape.
+    """
+    low_rank = read_tensors(files, [adapter.file])
+    stems = dict(adapter.names)
+    for name, scale in adapter.scales:
+        if name not in tensors:
+            raise ModelLoadError(f"{adapter.file}: changes {name}, which the model does not have")
+        first, second = (_taken(low_rank, f"{stems[name]}.lora_{part}.weight", adapter) for part in "AB")
+        weight = tensors[name].float()
+        if weight.shape != (second.shape[0], first.shape[1]) or first.shape[0] != second.shape[1]:
+            raise ModelLoadError(f"{adapter.file}: its update of {name} does not have the weight's shape")
+        tensors[name] = weight + scale * (second @ first)
+    if low_rank:
+        raise ModelLoadError(f"{adapter.file}: {next(iter(low_rank))} belongs to no weight of the model")
+
+
+def _read(reader: Reader) -> Tensors:
+    header, found, place = _header(reader), {}, 0
+    try:
+        entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])
+        for name, entry in entries:
+            begin, end = entry["data_offsets"]
+            reader.skip(begin - place)
+            found[name] = _tensor(reader, name, entry, end - max(begin, place))
+            place = end
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelLoadError(f"{reader.path}: not a readable safetensors file: {error!r}") from None
+    return found
+
+
+def _header(reader: Reader) -> dict[str, Any]:
+    try:
+        (length,) = struct.unpack("<Q", reader.read(8))
+        if length > min(_HEADER_BYTES_MOST, reader.left):
+            raise ValueError("its header is too long")
+        header = json.loads(reader.read(length))
+        header.pop("__metadata__", None)
+    except (ValueError, AttributeError) as error:
+        raise ModelLoadError(f"{reader.path}: not a readable safetensors file: {error}") from None
+    assert isinstance(header, dict)
+    return header
+
+
+def _tensor(reader: Reader, name: str, entry: dict[str, Any], num_bytes: int) -> Tensor:
+    dtype, shape = _DTYPES.get(entry["dtype"]), entry["shape"]
+    if dtype is None:
+        raise UnsupportedModel(
+            f"{reader.path}: {name} is stored as {entry['dtype']}, which is not implemented"
+        )
+    if num_bytes != prod(shape) * dtype.itemsize:
+        raise ValueError(f"{name} has {num_bytes} bytes, and the shape {shape}")
+    content = torch.empty(num_bytes, dtype=torch.uint8)
+    reader.fill(content.numpy().data)
+    return content.view(dtype).view(shape)
+
+
+def _taken(tensors: Tensors, name: str, adapter: AdapterSpec) -> Tensor:
+    if name not in tensors:
+        raise ModelLoadError(f"{adapter.file}: lacks {name}")
+    return tensors.pop(name).float()

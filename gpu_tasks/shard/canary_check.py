@@ -2,14 +2,13 @@
 
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gpu_tasks.inference.model import EmbeddingModel
-from gpu_tasks.shard.job_model import load_job_model
 from queue_app.coordination.canary_exchange import CanaryDeposits
 from queue_app.coordination.redis_client import TRANSIENT, client
 from queue_app.coordination.states import Lease
-from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 
 if TYPE_CHECKING:
@@ -25,11 +24,12 @@ _canaries: dict[str, "Canary"] = {}
 """What this process's device computed for the job at hand, by its id."""
 
 
-def watch_canary(job: Job, directory: JobDir, model: EmbeddingModel) -> None:
+def watch_canary(job: Job, model: EmbeddingModel, load_exact: Callable[[], EmbeddingModel]) -> None:
     """Hold the device against the processor, or against the job's other devices. Raises NumericsDeviate.
 
     With the processor once per process and job; with the others before each shard, as there may be more of
-    them by then. Left out where a thing would be compared with itself.
+    them by then. Left out where a thing would be compared with itself. `load_exact` loads the model on the
+    processor in float32.
     """
     if is_exact(job):
         return
@@ -40,7 +40,7 @@ def watch_canary(job: Job, directory: JobDir, model: EmbeddingModel) -> None:
     if canary is None:
         canary = Canary(hardware_id(device_name(job)), job.options.dtype, embed_sequences(model))
         if not is_large(job):
-            distance = canary.check_against(reference_vectors(job, directory))
+            distance = canary.check_against(reference_vectors(job, load_exact))
             log.info("numerics agree with the processor's: cosine distance %.2g", distance)
         _canaries.clear()
         _canaries[job.job_id] = canary
@@ -48,14 +48,14 @@ def watch_canary(job: Job, directory: JobDir, model: EmbeddingModel) -> None:
         canary.check_against_others(canary_deposits(job))
 
 
-def reference_vectors(job: Job, directory: JobDir) -> "Vectors":
+def reference_vectors(job: Job, load_exact: Callable[[], EmbeddingModel]) -> "Vectors":
     """The canary's vectors as the processor computes them in float32; kept for the model's next job."""
     from gpu_tasks.inference.canary import embed_sequences
 
     wanted = (job.model.identity(), job.options.pool, job.options.layers)
     if wanted not in _references:
         _references.clear()
-        _references[wanted] = embed_sequences(load_reference(job, directory))
+        _references[wanted] = embed_sequences(load_exact())
     return _references[wanted]
 
 
@@ -81,11 +81,6 @@ def is_exact(job: Job) -> bool:
 def is_large(job: Job) -> bool:
     """True when a second copy of the model, to hold the device against, is too much for the host."""
     return job.model.num_parameters > CANARY_PARAMETERS_MOST
-
-
-def load_reference(job: Job, directory: JobDir) -> EmbeddingModel:
-    """The model on the processor in float32."""
-    return load_job_model(job, directory, device="cpu", dtype="float32")
 
 
 def device_name(job: Job) -> str:

@@ -15,11 +15,12 @@ from typing import TypeVar
 
 from celery.exceptions import Reject
 
+from checkpoint import CheckpointStore
 from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate
 from gpu_tasks.inference.device_errors import Fault, fault_of
-from gpu_tasks.shard.attempt import acquire, leave_process
 from queue_app.celery_app import app
 from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.owner import Owner
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.shard_messages import send_shards
 from queue_app.coordination.states import Lease, Refusal, ShardState
@@ -36,6 +37,7 @@ from queue_app.job.model_place import at_its_place
 from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
 from queue_app.worker.device_worker import is_draining, stage, this_worker, worker_name
+from queue_app.worker.leases import take_away, why_gone
 from queue_app.worker.metrics.counters import Count, tally
 from queue_app.worker.stage import Stage
 
@@ -83,7 +85,9 @@ class GettingReady:
             return "replaced"
         job = at_its_place(job, self.directory)
         model = load(job)
-        answer = acquire(self.manifest, job, self.directory, self.index)
+        answer = self._acquire(job)
+        if isinstance(answer, Refusal) and answer.reason == "held" and self._holder_died():
+            answer = self._acquire(job)
         return answer.reason if isinstance(answer, Refusal) else (job, model, answer)
 
     def _find_job(self) -> Job | None:
@@ -98,6 +102,25 @@ class GettingReady:
                 return None
             raise JobNotFound(f"{self.directory.path}: this host does not see the job's directory") from None
         return job if job.job_id == self.manifest.job_id else None
+
+    def _acquire(self, job: Job) -> Lease | Refusal:
+        """The floor from the store keeps a flushed server from giving an old token again."""
+        config = runtime_config()
+        return self.manifest.acquire(
+            job.shards[self.index],
+            owner=Owner.current(worker_name()).encode(),
+            floor=CheckpointStore.floor(self.directory.checkpoint(self.index, job.job_id, config.scratch)),
+            attempt_limit=config.attempt_limit,
+        )
+
+    def _holder_died(self) -> bool:
+        """True when the shard's holder had died on this host, and its lease is taken away now.
+
+        The message of a process that was killed often comes back before any observer has looked.
+        """
+        status = self.manifest.shard_status(self.index)
+        reason = why_gone(status) if status is not None else None
+        return status is not None and reason is not None and take_away(self.manifest, status, reason)
 
     # ---- failing
 
@@ -155,3 +178,9 @@ def end_worker(reason: str) -> None:
     """Without its device a worker is of no use: its queue's shards move to other ones when it is gone."""
     log.critical(reason)
     os.kill(this_worker.pid or os.getppid(), signal.SIGTERM)
+
+
+def leave_process(reason: str) -> None:
+    """Without its CUDA context a process computes nothing any more. What was safe is committed."""
+    log.critical("this process ends, another takes its place: %s", reason)
+    os._exit(1)  # the parent gives the message back, and forks anew

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from checkpoint.flight_log import FlightLog
+from checkpoint.crash_log import CrashLog
 from gpu_tasks.errors import RecordTooLarge
 from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
 from gpu_tasks.inference.rows import join_vectors, split_rows
@@ -14,7 +14,7 @@ from gpu_tasks.inference.runner import RESUMED, AsyncInferenceRunner, InferenceR
 
 @dataclass(slots=True)
 class GuardedRun:
-    """One attempt at a shard. `flight.accused` grows while it runs.
+    """One attempt at a shard. `crash_log.accused` grows while it runs.
 
     `exact` gives a runner in float32, for records whose vectors came out as NaN or infinite. `wide` gives one
     that stores float32, too, where the job stores float16: what is finite there was only too large.
@@ -22,7 +22,7 @@ class GuardedRun:
 
     runner: AsyncInferenceRunner
     plan: BatchPlan
-    flight: FlightLog
+    crash_log: CrashLog
     committed: Collection[int]
     excluded: Collection[int]
     should_stop: Callable[[], bool]
@@ -36,7 +36,7 @@ class GuardedRun:
         """Suspected batches first, each by itself; then the others, overlapped.
 
         Raises:
-            Exception: whatever computing raised; the flight log keeps what was in flight.
+            Exception: whatever computing raised; the crash log keeps what was in flight.
         """
         self._done = set(self.committed)
         while True:
@@ -45,31 +45,31 @@ class GuardedRun:
                 yield from self._others()
                 return
             except RecordTooLarge as error:
-                self.flight.rest()
-                self.flight.accuse(error.ordinal, f"{error.num_tokens} tokens do not fit in the memory")
+                self.crash_log.rest()
+                self.crash_log.accuse(error.ordinal, f"{error.num_tokens} tokens do not fit in the memory")
             except GeneratorExit:
-                self.flight.rest()
+                self.crash_log.rest()
                 raise
             except Exception as error:
-                self.flight.failed(error)
+                self.crash_log.failed(error)
                 raise
 
     def _suspects(self) -> Iterator[InferenceResult]:
-        for batch_idx in self.flight.suspects:
+        for batch_idx in self.crash_log.suspects:
             if batch_idx in self._done or self.should_stop():
                 continue
-            if self.flight.must_probe(batch_idx):
+            if self.crash_log.must_probe(batch_idx):
                 self._probe(self._batch(batch_idx))
-            self.flight.begin(batch_idx)
+            self.crash_log.begin(batch_idx)
             yield self._landed(self.runner.compute(self._batch(batch_idx)))
 
     def _probe(self, batch: TokenBatch) -> None:
         """Try each record alone. The vectors are thrown away: their last bits could differ."""
         for ordinal in np.unique(batch.ordinals).tolist():
-            if not self.flight.is_settled(ordinal):
-                self.flight.begin_probe(ordinal)
+            if not self.crash_log.is_settled(ordinal):
+                self.crash_log.begin_probe(ordinal)
                 self.runner.compute(batch.select(batch.ordinals == ordinal))
-                self.flight.passed(ordinal)
+                self.crash_log.passed(ordinal)
 
     def _others(self) -> Iterator[InferenceResult]:
         results = self.runner.run(
@@ -77,14 +77,14 @@ class GuardedRun:
             skip=frozenset(self._done),
             exclude=self._excluded(),
             should_stop=self.should_stop,
-            on_start=self.flight.begin,
+            on_start=self.crash_log.begin,
         )
         for result in results:
             if result.batch_idx != RESUMED:
                 yield self._landed(result)
 
     def _landed(self, result: InferenceResult) -> InferenceResult:
-        self.flight.landed(result.batch_idx)
+        self.crash_log.landed(result.batch_idx)
         self._done.add(result.batch_idx)
         if self.exact is not None and not result.finite.all():
             result = self._again(result, self.exact())
@@ -111,4 +111,4 @@ class GuardedRun:
         return self.plan.batch(batch_idx).without(self._excluded())
 
     def _excluded(self) -> set[int]:
-        return {*self.excluded, *self.flight.accused}
+        return {*self.excluded, *self.crash_log.accused}

@@ -1,11 +1,58 @@
-"""The model of a job, loaded as its job.json says."""
+"""The model of a job, loaded as its job.json says; at most one stays in the process from task to task."""
 
+import logging
+import time
+from functools import partial
+
+from gpu_tasks.inference.device_errors import Fault, fault_of
+from gpu_tasks.inference.fitting import fit
 from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.inference.readout import parse_pools
 from gpu_tasks.models.loading import load
+from gpu_tasks.shard.canary_check import device_name, watch_canary
 from queue_app.errors import Damage
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
+
+log = logging.getLogger(__name__)
+
+_loaded: dict[tuple[object, ...], EmbeddingModel] = {}
+
+
+def load_and_check(job: Job, directory: JobDir) -> EmbeddingModel:
+    """The job's model, on a device that was seen to compute what it should.
+
+    Raises:
+        ModelTooLarge: the memory does not hold it.
+        Exception: whatever else keeps this worker from computing with it.
+    """
+    device, dtype = device_name(job), job.options.dtype
+
+    def load_or_clear() -> EmbeddingModel:
+        try:
+            model = _load_once(job, directory, device)
+            watch_canary(job, model, partial(load_exact, job, directory))
+        except Exception as error:
+            if fault_of(error) is Fault.NO_ROOM:
+                _loaded.clear()
+            raise
+        return model
+
+    spec = job.model
+    return fit(load_or_clear, spec.path, num_parameters=spec.num_parameters, dtype=dtype, device=device)
+
+
+def _load_once(job: Job, directory: JobDir, device: str) -> EmbeddingModel:
+    options = job.options
+    wanted = (job.model, options.device_class, options.dtype, options.pool, options.layers, job.threads)
+    if wanted not in _loaded:
+        _loaded.clear()  # first: the device's memory may not hold two
+        started = time.monotonic()
+        model = load_job_model(job, directory, device=device, dtype=options.dtype, threads=job.threads)
+        _loaded[wanted] = model
+        seconds = time.monotonic() - started
+        log.info("model loaded name=%s device=%s seconds=%.1f", job.model.name, device, seconds)
+    return _loaded[wanted]
 
 
 def load_job_model(
@@ -21,6 +68,11 @@ def load_job_model(
         layers=job.options.layers,
         threads=threads,
     )
+
+
+def load_exact(job: Job, directory: JobDir) -> EmbeddingModel:
+    """The model on the processor in float32, which other devices and dtypes are held against."""
+    return load_job_model(job, directory, device="cpu", dtype="float32")
 
 
 def _tokenizer(job: Job, directory: JobDir) -> str | None:

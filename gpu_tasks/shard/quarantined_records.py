@@ -1,20 +1,21 @@
 """The records of a shard that have no vector, each with the reason why not."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from checkpoint.flight_log import FlightLog
+from checkpoint.crash_log import CrashLog
 from checkpoint.records import QuarantineEntry
 from gpu_tasks.inference.batch_plan import BatchPlan
-from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.rows import Ordinals
 from gpu_tasks.inference.runner import InferenceResult
-from queue_app.job.quarantine import is_mostly_unknown, unknown_reason
+from queue_app.job.directory import JobDir
+from queue_app.job.duplicates import duplicates_of
+from queue_app.job.quarantine import unknown_reason
 from queue_app.job.shard_files import ShardRecords
+from queue_app.job.spec import Job
 
-Ids = npt.NDArray[np.int32]
 NOT_FINITE = "the model's output is not finite, in float32 either"
 TOO_LARGE = "its vector holds a number beyond 65,504, the largest of float16; --store-dtype float32 holds it"
 
@@ -32,15 +33,6 @@ def rejected_entries(records: ShardRecords, plan: BatchPlan, max_length: int) ->
     return [_entry(records, ordinal, reason) for ordinal, reason in sorted(reasons.items())]
 
 
-def mostly_unknown(
-    model: EmbeddingModel, ordinals: Ordinals, tokens: Sequence[Ids]
-) -> dict[int, tuple[int, int]]:
-    """The records of which the model does not know more than half of the tokens: so many of so many."""
-    counts = ((model.count_unknown(ids), len(ids)) for ids in tokens)
-    found = zip(ordinals.tolist(), counts, strict=True)
-    return {ordinal: counted for ordinal, counted in found if is_mostly_unknown(*counted)}
-
-
 def not_finite_entries(
     result: InferenceResult, records: ShardRecords, too_large: Collection[int] = ()
 ) -> list[QuarantineEntry]:
@@ -49,14 +41,23 @@ def not_finite_entries(
     return [_entry(records, each, TOO_LARGE if each in too_large else NOT_FINITE) for each in bad]
 
 
-def accused_entries(flight: FlightLog, ordinals: Ordinals, records: ShardRecords) -> list[QuarantineEntry]:
+def accused_entries(crash_log: CrashLog, ordinals: Ordinals, records: ShardRecords) -> list[QuarantineEntry]:
     """The records of a batch that it was computed without, because they kill, fail or do not fit."""
     there = set(ordinals.tolist())
     return [
         _entry(records, ordinal, reason)
-        for ordinal, reason in sorted(flight.accused.items())
+        for ordinal, reason in sorted(crash_log.accused.items())
         if ordinal in there
     ]
+
+
+def with_duplicates(
+    job: Job, job_dir: JobDir, records: ShardRecords, entries: Sequence[QuarantineEntry]
+) -> list[QuarantineEntry]:
+    """An entry for every record of the same sequence: what befalls one befalls all."""
+    of_first = {entry.ordinal: entry for entry in entries if records.copies[records.row(entry.ordinal)] > 1}
+    found = duplicates_of(job, job_dir, of_first) if of_first else []
+    return [*entries, *(replace(of_first[each.first], ordinal=each.ordinal, id=each.id) for each in found)]
 
 
 def _entry(records: ShardRecords, ordinal: int, reason: str) -> QuarantineEntry:

@@ -11,7 +11,7 @@ from queue_app.ingest.request import EmbedRequest, device_class
 from queue_app.job.directory import locked_job_directory
 from queue_app.job.disk_space import require_room
 from queue_app.job.output_place import forget_other_place, take_place
-from queue_app.model.reader import FoundModel
+from queue_app.model.spec import FoundModel
 from queue_app.settings import runtime_config
 
 

@@ -36,7 +36,7 @@ from queue_app.job.history import CommandLog
 from queue_app.job.model_place import find_again
 from queue_app.job.output_place import check_output, forget_other_place, output_of, refuse_foreign, take_place
 from queue_app.job.spec import H5Layout, Job, RunOptions
-from queue_app.model.reader import FoundModel
+from queue_app.model.spec import FoundModel
 from queue_app.model.wording import model_line, written
 from queue_app.outputs.export import ExportReport, export
 from queue_app.settings import RuntimeConfig

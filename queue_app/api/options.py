@@ -14,7 +14,8 @@ from queue_app.ingest.readers.columns import parse_delimiter
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.readouts import parse_pool
 from queue_app.job.spec import Dtype, H5Layout, InputFormat, LongRule, RunOptions, StoreDtype
-from queue_app.model.spec import Alphabet, RuleName
+from queue_app.model.spec import Alphabet
+from queue_app.model.token_rules import RuleName
 
 Count = Annotated[int, Field(ge=1)]
 

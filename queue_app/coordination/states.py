@@ -52,6 +52,11 @@ class Lease:
     shard: Shard
     token: int
 
+    @property
+    def label(self) -> str:
+        """How log lines name it."""
+        return f"job={self.shard.job_id} shard={self.shard.index} token={self.token}"
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:

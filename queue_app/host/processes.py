@@ -23,6 +23,11 @@ PYTHON = (sys.executable, "-P")
 """Runs a module of ours: never one that lies in the user's working directory under the same name."""
 
 
+def dying_with_us(command: Sequence[str]) -> list[str]:
+    """The command that runs `command` so that it dies with this process."""
+    return [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *command]
+
+
 def spawn(
     command: Sequence[str], *, log: Path | None, env: Mapping[str, str], stdin: bytes | None = None
 ) -> subprocess.Popen[bytes]:
@@ -31,10 +36,9 @@ def spawn(
     Its output is appended to `log`, or goes where ours does. It gets a session of its own: Ctrl-C at
     the terminal is for us, who then end it in order.
     """
-    launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
     with log.open("ab") if log else contextlib.nullcontext() as output:
         process = subprocess.Popen(
-            [*launcher, *command],
+            dying_with_us(command),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT if log else None,

@@ -7,7 +7,8 @@ import re
 import string
 from collections.abc import Mapping
 
-from queue_app.model.spec import Alphabet, TokenRules
+from queue_app.model.spec import Alphabet
+from queue_app.model.token_rules import TokenRules
 
 EMPTY = "empty sequence"
 AS_IT_STANDS = TokenRules()

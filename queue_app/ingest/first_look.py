@@ -13,8 +13,7 @@ from random import Random
 from queue_app.errors import InputError
 from queue_app.ingest.unknown_tokens import CountUnknown, count_unknown_of
 from queue_app.job.quarantine import is_mostly_unknown
-from queue_app.model.reader import FoundModel
-from queue_app.model.spec import Alphabet
+from queue_app.model.spec import Alphabet, FoundModel
 from queue_app.wording import percent
 
 FIRST = 1_000

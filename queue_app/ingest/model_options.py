@@ -7,8 +7,8 @@ from pathlib import Path
 from queue_app.errors import UsageError
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.model_place import at_its_place, require_directory
-from queue_app.model.reader import FoundModel, start_finding
-from queue_app.model.spec import ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
+from queue_app.model.reader import start_finding
+from queue_app.model.spec import FoundModel, ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
 from queue_app.model.wording import described_head
 
 

@@ -31,8 +31,7 @@ from queue_app.job.output_names import check_format
 from queue_app.job.output_place import claim
 from queue_app.job.readouts import is_ragged, vector_bytes
 from queue_app.job.spec import DeviceClass, EmbedOptions, InputFile, Job
-from queue_app.model.reader import FoundModel
-from queue_app.model.spec import Alphabet, ModelSpec
+from queue_app.model.spec import Alphabet, FoundModel, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

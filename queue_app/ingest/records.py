@@ -11,7 +11,8 @@ from queue_app.ingest.readers.formats import FORMATS, WITHOUT_COLUMNS, format_of
 from queue_app.ingest.readers.sources import Input, open_source
 from queue_app.ingest.readers.values import Unusable
 from queue_app.job.spec import InputFile, InputFormat, ReadAs
-from queue_app.model.spec import Alphabet, TokenRules
+from queue_app.model.spec import Alphabet
+from queue_app.model.token_rules import TokenRules
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from queue_app.job.output_names import refuse_unheeded
 from queue_app.job.output_place import check_output, refuse_foreign
 from queue_app.job.readouts import resolve_layers
 from queue_app.job.spec import DeviceClass, Dtype, EmbedOptions, InputFormat, LongRule, RunOptions, StoreDtype
-from queue_app.model.spec import Alphabet, ModelSpec, RuleName
+from queue_app.model.spec import Alphabet, ModelSpec
+from queue_app.model.token_rules import RuleName
 
 # By benchmarks/token_budgets.py; those of CUDA by estimate, until it has run there.
 CPU_TOKENS: Mapping[Dtype, int] = {"float32": 1024, "bfloat16": 4096, "float16": 4096}

@@ -17,7 +17,7 @@ from queue_app.wording import listed
 if TYPE_CHECKING:
     import tokenizers
 
-    from queue_app.model.reader import FoundModel
+    from queue_app.model.spec import FoundModel
 
 CountUnknown = Callable[[str], tuple[int, int]]
 """Counts the unknown tokens of a sequence, and all its tokens beside the special ones."""

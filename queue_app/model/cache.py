@@ -20,9 +20,8 @@ from typing import Any
 import xxhash
 from pydantic import ValidationError
 
-from queue_app.model import spec
 from queue_app.model.files import digest_files, directory_digest
-from queue_app.model.spec import ModelSpec, parse_spec
+from queue_app.model.spec import FoundModel, parse_spec
 
 HOME = Path("~/.cache/holdfast/models")
 KEPT = 32
@@ -33,9 +32,6 @@ CONTENT_BYTES_MOST = 64 << 20
 _NOT_OF_THE_MODEL = (".git", ".cache")
 _WEIGHTS = ".safetensors"
 _READ_BY = ("transformers", "tokenizers", "sentencepiece", "protobuf", "torch")
-
-Reading = tuple[ModelSpec, str | None]
-"""The specification, and the text of the tokenizer."""
 
 
 def reading_key(directory: Path, rules: str) -> str | None:
@@ -51,7 +47,7 @@ def reading_key(directory: Path, rules: str) -> str | None:
     return state.hexdigest()
 
 
-def find_reading(key: str, directory: Path, name: str, revision: str) -> Reading | None:
+def find_reading(key: str, directory: Path, name: str, revision: str) -> FoundModel | None:
     """The reading that was kept, of these very files; None where there is none."""
     path = HOME.expanduser() / f"{key}.json"
     try:
@@ -66,7 +62,7 @@ def find_reading(key: str, directory: Path, name: str, revision: str) -> Reading
     stamped = replace(
         spec, name=name, path=str(directory), revision=revision, files=files, digest=directory_digest(files)
     )
-    return stamped, kept["tokenizer"]
+    return FoundModel(stamped, kept["tokenizer"])
 
 
 def keep_reading(key: str, answer: dict[str, Any]) -> None:
@@ -110,13 +106,13 @@ def _telling_part(path: Path, size: int) -> bytes:
 
 
 def _reader() -> str:
-    """The code that reads: its own text, and the versions of what it asks."""
+    """The code that reads, all that it can call included, and the versions of what it asks."""
     package = find_spec("gpu_tasks")
     assert package is not None
     assert package.origin is not None
-    sources = [Path(spec.__file__), *sorted(Path(package.origin).parent.glob("model*/*.py"))]
+    sources = [*Path(package.origin).parent.rglob("*.py"), *Path(__file__).parent.glob("*.py")]
     state = xxhash.xxh3_128()
-    for source in sources:
+    for source in sorted(sources):
         state.update(source.read_bytes())
     return "\n".join([state.hexdigest(), *(f"{name} {_version(name)}" for name in _READ_BY)])
 

@@ -1,15 +1,13 @@
 """`holdfast convert`: safetensors of a model's pickled weights, made by a child process that has torch."""
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from queue_app.errors import HoldfastError, ModelError, UsageError
-from queue_app.host import die_with_parent
 from queue_app.host.durable_files import removed_on_failure, room_for
+from queue_app.host.json_child import ChildFailed, JsonChild
+from queue_app.host.processes import PYTHON
 
 MODULE = "gpu_tasks.probes.convert"
 LEFT_OUT = ("pytorch_model*.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
@@ -50,15 +48,11 @@ def _convert_copy(directory: Path, new: Path) -> list[Path]:
 
 def _run(directory: Path, *, overwrite: bool = False, shown: Path | None = None) -> list[Path]:
     """Raises ModelError with the reason; `shown` is the directory that it names."""
-    launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
-    command = [*launcher, sys.executable, "-P", "-m", MODULE, str(directory)]
-    command += ["--overwrite"] if overwrite else []
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+    command = [*PYTHON, "-m", MODULE, str(directory), *(["--overwrite"] if overwrite else [])]
     try:
-        answer = json.loads(ended.stdout)
-    except ValueError:
-        lines = ended.stderr.decode(errors="replace").strip().splitlines()
-        said = lines[-1] if lines else f"the converter ended with {ended.returncode}"
+        answer = JsonChild(command).answer()
+    except ChildFailed as error:
+        said = error.last_line or f"the converter ended with {error.exit_status}"
         raise HoldfastError(f"{shown or directory}: not converted: {said}") from None
     if "error" in answer:
         raise ModelError(answer["error"].replace(str(directory), str(shown or directory)))

@@ -1,6 +1,7 @@
 """The files of a model directory: their digests, held against those that a job was submitted with."""
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from queue_app.errors import ModelError
 from queue_app.model.spec import ModelFile
 
 AT_ONCE = 4
-_CHUNK_BYTES = 4 << 20
 
 
 def digest_files(directory: Path, names: Iterable[str]) -> tuple[ModelFile, ...]:
@@ -40,11 +40,9 @@ def check_files(files: Iterable[ModelFile], directory: Path) -> None:
 
 
 def _digested(directory: Path, name: str) -> ModelFile:
-    state, size_bytes = xxhash.xxh3_128(), 0
-    for chunk in _chunks(directory / name):
-        state.update(chunk)
-        size_bytes += len(chunk)
-    return ModelFile(name, size_bytes, state.hexdigest())
+    with (directory / name).open("rb", buffering=0) as file:
+        digest = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+        return ModelFile(name, file.tell(), digest)
 
 
 def _difference(file: ModelFile, path: Path) -> str | None:
@@ -56,9 +54,3 @@ def _difference(file: ModelFile, path: Path) -> str | None:
     except OSError as error:
         return f"{path}: {error.strerror or error}"
     return None if found.digest == file.digest else f"{path}: not the file of the job's model"
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk

@@ -1,40 +1,35 @@
 """Find a model and have its directory read: by a child process, as transformers has no place in this one."""
 
-import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import xxhash
 
 from queue_app.errors import ModelError
-from queue_app.host import die_with_parent
+from queue_app.host.json_child import ChildFailed, JsonChild
 from queue_app.host.processes import PYTHON
-from queue_app.host.surroundings import child_environment
 from queue_app.model.cache import find_reading, keep_reading, reading_key
-from queue_app.model.spec import EncoderSpec, ModelSpec, TokensSpec, parse_spec
+from queue_app.model.spec import (
+    MOCK,
+    MOCK_LAYERS,
+    MOCK_MAX_LENGTH,
+    EncoderSpec,
+    FoundModel,
+    ModelSpec,
+    TokensSpec,
+    parse_spec,
+)
 
 MODULE = "gpu_tasks.model_directory"
-MOCK = re.compile(r"mock:(\d{1,5})(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)=[A-Za-z]{1,32})*")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-MOCK_MAX_LENGTH = 1022
-MOCK_LAYERS = 3
 PICKLES_WANTED = "no model.safetensors"
 """What the reader says of a directory without weights, as pickled ones are not fetched."""
+ONLY_PICKLES_ON_HUB = (
+    "{}: the hub has no *.safetensors of it: --revision refs/pr/N takes a conversion that was "
+    "proposed there; or download it, and run holdfast convert on the directory"
+)
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.codes", "*.spm", "*.bpe"]
-
-
-@dataclass(frozen=True, slots=True)
-class FoundModel:
-    """What a model computes, and the text of its tokenizer where the job is to keep one."""
-
-    spec: ModelSpec
-    tokenizer: str | None = None
 
 
 def find_model(ref: str, *, rules: str = "auto", revision: str | None = None) -> FoundModel:
@@ -52,75 +47,39 @@ def find_model(ref: str, *, rules: str = "auto", revision: str | None = None) ->
 
 
 def start_finding(ref: str, *, rules: str = "auto", revision: str | None = None) -> Callable[[], FoundModel]:
-    """The same, begun at once: what is returned waits for it. Raises ModelError, as what is returned does."""
+    """Begin to look at once: what is returned waits for the model. Both raise ModelError."""
     if ref.startswith("mock:"):
         found = FoundModel(_mock(ref))
         return lambda: found
     path, name, commit = locate(ref, revision)
     key = reading_key(path, rules)
     if key and (kept := find_reading(key, path, name, commit)):
-        return lambda: FoundModel(*kept)
-    reading = _Reading([str(path), name, rules, commit], key)
-    return reading.result if not commit else lambda: _of_hub(ref, reading)
+        return lambda: kept
+    child = JsonChild([*PYTHON, "-m", MODULE, str(path), name, rules, commit])
 
-
-def _of_hub(ref: str, reading: "_Reading") -> FoundModel:
-    try:
-        return reading.result()
-    except ModelError as error:
-        if PICKLES_WANTED not in str(error):
-            raise
-        raise ModelError(
-            f"{ref}: the hub has no *.safetensors of it: --revision refs/pr/N takes a conversion that was "
-            "proposed there; or download it, and run holdfast convert on the directory"
-        ) from None
-
-
-class _Reading:
-    """The child process that reads the directory; what it answers is kept under `key`."""
-
-    def __init__(self, arguments: list[str], key: str | None) -> None:
-        self._directory, _, self._rules, _ = arguments
-        self._key = key
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-        launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
-        self._process = subprocess.Popen(
-            [*launcher, *PYTHON, "-m", MODULE, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            env=child_environment(),
-        )
-
-    def result(self) -> FoundModel:
-        """Raises ModelError."""
-        answered, _ = self._process.communicate()
+    def result() -> FoundModel:
         try:
-            answer = json.loads(answered)
-        except ValueError:
-            raise ModelError(f"{self._directory}: not readable: {self._last_words()}") from None
-        finally:
-            self._said.close()
+            answer = child.answer()
+        except ChildFailed as error:
+            said = error.last_line or f"its reader ended with {error.exit_status}"
+            raise ModelError(f"{path}: not readable: {said}") from None
         if "error" in answer:
-            raise ModelError(answer["error"])
+            pickled = commit and PICKLES_WANTED in answer["error"]
+            raise ModelError(ONLY_PICKLES_ON_HUB.format(ref) if pickled else answer["error"])
         found = FoundModel(parse_spec(answer["spec"]), answer["tokenizer"])
-        if self._key and self._key == reading_key(
-            Path(self._directory), self._rules
-        ):  # nothing came meanwhile
-            keep_reading(self._key, answer)
+        if key and key == reading_key(path, rules):  # nothing came meanwhile
+            keep_reading(key, answer)
         return found
 
-    def _last_words(self) -> str:
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"its reader ended with {self._process.returncode}"
+    return result
 
 
 def _mock(ref: str) -> ModelSpec:
     match = MOCK.fullmatch(ref)
-    if match is None or int(match[1]) < 1:
+    dim = int(match["dim"]) if match else 0
+    if not dim:
         raise ModelError(f"{ref}: write mock:DIM or mock:DIM,delay_ms=N, as in mock:16")
-    name, dim = f"mock:{int(match[1])}", int(match[1])
+    name = f"mock:{dim}"
     return ModelSpec(
         name=name,
         path=ref,

@@ -1,33 +1,32 @@
 """What a model computes: everything in its directory that can change a vector, read once, kept in job.json.
 
-The reader (gpu_tasks.model_directory) makes a specification, and refuses what it cannot express in
-one;
-the worker computes from it and decides nothing anew. Pure data: neither torch nor transformers is known here.
+The reader (gpu_tasks.model_directory) makes a specification, and refuses what it cannot express in one; the
+worker computes from it and decides nothing anew. Pure data: neither torch nor transformers is known here.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from queue_app.errors import UsageError
+from queue_app.model.token_rules import AS_THEY_STAND, TokenRules
 
 Family = Literal["esm2", "bert", "mpnet", "mosaic", "auto", "mock"]
 """How a model is run: natively on packed tokens, by transformers on padded ones (auto), or by a stand-in."""
 Alphabet = Literal["protein", "dna", "rna", "text"]
 Pool = Literal["mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean"]
-"""How the vectors of a row's tokens become one: those of sentence-transformers' Pooling, and what each is
-there:
-`last` is lasttoken, `mean_sqrt_len` the sum over the root of the count, `weighted_mean` weighs the token at
-place i by i + 1, counted from the row's first token."""
-RuleName = Literal[
-    "auto", "saprot", "prostt5", "prott5", "ankh", "protbert", "antiberta2", "letters", "codons", "kmers2",
-    "kmers3", "kmers4", "kmers5", "kmers6", "kmers7", "kmers8", "bases", "plain",
-]  # fmt: skip
-"""How sequences are written for a model: the names of the table in gpu_tasks.model_directory.token_rules."""
-_PAIRS = re.compile("(?:[A-Z#][a-z#])+")
+"""How the vectors of a row's tokens become one, as sentence-transformers' Pooling does it: `last` is its
+lasttoken, `mean_sqrt_len` the sum over the root of the count, `weighted_mean` weighs the token at place i by
+i + 1, counted from the row's first token."""
+MOCK = re.compile(
+    r"mock:(?P<dim>\d{1,5})(?P<options>(,delay_ms=\d{1,6}|,(kill|hang|raise|lost|nan)=[A-Za-z]{1,32})*)"
+)
+"""A stand-in without weights, see gpu_tasks.models.mock."""
+MOCK_LAYERS = 3
+MOCK_MAX_LENGTH = 1022
 CONCATENATED = "+"
 """Joins the pools of a model whose one vector holds several, as in `cls+mean`."""
 
@@ -47,8 +46,7 @@ class EncoderSpec:
 
     `weights` are its safetensors in the order in which they are read. `max_positions` is the longest segment,
     special tokens included, that has positions; None: no end (rotary, ALiBi, relative). `first_position` is
-    the
-    row of the position table that a segment's first token takes. `token_type` is the one type of all tokens.
+    the row of the position table that a segment's first token takes. `token_type` is that of all tokens.
     The rest is what the native families compute with; families run by transformers read config.json, whose
     digest is held.
     """
@@ -73,43 +71,6 @@ class EncoderSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRules:
-    """How a family wants its sequences written: a row of the table in gpu_tasks.model_directory.token_rules.
-
-    Letters are replaced first, then k-mers are made (`kmer` letters each, one every `stride`), each letter or
-    k-mer is followed by `behind`, `between` is put between them, and `before` in front of all.
-    """
-
-    name: str = "plain"
-    replaced: tuple[tuple[str, str], ...] = ()
-    kmer: int = 0
-    stride: int = 1
-    behind: str = ""
-    between: str = ""
-    before: str = ""
-
-    def written(self, sequence: str) -> str:
-        """The text that the tokenizer is given. A sequence that is in the family's words already stays so."""
-        if not self.changes or self.is_written(sequence):
-            return self.before + sequence
-        text = sequence.translate({ord(letter): other for letter, other in self.replaced})
-        parts: Sequence[str] = text
-        if self.kmer:
-            last = max(len(text) - self.kmer, 0)
-            parts = [text[start : start + self.kmer] for start in range(0, last + 1, self.stride)]
-        return self.before + self.between.join(part + self.behind for part in parts)
-
-    def is_written(self, sequence: str) -> bool:
-        """True for k-mers with blanks, and for pairs of a residue and its 3Di letter from begin to end."""
-        return bool((self.kmer and " " in sequence) or (self.behind and _PAIRS.fullmatch(sequence)))
-
-    @property
-    def changes(self) -> bool:
-        """False where a sequence is given as it stands."""
-        return bool(self.replaced or self.kmer or self.behind or self.between)
-
-
-@dataclass(frozen=True, slots=True)
 class TokensSpec:
     """How a sequence becomes ids.
 
@@ -128,7 +89,7 @@ class TokensSpec:
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
     unknown: int | None = None
-    rules: TokenRules = TokenRules()
+    rules: TokenRules = AS_THEY_STAND
     letters: str = ""
     ids: tuple[int, ...] = ()
     fuse_unknown: bool = False
@@ -185,9 +146,7 @@ class AdapterSpec:
 
     file: str
     scales: tuple[tuple[str, float], ...]  # by the weight's name in the model
-    names: tuple[
-        tuple[str, str], ...
-    ]  # by the weight's name in the model: what stands before lora_A in `file`
+    names: tuple[tuple[str, str], ...]  # by the same: what stands before lora_A in `file`
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +166,10 @@ class ModelSpec:
     """A model directory as it will be computed.
 
     `digest` is the xxh3-128 (hex) over the names and contents of `files`. `pool` is the model's own pooling,
-    one
-    pool or several joined by `+`. With `pool_special` the special tokens are pooled with the rest.
-    `max_length`
-    counts the tokens of one segment beside the special ones, where no other limit is asked for. `prompts` are
-    those that the directory names; without `prompt_pooled` no prompt's tokens are pooled. `revision` is the
-    commit of a hub model.
+    one pool or several joined by `+`. With `pool_special` the special tokens are pooled with the rest.
+    `max_length` counts the tokens of one segment beside the special ones, where no other limit is asked for.
+    `prompts` are those that the directory names; without `prompt_pooled` no prompt's tokens are pooled.
+    `revision` is the commit of a hub model.
     """
 
     name: str
@@ -305,6 +262,14 @@ def _width_behind(module: HeadModule, dim: int, name: str, pool: str) -> int:
     if isinstance(module, DenseSpec):
         return module.outputs
     return min(module.dim, dim) if isinstance(module, TruncateSpec) else dim
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """What a directory says, and its tokenizer (tokenizers' JSON) where the job is to keep one."""
+
+    spec: ModelSpec
+    tokenizer: str | None = None
 
 
 _SPEC = TypeAdapter(ModelSpec)

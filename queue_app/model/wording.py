@@ -9,7 +9,6 @@ from queue_app.model.spec import (
     LayerNormSpec,
     ModelSpec,
     NormalizeSpec,
-    TokenRules,
     TruncateSpec,
 )
 from queue_app.wording import listed
@@ -44,59 +43,40 @@ def run_by(model: ModelSpec) -> str:
 
 def written_sequences(model: ModelSpec) -> list[str]:
     """Clauses that say how the model is given a sequence; none where as it stands."""
-    told = list(_rules_told(model.tokens.rules))
-    if model.tokens.lower_case:
-        told.append("letters were made small")
-    if model.prompt:
-        pooled = "" if model.prompt.pooled else ", whose tokens were left out of the pooling"
-        told.append(f"the prompt {model.prompt.text!r} was put in front of each{pooled}")
-    return told
-
-
-def _rules_told(rules: TokenRules) -> Iterator[str]:
-    if rules.replaced:
-        letters = listed([letter for letter, _ in rules.replaced])
-        yield f"the letters {letters} were replaced by {rules.replaced[0][1]}"
-    unit = f"{rules.kmer}-mer" if rules.kmer else "letter"
-    if rules.kmer:
-        step = "" if rules.stride == 1 else f", one every {rules.stride} letters"
-        yield f"sequences were written as {rules.kmer}-mers{step}"
-    if rules.behind:
-        yield f"each {unit} was followed by {rules.behind!r}"
-    if rules.between == " ":
-        yield f"blanks were put between {unit}s"
-    if rules.before:
-        yield f"{rules.before.strip()!r} was put in front of each"
+    return [clause for clause, _ in _treatments(model)]
 
 
 def written(model: ModelSpec) -> str:
     """The same in short: `U, Z, O, B as X; blanks between letters`, or `as they stand`."""
-    return "; ".join(_phrases(model)) or "as they stand"
+    said = [short for _, short in _treatments(model)]
+    if model.is_read_by_letters and not model.tokens.rules.changes:
+        said.append("a token for each letter")
+    return "; ".join(said) or "as they stand"
 
 
-def _phrases(model: ModelSpec) -> Iterator[str]:
+def _treatments(model: ModelSpec) -> Iterator[tuple[str, str]]:
+    """Whatever is done to a sequence before it becomes tokens, as a clause and in short."""
     rules = model.tokens.rules
-    if rules.replaced:
-        yield f"{', '.join(letter for letter, _ in rules.replaced)} as {rules.replaced[0][1]}"
-    if rules.kmer:
-        yield (
-            f"{rules.kmer}-mers"
-            if rules.stride == 1
-            else f"{rules.kmer}-mers, one every {rules.stride} letters"
-        )
     unit = f"{rules.kmer}-mer" if rules.kmer else "letter"
+    if rules.replaced:
+        letters, other = [letter for letter, _ in rules.replaced], rules.replaced[0][1]
+        yield f"the letters {listed(letters)} were replaced by {other}", f"{', '.join(letters)} as {other}"
+    if rules.kmer:
+        step = "" if rules.stride == 1 else f", one every {rules.stride} letters"
+        yield f"sequences were written as {unit}s{step}", f"{unit}s{step}"
     if rules.behind:
-        yield f"{rules.behind} behind each {unit}"
+        yield f"each {unit} was followed by {rules.behind!r}", f"{rules.behind} behind each {unit}"
     if rules.between:
-        yield f"blanks between {unit}s"
+        yield f"blanks were put between {unit}s", f"blanks between {unit}s"
     if rules.before:
-        yield f"{rules.before.strip()} in front"
+        before = rules.before.strip()
+        yield f"{before!r} was put in front of each", f"{before} in front"
     if model.tokens.lower_case:
-        yield "in small letters"
+        yield "letters were made small", "in small letters"
     if model.prompt:
-        yield f"prompt {model.prompt.text!r} in front"
-    if model.is_read_by_letters and not rules.changes:
-        yield "a token for each letter"
+        text, pooled = model.prompt.text, model.prompt.pooled
+        left_out = "" if pooled else ", whose tokens were left out of the pooling"
+        yield f"the prompt {text!r} was put in front of each{left_out}", f"prompt {text!r} in front"
 
 
 def model_line(model: ModelSpec) -> str:
@@ -113,12 +93,8 @@ def model_line(model: ModelSpec) -> str:
 
 def described_head(spec: ModelSpec) -> str:
     """`dense, normalize`; `nothing` where the pooled vector is the model's."""
-    return (
-        ", ".join(
-            f"truncate to {each.dim}" if isinstance(each, TruncateSpec) else each.kind for each in spec.head
-        )
-        or "nothing"
-    )
+    named = (f"truncate to {each.dim}" if isinstance(each, TruncateSpec) else each.kind for each in spec.head)
+    return ", ".join(named) or "nothing"
 
 
 def treated_vectors(model: ModelSpec) -> list[str]:

@@ -3,7 +3,6 @@
 Torch is asked in a child process, as nothing here may import it.
 """
 
-import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -12,8 +11,8 @@ from typing import Any
 from rich.filesize import decimal
 
 from queue_app.host.devices import count_gpus, default_cpu_workers, is_emulated, num_cores
+from queue_app.host.json_child import ChildFailed, JsonChild
 from queue_app.host.processes import PYTHON
-from queue_app.host.surroundings import child_environment
 from queue_app.preflight.findings import Finding
 from queue_app.settings import RuntimeConfig
 
@@ -31,7 +30,7 @@ def examine_devices(config: RuntimeConfig) -> Iterator[Finding]:
     yield from _driver()
     try:
         facts = torch_facts()
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+    except (OSError, ChildFailed, subprocess.SubprocessError) as error:
         yield Finding(
             "torch", "problem", f"cannot be imported: {error}", "pip install -c constraints.txt torch"
         )
@@ -40,20 +39,8 @@ def examine_devices(config: RuntimeConfig) -> Iterator[Finding]:
 
 
 def torch_facts() -> dict[str, Any]:
-    """The fields of gpu_tasks.probes.device_facts.TorchFacts. Raises ValueError, in torch's last words."""
-    ended = subprocess.run(
-        CHILD,
-        capture_output=True,
-        text=True,
-        timeout=CHILD_SECONDS,
-        stdin=subprocess.DEVNULL,
-        check=False,
-        env=child_environment(),
-    )
-    if ended.returncode:
-        lines = ended.stderr.strip().splitlines()
-        raise ValueError(lines[-1] if lines else f"exit status {ended.returncode}")
-    facts: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    """What gpu_tasks.probes.device_facts.TorchFacts holds. Raises ChildFailed, in torch's words."""
+    facts: dict[str, Any] = JsonChild(CHILD).answer(timeout_seconds=CHILD_SECONDS, must_succeed=True)
     return facts
 
 

@@ -19,7 +19,7 @@ from queue_app.job.disk_space import Room, require_local_disk, rooms
 from queue_app.job.output_names import output_format, refuse_unheeded
 from queue_app.job.output_place import check_output
 from queue_app.job.spec import DeviceClass, EmbedOptions, Job
-from queue_app.model.reader import FoundModel
+from queue_app.model.spec import FoundModel
 from queue_app.preflight.planned_job import Sizes, planned_job, planned_sizes
 from queue_app.preflight.stratified_sample import StratifiedSampler
 from queue_app.preflight.survey import Survey, survey

@@ -5,18 +5,14 @@ It speaks in lines of JSON (gpu_tasks.probes.calibrate), dies with this process,
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Timer
 from typing import Any
 
 from queue_app.errors import HoldfastError
-from queue_app.host import die_with_parent
-from queue_app.host.processes import PYTHON, kill_session
+from queue_app.host.json_child import ChildFailed, JsonChild
+from queue_app.host.processes import PYTHON
 from queue_app.host.surroundings import child_environment
 
 MODULE = "gpu_tasks.probes.calibrate"
@@ -60,17 +56,10 @@ class Trial:
 
     def __init__(self, device: TrialDevice) -> None:
         self.queue = device.queue
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-        launcher = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
-        self._process = subprocess.Popen(
-            [*launcher, *PYTHON, "-m", MODULE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            env=child_environment(CUDA_VISIBLE_DEVICES=device.visible),
-            text=True,
-            start_new_session=True,
-        )
+        env = child_environment(CUDA_VISIBLE_DEVICES=device.visible)
+        self._child = JsonChild([*PYTHON, "-m", MODULE], env=env, listens=True)
+        self.kill = self._child.kill
+        self.close = self._child.close
 
     def load(self, request: Mapping[str, Any]) -> None:
         """Returns when the model is loaded. Raises NotTimed."""
@@ -81,31 +70,12 @@ class Trial:
         answer: dict[str, Any] = self._ask("begin")
         return answer
 
-    def kill(self) -> None:
-        kill_session(self._process.pid)
-
-    def close(self) -> None:
-        self.kill()
-        self._process.communicate()
-        self._said.close()
-
     def _ask(self, line: str) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-            answer = json.loads(self._process.stdout.readline())
-        except (BrokenPipeError, ValueError):
-            raise NotTimed(f"{self.queue}: {self._last_words()}") from None
+            answer = self._child.ask(line)
+        except ChildFailed as error:
+            killed = f"the process was killed or took too long (exit status {error.exit_status})"
+            raise NotTimed(f"{self.queue}: {error.last_line or killed}") from None
         if isinstance(answer, dict) and "error" in answer:
             raise NotTimed(f"{self.queue}: {answer['error']}")
         return answer
-
-    def _last_words(self) -> str:
-        """Why it died, as far as it can be told."""
-        self.kill()
-        code = self._process.wait()
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"the process was killed or took too long (exit status {code})"

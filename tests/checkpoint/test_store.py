@@ -20,8 +20,8 @@ from checkpoint import (
     StoreDamaged,
     WrongJob,
 )
+from checkpoint.crash_log import CrashLog
 from checkpoint.errors import DiskFull, OwnerAlive
-from checkpoint.flight_log import FlightLog
 from checkpoint.lmdb_environment import Recorded
 from checkpoint.process_identity import StoreOwner, identify
 from checkpoint.verify import verify_store
@@ -321,7 +321,7 @@ def test_no_room_for_a_small_file_is_said_as_clearly_as_for_a_commit(
     with pytest.raises(DiskFull, match="the disk is full"):
         open_store(tmp_path / "00000.lmdb")
     with pytest.raises(DiskFull, match="the disk is full"):
-        FlightLog.open(tmp_path / "flight.json").begin(3)
+        CrashLog.open(tmp_path / "flight.json").begin(3)
 
 
 FILL = """

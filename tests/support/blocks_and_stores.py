@@ -1,15 +1,11 @@
 """Blocks and stores for the tests of the checkpoint package."""
 
-import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import lmdb
 import numpy as np
-import xxhash
 
 from checkpoint import Block, CheckpointStore, encode
-from checkpoint.schema import FORMAT, META, QUARANTINE, SEALED_FORMAT
-from checkpoint.sealed_records import unseal
 
 JOB = bytes(range(16))
 PLAN = "plan-1"
@@ -24,34 +20,25 @@ def make_block(batch_idx: int, *, count: int = 8, dim: int = 16) -> Block:
     return Block(batch_idx, ordinals, embeddings)
 
 
+def make_ragged(
+    batch_idx: int, ordinals: Sequence[int], matrices: Sequence[np.ndarray], *, split: bool = False
+) -> Block:
+    """A block of one [L_i, dim] matrix per ordinal."""
+    offsets = np.zeros(len(matrices) + 1, np.uint64)
+    np.cumsum([len(matrix) for matrix in matrices], out=offsets[1:])
+    return Block(batch_idx, np.asarray(ordinals, np.uint64), np.concatenate(matrices), split, offsets)
+
+
 def open_store(
     path: Path, *, token: int = 1, job_digest: bytes = JOB, plan: str = PLAN, **more: int
 ) -> CheckpointStore:
     return CheckpointStore.open(path, job_digest=job_digest, plan=plan, token=token, **more)
 
 
-def encode_version_1(block: Block, job_digest: bytes) -> bytes:
-    """As stores were written before blocks could be ragged."""
-    code = {np.dtype(np.float32): 1, np.dtype(np.float16): 2}[block.embeddings.dtype]
-    count, dim = block.embeddings.shape
-    content = struct.pack(
-        "<8sHHHH16sQQQQ", b"HFBLOCK\n", 1, block.split, code, 0, job_digest, block.batch_idx, dim, count, 0
-    )
-    content += block.ordinals.tobytes() + block.embeddings.tobytes()
-    return content + xxhash.xxh3_128_digest(content)
-
-
-def make_version_1(path: Path) -> None:
-    """Take from a closed store what format 2 has added, but for its blocks."""
-    with lmdb.open(str(path), max_dbs=3) as environment:
-        databases = [environment.open_db(name, create=False) for name in (META, QUARANTINE)]
-        with environment.begin(write=True) as transaction:
-            for database in databases:
-                for key, value in list(transaction.cursor(db=database)):
-                    if key != FORMAT:
-                        transaction.put(key, unseal(key, value), db=database)
-            transaction.put(FORMAT, b"1", db=databases[0])
-            transaction.delete(SEALED_FORMAT, db=databases[0])
+def scan(store: CheckpointStore) -> Iterator[tuple[int, Block | None]]:
+    """Every committed batch in order, None in the place of a damaged one; valid until the next one."""
+    with store.snapshot() as snapshot:
+        yield from snapshot.scan()
 
 
 def assert_same(left: Block, right: Block) -> None:
@@ -61,7 +48,7 @@ def assert_same(left: Block, right: Block) -> None:
     assert left.embeddings.dtype == right.embeddings.dtype
     assert left.embeddings.tobytes() == right.embeddings.tobytes()
     assert left.embeddings.shape == right.embeddings.shape
-    assert left.ragged == right.ragged
+    assert (left.offsets is None) == (right.offsets is None)
     if left.offsets is not None and right.offsets is not None:
         np.testing.assert_array_equal(left.offsets, right.offsets)
 

@@ -20,6 +20,10 @@ def harm(model: Any) -> EmbeddingModel:
     return model  # type: ignore[no-any-return]
 
 
+def no_second_copy() -> EmbeddingModel:
+    raise AssertionError("a second copy of a large model was loaded")
+
+
 def be_a_worker(device: str, job_dir: Path, url: str, shards: int, start: Any, ends: Any) -> None:
     """Check the device before each shard, as `embed_shard` does; says how it ended."""
     from gpu_tasks.inference import torch_device
@@ -35,7 +39,7 @@ def be_a_worker(device: str, job_dir: Path, url: str, shards: int, start: Any, e
     start.wait(60)
     try:
         for _ in range(shards):
-            canary_check.watch_canary(job, directory, model)
+            canary_check.watch_canary(job, model, no_second_copy)
         ends.put((device, ""))
     except NumericsDeviate as error:
         ends.put((device, str(error)))

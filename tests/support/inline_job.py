@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gpu_tasks.shard.job_model import load_job_model
+from gpu_tasks.shard.observers import ProgressReport
+from gpu_tasks.shard.plan_shard import plan_shard
 from gpu_tasks.shard.shard_run import ShardRun
 from queue_app.coordination.states import Lease
 from queue_app.ingest.model_options import find_requested
@@ -42,13 +44,14 @@ class InlineJob:
         self.token += 1
         asked = iter(range(10**9))
         shard = self.job.shards[index]
+        model = load_job_model(self.job, self.job_dir, device="cpu", dtype=self.job.options.dtype)
         run = ShardRun(
-            job=self.job, job_dir=self.job_dir, lease=Lease(shard, self.token),
-            model=load_job_model(self.job, self.job_dir, device="cpu", dtype=self.job.options.dtype),
-            config=RuntimeConfig(), report=self.reports.append,
+            job=self.job, job_dir=self.job_dir, lease=Lease(shard, self.token), model=model,
+            config=RuntimeConfig(), observer=ProgressReport(self.reports.append),
             should_stop=lambda: num_batches is not None and next(asked) >= num_batches,
         )  # fmt: skip
-        self.num_tokens += run.plan(read_shard(self.job_dir.shard(index), shard)).num_tokens
+        records = read_shard(self.job_dir.shard(index), shard)
+        self.num_tokens += plan_shard(self.job, model, records).num_tokens
         if run.run() is not None:
             run.discard_store()
 

@@ -34,8 +34,8 @@ from gpu_tasks.inference.runner import AsyncInferenceRunner
 from gpu_tasks.inference.segments import LongRule
 from gpu_tasks.inference.windows import combine_windows
 from gpu_tasks.model_directory.reader import read_model
-from gpu_tasks.models.residues import ESM2_VOCABULARY
 from queue_app.model.spec import ModelSpec
+from tests.zoo.vocabularies import ESM2_VOCABULARY
 
 MINILM = Path(get_model_path())
 ESM2_8M = {"num_hidden_layers": 6, "hidden_size": 320}

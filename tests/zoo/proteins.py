@@ -27,6 +27,7 @@ from tests.support.model_directories import randomize
 from tests.zoo.vocabularies import (
     BERT_NAMES,
     BERT_SPECIAL,
+    ESM2_VOCABULARY,
     sentencepiece_model,
     wordpiece,
     write_settings,
@@ -41,9 +42,6 @@ SHAPE: dict[str, Any] = {
     "intermediate_size": 128,
 }
 T5_SHAPE: dict[str, Any] = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
-ESM_TOKENS = (
-    "<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>",
-)  # fmt: skip
 PROTBERT_TOKENS = (*BERT_SPECIAL, *"LAGVESIKRDTPNQFYMHCWXUBZO")
 _RESIDUES = "ALGVSREDTIPKFQNYMHWCXBOUZ"
 
@@ -75,7 +73,7 @@ def esm1b(directory: Path) -> None:
 
 def esm(
     directory: Path,
-    tokens: Sequence[str] = ESM_TOKENS,
+    tokens: Sequence[str] = ESM2_VOCABULARY,
     *,
     dtype: torch.dtype = torch.float32,
     masked_lm: bool = False,

@@ -6,15 +6,14 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 
-import checkpoint.verify
+import checkpoint.store
 from checkpoint import CheckpointError, CheckpointStore
 from checkpoint.store_files import StoreFiles
-from checkpoint.verify import StoreReport, look_through
+from checkpoint.verify import StoreReport, verify_store
+from checkpoint.verify_child import look_through
 from tests.campaigns.corruption.stores import TOKEN, Contents, SoundStore
 from tests.campaigns.power_loss import forks
-from tests.support.blocks_and_stores import JOB, PLAN
-
-verify_in_new_process = checkpoint.verify.verify_store
+from tests.support.blocks_and_stores import JOB, PLAN, scan
 
 ATTEMPTS = 3
 """Far fewer than the 20 after which a shard is given up."""
@@ -57,7 +56,7 @@ def judge(
     sound.write(path, data, closed=closed)
     report, found = _look(path)
     broken = []
-    if in_new_process and not _agree(report, theirs := verify_in_new_process(path)):
+    if in_new_process and not _agree(report, theirs := verify_store(path)):
         broken.append(f"a fork says {report}, a new process {theirs}")
     outcome, detail = _outcome(sound, path, report, found)
     repair = _repair_closed(sound, path, report) if closed else _repair(sound, path, report)
@@ -133,7 +132,7 @@ def _repair(sound: SoundStore, path: Path, report: StoreReport) -> list[str]:
 
 def _go_on(sound: SoundStore, path: Path, token: int) -> tuple[StoreReport, Contents | None]:
     """In a fork of its own: what is patched there stays there."""
-    setattr(checkpoint.verify, "verify_store", forks.verify_store)  # noqa: B010
+    setattr(checkpoint.store, "verify_store", forks.verify_store)  # noqa: B010
     logging.disable()
     with CheckpointStore.open(path, job_digest=JOB, plan=PLAN, token=token) as store:
         sound.resume(store, token)
@@ -158,11 +157,11 @@ def _repair_closed(sound: SoundStore, path: Path, report: StoreReport) -> list[s
 
 def _work(sound: SoundStore, path: Path, token: int) -> Contents:
     """A worker's attempt: what it would publish, having looked at every block."""
-    setattr(checkpoint.verify, "verify_store", forks.verify_store)  # noqa: B010
+    setattr(checkpoint.store, "verify_store", forks.verify_store)  # noqa: B010
     logging.disable()
     with CheckpointStore.open(path, job_digest=JOB, plan=PLAN, token=token) as store:
         sound.resume(store, token)
-        while damaged := [index for index, block in store.scan() if block is None]:
+        while damaged := [index for index, block in scan(store) if block is None]:
             store.drop(damaged, token=token)
             sound.resume(store, token)
         return Contents.of(store)

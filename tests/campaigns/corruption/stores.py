@@ -8,7 +8,7 @@ from pathlib import Path
 from checkpoint import Block, CheckpointStore, DoneRecord, QuarantineEntry
 from checkpoint.store_files import StoreFiles
 from tests.campaigns.power_loss.store_judge import digest
-from tests.support.blocks_and_stores import JOB, PLAN, make_block
+from tests.support.blocks_and_stores import JOB, PLAN, make_block, scan
 
 TOKEN = 7
 """The last owner's; the one before it had a lower one."""
@@ -61,7 +61,7 @@ class Contents:
     @classmethod
     def of(cls, store: CheckpointStore) -> "Contents":
         return cls(
-            {index: "damaged" if block is None else digest(block) for index, block in store.scan()},
+            {index: "damaged" if block is None else digest(block) for index, block in scan(store)},
             store.quarantine(),
             store.done_record(),
             store.token(),

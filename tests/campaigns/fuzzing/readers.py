@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from checkpoint import Block, BlockDamaged, NewerFormat, decode, encode
-from checkpoint.block import read_ordinals
-from checkpoint.block_header import VERSION, count_rows, read_header
+from checkpoint import BlockDamaged, NewerFormat, decode, encode
+from checkpoint.block import read_header, read_ordinals
 from checkpoint.records import DoneRecord, QuarantineEntry
-from tests.support.blocks_and_stores import JOB, encode_version_1, make_block
+from tests.support.blocks_and_stores import JOB, make_block, make_ragged
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 """Inputs that reach different places of the readers; the first byte chooses which reader."""
@@ -31,7 +30,7 @@ def look_at_block(data: bytes) -> None:
         return
     header = read_header(data)
     again = encode(block, header.job_digest)
-    if header.version == VERSION and again[: header.vectors_at] != data[: header.vectors_at]:
+    if again[: header.vectors_at] != data[: header.vectors_at]:
         # Only what stands between the ordinals and the vectors means nothing, and may differ.
         assert read_header(again) == header
         assert (read_ordinals(again) == read_ordinals(data)).all()
@@ -43,7 +42,7 @@ def look_at_sealed_block(data: bytes) -> None:
 
 
 def look_at_header(data: bytes) -> None:
-    for read in (read_header, read_ordinals, lambda some: count_rows([some[:64], some[64:128]])):
+    for read in (read_header, read_ordinals):
         try:
             read(data)
         except UNREADABLE:
@@ -66,11 +65,9 @@ READERS: tuple[Callable[[bytes], None], ...] = (
 def seeds() -> dict[str, bytes]:
     """One sound input for each reader and kind of block, for a fuzzer to begin with."""
     even = make_block(3, count=2, dim=4)
-    ragged = Block.of_matrices(4, [7, 9], [np.ones((2, 4), np.float16), np.ones((0, 4), np.float16)])
+    ragged = make_ragged(4, [7, 9], [np.ones((2, 4), np.float16), np.ones((0, 4), np.float16)])
     done = DoneRecord("00000-1.parquet", "ab" * 16, 2, 1, (QuarantineEntry(1, "x", 0, "empty sequence"),))
-    whole = {
-        "even": encode(even, JOB), "ragged": encode(ragged, JOB), "version-1": encode_version_1(even, JOB)
-    }  # fmt: skip
+    whole = {"even": encode(even, JOB), "ragged": encode(ragged, JOB)}
     return {
         **{f"block-{name}": bytes([0]) + data for name, data in whole.items()},
         **{f"sealed-{name}": bytes([1]) + data[:-16] for name, data in whole.items()},

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from checkpoint.errors import CheckpointError
 from checkpoint.store_files import StoreFiles
-from checkpoint.verify import StoreReport, look_through
+from checkpoint.verify import StoreReport
+from checkpoint.verify_child import look_through
 
 Answer = TypeVar("Answer")
 SECONDS_AT_MOST = 60

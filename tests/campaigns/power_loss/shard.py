@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpu_tasks import load_model
+from gpu_tasks.shard.observers import ProgressReport
 from gpu_tasks.shard.shard_run import ShardRun
 from queue_app.coordination.states import Lease
 from queue_app.ingest.request import EmbedRequest
@@ -35,5 +36,6 @@ def shard_run(
     job = job_dir.load()
     return ShardRun(
         job=job, job_dir=job_dir, lease=Lease(job.shards[0], token), model=load_model(MODEL),
-        config=RuntimeConfig(commit_sequences=commit_sequences), report=report, should_stop=lambda: False,
+        config=RuntimeConfig(commit_sequences=commit_sequences), should_stop=lambda: False,
+        observer=ProgressReport(report),
     )  # fmt: skip

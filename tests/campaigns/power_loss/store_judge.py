@@ -7,15 +7,15 @@ from pathlib import Path
 
 import xxhash
 
-import checkpoint.verify
+import checkpoint.store
 from checkpoint import Block, CheckpointStore
-from checkpoint.verify import StoreReport
+from checkpoint.verify import StoreReport, verify_store
 from tests.campaigns.power_loss import forks
 from tests.campaigns.power_loss.operations import Recording
 from tests.campaigns.power_loss.shapes import SHAPES, State
 from tests.campaigns.power_loss.verdict import Verdict
 from tests.campaigns.power_loss.writers import TOKEN, blocks_of
-from tests.support.blocks_and_stores import make_block, open_store
+from tests.support.blocks_and_stores import make_block, open_store, scan
 
 STORE = "00000.lmdb"
 ONE_MORE = 1_000_000
@@ -23,8 +23,6 @@ Verify = Callable[[Path], StoreReport]
 
 IN_NEW_PROCESS = 25
 """The first of so many images is verified as the product does it, in a new process; the others in a fork."""
-
-verify_in_new_process = checkpoint.verify.verify_store
 
 
 class StoreJudge:
@@ -40,7 +38,7 @@ class StoreJudge:
         """The store was opened when its first mark was told; before that it only has to open."""
         told = len(self.recording.marks(moment))
         before, after = self.states[told], self.states[min(told + 1, len(self.states) - 1)]
-        verify = forks.verify_store if self.num_judged % IN_NEW_PROCESS else verify_in_new_process
+        verify = forks.verify_store if self.num_judged % IN_NEW_PROCESS else verify_store
         self.num_judged += 1
         try:
             # A fork, as the image may kill whoever opens it; what is patched there stays there.
@@ -49,7 +47,7 @@ class StoreJudge:
             return Verdict(len(before.batches), lost=tuple(before.batches), broken=f"opening: {died}")
 
     def _judge(self, path: Path, before: State, after: State, opened: bool, verify: Verify) -> Verdict:
-        setattr(checkpoint.verify, "verify_store", verify)  # noqa: B010 - in this fork alone
+        setattr(checkpoint.store, "verify_store", verify)  # noqa: B010 - in this fork alone
         kept = before.batches & after.batches
         report = verify(path)
         if opened and not report.readable:
@@ -69,7 +67,7 @@ class StoreJudge:
 
     def _wrong(self, store: CheckpointStore) -> Iterator[int]:
         """Batches whose vectors are not those that were committed."""
-        for index, block in store.scan():
+        for index, block in scan(store):
             if block is None or digest(block) != self.digests.get(index):
                 yield index
 

@@ -12,10 +12,9 @@ from gpu_tasks.inference.canary import COSINE_DISTANCE_MOST, Canary, embed_seque
 from gpu_tasks.inference.model import Dtype, EmbeddingModel, Fetched, HostPending, StoreDtype
 from gpu_tasks.model_directory.load_model import load_model
 from gpu_tasks.shard import canary_check
+from gpu_tasks.shard.job_model import load_exact
 from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import EmbedRequest
-from queue_app.job.directory import JobDir
-from queue_app.job.spec import Job
 from tests.support.inline_job import prepare_here
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.model_directories import MINILM, save_esm2
@@ -70,18 +69,20 @@ def test_a_device_that_computes_nonsense_is_refused(esm2: Path, dtype: Dtype, ha
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """How often the reference is loaded in this test; nothing is remembered of tests before."""
-    loaded: list[str] = []
-    load = canary_check.load_reference
-
-    def load_and_count(job: Job, directory: JobDir) -> EmbeddingModel:
-        loaded.append(job.model.name)
-        return load(job, directory)
-
+    """Which references `watch` has loaded; nothing is remembered of tests before."""
     monkeypatch.setattr(canary_check, "_canaries", {})
     monkeypatch.setattr(canary_check, "_references", {})
-    monkeypatch.setattr(canary_check, "load_reference", load_and_count)
-    return loaded
+    return []
+
+
+def watch(made: Prepared, model: EmbeddingModel, loads: list[str], **changed: str) -> None:
+    job = replace(made.job, **changed)
+
+    def load_and_note() -> EmbeddingModel:
+        loads.append(job.model.name)
+        return load_exact(job, made.job_dir)
+
+    canary_check.watch_canary(job, model, load_and_note)
 
 
 def make_job(esm2: Path, directory: Path, dtype: Dtype) -> Prepared:
@@ -95,7 +96,7 @@ def test_a_worker_watches_the_canary_where_it_can_tell_something(
     esm2: Path, tmp_path: Path, dtype: Dtype, watched: bool, loads: list[str]
 ) -> None:
     made = make_job(esm2, tmp_path, dtype)
-    canary_check.watch_canary(made.job, made.job_dir, load_model(str(esm2), dtype=dtype))
+    watch(made, load_model(str(esm2), dtype=dtype), loads)
     assert len(loads) == int(watched)
 
 
@@ -104,11 +105,9 @@ def test_each_job_asks_the_device_anew_and_the_processor_once(
 ) -> None:
     made, model = make_job(esm2, tmp_path, "bfloat16"), load_model(str(esm2), dtype="bfloat16")
     for _ in range(3):
-        canary_check.watch_canary(made.job, made.job_dir, model)
+        watch(made, model, loads)
     broken: Any = Broken(model, 5.0)  # breaks between two jobs
-    canary_check.watch_canary(
-        made.job, made.job_dir, broken
-    )  # no shard of this one costs more than the first
+    watch(made, broken, loads)  # no shard of this one costs more than the first
     with pytest.raises(NumericsDeviate, match="not those of the processor"):
-        canary_check.watch_canary(replace(made.job, job_id="another"), made.job_dir, broken)
+        watch(made, broken, loads, job_id="another")
     assert len(loads) == 1

@@ -29,8 +29,7 @@ from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.models import auto
-from gpu_tasks.models.auto import groups
-from gpu_tasks.models.company import UNSTEADY
+from gpu_tasks.models.auto import UNSTEADY, groups
 from gpu_tasks.models.files import model_files
 from gpu_tasks.models.loading import load
 from gpu_tasks.models.packed import PackedModel
@@ -262,12 +261,12 @@ def test_packed_tokens_never_reach_transformers(
 def test_a_text_has_its_vector_also_where_padding_or_company_would_change_it(
     tmp_path: Path, family: str
 ) -> None:
-    company, shape = LONELY[family]
+    batching, shape = LONELY[family]
     directory = save(tmp_path, family, BOTH, **shape)
     model = load_model(str(directory))
     assert isinstance(model, PackedModel)
     assert isinstance(model.encoder, auto.HuggingFaceEncoder)
-    assert model.encoder.company == company
+    assert model.encoder.batching == batching
     assert plan_for(model, TEXTS).num_batches == 1
     np.testing.assert_allclose(embed(model, TEXTS), means(directory, TEXTS), atol=2e-5)
 

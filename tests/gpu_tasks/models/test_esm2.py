@@ -13,7 +13,8 @@ from transformers import EsmForMaskedLM, EsmModel, EsmTokenizer
 
 from gpu_tasks import AsyncInferenceRunner, load_model
 from gpu_tasks.models.esm2 import Esm2
-from gpu_tasks.models.packed import Packed, PackedModel
+from gpu_tasks.models.layers import Packed
+from gpu_tasks.models.packed import PackedModel
 from tests.support.model_directories import (
     ESM2_8M,
     ESM2_35M,
@@ -121,7 +122,7 @@ def hidden_states(model: PackedModel, input_ids: np.ndarray, cu_seqlens: np.ndar
             runs=tuple((1, length) for length in lengths),
             max_seqlen=max(lengths),
         )
-        return model.encoder(packed, (model.encoder.num_layers,))[0].numpy()
+        return model.encoder(packed, (len(model.encoder.layers),))[0].numpy()
 
 
 @pytest.mark.parametrize("pool", ["cls", "max", "last"])

@@ -16,10 +16,11 @@ from transformers import ByT5Tokenizer, ElectraConfig, ElectraModel
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.inference.model import EmbeddingModel
-from gpu_tasks.model_directory.reader import ModelReading, read_model
+from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.models.files import model_files
 from gpu_tasks.models.loading import load
-from gpu_tasks.models.tensors import read_tensors
+from gpu_tasks.models.weights import read_tensors
+from queue_app.model.spec import FoundModel
 from tests.support.model_directories import (
     change_weights,
     embed,
@@ -64,7 +65,7 @@ def change_numbers(directory: Path) -> None:
         file.write(other.read_bytes())
 
 
-def loaded(reading: ModelReading) -> EmbeddingModel:
+def loaded(reading: FoundModel) -> EmbeddingModel:
     return load(reading.spec, reading.tokenizer)
 
 

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from gpu_tasks import load_model
-from gpu_tasks.models.residues import ESM2_VOCABULARY
 from tests.support.model_directories import (
     Tensors,
     change_weights,
@@ -26,6 +25,7 @@ from tests.support.model_directories import (
     save_mpnet,
     save_roberta,
 )
+from tests.zoo.vocabularies import ESM2_VOCABULARY
 
 Vectors = npt.NDArray[np.float32]
 

@@ -19,7 +19,7 @@ from gpu_tasks.inference import torch_device
 from gpu_tasks.inference.canary import SEQUENCES, Canary
 from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.model_directory.load_model import load_model
-from gpu_tasks.shard import canary_check
+from gpu_tasks.shard import canary_check, job_model
 from gpu_tasks.shard.job_model import load_job_model
 from queue_app.coordination import keys
 from queue_app.coordination.canary_exchange import CanaryDeposits
@@ -27,7 +27,7 @@ from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import ShardState
 from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import EmbedRequest
-from tests.support.broken_devices import be_a_worker, harm
+from tests.support.broken_devices import be_a_worker, harm, no_second_copy
 from tests.support.inline_job import prepare_here
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.model_directories import save_esm2
@@ -216,7 +216,7 @@ def esm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def every_model_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canary_check, "CANARY_PARAMETERS_MOST", 0)
     monkeypatch.setattr(canary_check, "_canaries", {})
-    monkeypatch.setattr(task, "_loaded", {})
+    monkeypatch.setattr(job_model, "_loaded", {})
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def check_as(device: str, prepared: Prepared, change: Callable[[Any], EmbeddingM
         patch.setattr(torch_device, "hardware_id", lambda name: device)
         patch.setattr(canary_check, "_canaries", {})
         model = load_model(prepared.job.model.path, dtype="bfloat16")
-        canary_check.watch_canary(prepared.job, prepared.job_dir, change(model))
+        canary_check.watch_canary(prepared.job, change(model), no_second_copy)
 
 
 @pytest.fixture
@@ -266,10 +266,7 @@ def own_client(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("own_client")
-def test_no_second_copy_of_a_large_model_is_loaded(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(canary_check, "load_reference", pytest.fail)
+def test_no_second_copy_of_a_large_model_is_loaded(prepared: Prepared) -> None:
     check_as("GPU-0", prepared, lambda model: model)
 
 
@@ -284,7 +281,7 @@ def test_a_worker_that_deviates_ends_before_it_takes_a_shard_and_says_which_devi
     monkeypatch.setattr("os.kill", lambda pid, number: signals.append((pid, number)))
     monkeypatch.setattr(torch_device, "hardware_id", lambda name: "GPU-broken")
     monkeypatch.setattr(
-        task, "load_job_model", lambda *args, **options: harm(load_job_model(*args, **options))
+        job_model, "load_job_model", lambda *args, **options: harm(load_job_model(*args, **options))
     )
 
     def embed(index: int) -> str:

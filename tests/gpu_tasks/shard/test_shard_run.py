@@ -19,7 +19,9 @@ from checkpoint.records import DoneRecord
 from gpu_tasks import load_model
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.runner import RESUMED, AsyncInferenceRunner
-from gpu_tasks.shard import shard_run
+from gpu_tasks.shard import publish, shard_run
+from gpu_tasks.shard.observers import ProgressReport
+from gpu_tasks.shard.plan_shard import plan_shard
 from gpu_tasks.shard.shard_run import ShardRun
 from queue_app.coordination.states import Lease
 from queue_app.errors import Damage
@@ -30,7 +32,7 @@ from queue_app.job.result_files import as_matrix, write_result
 from queue_app.job.shard_files import read_shard
 from queue_app.job.spec import Progress, RunOptions
 from queue_app.settings import RuntimeConfig
-from tests.support.blocks_and_stores import damage_block, encode_version_1, make_version_1
+from tests.support.blocks_and_stores import damage_block
 from tests.support.inline_job import prepare_here
 from tests.support.jobs_and_inputs import protein, write_fasta
 from tests.support.model_directories import change_weights, embed, save_esm2
@@ -77,7 +79,7 @@ class Attempt:
         return ShardRun(
             job=job, job_dir=self.prepared.job_dir, lease=Lease(job.shards[0], self.token),
             model=load_model("mock:8"), config=RuntimeConfig(),
-            report=self.reports.append, should_stop=self._should_stop,
+            observer=ProgressReport(self.reports.append), should_stop=self._should_stop,
         )  # fmt: skip
 
     def _should_stop(self) -> bool:
@@ -89,8 +91,9 @@ class Attempt:
         return self.shard_run.store_path
 
     def plan(self) -> BatchPlan:
-        shard = self.prepared.job.shards[0]
-        return self.shard_run.plan(read_shard(self.prepared.job_dir.shard(0), shard))
+        job = self.prepared.job
+        records = read_shard(self.prepared.job_dir.shard(0), job.shards[0])
+        return plan_shard(job, load_model("mock:8"), records)
 
 
 def vectors_of(prepared: Prepared, done: DoneRecord | None) -> np.ndarray:
@@ -127,27 +130,6 @@ def test_a_resume_skips_what_is_committed_and_computes_the_rest_once(
     second = Attempt(prepared, token=2)
     assert second.run() is not None
     assert commits(caplog) == list(range(second.plan().num_batches))
-
-
-def test_a_job_begun_with_version_1_blocks_resumes_to_the_same_bytes(
-    make: Callable[..., Prepared], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prepared = make()
-    with monkeypatch.context() as patch:
-        patch.setattr("checkpoint.store.encode_into", lambda _, block, job: encode_version_1(block, job))
-        assert Attempt(prepared, stop_before=7).run() is None
-    second = Attempt(prepared, token=2)
-    make_version_1(second.store_path)
-    resumed = second.run()
-    assert commits(caplog) == list(range(second.plan().num_batches))
-    with CheckpointStore.open_readonly(second.store_path) as store, store.snapshot() as snapshot:
-        assert [header.version for header in snapshot.headers()][5:9] == [1, 1, 2, 2]
-    CheckpointStore.discard(second.store_path)
-    second.prepared.job_dir.done(0).unlink()
-    undisturbed = Attempt(prepared, token=3).run()
-    assert resumed is not None
-    assert undisturbed is not None
-    assert resumed.digest == undisturbed.digest
 
 
 def test_resumed_data_is_marked_and_names_the_committed_records(make: Callable[..., Prepared]) -> None:
@@ -270,10 +252,10 @@ def test_publishing_holds_a_portion_of_the_shard_at_a_time_and_changes_no_vector
 
     def published(name: str, portion_bytes: int) -> np.ndarray:
         run = pooling_run(tmp_path / name, pool)
-        monkeypatch.setattr(shard_run, "PORTION_BYTES", portion_bytes)
+        monkeypatch.setattr(publish, "PORTION_BYTES", portion_bytes)
         return vectors_of(Prepared(run.job, run.job_dir, created=True), run.run())
 
-    monkeypatch.setattr(shard_run, "write_result", traced)
+    monkeypatch.setattr(publish, "write_result", traced)
     peaks: list[int] = []
     whole = published("whole.h5", 1 << 30)
     in_portions = published("portions.h5", whole.nbytes // 32)
@@ -339,7 +321,7 @@ def test_a_record_that_overflows_in_half_precision_is_computed_again_alone_in_fl
     job = prepared.job
     run = ShardRun(
         job=job, job_dir=prepared.job_dir, lease=Lease(job.shards[0], 1), model=half,
-        config=RuntimeConfig(), report=lambda _: None, should_stop=lambda: False, load_exact=lambda: exact,
+        config=RuntimeConfig(), should_stop=lambda: False, load_exact=lambda: exact,
     )  # fmt: skip
     done = run.run()
     assert done is not None
@@ -370,7 +352,7 @@ def test_what_only_the_stored_float16_cannot_hold_says_so_and_how_to_keep_it(
     exact = load_model(str(path), pool=pool)
     run = ShardRun(
         job=prepared.job, job_dir=prepared.job_dir, lease=Lease(prepared.job.shards[0], 1),
-        model=load_model(str(path), dtype=dtype, pool=pool), config=RuntimeConfig(), report=lambda _: None,
+        model=load_model(str(path), dtype=dtype, pool=pool), config=RuntimeConfig(),
         should_stop=lambda: False, load_exact=None if dtype == "float32" else lambda: exact,
     )  # fmt: skip
     done = run.run()

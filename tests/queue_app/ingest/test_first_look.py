@@ -8,8 +8,8 @@ from queue_app.errors import InputError
 from queue_app.ingest.alphabets import judge
 from queue_app.ingest.first_look import FIRST, FirstLook
 from queue_app.ingest.unknown_tokens import count_unknown_of
-from queue_app.model.reader import FoundModel, find_model
-from queue_app.model.spec import Alphabet, TokensSpec
+from queue_app.model.reader import find_model
+from queue_app.model.spec import Alphabet, FoundModel, TokensSpec
 
 PROTEIN, STRANGE = "MKTAYIAKQRQISFVKSHFSRQ", "JJJJJJJJJJJJMKTAYIAK"
 

@@ -18,7 +18,8 @@ from queue_app.errors import UsageError
 from queue_app.ingest.model_options import configured, find_requested, model_differences
 from queue_app.ingest.request import EmbedRequest
 from queue_app.model.reader import find_model
-from queue_app.model.spec import ModelSpec, NormalizeSpec, PromptSpec, RuleName, TokenRules, TruncateSpec
+from queue_app.model.spec import ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
+from queue_app.model.token_rules import RuleName, TokenRules
 from queue_app.model.wording import described_head
 from tests.support.model_directories import save_esm2
 from tests.support.small_models import DIM, save_sentences, save_small_bert

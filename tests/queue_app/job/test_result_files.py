@@ -58,6 +58,13 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
+@pytest.mark.parametrize("num_rows", [0, 1, 50_000])
+def test_what_is_hashed_while_it_is_written_is_the_file(tmp_path: Path, num_rows: int) -> None:
+    rows = batch_of(num_rows)
+    digest = write_result(tmp_path / "a.parquet", rows.schema, [rows])
+    assert digest == file_digest(tmp_path / "a.parquet")
+
+
 def test_a_shard_without_good_records_has_an_empty_result(tmp_path: Path) -> None:
     rows = batch_of(0)
     write_result(tmp_path / "a.parquet", rows.schema, [])

@@ -1,15 +1,19 @@
 """Readings that are kept: of the very same files and readers, or none."""
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import gpu_tasks
 from gpu_tasks.model_directory.reader import read_model
 from queue_app.errors import ModelError
-from queue_app.model import reader
+from queue_app.model import cache, reader
 from queue_app.model.cache import HOME, KEPT, find_reading, keep_reading, reading_key
-from queue_app.model.reader import FoundModel, find_model
+from queue_app.model.reader import find_model
+from queue_app.model.spec import FoundModel
 from tests.support.model_directories import change_json, change_weights, save_esm2
 
 
@@ -74,6 +78,19 @@ def test_other_weights_of_the_same_shapes_have_their_own_digest(
 
 def test_other_rules_are_another_reading(home: Path, model: Path) -> None:
     assert reading_key(model, "auto") != reading_key(model, "plain")
+
+
+def test_any_change_of_the_code_that_reads_is_another_reading(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = shutil.copytree(Path(gpu_tasks.__file__).parent, tmp_path / "gpu_tasks")
+    there = SimpleNamespace(origin=str(package / "__init__.py"))
+    monkeypatch.setattr(cache, "find_spec", lambda _: there)
+    sources, keys = [*package.rglob("*.py")], {reading_key(model, "auto")}
+    for source in sources:
+        source.write_text(source.read_text() + "# changed")
+        keys.add(reading_key(model, "auto"))
+    assert len(keys) == 1 + len(sources)
 
 
 def test_what_is_refused_is_not_kept(home: Path, model: Path) -> None:

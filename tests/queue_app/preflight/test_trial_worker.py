@@ -35,7 +35,7 @@ def test_trials_end_with_whoever_waits_for_them() -> None:
     def give_up_waiting() -> None:
         with trials(DEVICES, seconds_most=60) as (trial,):
             trial.load(work("mock:8"))
-            pids.append(trial._process.pid)
+            pids.append(trial._child.pid)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

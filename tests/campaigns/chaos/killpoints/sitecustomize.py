@@ -147,15 +147,15 @@ def change_writer(module: ModuleType) -> None:
     writer.put = noted_put
 
 
-def change_flight(module: ModuleType) -> None:
-    begin_probe = module.FlightLog.begin_probe
+def change_crash_log(module: ModuleType) -> None:
+    begin_probe = module.CrashLog.begin_probe
 
     @wraps(begin_probe)
     def noted_probe(self: Any, ordinal: int) -> None:
         note("probed", ordinal=ordinal)
         begin_probe(self, ordinal)
 
-    module.FlightLog.begin_probe = noted_probe
+    module.CrashLog.begin_probe = noted_probe
 
 
 class ShortMemory:
@@ -187,9 +187,8 @@ def change_launch(staged: Any) -> None:
 
     @wraps(launch)
     def short_launch(self: Any, *arguments: Any) -> Any:
-        num_rows = self.num_rows if hasattr(self, "num_rows") else self.batch.num_rows
-        if not memory.has_room(num_rows):
-            raise OutOfMemory(f"chaos: no room for {num_rows} rows")
+        if not memory.has_room(self.batch.num_rows):
+            raise OutOfMemory(f"chaos: no room for {self.batch.num_rows} rows")
         return launch(self, *arguments)
 
     staged.launch = short_launch
@@ -214,7 +213,7 @@ AFTER_IMPORT: dict[str, Callable[[ModuleType], None]] = {
     "checkpoint.process_identity": move_host,
     "checkpoint.store": change_store,
     "checkpoint.writer": change_writer,
-    "checkpoint.flight_log": change_flight,
+    "checkpoint.crash_log": change_crash_log,
     "gpu_tasks.models.mock": lambda module: change_launch(module.MockStaged),
     "gpu_tasks.models.packed": lambda module: change_launch(module.PackedStaged),
     "queue_app.coordination.manifest": change_manifest,

@@ -22,9 +22,9 @@ from queue_app.model.spec import (
     ModelSpec,
     NormalizeSpec,
     PromptSpec,
-    TokenRules,
     TokensSpec,
 )
+from queue_app.model.token_rules import TokenRules
 from queue_app.outputs.clean import clean
 from queue_app.outputs.export import export
 from queue_app.outputs.run_card.card import command_of

@@ -18,10 +18,10 @@ from queue_app.model.spec import (
     NormalizeSpec,
     Pool,
     PromptSpec,
-    TokenRules,
     TokensSpec,
     TruncateSpec,
 )
+from queue_app.model.token_rules import TokenRules
 from queue_app.model.wording import is_esm2
 from queue_app.outputs.run_card.methods_section import DTYPES, NOUNS, OF_WINDOWS, POOLED, Counted, methods
 from tests.support.jobs_and_inputs import make_job

@@ -2,11 +2,10 @@
 
 The note lies beside the shard's store and is replaced before every batch, by a rename without fsync: it
 has to outlive a process, not a power loss. A batch in which processes die is suspected; its records are
-then tried alone, and the one that ends the process again is accused. A death proves nothing by itself:
-kills come from outside too. So only a record that did it twice is accused, and only when the parent of
-the process saw it, which a kill of the whole worker does not leave alive.
-And where deaths are proved to have come from outside, because all that was in flight did no harm later,
-each of them asks for one more death of the accused.
+then tried alone, and the one that ends the process again is accused. Kills come from outside too: so only a
+record that did it twice is accused, and only when the parent of the process lived to see it, which a kill of
+the whole worker does not allow. Each death that is proved to have come from outside, because all that was in
+flight did no harm later, asks for one more death of the accused.
 """
 
 import json
@@ -23,7 +22,7 @@ DEATHS_FROM_OUTSIDE_MOST = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class CrashLimits:
     """How many deaths of the process it takes until a batch is suspected, and a record accused."""
 
     probe_after: int = 2
@@ -50,24 +49,23 @@ class _Note:
 _FIELDS = tuple(each.name for each in fields(_Note))
 
 
-class FlightLog:
+class CrashLog:
     """The note of one shard. `open` counts what the last process left in it."""
 
-    def __init__(self, path: Path, note: _Note, patience: Patience) -> None:
+    def __init__(self, path: Path, note: _Note, limits: CrashLimits) -> None:
         self.path = path
-        self.patience = patience
+        self.limits = limits
         self._note = note
         self._parent: ProcessId | None = None
-        self._temporary = path.with_name(path.name + ".tmp")
 
     @classmethod
-    def open(cls, path: Path, patience: Patience = Patience()) -> "FlightLog":
+    def open(cls, path: Path, limits: CrashLimits = CrashLimits()) -> "CrashLog":
         """A note that cannot be read, as after a power loss, is as good as none."""
         try:
             note = _Note(**json.loads(path.read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
             note = _Note()
-        log = cls(path, note, patience)
+        log = cls(path, note, limits)
         log._take_stock()
         return log
 
@@ -83,7 +81,7 @@ class FlightLog:
 
     def must_probe(self, batch_idx: int) -> bool:
         """True when so many died in the batch that its records are to be tried alone."""
-        return self._note.batch_deaths.get(str(batch_idx), 0) >= self.patience.probe_after
+        return self._note.batch_deaths.get(str(batch_idx), 0) >= self.limits.probe_after
 
     def is_settled(self, ordinal: int) -> bool:
         """True when the record was tried alone, and either passed or is accused."""
@@ -144,7 +142,7 @@ class FlightLog:
         if note.probed is not None and self._was_seen():
             deaths = note.probe_deaths.get(str(note.probed), 0) + 1
             note.probe_deaths[str(note.probed)] = deaths
-            if deaths >= self.patience.accuse_after + min(note.outside_deaths, DEATHS_FROM_OUTSIDE_MOST):
+            if deaths >= self.limits.accuse_after + min(note.outside_deaths, DEATHS_FROM_OUTSIDE_MOST):
                 what = f"failed ({note.error})" if note.error else "ended the process"
                 self.accuse(note.probed, f"computing it alone {what}, {deaths} times")
         if note.in_flight or note.probed is not None:
@@ -159,7 +157,7 @@ class FlightLog:
 
     def _was_seen(self) -> bool:
         """True when the parent of the process that died still lives."""
-        return self._note.parent is not None and _is_alive(ProcessId(*self._note.parent))
+        return self._note.parent is not None and ProcessId(*self._note.parent).is_alive()
 
     def _write(self) -> None:
         """Raises DiskFull."""
@@ -168,10 +166,7 @@ class FlightLog:
         self._note.parent = None if self._parent is None else (self._parent.pid, self._parent.start_time)
         # Written before every batch: asdict would copy all lists.
         content = json.dumps({name: getattr(self._note, name) for name in _FIELDS})
+        temporary = self.path.with_name(self.path.name + ".tmp")
         with clear_when_full(self.path):
-            self._temporary.write_text(content)
-            self._temporary.replace(self.path)
-
-
-def _is_alive(process: ProcessId) -> bool:
-    return identify(process.pid) == process
+            temporary.write_text(content)
+            temporary.replace(self.path)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_tasks.shard.portions import Row, by_record, cut_portions
+from gpu_tasks.shard.publish import Row, by_record, cut_portions
 
 ROW_BYTES = 8
 segments = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), max_size=30)

@@ -6,9 +6,8 @@ import lmdb
 import pytest
 
 from checkpoint import CheckpointStore, DoneRecord, QuarantineEntry, StoreDamaged
-from checkpoint.schema import META, QUARANTINE, as_key
-from checkpoint.sealed_records import seal, unseal
-from checkpoint.verify import look_through
+from checkpoint.schema import META, QUARANTINE, as_key, seal, unseal
+from checkpoint.verify_child import look_through
 from tests.support.blocks_and_stores import JOB, open_store
 
 ALL = (b"format", b"sealed_format", b"job_digest", b"plan", b"token", b"uuid", b"done")
