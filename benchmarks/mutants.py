@@ -287,7 +287,7 @@ MUTANTS = (
     ),
     Mutant(
         "mostly unknown",
-        "queue_app/job/quarantine.py",
+        "queue_app/job/quarantine_reasons.py",
         "return 2 * num_unknown > num_tokens",
         "return False",
         "tests/queue_app/ingest/test_first_look.py",

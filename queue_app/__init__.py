@@ -6,8 +6,9 @@ From Python: `embed`, `start`, `submit` and `embed_async` make a job, `Job` is a
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from queue_app.api.embed import embed, embed_async, start, submit
+    from queue_app.api.embed import embed, embed_async, start
     from queue_app.api.job_handle import JobHandle as Job
+    from queue_app.api.submit import submit
     from queue_app.celery_app import app
     from queue_app.coordination.manifest import CheckpointManifest as Manifest
     from queue_app.outputs.arrays import Result
@@ -22,7 +23,7 @@ _HOMES = {
     "Manifest": ("queue_app.coordination.manifest", "CheckpointManifest"),
     "Result": ("queue_app.outputs.arrays", "Result"),
     "start": ("queue_app.api.embed", "start"),
-    "submit": ("queue_app.api.embed", "submit"),
+    "submit": ("queue_app.api.submit", "submit"),
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from queue_app.model.spec import Alphabet
+from queue_app.choices import Alphabet
 from queue_app.model.token_rules import TokenRules
 
 RESIDUES = frozenset("ACDEFGHIKLMNPQRSTVWY")

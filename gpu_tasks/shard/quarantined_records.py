@@ -12,7 +12,7 @@ from gpu_tasks.inference.rows import Ordinals
 from gpu_tasks.inference.runner import InferenceResult
 from queue_app.job.directory import JobDir
 from queue_app.job.duplicates import duplicates_of
-from queue_app.job.quarantine import unknown_reason
+from queue_app.job.quarantine_reasons import unknown_reason
 from queue_app.job.shard_files import ShardRecords
 from queue_app.job.spec import Job
 

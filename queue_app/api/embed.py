@@ -1,27 +1,24 @@
-"""Holdfast from Python: `embed`, `start`, `embed_async` and `submit`.
+"""Holdfast from Python: `embed`, `start` and `embed_async` run a job on this machine.
 
 A job is the same whichever way it was begun: it lies in its directory, and the same call, or the same
 command, goes on with it.
 """
 
 import asyncio
+import inspect
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Unpack
 
 from queue_app.api import local_run
 from queue_app.api.background_run import BackgroundRun
-from queue_app.api.enqueue import enqueue
 from queue_app.api.inputs import Paths, Sequences, input_files
 from queue_app.api.job_handle import JobHandle
-from queue_app.api.options import Options, request_of
-from queue_app.coordination.redis_client import connected, own_broker
-from queue_app.coordination.routing import every_live_queue
-from queue_app.host.devices import check_queues, choose_queues, cpu_threads
-from queue_app.ingest.model_options import find_requested
-from queue_app.ingest.request import EmbedRequest, check_request
+from queue_app.api.local_workers import LocalSetup
+from queue_app.api.options import Options, RunArguments, request_of
+from queue_app.coordination.redis_client import own_broker
+from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.settle import choose_workers, settle
 from queue_app.settings import runtime_config
 from queue_app.status.view import View, open_view
 
@@ -66,61 +63,27 @@ def embed(
         DiskFull: no room; what is done stays.
         KeyboardInterrupt: on Ctrl-C, when the workers have committed what they had.
     """
-    run = _LocalJob(inputs, sequences, request_of(model, output, options), device, workers, broker_url)
+    job = LocalJob(inputs, model, output, sequences, device, workers, broker_url, progress, options)
     with open_view(quiet=not progress) as view:
-        run(view)
-    return JobHandle(run.request.directory, broker_url=broker_url)
+        job.run(view)
+    return job.handle()
 
 
-def start(
-    inputs: Paths | None = None,
-    *,
-    model: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    sequences: Sequences | None = None,
-    device: str | int = "auto",
-    workers: int | None = None,
-    broker_url: str | None = None,
-    progress: bool = False,
-    **options: Unpack[Options],
-) -> JobHandle:
+def start(inputs: Paths | None = None, **arguments: Unpack[RunArguments]) -> JobHandle:
     """`embed` in the background: comes back when the inputs are read and the job stands.
 
     The run ends with this process at the latest: a program that ends without `Job.wait()` lets it finish
     first, one that is killed takes it along, resumable.
     """
-    here = _LocalJob(inputs, sequences, request_of(model, output, options), device, workers, broker_url)
-    run = BackgroundRun(here, quiet=not progress)
+    job = LocalJob.called_with(inputs, arguments)
+    run = BackgroundRun(job.run, quiet=not job.progress)
     run.start()
-    return JobHandle(here.request.directory, broker_url=broker_url, run=run)
+    return job.handle(run)
 
 
-async def embed_async(
-    inputs: Paths | None = None,
-    *,
-    model: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    sequences: Sequences | None = None,
-    device: str | int = "auto",
-    workers: int | None = None,
-    broker_url: str | None = None,
-    progress: bool = False,
-    **options: Unpack[Options],
-) -> JobHandle:
+async def embed_async(inputs: Paths | None = None, **arguments: Unpack[RunArguments]) -> JobHandle:
     """`embed`, without holding up the event loop. Cancelled, it stops the run as Ctrl-C would."""
-    begin = partial(
-        start,
-        inputs,
-        model=model,
-        output=output,
-        sequences=sequences,
-        device=device,
-        workers=workers,
-        broker_url=broker_url,
-        progress=progress,
-        **options,
-    )
-    starting = asyncio.ensure_future(asyncio.to_thread(begin))
+    starting = asyncio.ensure_future(asyncio.to_thread(start, inputs, **arguments))
     try:
         job = await asyncio.shield(starting)
         await job.wait_async()
@@ -131,82 +94,45 @@ async def embed_async(
     return job
 
 
-def submit(
-    inputs: Paths | EmbedRequest | None = None,
-    *,
-    model: str | os.PathLike[str] = "",
-    output: str | os.PathLike[str] = "",
-    sequences: Sequences | None = None,
-    broker_url: str | None = None,
-    queues: Sequence[str] | None = None,
-    threads: int | None = None,
-    **options: Unpack[Options],
-) -> JobHandle:
-    """Hand a job to the workers of a running server, and come back at once.
-
-    As `holdfast enqueue`. Called twice, or by two programs at once, it makes one job.
-
-    Args:
-        inputs: as for `embed`; or an EmbedRequest, which says all the rest but where to send it.
-        model: as for `embed`; the workers must see a directory under the same path.
-        output: likewise.
-        sequences: as for `embed`.
-        broker_url: the server; default: HOLDFAST_BROKER_URL.
-        queues: such as ["gpu0", "gpu1"]; default: those of all live GPU workers, or
-            of all CPU workers where there are no others.
-        threads: of each CPU worker; fixed in the job, as it can change the last bits.
-
-    Raises:
-        UsageError: as `embed`, and where no worker lives and no queues are named.
-        JobChanged: the output belongs to a job with other inputs, model or options.
-        BrokerUnreachable: no server.
-        JobBusy: another process works on the job on this machine.
-    """
-    if isinstance(inputs, EmbedRequest):
-        return _submit(inputs, broker_url, queues, threads)
-    with input_files(inputs, sequences) as files:
-        request = replace(request_of(model, output, options), inputs=files)
-        return _submit(request, broker_url, queues, threads)
+SIGNATURE = inspect.signature(embed)
+for _call in (start, embed_async):  # so that help and notebooks name every parameter of theirs, too
+    setattr(_call, "__signature__", SIGNATURE)  # noqa: B010
 
 
-def _submit(
-    request: EmbedRequest, broker_url: str | None, queues: Sequence[str] | None, threads: int | None
-) -> JobHandle:
-    check_request(request)
-    check_queues(queues or [])
-    model = find_requested(request)
-    url, client = connected(broker_url)
-    names = queues or every_live_queue(client)
-    prepared = enqueue(
-        request, model, broker_url=url, queues=names, threads=threads or cpu_threads(len(names))
-    )
-    return JobHandle(prepared.job_dir, broker_url=url, created=prepared.created)
-
-
-@dataclass(frozen=True, slots=True)
-class _LocalJob:
-    """A job of this machine, to be run to its end by calling it with a view."""
+@dataclass
+class LocalJob:
+    """A job to be run on this machine: the parameters of `embed`, `start` and `embed_async`."""
 
     inputs: Paths | None
+    model: str | os.PathLike[str]
+    output: str | os.PathLike[str]
     sequences: Sequences | None
-    request: EmbedRequest
     device: str | int
     workers: int | None
     broker_url: str | None
+    progress: bool
+    options: Options
+    request: EmbedRequest = field(init=False)
 
-    def __call__(self, view: View) -> None:
+    def __post_init__(self) -> None:
+        self.request = request_of(self.model, self.output, self.options)
+
+    @classmethod
+    def called_with(cls, inputs: Paths | None, arguments: RunArguments) -> "LocalJob":
+        """As `embed` would be."""
+        given = SIGNATURE.bind(inputs, **arguments)
+        given.apply_defaults()
+        return cls(**given.arguments)
+
+    def run(self, view: View) -> None:
+        """To its end."""
         config = runtime_config()
         with input_files(self.inputs, self.sequences) as files:
             request = replace(self.request, inputs=files)
-            model = find_requested(request)
-            cpu_workers = local_run.cpu_workers(request, model)
-            queues = choose_queues(str(self.device), self.workers, config, cpu_workers=cpu_workers)
-            local_run.embed(
-                request,
-                model,
-                queues=queues,
-                threads=cpu_threads(len(queues)),
-                broker_url=own_broker(self.broker_url),
-                config=config,
-                view=view,
-            )
+            model = settle(request)
+            queues = choose_workers(request, model, str(self.device), self.workers, config)
+            setup = LocalSetup(queues, own_broker(self.broker_url), config, view)
+            local_run.embed(request, model, setup)
+
+    def handle(self, run: BackgroundRun | None = None) -> JobHandle:
+        return JobHandle(self.request.directory, broker_url=self.broker_url, run=run)

@@ -2,25 +2,17 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Required, TypedDict, get_args
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
-from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+from pydantic import ConfigDict, Field, ValidationError, create_model
 
+from queue_app.api.inputs import Sequences
+from queue_app.choices import Alphabet, Dtype, H5Layout, InputFormat, LongRule, RuleName, StoreDtype
 from queue_app.errors import UsageError
-from queue_app.ingest.readers.columns import parse_delimiter
-from queue_app.ingest.request import EmbedRequest
-from queue_app.job.readouts import parse_pool
-from queue_app.job.spec import Dtype, H5Layout, InputFormat, LongRule, RunOptions, StoreDtype
-from queue_app.model.spec import Alphabet
-from queue_app.model.token_rules import RuleName
-
-Count = Annotated[int, Field(ge=1)]
+from queue_app.ingest.request import DECLARED, EmbedRequest
 
 
-@with_config(ConfigDict(extra="forbid"))
 class Options(TypedDict, total=False):
     """What else may be asked for, under the names and with the defaults of `holdfast embed --help`."""
 
@@ -29,7 +21,7 @@ class Options(TypedDict, total=False):
     layers: tuple[int, ...]
     prompt: str | None
     prompt_name: str | None
-    truncate_dim: Count | None
+    truncate_dim: int | None
     normalize: bool | None
     rules: RuleName
     revision: str | None
@@ -37,9 +29,9 @@ class Options(TypedDict, total=False):
     store_dtype: StoreDtype
     alphabet: Alphabet | Literal["auto"]
     long: LongRule
-    max_length: Count | None
-    toks_per_batch: Count | None
-    num_shards: Count | None
+    max_length: int | None
+    toks_per_batch: int | None
+    num_shards: int | None
     dedup: bool
     reuse: Path | None
     input_format: InputFormat | None
@@ -47,14 +39,33 @@ class Options(TypedDict, total=False):
     sequence_column: str | None
     delimiter: str | None
     overwrite: bool
-    commit_seconds: Annotated[float, Field(ge=0.01)]
-    commit_sequences: Count
+    commit_seconds: float
+    commit_sequences: int
     keep_checkpoints: bool
     h5_layout: H5Layout
     allow_same_vectors: bool
 
 
-_OPTIONS = TypeAdapter(Options)
+class RunArguments(Options, total=False):
+    """What `start` and `embed_async` take as `embed` does."""
+
+    model: Required[str | os.PathLike[str]]
+    output: Required[str | os.PathLike[str]]
+    sequences: Sequences | None
+    device: str | int
+    workers: int | None
+    broker_url: str | None
+    progress: bool
+
+
+def _checked(name: str) -> Any:
+    """The type of an option, as pydantic checks it."""
+    kind, option = get_args(DECLARED[name].type)
+    return kind if option.least is None else Annotated[kind, Field(ge=option.least)]
+
+
+_CHECKED: Any = {name: (_checked(name), None) for name in Options.__annotations__}
+_Given = create_model("_Given", __config__=ConfigDict(extra="forbid"), **_CHECKED)
 
 
 def request_of(
@@ -66,20 +77,12 @@ def request_of(
         UsageError: an option is unknown or cannot be; names it.
     """
     try:
-        known = _OPTIONS.validate_python(dict(options))
+        given = _Given.model_validate(dict(options))
     except ValidationError as error:
         wrong = error.errors()[0]
         name = wrong["loc"][0]
         if wrong["type"] == "extra_forbidden":
             raise UsageError(f"no option {name!r}; there are: {', '.join(Options.__annotations__)}") from None
         raise UsageError(f"{name}={wrong['input']!r}: {wrong['msg']}") from None
-    if (pool := known.get("pool")) is not None:
-        known["pool"] = parse_pool(pool)
-    if (delimiter := known.get("delimiter")) is not None:
-        known["delimiter"] = parse_delimiter(delimiter)
-    run_names = {field.name for field in fields(RunOptions)}
-    of_run: Any = {name: value for name, value in known.items() if name in run_names}
-    others: Any = {name: value for name, value in known.items() if name not in run_names}
-    return EmbedRequest(
-        inputs=(), model=os.fspath(model), output=Path(output), run=RunOptions(**of_run), **others
-    )
+    asked = {name: getattr(given, name) for name in given.model_fields_set}
+    return EmbedRequest(inputs=(), model=os.fspath(model), output=Path(output), **asked)

@@ -1,15 +1,78 @@
-"""`holdfast verify`, `quarantine`, `export`, `clean`: parsing and printing only, of a job in its directory.
-
-As cli.py, this is imported for every `holdfast --help`: everything heavy is imported inside the functions.
-"""
+"""The commands about a job that is there: how far it is, holding it, checking it, writing it anew."""
 
 from typing import Annotated
 
 import typer
 
 from queue_app.cli import options as options
-from queue_app.cli.printing import DAMAGED, print_json, print_report, say
-from queue_app.job.allowance import parse_allowance
+from queue_app.cli.printing import DAMAGED, print_answer, print_json, print_report, print_state, say, watched
+from queue_app.errors import UsageError
+from queue_app.job.allowance import OPTION, parse_allowance
+
+
+def status(
+    job: Annotated[str | None, typer.Argument(help="Job id or directory. Default: every job.")] = None,
+    watch: options.Watch = False,
+    allow_quarantine: options.AllowQuarantine = None,
+    as_json: options.Json = False,
+    broker: options.Broker = None,
+) -> None:
+    """How far a job is. Without a server it is read from the job directory.
+
+    With --watch the exit code is that of the job: 0 all embedded, 3 some quarantined, 1 failed or cancelled.
+    """
+    allowed = parse_allowance(allow_quarantine)
+    if watch:
+        raise typer.Exit(watched(job, options.named_broker(broker), as_json, allowed))
+    if allow_quarantine is not None:
+        raise UsageError(f"{OPTION} is for --watch, whose exit code is that of the job")
+    from queue_app.status.snapshot import snapshots
+    from queue_app.status.text import describe
+
+    found = snapshots(job, options.named_broker(broker))
+    shown = [each.as_json() for each in found]
+    lines = [describe(each) for each in found] or ["the server knows no jobs"]
+    print_answer(as_json, shown[0] if job is not None else shown, lines)
+
+
+def cancel(job: options.JobArgument, broker: options.Broker = None) -> None:
+    """Stop a job at the next batch boundary. What is committed stays; resume goes on."""
+    from queue_app.coordination.job_control import cancel as run_cancel
+
+    print_state(*run_cancel(job, options.named_broker(broker)))
+
+
+def pause(job: options.JobArgument, broker: options.Broker = None) -> None:
+    """Stop a job at the next batch boundary until it is unpaused."""
+    from queue_app.coordination.job_control import pause as run_pause
+
+    print_state(*run_pause(job, options.named_broker(broker)))
+
+
+def unpause(job: options.JobArgument, broker: options.Broker = None) -> None:
+    """Let a paused job go on."""
+    from queue_app.coordination.job_control import unpause as run_unpause
+
+    print_state(*run_unpause(job, options.named_broker(broker)))
+
+
+def dashboard(
+    job: Annotated[str | None, typer.Argument(help="Job id, job directory, or output. Default: all.")] = None,
+    broker: options.Broker = None,
+    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in, unencrypted.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: 8765, or a free one.")] = None,
+    metadata: options.Metadata = None,
+) -> None:
+    """Serve a page that shows jobs at work and maps their vectors.
+
+    From it jobs can be paused, unpaused and cancelled.
+    """
+    from queue_app.dashboard import require_extra
+
+    require_extra()
+    from queue_app.dashboard.serve import serve
+
+    serve(job, options.named_broker(broker), host=host, port=port, metadata=metadata)
 
 
 def verify(job_dir: options.JobDirArgument, as_json: options.Json = False) -> None:
@@ -18,11 +81,7 @@ def verify(job_dir: options.JobDirArgument, as_json: options.Json = False) -> No
     from queue_app.outputs.verify import verify_job
 
     report = verify_job(find_job_directory(job_dir))
-    if as_json:
-        print_json(report.as_json())
-    else:
-        for line in report.lines():
-            print(line)
+    print_answer(as_json, report.as_json(), report.lines())
     raise typer.Exit(0 if report.sound else DAMAGED)
 
 

@@ -1,28 +1,27 @@
-"""The commands before a job is made: `holdfast plan`, `holdfast doctor` and `holdfast convert`.
-
-As cli.py, this is imported for every `holdfast --help`: everything heavy is imported inside the functions.
-"""
+"""The commands before a job is made: `holdfast plan`, `doctor` and `convert`."""
 
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from queue_app.cli import options as options
-from queue_app.cli.printing import print_json, say
-from queue_app.cli.request_options import output_by_default, takes_request
+from queue_app.cli.option_groups import flattened, parameters_of
+from queue_app.cli.printing import print_answer, say
 from queue_app.errors import HoldfastError
+from queue_app.ingest.request import EmbedRequest
 
-if TYPE_CHECKING:
-    from queue_app.ingest.request import EmbedRequest
-
-PlannedOutput = Annotated[
-    Path, typer.Option("--output", "-o", help="As of embed; where there must be room.", show_default=True)
-]
+PLANNED_OUTPUT = parameters_of(EmbedRequest)["output"].replace(
+    annotation=Annotated[
+        Path, typer.Option("--output", "-o", help="As of embed; where there must be room.", show_default=True)
+    ],
+    default=Path("embeddings.h5"),
+)
 Seconds = Annotated[
     float, typer.Option(min=0, help="Compute a sample for so long at most, for the time. 0: no time.")
 ]
@@ -36,46 +35,36 @@ GpuHourCost = Annotated[
 ]
 
 
-@output_by_default(PlannedOutput, Path("embeddings.h5"))
-@takes_request
+@partial(flattened, output=PLANNED_OUTPUT)
 def plan(
-    request: "EmbedRequest",
-    device: options.Device = "auto",
-    workers: options.Workers = None,
-    broker: options.Broker = None,
-    metrics_port: options.MetricsPort = None,
-    metrics_address: options.MetricsAddress = None,
+    request: EmbedRequest,
+    machine: options.Machine,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     seconds: Seconds = 20.0,
     gpu_hour_cost: GpuHourCost = None,
 ) -> None:
     """What embed would do: records, disk, time. Nothing is written."""
-    from queue_app.api.local_run import cpu_workers
-    from queue_app.host.devices import choose_queues, cpu_threads
-    from queue_app.ingest.model_options import find_requested
-    from queue_app.job.output_names import refuse_unheeded
+    from queue_app.host.devices import cpu_threads
+    from queue_app.ingest.settle import choose_workers, start_settling
     from queue_app.preflight.plan import make_plan
     from queue_app.preflight.plan_json import plan_as_json
     from queue_app.preflight.plan_text import describe_plan
     from queue_app.settings import runtime_config
 
     config = runtime_config()
-    refuse_unheeded(request.output, request.pool, request.run.h5_layout)
+    settled = start_settling(request, to_write=False)
     with _steps(quiet=quiet or as_json) as step:
         step("reading the model's files")
-        model = find_requested(request)
-        queues = choose_queues(device, workers, config, cpu_workers=cpu_workers(request, model))
+        model = settled()
+        queues = choose_workers(request, model, machine.device, machine.workers, config)
         made = make_plan(
             request, model, queues=queues, threads=cpu_threads(len(queues)), config=config, seconds=seconds,
             say=step,
         )  # fmt: skip
-    if as_json:
-        print_json(plan_as_json(made, gpu_hour_cost=gpu_hour_cost))
-    else:
-        width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns
-        for line in describe_plan(made, gpu_hour_cost=gpu_hour_cost, width=width, unicode=_is_unicode()):
-            print(line)
+    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns
+    lines = describe_plan(made, gpu_hour_cost=gpu_hour_cost, width=width, unicode=_is_unicode())
+    print_answer(as_json, plan_as_json(made, gpu_hour_cost=gpu_hour_cost), lines)
     if made.problems:
         raise typer.Exit(HoldfastError.exit_code)
 
@@ -104,11 +93,7 @@ def doctor(
             found += examine_model(model, revision)
         step("looking at devices, server and disk")
         found += examine(options.named_broker(broker), job_dir, runtime_config())
-    if as_json:
-        print_json(findings_as_json(found))
-    else:
-        for line in describe_findings(found):
-            typer.echo(line)
+    print_answer(as_json, findings_as_json(found), describe_findings(found))
     if not is_well(found):
         raise typer.Exit(HoldfastError.exit_code)
 
@@ -125,11 +110,7 @@ def convert(
     from queue_app.model.convert import convert as run_convert
 
     written = [str(path) for path in run_convert(model, output, overwrite=overwrite)]
-    if as_json:
-        print_json({"written": written})
-        return
-    for path in written:
-        print(path)
+    print_answer(as_json, {"written": written}, written)
 
 
 @contextmanager

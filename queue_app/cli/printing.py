@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,15 @@ def say(text: str) -> None:
 
 def print_json(answer: Any) -> None:
     print(json.dumps(answer))
+
+
+def print_answer(as_json: bool, answer: Any, lines: Iterable[str]) -> None:
+    """What a command found out, for a program or in lines for people."""
+    if as_json:
+        print_json(answer)
+        return
+    for line in lines:
+        typer.echo(line)  # without colours where it is no terminal
 
 
 def print_state(job_id: str, state: str) -> None:

@@ -7,7 +7,7 @@ import re
 import string
 from collections.abc import Mapping
 
-from queue_app.model.spec import Alphabet
+from queue_app.choices import Alphabet
 from queue_app.model.token_rules import TokenRules
 
 EMPTY = "empty sequence"

@@ -1,6 +1,7 @@
 """What one pass over the records counts, for a job and for a plan: a few numbers of each, and no texts."""
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,7 @@ import numpy.typing as npt
 import xxhash
 
 from queue_app.ingest.records import Record
-from queue_app.ingest.reuse import NOT_FOUND, Previous
-from queue_app.job.duplicates import Hashes, Int64s, find_firsts
+from queue_app.job.duplicates import NOT_FOUND, Hashes, Int64s, find_firsts
 from queue_app.job.spec import RECORD_COST, DatasetCounts, Shard
 
 Bools = npt.NDArray[np.bool_]
@@ -50,12 +50,8 @@ class Census:
     """Add every record, then ask. The arrays have a row for each record, by ordinal."""
 
     def __init__(self) -> None:
-        self._costs, self._good, self._hashes, self._id_hashes = (
-            array("q"),
-            bytearray(),
-            bytearray(),
-            array("Q"),
-        )
+        self._costs, self._id_hashes = array("q"), array("Q")
+        self._good, self._hashes = bytearray(), bytearray()
 
     def add(self, record: Record) -> None:
         sequence = record.sequence.encode()
@@ -92,14 +88,14 @@ class Census:
         firsts[good] = found
         return firsts
 
-    def rows(self, firsts: Int64s, previous: Previous | None) -> Rows:
-        """The records that are their own firsts."""
+    def rows(self, firsts: Int64s, find: Callable[[Hashes], Int64s] | None) -> Rows:
+        """The records that are their own firsts. `find` tells which row of an earlier job has a sequence."""
         ordinals = np.flatnonzero(firsts == np.arange(len(firsts)))
         copies = np.bincount(firsts, minlength=len(firsts))[ordinals]
         sources = np.full(len(ordinals), NOT_FOUND)
-        if previous is not None:
+        if find is not None:
             good = self.good[ordinals]
-            sources[good] = previous.find(self.hashes[ordinals[good]])
+            sources[good] = find(self.hashes[ordinals[good]])
         return Rows(ordinals, copies, self.costs[ordinals], sources)
 
 

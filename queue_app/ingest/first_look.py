@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
+from queue_app.choices import Alphabet
 from queue_app.errors import InputError
 from queue_app.ingest.unknown_tokens import CountUnknown, count_unknown_of
-from queue_app.job.quarantine import is_mostly_unknown
-from queue_app.model.spec import Alphabet, FoundModel
+from queue_app.job.quarantine_reasons import is_mostly_unknown
+from queue_app.model.spec import FoundModel
 from queue_app.wording import percent
 
 FIRST = 1_000

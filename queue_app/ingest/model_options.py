@@ -1,6 +1,6 @@
 """What a user may ask of a model that its directory does not say: prompt, dimensions, unit length."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from queue_app.ingest.request import EmbedRequest
 from queue_app.job.model_place import at_its_place, require_directory
 from queue_app.model.reader import start_finding
 from queue_app.model.spec import FoundModel, ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
-from queue_app.model.wording import described_head
 
 
 def find_requested(request: EmbedRequest) -> FoundModel:
@@ -110,19 +109,6 @@ def _normalized(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:
         return spec if ends else replace(spec, head=(*spec.head, NormalizeSpec("normalize")))
     kept = tuple(each for each in spec.head if not isinstance(each, NormalizeSpec))
     return replace(spec, head=kept)
-
-
-def model_differences(old: ModelSpec, new: ModelSpec) -> Iterator[tuple[str, str, str]]:
-    """What makes other vectors of the same files: each by name, with both its values."""
-    if old.identity() == new.identity():
-        return
-    values = {
-        "prompt": [repr(each.prompt.text if each.prompt else "") for each in (old, new)],
-        "rules": [each.tokens.rules.name for each in (old, new)],
-        "behind the pooling": [described_head(each) for each in (old, new)],
-    }
-    named = [(what, before, now) for what, (before, now) in values.items() if before != now]
-    yield from named or [("model", f"{old.name} as read then", f"{new.name} as read now")]
 
 
 def refuse_missing(request: EmbedRequest) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import xxhash
 
+from queue_app.choices import Alphabet
 from queue_app.errors import InputError
 from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
 from queue_app.ingest.first_look import FirstLook
@@ -20,18 +21,18 @@ from queue_app.ingest.gather import gather, refuse_replacing
 from queue_app.ingest.readers.sources import Input, digest_inputs
 from queue_app.ingest.records import Dataset, looks_like_fasta
 from queue_app.ingest.records_to_shards import ingest
-from queue_app.ingest.request import EmbedRequest, refuse_impossible, resolve_options
+from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.request_changes import refuse_changes
 from queue_app.ingest.reuse import Previous, open_previous
+from queue_app.ingest.settle import resolve_options
 from queue_app.ingest.shard_writer import shard_cost_most
-from queue_app.ingest.unknown_tokens import refuse_alphabet
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
 from queue_app.job.model_place import note_place
 from queue_app.job.output_names import check_format
 from queue_app.job.output_place import claim
 from queue_app.job.readouts import is_ragged, vector_bytes
 from queue_app.job.spec import DeviceClass, EmbedOptions, InputFile, Job
-from queue_app.model.spec import Alphabet, FoundModel, ModelSpec
+from queue_app.model.spec import FoundModel, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def prepare(
     threads: int,
     forget_keys: Callable[[str], None] | None = None,
 ) -> Prepared:
-    """Find or make the job; the caller holds the directory's lock.
+    """Find or make the job of a request that is settled (settle.py); the caller holds the directory's lock.
 
     `forget_keys` takes the id of a job that is replaced, and removes what its server knows of it.
     """
@@ -85,10 +86,8 @@ def settled(
 ) -> Iterator[tuple[Dataset, EmbedOptions]]:
     """The records that were asked for, and the options without an `auto`; `piped` takes what pipes give.
 
-    Whatever can be refused before the records are read is refused here.
+    What the inputs tell before their records are read is refused here.
     """
-    refuse_impossible(request, model.spec)
-    refuse_alphabet(request.alphabet, model)
     with gather(request.inputs, piped) as files:
         refuse_replacing(files, request.output)
         alphabet = _alphabet(request, model.spec, files)
@@ -104,7 +103,7 @@ def settled(
         )
         dataset.check()
         options = resolve_options(request, model.spec, device_class, alphabet)
-        check_format(request.output, options, request.run.h5_layout)
+        check_format(request.output, options, request.h5_layout)
         yield dataset, options
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from queue_app.choices import Alphabet, InputFormat
 from queue_app.errors import InputError
 from queue_app.ingest.alphabets import AS_IT_STANDS, judge
 from queue_app.ingest.first_look import FirstLook
@@ -10,8 +11,7 @@ from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.formats import FORMATS, WITHOUT_COLUMNS, format_of
 from queue_app.ingest.readers.sources import Input, open_source
 from queue_app.ingest.readers.values import Unusable
-from queue_app.job.spec import InputFile, InputFormat, ReadAs
-from queue_app.model.spec import Alphabet
+from queue_app.job.spec import InputFile, ReadAs
 from queue_app.model.token_rules import TokenRules
 
 

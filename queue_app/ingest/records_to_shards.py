@@ -10,10 +10,10 @@ import pyarrow as pa
 from queue_app.host.durable_files import file_digest, sync_file
 from queue_app.ingest.record_spool import Spool, spooled
 from queue_app.ingest.records import Record
-from queue_app.ingest.reuse import NOT_FOUND, Previous, copy_results
+from queue_app.ingest.reuse import Previous, copy_results
 from queue_app.ingest.shard_writer import write_shards
 from queue_app.job.directory import JobDir
-from queue_app.job.duplicates import TWINS_SCHEMA, Int64s, write_sequences
+from queue_app.job.duplicates import NOT_FOUND, TWINS_SCHEMA, Int64s, write_sequences
 from queue_app.job.spec import DatasetCounts, Reuse, Shard, TwinsFile
 
 
@@ -53,7 +53,7 @@ def ingest(
         census = spool.census
         firsts = census.firsts(dedup=dedup)
         twins = _write_duplicates(job_dir.twins, spool, firsts)
-        rows = census.rows(firsts, previous)
+        rows = census.rows(firsts, previous.find if previous else None)
         good = rows.ordinals[census.good[rows.ordinals]]
         sequences_digest = write_sequences(job_dir.sequences, good.astype(np.uint64), census.hashes[good])
         new, known = rows[rows.sources == NOT_FOUND], rows[rows.sources != NOT_FOUND]

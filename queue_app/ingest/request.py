@@ -1,59 +1,176 @@
-"""What a user asks for, and how every `auto` in it is settled before a job is made."""
+"""What a job may be asked for: each option is declared here once.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+Those of the command line (cli/option_groups.py) and of the Python calls (api/options.py) are made of it.
+Whatever this imports, `holdfast --help` waits for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from queue_app.choices import Alphabet, Dtype, H5Layout, InputFormat, LongRule, RuleName, StoreDtype
 from queue_app.errors import UsageError
-from queue_app.job.directory import JobDir, default_directory
-from queue_app.job.output_names import refuse_unheeded
-from queue_app.job.output_place import check_output, refuse_foreign
-from queue_app.job.readouts import resolve_layers
-from queue_app.job.spec import DeviceClass, Dtype, EmbedOptions, InputFormat, LongRule, RunOptions, StoreDtype
-from queue_app.model.spec import Alphabet, ModelSpec
-from queue_app.model.token_rules import RuleName
 
-# By benchmarks/token_budgets.py; those of CUDA by estimate, until it has run there.
-CPU_TOKENS: Mapping[Dtype, int] = {"float32": 1024, "bfloat16": 4096, "float16": 4096}
-CUDA_TOKENS = ((50_000_000, 65_536), (1_000_000_000, 32_768), (5_000_000_000, 16_384))
-"""Token budget by number of parameters, up to; larger models take the smallest budget."""
-CUDA_TOKENS_LARGEST = 8_192
-WINDOW_OVERLAP_SHARE = 8
-"""Neighbouring windows of a long sequence share at least 1/8 of their length."""
+if TYPE_CHECKING:
+    from queue_app.job.directory import JobDir
+    from queue_app.job.spec import RunOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How a field of a request is explained and written, and the least that it may be.
+
+    `flags`: where they are others than the field's name. `is_argument`: it stands without one.
+    """
+
+    help: str
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    least: float | None = None
+    is_argument: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedRequest:
-    """What the user asked for; None and `auto` leave the choice to Holdfast."""
+    """What the user asked for; None and `auto` leave the choice to Holdfast. In the order of `--help`.
 
-    inputs: Sequence[Path]
-    model: str
-    output: Path
-    job_dir: Path | None = None
-    pool: str | None = None
-    layers: tuple[int, ...] = (-1,)
-    dtype: Dtype | Literal["auto"] = "auto"
-    store_dtype: StoreDtype = "float32"
-    alphabet: Alphabet | Literal["auto"] = "auto"
-    long: LongRule = "window"
-    max_length: int | None = None
-    toks_per_batch: int | None = None
-    num_shards: int | None = None
-    dedup: bool = True
-    reuse: Path | None = None
-    input_format: InputFormat | None = None
-    id_column: str | None = None
-    sequence_column: str | None = None
-    delimiter: str | None = None
-    prompt: str | None = None
-    prompt_name: str | None = None
-    truncate_dim: int | None = None
-    normalize: bool | None = None
-    rules: RuleName = "auto"
-    revision: str | None = None
-    run: RunOptions = field(default_factory=RunOptions)
-    overwrite: bool = False
+    Pool, layers and delimiter may be given as they are written; UsageError is raised for what is none.
+    """
+
+    inputs: Annotated[
+        Sequence[Path],
+        Option(
+            "FASTA, FASTQ, CSV, TSV, JSON lines or plain lines, each also as .gz, .bz2, .xz or .zst; "
+            "Parquet; Arrow. A directory, a quoted 'pattern*', or - for standard input.",
+            is_argument=True,
+        ),
+    ]
+    model: Annotated[
+        str, Option("A directory (config.json, *.safetensors), a hub id, or mock:DIM.", ("--model", "-m"))
+    ]
+    output: Annotated[
+        Path,
+        Option("out.h5, out.npy, out.parquet, out.arrow or .feather, or a directory.", ("--output", "-o")),
+    ]
+    job_dir: Annotated[Path | None, Option("Default: <output>.holdfast")] = None
+    keep_checkpoints: Annotated[bool, Option("Keep the LMDB stores of done shards.")] = False
+    pool: Annotated[
+        str | None,
+        Option(
+            "Several as in mean,cls; none keeps every token's vector. Default: the model's own pooling.",
+            metavar="mean|cls|max|last|mean_sqrt_len|weighted_mean|none",
+        ),
+    ] = None
+    layers: Annotated[
+        tuple[int, ...],
+        Option("Several as in 6,-1. 0 is before the first layer, -1 the last one.", ("--layer",)),
+    ] = (-1,)
+    prompt: Annotated[
+        str | None,
+        Option("Text to put before every sequence. Default: the model's own; '--prompt=' for none."),
+    ] = None
+    prompt_name: Annotated[str | None, Option("One of those that the model's directory names.")] = None
+    truncate_dim: Annotated[
+        int | None, Option("Keep so many numbers of each vector. Default: the model's own.", least=1)
+    ] = None
+    normalize: Annotated[bool | None, Option("Vectors of unit length. Default: the model's own.")] = None
+    rules: Annotated[
+        RuleName,
+        Option(
+            "How sequences are written for the model: blanks between residues, k-mers, … auto: by its "
+            "vocabulary; plain: as they stand."
+        ),
+    ] = "auto"
+    revision: Annotated[str | None, Option("Branch, tag or commit of a hub model. Default: the newest.")] = (
+        None
+    )
+    dtype: Annotated[Dtype | Literal["auto"], Option("auto: bfloat16 on a GPU, float32 on the CPU.")] = "auto"
+    store_dtype: Annotated[StoreDtype, Option("Of the vectors on disk.")] = "float32"
+    toks_per_batch: Annotated[int | None, Option("Token budget of a batch. Default: by device.", least=1)] = (
+        None
+    )
+    max_length: Annotated[
+        int | None,
+        Option("Longest piece of a sequence, in tokens. Default: what the model was made for.", least=1),
+    ] = None
+    long: Annotated[
+        LongRule, Option("Sequences over --max-length: overlapping windows, cut off, or quarantine.")
+    ] = "window"
+    num_shards: Annotated[int | None, Option("Default: at least 32, by cost.", ("--shards",), least=1)] = None
+    dedup: Annotated[bool, Option("Compute identical sequences one by one.", ("--no-dedup",))] = True
+    reuse: Annotated[
+        Path | None,
+        Option(
+            "Output or directory of an earlier job of the same model and options: vectors of sequences "
+            "that it has are copied."
+        ),
+    ] = None
+    commit_seconds: Annotated[float, Option("A crash repeats at most so much work.", least=0.01)] = 2.0
+    commit_sequences: Annotated[int, Option("Commit earlier when so many are done.", least=1)] = 10_000
+    h5_layout: Annotated[
+        H5Layout,
+        Option(
+            "Of an .h5: all vectors in one dataset, or a dataset for each record, named by its place "
+            "(per-sequence: bio_embeddings), its id (protspace) or the hash of its sequence (biotrainer)."
+        ),
+    ] = "flat"
+    allow_same_vectors: Annotated[
+        bool, Option("Store them, where different sequences have one and the same vector.")
+    ] = False
+    overwrite: Annotated[bool, Option("Forget earlier work on this output; replace whatever lies there.")] = (
+        False
+    )
+    input_format: Annotated[
+        InputFormat | None,
+        Option(
+            "Of all inputs. Default: FASTA, FASTQ, JSON, Parquet or Arrow by the first bytes, else by the "
+            "name's ending."
+        ),
+    ] = None
+    id_column: Annotated[
+        str | None,
+        Option("Of a table: default id, accession, entry, name or the like, else records are numbered."),
+    ] = None
+    sequence_column: Annotated[
+        str | None,
+        Option(
+            "Of a table, or the key of JSON lines: default sequence, seq, text or the like; a table without "
+            "one of them, or with two, is refused."
+        ),
+    ] = None
+    delimiter: Annotated[
+        str | None, Option("Between the fields of a CSV or TSV, such as ';' or tab, where it is another.")
+    ] = None
+    alphabet: Annotated[
+        Alphabet | Literal["auto"],
+        Option(
+            "protein: the 20 letters and B J O U X Z; one closing * is dropped. dna, rna: IUPAC codes; "
+            "U and T are one. In all three, lower case counts as upper case, and blanks are left out; "
+            "any other letter, a * within, or a gap (- or .) sends the record to quarantine. "
+            "text: as it stands. auto: the model's."
+        ),
+    ] = "auto"
+
+    def __post_init__(self) -> None:
+        from queue_app.ingest.readers.columns import parse_delimiter
+        from queue_app.job.readouts import parse_layers, parse_pool
+
+        parsers = {"pool": parse_pool, "layers": parse_layers, "delimiter": parse_delimiter}
+        for name, parse in parsers.items():
+            if isinstance(written := getattr(self, name), str):
+                object.__setattr__(self, name, parse(written))
+
+    @property
+    def run(self) -> "RunOptions":
+        """What of it says how to run, and changes no bit of the output."""
+        from queue_app.job.spec import RunOptions
+
+        return RunOptions(**self.asked_of(RunOptions))
+
+    def asked_of(self, kind: type) -> dict[str, Any]:
+        """What was asked for of those fields that a dataclass has in common with this one."""
+        return {each.name: getattr(self, each.name) for each in fields(kind) if each.name in DECLARED}
 
     @property
     def token_rules(self) -> RuleName:
@@ -61,92 +178,18 @@ class EmbedRequest:
         return "plain" if self.rules == "auto" and self.alphabet == "text" else self.rules
 
     @property
-    def directory(self) -> JobDir:
+    def directory(self) -> "JobDir":
         """The job directory: asked for, or `<output>.holdfast`.
 
         Raises UsageError for an output without a name.
         """
+        from queue_app.job.directory import JobDir, default_directory
+
         if not self.output.name:
             raise UsageError(f"{self.output}: name an output in it, as in {self.output / 'out.h5'}")
         chosen = self.job_dir or default_directory(self.output)
         return JobDir(chosen.absolute())
 
 
-def device_class(queues: Sequence[str]) -> DeviceClass:
-    """Queues named cpuN run on the processor, all others on CUDA devices.
-
-    Raises UsageError where both are named: a job is planned for one kind, whose workers alone can compute it.
-    """
-    kinds = {queue.startswith("cpu") for queue in queues}
-    if len(kinds) > 1:
-        raise UsageError(f"queues {', '.join(queues)}: a job runs on GPUs or on CPUs; name one kind")
-    return "cpu" if kinds <= {True} else "cuda"
-
-
-def resolve_options(
-    request: EmbedRequest, spec: ModelSpec, device_class: DeviceClass, alphabet: Alphabet
-) -> EmbedOptions:
-    """Settle every `auto`, so that the job says exactly what will be computed.
-
-    Raises:
-        UsageError: the model lacks a layer that was asked for, or positions for the length.
-    """
-    refuse_impossible(request, spec)
-    by_default: Dtype = "bfloat16" if device_class == "cuda" else "float32"
-    dtype: Dtype = by_default if request.dtype == "auto" else request.dtype
-    max_length = request.max_length or spec.max_length
-    return EmbedOptions(
-        pool=request.pool or spec.pool,
-        layers=resolve_layers(request.layers, spec),
-        dtype=dtype,
-        store_dtype=request.store_dtype,
-        alphabet=alphabet,
-        long=request.long,
-        max_length=max_length,
-        window_overlap=max_length // WINDOW_OVERLAP_SHARE,
-        toks_per_batch=request.toks_per_batch or token_budget(device_class, dtype, spec.num_parameters),
-        device_class=device_class,
-        id_column=request.id_column,
-        sequence_column=request.sequence_column,
-        delimiter=request.delimiter,
-        dedup=request.dedup,
-        input_format=request.input_format,
-    )
-
-
-def refuse_impossible(request: EmbedRequest, spec: ModelSpec) -> None:
-    """Raises UsageError for what the model cannot give, whatever the inputs are."""
-    resolve_layers(request.layers, spec)
-    if request.long == "truncate" and spec.tokens.cuts_the_begin:
-        raise UsageError(
-            f"--long truncate keeps the begin of a sequence, and the tokenizer of {spec.name} cuts it off "
-            "(truncation_side in tokenizer_config.json); --long window takes all of it"
-        )
-    if request.max_length is None or spec.max_positions is None:
-        return
-    if request.max_length > (most := spec.max_positions - spec.num_special):
-        raise UsageError(
-            f"--max-length {request.max_length}: {spec.name} has {spec.max_positions} positions, "
-            f"{spec.num_special} of them for special tokens; ask for {most} at most"
-        )
-
-
-def token_budget(device_class: DeviceClass, dtype: Dtype, num_parameters: int) -> int:
-    """Tokens of one batch, fixed in the job: the memory of the day must not change a byte."""
-    if device_class == "cpu":
-        return CPU_TOKENS[dtype]
-    return next((tokens for limit, tokens in CUDA_TOKENS if num_parameters < limit), CUDA_TOKENS_LARGEST)
-
-
-def check_request(request: EmbedRequest) -> None:
-    """Refuse, before anything is read or started, what could not be written in the end.
-
-    Raises:
-        UsageError: as `check_output`, `refuse_unheeded` and, unless it may be overwritten, `refuse_foreign`.
-    """
-    check_output(request.output)
-    refuse_unheeded(request.output, request.pool, request.run.h5_layout)
-    if not request.overwrite:
-        job_dir = request.directory
-        job_id = job_dir.load().job_id if job_dir.job_json.exists() else None
-        refuse_foreign(request.output, job_dir, job_id)
+DECLARED = {field.name: field for field in fields(EmbedRequest)}
+"""Every option, by its name in Python."""

@@ -5,10 +5,10 @@ from dataclasses import fields
 from pathlib import Path
 
 from queue_app.errors import JobChanged
-from queue_app.ingest.model_options import model_differences
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.spec import EmbedOptions, InputFile, Job
 from queue_app.model.spec import ModelSpec
+from queue_app.model.wording import model_differences
 
 
 def refuse_changes(

@@ -16,17 +16,17 @@ import xxhash
 from checkpoint.records import DoneRecord
 from queue_app.errors import Damage, OtherVersion, UsageError
 from queue_app.host.durable_files import write_durably
-from queue_app.ingest.model_options import model_differences
 from queue_app.ingest.request_changes import differing, named
 from queue_app.job.directory import JobDir, find_job_directory
 from queue_app.job.done_records import published_result, read_done
-from queue_app.job.duplicates import Hashes, Int64s, find_firsts, read_sequences
+from queue_app.job.duplicates import NOT_FOUND, Hashes, Int64s, find_firsts, read_sequences
 from queue_app.job.result_files import embeddings_of, result_rows, write_result
 from queue_app.job.result_rows import among, computed_rows
 from queue_app.job.shard_files import read_shard
 from queue_app.job.spec import EmbedOptions, Job, Shard
 from queue_app.job.spilled_rows import SpilledRows
 from queue_app.model.spec import ModelSpec
+from queue_app.model.wording import model_differences
 
 MAY_DIFFER = frozenset(
     {"alphabet", "toks_per_batch", "dedup", "input_format", "id_column", "sequence_column", "delimiter"}
@@ -34,7 +34,6 @@ MAY_DIFFER = frozenset(
 """Options that say which sequences are read, or change no more than the last bits of a vector."""
 NO_TOKEN = 0
 """In the names of copied results: no worker ever holds this one."""
-NOT_FOUND = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from queue_app.choices import Alphabet
 from queue_app.errors import ModelError, UsageError
-from queue_app.model.spec import Alphabet, ModelSpec, TokensSpec
+from queue_app.model.spec import ModelSpec, TokensSpec
 from queue_app.wording import listed
 
 if TYPE_CHECKING:

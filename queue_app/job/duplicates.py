@@ -22,6 +22,8 @@ Ordinals = npt.NDArray[np.uint64]
 Hashes = npt.NDArray[np.uint64]
 """uint64[n, 2]: the two halves of the xxh3-128 of each sequence's text."""
 
+NOT_FOUND = -1
+"""In the place of a row of an earlier job: it has none of this sequence."""
 HASH_BYTES = 16
 TWINS_SCHEMA = pa.schema([("ordinal", pa.uint64()), ("id", pa.string()), ("first", pa.uint64())])
 """By ordinal."""

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
+from queue_app.choices import H5Layout
 from queue_app.errors import UsageError
 from queue_app.job.readouts import EVERY_TOKEN, column_names, is_ragged
-from queue_app.job.spec import EmbedOptions, H5Layout
+from queue_app.job.spec import EmbedOptions
 
 Format = Literal["h5", "npy", "parquet", "arrow", "directory"]
 

@@ -1,4 +1,4 @@
-"""The records that were set aside: why, which, and another chance for those that did harm."""
+"""The records that were set aside, and another chance for those that did harm."""
 
 import shutil
 from collections.abc import Collection
@@ -10,25 +10,10 @@ from queue_app.errors import UsageError
 from queue_app.host.file_lock import FileLock
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
+from queue_app.job.quarantine_reasons import MOSTLY_UNKNOWN
 from queue_app.job.shard_files import read_shard
 from queue_app.job.spec import Job, Shard
 from queue_app.settings import runtime_config
-
-MOSTLY_UNKNOWN = "more than half of its tokens are unknown to the model"
-OF_HOW_MANY = r" \([\d,]+ of [\d,]+\)"
-"""What differs between the reasons of two records: taken out where reasons are counted."""
-PLACE_IN_FILE = r" \((?:line|row) \d+\)$"
-"""What a reason ends in, as an expression: records of one kind have one reason but for it."""
-
-
-def is_mostly_unknown(num_unknown: int, num_tokens: int) -> bool:
-    """True for more than half."""
-    return 2 * num_unknown > num_tokens
-
-
-def unknown_reason(num_unknown: int, num_tokens: int) -> str:
-    """Why such a record is set aside."""
-    return f"{MOSTLY_UNKNOWN} ({num_unknown:,} of {num_tokens:,}); see --alphabet and --rules"
 
 
 def list_quarantine(job_dir: JobDir) -> list[QuarantineEntry]:

@@ -3,14 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from queue_app.model.spec import Alphabet, ModelSpec
+from queue_app.choices import Alphabet, Dtype, H5Layout, InputFormat, LongRule, StoreDtype
+from queue_app.model.spec import ModelSpec
 
-Dtype = Literal["float32", "bfloat16", "float16"]
-StoreDtype = Literal["float32", "float16"]
-LongRule = Literal["window", "truncate", "error"]
-InputFormat = Literal["fasta", "fastq", "csv", "tsv", "jsonl", "lines", "parquet", "arrow"]
 DeviceClass = Literal["cpu", "cuda"]
-H5Layout = Literal["flat", "per-sequence", "per-id", "per-hash"]
 
 
 @dataclass(frozen=True, slots=True)

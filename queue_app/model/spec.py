@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from queue_app.choices import Alphabet
 from queue_app.errors import UsageError
 from queue_app.model.token_rules import AS_THEY_STAND, TokenRules
 
 Family = Literal["esm2", "bert", "mpnet", "mosaic", "auto", "mock"]
 """How a model is run: natively on packed tokens, by transformers on padded ones (auto), or by a stand-in."""
-Alphabet = Literal["protein", "dna", "rna", "text"]
 Pool = Literal["mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean"]
 """How the vectors of a row's tokens become one, as sentence-transformers' Pooling does it: `last` is its
 lasttoken, `mean_sqrt_len` the sum over the root of the count, `weighted_mean` weighs the token at place i by

@@ -6,12 +6,7 @@ Which family has which rules is told by the table in gpu_tasks.model_directory.t
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-RuleName = Literal[
-    "auto", "saprot", "prostt5", "prott5", "ankh", "protbert", "antiberta2", "letters", "codons", "kmers2",
-    "kmers3", "kmers4", "kmers5", "kmers6", "kmers7", "kmers8", "bases", "plain",
-]  # fmt: skip
 _PAIRS = re.compile("(?:[A-Z#][a-z#])+")
 
 

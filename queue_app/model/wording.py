@@ -118,3 +118,16 @@ def _treated(module: HeadModule) -> str:
             return f"cut to their first {module.dim:,} numbers"
         case NormalizeSpec():
             return "scaled to unit length"
+
+
+def model_differences(old: ModelSpec, new: ModelSpec) -> Iterator[tuple[str, str, str]]:
+    """What makes other vectors of the same files: each by name, with both its values."""
+    if old.identity() == new.identity():
+        return
+    values = {
+        "prompt": [repr(each.prompt.text if each.prompt else "") for each in (old, new)],
+        "rules": [each.tokens.rules.name for each in (old, new)],
+        "behind the pooling": [described_head(each) for each in (old, new)],
+    }
+    named = [(what, before, now) for what, (before, now) in values.items() if before != now]
+    yield from named or [("model", f"{old.name} as read then", f"{new.name} as read now")]

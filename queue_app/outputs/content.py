@@ -13,6 +13,7 @@ import pyarrow as pa
 import xxhash
 
 from checkpoint.records import DoneRecord
+from queue_app.choices import H5Layout
 from queue_app.errors import Damage, UsageError
 from queue_app.host.file_lock import FileLock
 from queue_app.job.directory import JobDir
@@ -22,7 +23,7 @@ from queue_app.job.readouts import column_names, is_ragged, vector_dim
 from queue_app.job.result_files import as_matrix, num_vectors
 from queue_app.job.result_rows import in_input_order
 from queue_app.job.shard_files import read_shard
-from queue_app.job.spec import H5Layout, Job
+from queue_app.job.spec import Job
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import described_head
 

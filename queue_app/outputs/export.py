@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpoint.records import QuarantineEntry
+from queue_app.choices import H5Layout
 from queue_app.host.durable_files import has_digest, room_for, write_durably
 from queue_app.job.directory import JobDir
 from queue_app.job.output_names import (
@@ -26,7 +27,7 @@ from queue_app.job.output_names import (
     target_of,
 )
 from queue_app.job.output_place import check_output, claim, exported, give_up_claim, output_of, refuse_foreign
-from queue_app.job.spec import H5Layout, Job
+from queue_app.job.spec import Job
 from queue_app.outputs.content import Content, content_lock, require_sequences
 from queue_app.outputs.run_card.card import RunCard, make_card
 from queue_app.outputs.run_card.markdown import card_markdown

@@ -20,9 +20,9 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
+from queue_app.choices import H5Layout
 from queue_app.errors import Damage
 from queue_app.job.result_files import EMBEDDING, Vectors, as_matrix, num_vectors
-from queue_app.job.spec import H5Layout
 from queue_app.outputs.content import Content
 
 CHUNK_BYTES = 1 << 20

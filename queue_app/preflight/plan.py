@@ -13,11 +13,11 @@ import numpy as np
 from queue_app.errors import UsageError
 from queue_app.host.devices import visible_device
 from queue_app.ingest.prepare import settled
-from queue_app.ingest.request import EmbedRequest, device_class
+from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.reuse import open_previous
+from queue_app.ingest.settle import device_class
 from queue_app.job.disk_space import Room, require_local_disk, rooms
-from queue_app.job.output_names import output_format, refuse_unheeded
-from queue_app.job.output_place import check_output
+from queue_app.job.output_names import output_format
 from queue_app.job.spec import DeviceClass, EmbedOptions, Job
 from queue_app.model.spec import FoundModel
 from queue_app.preflight.planned_job import Sizes, planned_job, planned_sizes
@@ -104,10 +104,10 @@ def make_plan(
     seconds: float,
     say: Callable[[str], None],
 ) -> Plan:
-    """Read the inputs as `embed` would, and compute a sample of them for `seconds`; for 0, nothing.
+    """Read the inputs of a settled request as `embed` would, and compute a sample of them for `seconds`.
 
     Raises:
-        UsageError: a bad input, model, option or output, which `embed` would refuse.
+        UsageError: a bad input, or an output that cannot hold what is asked for, which `embed` would refuse.
     """
     options, found, sample = _look(request, model, device_class(queues), say)
     job = planned_job(request, model.spec, options, threads, found)
@@ -135,9 +135,7 @@ def make_plan(
 def _look(
     request: EmbedRequest, model: FoundModel, kind: DeviceClass, say: Callable[[str], None]
 ) -> tuple[EmbedOptions, Survey, StratifiedSampler]:
-    """Settle what embed would settle, in its order, and read the inputs to their end."""
-    check_output(request.output)
-    refuse_unheeded(request.output, request.pool, request.run.h5_layout)
+    """Choose what embed would choose, in its order, and read the inputs to their end."""
     with (
         tempfile.TemporaryDirectory() as piped,
         settled(request, model, kind, Path(piped)) as (dataset, options),

@@ -7,12 +7,11 @@ from textwrap import wrap
 import numpy as np
 from rich.filesize import decimal
 
+from queue_app.choices import Alphabet, LongRule
 from queue_app.ingest.readers.formats import readings
 from queue_app.job.disk_space import Room
 from queue_app.job.output_names import one_line, output_format
 from queue_app.job.readouts import is_ragged, vector_dim
-from queue_app.job.spec import LongRule
-from queue_app.model.spec import Alphabet
 from queue_app.model.wording import described_head, model_line, written
 from queue_app.preflight.length_histogram import bars, histogram
 from queue_app.preflight.plan import Plan

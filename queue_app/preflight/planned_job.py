@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from queue_app.choices import H5Layout
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.shard_writer import cut_rows, shard_cost_most
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION
 from queue_app.job.output_names import Format
 from queue_app.job.readouts import is_ragged, vector_bytes
-from queue_app.job.spec import RECORD_COST, EmbedOptions, H5Layout, Job, TwinsFile
+from queue_app.job.spec import RECORD_COST, EmbedOptions, Job, TwinsFile
 from queue_app.model.spec import ModelSpec
 from queue_app.preflight.survey import Survey
 

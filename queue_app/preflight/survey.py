@@ -10,9 +10,9 @@ import numpy as np
 
 from queue_app.ingest.census import Census, Rows
 from queue_app.ingest.records import Dataset
-from queue_app.ingest.reuse import NOT_FOUND, Previous
-from queue_app.job.duplicates import Int64s
-from queue_app.job.quarantine import PLACE_IN_FILE
+from queue_app.ingest.reuse import Previous
+from queue_app.job.duplicates import NOT_FOUND, Int64s
+from queue_app.job.quarantine_reasons import PLACE_IN_FILE
 from queue_app.job.spec import DatasetCounts, InputFile
 from queue_app.preflight.stratified_sample import StratifiedSampler
 
@@ -73,7 +73,7 @@ def survey(dataset: Dataset, sample: StratifiedSampler, *, dedup: bool, previous
             rejections.add(record.id, record.problem)
     lengths = np.asarray(characters)
     firsts = census.firsts(dedup=dedup)
-    rows = census.rows(firsts, previous)
+    rows = census.rows(firsts, previous.find if previous else None)
     computed, reused = rows[rows.sources == NOT_FOUND], rows[rows.sources != NOT_FOUND]
     duplicates = firsts[firsts != np.arange(len(firsts))]
     return Survey(

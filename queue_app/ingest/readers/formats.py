@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from queue_app.choices import InputFormat
 from queue_app.errors import InputError
 from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.compression import ENDINGS
@@ -14,7 +15,7 @@ from queue_app.ingest.readers.parquet_arrow import read_arrow, read_parquet
 from queue_app.ingest.readers.signatures import Head, binary_format
 from queue_app.ingest.readers.sources import Input, Pairs, Source, open_source
 from queue_app.ingest.readers.values import pair_of_text
-from queue_app.job.spec import InputFile, InputFormat, ReadAs
+from queue_app.job.spec import InputFile, ReadAs
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from queue_app.choices import InputFormat
 from queue_app.ingest.readers.columns import known_id, known_sequences
 from queue_app.ingest.readers.parquet_arrow import ARROW_FILE_MAGIC, ARROW_STREAM_MAGIC, PARQUET_MAGIC
 from queue_app.ingest.readers.sources import Source
-from queue_app.job.spec import InputFormat
 
 HEAD_BYTES = 64 << 10
 LINES_COMPARED = 50

@@ -16,7 +16,7 @@ from checkpoint.records import QuarantineEntry
 from queue_app.host.devices import cpu_workers_of
 from queue_app.job.directory import JobDir
 from queue_app.job.history import read_history
-from queue_app.job.quarantine import OF_HOW_MANY, PLACE_IN_FILE
+from queue_app.job.quarantine_reasons import OF_HOW_MANY, PLACE_IN_FILE
 from queue_app.job.readouts import is_ragged, vector_dim
 from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, NormalizeSpec, TruncateSpec

@@ -7,9 +7,10 @@ left out.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from queue_app.choices import Alphabet, LongRule
 from queue_app.job.readouts import EVERY_TOKEN, is_ragged, num_vectors, vector_dim
-from queue_app.job.spec import EmbedOptions, Job, LongRule
-from queue_app.model.spec import CONCATENATED, Alphabet, ModelSpec
+from queue_app.job.spec import EmbedOptions, Job
+from queue_app.model.spec import CONCATENATED, ModelSpec
 from queue_app.model.wording import is_esm2, is_width_changed, treated_vectors, written_sequences
 from queue_app.wording import count, listed, rate
 

@@ -9,7 +9,7 @@ from gpu_tasks.shard.shard_run import ShardRun
 from queue_app.coordination.states import Lease
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir
-from queue_app.job.spec import Progress, RunOptions
+from queue_app.job.spec import Progress
 from queue_app.settings import RuntimeConfig
 from tests.support.inline_job import prepare_here
 from tests.support.jobs_and_inputs import write_fasta
@@ -21,7 +21,7 @@ def make_job(home: Path) -> Path:
     """A job of one shard of a dozen batches; answers its directory."""
     request = EmbedRequest(
         inputs=[write_fasta(home / "a.fasta", 60)], model=MODEL, output=home / "a.npy",
-        toks_per_batch=600, num_shards=1, run=RunOptions(commit_seconds=3600),
+        toks_per_batch=600, num_shards=1, commit_seconds=3600,
     )  # fmt: skip
     prepared = prepare_here(request)
     prepared.job_dir.checkpoint(0, prepared.job.job_id, None).mkdir(parents=True)

@@ -16,7 +16,8 @@ from transformers import BertTokenizer, ElectraConfig, ElectraModel
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.reader import read_model
 from queue_app.errors import ModelError, UsageError
-from queue_app.ingest.request import EmbedRequest, refuse_impossible, resolve_options
+from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.settle import refuse_impossible, resolve_options
 from queue_app.model.reader import find_model
 from queue_app.model.spec import ModelSpec, parse_spec
 from tests.support.model_directories import change_config, change_json, change_weights, save_esm2
@@ -106,7 +107,7 @@ def test_max_length_may_not_exceed_the_positions(bert: Path, asked: int | None, 
     request = EmbedRequest(inputs=[], model=str(bert), output=Path("a.npy"), max_length=asked)
     if length is None:
         with pytest.raises(UsageError, match=r"--max-length 39: bert has 40 positions.* ask for 38"):
-            resolve_options(request, read(bert), "cpu", "text")
+            refuse_impossible(request, read(bert))
     else:
         assert resolve_options(request, read(bert), "cpu", "text").max_length == length
 

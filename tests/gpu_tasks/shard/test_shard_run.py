@@ -30,7 +30,7 @@ from queue_app.ingest.request import EmbedRequest
 from queue_app.job.done_records import read_done
 from queue_app.job.result_files import as_matrix, write_result
 from queue_app.job.shard_files import read_shard
-from queue_app.job.spec import Progress, RunOptions
+from queue_app.job.spec import Progress
 from queue_app.settings import RuntimeConfig
 from tests.support.blocks_and_stores import damage_block
 from tests.support.inline_job import prepare_here
@@ -40,20 +40,20 @@ from tests.support.model_directories import change_weights, embed, save_esm2
 FINAL_NORM = "encoder.emb_layer_norm_after.weight"
 W = 22
 """The number of tryptophan among ESM-2's tokens."""
-EVERY_BATCH = RunOptions(commit_seconds=3600, commit_sequences=1)
-NEVER = RunOptions(commit_seconds=3600, commit_sequences=10**9)
+EVERY_BATCH: Any = {"commit_seconds": 3600, "commit_sequences": 1}
+NEVER: Any = {"commit_seconds": 3600, "commit_sequences": 10**9}
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Prepared]:
     """A job of one shard with about 40 batches."""
 
-    def made(run: RunOptions = EVERY_BATCH, *, extra: str = "") -> Prepared:
+    def made(commits: Any = EVERY_BATCH, *, extra: str = "") -> Prepared:
         fasta = write_fasta(tmp_path / "a.fasta", 200)
         fasta.write_text(fasta.read_text() + extra)
         request = EmbedRequest(
             inputs=[fasta], model="mock:8", output=tmp_path / "a.npy",
-            toks_per_batch=400, num_shards=1, run=run,
+            toks_per_batch=400, num_shards=1, **commits,
         )  # fmt: skip
         return prepare_here(request)
 
@@ -215,7 +215,7 @@ def pooling_run(output: Path, pool: str) -> ShardRun:
     """A shard of 400 proteins, some in windows, committed at its end unless its size says otherwise."""
     request = EmbedRequest(
         inputs=[write_fasta(output.parent / "a.fasta", 400)], model="mock:512", output=output,
-        pool=pool, max_length=60, toks_per_batch=4_000, num_shards=1, run=NEVER,
+        pool=pool, max_length=60, toks_per_batch=4_000, num_shards=1, **NEVER,
     )  # fmt: skip
     prepared = prepare_here(request)
     return replace(Attempt(prepared).shard_run, model=load_model("mock:512", pool=pool))

@@ -1,6 +1,7 @@
 """Jobs from Python: in a notebook's kernel, in threads, interrupted, by workers of one's own."""
 
 import asyncio
+import inspect
 import json
 import pickle
 import shutil
@@ -8,9 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import h5py
 import numpy as np
@@ -20,15 +22,14 @@ import queue_app
 from queue_app import Job, Result
 from queue_app.api.background_run import BackgroundRun
 from queue_app.api.inputs import input_files
-from queue_app.api.options import Options
+from queue_app.api.options import Options, RunArguments
 from queue_app.coordination.routing import every_live_queue
 from queue_app.coordination.states import JobState
 from queue_app.coordination.workers import WorkerEntry, register, unregister
 from queue_app.errors import HoldfastError, JobChanged, JobFailed, JobNotFound, UsageError
 from queue_app.ingest.prepare import Prepared
-from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.request import DECLARED, EmbedRequest
 from queue_app.job.directory import JobDir
-from queue_app.job.spec import RunOptions
 from queue_app.outputs.arrays import open_result
 from queue_app.outputs.clean import clean
 from queue_app.outputs.content import content_lock
@@ -302,9 +303,16 @@ def test_clean_waits_for_who_is_still_reading_the_results(published: JobDir) -> 
 
 
 def test_every_option_of_a_request_may_be_given_by_name() -> None:
-    """The command line, the request and this API grow together."""
-    asked = {field.name for kind in (EmbedRequest, RunOptions) for field in fields(kind)}
-    assert set(Options.__annotations__) == asked - {"inputs", "model", "output", "run"}
+    kinds = {name: get_args(field.type)[0] for name, field in DECLARED.items()}
+    assert Options.__annotations__ | {"inputs": Sequence[Path], "model": str, "output": Path} == kinds
+
+
+@pytest.mark.parametrize("call", [queue_app.start, queue_app.embed_async])
+def test_every_call_takes_what_embed_takes_and_says_so(call: Any) -> None:
+    parameters = inspect.signature(queue_app.embed).parameters
+    assert inspect.signature(call).parameters == parameters
+    own = RunArguments.__annotations__.keys() - Options.__annotations__.keys()
+    assert own == parameters.keys() - {"inputs", "options"}
 
 
 @pytest.mark.parametrize(

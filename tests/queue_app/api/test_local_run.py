@@ -9,9 +9,10 @@ import pytest
 from checkpoint.process_identity import identify
 from queue_app.api import local_run
 from queue_app.api.local_run import embed
+from queue_app.api.local_workers import LocalSetup
 from queue_app.errors import UsageError
-from queue_app.ingest.model_options import find_requested
 from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.settle import settle
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 from queue_app.outputs.export import ExportReport, export
@@ -25,15 +26,7 @@ def run(directory: Path, config: RuntimeConfig) -> None:
     fasta = write_fasta(directory.parent / "a.fasta", 3)
     request = EmbedRequest(inputs=[fasta], model="mock:4", output=directory / "out.npy")
     with open_view(quiet=True) as view:
-        embed(
-            request,
-            find_requested(request),
-            queues=["cpu0"],
-            threads=1,
-            broker_url=None,
-            config=config,
-            view=view,
-        )
+        embed(request, settle(request), LocalSetup(["cpu0"], None, config, view))
 
 
 def test_a_network_file_system_is_refused_before_anything_starts_and_nothing_is_left(

@@ -14,11 +14,11 @@ import pytest
 import typer
 
 from queue_app.cli.main import app
-from queue_app.cli.request_options import SHARED, request_of
+from queue_app.cli.option_groups import request_of
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.errors import HoldfastError
 from queue_app.host.processes import ProcessFile
-from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.request import DECLARED, EmbedRequest
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import RunOptions
 from tests.support.command_runs import HOLDFAST, environment, holdfast
@@ -337,21 +337,26 @@ def test_a_device_has_one_worker_and_a_job_one_kind_of_device(home: Path, server
 
 def test_what_is_not_said_on_the_command_line_is_what_a_request_leaves_open() -> None:
     said: dict[str, Any] = {"inputs": [Path("a.fasta")], "model": "mock:8", "output": Path("out.h5")}
-    assert request_of(**said) == EmbedRequest(**said)
-    asked = {field.name for kind in (EmbedRequest, RunOptions) for field in fields(kind)}
-    spelled = {"layer": "layers", "shards": "num_shards", "no_dedup": "dedup"}
-    assert {spelled.get(name, name) for name in SHARED} == asked - {"run"}
+    command = typer.main.get_command(app).commands["embed"]  # type: ignore[attr-defined]
+    given = command.make_context("embed", ["a.fasta", "-m", "mock:8", "-o", "out.h5"]).params
+    assert request_of(**{name: given[name] for name in DECLARED}) == EmbedRequest(**said)
+
+
+def test_how_to_run_has_the_same_defaults_in_a_request_as_in_a_job() -> None:
+    request = EmbedRequest(inputs=[], model="mock:8", output=Path("out.h5"))
+    assert request.run == RunOptions()
+    assert {field.name for field in fields(RunOptions)} <= DECLARED.keys()
 
 
 @pytest.mark.parametrize("command", ["embed", "plan", "enqueue"])
 def test_the_commands_that_take_a_job_have_its_options_in_common(command: str) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     found = {each.name: each for each in commands[command].params}
-    assert SHARED.keys() <= found.keys()
+    assert DECLARED.keys() <= found.keys()
     assert "request" not in found
     others = {each.name: each for each in commands["embed"].params}
-    assert all(found[name].opts == others[name].opts for name in SHARED)
-    assert all(found[name].default == others[name].default for name in SHARED if name != "output")
+    assert all(found[name].opts == others[name].opts for name in DECLARED)
+    assert all(found[name].default == others[name].default for name in DECLARED if name != "output")
 
 
 def test_the_help_names_every_command_in_a_whole_sentence() -> None:
@@ -400,6 +405,12 @@ def test_help_and_status_import_no_torch() -> None:
             [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
         )
         assert ended.stderr.splitlines()[-1] == "False"
+
+
+def test_help_waits_for_nothing_but_the_declarations() -> None:
+    code = "import sys, queue_app.cli.main; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"pydantic", "numpy", "redis", "celery"} & set(ended.stdout.split())
 
 
 def test_a_sequence_of_the_readme_is_embedded_from_every_format(home: Path) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from queue_app.choices import Alphabet
 from queue_app.ingest.alphabets import judge
-from queue_app.model.spec import Alphabet
 from queue_app.model.token_rules import TokenRules
 
 EMBEDDED: list[tuple[Alphabet, str, str]] = [

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from queue_app.choices import Alphabet
 from queue_app.errors import InputError
 from queue_app.ingest.alphabets import judge
 from queue_app.ingest.first_look import FIRST, FirstLook
 from queue_app.ingest.unknown_tokens import count_unknown_of
 from queue_app.model.reader import find_model
-from queue_app.model.spec import Alphabet, FoundModel, TokensSpec
+from queue_app.model.spec import FoundModel, TokensSpec
 
 PROTEIN, STRANGE = "MKTAYIAKQRQISFVKSHFSRQ", "JJJJJJJJJJJJMKTAYIAK"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from queue_app.choices import InputFormat
 from queue_app.errors import InputError
 from queue_app.ingest import prepare as preparing
 from queue_app.ingest.gather import expand, gather, refuse_replacing
@@ -15,7 +16,7 @@ from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.readers.sources import Input, digest_inputs
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import locked_job_directory
-from queue_app.job.spec import InputFile, InputFormat
+from queue_app.job.spec import InputFile
 from tests.support.inline_job import prepare_here
 from tests.support.input_files import as_standard_input, contents, standard_input
 from tests.support.jobs_and_inputs import protein

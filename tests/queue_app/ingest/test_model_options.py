@@ -1,6 +1,5 @@
 """What a user asks of a model beside what its directory says: applied, or refused by the option's name."""
 
-import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -13,14 +12,14 @@ from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.model_directory.token_rules import NAMES, find_row, vocabulary
 from gpu_tasks.models.files import model_files
 from gpu_tasks.models.tokens import load_tokens
-from queue_app.cli.request_options import request_of
+from queue_app.choices import RuleName
 from queue_app.errors import UsageError
-from queue_app.ingest.model_options import configured, find_requested, model_differences
+from queue_app.ingest.model_options import configured, find_requested
 from queue_app.ingest.request import EmbedRequest
 from queue_app.model.reader import find_model
 from queue_app.model.spec import ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
-from queue_app.model.token_rules import RuleName, TokenRules
-from queue_app.model.wording import described_head
+from queue_app.model.token_rules import TokenRules
+from queue_app.model.wording import described_head, model_differences
 from tests.support.model_directories import save_esm2
 from tests.support.small_models import DIM, save_sentences, save_small_bert
 
@@ -54,10 +53,8 @@ def residues(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
 # ---- names
 
 
-def test_the_names_of_rules_are_those_of_the_table_everywhere() -> None:
+def test_the_names_of_rules_are_those_of_the_table() -> None:
     assert sorted(get_args(RuleName)) == sorted(NAMES)
-    of_the_command = inspect.signature(request_of).parameters["rules"].annotation
-    assert get_args(get_args(of_the_command)[0]) == get_args(RuleName)
 
 
 def test_what_is_said_to_be_text_is_given_as_it_stands_unless_rules_are_named() -> None:

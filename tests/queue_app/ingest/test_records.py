@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from queue_app.choices import Alphabet
 from queue_app.errors import InputError
 from queue_app.ingest.census import Census
 from queue_app.ingest.gather import gather
 from queue_app.ingest.readers import sources
 from queue_app.ingest.readers.sources import Input, digest_inputs
 from queue_app.ingest.records import Dataset, Record
-from queue_app.job.spec import Alphabet
 
 Write = Callable[[str, str | bytes], Path]
 

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from queue_app.errors import UsageError
-from queue_app.ingest.request import EmbedRequest, check_request
+from queue_app.ingest.prepare import prepare
+from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.settle import settle
 from queue_app.job.directory import JobDir
 from queue_app.job.output_place import check_output, claim
 from queue_app.job.spec import Job
 from queue_app.outputs import export as exporting
 from queue_app.outputs.export import export
 from tests.support.command_runs import HOLDFAST, environment, holdfast
-from tests.support.inline_job import prepare_here, submitted
+from tests.support.inline_job import submitted
 from tests.support.jobs_and_inputs import make_job, publish, write_fasta
 
 CPU = ["--device", "cpu", "--workers", "1", "--quiet"]
@@ -116,8 +118,8 @@ def test_what_may_be_replaced_stays_so_for_the_run_that_goes_on(tmp_path: Path) 
     fasta, output = write_fasta(tmp_path / "a.fasta", 5), precious(tmp_path / "out.npy")
     request = EmbedRequest(inputs=[fasta], model="mock:8", output=output, overwrite=True)
     request.directory.path.mkdir()
-    prepare_here(request)
-    check_request(EmbedRequest(inputs=[fasta], model="mock:8", output=output))
+    prepare(request, settle(request), device_class="cpu", threads=1)
+    settle(EmbedRequest(inputs=[fasta], model="mock:8", output=output))
 
 
 def test_a_claim_moves_with_its_directory(tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_a_claim_moves_with_its_directory(tmp_path: Path) -> None:
     job = submitted(tmp_path / "old" / "out.npy", [fasta])
     claim(job.job_dir, precious(tmp_path / "old" / "out.npy"))
     (tmp_path / "old").rename(tmp_path / "new")
-    check_request(EmbedRequest(inputs=[fasta], model="mock:8", output=tmp_path / "new" / "out.npy"))
+    settle(EmbedRequest(inputs=[fasta], model="mock:8", output=tmp_path / "new" / "out.npy"))
 
 
 def test_a_file_that_its_owner_made_read_only_is_refused_also_to_root(

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from checkpoint.records import DoneRecord
+from queue_app.choices import H5Layout
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.host.durable_files import file_digest
 from queue_app.ingest.request import EmbedRequest
@@ -19,7 +20,7 @@ from queue_app.job.done_records import read_done
 from queue_app.job.output_names import ids_path, output_format
 from queue_app.job.output_place import check_output
 from queue_app.job.readouts import column_names, is_ragged
-from queue_app.job.spec import H5Layout, Job
+from queue_app.job.spec import Job
 from queue_app.outputs.export import export, output_damage
 from tests.support.jobs_and_inputs import make_job, publish, publish_vectors
 from tests.support.output_files import table_of

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
+from queue_app.choices import H5Layout
 from queue_app.errors import Damage, UsageError
-from queue_app.job.spec import H5Layout, RunOptions
 from queue_app.outputs.clean import clean
 from queue_app.outputs.export import export
 from queue_app.outputs.hdf5 import new_file, sequence_hash
@@ -20,7 +20,7 @@ from tests.support.inline_job import InlineJob, embedded, submitted, write_numbe
 from tests.support.jobs_and_inputs import protein
 
 LAYOUTS: list[H5Layout] = ["per-sequence", "per-id", "per-hash"]
-PER_HASH = {"run": RunOptions(h5_layout="per-hash")}
+PER_HASH = {"h5_layout": "per-hash"}
 
 
 def write_table(path: Path, ids: Sequence[str]) -> Path:

@@ -12,12 +12,13 @@ from typing import Any, get_args
 import pytest
 from typer.testing import CliRunner
 
+from queue_app.choices import H5Layout
 from queue_app.cli import main, preflight_commands
 from queue_app.errors import InputError, UsageError
-from queue_app.ingest.model_options import find_requested
 from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.settle import start_settling
 from queue_app.job.directory import JobDir
-from queue_app.job.spec import H5Layout, Job, RunOptions
+from queue_app.job.spec import Job
 from queue_app.outputs.export import export
 from queue_app.outputs.writers import OUTPUTS
 from queue_app.preflight.plan import Plan, make_plan
@@ -69,7 +70,7 @@ def plan_of(request: EmbedRequest, seconds: float = 0) -> Plan:
     config = RuntimeConfig()
     return make_plan(
         request,
-        find_requested(request),
+        start_settling(request, to_write=False)(),
         queues=["cpu0", "cpu1"],
         threads=1,
         config=config,
@@ -152,7 +153,7 @@ def test_twins_are_in_the_output_and_not_in_the_results(tmp_path: Path) -> None:
 def test_the_size_of_an_h5_is_that_of_its_layout(
     home: Path, job: Job, tmp_path: Path, layout: H5Layout
 ) -> None:
-    request = request_for(home / "in.fasta", run=RunOptions(h5_layout=layout))
+    request = request_for(home / "in.fasta", h5_layout=layout)
     export(job, JobDir(home / "out.h5.holdfast"), tmp_path / "out.h5", h5_layout=layout)
     size = (tmp_path / "out.h5").stat().st_size
     assert plan_of(request).sizes.outputs["h5"] == pytest.approx(size, rel=0.06)

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from queue_app.choices import InputFormat
 from queue_app.errors import InputError
 from queue_app.ingest.readers.formats import FORMATS, format_of
 from queue_app.ingest.readers.sources import Input, digest_inputs
 from queue_app.ingest.records import Dataset
-from queue_app.job.spec import InputFormat
 from tests.support.input_files import COLUMNAR, EVERY_KIND, TEXTS, arrow_bytes, contents
 from tests.support.jobs_and_inputs import protein
 

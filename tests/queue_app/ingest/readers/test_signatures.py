@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pytest
 
+from queue_app.choices import InputFormat
 from queue_app.errors import InputError
 from queue_app.ingest.readers.formats import FORMATS, format_of
 from queue_app.ingest.readers.sources import Input
 from queue_app.ingest.records import Dataset
-from queue_app.job.spec import InputFormat
 from tests.support.input_files import EVERY_KIND, PACKED, TEXTS, contents
 
 RECORDS = [("p1", "MKVLAT"), ("p2", "GLSDGEWQ"), ("p3", "MKV")]

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from queue_app.choices import Alphabet
 from queue_app.errors import InputError
 from queue_app.ingest.readers.sources import Input
 from queue_app.ingest.records import Dataset, Record
-from queue_app.model.spec import Alphabet
 from tests.support.command_runs import holdfast
 from tests.support.input_files import arrow_bytes
 

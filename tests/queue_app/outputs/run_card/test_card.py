@@ -10,9 +10,9 @@ import pytest
 import typer
 
 from queue_app.cli.main import app
-from queue_app.cli.request_options import SHARED, request_of
+from queue_app.cli.option_groups import request_of
 from queue_app.ingest.model_options import configured
-from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.request import DECLARED, EmbedRequest
 from queue_app.job.directory import JobDir
 from queue_app.job.history import Attempt, AttemptLog, CommandLog, Outcome
 from queue_app.job.spec import Job
@@ -266,7 +266,7 @@ def test_its_command_asks_the_model_for_the_same_again(job: Job, asked: dict[str
     words = shlex.split(command_of(dataclasses.replace(job, model=spec, options=options), Path("out.npy")))
     command = typer.main.get_command(app).commands["embed"]  # type: ignore[attr-defined]
     given = command.make_context("embed", words[2:]).params
-    again = request_of(**{name: given[name] for name in SHARED})
+    again = request_of(**{name: given[name] for name in DECLARED})
     assert again.revision == "0a1b"
     assert again.rules == spec.tokens.rules.name
     assert again.pool == options.pool

@@ -6,10 +6,10 @@ from typing import Any, get_args
 
 import pytest
 
-from queue_app.job.spec import Dtype, Job, LongRule, Reuse, TwinsFile
+from queue_app.choices import Alphabet, Dtype, LongRule
+from queue_app.job.spec import Job, Reuse, TwinsFile
 from queue_app.model.spec import (
     AdapterSpec,
-    Alphabet,
     DenseSpec,
     EncoderSpec,
     HeadModule,

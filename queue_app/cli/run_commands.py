@@ -1,0 +1,116 @@
+"""The commands that have a job computed: `holdfast embed`, `enqueue`, `resume` and `worker`."""
+
+from typing import Annotated
+
+import typer
+
+from queue_app.cli import options as options
+from queue_app.cli.option_groups import flattened
+from queue_app.cli.printing import print_json, print_report, resumable, say
+from queue_app.host.limits import require_limits
+from queue_app.ingest.request import EmbedRequest
+from queue_app.job.allowance import parse_allowance
+
+
+@flattened
+def embed(
+    request: EmbedRequest,
+    machine: options.Machine,
+    allow_quarantine: options.AllowQuarantine = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Embed the inputs on this machine. Run again to resume.
+
+    Starts a server and a worker per device, shows how far it is, and writes the output.
+    """
+    from queue_app.ingest.settle import choose_workers, start_settling
+
+    settled = start_settling(request)  # the model is read while this process imports the rest
+    from queue_app.api.local_run import embed as run
+    from queue_app.api.local_workers import LocalSetup
+    from queue_app.host.memory import do_without_pandas
+    from queue_app.status.view import open_view
+
+    do_without_pandas()
+    allowed = parse_allowance(allow_quarantine)
+    config = machine.config()
+    model = settled()
+    queues = choose_workers(request, model, machine.device, machine.workers, config)
+    with resumable(), open_view(quiet=quiet or as_json) as view:
+        report = run(request, model, LocalSetup(queues, machine.own_broker(), config, view))
+    print_report(report, as_json, allowed)
+
+
+@flattened
+def enqueue(
+    request: EmbedRequest,
+    queues: Annotated[str | None, typer.Option(help="gpu0,gpu1,… Default: those of live workers.")] = None,
+    broker: options.Broker = None,
+    as_json: options.Json = False,
+) -> None:
+    """Hand a job to the workers of a running server. Prints its id and returns."""
+    from queue_app.api.submit import submit
+    from queue_app.api.wording import what_was_read
+
+    job = submit(request, broker_url=broker, queues=queues.split(",") if queues is not None else None)
+    if as_json:
+        print_json({"job": job.id, "created": job.created, "job_dir": str(job.job_dir.path)})
+        return
+    print(job.id)
+    for line in what_was_read(job.job):
+        say(line)
+    say("submitted" if job.created else "this job was submitted before; it goes on")
+
+
+@flattened
+def resume(
+    job_dir: options.JobDirArgument,
+    model: options.MovedModel = None,
+    output: options.ResumedOutput = None,
+    *,
+    machine: options.Machine,
+    allow_quarantine: options.AllowQuarantine = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Go on with a job from its directory alone. As embed does, without reading the inputs again.
+
+    The output of a job directory that was moved or copied is written beside it, not where it was.
+    """
+    from queue_app.api.local_workers import LocalSetup
+    from queue_app.api.resume import resume as run
+    from queue_app.host.devices import choose_queues, cpu_workers_of
+    from queue_app.job.directory import job_and_output
+    from queue_app.status.view import open_view
+
+    allowed = parse_allowance(allow_quarantine)
+    directory, named = job_and_output(job_dir)
+    job = directory.load()
+    require_limits(job.model.path)
+    is_cpu = machine.device == "auto" and job.options.device_class == "cpu"
+    config = machine.config()
+    queues = choose_queues(
+        "cpu" if is_cpu else machine.device, machine.workers, config, cpu_workers=cpu_workers_of(job.threads)
+    )
+    with resumable(), open_view(quiet=quiet or as_json) as view:
+        setup = LocalSetup(queues, machine.own_broker(), config, view)
+        report = run(directory, setup, output=output or named, model=model)
+    print_report(report, as_json, allowed)
+
+
+def worker(
+    queues: Annotated[list[str], typer.Argument(help="gpu0 gpu1 … or cpu0 …: one worker each.")],
+    broker: options.Broker = None,
+    metrics_port: options.MetricsPort = None,
+    metrics_address: options.MetricsAddress = None,
+) -> None:
+    """Start one worker per device. The same as celery -A queue_app worker -Q gpu0."""
+    from queue_app.coordination.redis_client import connected
+    from queue_app.host.devices import check_queues
+    from queue_app.worker.supervisor import run_workers
+
+    check_queues(queues)
+    config = options.config_with_metrics(metrics_port, metrics_address)
+    url, _ = connected(broker)
+    run_workers(queues, url, config)

@@ -1,0 +1,124 @@
+"""What is settled of a request before a job is made: what cannot be is refused, every `auto` chosen."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from queue_app.choices import Alphabet, Dtype
+from queue_app.errors import UsageError
+from queue_app.host.devices import choose_queues, cpu_workers_of, default_cpu_workers
+from queue_app.ingest.model_options import start_finding_requested
+from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.unknown_tokens import refuse_alphabet
+from queue_app.job.output_names import refuse_unheeded
+from queue_app.job.output_place import check_output, refuse_foreign
+from queue_app.job.readouts import resolve_layers
+from queue_app.job.spec import DeviceClass, EmbedOptions
+from queue_app.model.spec import FoundModel, ModelSpec
+from queue_app.settings import RuntimeConfig
+
+# By benchmarks/token_budgets.py; those of CUDA by estimate, until it has run there.
+CPU_TOKENS: Mapping[Dtype, int] = {"float32": 1024, "bfloat16": 4096, "float16": 4096}
+CUDA_TOKENS = ((50_000_000, 65_536), (1_000_000_000, 32_768), (5_000_000_000, 16_384))
+"""Token budget by number of parameters, up to; larger models take the smallest budget."""
+CUDA_TOKENS_LARGEST = 8_192
+WINDOW_OVERLAP_SHARE = 8
+"""Neighbouring windows of a long sequence share at least 1/8 of their length."""
+
+
+def settle(request: EmbedRequest) -> FoundModel:
+    """The model that was asked for, as it was asked for. Raises as `start_settling` and what it returns."""
+    return start_settling(request)()
+
+
+def start_settling(request: EmbedRequest, *, to_write: bool = True) -> Callable[[], FoundModel]:
+    """Refuse, before an input is read or anything started, what could not be done in the end.
+
+    The model is read meanwhile: what is returned waits for it, and raises ModelError, or UsageError for what
+    the model cannot give. Without `to_write` the output may be in a place where something else lies.
+
+    Raises:
+        UsageError: the output could not be written, cannot hold what is asked for, or would replace what is
+            not the job's.
+        ModelError: there is no such model.
+    """
+    check_output(request.output)
+    refuse_unheeded(request.output, request.pool, request.h5_layout)
+    if to_write and not request.overwrite:
+        job_dir = request.directory
+        job_id = job_dir.load().job_id if job_dir.job_json.exists() else None
+        refuse_foreign(request.output, job_dir, job_id)
+    find_model = start_finding_requested(request)
+
+    def settled() -> FoundModel:
+        model = find_model()
+        refuse_impossible(request, model.spec)
+        refuse_alphabet(request.alphabet, model)
+        return model
+
+    return settled
+
+
+def refuse_impossible(request: EmbedRequest, spec: ModelSpec) -> None:
+    """Raises UsageError for what the model cannot give, whatever the inputs are."""
+    resolve_layers(request.layers, spec)
+    if request.long == "truncate" and spec.tokens.cuts_the_begin:
+        raise UsageError(
+            f"--long truncate keeps the begin of a sequence, and the tokenizer of {spec.name} cuts it off "
+            "(truncation_side in tokenizer_config.json); --long window takes all of it"
+        )
+    if request.max_length is None or spec.max_positions is None:
+        return
+    if request.max_length > (most := spec.max_positions - spec.num_special):
+        raise UsageError(
+            f"--max-length {request.max_length}: {spec.name} has {spec.max_positions} positions, "
+            f"{spec.num_special} of them for special tokens; ask for {most} at most"
+        )
+
+
+def choose_workers(
+    request: EmbedRequest, model: FoundModel, device: str, num_workers: int | None, config: RuntimeConfig
+) -> list[str]:
+    """The queues of this machine's workers. Raises UsageError as `choose_queues`.
+
+    A job that is there has as many CPU workers as its number of threads gives room for.
+    """
+    job = None if request.overwrite else request.directory.load_or_none()
+    cpu_workers = cpu_workers_of(job.threads) if job else default_cpu_workers(model.spec.num_parameters)
+    return choose_queues(device, num_workers, config, cpu_workers=cpu_workers)
+
+
+def device_class(queues: Sequence[str]) -> DeviceClass:
+    """Queues named cpuN run on the processor, all others on CUDA devices.
+
+    Raises UsageError where both are named: a job is planned for one kind, whose workers alone can compute it.
+    """
+    kinds = {queue.startswith("cpu") for queue in queues}
+    if len(kinds) > 1:
+        raise UsageError(f"queues {', '.join(queues)}: a job runs on GPUs or on CPUs; name one kind")
+    return "cpu" if kinds <= {True} else "cuda"
+
+
+def resolve_options(
+    request: EmbedRequest, spec: ModelSpec, device_class: DeviceClass, alphabet: Alphabet
+) -> EmbedOptions:
+    """Choose for every `auto` of a settled request, so that the job says exactly what will be computed."""
+    auto: Dtype = "bfloat16" if device_class == "cuda" else "float32"
+    dtype = request.dtype if request.dtype != "auto" else auto
+    max_length = request.max_length or spec.max_length
+    resolved = {
+        "pool": request.pool or spec.pool,
+        "layers": resolve_layers(request.layers, spec),
+        "dtype": dtype,
+        "alphabet": alphabet,
+        "max_length": max_length,
+        "window_overlap": max_length // WINDOW_OVERLAP_SHARE,
+        "toks_per_batch": request.toks_per_batch or token_budget(device_class, dtype, spec.num_parameters),
+        "device_class": device_class,
+    }
+    return EmbedOptions(**{**request.asked_of(EmbedOptions), **resolved})
+
+
+def token_budget(device_class: DeviceClass, dtype: Dtype, num_parameters: int) -> int:
+    """Tokens of one batch, fixed in the job: the memory of the day must not change a byte."""
+    if device_class == "cpu":
+        return CPU_TOKENS[dtype]
+    return next((tokens for limit, tokens in CUDA_TOKENS if num_parameters < limit), CUDA_TOKENS_LARGEST)
