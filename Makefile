@@ -11,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt
 TESTS_AT_ONCE ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-gpu calibrate mutants chaos takeover power-loss corruption fuzz fuzz-models storage peers by-hand clean
+.PHONY: help demo test check bench bench-gpu calibrate house mutants chaos takeover power-loss corruption fuzz fuzz-models storage peers by-hand clean
 
 help:
 	@echo "make demo       install, embed the example data twice (once with a worker killed), compare"
@@ -29,6 +29,7 @@ help:
 	@echo "make corruption install, damage stores in every way, see that all of it is noticed and mended"
 	@echo "make peers      install, hold Holdfast beside its peers while workers are killed"
 	@echo "make by-hand    install, time the whole command beside what one would write by hand"
+	@echo "make house      install, measure the code: longest import chain, fullest folder, heads, functions"
 	@echo "make mutants    install, take the guards away one at a time, see that the tests notice"
 	@echo "make clean      remove the environment, the demo's output and all caches"
 
@@ -46,44 +47,47 @@ check: $(TEST_READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(TEST_READY)
-	$(BIN)/python benchmarks/throughput/__main__.py $(ARGS)
+	$(BIN)/python -m benchmarks.throughput $(ARGS)
 
 calibrate: $(TEST_READY)
-	$(BIN)/python benchmarks/token_budgets.py $(ARGS)
+	$(BIN)/python -m benchmarks.token_budgets $(ARGS)
 
 bench-gpu: $(TEST_READY)
-	$(BIN)/python benchmarks/throughput/__main__.py --device cuda $(ARGS)
+	$(BIN)/python -m benchmarks.throughput --device cuda $(ARGS)
+
+house: $(TEST_READY)
+	$(BIN)/python tests/support/house.py $(ARGS)
 
 mutants: $(TEST_READY)
-	$(BIN)/python benchmarks/mutants.py
+	$(BIN)/python -m benchmarks.mutants $(ARGS)
 
 chaos: $(TEST_READY)
-	$(BIN)/python benchmarks/chaos.py $(ARGS)
+	$(BIN)/python -m benchmarks.chaos $(ARGS)
 
 takeover: $(TEST_READY)
-	$(BIN)/python benchmarks/takeover/__main__.py $(ARGS)
+	$(BIN)/python -m benchmarks.takeover $(ARGS)
 
 peers: $(TEST_READY)
-	$(BIN)/python benchmarks/peers/__main__.py $(ARGS)
+	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 by-hand: $(TEST_READY)
-	$(BIN)/python benchmarks/by_hand/__main__.py $(ARGS)
+	$(BIN)/python -m benchmarks.by_hand $(ARGS)
 
 power-loss: $(TEST_READY)
-	$(BIN)/python benchmarks/power_loss.py $(ARGS)
+	$(BIN)/python -m benchmarks.power_loss $(ARGS)
 
 storage: $(TEST_READY)
-	$(BIN)/python benchmarks/storage/__main__.py $(ARGS)
+	$(BIN)/python -m benchmarks.storage $(ARGS)
 
 fuzz: $(TEST_READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
-	$(BIN)/python benchmarks/fuzz.py $(ARGS)
+	$(BIN)/python -m benchmarks.fuzz $(ARGS)
 
 fuzz-models: $(TEST_READY)
-	PYTHONPATH=tests $(BIN)/python -m fuzzing.model_directories $(ARGS)
+	$(BIN)/python -m tests.campaigns.fuzzing.model_directories $(ARGS)
 
 corruption: $(TEST_READY)
-	$(BIN)/python benchmarks/corruption.py $(ARGS)
+	$(BIN)/python -m benchmarks.corruption $(ARGS)
 
 $(DEMO_READY): $(INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'

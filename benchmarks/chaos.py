@@ -1,20 +1,19 @@
 """Break everything that can break, at random, and hold every job against a run that nothing happened to.
 
-    python benchmarks/chaos.py [--seed N] [--jobs N] [--kills N] [--zombies N] [--minutes M] [--model M]
+    python -m benchmarks.chaos [--seed N] [--jobs N] [--kills N] [--zombies N] [--minutes M] [--model M]
                                [--defaults] [--report FILE.md [--append]]
-    python benchmarks/chaos.py --alone      every fault once, by itself, on a job of its own
+    python -m benchmarks.chaos --alone      every fault once, by itself, on a job of its own
 
 Several real workers serve many jobs on a real server, while processes are killed and stopped, the server
 loses its data, connections break and messages are lost, doubled and forged. The faults live in
-tests/chaos. The same seed draws the same faults in the same order; when exactly each one strikes is the
-machine's doing. Where it may, the run takes a mount namespace of its own first, in which a small disk can
-be full. Exit code 1: something was lost, doubled, wrong, committed twice, repeated beyond what is promised,
-or never ended; or a fault never struck.
+tests/campaigns/chaos. The same seed draws the same faults in the same order; when exactly each one strikes
+is the machine's doing. Where it may, the run takes a mount namespace of its own first, in which a small disk
+can be full. Exit code 1: something was lost, doubled, wrong, committed twice, repeated beyond what is
+promised, or never ended; or a fault never struck.
 """
 
 import argparse
 import os
-import shlex
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.common.checkout import command_line
 from tests.campaigns.chaos.machine import NAMESPACE, UNSHARE, can_unshare
 from tests.campaigns.chaos.pace import DEFAULTS, QUICK
 from tests.campaigns.chaos.report import NOTE, as_markdown, as_table, totals
@@ -34,7 +34,7 @@ def main() -> None:
     chosen = arguments().parse_args()
     if NAMESPACE not in os.environ and can_unshare():
         os.environ[NAMESPACE] = "1"
-        os.execvp(UNSHARE[0], [*UNSHARE, sys.executable, *sys.argv])
+        os.execvp(UNSHARE[0], [*UNSHARE, sys.executable, *sys.orig_argv[1:]])
     plan = Plan(
         seed=chosen.seed,
         num_jobs=chosen.jobs,
@@ -85,7 +85,7 @@ def write_report(chaos: Chaos, path: Path, *, append: bool) -> None:
     """One section per run."""
     path.parent.mkdir(parents=True, exist_ok=True)
     before = path.read_text() if append and path.exists() else "# Chaos\n"
-    path.write_text(f"{before}\n{as_markdown(chaos, shlex.join(['python', *sys.argv]))}")
+    path.write_text(f"{before}\n{as_markdown(chaos, command_line())}")
 
 
 def say(text: str) -> None:

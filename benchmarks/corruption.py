@@ -1,10 +1,10 @@
 """Damage stores in every way and see that nothing passes for sound that is not, and that nobody dies of it.
 
-    python benchmarks/corruption.py [--damages N] [--seed N]
+    python -m benchmarks.corruption [--damages N] [--seed N]
 
-tests/corruption says how stores are damaged and judged. A column for each way in which damage shows; "broken"
-counts those after which a new owner did not get back the very same store. Exit code 1: something was not
-detected, a sound store was called damaged, or something was broken.
+tests/campaigns/corruption says how stores are damaged and judged. A column for each way in which damage
+shows; "broken" counts those after which a new owner did not get back the very same store. Exit code 1:
+something was not detected, a sound store was called damaged, or something was broken.
 """
 
 import argparse

@@ -1,9 +1,10 @@
 """Feed a fuzzer's inputs to everything that reads bytes of a store.
 
-    python benchmarks/fuzz.py [--seconds N]
+    python -m benchmarks.fuzz [--seconds N]
 
-tests/fuzzing says what is read. The inputs that reach new places are kept in tests/data/fuzz, and are read
-by the tests from then on. Exit code other than 0: an error that is not documented; its input is kept too.
+tests/campaigns/fuzzing says what is read. The inputs that reach new places are kept in its corpus, and are
+read by the tests from then on. Exit code other than 0: an error that is not documented; its input is kept
+too.
 """
 
 import argparse
@@ -13,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.common.checkout import ROOT
 from tests.campaigns.fuzzing.readers import CORPUS, seeds
-from tests.support import ROOT, TESTS
 
 LONGEST_BYTES = 1024
 
@@ -39,8 +40,8 @@ def main() -> int:
 
 def fuzz(*options: str) -> int:
     """libFuzzer ends its process by itself, so it gets one of its own."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, TESTS)))}
-    return subprocess.run([sys.executable, "-m", "fuzzing", *options], env=env, check=False).returncode
+    command = [sys.executable, "-m", "tests.campaigns.fuzzing", *options]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Take the guards away one at a time, and see that the tests notice.
 
-    python benchmarks/mutants.py
+    python -m benchmarks.mutants [NAME ...]
 
 Each mutant is a copy of the checkout with one guard removed; the tests named with it must fail there, and
-pass where nothing was removed.
+pass where nothing was removed. A NAME chooses the mutants that have it in their guard or file.
+Exit code 1: nobody noticed.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -17,14 +19,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.support import ROOT
+from benchmarks.common.checkout import ROOT
 
 COPIED = ("checkpoint", "queue_app", "gpu_tasks", "tests", "examples", "pyproject.toml", "README.md")
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`before` stands once in `file`; `after` takes its place."""
+    """`before` stands once in `file`; `after` takes its place. `tests` is what pytest is given."""
 
     guard: str
     file: str
@@ -32,285 +34,305 @@ class Mutant:
     after: str
     tests: str
 
+    def remove_guard(self, checkout: Path) -> None:
+        """Raises ValueError when the guard does not stand there once."""
+        path = checkout / self.file
+        source = path.read_text()
+        if source.count(self.before) != 1:
+            raise ValueError(f"{self.guard}: {self.file} does not hold it once: {self.before!r}")
+        path.write_text(source.replace(self.before, self.after))
+
 
 MUTANTS = (
-    Mutant("fence", "checkpoint/store.py", "if token < floor:", "if False:", "test_checkpoint_store.py"),
+    Mutant(
+        "fence", "checkpoint/store.py", "if token < floor:", "if False:", "tests/checkpoint/test_store.py"
+    ),
     Mutant(
         "look before evicting",
         "checkpoint/store.py",
         "if owner is not None and owner.token > token:",
         "if False:",
-        "test_checkpoint_store.py",
+        "tests/checkpoint/test_store.py",
     ),
     Mutant(
         "floor",
         "queue_app/coordination/manifest.lua",
         "math.max(number(key, 'token'), tonumber(floor)) + 1",
         "number(key, 'token') + 1",
-        "test_queue_app_manifest.py",
+        "tests/queue_app/coordination/test_manifest.py",
     ),
     Mutant(
         "tokens begin at the time",
         "queue_app/coordination/manifest.lua",
         "now() * 1000)",
         "0)",
-        "test_queue_app_manifest.py",
+        "tests/queue_app/coordination/test_manifest.py",
     ),
     Mutant(
         "checksum",
         "checkpoint/block.py",
         "    if not sound:\n",
         "    if False:\n",
-        "test_checkpoint_block.py",
+        "tests/checkpoint/test_block.py",
     ),
     Mutant(
         "seal",
         "checkpoint/schema.py",
         "    if seal(key, content) != value:\n",
         "    if False:\n",
-        "test_checkpoint_sealed.py",
+        "tests/checkpoint/test_schema.py",
     ),
     Mutant(
         "pages are checked before the first write",
         "checkpoint/store.py",
         "        self.check()  #",
         "        #",
-        "test_checkpoint_pages.py -k nothing_is_written",
+        "tests/checkpoint/test_lmdb_pages.py -k nothing_is_written",
     ),
     Mutant(
         "damage leaves a doubt",
         "checkpoint/store.py",
         "        if isinstance(error, DAMAGE):\n            return\n",
         "",
-        "test_checkpoint_verify.py",
+        "tests/checkpoint/test_verify.py",
     ),
     Mutant(
         "a newer store is not damage",
         "checkpoint/store.py",
         "    if report.newer:\n",
         "    if False:\n",
-        "test_checkpoint_format.py",
+        "tests/checkpoint/test_format.py",
     ),
     Mutant(
         "the map moves under no reader",
         "checkpoint/lmdb_environment.py",
         "                self._changed.wait_for(lambda: not self._inside)\n",
         "",
-        "test_checkpoint_environment.py",
+        "tests/checkpoint/test_lmdb_environment.py",
     ),
     Mutant(
         "no store on a network file system",
         "checkpoint/network_filesystems.py",
         "mount.type in NETWORK_FILE_SYSTEMS:",
         "False:",
-        "test_checkpoint_filesystem.py",
+        "tests/checkpoint/test_network_filesystems.py",
     ),
     Mutant(
         "count check",
         "queue_app/coordination/manifest.lua",
         "if tonumber(sequences) + tonumber(quarantined) ~= number(key, 'num_records') then",
         "if false then",
-        "test_queue_app_manifest.py",
+        "tests/queue_app/coordination/test_manifest.py",
     ),
     Mutant(
         "attempt limit",
         "queue_app/coordination/manifest.lua",
         "if number(key, 'attempts') >= tonumber(attempt_limit) then",
         "if false then",
-        "test_queue_app_manifest.py",
+        "tests/queue_app/coordination/test_manifest.py",
     ),
     Mutant(
         "new commits alone are progress",
         "queue_app/coordination/manifest.lua",
         "if tonumber(batches) > number(key, 'batches_done') then",
         "if true then",
-        "test_queue_app_manifest.py",
+        "tests/queue_app/coordination/test_manifest.py",
     ),
     Mutant(
         "lease expiry",
         "queue_app/worker/leases.py",
         "if silent >= self.lease_seconds else None",
         "if False else None",
-        "test_queue_app_recovery.py",
+        "tests/queue_app/worker/test_reconciler.py",
     ),
     Mutant(
         "rebuild",
         "queue_app/worker/reconciler.py",
         "if queues and self._may_act():\n                self._rebuild",
         "if False:\n                self._rebuild",
-        "test_end_to_end.py -k forgot",
+        "tests/whole/test_end_to_end.py -k forgot",
     ),
     Mutant(
         "a living witness",
         "checkpoint/crash_log.py",
         "return self._note.parent is not None and",
         "return True or",
-        "test_checkpoint_flight.py",
+        "tests/checkpoint/test_crash_log.py",
     ),
     Mutant(
         "damage is looked for before publishing",
         "gpu_tasks/shard/publish.py",
         "            if len(sound) == len(blocks):\n",
         "            if True:\n",
-        "test_gpu_tasks_shard_run.py",
+        "tests/gpu_tasks/shard/test_shard_run.py",
     ),
     Mutant(
         "results are held against their digest",
         "queue_app/job/done_records.py",
         "return path if has_digest(path, record.digest) else None",
         "return path if path.is_file() else None",
-        "test_queue_app_export.py",
+        "tests/queue_app/outputs/test_export.py",
     ),
     Mutant(
         "records read = embedded + quarantined",
         "queue_app/outputs/content.py",
         "if record.num_embedded + len(record.quarantine) != shard.num_records:",
         "if False:",
-        "test_queue_app_export.py",
+        "tests/queue_app/outputs/test_export.py",
     ),
     Mutant(
         "a fork waits for the reconciler",
         "queue_app/worker/parent_loop.py",
         "    before=reconciling.acquire,",
         "    before=lambda: reconciling.acquire(blocking=False),",
-        "test_queue_app_worker.py",
+        "tests/queue_app/worker/test_device_worker.py",
     ),
     Mutant(
         "a child stopped between shards is ended",
         "queue_app/worker/child_state.py",
         " and not _was_stopped(pid)",
         "",
-        "test_queue_app_pulse.py",
+        "tests/queue_app/worker/test_stall_watch.py",
     ),
     Mutant(
         "a silent queue is passed over",
         "queue_app/coordination/routing.py",
         "live_workers(client, lease_seconds / 3)",
         "live_workers(client, lease_seconds)",
-        "test_queue_app_recovery.py",
+        "tests/queue_app/worker/test_reconciler.py",
     ),
     Mutant(
         "a forked child is refused",
         "checkpoint/lmdb_environment.py",
         "return os.getpid() != self._pid",
         "return False",
-        "test_checkpoint_environment.py",
+        "tests/checkpoint/test_lmdb_environment.py",
     ),
     Mutant(
         "a short write is a full disk",
         "checkpoint/lmdb_environment.py",
         "if short or any(",
         "if any(",
-        "test_checkpoint_store.py -k full_disk",
+        "tests/checkpoint/test_store.py -k full_disk",
     ),
     Mutant(
         "room is looked for before it is needed",
         "queue_app/job/disk_space.py",
         "if not room.is_enough:",
         "if False:",
-        "test_queue_app_space.py",
+        "tests/queue_app/job/test_disk_space.py",
     ),
     Mutant(
         "fsync of a commit",
         "checkpoint/lmdb_environment.py",
         " sync=True,\n                metasync=True,",
         " sync=False,\n                metasync=True,",
-        "test_checkpoint_power_loss.py -k acknowledged",
+        "tests/checkpoint/test_power_loss.py -k acknowledged",
     ),
     Mutant(
         "fsync of a commit's meta page",
         "checkpoint/lmdb_environment.py",
         "metasync=True,",
         "metasync=False,",
-        "test_checkpoint_power_loss.py -k acknowledged",
+        "tests/checkpoint/test_power_loss.py -k acknowledged",
     ),
     Mutant(
         "fsync of a store's names",
         "checkpoint/store_files.py",
         "os.close(descriptor)\n            sync_directory(self.path)",
         "os.close(descriptor)",
-        "test_checkpoint_power_loss.py -k acknowledged",
+        "tests/checkpoint/test_power_loss.py -k acknowledged",
     ),
     Mutant(
         "fsync of a result",
         "queue_app/job/result_files.py",
         "    sync_file(path)\n",
         "",
-        "test_checkpoint_power_loss.py -k whole_one",
+        "tests/checkpoint/test_power_loss.py -k whole_one",
     ),
     Mutant(
         "fsync of a published name",
         "queue_app/host/durable_files.py",
         "    sync_directory(path.parent)\n",
         "",
-        "test_checkpoint_power_loss.py -k whole_one",
+        "tests/checkpoint/test_power_loss.py -k whole_one",
     ),
     Mutant(
         "fsync of a done file",
         "queue_app/host/durable_files.py",
         "            os.fsync(file.fileno())\n",
         "",
-        "test_checkpoint_power_loss.py -k whole_one",
+        "tests/checkpoint/test_power_loss.py -k whole_one",
     ),
     Mutant(
         "weights are those of the job",
         "gpu_tasks/models/files.py",
         "if self._hash.hexdigest() != self._expected.digest:",
         "if False:",
-        "test_gpu_tasks_held_files.py",
+        "tests/gpu_tasks/models/test_files.py",
     ),
     Mutant(
         "quantized weights",
         "gpu_tasks/model_directory/encoder.py",
         'if config.get("quantization_config") is not None:',
         "if False:",
-        "test_model_directory.py",
+        "tests/gpu_tasks/model_directory/test_reader.py",
     ),
     Mutant(
         "keys that are not understood",
         "gpu_tasks/model_directory/sentence_modules.py",
         "if key not in known:",
         "if False:",
-        "test_model_directory_modules.py",
+        "tests/gpu_tasks/model_directory/test_modules.py",
     ),
     Mutant(
         "mostly unknown",
-        "queue_app/job/quarantine.py",
+        "queue_app/job/quarantine_reasons.py",
         "return 2 * num_unknown > num_tokens",
         "return False",
-        "queue_app/ingest/test_first_look.py",
+        "tests/queue_app/ingest/test_first_look.py",
     ),
     Mutant(
         "different sequences with one vector",
         "gpu_tasks/shard/publish.py",
         "if shared := sharing_one_vector(embeddings, offsets):",
         "if shared := False:",
-        "test_guards.py -k vector",
+        "tests/whole/test_guards.py -k vector",
     ),
     Mutant(
         "a foreign output",
         "queue_app/job/output_place.py",
         "    if _holds_anything(output):",
         "    if False:",
-        "test_queue_app_ownership.py",
+        "tests/queue_app/job/test_output_ownership.py",
     ),
     Mutant(
         "the deepest window",
         "gpu_tasks/inference/segments.py",
         "(starts[:-1] + starts[1:] + window + 1) // 2",
         "starts[1:]",
-        "test_gpu_tasks_long.py",
+        "tests/gpu_tasks/inference/test_long_sequences.py",
     ),
 )
 
 
 def main() -> int:
-    for tests in sorted({mutant.tests for mutant in MUTANTS}):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="part of a guard or of a file (default: all)"
+    )
+    names = parser.parse_args().names
+    chosen = [
+        each for each in MUTANTS if not names or any(name in f"{each.guard} {each.file}" for name in names)
+    ]
+    if not chosen:
+        parser.error("no guard and no file has such a name")
+    for tests in sorted({mutant.tests for mutant in chosen}):
         if failed := first_failure(tests):
             raise SystemExit(f"{tests}: {failed} fails though nothing was removed")
     table = Table("guard removed", "file", "noticed by")
     survivors = 0
-    for mutant in MUTANTS:
+    for mutant in chosen:
         noticed = first_failure(mutant.tests, mutant)
         survivors += noticed is None
         table.add_row(mutant.guard, mutant.file, noticed or "[bold red]nobody[/]")
@@ -326,19 +348,12 @@ def first_failure(tests: str, mutant: Mutant | None = None) -> str | None:
             copy_one = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy_one(ROOT / name, copy / name)
         if mutant:
-            remove_guard(copy / mutant.file, mutant)
-        command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider tests/{tests}"
+            mutant.remove_guard(copy)
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests.split()]
         env = {**os.environ, "PYTHONPATH": str(copy)}
-        ended = subprocess.run(command.split(), cwd=copy, env=env, capture_output=True, text=True)
+        ended = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True)
     failed = [line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return failed[0].split("::")[-1].split(" - ")[0] if failed else None
-
-
-def remove_guard(path: Path, mutant: Mutant) -> None:
-    source = path.read_text()
-    if source.count(mutant.before) != 1:
-        raise SystemExit(f"{mutant.guard}: {mutant.file} does not hold it once: {mutant.before!r}")
-    path.write_text(source.replace(mutant.before, mutant.after))
 
 
 if __name__ == "__main__":

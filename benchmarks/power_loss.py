@@ -1,10 +1,11 @@
 """Build the disks that a power loss may leave of real writers, and see that nothing acknowledged is gone.
 
-    python benchmarks/power_loss.py [--images N] [--seed N] [--names strict|journaled]
+    python -m benchmarks.power_loss [--images N] [--seed N] [--names strict|journaled]
 
-Each writer is recorded once, then crashed at random moments; tests/powerloss says what a crash may do. The
-last rows are writers with their syncs switched off: they have to lose, or the simulation sees nothing.
-Exit code 1: something acknowledged was lost or damaged, another promise was broken, or the blind were good.
+Each writer is recorded once, then crashed at random moments; tests/campaigns/power_loss says what a crash may
+do. The last rows are writers with their syncs switched off: they have to lose, or the simulation sees
+nothing. Exit code 1: something acknowledged was lost or damaged, another promise was broken, or the blind
+were good.
 """
 
 import argparse

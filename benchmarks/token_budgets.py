@@ -1,7 +1,7 @@
 """Which token budget a device wants for a model: the table in queue_app/ingest/request.py is made from this.
 
-    python benchmarks/token_budgets.py [--device cpu|cuda] [--dtype D] [--models NAME ...] [--budgets N ...]
-                                   [--threads N] [--rounds N] [--seconds S] [--report FILE.md]
+    python -m benchmarks.token_budgets [--device cpu|cuda] [--dtype D] [--models NAME ...] [--budgets N ...]
+                                       [--threads N] [--rounds N] [--seconds S] [--report FILE.md]
 
 MiniLM is the real one, ESM-2 has the published shapes and random weights. Budgets take turns within a
 round, so that the machine's moods hit all of them; a rate is the median over the rounds. `wanted` is the
@@ -10,7 +10,6 @@ smallest budget within 2 % of the best rate: a batch is what a crash costs, and 
 
 import argparse
 import os
-import shlex
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.common.checkout import command_line
 from benchmarks.common.esm2_shapes import SHAPES, esm2
 from benchmarks.common.machine import describe_machine
 from benchmarks.common.tables import as_markdown, table_with
@@ -177,8 +177,7 @@ def table_of(name: str, found: dict[int, Measured]) -> Table:
 
 def report(tables: list[Table], chosen: argparse.Namespace) -> str:
     facts = "\n".join(f"- {fact}" for fact in describe_machine(chosen.device, chosen.threads))
-    command = shlex.join(["python", *sys.argv])
-    return "\n".join(["# Token budgets", "", f"`{command}`", "", facts, "", *map(as_markdown, tables)])
+    return "\n".join(["# Token budgets", "", f"`{command_line()}`", "", facts, "", *map(as_markdown, tables)])
 
 
 if __name__ == "__main__":

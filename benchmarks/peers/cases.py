@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from tests.support import ROOT
+from benchmarks.common.texts import draw_prose
 
 WORDS_LEAST, WORDS_MOST = 4, 95
 
@@ -49,16 +49,12 @@ def record_id(ordinal: int) -> str:
 
 
 def make_texts(num_rows: int, seed: int) -> list[str]:
-    """Stretches of the licence's prose, of mixed length; no two are equal."""
-    words = (ROOT / "LICENSE").read_text().split()
-    rng = random.Random(seed)
-    texts: dict[str, str] = {}
-    while len(texts) < num_rows:
-        length = min(max(round(rng.gammavariate(2.2, 16)), WORDS_LEAST), WORDS_MOST)
-        first = rng.randrange(len(words) - length)
-        text = " ".join(words[first : first + length])
-        texts.setdefault(text.lower(), text)
-    return list(texts.values())
+    """Of mixed length."""
+
+    def length(rng: random.Random) -> int:
+        return min(max(round(rng.gammavariate(2.2, 16)), WORDS_LEAST), WORDS_MOST)
+
+    return draw_prose(num_rows, random.Random(seed), length)
 
 
 def write_texts(path: Path, texts: list[str], empty: int | None) -> None:

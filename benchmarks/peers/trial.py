@@ -3,7 +3,6 @@
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -13,8 +12,10 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from benchmarks.peers.cases import ROOT, Case, Point, write_texts
+from benchmarks.common.checkout import ROOT
+from benchmarks.peers.cases import Case, Point, write_texts
 from benchmarks.peers.systems import CONSOLE, HERE, INPUT, Programs, System
+from tests.support.free_ports import free_ports
 
 POLL_SECONDS = 0.02
 PR_SET_CHILD_SUBREAPER = 36
@@ -77,7 +78,7 @@ class Trial:
     flying: frozenset[int] = frozenset()
     """The rows of the last pass of each process that was killed."""
     _process: subprocess.Popen[bytes] | None = None
-    _port: int = field(default_factory=lambda: _free_port())
+    _port: int = field(default_factory=lambda: free_ports(0)[0])
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True)
@@ -112,9 +113,8 @@ class Trial:
             for name, value in os.environ.items()
             if not name.startswith(("HOLDFAST_", "PEERS_", "RAY_"))
         }
-        modules = [HERE / "hooks", ROOT / "tests" / "hooks", *([ROOT] if self.system.is_ours else [])]
         return {
-            **kept, **self.system.extra, "PYTHONPATH": os.pathsep.join(map(str, modules)),
+            **kept, **self.system.extra, "PYTHONPATH": os.pathsep.join(map(str, [HERE / "hooks", ROOT])),
             "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false", "RAY_TMPDIR": str(self.home / "ray"),
             "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled",
@@ -227,9 +227,3 @@ def _alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     return alive
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,6 +1,6 @@
 """How fast the checkpoint store writes, resumes and verifies, and what it costs inference.
 
-    python benchmarks/storage/__main__.py [--rounds N] [--rows N] [--records N] [--commits N] [--fasta FILE]
+    python -m benchmarks.storage [--rounds N] [--rows N] [--records N] [--commits N] [--fasta FILE]
                                  [--dtype D] [--home DIR] [--report FILE.md]
 
 Ways of keeping rows on disk take turns, so that the disk's moods hit all of them. Ratios are those of one
@@ -8,7 +8,6 @@ round each; medians, and the least and the most. --home says which disk.
 """
 
 import argparse
-import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.common.checkout import command_line
 from benchmarks.common.corpora import EXAMPLE
 from benchmarks.common.esm2_shapes import esm2
 from benchmarks.common.tables import as_markdown, table_with
@@ -46,8 +46,9 @@ def main() -> None:
             console.print(table)
             tables.append(table)
     if chosen.report:
-        command = shlex.join(["python", *sys.argv])
-        text = "\n".join(["# Storage", "", f"`{command}`", "", *(as_markdown(table) for table in tables)])
+        text = "\n".join(
+            ["# Storage", "", f"`{command_line()}`", "", *(as_markdown(table) for table in tables)]
+        )
         chosen.report.write_text(text)
 
 

@@ -17,6 +17,7 @@ from checkpoint import Block, CheckpointStore, CheckpointTrigger, CheckpointWrit
 from checkpoint.crash_log import CrashLog
 from gpu_tasks.shard import shard_run
 from gpu_tasks.shard.job_model import load_job_model
+from gpu_tasks.shard.plan_shard import plan_shard
 from gpu_tasks.shard.shard_run import ShardRun
 from queue_app.coordination.states import Lease
 from queue_app.job.directory import JobDir
@@ -124,13 +125,13 @@ def measure(attempt: ShardRun, cost: Cost) -> None:
     from queue_app.job.shard_files import read_shard
 
     records = read_shard(attempt.job_dir.shard(attempt.lease.shard.index), attempt.lease.shard)
-    plan = attempt.plan(records)
+    plan = plan_shard(attempt.job, attempt.model, records)
     digest = bytes.fromhex(attempt.job.digest)
     with CheckpointStore.open(
         attempt.store_path, job_digest=digest, plan=plan.fingerprint, token=attempt.lease.token
     ) as store:
         wall, processor = time.perf_counter(), time.process_time()
-        attempt._compute(plan, records, store)
+        attempt._compute(plan, records, store, num_rejected=0)
         cost.wall += time.perf_counter() - wall
         cost.processor += time.process_time() - processor
     cost.num_batches += plan.num_batches

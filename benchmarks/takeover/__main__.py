@@ -1,6 +1,6 @@
 """How soon a shard goes on after its whole worker was killed, beside stock Celery.
 
-    python benchmarks/takeover/__main__.py [--rounds N] [--model M] [--report FILE.md]
+    python -m benchmarks.takeover [--rounds N] [--model M] [--report FILE.md]
 
 Default settings throughout. One shard is being computed; its worker, parent and child, is SIGKILLed at a
 random moment; the clock runs from there to the next commit of that shard in any worker's log:
@@ -30,6 +30,8 @@ from statistics import median, quantiles
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.common.checkout import ROOT
+from benchmarks.common.tables import row_of
 from benchmarks.takeover.stock_celery import Stock, stock
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.manifest import CheckpointManifest
@@ -38,13 +40,11 @@ from queue_app.coordination.workers import Owner
 from queue_app.host.processes import ProcessFile, kill_session, spawn
 from queue_app.job.directory import JobDir
 from queue_app.worker.supervisor import worker_command
-from tests.support import ROOT
+from tests.campaigns.chaos.stage import KILL_POINTS
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.waiting import wait_for
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-OTHER_HOST = ROOT / "tests" / "chaos" / "killpoints"
-"""Makes a worker believe that it runs on another host."""
 LINE = re.compile(r".*\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}): \w+/[^\]]+\] (.*)")
 PATIENCE_SECONDS = 120.0
 RESTART_SECONDS = 0.25
@@ -94,7 +94,7 @@ class Scene:
             epoch = str(time.time() - time.monotonic())
             env |= {"CHAOS_HOST": host, "CHAOS_KILL_POINTS": str(self.home), "CHAOS_EPOCH": epoch}
             env["CHAOS_EVENTS"] = str(self.home / f"{queue}.jsonl")
-            env["PYTHONPATH"] = f"{OTHER_HOST}{os.pathsep}{ROOT}"
+            env["PYTHONPATH"] = f"{KILL_POINTS}{os.pathsep}{ROOT}"
         self.processes[queue] = spawn(worker_command(queue), log=self.home / f"{queue}.log", env=env)
 
     def holder(self) -> str | None:
@@ -273,7 +273,7 @@ def as_markdown(rows: list[tuple[str, ...]], model: str) -> str:
         "default settings (lease 15 s, commit every 2 s), two cores. Own: without the start of Python and "
         "torch and the loading of the model in the new worker."
     )
-    table = [f"| {' | '.join(cells)} |" for cells in (COLUMNS, ["---"] + ["---:"] * 7, *rows)]
+    table = map(row_of, (COLUMNS, ["---"] + ["---:"] * 7, *rows))
     return "\n".join(["# Take-over", "", said, "", *table, ""])
 
 

@@ -1,6 +1,8 @@
 """What a careful user sets up by hand: late acknowledgement, rejection on a lost worker, one task at a time.
 
-    celery -A stock_celery worker        with BROKER_URL, and VISIBILITY_TIMEOUT (seconds) for a tuned one
+    celery -A benchmarks.takeover.stock_celery worker
+
+BROKER_URL says where the server is; VISIBILITY_TIMEOUT (seconds) makes it a tuned one.
 
 The task stands for a shard: it notes its progress in a file until it is told that it was enough.
 """
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from celery import Celery
 
+from benchmarks.common.checkout import ROOT
 from queue_app.host.processes import kill_session, spawn
 from tests.support.waiting import wait_for
 
@@ -66,15 +69,15 @@ def stock(home: Path, url: str, database: int, timeout: int | None) -> Iterator[
     home.mkdir()
     progress = home / "progress"
     progress.touch()
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "BROKER_URL": f"{url[:-1]}{database}"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "BROKER_URL": f"{url[:-1]}{database}"}
     if timeout:
         env["VISIBILITY_TIMEOUT"] = str(timeout)
-    celery = [sys.executable, "-m", "celery", "-A", "stock_celery"]
+    celery = [sys.executable, "-m", "celery", "-A", __name__]
     workers = [
         spawn([*celery, "worker", "-n", f"{name}@%h"], log=home / f"{name}.log", env=env) for name in "ab"
     ]
     try:
-        call = ["call", "stock_celery.shard", f'--args=["{progress}", {TASK_SECONDS}]']
+        call = ["call", shard.name, f'--args=["{progress}", {TASK_SECONDS}]']
         subprocess.run([*celery, *call], env=env, check=True, capture_output=True)
         line = wait_for(lambda: progress.read_text(), "the first progress")
         holder = int(line.split()[1])

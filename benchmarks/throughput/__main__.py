@@ -1,6 +1,6 @@
 """How fast Holdfast computes: beside other systems, beside the machine's roof, and beside its own bare loop.
 
-    python benchmarks/throughput/__main__.py [--only PART ...] [--rounds N] [--texts N ...] [--texts-file FILE]
+    python -m benchmarks.throughput [--only PART ...] [--rounds N] [--texts N ...] [--texts-file FILE]
                                     [--proteins N] [--fasta FILE] [--records N ...] [--dtype D ...]
                                     [--device cpu|cuda] [--shape S ...] [--threads N] [--home DIR]
                                     [--report FILE.md]
@@ -11,7 +11,6 @@ With a report, the plot lies beside it. Exit code 1: a system was refused.
 """
 
 import argparse
-import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common.bar_chart import bar_chart
+from benchmarks.common.checkout import command_line
 from benchmarks.common.corpora import EXAMPLE
 from benchmarks.common.esm2_shapes import SHAPES
 from benchmarks.common.machine import describe_machine, num_cores
@@ -115,7 +115,7 @@ def write_report(path: Path, bench: Bench, tables: list[Table]) -> None:
         plot = [f"![speed of all systems]({path.stem}.svg)", ""]
     body = [as_markdown(table) for table in ([summary(bench)] if bench.highlights else [])]
     text = [
-        "# Throughput", "", f"`{shlex.join(['python', *sys.argv])}`", "",
+        "# Throughput", "", f"`{command_line()}`", "",
         *(f"- {fact}" for fact in facts), "",
         *body, *plot, *map(as_markdown, tables),
     ]  # fmt: skip

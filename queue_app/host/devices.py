@@ -96,7 +96,7 @@ def default_cpu_workers(num_parameters: int) -> int:
     """For a small model one worker per core: the threads of one would wait for each other at every layer.
 
     Each worker keeps a copy of the model and of torch in memory, so of a large model there is one for every
-    four cores. Measured by benchmarks/by_hand.py and the part `processes` of benchmarks/throughput.py.
+    four cores. Measured by benchmarks/by_hand and the part `processes` of benchmarks/throughput.
     """
     if num_parameters < SMALL_MODEL:
         return min(num_cores(), CPU_WORKERS_MOST)

@@ -1,4 +1,4 @@
-"""Damage at rest, in every kind and on every shape of store: the package corruption says how it is judged."""
+"""Damage at rest, in every kind and on every shape of store, as tests.campaigns.corruption judges it."""
 
 import pytest
 

@@ -16,6 +16,7 @@ import pytest
 
 from checkpoint import Block, CheckpointStore
 from checkpoint.verify import verify_store
+from tests.support import ROOT
 from tests.support.blocks_and_stores import assert_same, make_block, open_store
 
 KILLS = int(os.environ.get("HOLDFAST_TEST_KILLS", "8"))
@@ -30,8 +31,8 @@ DROPPED = 7
 WRITER = """
 import os, sys
 from pathlib import Path
-from blocks import open_store
-from test_checkpoint_kills import batch, leaves
+from tests.checkpoint.test_kills import batch, leaves
+from tests.support.blocks_and_stores import open_store
 path, token, first = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 with open_store(path, token=token, map_size=1 << 20) as store:
     for index in range(first, 10**9):
@@ -61,9 +62,9 @@ def leaves(index: int) -> bool:
 
 def killed_writer(path: Path, token: int, first: int, seconds: float, *, open_at_least: bool) -> list[int]:
     """What it acknowledged before it was killed so long after its first commit, or after its start."""
-    paths = os.pathsep.join(map(str, (Path(__file__).parents[1], Path(__file__).parent)))
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", WRITER, str(path), str(token), str(first)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}) as writer:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as writer:
         assert writer.stdout is not None
         acknowledged = [int(writer.stdout.readline())] if open_at_least else []
         time.sleep(seconds)

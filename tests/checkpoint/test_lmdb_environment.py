@@ -11,6 +11,7 @@ import pytest
 
 from checkpoint import AlreadyOpen, CheckpointError, CheckpointStore, StoreDamaged
 from checkpoint.store_files import StoreFiles
+from tests.support import ROOT
 from tests.support.blocks_and_stores import LARGE, assert_same, make_block, open_store
 from tests.support.waiting import run_aside
 
@@ -91,13 +92,13 @@ def test_a_reader_follows_a_file_that_another_process_has_grown(path: Path) -> N
     with open_store(path, map_size=1 << 20) as store:
         store.commit([make_block(0)], token=1)
     writing = (
-        "import sys; from pathlib import Path; from blocks import *\n"
+        "import sys; from pathlib import Path; from tests.support.blocks_and_stores import *\n"
         "with open_store(Path(sys.argv[1]), token=2) as store:\n"
         "    store.commit([make_block(1, count=4096, dim=1024)], token=2)"
     )
     with CheckpointStore.open_readonly(path) as store:
         assert store.committed() == {0}
-        subprocess.run([sys.executable, "-c", writing, str(path)], check=True, cwd=Path(__file__).parent)
+        subprocess.run([sys.executable, "-c", writing, str(path)], check=True, cwd=ROOT)
         assert store.committed() == {0, 1}
 
 

@@ -1,4 +1,4 @@
-"""Power loss, simulated from recorded writes: the package powerloss says what may happen to them."""
+"""Power loss, simulated from recorded writes: tests.campaigns.power_loss says what may happen to them."""
 
 import os
 import subprocess
@@ -11,6 +11,7 @@ from tests.campaigns.power_loss.campaign import SHARD, Part, judge, record_shard
 from tests.campaigns.power_loss.disk import LOCK_FILE, without_crash
 from tests.campaigns.power_loss.operations import Recording
 from tests.campaigns.power_loss.shapes import SHAPES
+from tests.support import ROOT
 
 SEED = 20261126
 IMAGES = 17
@@ -23,7 +24,7 @@ REUSING = "256 KiB blocks, dropped and computed again"
 def _traceable() -> None:
     """Tracing needs ptrace, which some machines and containers do not permit."""
     ask = "from tests.campaigns.power_loss.tracer import why_not; print(why_not() or '')"
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, env=env, check=True)
     if reason := ended.stdout.strip():
         pytest.skip(f"no recording of writes: {reason}")

@@ -187,7 +187,7 @@ def test_senseless_meta_pages_are_refused_before_lmdb_maps_them(
 WRITER = """
 import sys, time
 from pathlib import Path
-from blocks import make_block, open_store
+from tests.support.blocks_and_stores import make_block, open_store
 store = open_store(Path(sys.argv[1]), token=int(sys.argv[2]))
 for index in range(1_000_000):
     store.commit([make_block(index, count=64)], token=int(sys.argv[2]))
@@ -198,7 +198,7 @@ for index in range(1_000_000):
 def start_writer(path: Path, token: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path), str(token)],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
 
@@ -327,7 +327,7 @@ def test_no_room_for_a_small_file_is_said_as_clearly_as_for_a_commit(
 FILL = """
 import subprocess
 from pathlib import Path
-from blocks import make_block, open_store
+from tests.support.blocks_and_stores import make_block, open_store
 from checkpoint import CheckpointStore, DiskFull
 from checkpoint.verify import verify_store
 
@@ -354,8 +354,7 @@ print(len(committed))
 @pytest.mark.skipif(not can_mount(), reason="needs user namespaces to mount a small disk")
 def test_a_full_disk_costs_no_commit_and_is_over_when_there_is_room(tmp_path: Path) -> None:
     (tmp_path / "fill.py").write_text(FILL)
-    modules = os.pathsep.join(str(path) for path in (ROOT, ROOT / "tests"))
-    ended = small_disk(tmp_path, "4m", f"PYTHONPATH={modules} {sys.executable} fill.py")
+    ended = small_disk(tmp_path, "4m", f"PYTHONPATH={ROOT} {sys.executable} fill.py")
     assert ended.returncode == 0, ended.stderr
     said, committed = ended.stdout.splitlines()
     assert "the disk is full; what is committed stays, make room and resume" in said

@@ -2,6 +2,5 @@
 
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
-ROOT = TESTS.parent
+ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""

@@ -11,7 +11,7 @@ from gpu_tasks.shard.plan_shard import plan_shard
 from gpu_tasks.shard.shard_run import ShardRun
 from queue_app.coordination.states import Lease
 from queue_app.ingest.model_options import find_requested
-from queue_app.ingest.prepare import prepare
+from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import finished_shards
@@ -60,8 +60,13 @@ def submitted(output: Path, inputs: Sequence[Path], *, model: str = "mock:8", **
     """A job that stands in its directory, and of which nothing is computed yet."""
     options = {"toks_per_batch": 400, "num_shards": 3, **changed}
     request = EmbedRequest(inputs=inputs, model=model, output=output, **options)
-    prepared = prepare(request, find_requested(request), device_class="cpu", threads=1)
+    prepared = prepare_here(request)
     return InlineJob(prepared.job, prepared.job_dir)
+
+
+def prepare_here(request: EmbedRequest) -> Prepared:
+    """What `embed` does before it computes, but for the server."""
+    return prepare(request, find_requested(request), device_class="cpu", threads=1)
 
 
 def embedded(output: Path, inputs: Sequence[Path], **changed: Any) -> InlineJob:

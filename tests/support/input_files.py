@@ -1,12 +1,15 @@
-"""The same records as a file of every format, plain and packed."""
+"""The same records as a file of every format, plain and packed; and a standard input of one's own."""
 
 import bz2
+import contextlib
 import csv
 import gzip
 import io
 import json
 import lzma
-from collections.abc import Callable, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -113,3 +116,23 @@ def contents(kind: str, pairs: Pairs) -> bytes:
         return COLUMNAR[kind](pairs)
     text = next(ending for ending in TEXTS if kind.startswith(ending) and kind[len(ending) :] in PACKED)
     return PACKED[kind[len(text) :]](TEXTS[text](pairs))
+
+
+@contextlib.contextmanager
+def standard_input(data: bytes) -> Iterator[None]:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        with as_standard_input(file.fileno()):
+            yield
+
+
+@contextlib.contextmanager
+def as_standard_input(descriptor: int) -> Iterator[None]:
+    kept = os.dup(0)
+    os.dup2(descriptor, 0)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)

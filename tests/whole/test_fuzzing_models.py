@@ -20,7 +20,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_changed_directory_gives_the_vectors_of_its_reference_or_is_refused(home: Path, seed: int) -> None:
-    """`PYTHONPATH=tests python -m fuzzing.model_directories --first SEED --seeds 1` makes it again."""
+    """`python -m tests.campaigns.fuzzing.model_directories --first SEED --seeds 1` makes it again."""
     verdict = judge(seed, home)
     assert verdict.wrong is None, str(verdict)
 

@@ -1,6 +1,7 @@
 """Every model of the zoo: the vectors of transformers or sentence-transformers, or a refusal that says why.
 
-`python -m pytest tests/whole/test_right_vectors.py --write-table` writes what it finds to docs/right_vectors.md.
+`python -m pytest tests/whole/test_right_vectors.py --write-table` writes what it finds to
+docs/right_vectors.md.
 """
 
 import re

@@ -11,7 +11,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
-from after_import import change_after_import
+from tests.support.after_import import change_after_import
 
 LOG = os.environ.get("BY_HAND_LOG", "")
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
-from after_import import change_after_import
+from tests.support.after_import import change_after_import
 
 LOG = os.environ.get("PEERS_LOG", "")
 POISON = int(os.environ.get("PEERS_POISON") or -1)

@@ -14,6 +14,7 @@ from tests.campaigns.chaos.jobs import Submission
 from tests.campaigns.chaos.pace import Pace
 from tests.campaigns.chaos.rework import SLACK_SECONDS, Rework
 from tests.campaigns.chaos.runner import Chaos
+from tests.support import ROOT
 
 COLUMNS = (
     "fault", "times", "lost", "duplicated", "wrong", "twice", "shard s", "p95", "worker s", "p95", "again",
@@ -26,7 +27,6 @@ NOTE = (
     "Again: batches that were computed and not committed when the worker was hit, and so computed again; "
     "median / most per worker hit."
 )
-from tests.support import ROOT
 
 
 def rows(chaos: Chaos) -> list[tuple[str, ...]]:

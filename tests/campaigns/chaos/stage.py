@@ -31,8 +31,8 @@ from tests.campaigns.chaos.pace import QUICK, Pace
 from tests.campaigns.chaos.proxy import TcpProxy
 from tests.support import ROOT
 
-KILL_POINTS = ROOT / "tests" / "chaos" / "killpoints"
-HOOKS = ROOT / "tests" / "hooks"
+KILL_POINTS = Path(__file__).resolve().parent / "killpoints"
+"""The directory of the sitecustomize.py that strikes inside a worker."""
 RESTART_SECONDS_MOST = 1.0
 EPOCH = time.time() - time.monotonic()
 """The wall clock's time at zero of the monotonic clock, which no fault moves."""
@@ -237,7 +237,7 @@ class Stage:
         host = self.rng.choice(["", f"host-of-{queue}", f"host-of-{queue}"])
         env = self.environment(
             **(self.clocks["workers"].environment() if self.clocks else {}),
-            PYTHONPATH=os.pathsep.join(map(str, [KILL_POINTS, HOOKS, ROOT])),
+            PYTHONPATH=os.pathsep.join(map(str, [KILL_POINTS, ROOT])),
             CHAOS_KILL_POINTS=str(self.kill_points),
             CHAOS_WORKER=queue,
             CHAOS_HOST=host,

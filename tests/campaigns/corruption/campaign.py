@@ -1,6 +1,6 @@
 """Judge many damages, and as many sound stores as there are states of the shapes.
 
-    python -m corruption.campaign DAMAGES SEED    prints the summary as JSON
+    python -m tests.campaigns.corruption.campaign DAMAGES SEED    prints the summary as JSON
 
 Judging forks, so it has a process of its own. Kinds and shapes take turns; the seed decides the places.
 """
@@ -21,7 +21,7 @@ from tests.campaigns.corruption.damages import DAMAGES
 from tests.campaigns.corruption.judge import Outcome, Verdict, judge
 from tests.campaigns.corruption.stores import SHAPES, SoundStore, make_store
 from tests.campaigns.power_loss import forks
-from tests.support import TESTS
+from tests.support import ROOT
 
 IN_NEW_PROCESS = 25
 """The first of so many stores is verified as the product does it, in a new process, as well as in a fork."""
@@ -53,8 +53,8 @@ class Summary:
 
 def run(damages: int, seed: int) -> Summary:
     """In a process of its own. The same seed gives the same damages."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS.parent), str(TESTS)))}
-    command = [sys.executable, "-m", "corruption.campaign", str(damages), str(seed)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.campaigns.corruption.campaign", str(damages), str(seed)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     # Whoever asks must live: a signal here would be a store's.
     assert ended.returncode == 0, f"the judge ended with {ended.returncode}: {ended.stderr}"

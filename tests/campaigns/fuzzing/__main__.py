@@ -1,4 +1,4 @@
-"""The process that libFuzzer drives, with its options: python -m fuzzing -max_total_time=60 DIRECTORY"""
+"""The process that libFuzzer drives: `python -m tests.campaigns.fuzzing -max_total_time=60 DIRECTORY`"""
 
 import sys
 
@@ -7,5 +7,6 @@ import atheris  # type: ignore[import-not-found]
 with atheris.instrument_imports(include=["checkpoint"]):
     from tests.campaigns.fuzzing.readers import look
 
-atheris.Setup([f"{sys.executable} -m fuzzing", *sys.argv[1:]], look)  # what it calls again to merge
+this_again = f"{sys.executable} -m tests.campaigns.fuzzing"  # what it calls to merge
+atheris.Setup([this_again, *sys.argv[1:]], look)
 atheris.Fuzz()

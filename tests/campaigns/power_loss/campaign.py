@@ -1,8 +1,9 @@
 """Record a writer once, then judge many of the disks that a power loss may leave.
 
-    python -m powerloss.campaign RECORDING SUBJECT IMAGES SEED NAMES PART    prints the summary as JSON
+    python -m tests.campaigns.power_loss.campaign RECORDING SUBJECT IMAGES SEED NAMES PART
 
-SUBJECT is a shape of the store's writer, or `shard`. Judging forks, so it has a process of its own.
+It prints the summary as JSON. SUBJECT is a shape of the store's writer, or `shard`. Judging forks, so it has
+a process of its own.
 """
 
 import json
@@ -21,7 +22,7 @@ from tests.campaigns.power_loss.disk import Names, crash
 from tests.campaigns.power_loss.operations import Mark, Recording
 from tests.campaigns.power_loss.recorder import BlindSpot
 from tests.campaigns.power_loss.verdict import Judge, Verdict
-from tests.support import TESTS
+from tests.support import ROOT
 
 SHARD = "shard"
 
@@ -63,22 +64,14 @@ class Summary:
 
 
 def record(command: Sequence[str], directory: Path, recording: Path) -> None:
-    """Run `python -m powerloss.writers MARKS <command>` and note what it does to the directory.
+    """Run the module `writers` with MARKS and the command, and note what it does to the directory.
 
     Raises:
         BlindSpot: the writer failed, or did something that cannot be recorded.
     """
     marks = recording.with_suffix(".marks")
-    writer = [sys.executable, "-m", "tests.campaigns.power_loss.writers", str(marks), *command]
-    recorder = [
-        sys.executable,
-        "-m",
-        "tests.campaigns.power_loss.recorder",
-        str(recording),
-        str(directory),
-        str(marks),
-    ]
-    ended = _run([*recorder, *writer])
+    writer = _module("writers", marks, *command)
+    ended = _run([*_module("recorder", recording, directory, marks), *writer])
     if ended.returncode:
         raise BlindSpot(ended.stderr)
 
@@ -112,17 +105,20 @@ def judge(
     part: Part = Part.ANY,
 ) -> Summary:
     """In a process of its own. The same seed and recording give the same images."""
-    command = [str(recording), subject, str(images), str(seed), names.name, part.name]
-    ended = _run([sys.executable, "-m", "tests.campaigns.power_loss.campaign", *command])
+    ended = _run(_module("campaign", recording, subject, images, seed, names.name, part.name))
     assert ended.returncode == 0, ended.stderr
     fields = json.loads(ended.stdout)
     return Summary(**{**fields, "findings": tuple(fields["findings"])})
 
 
+def _module(name: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", f"tests.campaigns.power_loss.{name}", *map(str, arguments)]
+
+
 def _run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     """On this checkout, and without settings of the caller's that would lead the writer elsewhere."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
-    env = {**kept, "PYTHONPATH": os.pathsep.join((str(TESTS.parent), str(TESTS)))}
+    env = {**kept, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
 
 

@@ -1,6 +1,6 @@
 """Record what a process does to the files of one directory.
 
-    python -m powerloss.recorder RECORDING DIRECTORY MARKS COMMAND...
+    python -m tests.campaigns.power_loss.recorder RECORDING DIRECTORY MARKS COMMAND...
 
 What the process writes to the file MARKS, outside of DIRECTORY, is noted in order with the rest. Which file
 a descriptor belongs to, its flags and its position are looked up in /proc when a call is entered, so that

@@ -7,12 +7,11 @@ from gpu_tasks import load_model
 from gpu_tasks.shard.observers import ProgressReport
 from gpu_tasks.shard.shard_run import ShardRun
 from queue_app.coordination.states import Lease
-from queue_app.ingest.model_options import find_requested
-from queue_app.ingest.prepare import prepare
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Progress
 from queue_app.settings import RuntimeConfig
+from tests.support.inline_job import prepare_here
 from tests.support.jobs_and_inputs import write_fasta
 
 MODEL = "mock:64"
@@ -24,7 +23,7 @@ def make_job(home: Path) -> Path:
         inputs=[write_fasta(home / "a.fasta", 60)], model=MODEL, output=home / "a.npy",
         toks_per_batch=600, num_shards=1, commit_seconds=3600,
     )  # fmt: skip
-    prepared = prepare(request, find_requested(request), device_class="cpu", threads=1)
+    prepared = prepare_here(request)
     prepared.job_dir.checkpoint(0, prepared.job.job_id, None).mkdir(parents=True)
     return prepared.job_dir.path
 

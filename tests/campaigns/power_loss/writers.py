@@ -1,7 +1,7 @@
 """The processes that are recorded. Each tells the file MARKS what is acknowledged, as soon as it is.
 
-    python -m powerloss.writers MARKS store PATH SHAPE [WITHOUT...]     commits to a store
-    python -m powerloss.writers MARKS shard JOB_DIR [WITHOUT...]        computes and publishes one shard
+    python -m tests.campaigns.power_loss.writers MARKS store PATH SHAPE [WITHOUT...]     commits to a store
+    python -m tests.campaigns.power_loss.writers MARKS shard JOB_DIR [WITHOUT...]        publishes one shard
 
 WITHOUT names what is switched off, to be found missing: LMDB's settings sync and metasync, and fsync, all
 calls of os.fsync.

@@ -13,9 +13,9 @@ from gpu_tasks.inference.model import Dtype, EmbeddingModel, Fetched, HostPendin
 from gpu_tasks.model_directory.load_model import load_model
 from gpu_tasks.shard import canary_check
 from gpu_tasks.shard.job_model import load_exact
-from queue_app.ingest.model_options import find_requested
-from queue_app.ingest.prepare import Prepared, prepare
+from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import EmbedRequest
+from tests.support.inline_job import prepare_here
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.model_directories import MINILM, save_esm2
 
@@ -88,7 +88,7 @@ def watch(made: Prepared, model: EmbeddingModel, loads: list[str], **changed: st
 def make_job(esm2: Path, directory: Path, dtype: Dtype) -> Prepared:
     fasta = write_fasta(directory / "a.fasta", 3)
     request = EmbedRequest(inputs=[fasta], model=str(esm2), output=directory / "a.npy", dtype=dtype)
-    return prepare(request, find_requested(request), device_class="cpu", threads=1)
+    return prepare_here(request)
 
 
 @pytest.mark.parametrize(("dtype", "watched"), [("float32", False), ("bfloat16", True)])

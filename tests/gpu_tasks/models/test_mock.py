@@ -44,7 +44,8 @@ def run_python(script: str, *paths: str) -> str:
 
 def test_another_process_computes_the_same_bytes() -> None:
     script = (
-        "from gpu_tasks import load_model; from tests.support.jobs_and_inputs import protein;"
+        "from gpu_tasks import load_model;"
+        "from tests.support.jobs_and_inputs import protein;"
         "from tests.support.model_directories import embed;"
         "print(embed(load_model('mock:16'), [protein(n) for n in range(20)]).tobytes().hex())"
     )

@@ -25,10 +25,10 @@ from queue_app.coordination import keys
 from queue_app.coordination.canary_exchange import CanaryDeposits
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import ShardState
-from queue_app.ingest.model_options import find_requested
-from queue_app.ingest.prepare import Prepared, prepare
+from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import EmbedRequest
 from tests.support.broken_devices import be_a_worker, harm, no_second_copy
+from tests.support.inline_job import prepare_here
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.model_directories import save_esm2
 
@@ -225,7 +225,7 @@ def prepared(esm2: Path, tmp_path: Path) -> Prepared:
     request = EmbedRequest(
         inputs=[fasta], model=str(esm2), output=tmp_path / "a.npy", dtype="bfloat16", num_shards=2
     )
-    return prepare(request, find_requested(request), device_class="cpu", threads=1)
+    return prepare_here(request)
 
 
 def test_of_processes_that_start_at_once_only_the_one_on_the_broken_device_ends(

@@ -25,8 +25,7 @@ from gpu_tasks.shard.plan_shard import plan_shard
 from gpu_tasks.shard.shard_run import ShardRun
 from queue_app.coordination.states import Lease
 from queue_app.errors import Damage
-from queue_app.ingest.model_options import find_requested
-from queue_app.ingest.prepare import Prepared, prepare
+from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.done_records import read_done
 from queue_app.job.result_files import as_matrix, write_result
@@ -34,6 +33,7 @@ from queue_app.job.shard_files import read_shard
 from queue_app.job.spec import Progress
 from queue_app.settings import RuntimeConfig
 from tests.support.blocks_and_stores import damage_block
+from tests.support.inline_job import prepare_here
 from tests.support.jobs_and_inputs import protein, write_fasta
 from tests.support.model_directories import change_weights, embed, save_esm2
 
@@ -55,7 +55,7 @@ def make(tmp_path: Path) -> Callable[..., Prepared]:
             inputs=[fasta], model="mock:8", output=tmp_path / "a.npy",
             toks_per_batch=400, num_shards=1, **commits,
         )  # fmt: skip
-        return prepare(request, find_requested(request), device_class="cpu", threads=1)
+        return prepare_here(request)
 
     return made
 
@@ -217,7 +217,7 @@ def pooling_run(output: Path, pool: str) -> ShardRun:
         inputs=[write_fasta(output.parent / "a.fasta", 400)], model="mock:512", output=output,
         pool=pool, max_length=60, toks_per_batch=4_000, num_shards=1, **NEVER,
     )  # fmt: skip
-    prepared = prepare(request, find_requested(request), device_class="cpu", threads=1)
+    prepared = prepare_here(request)
     return replace(Attempt(prepared).shard_run, model=load_model("mock:512", pool=pool))
 
 
@@ -295,7 +295,7 @@ def test_bad_records_are_accounted_for_and_never_computed(make: Callable[..., Pr
 def test_a_shard_of_bad_records_alone_is_done_without_a_batch(tmp_path: Path) -> None:
     (tmp_path / "a.fasta").write_text(">a\n\n>b\nM4\n")
     request = EmbedRequest(inputs=[tmp_path / "a.fasta"], model="mock:8", output=tmp_path / "a.npy")
-    done = Attempt(prepare(request, find_requested(request), device_class="cpu", threads=1)).run()
+    done = Attempt(prepare_here(request)).run()
     assert done is not None
     assert (done.num_embedded, len(done.quarantine)) == (0, 2)
 
@@ -316,7 +316,7 @@ def test_a_record_that_overflows_in_half_precision_is_computed_again_alone_in_fl
         inputs=[write_fasta(tmp_path / "a.fasta", 5)], model=str(path), output=tmp_path / "a.npy",
         dtype="float16", num_shards=1,
     )  # fmt: skip
-    prepared = prepare(request, find_requested(request), device_class="cpu", threads=1)
+    prepared = prepare_here(request)
     half, exact = load_model(str(path), dtype="float16"), load_model(str(path))
     job = prepared.job
     run = ShardRun(
@@ -348,7 +348,7 @@ def test_what_only_the_stored_float16_cannot_hold_says_so_and_how_to_keep_it(
         inputs=[tmp_path / "a.fasta"], model=str(path), output=tmp_path / "a.h5", pool=pool,
         dtype=dtype, store_dtype="float16", num_shards=1,
     )  # fmt: skip
-    prepared = prepare(request, find_requested(request), device_class="cpu", threads=1)
+    prepared = prepare_here(request)
     exact = load_model(str(path), pool=pool)
     run = ShardRun(
         job=prepared.job, job_dir=prepared.job_dir, lease=Lease(prepared.job.shards[0], 1),

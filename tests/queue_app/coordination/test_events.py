@@ -1,6 +1,5 @@
 """What a person is told of a job: every transition that is news, on a real server."""
 
-import pytest
 import redis
 
 from checkpoint.records import QuarantineEntry
@@ -8,21 +7,8 @@ from queue_app.coordination.events import EVENTS_KEPT, Event, EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease
 from queue_app.job.spec import Job, Progress
-from tests.support.jobs_and_inputs import make_job
 
 OWNER = "cpu0@host|boot|7|9"
-
-
-@pytest.fixture
-def job() -> Job:
-    return make_job(num_shards=2, records_per_shard=10)
-
-
-@pytest.fixture
-def manifest(client: redis.Redis, job: Job) -> CheckpointManifest:
-    made = CheckpointManifest(client, job.job_id)
-    made.initialize(job, "/jobs/a", dict.fromkeys(range(2), "cpu0"), {})
-    return made
 
 
 def lease_of(manifest: CheckpointManifest, job: Job, *, limit: int = 20) -> Lease:

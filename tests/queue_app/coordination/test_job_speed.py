@@ -8,7 +8,6 @@ from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease
 from queue_app.job.spec import Job, Progress
 from queue_app.status.snapshot import JobSnapshot, snapshot
-from tests.support.jobs_and_inputs import make_job
 
 
 def samples(*of: tuple[float, int, int]) -> list[ProgressSample]:
@@ -44,18 +43,6 @@ def test_samples_of_another_day_tell_nothing() -> None:
 
 
 # ---- in the manifest
-
-
-@pytest.fixture
-def job() -> Job:
-    return make_job(num_shards=2, records_per_shard=10)
-
-
-@pytest.fixture
-def manifest(client: redis.Redis, job: Job) -> CheckpointManifest:
-    made = CheckpointManifest(client, job.job_id)
-    made.initialize(job, "/jobs/a", dict.fromkeys(range(2), "cpu0"), {})
-    return made
 
 
 def lease_of(manifest: CheckpointManifest, job: Job, index: int = 0) -> Lease:

@@ -34,13 +34,6 @@ def job() -> Job:
     return make_job(num_shards=3, records_per_shard=10)
 
 
-@pytest.fixture
-def manifest(client: redis.Redis, job: Job) -> CheckpointManifest:
-    made = CheckpointManifest(client, job.job_id)
-    made.initialize(job, "/jobs/a", dict.fromkeys(range(3), "cpu0"), {})
-    return made
-
-
 def lease_of(manifest: CheckpointManifest, job: Job, index: int = 0, *, floor: int = 0) -> Lease:
     answer = manifest.acquire(job.shards[index], owner="me", floor=floor, attempt_limit=LIMIT)
     assert isinstance(answer, Lease)

@@ -1,34 +1,25 @@
-"""What a user may name as input: files, directories, patterns, pipes, standard input; all in one job."""
+"""What a user may name as input: files, directories, patterns, pipes, standard input."""
 
-import contextlib
-import json
 import logging
 import os
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
 
 from queue_app.choices import InputFormat
-from queue_app.errors import InputError, JobChanged
+from queue_app.errors import InputError
 from queue_app.ingest import prepare as preparing
 from queue_app.ingest.gather import expand, gather, refuse_replacing
-from queue_app.ingest.model_options import find_requested
-from queue_app.ingest.prepare import Prepared, prepare
+from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.readers.sources import Input, digest_inputs
 from queue_app.ingest.request import EmbedRequest
-from queue_app.job.directory import JobDir, locked_job_directory
+from queue_app.job.directory import locked_job_directory
 from queue_app.job.spec import InputFile
-from queue_app.outputs.export import export
-from tests.support.command_runs import holdfast
-from tests.support.input_files import EVERY_KIND, contents
+from tests.support.inline_job import prepare_here
+from tests.support.input_files import as_standard_input, contents, standard_input
 from tests.support.jobs_and_inputs import protein
-from tests.support.output_files import table_of
 
 RECORDS = [(f"p{number}", protein(number)) for number in range(12)]
 
@@ -225,33 +216,13 @@ def test_a_device_is_neither_a_file_nor_a_pipe(home: Path) -> None:
 # ---- standard input
 
 
-@contextlib.contextmanager
-def standard_input(data: bytes) -> Iterator[None]:
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.seek(0)
-        with as_standard_input(file.fileno()):
-            yield
-
-
-@contextlib.contextmanager
-def as_standard_input(descriptor: int) -> Iterator[None]:
-    kept = os.dup(0)
-    os.dup2(descriptor, 0)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 0)
-        os.close(kept)
-
-
 def prepared(home: Path, *inputs: Path, input_format: InputFormat | None = None) -> Prepared:
     """What `embed` does before it computes."""
     request = EmbedRequest(
         inputs=inputs, model="mock:8", output=home / "out.h5", alphabet="protein", input_format=input_format
     )
     with locked_job_directory(request.directory):
-        return prepare(request, find_requested(request), device_class="cpu", threads=1)
+        return prepare_here(request)
 
 
 NO_INPUT: dict[str, tuple[bytes, InputFormat | None, str]] = {
@@ -297,69 +268,3 @@ def test_a_terminal_is_no_input(home: Path) -> None:
         gathered("-")
     os.close(leader)
     os.close(follower)
-
-
-# ---- all in one job
-
-UNUSUAL = ["sp|P1|A/B.C", "a b\tc", "Größe-東京-🧬", "x" * 200, ""]
-STDIN = contents(".jsonl.zst", [(name, "MKV") for name in UNUSUAL] + [("gap", "MK-V")])
-
-
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A job of one file of every kind, with the same records in each, and of standard input."""
-    home = tmp_path_factory.mktemp("mixed")
-    (home / "files").mkdir()
-    for path, kind in zip(files_of(home), EVERY_KIND, strict=True):
-        path.write_bytes(contents(kind, RECORDS))
-    options = ["-m", "mock:8", "-o", home / "out.h5", "--alphabet", "protein", "--device", "cpu"]
-    with standard_input(STDIN):
-        holdfast("embed", *files_of(home), "-", *options, "--workers", "1", expect=3)
-    return home
-
-
-def files_of(home: Path) -> list[Path]:
-    return [home / "files" / f"a{number}{kind}" for number, kind in enumerate(EVERY_KIND)]
-
-
-def test_the_same_bytes_on_standard_input_resume_and_others_are_refused(mixed: Path) -> None:
-    with standard_input(STDIN):
-        assert not prepared(mixed, *files_of(mixed), Path("-")).created
-    changed = "input stdin: content differs from stdin as first read"
-    with pytest.raises(JobChanged, match=changed), standard_input(contents(".fasta", RECORDS)):
-        prepared(mixed, *files_of(mixed), Path("-"))
-
-
-def test_every_format_in_one_job_gives_the_same_vectors(mixed: Path) -> None:
-    with h5py.File(mixed / "out.h5") as file:
-        vectors = file["embeddings"][: len(EVERY_KIND) * len(RECORDS)]
-    first = vectors[: len(RECORDS)]
-    assert len({row.tobytes() for row in first}) == len(RECORDS)
-    for copy in vectors.reshape(len(EVERY_KIND), len(RECORDS), -1):
-        np.testing.assert_array_equal(copy, first)
-
-
-def test_standard_input_is_named_in_the_job_and_not_kept(mixed: Path) -> None:
-    stdin = json.loads((mixed / "out.h5.holdfast/job.json").read_bytes())["inputs"][-1]
-    assert (stdin["name"], stdin["path"], stdin["size_bytes"]) == ("stdin", "-", len(STDIN))
-    assert not (mixed / "out.h5.holdfast/piped").exists()
-
-
-def test_a_gap_is_listed_with_its_reason(mixed: Path) -> None:
-    (_, line) = (mixed / "out.h5.quarantine.tsv").read_text().splitlines()
-    assert line.endswith("gap\t4\tgap '-' at position 3 of an aligned sequence: take its gaps out first")
-
-
-@pytest.mark.parametrize("name", ["out.h5", "ids.npy", "ids.parquet", "ids.arrow", "ids"])
-def test_unusual_ids_are_in_every_output(mixed: Path, name: str) -> None:
-    if name != "out.h5":
-        job_dir = JobDir(mixed / "out.h5.holdfast")
-        export(job_dir.load(), job_dir, mixed / name)
-    if name == "out.h5":
-        with h5py.File(mixed / name) as file:
-            ids = list(file["ids"].asstr()[:])
-    elif name == "ids.npy":
-        ids = (mixed / "ids.ids.txt").read_text(encoding="utf-8").split("\n")[:-1]
-    else:
-        ids = table_of(mixed / name)["id"].to_pylist()
-    assert ids[-len(UNUSUAL) :] == UNUSUAL

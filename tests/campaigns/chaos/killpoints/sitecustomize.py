@@ -19,7 +19,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
-from after_import import change_after_import
+from tests.support.after_import import change_after_import
 
 ARMED = os.environ.get("CHAOS_KILL_POINTS", "")
 WORKER = os.environ.get("CHAOS_WORKER", "")
@@ -187,9 +187,8 @@ def change_launch(staged: Any) -> None:
 
     @wraps(launch)
     def short_launch(self: Any, *arguments: Any) -> Any:
-        num_rows = self.num_rows if hasattr(self, "num_rows") else self.batch.num_rows
-        if not memory.has_room(num_rows):
-            raise OutOfMemory(f"chaos: no room for {num_rows} rows")
+        if not memory.has_room(self.batch.num_rows):
+            raise OutOfMemory(f"chaos: no room for {self.batch.num_rows} rows")
         return launch(self, *arguments)
 
     staged.launch = short_launch

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psutil
 import pytest
@@ -18,11 +18,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from queue_app.coordination import keys
 from queue_app.coordination.redis_client import connect
 from queue_app.coordination.workers import WorkerEntry, live_workers
-from queue_app.worker.device_worker import NO_WORKER
-from queue_app.worker.metrics.backlog import Backlog, BacklogReader
-from queue_app.worker.metrics.counters import Counters
-from queue_app.worker.metrics.gpu_gauge import GpuGauge
-from queue_app.worker.metrics.server import READ_SECONDS, STALE_SECONDS, Exporter
 from tests.support import ROOT
 from tests.support.command_runs import holdfast, running
 from tests.support.free_ports import free_ports
@@ -286,65 +281,3 @@ def test_no_two_panels_of_the_dashboard_lie_on_each_other() -> None:
     ]
     assert len(cells) == len(set(cells))
     assert max(x for x, _ in cells) == 23
-
-
-# ---- a server that is away
-
-
-class Server:
-    """A reader that counts how often it was asked, and fails when told to."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.failure: Exception | None = None
-
-    def read(self) -> Backlog:
-        self.asked += 1
-        if self.failure is not None:
-            raise self.failure
-        return Backlog((), {})
-
-
-def exporter(server: Server, clock: Callable[[], float]) -> Exporter:
-    return Exporter(NO_WORKER, Counters(), GpuGauge(), cast(BacklogReader, server), clock)
-
-
-def test_the_server_is_asked_every_few_seconds_however_often_one_scrapes() -> None:
-    now, server = 0.0, Server()
-    watched = exporter(server, lambda: now)
-    for now in range(20):  # noqa: B007
-        watched.note(has_child=True)
-        for _ in range(10):
-            assert watched.backlog() is not None
-            assert watched.is_up()
-    assert server.asked == 20 / READ_SECONDS
-
-
-def test_what_has_not_been_heard_of_for_long_is_not_told() -> None:
-    now, server = 0.0, Server()
-    watched = exporter(server, lambda: now)
-    watched.note(has_child=True)
-    server.failure, now = redis.ConnectionError("away"), STALE_SECONDS - 1
-    with pytest.raises(redis.ConnectionError):
-        watched.note(has_child=True)
-    assert watched.backlog() is not None
-    now = STALE_SECONDS
-    assert watched.backlog() is None
-    assert watched.is_up()  # it was registered since
-    now = 2 * STALE_SECONDS
-    assert not watched.is_up()
-
-
-def test_what_nobody_expects_on_the_server_does_not_end_the_reconciler() -> None:
-    server = Server()
-    server.failure = ValueError("no entry of a worker")
-    watched = exporter(server, lambda: 0.0)
-    watched.note(has_child=True)
-    assert watched.backlog() is None
-    assert watched.is_up()
-
-
-def test_a_worker_without_a_process_to_compute_in_is_not_up() -> None:
-    watched = exporter(Server(), lambda: 0.0)
-    watched.note(has_child=False)
-    assert not watched.is_up()

@@ -1,0 +1,1 @@
+"""What several benchmarks share: inputs, models, tables, and facts about the machine."""

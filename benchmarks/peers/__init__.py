@@ -1,0 +1,1 @@
+"""Holdfast beside other systems while workers are killed and records are bad."""

@@ -1,0 +1,1 @@
+"""How fast the checkpoint store writes, resumes and verifies, and what it costs inference."""

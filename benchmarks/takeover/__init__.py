@@ -1,0 +1,1 @@
+"""How soon a shard goes on after its whole worker was killed."""

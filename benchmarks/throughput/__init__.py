@@ -1,0 +1,1 @@
+"""How fast Holdfast computes: beside other systems, the machine's roof, and its own bare loop."""
