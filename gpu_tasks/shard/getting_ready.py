@@ -15,22 +15,15 @@ from typing import TypeVar
 
 from celery.exceptions import Reject
 
-from checkpoint import CheckpointStore
 from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate
 from gpu_tasks.inference.device_errors import Fault, fault_of
+from gpu_tasks.shard.acquire import acquire
 from queue_app.celery_app import app
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import send_shards
 from queue_app.coordination.redis_client import TRANSIENT
-from queue_app.coordination.states import Lease, Refusal, ShardState
-from queue_app.coordination.trouble import (
-    PASSING_TIMES_MOST,
-    TIMES_MOST,
-    Trouble,
-    TroubleRegister,
-    give_up_hopeless,
-)
-from queue_app.coordination.workers import Owner
+from queue_app.coordination.states import TIMES_MOST, Lease, Refusal, ShardState, Trouble
+from queue_app.coordination.trouble import PASSING_TIMES_MOST, TroubleRegister, give_up_hopeless
 from queue_app.errors import HoldfastError, JobNotFound
 from queue_app.job.directory import JobDir
 from queue_app.job.model_place import at_its_place
@@ -38,7 +31,6 @@ from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
 from queue_app.worker.child_state import Stage
 from queue_app.worker.device_worker import child_state, this_worker
-from queue_app.worker.leases import take_away, why_gone
 from queue_app.worker.metrics.counters import Count, counters
 
 log = logging.getLogger(__name__)
@@ -85,9 +77,7 @@ class GettingReady:
             return "replaced"
         job = at_its_place(job, self.directory)
         model = load(job)
-        answer = self._acquire(job)
-        if isinstance(answer, Refusal) and answer.reason == "held" and self._holder_died():
-            answer = self._acquire(job)
+        answer = acquire(self.manifest, self.directory, job, self.index)
         return answer.reason if isinstance(answer, Refusal) else (job, model, answer)
 
     def _find_job(self) -> Job | None:
@@ -102,25 +92,6 @@ class GettingReady:
                 return None
             raise JobNotFound(f"{self.directory.path}: this host does not see the job's directory") from None
         return job if job.job_id == self.manifest.job_id else None
-
-    def _acquire(self, job: Job) -> Lease | Refusal:
-        """The floor from the store keeps a flushed server from giving an old token again."""
-        config = runtime_config()
-        return self.manifest.acquire(
-            job.shards[self.index],
-            owner=Owner.current(this_worker.entry.name).encode(),
-            floor=CheckpointStore.floor(self.directory.checkpoint(self.index, job.job_id, config.scratch)),
-            attempt_limit=config.attempt_limit,
-        )
-
-    def _holder_died(self) -> bool:
-        """True when the shard's holder had died on this host, and its lease is taken away now.
-
-        The message of a process that was killed often comes back before any observer has looked.
-        """
-        status = self.manifest.shard_status(self.index)
-        reason = why_gone(status) if status is not None else None
-        return status is not None and reason is not None and take_away(self.manifest, status, reason)
 
     # ---- failing
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from queue_app.errors import HoldfastError
-from queue_app.status.snapshot import JobSnapshot
+from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.view import View
 
 

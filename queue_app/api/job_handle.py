@@ -19,7 +19,8 @@ from queue_app.job.output_place import exported, output_of
 from queue_app.job.spec import Job
 from queue_app.outputs.arrays import Result, open_result
 from queue_app.outputs.export import export
-from queue_app.status.snapshot import JobSnapshot, snapshots
+from queue_app.status.job_snapshot import JobSnapshot
+from queue_app.status.snapshot import snapshots
 
 POLL_SECONDS = 0.25
 OUTPUT_PATIENCE_SECONDS = 60.0

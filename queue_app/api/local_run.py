@@ -24,7 +24,7 @@ from queue_app.job.done_records import finished_shards
 from queue_app.job.output_place import forget_other_place, take_place
 from queue_app.model.spec import FoundModel
 from queue_app.outputs.export import ExportReport, export
-from queue_app.status.snapshot import snapshot_of_directory
+from queue_app.status.directory_snapshot import snapshot_of_directory
 
 
 def embed(request: EmbedRequest, model: FoundModel, setup: LocalSetup) -> ExportReport:

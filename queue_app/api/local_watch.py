@@ -10,7 +10,7 @@ from queue_app.coordination.states import JobState
 from queue_app.errors import JobFailed
 from queue_app.job.history import CommandLog
 from queue_app.job.spec import Job
-from queue_app.status.snapshot import JobSnapshot
+from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.view import View
 from queue_app.status.watch import Lookout
 from queue_app.worker.supervisor import POLL_SECONDS

@@ -97,20 +97,3 @@ def resume(
         setup = LocalSetup(queues, machine.own_broker(), config, view)
         report = run(directory, setup, output=output or named, model=model)
     print_report(report, as_json, allowed)
-
-
-def worker(
-    queues: Annotated[list[str], typer.Argument(help="gpu0 gpu1 … or cpu0 …: one worker each.")],
-    broker: options.Broker = None,
-    metrics_port: options.MetricsPort = None,
-    metrics_address: options.MetricsAddress = None,
-) -> None:
-    """Start one worker per device. The same as celery -A queue_app worker -Q gpu0."""
-    from queue_app.coordination.redis_client import connected
-    from queue_app.host.queues import check_queues
-    from queue_app.worker.supervisor import run_workers
-
-    check_queues(queues)
-    config = options.config_with_metrics(metrics_port, metrics_address)
-    url, _ = connected(broker)
-    run_workers(queues, url, config)

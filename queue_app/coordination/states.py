@@ -117,3 +117,28 @@ class JobStatus:
             if each.name != "shards"
         }
         return cls(shards=shards, **plain)
+
+
+TIMES_MOST = 3
+"""In a row and on every worker: then the job ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What one worker fails at before it has a shard.
+
+    `times` counts failures in a row, `since` and `seen` are the first and the last of them, `retry_at` is
+    when it is tried again: all in seconds by the server's clock. After `times_most` there is no hope.
+    """
+
+    text: str
+    times: int
+    since: float
+    seen: float
+    retry_at: float
+    times_most: int = TIMES_MOST
+
+    @property
+    def is_lasting(self) -> bool:
+        """It came often enough to give this worker up for this job."""
+        return self.times >= self.times_most

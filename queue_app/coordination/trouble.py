@@ -7,7 +7,7 @@ others get on, trouble is only shown; the job ends when all that it could run on
 import json
 import random
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import cast
 
 import redis
@@ -15,13 +15,11 @@ import redis
 from queue_app.coordination import keys
 from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.states import JobState, ShardState
+from queue_app.coordination.states import TIMES_MOST, JobState, ShardState, Trouble
 from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
 from queue_app.host.queues import device_class_of
 from queue_app.wording import count
 
-TIMES_MOST = 3
-"""In a row and on every worker: then the job ends."""
 PASSING_TIMES_MOST = 20
 """The same of what may pass by itself, as a file system that is away: some three minutes."""
 KILLED_TIMES_MOST = 10
@@ -31,27 +29,6 @@ BACKOFF_MOST = 4
 WORDS_MOST = 600
 COMES_BACK_LEASES = 4
 """A worker that fell silent may come back within so many leases."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What one worker fails at before it has a shard.
-
-    `times` counts failures in a row, `since` and `seen` are the first and the last of them, `retry_at` is
-    when it is tried again: all in seconds by the server's clock. After `times_most` there is no hope.
-    """
-
-    text: str
-    times: int
-    since: float
-    seen: float
-    retry_at: float
-    times_most: int = TIMES_MOST
-
-    @property
-    def is_lasting(self) -> bool:
-        """It came often enough to give this worker up for this job."""
-        return self.times >= self.times_most
 
 
 class TroubleRegister:

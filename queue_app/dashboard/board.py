@@ -17,7 +17,9 @@ from queue_app.job.directory import JobDir
 from queue_app.job.readouts import vector_dim
 from queue_app.job.spec import Job
 from queue_app.settings import RuntimeConfig
-from queue_app.status.snapshot import JobSnapshot, snapshot, snapshot_of_directory
+from queue_app.status.directory_snapshot import snapshot_of_directory
+from queue_app.status.job_snapshot import JobSnapshot
+from queue_app.status.snapshot import snapshot
 from queue_app.status.worker_history import SeenWorker, WorkerHistory
 
 DIRECTORY_EVERY_SECONDS = 5.0

@@ -10,10 +10,9 @@ import redis
 from queue_app.coordination import keys
 from queue_app.coordination.find_job import server_url
 from queue_app.coordination.redis_client import connect, without_password
-from queue_app.errors import HoldfastError, JobNotFound
-from queue_app.job.directory import JobDir, find_job_directory
+from queue_app.errors import HoldfastError
+from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
-from queue_app.status.snapshot import snapshots
 
 
 class Place:
@@ -25,19 +24,6 @@ class Place:
         self._job_id = job_id
         self._url = ""
         self._client: redis.Redis | None = None
-
-    @classmethod
-    def find(cls, job: str | None, broker: str | None) -> "Place":
-        """As `holdfast status` finds it.
-
-        Raises:
-            JobNotFound: nobody knows the job.
-            BrokerUnreachable: there is no server, and nothing on disk to read instead.
-        """
-        found = snapshots(job, broker)
-        if job is None:
-            return cls(job_id=None, directory=None, broker=broker)
-        return cls(job_id=found[0].job, directory=_directory_of(job), broker=broker)
 
     @property
     def server(self) -> str:
@@ -94,10 +80,3 @@ def _load(directory: JobDir, written_at: int) -> Job:
 def title_of(directory: JobDir) -> str:
     """The output's name, as far as the directory's tells it."""
     return directory.path.name.removesuffix(".holdfast")
-
-
-def _directory_of(job: str) -> JobDir | None:
-    try:
-        return find_job_directory(Path(job))
-    except JobNotFound:
-        return None

@@ -15,8 +15,10 @@ from queue_app.dashboard.job_source import Place
 from queue_app.dashboard.map.metadata import Metadata, read_metadata
 from queue_app.dashboard.routes import make_app
 from queue_app.dashboard.streams import Feed
-from queue_app.errors import HoldfastError
+from queue_app.errors import HoldfastError, JobNotFound
+from queue_app.job.directory import JobDir, find_job_directory
 from queue_app.settings import runtime_config
+from queue_app.status.snapshot import snapshots
 
 USUAL_PORT = 8765
 
@@ -33,7 +35,7 @@ def serve(
         HoldfastError: the port cannot be listened on.
     """
     known = read_metadata(metadata) if metadata else None
-    place = Place.find(job, broker)
+    place = find_place(job, broker)
     with listen(host, port) as listener:
         feed, token = Feed(place, runtime_config()), secrets.token_urlsafe(24)
         print(address(listener, token), flush=True)
@@ -80,3 +82,23 @@ def address(listener: socket.socket, token: str) -> str:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}/?token={token}"
+
+
+def find_place(job: str | None, broker: str | None) -> Place:
+    """Where the jobs are, found as `holdfast status` does.
+
+    Raises:
+        JobNotFound: nobody knows the job.
+        BrokerUnreachable: there is no server, and nothing on disk to read instead.
+    """
+    found = snapshots(job, broker)
+    if job is None:
+        return Place(job_id=None, directory=None, broker=broker)
+    return Place(job_id=found[0].job, directory=_directory_of(job), broker=broker)
+
+
+def _directory_of(job: str) -> JobDir | None:
+    try:
+        return find_job_directory(Path(job))
+    except JobNotFound:
+        return None

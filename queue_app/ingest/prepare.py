@@ -4,31 +4,26 @@ Idempotent: the same request on the same output finds the job that is there, and
 again. job.json is put in its place last, so a directory without one holds nothing but a try.
 """
 
-import contextlib
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import xxhash
 
-from queue_app.choices import Alphabet, DeviceClass
+from queue_app.choices import DeviceClass
 from queue_app.errors import InputError
 from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
-from queue_app.ingest.first_look import FirstLook
-from queue_app.ingest.gather import gather, refuse_replacing
-from queue_app.ingest.readers.sources import Input, digest_inputs
-from queue_app.ingest.records import Dataset, looks_like_fasta
+from queue_app.ingest.readers.sources import digest_inputs
+from queue_app.ingest.records import Dataset
 from queue_app.ingest.records_to_shards import ingest
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.request_changes import refuse_changes
 from queue_app.ingest.reuse import Previous, open_previous
-from queue_app.ingest.settle import resolve_options
+from queue_app.ingest.settle import opened_dataset
 from queue_app.ingest.shard_writer import shard_cost_most
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
 from queue_app.job.model_place import note_place
-from queue_app.job.output_names import check_format
 from queue_app.job.output_place import claim
 from queue_app.job.readouts import is_ragged, vector_bytes
 from queue_app.job.spec import EmbedOptions, InputFile, Job
@@ -58,7 +53,7 @@ def prepare(
     """
     if request.directory.incoming.job_json.exists():
         _install(request.directory, forget_keys)  # a producer was killed while it did
-    with settled(request, model, device_class, request.directory.piped) as (dataset, options):
+    with opened_dataset(request, model, device_class, request.directory.piped) as (dataset, options):
         job_dir, spec = request.directory, model.spec
         inputs = digest_inputs(dataset.files)
         if job_dir.job_json.exists() and not request.overwrite:
@@ -78,41 +73,6 @@ def prepare(
         claim(job_dir, request.output)  # the next run may have to go on without being told so
     _install(job_dir, forget_keys)
     return Prepared(job, job_dir, created=True)
-
-
-@contextlib.contextmanager
-def settled(
-    request: EmbedRequest, model: FoundModel, device_class: DeviceClass, piped: Path
-) -> Iterator[tuple[Dataset, EmbedOptions]]:
-    """The records that were asked for, and the options without an `auto`; `piped` takes what pipes give.
-
-    What the inputs tell before their records are read is refused here.
-    """
-    with gather(request.inputs, piped) as files:
-        refuse_replacing(files, request.output)
-        alphabet = _alphabet(request, model.spec, files)
-        dataset = Dataset(
-            files,
-            alphabet=alphabet,
-            rules=model.spec.tokens.rules,
-            look=FirstLook(model, alphabet),
-            input_format=request.input_format,
-            id_column=request.id_column,
-            sequence_column=request.sequence_column,
-            delimiter=request.delimiter,
-        )
-        dataset.check()
-        options = resolve_options(request, model.spec, device_class, alphabet)
-        check_format(request.output, options, request.h5_layout)
-        yield dataset, options
-
-
-def _alphabet(request: EmbedRequest, spec: ModelSpec, files: Sequence[Input]) -> Alphabet:
-    if request.alphabet != "auto":
-        return request.alphabet
-    if spec.family == "mock" and looks_like_fasta(files, request.input_format):
-        return "protein"
-    return spec.alphabet
 
 
 def _forget(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None:

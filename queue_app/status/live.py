@@ -8,8 +8,8 @@ from rich.live import Live
 from rich.spinner import Spinner
 
 from queue_app.coordination.events import Event
+from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.picture import picture
-from queue_app.status.snapshot import JobSnapshot
 from queue_app.status.worker_history import WorkerHistory
 
 LINES_BESIDE_WORKERS = 16

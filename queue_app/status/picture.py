@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from queue_app.coordination.events import Event, EventKind
-from queue_app.status.snapshot import JobSnapshot, WorkerView
+from queue_app.status.job_snapshot import JobSnapshot, WorkerView
 from queue_app.status.text import trouble_text, unattended, without_shard
 from queue_app.wording import count, duration, percent, rate
 

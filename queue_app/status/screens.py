@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from queue_app.coordination.events import Event, EventKind
-from queue_app.status.snapshot import JobSnapshot
+from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.text import progress_line
 from queue_app.status.view import View
 

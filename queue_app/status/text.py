@@ -1,8 +1,7 @@
 """A job and its workers in lines of plain text."""
 
-from queue_app.coordination.states import JobState
-from queue_app.coordination.trouble import Trouble
-from queue_app.status.snapshot import JobSnapshot, WorkerView
+from queue_app.coordination.states import JobState, Trouble
+from queue_app.status.job_snapshot import JobSnapshot, WorkerView
 from queue_app.wording import count, duration, percent, rate
 
 UNATTENDED = "no worker is at work on it"

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from queue_app.status.snapshot import JobSnapshot
+from queue_app.status.job_snapshot import JobSnapshot
 
 
 class View(Protocol):

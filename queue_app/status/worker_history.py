@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from queue_app.coordination.states import JobState
-from queue_app.status.snapshot import JobSnapshot, WorkerView
+from queue_app.status.job_snapshot import JobSnapshot, WorkerView
 
 BETWEEN_SHARDS_SECONDS = 2.0
 """For a moment a worker has no shard then, and no figures; so long it is shown as it was before."""

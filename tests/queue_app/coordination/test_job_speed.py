@@ -7,7 +7,8 @@ from queue_app.coordination.job_speed import ProgressSample, Speed, speed_of
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease
 from queue_app.job.spec import Job, Progress
-from queue_app.status.snapshot import JobSnapshot, snapshot
+from queue_app.status.job_snapshot import JobSnapshot
+from queue_app.status.snapshot import snapshot
 
 
 def samples(*of: tuple[float, int, int]) -> list[ProgressSample]:

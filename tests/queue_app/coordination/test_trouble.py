@@ -11,8 +11,8 @@ import redis
 
 from queue_app.coordination.events import EventKind, read_events
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.states import JobState, Lease
-from queue_app.coordination.trouble import PASSING_TIMES_MOST, TIMES_MOST, TroubleRegister, give_up_hopeless
+from queue_app.coordination.states import TIMES_MOST, JobState, Lease
+from queue_app.coordination.trouble import PASSING_TIMES_MOST, TroubleRegister, give_up_hopeless
 from queue_app.coordination.workers import Owner, WorkerEntry, register
 from queue_app.errors import ModelError
 from queue_app.job.spec import Job

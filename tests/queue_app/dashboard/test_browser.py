@@ -19,11 +19,11 @@ from checkpoint.records import QuarantineEntry
 from queue_app.coordination import keys
 from queue_app.coordination.job_control import pause
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.dashboard.job_source import Place
 from queue_app.dashboard.map.cache import make_map
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
 from queue_app.dashboard.map.metadata import read_metadata
 from queue_app.dashboard.map.published_vectors import Published
+from queue_app.dashboard.serve import find_place
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Progress
 from queue_app.status.snapshot import snapshots
@@ -129,7 +129,7 @@ def test_ten_thousand_shards_are_one_picture_that_tells_each(
 ) -> None:
     job = make_job(num_shards=10_000, records_per_shard=10)
     manifest = running_job(client, job, tmp_path)
-    with serving(Place.find(None, server_url)) as url:
+    with serving(find_place(None, server_url)) as url:
         page.goto(f"{url}/?token={TOKEN}")
         wait_for_text(page, "#legend", "10,000 pending")
         manifest.beat(acquire(manifest, job, 9_876), Progress(1, 4, 1))
@@ -148,7 +148,7 @@ def test_a_phone_shows_ten_thousand_shards_within_its_width_and_height(
 ) -> None:
     running_job(client, make_job(num_shards=10_000, records_per_shard=10), tmp_path)
     page.set_viewport_size({"width": 390, "height": 844})
-    with serving(Place.find(None, server_url)) as url:
+    with serving(find_place(None, server_url)) as url:
         page.goto(f"{url}/?token={TOKEN}")
         wait_for_text(page, "#legend", "10,000 pending")
         page.wait_for_function("document.getElementById('map').style.height")
@@ -164,7 +164,7 @@ def test_whatever_an_id_or_a_reason_says_is_text(
     entry = QuarantineEntry(3, f"{evil}<script>document.title='evil'</script>", 35_213, evil)
     manifest.complete(acquire(manifest, job, 0), Progress(1, 9, 1), [entry])
     manifest.release(acquire(manifest, job, 1, worker=evil), evil)
-    with serving(Place.find(None, server_url)) as url:
+    with serving(find_place(None, server_url)) as url:
         page.goto(f"{url}/?token={TOKEN}")
         wait_for_text(page, "#quarantine td", re.escape(entry.id))
         wait_for_text(page, "#events", re.escape(evil))
@@ -183,7 +183,7 @@ def test_what_is_cancelled_is_the_job_that_was_asked_about(
     """Its place may be taken by another one while the question is on the screen."""
     old = make_job(num_shards=2, records_per_shard=10)
     manifest = running_job(client, old, tmp_path)
-    with serving(Place.find(None, server_url)) as url:
+    with serving(find_place(None, server_url)) as url:
         page.goto(f"{url}/?token={TOKEN}")
         wait_for_text(page, "#state", "running")
         page.get_by_role("button", name="Cancel…").click()
@@ -206,7 +206,7 @@ def test_a_control_says_that_it_waits_until_it_is_seen_to_work(
 ) -> None:
     job = make_job(num_shards=2, records_per_shard=10)
     manifest = running_job(client, job, tmp_path)
-    with serving(Place.find(None, server_url)) as url:
+    with serving(find_place(None, server_url)) as url:
         page.goto(f"{url}/?token={TOKEN}")
         page.get_by_role("button", name="Pause", exact=True).click()
         wait_for_text(page, "#state", "paused")
@@ -238,7 +238,7 @@ def test_a_finished_jobs_map_is_coloured_searched_and_tells_neighbours(tmp_path:
     table.write_text(
         "id,kind,mass\n" + "".join(f"p{n},{'odd' if n % 2 else 'even'},{n}\n" for n in range(120))
     )
-    with serving(Place.find(str(job_dir.path), None), read_metadata(table)) as url:
+    with serving(find_place(str(job_dir.path), None), read_metadata(table)) as url:
         page.goto(f"{url}/?token={TOKEN}")
         page.get_by_role("button", name="Draw the map").click()
         wait_for_text(page, "#caption", r"120 records\. The two directions of greatest variance: 100%")
@@ -292,7 +292,7 @@ def test_a_map_stays_in_use_with_its_chosen_point_while_another_is_drawn(
         return make_map(published, column, *more)
 
     monkeypatch.setattr("queue_app.dashboard.map.cache.make_map", make_in_time)
-    with serving(Place.find(made.job.output, None)) as url:
+    with serving(find_place(made.job.output, None)) as url:
         page.goto(f"{url}/?token={TOKEN}")
         page.get_by_role("button", name="Draw the map").click()
         wait_for_text(page, "#caption", "30 records")
@@ -342,7 +342,7 @@ def test_only_the_page_itself_may_change_anything(
         return str(known.state) if known else "unknown"
 
     window.clear_cookies()
-    with serving(Place.find(None, server_url)) as url:
+    with serving(find_place(None, server_url)) as url:
         page.goto(url)
         assert "holdfast dashboard" in page.inner_text("body")
         page.goto(f"{url}/?token={TOKEN}")

@@ -29,7 +29,7 @@ from queue_app.dashboard.access import Guard
 from queue_app.dashboard.board import Board, JobReader, Watch
 from queue_app.dashboard.job_source import Place
 from queue_app.dashboard.routes import MAP_THREADS
-from queue_app.dashboard.serve import listen
+from queue_app.dashboard.serve import find_place, listen
 from queue_app.dashboard.shard_cells import FEW_SHARDS, ShardMap
 from queue_app.dashboard.streams import Feed
 from queue_app.host.processes import ProcessFile
@@ -79,7 +79,7 @@ def opened(place: Place) -> Iterator[Served]:
 
 @pytest.fixture
 def served(server_url: str, manifest: CheckpointManifest) -> Iterator[Served]:
-    with opened(Place.find(None, server_url)) as made:
+    with opened(find_place(None, server_url)) as made:
         yield made
 
 
@@ -87,7 +87,7 @@ def served(server_url: str, manifest: CheckpointManifest) -> Iterator[Served]:
 def door(server: EmbeddedServer) -> Iterator[Served]:
     """For tests that only want to get in: one for all of them."""
     assert server.address is not None
-    with opened(Place.find(None, server.address.url)) as made:
+    with opened(find_place(None, server.address.url)) as made:
         yield made
 
 
@@ -275,7 +275,7 @@ def test_the_page_is_told_what_status_tells(
 
 
 def watch(server_url: str, job: Job) -> Watch:
-    return Watch(JobReader(Place.find(job.job_id, server_url), job.job_id, CONFIG))
+    return Watch(JobReader(find_place(job.job_id, server_url), job.job_id, CONFIG))
 
 
 def look(watching: Watch) -> Board:
@@ -355,10 +355,10 @@ def test_of_a_server_that_is_away_the_job_is_read_from_the_directory(tmp_path: P
     server = EmbeddedServer(directory, ProcessFile(tmp_path / "processes.json"))
     server.start()
     try:
-        manifest = CheckpointManifest(Place.find(str(directory.path), None).client(), job.job_id)
+        manifest = CheckpointManifest(find_place(str(directory.path), None).client(), job.job_id)
         manifest.initialize(job, str(directory.path), {}, {0: Progress(1, 4, 0), 1: Progress(1, 3, 1)})
         manifest.release(acquire(manifest, job, 2), "OSError: the disk is full")
-        watching = Watch(JobReader(Place.find(str(tmp_path / "a.npy"), None), job.job_id, CONFIG))
+        watching = Watch(JobReader(find_place(str(tmp_path / "a.npy"), None), job.job_id, CONFIG))
         told = look(watching).look.summary.events
         assert len(told) == 1
         server.stop()
@@ -381,7 +381,7 @@ def test_of_a_server_that_is_away_no_rate_is_told(tmp_path: Path) -> None:
     server.start()
     try:
         assert server.address is not None
-        place = Place.find(None, server.address.url)
+        place = find_place(None, server.address.url)
         client = place.client()
         manifest = running_job(client, job, tmp_path)
         register(client, WorkerEntry("cpu0@here", "cpu0", "cpu", "here", 10, 11, owner("cpu0@here")))
@@ -427,7 +427,7 @@ def test_of_many_shards_only_those_that_move_are_asked_for(client: redis.Redis, 
 
 
 def test_however_many_look_the_server_is_asked_once(server_url: str, manifest: CheckpointManifest) -> None:
-    place = Place.find(None, server_url)
+    place = find_place(None, server_url)
     calls: list[int] = []
     client = place.client()
     place.client = lambda: (calls.append(1), client)[1]  # type: ignore[method-assign]

@@ -14,7 +14,6 @@ import redis
 
 from queue_app.array_types import Floats
 from queue_app.coordination import keys
-from queue_app.dashboard.job_source import Place
 from queue_app.dashboard.map.cache import Making, Maps, Wanted
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
 from queue_app.dashboard.map.metadata import Metadata, read_metadata
@@ -22,6 +21,7 @@ from queue_app.dashboard.map.nearest import nearest
 from queue_app.dashboard.map.projection import Method, methods, project
 from queue_app.dashboard.map.published_vectors import Published
 from queue_app.dashboard.map.sampled_rows import choose, draw
+from queue_app.dashboard.serve import find_place
 from queue_app.errors import HoldfastError, InputError
 from queue_app.job.directory import JobDir
 from queue_app.outputs.arrays import open_result
@@ -253,7 +253,7 @@ class Browser:
 @contextlib.contextmanager
 def opened(output: Path, job_id: str, metadata: Metadata | None = None) -> Iterator[Browser]:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    with serving(Place.find(str(output), None), metadata) as url, httpx.Client(headers=headers) as client:
+    with serving(find_place(str(output), None), metadata) as url, httpx.Client(headers=headers) as client:
         yield Browser(url, job_id, client)
 
 
@@ -356,7 +356,7 @@ def test_of_a_servers_job_there_is_a_map_where_this_host_sees_its_directory(
 ) -> None:
     job = make_job(num_shards=2, records_per_shard=4)
     manifest = running_job(client, job, tmp_path)
-    maps = Maps(Place.find(None, server_url), None)
+    maps = Maps(find_place(None, server_url), None)
     with pytest.raises(HoldfastError, match="2 of 2 shards are not done"):
         maps.look(Wanted(job.job_id))
     publish(job, JobDir(tmp_path / "out.npy.holdfast"))

@@ -19,7 +19,7 @@ from queue_app.job.quarantine import list_quarantine, retry_quarantine
 from queue_app.job.shard_files import Record, read_shard
 from queue_app.outputs.verify import verify_job
 from queue_app.settings import RuntimeConfig
-from queue_app.status.snapshot import snapshot_of_directory
+from queue_app.status.directory_snapshot import snapshot_of_directory
 from tests.support.inline_job import InlineJob, embedded, submitted, write_numbered
 from tests.support.jobs_and_inputs import protein
 from tests.support.output_files import table_of

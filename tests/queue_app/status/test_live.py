@@ -9,13 +9,12 @@ import pytest
 from rich.console import Console
 
 from queue_app.coordination.events import Event, EventKind
-from queue_app.coordination.states import JobState
-from queue_app.coordination.trouble import Trouble
+from queue_app.coordination.states import JobState, Trouble
 from queue_app.coordination.worker_figures import Figures
+from queue_app.status.job_snapshot import JobSnapshot, WorkerView
 from queue_app.status.live import LiveView
 from queue_app.status.picture import COLUMNS, EVENTS_SHOWN, GPU_COLUMNS, TROUBLES_SHOWN, picture
 from queue_app.status.screens import UNCHANGED_EVERY_SECONDS, PlainView
-from queue_app.status.snapshot import JobSnapshot, WorkerView
 from queue_app.status.text import UNATTENDED, describe
 
 FIGURES = Figures(105.2, 7812.0, fill=0.984, wait_share=0.012)

@@ -1,0 +1,40 @@
+"""A shard's lease, asked of the manifest."""
+
+from checkpoint import CheckpointStore
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.states import Lease, Refusal
+from queue_app.coordination.workers import Owner
+from queue_app.job.directory import JobDir
+from queue_app.job.spec import Job
+from queue_app.settings import runtime_config
+from queue_app.worker.device_worker import this_worker
+from queue_app.worker.leases import take_away, why_gone
+
+
+def acquire(manifest: CheckpointManifest, directory: JobDir, job: Job, index: int) -> Lease | Refusal:
+    """The lease, or why the shard is not given. Of a holder that died on this host it is taken away.
+
+    The message of a process that was killed often comes back before any observer has looked.
+    """
+    answer = _ask(manifest, directory, job, index)
+    if isinstance(answer, Refusal) and answer.reason == "held" and _holder_died(manifest, index):
+        return _ask(manifest, directory, job, index)
+    return answer
+
+
+def _ask(manifest: CheckpointManifest, directory: JobDir, job: Job, index: int) -> Lease | Refusal:
+    """The floor from the store keeps a flushed server from giving an old token again."""
+    config = runtime_config()
+    return manifest.acquire(
+        job.shards[index],
+        owner=Owner.current(this_worker.entry.name).encode(),
+        floor=CheckpointStore.floor(directory.checkpoint(index, job.job_id, config.scratch)),
+        attempt_limit=config.attempt_limit,
+    )
+
+
+def _holder_died(manifest: CheckpointManifest, index: int) -> bool:
+    """True when it did, and its lease is taken away now."""
+    status = manifest.shard_status(index)
+    reason = why_gone(status) if status is not None else None
+    return status is not None and reason is not None and take_away(manifest, status, reason)
