@@ -1,20 +1,14 @@
 """What is settled of a request before a job is made: what cannot be is refused, every `auto` chosen."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from queue_app.choices import Alphabet, DeviceClass, Dtype
 from queue_app.errors import UsageError
 from queue_app.host.devices import choose_queues, cpu_workers_of, default_cpu_workers
-from queue_app.ingest.first_look import FirstLook
-from queue_app.ingest.gather import gather, refuse_replacing
 from queue_app.ingest.model_options import start_finding_requested
-from queue_app.ingest.readers.sources import Input
-from queue_app.ingest.records import Dataset, looks_like_fasta
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.unknown_tokens import refuse_alphabet
-from queue_app.job.output_names import check_format, refuse_unheeded
+from queue_app.job.output_names import refuse_unheeded
 from queue_app.job.output_place import check_output, refuse_foreign
 from queue_app.job.readouts import resolve_layers
 from queue_app.job.spec import EmbedOptions
@@ -117,38 +111,3 @@ def token_budget(device_class: DeviceClass, dtype: Dtype, num_parameters: int) -
     if device_class == "cpu":
         return CPU_TOKENS[dtype]
     return next((tokens for limit, tokens in CUDA_TOKENS if num_parameters < limit), CUDA_TOKENS_LARGEST)
-
-
-@contextlib.contextmanager
-def opened_dataset(
-    request: EmbedRequest, model: FoundModel, device_class: DeviceClass, piped: Path
-) -> Iterator[tuple[Dataset, EmbedOptions]]:
-    """The records that were asked for, and the options without an `auto`; `piped` takes what pipes give.
-
-    What the inputs tell before their records are read is refused here.
-    """
-    with gather(request.inputs, piped) as files:
-        refuse_replacing(files, request.output)
-        alphabet = _alphabet(request, model.spec, files)
-        dataset = Dataset(
-            files,
-            alphabet=alphabet,
-            rules=model.spec.tokens.rules,
-            look=FirstLook(model, alphabet),
-            input_format=request.input_format,
-            id_column=request.id_column,
-            sequence_column=request.sequence_column,
-            delimiter=request.delimiter,
-        )
-        dataset.check()
-        options = resolve_options(request, model.spec, device_class, alphabet)
-        check_format(request.output, options, request.h5_layout)
-        yield dataset, options
-
-
-def _alphabet(request: EmbedRequest, spec: ModelSpec, files: Sequence[Input]) -> Alphabet:
-    if request.alphabet != "auto":
-        return request.alphabet
-    if spec.family == "mock" and looks_like_fasta(files, request.input_format):
-        return "protein"
-    return spec.alphabet

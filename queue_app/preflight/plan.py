@@ -13,9 +13,9 @@ import numpy as np
 from queue_app.choices import DeviceClass
 from queue_app.errors import UsageError
 from queue_app.host.queues import Queue, device_class
+from queue_app.ingest.open_dataset import opened_dataset
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.reuse import open_previous
-from queue_app.ingest.settle import opened_dataset
 from queue_app.job.disk_space import Room, require_local_disk, rooms
 from queue_app.job.output_names import output_format
 from queue_app.job.spec import EmbedOptions, Job
