@@ -148,8 +148,8 @@ MUTANTS = (
     Mutant(
         "rebuild",
         "queue_app/worker/reconciler.py",
-        "if queues and self._may_act():\n                self.rebuild",
-        "if False:\n                self.rebuild",
+        "if queues and self._may_act():\n                self._rebuild",
+        "if False:\n                self._rebuild",
         "tests/whole/test_end_to_end.py -k forgot",
     ),
     Mutant(
@@ -189,10 +189,10 @@ MUTANTS = (
     ),
     Mutant(
         "a child stopped between shards is ended",
-        "queue_app/worker/stall_watch.py",
-        " and not _was_stopped(child_pid)",
+        "queue_app/worker/child_state.py",
+        " and not _was_stopped(pid)",
         "",
-        "tests/queue_app/worker/test_stall_watch.py",
+        "tests/queue_app/worker/test_child_state.py",
     ),
     Mutant(
         "a silent queue is passed over",

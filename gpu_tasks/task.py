@@ -25,8 +25,8 @@ from queue_app.host.memory import do_without_pandas
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
-from queue_app.worker.device_worker import stage
-from queue_app.worker.stage import Stage
+from queue_app.worker.child_state import Stage
+from queue_app.worker.device_worker import child_state
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def warm_up(**_: object) -> None:
         if runtime_config().preload_torch:
             import torch  # noqa: F401
     finally:  # what went wrong will do so again, and be told, when a model is loaded
-        stage.set(Stage.IDLE)
+        child_state.set_stage(Stage.IDLE)
 
 
 @app.task(
@@ -65,13 +65,13 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
         return "nonsense"
     directory = JobDir(Path(job_dir))
     manifest = CheckpointManifest(client(), job_id)
-    with stage.during(Stage.GETTING_READY, job_id):
+    with child_state.during(Stage.GETTING_READY, job_id):
         begun = GettingReady(manifest, directory, index).begin(partial(load_and_check, directory=directory))
     if isinstance(begun, str):
         log.info("dropped: %s job=%s shard=%d", begun, job_id, index)
         return begun
     job, model, lease = begun
-    with stage.during(Stage.AT_WORK, job_id):
+    with child_state.during(Stage.AT_WORK, job_id):
         note_begun(job, lease)
         return work(manifest, lease, job, directory, model, partial(load_exact, job, directory))
 

@@ -13,3 +13,4 @@ RuleName = Literal[
     "kmers3", "kmers4", "kmers5", "kmers6", "kmers7", "kmers8", "bases", "plain",
 ]  # fmt: skip
 """How sequences are written for a model: the names of the table in gpu_tasks.model_directory.token_rules."""
+DeviceClass = Literal["cpu", "cuda"]

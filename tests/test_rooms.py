@@ -41,12 +41,12 @@ ABOVE = {"queue_app.cli", "gpu_tasks.shard", "gpu_tasks.task"}
 """The command line, and where the packages meet: they may import everything, and no room may import them."""
 OF_THE_STORE = {
     "queue_app.host": {"checkpoint.store_files", "checkpoint.process_identity"},
-    "queue_app.job": {"checkpoint", "checkpoint.errors", "checkpoint.records", "checkpoint.store_files"}
+    "queue_app.job": {"checkpoint.store", "checkpoint.errors", "checkpoint.records", "checkpoint.store_files"}
     | {"checkpoint.network_filesystems"},
     "queue_app.coordination": {"checkpoint.records", "checkpoint.process_identity"},
     "queue_app.ingest": {"checkpoint.records"},
     "queue_app.outputs": {"checkpoint.records", "checkpoint.verify"},
-    "queue_app.status": {"checkpoint"},
+    "queue_app.status": {"checkpoint.errors", "checkpoint.store"},
     "queue_app.dashboard": {"checkpoint.records"},
     "queue_app.preflight": {"checkpoint.network_filesystems"},
 }

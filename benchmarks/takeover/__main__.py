@@ -35,8 +35,8 @@ from benchmarks.common.tables import row_of
 from benchmarks.takeover.stock_celery import Stock, stock
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
 from queue_app.coordination.redis_client import connect
+from queue_app.coordination.workers import Owner
 from queue_app.host.processes import ProcessFile, kill_session, spawn
 from queue_app.job.directory import JobDir
 from queue_app.worker.supervisor import worker_command

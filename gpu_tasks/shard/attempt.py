@@ -3,6 +3,7 @@
 The lease is given back whatever happens. What the manifest is told is repeated while the server is away.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -26,19 +27,21 @@ from gpu_tasks.shard.observers import (
     ShardObserver,
     begin_history,
 )
-from queue_app.celery_app import EXPORT_JOB, app
+from queue_app.celery_app import app
 from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.messages import ask_for_export
 from queue_app.coordination.redis_client import TRANSIENT
-from queue_app.coordination.states import JobState, Lease, Refusal
+from queue_app.coordination.states import Lease, Refusal
+from queue_app.coordination.worker_figures import Figures
 from queue_app.errors import Damage
 from queue_app.host.memory import give_memory_back
 from queue_app.job.directory import JobDir
 from queue_app.job.history import Outcome
 from queue_app.job.spec import Job, Progress
 from queue_app.settings import runtime_config
-from queue_app.worker.device_worker import is_draining, pulse, worker_name
-from queue_app.worker.heartbeat import Heartbeat
-from queue_app.worker.metrics.counters import Count, tally
+from queue_app.worker.device_worker import child_state, gpu_gauge, this_worker
+from queue_app.worker.leases import Heartbeat
+from queue_app.worker.metrics.counters import Count, counters
 
 if TYPE_CHECKING:
     from gpu_tasks.shard.shard_run import ShardRun
@@ -67,10 +70,15 @@ def work(
     `load_exact` loads the model on the processor in float32, where that is something else.
     """
     device = "cpu" if job.model.family == "mock" else device_name(job)
-    history = begin_history(directory, lease, worker_name(), device)
-    figures = partial(_rates.figures, device)
-    with Heartbeat(manifest, lease, runtime_config().beat_seconds, figures) as heartbeat, pulse.at_work():
-        observer = Observers(ProgressReport(heartbeat.report), _rates, CommitCounters(tally), history)
+    history = begin_history(directory, lease, this_worker.entry.name, device)
+    if device != "cpu":
+        watch_gpu(device)
+    figures = partial(current_figures, device)
+    with (
+        Heartbeat(manifest, lease, runtime_config().beat_seconds, figures) as heartbeat,
+        child_state.computing(),
+    ):
+        observer = Observers(ProgressReport(heartbeat.report), _rates, CommitCounters(counters), history)
         exact = None if is_exact(job) else cache(load_exact)
         run = shard_run(job, directory, lease, model, exact, heartbeat, observer)
         try:
@@ -103,10 +111,23 @@ def shard_run(
     from gpu_tasks.shard.shard_run import ShardRun
 
     def should_stop() -> bool:
-        pulse.beat()  # asked before each batch
-        return is_draining() or heartbeat.should_stop()
+        child_state.begin_batch()  # asked before each batch
+        return child_state.is_draining() or heartbeat.should_stop()
 
     return ShardRun(job, directory, lease, model, runtime_config(), should_stop, load_exact, observer)
+
+
+def watch_gpu(device: str) -> None:
+    """Have the gauge read the very device that is computed on."""
+    from gpu_tasks.inference.torch_device import hardware_id
+
+    with contextlib.suppress(RuntimeError, AssertionError):  # torch sees no device: the shard will say so
+        gpu_gauge.identify(hardware_id(device))
+
+
+def current_figures(device: str) -> Figures:
+    """How fast this process computes, and what the driver says of its GPU where there is one."""
+    return _rates.figures(None if device == "cpu" else gpu_gauge.load())
 
 
 def tell_failure(manifest: CheckpointManifest, lease: Lease, history: HistoryNotes, error: Exception) -> None:
@@ -119,7 +140,7 @@ def tell_failure(manifest: CheckpointManifest, lease: Lease, history: HistoryNot
     reason = f"{type(error).__name__}: {error}"
     insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
     history.fail(reason)
-    tally.add(Count.SHARD_RETRIES)
+    counters.add(Count.SHARD_RETRIES)
     if fault_of(error) is Fault.LOST:
         leave_process(reason)
 
@@ -134,7 +155,7 @@ def outcome_of(done: DoneRecord | None, heartbeat: Heartbeat) -> Outcome:
 def give_back(manifest: CheckpointManifest, lease: Lease, heartbeat: Heartbeat) -> str:
     """The shard was stopped at a batch boundary: by the worker's end, a pause, a cancel or a lost lease."""
     insist(lambda: manifest.release(lease, "stopped early", counts=False))
-    if is_draining():
+    if child_state.is_draining():
         raise Reject("the worker is shutting down", requeue=True)
     return "lost" if heartbeat.lost.is_set() else str(heartbeat.job_state)
 
@@ -148,15 +169,13 @@ def finish(manifest: CheckpointManifest, run: "ShardRun", done: DoneRecord, repo
         # The result stands in the job directory all the same; whoever holds the lease now will find it.
         log.warning("not completed: %s %s", answer.reason, lease.label)
         return answer.reason
-    tally.add(Count.SHARDS_COMPLETED)
-    tally.add(Count.SEQUENCES_QUARANTINED, len(done.quarantine))
+    counters.add(Count.SHARDS_COMPLETED)
+    counters.add(Count.SEQUENCES_QUARANTINED, len(done.quarantine))
     run.discard_store()
     log.info("done %s embedded=%d quarantined=%d", lease.label, done.num_embedded, len(done.quarantine))
     state, exporter = answer
-    if state is JobState.DONE and exporter == "workers":
-        app.send_task(
-            EXPORT_JOB, args=[manifest.job_id, str(run.job_dir.path)], queue=worker_name().split("@")[0]
-        )
+    job_dir, queue = str(run.job_dir.path), this_worker.entry.queue
+    ask_for_export(app, manifest.job_id, job_dir, queue, state=state, export_by=exporter)
     return "done"
 
 

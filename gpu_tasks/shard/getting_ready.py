@@ -20,9 +20,8 @@ from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate
 from gpu_tasks.inference.device_errors import Fault, fault_of
 from queue_app.celery_app import app
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
+from queue_app.coordination.messages import send_shards
 from queue_app.coordination.redis_client import TRANSIENT
-from queue_app.coordination.shard_messages import send_shards
 from queue_app.coordination.states import Lease, Refusal, ShardState
 from queue_app.coordination.trouble import (
     PASSING_TIMES_MOST,
@@ -31,15 +30,16 @@ from queue_app.coordination.trouble import (
     TroubleRegister,
     give_up_hopeless,
 )
+from queue_app.coordination.workers import Owner
 from queue_app.errors import HoldfastError, JobNotFound
 from queue_app.job.directory import JobDir
 from queue_app.job.model_place import at_its_place
 from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
-from queue_app.worker.device_worker import is_draining, stage, this_worker, worker_name
+from queue_app.worker.child_state import Stage
+from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.leases import take_away, why_gone
-from queue_app.worker.metrics.counters import Count, tally
-from queue_app.worker.stage import Stage
+from queue_app.worker.metrics.counters import Count, counters
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class GettingReady:
         shard = self.manifest.shard_status(self.index)
         if shard is not None and shard.state not in (ShardState.PENDING, ShardState.RUNNING):
             return str(shard.state)
-        trouble = self._register.all().get(worker_name())
+        trouble = self._register.all().get(this_worker.entry.name)
         if trouble is not None and self._hold_off(trouble):
             return "passed on"
         try:
@@ -76,7 +76,7 @@ class GettingReady:
         except Exception as error:
             return self._fail(error)
         if trouble is not None:
-            self._register.clear(worker_name())
+            self._register.clear(this_worker.entry.name)
         return begun
 
     def _begin(self, load: Callable[[Job], Model]) -> tuple[Job, Model, Lease] | str:
@@ -108,7 +108,7 @@ class GettingReady:
         config = runtime_config()
         return self.manifest.acquire(
             job.shards[self.index],
-            owner=Owner.current(worker_name()).encode(),
+            owner=Owner.current(this_worker.entry.name).encode(),
             floor=CheckpointStore.floor(self.directory.checkpoint(self.index, job.job_id, config.scratch)),
             attempt_limit=config.attempt_limit,
         )
@@ -127,15 +127,15 @@ class GettingReady:
     def _fail(self, error: Exception) -> str:
         text = words_of(error)
         log.error("cannot begin job=%s shard=%d: %s", self.manifest.job_id, self.index, text)
-        tally.add(Count.TROUBLES)
+        counters.add(Count.TROUBLES)
         times_most = PASSING_TIMES_MOST if isinstance(error, OSError) else TIMES_MOST
-        self._register.note(worker_name(), text, times_most=times_most)
+        self._register.note(this_worker.entry.name, text, times_most=times_most)
         hopeless = give_up_hopeless(self._register, self.manifest, runtime_config().lease_seconds)
         if fault_of(error) is Fault.LOST:
-            stage.set(Stage.TOLD)
+            child_state.set_stage(Stage.TOLD)
             leave_process(text)
         if isinstance(error, (DeviceUnavailable, NumericsDeviate)):
-            end_worker(f"{worker_name()}: {text}")
+            end_worker(f"{this_worker.entry.name}: {text}")
         elif hopeless:
             return "given up"
         raise Reject(text, requeue=True)
@@ -147,13 +147,13 @@ class GettingReady:
             return True
         deadline = time.monotonic() + left
         while (left := deadline - time.monotonic()) > 0:
-            if is_draining():
+            if child_state.is_draining():
                 raise Reject("the worker is shutting down", requeue=True)
             time.sleep(min(LOOK_SECONDS, left))
         return False
 
     def _pass_on(self) -> bool:
-        others = self._register.others(this_worker.queue, runtime_config().lease_seconds)
+        others = self._register.others(this_worker.entry.queue, runtime_config().lease_seconds)
         if not others:
             return False
         queue = min(others, key=lambda name: int(self.manifest.client.llen(name)))
@@ -177,7 +177,7 @@ def words_of(error: Exception) -> str:
 def end_worker(reason: str) -> None:
     """Without its device a worker is of no use: its queue's shards move to other ones when it is gone."""
     log.critical(reason)
-    os.kill(this_worker.pid or os.getppid(), signal.SIGTERM)
+    os.kill(this_worker.entry.pid or os.getppid(), signal.SIGTERM)
 
 
 def leave_process(reason: str) -> None:

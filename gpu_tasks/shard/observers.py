@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from queue_app.coordination.states import Lease
 from queue_app.coordination.worker_figures import Figures
 from queue_app.host.devices import processor_name
-from queue_app.host.gpu_load import GpuLoad, gpu_load
+from queue_app.host.gpu_load import GpuLoad
 from queue_app.job.directory import JobDir
 from queue_app.job.history import Attempt, AttemptLog
 from queue_app.job.spec import Progress
-from queue_app.worker.metrics.counters import Count, Tally
+from queue_app.worker.metrics.counters import Count, Counters
 
 if TYPE_CHECKING:
     from gpu_tasks.inference.batch_plan import BatchPlan
@@ -113,8 +113,8 @@ def hardware_name(device: str) -> str:
 class CommitCounters(ShardObserver):
     """Counts what is committed, and where the loop's time went, into the worker's metrics."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
 
     def planned(self, plan: "BatchPlan") -> None:
         self._plan = plan
@@ -124,14 +124,14 @@ class CommitCounters(ShardObserver):
         self._highest = self._readings(resumed)  # earlier attempts' commits are not counted again
 
     def committed(self, batches: Sequence[int], progress: Progress, seconds: float) -> None:
-        self._tally.observe_commit(seconds)
-        self._tally.add(Count.BATCHES, len(batches))
-        self._tally.add(Count.TOKENS_EMBEDDED, sum(self._plan.tokens_of(index) for index in batches))
+        self._counters.observe_commit(seconds)
+        self._counters.add(Count.BATCHES, len(batches))
+        self._counters.add(Count.TOKENS_EMBEDDED, sum(self._plan.tokens_of(index) for index in batches))
         for count, reading in self._readings(progress).items():
             # The sequences done sink for a while when some turn out bad before their batch is committed.
             risen = max(0.0, reading - self._highest[count])
             self._highest[count] += risen
-            self._tally.add(count, risen)
+            self._counters.add(count, risen)
 
     def _readings(self, progress: Progress) -> dict[Count, float]:
         return {
@@ -191,11 +191,10 @@ class RateMeter(ShardObserver):
         )
         self._waited = waited
 
-    def figures(self, device: str = "cpu") -> Figures:
-        """Over the window, and what the driver says of the GPU where `device` is one. A computation that
-        stands still slows down here.
+    def figures(self, load: GpuLoad | None = None) -> Figures:
+        """Over the window, and the load of the GPU where it is known. A computation that stands still slows
+        down here.
         """
-        load = _load_of(device)
         if load is None:
             return self._rates()
         return replace(
@@ -224,14 +223,3 @@ class RateMeter(ShardObserver):
         while len(self._seen) > 1 and self._clock() - self._seen[1].time >= WINDOW_SECONDS:
             self._seen.popleft()
         return self._seen[0]
-
-
-def _load_of(device: str) -> GpuLoad | None:
-    if device == "cpu":
-        return None
-    from gpu_tasks.inference.torch_device import hardware_id
-
-    try:
-        return gpu_load(hardware_id(device))
-    except (RuntimeError, AssertionError):  # torch sees no device: loading the model says so
-        return None

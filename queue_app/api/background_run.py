@@ -2,18 +2,21 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from queue_app.errors import HoldfastError
-from queue_app.status.snapshot import Snapshot
-from queue_app.status.view import View, open_view
+from queue_app.status.snapshot import JobSnapshot
+from queue_app.status.view import View
 
 
 class BackgroundRun:
     """One run. Its thread is no daemon: a program that ends without waiting for it lets it finish."""
 
-    def __init__(self, run: Callable[[View], object], *, quiet: bool) -> None:
+    def __init__(
+        self, run: Callable[[View], object], open_view: Callable[[], AbstractContextManager[View]]
+    ) -> None:
         self._run = run
-        self._quiet = quiet
+        self._open_view = open_view
         self._error: BaseException | None = None
         self._stands = threading.Event()
         self._stopping = threading.Event()
@@ -48,7 +51,7 @@ class BackgroundRun:
 
     def _body(self) -> None:
         try:
-            with open_view(quiet=self._quiet) as view:
+            with self._open_view() as view:
                 self._run(_Steered(view, self._stands, self._stopping))
         except KeyboardInterrupt:
             self._error = HoldfastError("the run was stopped; what is done is committed, run again to go on")
@@ -69,7 +72,7 @@ class _Steered:
     def say(self, text: str) -> None:
         self._view.say(text)
 
-    def update(self, now: Snapshot) -> None:
+    def update(self, now: JobSnapshot) -> None:
         self._stands.set()
         if self._stopping.is_set():
             raise KeyboardInterrupt

@@ -20,7 +20,8 @@ from queue_app.coordination.redis_client import own_broker
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.settle import choose_workers, settle
 from queue_app.settings import runtime_config
-from queue_app.status.view import View, open_view
+from queue_app.status.screens import open_view
+from queue_app.status.view import View
 
 
 def embed(
@@ -76,7 +77,7 @@ def start(inputs: Paths | None = None, **arguments: Unpack[RunArguments]) -> Job
     first, one that is killed takes it along, resumable.
     """
     job = LocalJob.called_with(inputs, arguments)
-    run = BackgroundRun(job.run, quiet=not job.progress)
+    run = BackgroundRun(job.run, partial(open_view, quiet=not job.progress))
     run.start()
     return job.handle(run)
 

@@ -19,7 +19,7 @@ from queue_app.job.output_place import exported, output_of
 from queue_app.job.spec import Job
 from queue_app.outputs.arrays import Result, open_result
 from queue_app.outputs.export import export
-from queue_app.status.snapshot import Snapshot, snapshots
+from queue_app.status.snapshot import JobSnapshot, snapshots
 
 POLL_SECONDS = 0.25
 OUTPUT_PATIENCE_SECONDS = 60.0
@@ -90,7 +90,7 @@ class JobHandle:
 
     # ---- how far it is
 
-    def status(self) -> Snapshot:
+    def status(self) -> JobSnapshot:
         """The job as it stands: `state`, `total`, `done`, `quarantined` (records), `rate` (records a second
         over the last minute), `eta_seconds` (None while unknown or paused), `shards`, `workers`, `trouble`.
 
@@ -103,7 +103,7 @@ class JobHandle:
         (found,) = snapshots(self._name, self._broker_url)
         return found
 
-    def wait(self, timeout: float | None = None) -> Snapshot:
+    def wait(self, timeout: float | None = None) -> JobSnapshot:
         """Until the job is done and its output written; answers how it ended.
 
         Records may have been set aside: see `quarantined` of the answer. A paused job, or one whose
@@ -141,7 +141,7 @@ class JobHandle:
         self.wait(timeout)
         return open_result(self.job, self.job_dir)
 
-    def _ended(self) -> Snapshot | None:
+    def _ended(self) -> JobSnapshot | None:
         """None while it runs. Raises JobFailed, or what ended its run."""
         if self._run is not None:
             return self.status() if self._run.has_ended() else None
@@ -168,11 +168,11 @@ class JobHandle:
 
     # ---- the same for asyncio
 
-    async def status_async(self) -> Snapshot:
+    async def status_async(self) -> JobSnapshot:
         """`status`, without holding up the event loop."""
         return await asyncio.to_thread(self.status)
 
-    async def wait_async(self, timeout: float | None = None) -> Snapshot:
+    async def wait_async(self, timeout: float | None = None) -> JobSnapshot:
         """`wait`, without holding up the event loop. Cancelling it leaves the job running."""
         async with asyncio.timeout(timeout):
             while (ended := await asyncio.to_thread(self._ended)) is None:

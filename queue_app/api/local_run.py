@@ -16,9 +16,9 @@ from queue_app.choices import H5Layout
 from queue_app.errors import HoldfastError
 from queue_app.host.devices import cpu_threads
 from queue_app.host.memory import give_memory_back
+from queue_app.host.queues import device_class
 from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.request import EmbedRequest
-from queue_app.ingest.settle import device_class
 from queue_app.job.directory import JobDir, locked_job_directory
 from queue_app.job.done_records import finished_shards
 from queue_app.job.output_place import forget_other_place, take_place

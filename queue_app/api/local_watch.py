@@ -10,7 +10,7 @@ from queue_app.coordination.states import JobState
 from queue_app.errors import JobFailed
 from queue_app.job.history import CommandLog
 from queue_app.job.spec import Job
-from queue_app.status.snapshot import Snapshot
+from queue_app.status.snapshot import JobSnapshot
 from queue_app.status.view import View
 from queue_app.status.watch import Lookout
 from queue_app.worker.supervisor import POLL_SECONDS
@@ -42,7 +42,7 @@ def watch(job: Job, workers: LocalWorkers, view: View) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _raise_unless_done(workers: LocalWorkers, job: Job, now: Snapshot) -> None:
+def _raise_unless_done(workers: LocalWorkers, job: Job, now: JobSnapshot) -> None:
     if now.state is JobState.CANCELLED:
         raise JobFailed(f"job {job.job_id} was cancelled; the same command, or holdfast resume, goes on")
     if now.state is JobState.FAILED:

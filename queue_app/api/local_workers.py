@@ -13,10 +13,11 @@ from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.events import EventKind
 from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.messages import announce
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
-from queue_app.coordination.shard_messages import announce
 from queue_app.errors import DiskFull
 from queue_app.host.processes import ProcessFile
+from queue_app.host.queues import KEY_PATTERN
 from queue_app.host.surroundings import child_environment
 from queue_app.job.directory import JobDir
 from queue_app.job.disk_space import require_local_disk, require_room
@@ -66,7 +67,7 @@ def local_workers(
         check(client, url)
         if server:
             # Messages of an earlier run may name queues that have no worker now, or a shard twice.
-            client.delete("", *client.scan_iter("?pu[0-9]*", _type="list"))
+            client.delete("", *client.scan_iter(KEY_PATTERN, _type="list"))
         home = {"HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": str(job_dir.path)}
         env = child_environment(**settings, **home, **environment(config))
         processes = GPUProcessCoordinator(queues, env, job_dir.logs, pids)

@@ -5,8 +5,8 @@ from pathlib import Path
 from queue_app.api.local_run import LocalRun
 from queue_app.api.local_workers import LocalSetup, worker_settings
 from queue_app.errors import UsageError
+from queue_app.host.queues import device_class
 from queue_app.ingest.prepare import Prepared
-from queue_app.ingest.settle import device_class
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import finished_shards
 from queue_app.job.model_place import find_again

@@ -10,13 +10,14 @@ from queue_app.api.job_handle import JobHandle
 from queue_app.api.options import Options, request_of
 from queue_app.celery_app import make_app
 from queue_app.coordination.manifest import forgetting
+from queue_app.coordination.messages import announce
 from queue_app.coordination.redis_client import connected
 from queue_app.coordination.routing import every_live_queue
-from queue_app.coordination.shard_messages import announce
-from queue_app.host.devices import check_queues, cpu_threads
+from queue_app.host.devices import cpu_threads
+from queue_app.host.queues import check_queues, device_class
 from queue_app.ingest.prepare import prepare
 from queue_app.ingest.request import EmbedRequest
-from queue_app.ingest.settle import device_class, settle
+from queue_app.ingest.settle import settle
 from queue_app.job.directory import locked_job_directory
 from queue_app.job.disk_space import require_room
 from queue_app.job.output_place import forget_other_place, take_place

@@ -71,7 +71,7 @@ def _as_json(report: "ExportReport") -> dict[str, Any]:
 
 def watched(job: str | None, broker: str | None, as_json: bool, allowed: Allowance = NOTHING) -> int:
     """Show one job until it has ended; answers its exit code. Raises UsageError when it cannot."""
-    from queue_app.status.view import open_view
+    from queue_app.status.screens import open_view
     from queue_app.status.watch import exit_code, watch
 
     if job is None or as_json:

@@ -30,7 +30,7 @@ def embed(
     from queue_app.api.local_run import embed as run
     from queue_app.api.local_workers import LocalSetup
     from queue_app.host.memory import do_without_pandas
-    from queue_app.status.view import open_view
+    from queue_app.status.screens import open_view
 
     do_without_pandas()
     allowed = parse_allowance(allow_quarantine)
@@ -82,7 +82,7 @@ def resume(
     from queue_app.api.resume import resume as run
     from queue_app.host.devices import choose_queues, cpu_workers_of
     from queue_app.job.directory import job_and_output
-    from queue_app.status.view import open_view
+    from queue_app.status.screens import open_view
 
     allowed = parse_allowance(allow_quarantine)
     directory, named = job_and_output(job_dir)
@@ -107,7 +107,7 @@ def worker(
 ) -> None:
     """Start one worker per device. The same as celery -A queue_app worker -Q gpu0."""
     from queue_app.coordination.redis_client import connected
-    from queue_app.host.devices import check_queues
+    from queue_app.host.queues import check_queues
     from queue_app.worker.supervisor import run_workers
 
     check_queues(queues)

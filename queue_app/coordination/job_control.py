@@ -9,8 +9,8 @@ from pathlib import Path
 from queue_app.celery_app import make_app
 from queue_app.coordination.find_job import manifest_of
 from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.messages import announce
 from queue_app.coordination.routing import live_queues
-from queue_app.coordination.shard_messages import announce
 from queue_app.coordination.states import JobState
 from queue_app.errors import JobNotFound
 from queue_app.job.directory import JobDir

@@ -11,7 +11,7 @@ WINDOW_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ProgressSample:
     """What was done at one moment: server time in seconds, sequences, and cost as the shards count it."""
 
     time: float
@@ -33,7 +33,7 @@ class Speed:
         return cost / self.cost if self.cost else None
 
 
-def speed_of(samples: Sequence[Sample], now: float) -> Speed:
+def speed_of(samples: Sequence[ProgressSample], now: float) -> Speed:
     """By a job's samples, newest first; `now` is the server's time."""
     recent = [each for each in samples if abs(now - each.time) < WINDOW_SECONDS]
     if len(recent) == len(samples):
@@ -48,6 +48,6 @@ def speed_of(samples: Sequence[Sample], now: float) -> Speed:
     )
 
 
-def _from_first_commit(samples: Sequence[Sample]) -> list[Sample]:
+def _from_first_commit(samples: Sequence[ProgressSample]) -> list[ProgressSample]:
     """Of a run that has just begun: what a resume finds, and the wait for a first commit, do not count."""
     return [each for each in samples if each.cost_done > samples[-1].cost_done]

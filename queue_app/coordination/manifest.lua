@@ -99,6 +99,21 @@ local function release_to_pending(index, reason, delay)
     'not_before', now() + tonumber(delay), 'error', reason)
 end
 
+-- Every shard that is in one of these states goes to another.
+local function move_all(from, to, ...)
+  local moved = 0
+  for index = 0, number(job, 'num_shards') - 1 do
+    local key = shard_prefix .. index
+    local state = redis.call('HGET', key, 'state')
+    if from[state] then
+      if ... then redis.call('HSET', key, ...) end
+      move(index, state, to)
+      moved = moved + 1
+    end
+  end
+  return moved
+end
+
 local op = {}
 
 -- A shard that is new to the manifest; one that is known stays as it is.
@@ -222,13 +237,7 @@ end
 function op.fail_job(index, token, reason)
   if not holds(index, token) then return { 'lost' } end
   tell('failed', 'given up: ' .. reason)
-  for each = 0, number(job, 'num_shards') - 1 do
-    local state = redis.call('HGET', shard_prefix .. each, 'state')
-    if state == 'pending' or state == 'running' then
-      redis.call('HSET', shard_prefix .. each, 'error', reason)
-      move(each, state, 'failed')
-    end
-  end
+  move_all({ pending = true, running = true }, 'failed', 'error', reason)
   settle()
   return { 'ok' }
 end
@@ -268,23 +277,14 @@ end
 -- No worker can begin a shard: those that wait are given up. While one is at work, there is hope.
 function op.abandon(reason)
   if redis.call('HGET', job, 'state') ~= 'running' or number(job, 'running') > 0 then return { 'refused' } end
-  for index = 0, number(job, 'num_shards') - 1 do
-    local key = shard_prefix .. index
-    if redis.call('HGET', key, 'state') == 'pending' then
-      redis.call('HSET', key, 'error', reason)
-      move(index, 'pending', 'failed')
-    end
-  end
+  move_all({ pending = true }, 'failed', 'error', reason)
   tell('failed', 'given up: ' .. reason)
   settle()
   return { 'ok' }
 end
 
 function op.cancel()
-  for index = 0, number(job, 'num_shards') - 1 do
-    local state = redis.call('HGET', shard_prefix .. index, 'state')
-    if state == 'pending' or state == 'running' or state == 'failed' then move(index, state, 'cancelled') end
-  end
+  move_all({ pending = true, running = true, failed = true }, 'cancelled')
   local state = redis.call('HGET', job, 'state')
   if state ~= 'done' then redis.call('HSET', job, 'state', 'cancelled') end
   return { 'ok', redis.call('HGET', job, 'state') }
@@ -307,17 +307,9 @@ end
 
 -- Failed and cancelled shards get another chance. What lay between two runs is no part of the job's speed.
 function op.revive()
-  local revived = 0
   if number(job, 'running') == 0 then redis.call('DEL', samples) end
-  for index = 0, number(job, 'num_shards') - 1 do
-    local key = shard_prefix .. index
-    local state = redis.call('HGET', key, 'state')
-    if state == 'failed' or state == 'cancelled' then
-      redis.call('HSET', key, 'attempts', 0, 'sent_at', 0, 'not_before', 0, 'owner', '', 'request', '')
-      move(index, state, 'pending')
-      revived = revived + 1
-    end
-  end
+  local revived = move_all({ failed = true, cancelled = true }, 'pending',
+    'attempts', 0, 'sent_at', 0, 'not_before', 0, 'owner', '', 'request', '')
   local state = redis.call('HGET', job, 'state')
   if state == 'failed' or state == 'cancelled' or state == 'paused' then
     redis.call('HSET', job, 'state', 'running')

@@ -5,17 +5,16 @@ Every change is one call of manifest.lua. Reading is plain hash reads.
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
-from itertools import islice
 from typing import cast
 
 import redis
 
 from checkpoint.records import QuarantineEntry
 from queue_app.coordination import keys
-from queue_app.coordination.job_speed import Sample
+from queue_app.coordination.job_speed import ProgressSample
 from queue_app.coordination.states import JobState, JobStatus, Lease, Refusal, ShardState, ShardStatus
 from queue_app.coordination.worker_figures import Figures
 from queue_app.job.spec import Job, Progress, Shard
@@ -104,7 +103,9 @@ class CheckpointManifest:
         self, lease: Lease, progress: Progress | None = None, figures: Figures | None = None
     ) -> JobState | None:
         """Show that the holder lives, its pace, and how far it is, once it knows. None: the lease is lost."""
-        counts = () if progress is None else _counts(progress)
+        counts: tuple[float, ...] = ()
+        if progress is not None:
+            counts = progress.batches_done, progress.sequences_done, progress.quarantined, progress.share
         pace = "" if figures is None else figures.encode()
         answer = self._call("beat", lease.shard.index, lease.token, pace, *counts)
         return JobState(answer[1]) if answer[0] == "ok" else None
@@ -118,7 +119,8 @@ class CheckpointManifest:
         quarantined records do not add up to the shard's.
         """
         entries = list(quarantine)
-        for some in _some_at_a_time(entries):
+        for start in range(0, len(entries), LISTED_AT_A_TIME):
+            some = entries[start : start + LISTED_AT_A_TIME]
             view = [part for each in some for part in (str(each.ordinal), json.dumps(asdict(each)))]
             self._call("list", lease.shard.index, lease.token, *view)
         counts = (progress.batches_done, progress.sequences_done, progress.quarantined)
@@ -129,43 +131,42 @@ class CheckpointManifest:
 
     def release(self, lease: Lease, reason: str, *, delay_seconds: float = 0.0, counts: bool = True) -> bool:
         """Give a shard back; `counts=False` when the attempt was ended from outside."""
-        answer = self._call("release", lease.shard.index, lease.token, reason, delay_seconds, int(counts))
-        return answer[0] == "ok"
+        return self._is_done("release", lease.shard.index, lease.token, reason, delay_seconds, int(counts))
 
     def fail(self, lease: Lease, reason: str, *, whole_job: bool = False) -> bool:
         """Give a shard up, or with it every one that is not done."""
         op = "fail_job" if whole_job else "fail"
-        return self._call(op, lease.shard.index, lease.token, reason)[0] == "ok"
+        return self._is_done(op, lease.shard.index, lease.token, reason)
 
     # ---- the observer's side
 
     def expire(self, status: ShardStatus, reason: str) -> bool:
         """Take a lease away, if token and beat are still those that were observed."""
-        return self._call("expire", status.index, status.token, status.beat, reason)[0] == "ok"
+        return self._is_done("expire", status.index, status.token, status.beat, reason)
 
     def reopen(self, index: int) -> bool:
         """Put a finished shard back to pending, because its result was found damaged."""
-        return self._call("reopen", index)[0] == "ok"
+        return self._is_done("reopen", index)
 
     def restore(self, index: int, done: Progress) -> bool:
         """Take a shard for done that the job directory says is done."""
-        return self._call("restore", index, done.sequences_done, done.quarantined)[0] == "ok"
+        return self._is_done("restore", index, done.sequences_done, done.quarantined)
 
     def abandon(self, reason: str) -> bool:
         """Give up every shard that waits, as no worker can begin one; not while any is at work."""
-        return self._call("abandon", reason)[0] == "ok"
+        return self._is_done("abandon", reason)
 
     def cancel(self) -> JobState:
         """Cancel every shard that is not done. A job that is done stays done."""
-        return JobState(self._call("cancel")[1])
+        return self._state_after("cancel")
 
     def pause(self) -> JobState:
         """Give out nothing any more, and have holders stop at their next batch; only a running job pauses."""
-        return JobState(self._call("pause")[1])
+        return self._state_after("pause")
 
     def unpause(self) -> JobState:
         """End a pause. The messages that were refused meanwhile must be sent again."""
-        return JobState(self._call("unpause")[1])
+        return self._state_after("unpause")
 
     def revive(self) -> int:
         """Give failed and cancelled shards another chance; answers how many there were."""
@@ -209,10 +210,12 @@ class CheckpointManifest:
             (QuarantineEntry(**json.loads(text)) for text in view.values()), key=lambda e: e.ordinal
         )
 
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[ProgressSample]:
         """How far the job was, every few seconds of the last minute or two, newest first."""
         lines = cast("list[str]", self.client.lrange(keys.samples(self.job_id), 0, -1))
-        return [Sample(float(time), int(done), int(cost)) for time, done, cost in map(str.split, lines)]
+        return [
+            ProgressSample(float(time), int(done), int(cost)) for time, done, cost in map(str.split, lines)
+        ]
 
     def forget(self) -> None:
         """Remove every key of the job."""
@@ -225,6 +228,12 @@ class CheckpointManifest:
         self.client.delete(*(key(self.job_id) for key in own), *shard_keys)
         self.client.hdel(keys.JOBS, self.job_id)
 
+    def _is_done(self, *arguments: str | int | float) -> bool:
+        return self._call(*arguments)[0] == "ok"
+
+    def _state_after(self, operation: str) -> JobState:
+        return JobState(self._call(operation)[1])
+
     def _call(self, *arguments: str | int | float) -> list[str]:
         return cast("list[str]", self._script(self._keys, arguments))
 
@@ -232,16 +241,6 @@ class CheckpointManifest:
 def forgetting(client: redis.Redis) -> Callable[[str], None]:
     """Removes every key of the job whose id it is given."""
     return lambda job_id: CheckpointManifest(client, job_id).forget()
-
-
-def _some_at_a_time(entries: Iterable[QuarantineEntry]) -> Iterator[list[QuarantineEntry]]:
-    left = iter(entries)
-    while some := list(islice(left, LISTED_AT_A_TIME)):
-        yield some
-
-
-def _counts(progress: Progress) -> tuple[int, int, int, float]:
-    return progress.batches_done, progress.sequences_done, progress.quarantined, progress.share
 
 
 def _set_aside(entries: Sequence[QuarantineEntry]) -> str:

@@ -10,6 +10,7 @@ import redis
 from queue_app.coordination.states import ShardStatus
 from queue_app.coordination.workers import WorkerEntry, live_workers
 from queue_app.errors import UsageError
+from queue_app.host.queues import device_class_of
 from queue_app.job.spec import Job, Shard
 from queue_app.settings import runtime_config
 
@@ -30,9 +31,8 @@ def deal(shards: Sequence[Shard], queues: Sequence[str]) -> Routes:
 
 def live_queues(client: redis.Redis, job: Job, lease_seconds: float) -> list[str]:
     """The queues with a live worker of the kind of device that the job was planned for."""
-    kind = "cpu" if job.options.device_class == "cpu" else "gpu"
     queues = {worker.queue for worker in live_workers(client, lease_seconds)}
-    return sorted(queue for queue in queues if queue.startswith(kind))
+    return sorted(queue for queue in queues if device_class_of(queue) == job.options.device_class)
 
 
 def every_live_queue(client: redis.Redis) -> list[str]:
@@ -43,7 +43,7 @@ def every_live_queue(client: redis.Redis) -> list[str]:
     queues = sorted({worker.queue for worker in live_workers(client, runtime_config().lease_seconds)})
     if not queues:
         raise UsageError("no worker is running; start one (holdfast worker gpu0), or name --queues gpu0,gpu1")
-    return [queue for queue in queues if queue.startswith("gpu")] or queues
+    return [queue for queue in queues if device_class_of(queue) == "cuda"] or queues
 
 
 def lively_workers(client: redis.Redis, lease_seconds: float) -> list[WorkerEntry]:
@@ -73,7 +73,7 @@ def route(shards: Iterable[ShardStatus], waiting: Mapping[str, int]) -> Routes:
     load = dict(waiting)
     routes: Routes = {}
     for shard in shards:
-        fitting = [queue for queue in load if _same_kind(queue, shard)]
+        fitting = [queue for queue in load if device_class_of(queue) == device_class_of(shard.queue)]
         if fitting:
             queue = shard.queue if shard.queue in load else min(fitting, key=lambda name: load[name])
             load[queue] += 1
@@ -86,12 +86,8 @@ def share(waiting: Sequence[ShardStatus], idle: Iterable[str]) -> Routes:
     left = list(waiting)
     routes: Routes = {}
     for queue in idle:
-        fitting = [shard for shard in left if _same_kind(queue, shard)]
+        fitting = [shard for shard in left if device_class_of(queue) == device_class_of(shard.queue)]
         if fitting:
             routes[fitting[-1].index] = queue
             left.remove(fitting[-1])
     return routes
-
-
-def _same_kind(queue: str, shard: ShardStatus) -> bool:
-    return queue[:3] == shard.queue[:3]

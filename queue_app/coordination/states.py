@@ -1,7 +1,7 @@
 """The states of jobs and shards, and what the manifest's hashes say of them. Pure data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 from queue_app.coordination.worker_figures import Figures
@@ -16,20 +16,6 @@ class ShardState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-LEGAL_TRANSITIONS: Mapping[ShardState, frozenset[ShardState]] = {
-    ShardState.PENDING: frozenset(
-        {ShardState.RUNNING, ShardState.FAILED, ShardState.CANCELLED, ShardState.DONE}
-    ),
-    ShardState.RUNNING: frozenset(
-        {ShardState.PENDING, ShardState.DONE, ShardState.FAILED, ShardState.CANCELLED}
-    ),
-    ShardState.DONE: frozenset({ShardState.PENDING}),
-    ShardState.FAILED: frozenset({ShardState.PENDING, ShardState.CANCELLED, ShardState.DONE}),
-    ShardState.CANCELLED: frozenset({ShardState.PENDING, ShardState.DONE}),
-}
-"""What manifest.lua allows; the tests hold the two against each other."""
 
 
 class JobState(StrEnum):
@@ -88,25 +74,14 @@ class ShardStatus:
     """Of its holder; None until it began to compute."""
 
     @classmethod
-    def of(cls, index: int, fields: Mapping[str, str]) -> "ShardStatus":
+    def of(cls, index: int, told: Mapping[str, str]) -> "ShardStatus":
         """Read the shard's hash."""
-        return cls(
-            index=index,
-            state=ShardState(fields["state"]),
-            queue=fields["queue"],
-            owner=fields["owner"],
-            token=int(fields["token"]),
-            beat=int(fields["beat"]),
-            attempts=int(fields["attempts"]),
-            batches_done=int(fields["batches_done"]),
-            sequences_done=int(fields["sequences_done"]),
-            quarantined=int(fields["quarantined"]),
-            sent_at=float(fields["sent_at"]),
-            not_before=float(fields["not_before"]),
-            error=fields["error"],
-            num_records=int(fields["num_records"]),
-            figures=Figures.decode(fields.get("figures", "")),
-        )
+        plain = {
+            each.name: each.type(told[each.name])  # type: ignore[operator]
+            for each in fields(cls)
+            if each.name not in ("index", "figures")
+        }
+        return cls(index=index, figures=Figures.decode(told.get("figures", "")), **plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +98,22 @@ class JobStatus:
     sequences_quarantined: int
     cost_total: int
     cost_done: int
-    """As the shards count their cost; of work under way, by its share."""
+    """As the shards count their cost; work under way counts by its share."""
     trouble: str
     """Why a shard failed last; empty as soon as any of the job gets on."""
 
+    @property
+    def num_left(self) -> int:
+        """Sequences that are neither done nor quarantined."""
+        return self.sequences_total - self.sequences_done - self.sequences_quarantined
+
     @classmethod
-    def of(cls, fields: Mapping[str, str]) -> "JobStatus":
+    def of(cls, told: Mapping[str, str]) -> "JobStatus":
         """Read the job's hash."""
-        return cls(
-            state=JobState(fields["state"]),
-            job_dir=fields.get("job_dir", ""),
-            export_by=fields.get("export_by", ""),
-            num_shards=int(fields.get("num_shards", 0)),
-            shards={state: int(fields.get(state, 0)) for state in ShardState},
-            sequences_total=int(fields.get("sequences_total", 0)),
-            sequences_done=int(fields.get("sequences_done", 0)),
-            sequences_quarantined=int(fields.get("sequences_quarantined", 0)),
-            cost_total=int(fields.get("cost_total", 0)),
-            cost_done=int(fields.get("cost_done", 0)),
-            trouble=fields.get("trouble", ""),
-        )
+        shards = {state: int(told.get(state, 0)) for state in ShardState}
+        plain = {
+            each.name: each.type(told[each.name]) if each.name in told else each.type()  # type: ignore[operator]
+            for each in fields(cls)
+            if each.name != "shards"
+        }
+        return cls(shards=shards, **plain)

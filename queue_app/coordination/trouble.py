@@ -17,6 +17,7 @@ from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import JobState, ShardState
 from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
+from queue_app.host.queues import device_class_of
 from queue_app.wording import count
 
 TIMES_MOST = 3
@@ -87,11 +88,11 @@ class TroubleRegister:
 
     def others(self, queue: str, lease_seconds: float) -> list[str]:
         """Other queues for the same kind of device, whose live worker has no lasting trouble with the job."""
-        troubles = self.all()
+        hopeless = {worker for worker, trouble in self.all().items() if trouble.is_lasting}
         return sorted(
             entry.queue
             for entry in live_workers(self.client, lease_seconds)
-            if entry.queue != queue and _is_of(entry, {queue}) and not _lasts(troubles.get(entry.name))
+            if entry.queue != queue and entry.name not in hopeless and _is_of(entry, {queue})
         )
 
 
@@ -120,9 +121,9 @@ def _why_hopeless(
     # One that has not come up yet may be a good one; the shards of a queue without any are sent elsewhere.
     if not queues or queues - {entry.queue for entry in workers}:
         return None
-    found = {entry.name: troubles.get(entry.name) for entry in workers}
-    lasting = {name: trouble for name, trouble in found.items() if trouble is not None and trouble.is_lasting}
-    if len(lasting) < len(found):
+    names = {entry.name for entry in workers}
+    lasting = {name: each for name, each in troubles.items() if name in names and each.is_lasting}
+    if len(lasting) < len(names):
         return None
     latest = max(lasting.values(), key=lambda trouble: trouble.seen)
     times = sum(trouble.times for trouble in lasting.values())
@@ -146,8 +147,4 @@ def _who_may_work(client: redis.Redis, queues: Collection[str], lease_seconds: f
 
 def _is_of(entry: WorkerEntry, queues: Collection[str]) -> bool:
     """True for the kind of device that these queues are for: what waits in one may be sent to another."""
-    return entry.queue[:3] in {queue[:3] for queue in queues}
-
-
-def _lasts(trouble: Trouble | None) -> bool:
-    return trouble is not None and trouble.is_lasting
+    return device_class_of(entry.queue) in map(device_class_of, queues)

@@ -3,22 +3,22 @@
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import redis
 
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
-from queue_app.dashboard.crew import Crew, WorkerLine
 from queue_app.dashboard.job_source import Place, load, title_of
 from queue_app.dashboard.shard_cells import Cell, ShardMap, cells_of_directory, with_losses
 from queue_app.job.directory import JobDir
 from queue_app.job.readouts import vector_dim
 from queue_app.job.spec import Job
 from queue_app.settings import RuntimeConfig
-from queue_app.status.snapshot import Snapshot, snapshot, snapshot_of_directory
+from queue_app.status.snapshot import JobSnapshot, snapshot, snapshot_of_directory
+from queue_app.status.worker_history import SeenWorker, WorkerHistory
 
 DIRECTORY_EVERY_SECONDS = 5.0
 
@@ -48,7 +48,7 @@ class About:
 class Look:
     """A job at one moment. `samples` are (seconds, sequences done), oldest first."""
 
-    summary: Snapshot
+    summary: JobSnapshot
     about: About
     cells: tuple[Cell, ...]
     samples: tuple[tuple[float, int], ...] = ()
@@ -128,7 +128,7 @@ class Board:
     """All that the page shows of one job."""
 
     look: Look
-    workers: tuple[WorkerLine, ...]
+    workers: tuple[SeenWorker, ...]
     samples: tuple[tuple[float, int], ...]
 
 
@@ -137,7 +137,7 @@ class Watch:
 
     def __init__(self, reader: JobReader) -> None:
         self.reader = reader
-        self._crew = Crew()
+        self._workers = WorkerHistory()
         self._last: Look | None = None
         self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES_KEPT)
         # Who gives up waiting for a look does not end it: the next may be asked for meanwhile.
@@ -154,4 +154,41 @@ class Watch:
         self._last = now
         newest = self._samples[-1][0] if self._samples else float("-inf")
         self._samples.extend(sample for sample in now.samples if sample[0] > newest)
-        return Board(now, self._crew.lines(now.summary.workers), tuple(self._samples))
+        return Board(now, self._workers.look(now.summary), tuple(self._samples))
+
+
+CELL = ("index", "state", "done", "quarantined", "total", "attempts", "losses", "worker", "error")
+
+
+def board_message(now: Board, sent: Board | None) -> dict[str, Any]:
+    """What must be told to one who was told `sent`."""
+    whole = sent is None or len(sent.look.cells) != len(now.look.cells)
+    base = None if whole else sent
+    return {
+        "whole": whole,
+        "source": now.look.source,
+        "about": asdict(now.look.about),
+        "status": {**now.look.summary.as_json(), "workers": [_worker(seen) for seen in now.workers]},
+        "cells": _changed_cells(now, base),
+        "samples": _new_samples(now, base),
+    }
+
+
+def _worker(seen: SeenWorker) -> dict[str, Any]:
+    return {**asdict(seen.view), "restarts": seen.restarts}
+
+
+def _changed_cells(now: Board, sent: Board | None) -> list[list[Any]]:
+    if sent is None:
+        return [_cell(cell) for cell in now.look.cells]
+    pairs = zip(sent.look.cells, now.look.cells, strict=True)
+    return [_cell(new) for old, new in pairs if new != old]
+
+
+def _cell(cell: Cell) -> list[Any]:
+    return [getattr(cell, field) for field in CELL]
+
+
+def _new_samples(now: Board, sent: Board | None) -> list[tuple[float, int]]:
+    newest = sent.samples[-1][0] if sent and sent.samples else float("-inf")
+    return [sample for sample in now.samples if sample[0] > newest]

@@ -18,9 +18,8 @@ from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobState
 from queue_app.dashboard.access import Guard
 from queue_app.dashboard.job_source import Place
-from queue_app.dashboard.map.cache import Making, Maps, Wanted
+from queue_app.dashboard.map.cache import Making, Maps, Wanted, making_message, map_message
 from queue_app.dashboard.map.metadata import Metadata
-from queue_app.dashboard.messages import making_message, map_message
 from queue_app.dashboard.static_files import POLICY, read_files
 from queue_app.dashboard.streams import Feed
 from queue_app.errors import HoldfastError

@@ -8,8 +8,8 @@ import redis
 
 from queue_app.coordination import keys
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
 from queue_app.coordination.states import JobState, ShardState
+from queue_app.coordination.workers import Owner
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.spec import Job

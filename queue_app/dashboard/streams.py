@@ -1,14 +1,14 @@
 """What everybody who looks at the page is fed with: read once for all of them, and only while one looks."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from queue_app.dashboard.board import Board, JobReader, Watch
+from queue_app.dashboard.board import Board, JobReader, Watch, board_message
 from queue_app.dashboard.job_list import JobList, JobListReader
 from queue_app.dashboard.job_source import Place
-from queue_app.dashboard.messages import STILL_HERE, board_message, event
 from queue_app.settings import RuntimeConfig
 
 LOOK_SECONDS = 1.0
@@ -74,3 +74,12 @@ class Feed:
             await asyncio.wait_for(self._closed.wait(), LOOK_SECONDS)
         except TimeoutError:
             return
+
+
+STILL_HERE = ": still here\n\n"
+"""A comment of the protocol: it says nothing, but a connection that is dead is noticed."""
+
+
+def event(name: str, data: dict[str, Any]) -> str:
+    """One server-sent event."""
+    return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from queue_app.errors import UsageError
 from queue_app.settings import RuntimeConfig
@@ -15,7 +14,6 @@ from queue_app.settings import RuntimeConfig
 SMALL_MODEL = 100_000_000
 """In parameters."""
 CPU_WORKERS_MOST = 16
-QUEUE_NAME = re.compile(r"(gpu|cpu)(\d+)")
 CPUINFO = Path("/proc/cpuinfo")
 NATIVE = {
     "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
@@ -32,15 +30,6 @@ def count_gpus(config: RuntimeConfig) -> int:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
         return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
     return sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in Path("/dev").glob("nvidia*"))
-
-
-def check_queues(queues: Sequence[str]) -> None:
-    """Raises UsageError for a queue whose name says no device, or that is named twice."""
-    for queue in queues:
-        if queues.count(queue) > 1:
-            raise UsageError(f"queue {queue!r} is named twice; a device has one worker")
-        if not QUEUE_NAME.fullmatch(queue):
-            raise UsageError(f"queue {queue!r} names no device: write gpu0, gpu1, … or cpu0, …")
 
 
 def choose_queues(
@@ -122,17 +111,3 @@ def cpu_workers_of(threads: int) -> int:
 def cpu_threads(num_workers: int) -> int:
     """Threads of each CPU worker. Fixed in the job: another number would change the last bits."""
     return max(1, num_cores() // num_workers)
-
-
-def visible_device(queue: str, config: RuntimeConfig) -> str:
-    """What CUDA_VISIBLE_DEVICES must be for this queue: the N-th of the devices granted to this host."""
-    kind, number = cast("re.Match[str]", QUEUE_NAME.fullmatch(queue)).groups()
-    if kind == "cpu":
-        return ""
-    granted = config.visible_devices
-    if not granted:
-        return number
-    devices = granted.split(",")
-    if int(number) >= len(devices):
-        raise SystemExit(f"{queue}: CUDA_VISIBLE_DEVICES grants only {len(devices)} device(s) ({granted})")
-    return devices[int(number)]

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import pynvml
-
 
 @dataclass(frozen=True, slots=True)
 class GpuLoad:
@@ -27,6 +25,8 @@ class GpuLoad:
 
 def gpu_load(device: str) -> GpuLoad | None:
     """What is known of a device by its UUID, or by its number, which CUDA may count differently."""
+    import pynvml  # a tenth of a second, which no worker on a processor needs to spend
+
     handle = _handle(device)
     rates = _told(pynvml.nvmlDeviceGetUtilizationRates, handle)
     memory = _told(pynvml.nvmlDeviceGetMemoryInfo, handle)
@@ -40,6 +40,8 @@ def gpu_load(device: str) -> GpuLoad | None:
 
 
 def _told(ask: Callable[[Any], Any], about: Any) -> Any:
+    import pynvml
+
     try:
         return None if about is None else ask(about)
     except pynvml.NVMLError:
@@ -48,6 +50,8 @@ def _told(ask: Callable[[Any], Any], about: Any) -> Any:
 
 @cache
 def _handle(device: str) -> Any:
+    import pynvml
+
     try:
         pynvml.nvmlInit()
         if device.isdecimal():

@@ -73,6 +73,23 @@ def kill_session(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
+def how_it_ended(exit_code: int | None) -> str:
+    """`was killed by signal 9 (SIGKILL), probably out of memory`; a negative code is a signal's."""
+    if exit_code is None or exit_code >= 0:
+        return f"ended with exit status {exit_code}"
+    return f"was {killed_by(-exit_code)}"
+
+
+def killed_by(signum: int) -> str:
+    """`killed by signal 9 (SIGKILL), probably out of memory`."""
+    try:
+        name = f"signal {signum} ({signal.Signals(signum).name})"
+    except ValueError:
+        name = f"signal {signum}"
+    # The kernel's killer uses this one; it tells nobody else why.
+    return f"killed by {name}" + (", probably out of memory" if signum == signal.SIGKILL else "")
+
+
 class ProcessFile:
     """The list of a job's processes on this host, kept where the next run finds it."""
 

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from queue_app.ingest.records import Record
-from queue_app.job.duplicates import NOT_FOUND, Hashes, Int64s, find_firsts
+from queue_app.array_types import Hashes, Int64s
+from queue_app.job.duplicates import NOT_FOUND, find_firsts
+from queue_app.job.shard_files import Record
 from queue_app.job.spec import RECORD_COST, DatasetCounts, Shard
 
 Bools = npt.NDArray[np.bool_]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import xxhash
 
-from queue_app.choices import Alphabet
+from queue_app.choices import Alphabet, DeviceClass
 from queue_app.errors import InputError
 from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
 from queue_app.ingest.first_look import FirstLook
@@ -31,7 +31,7 @@ from queue_app.job.model_place import note_place
 from queue_app.job.output_names import check_format
 from queue_app.job.output_place import claim
 from queue_app.job.readouts import is_ragged, vector_bytes
-from queue_app.job.spec import DeviceClass, EmbedOptions, InputFile, Job
+from queue_app.job.spec import EmbedOptions, InputFile, Job
 from queue_app.model.spec import FoundModel, ModelSpec
 
 

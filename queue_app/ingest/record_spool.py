@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from queue_app.array_types import Int64s
 from queue_app.errors import InputError
 from queue_app.host.durable_files import removed_on_failure, room_for
 from queue_app.ingest.census import Census
-from queue_app.ingest.records import Record
-from queue_app.job.duplicates import Int64s
-from queue_app.job.shard_files import RECORD_SCHEMA
+from queue_app.job.shard_files import RECORD_SCHEMA, Record
 from queue_app.job.spec import RECORD_COST
 
 SPOOL_CHARACTERS = 4 << 20

@@ -1,7 +1,7 @@
 """The dataset: every record of the inputs, in order, each judged; nothing is dropped in silence."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from queue_app.choices import Alphabet, InputFormat
 from queue_app.errors import InputError
@@ -11,18 +11,9 @@ from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.formats import FORMATS, WITHOUT_COLUMNS, format_of
 from queue_app.ingest.readers.sources import Input, open_source
 from queue_app.ingest.readers.values import Unusable
+from queue_app.job.shard_files import Record
 from queue_app.job.spec import InputFile, ReadAs
 from queue_app.model.token_rules import TokenRules
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record. `ordinal` is its place over all inputs; `problem` says why it cannot be embedded."""
-
-    ordinal: int
-    id: str
-    sequence: str
-    problem: str | None = None
 
 
 class Dataset:

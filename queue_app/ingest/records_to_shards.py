@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from queue_app.array_types import Int64s
 from queue_app.host.durable_files import file_digest, sync_file
 from queue_app.ingest.record_spool import Spool, spooled
-from queue_app.ingest.records import Record
 from queue_app.ingest.reuse import Previous, copy_results
 from queue_app.ingest.shard_writer import write_shards
 from queue_app.job.directory import JobDir
-from queue_app.job.duplicates import NOT_FOUND, TWINS_SCHEMA, Int64s, write_sequences
+from queue_app.job.duplicates import NOT_FOUND, TWINS_SCHEMA, write_sequences
+from queue_app.job.shard_files import Record
 from queue_app.job.spec import DatasetCounts, Reuse, Shard, TwinsFile
 
 

@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 import xxhash
 
 from checkpoint.records import DoneRecord
+from queue_app.array_types import Hashes, Int64s
 from queue_app.errors import Damage, OtherVersion, UsageError
 from queue_app.host.durable_files import write_durably
 from queue_app.ingest.request_changes import differing, named
 from queue_app.job.directory import JobDir, find_job_directory
 from queue_app.job.done_records import published_result, read_done
-from queue_app.job.duplicates import NOT_FOUND, Hashes, Int64s, find_firsts, read_sequences
+from queue_app.job.duplicates import NOT_FOUND, find_firsts, read_sequences
 from queue_app.job.result_files import embeddings_of, result_rows, write_result
 from queue_app.job.result_rows import among, computed_rows
 from queue_app.job.shard_files import read_shard

@@ -1,8 +1,8 @@
 """What is settled of a request before a job is made: what cannot be is refused, every `auto` chosen."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-from queue_app.choices import Alphabet, Dtype
+from queue_app.choices import Alphabet, DeviceClass, Dtype
 from queue_app.errors import UsageError
 from queue_app.host.devices import choose_queues, cpu_workers_of, default_cpu_workers
 from queue_app.ingest.model_options import start_finding_requested
@@ -11,7 +11,7 @@ from queue_app.ingest.unknown_tokens import refuse_alphabet
 from queue_app.job.output_names import refuse_unheeded
 from queue_app.job.output_place import check_output, refuse_foreign
 from queue_app.job.readouts import resolve_layers
-from queue_app.job.spec import DeviceClass, EmbedOptions
+from queue_app.job.spec import EmbedOptions
 from queue_app.model.spec import FoundModel, ModelSpec
 from queue_app.settings import RuntimeConfig
 
@@ -84,17 +84,6 @@ def choose_workers(
     job = None if request.overwrite else request.directory.load_or_none()
     cpu_workers = cpu_workers_of(job.threads) if job else default_cpu_workers(model.spec.num_parameters)
     return choose_queues(device, num_workers, config, cpu_workers=cpu_workers)
-
-
-def device_class(queues: Sequence[str]) -> DeviceClass:
-    """Queues named cpuN run on the processor, all others on CUDA devices.
-
-    Raises UsageError where both are named: a job is planned for one kind, whose workers alone can compute it.
-    """
-    kinds = {queue.startswith("cpu") for queue in queues}
-    if len(kinds) > 1:
-        raise UsageError(f"queues {', '.join(queues)}: a job runs on GPUs or on CPUs; name one kind")
-    return "cpu" if kinds <= {True} else "cuda"
 
 
 def resolve_options(

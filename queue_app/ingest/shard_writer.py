@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from queue_app.choices import DeviceClass
 from queue_app.host.durable_files import file_digest, rename_durably, sync_file
 from queue_app.ingest.census import Rows
 from queue_app.ingest.record_spool import Spool
 from queue_app.job.directory import JobDir
 from queue_app.job.shard_files import RECORD_SCHEMA, SHARD_SCHEMA
-from queue_app.job.spec import DeviceClass, Shard
+from queue_app.job.spec import Shard
 
 SHARD_FLOPS = {"cpu": 1e14, "cuda": 1e16}
 """A minute or a few of a device; its gap between two shards is a fraction of a second."""

@@ -9,18 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from queue_app.array_types import Hashes, Int64s, Ordinals
 from queue_app.errors import Damage
 from queue_app.host.durable_files import file_digest, has_digest, sync_file
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
-
-Int64s = npt.NDArray[np.int64]
-Ordinals = npt.NDArray[np.uint64]
-Hashes = npt.NDArray[np.uint64]
-"""uint64[n, 2]: the two halves of the xxh3-128 of each sequence's text."""
 
 NOT_FOUND = -1
 """In the place of a row of an earlier job: it has none of this sequence."""

@@ -4,8 +4,9 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from checkpoint import CheckpointError, CheckpointStore
+from checkpoint.errors import CheckpointError
 from checkpoint.records import QuarantineEntry
+from checkpoint.store import CheckpointStore
 from queue_app.errors import UsageError
 from queue_app.host.file_lock import FileLock
 from queue_app.job.directory import JobDir

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from checkpoint.records import DoneRecord
+from queue_app.array_types import Int64s
 from queue_app.job.directory import JobDir
-from queue_app.job.duplicates import Int64s, all_firsts, read_duplicates
+from queue_app.job.duplicates import all_firsts, read_duplicates
 from queue_app.job.readouts import is_ragged
 from queue_app.job.result_files import embeddings_of, iter_result
 from queue_app.job.spec import Job

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from queue_app.array_types import Int64s, Ordinals
 from queue_app.errors import Damage
 from queue_app.host.durable_files import file_digest
-from queue_app.job.duplicates import Int64s, Ordinals
 from queue_app.job.spec import Shard
 
 RECORD_SCHEMA = pa.schema([("id", pa.string()), ("sequence", pa.string()), ("problem", pa.string())])
@@ -59,3 +59,13 @@ def num_records_of(path: Path, ordinals: Ordinals) -> int:
         table = pa.ipc.open_file(mapped).read_all()
         wanted = np.isin(table["ordinal"].to_numpy(), ordinals, assume_unique=True)
         return int(table["copies"].to_numpy()[wanted].sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record. `ordinal` is its place over all inputs; `problem` says why it cannot be embedded."""
+
+    ordinal: int
+    id: str
+    sequence: str
+    problem: str | None = None

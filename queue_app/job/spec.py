@@ -1,12 +1,9 @@
 """The job: what was asked for, fixed at submit, kept in job.json. Immutable once written."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-from queue_app.choices import Alphabet, Dtype, H5Layout, InputFormat, LongRule, StoreDtype
+from queue_app.choices import Alphabet, DeviceClass, Dtype, H5Layout, InputFormat, LongRule, StoreDtype
 from queue_app.model.spec import ModelSpec
-
-DeviceClass = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from types import TracebackType
 import numpy as np
 import pyarrow as pa
 
+from queue_app.array_types import Int64s
 from queue_app.host.durable_files import room_for
-from queue_app.job.duplicates import Int64s
 
 
 class SpilledRows:

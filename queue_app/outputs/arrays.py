@@ -16,11 +16,11 @@ import numpy.typing as npt
 import xxhash
 
 from checkpoint.records import QuarantineEntry
+from queue_app.array_types import Int64s
 from queue_app.errors import Damage
 from queue_app.host.durable_files import removed_on_failure, rename_durably, room_for
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import all_done
-from queue_app.job.duplicates import Int64s
 from queue_app.job.output_names import ids_path, output_format
 from queue_app.job.output_place import exported, output_of
 from queue_app.job.quarantine import list_quarantine

@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from checkpoint.records import DoneRecord
 from checkpoint.verify import verify_store
+from queue_app.array_types import Int64s
 from queue_app.errors import HoldfastError
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import published_result, read_done
-from queue_app.job.duplicates import Int64s, check_digest, read_duplicates
+from queue_app.job.duplicates import check_digest, read_duplicates
 from queue_app.job.result_files import iter_result
 from queue_app.job.shard_files import ShardRecords, read_shard
 from queue_app.job.spec import Job, Shard

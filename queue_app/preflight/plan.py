@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from queue_app.choices import DeviceClass
 from queue_app.errors import UsageError
-from queue_app.host.devices import visible_device
+from queue_app.host.queues import Queue, device_class
 from queue_app.ingest.prepare import settled
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.reuse import open_previous
-from queue_app.ingest.settle import device_class
 from queue_app.job.disk_space import Room, require_local_disk, rooms
 from queue_app.job.output_names import output_format
-from queue_app.job.spec import DeviceClass, EmbedOptions, Job
+from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import FoundModel
 from queue_app.preflight.planned_job import Sizes, planned_job, planned_sizes
 from queue_app.preflight.stratified_sample import StratifiedSampler
@@ -163,7 +163,7 @@ def _time(
     """Raises NotTimed."""
     drawn = sample.draw(SAMPLE_CHARACTERS[plan.job.options.device_class]).scaled(plan.survey.share)
     return measure(
-        [TrialDevice(queue, visible_device(queue, config)) for queue in plan.queues],
+        [TrialDevice(each, Queue.parse(each).visible_device(config.visible_devices)) for each in plan.queues],
         job=plan.job,
         tokenizer=tokenizer,
         sample=drawn,

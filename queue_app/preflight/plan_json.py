@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from queue_app.job.duplicates import Int64s
+from queue_app.array_types import Int64s
 from queue_app.job.output_names import output_format
 from queue_app.preflight.length_histogram import histogram
 from queue_app.preflight.plan import Plan

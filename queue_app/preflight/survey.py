@@ -8,10 +8,11 @@ from time import monotonic
 
 import numpy as np
 
+from queue_app.array_types import Int64s
 from queue_app.ingest.census import Census, Rows
 from queue_app.ingest.records import Dataset
 from queue_app.ingest.reuse import Previous
-from queue_app.job.duplicates import NOT_FOUND, Int64s
+from queue_app.job.duplicates import NOT_FOUND
 from queue_app.job.quarantine_reasons import PLACE_IN_FILE
 from queue_app.job.spec import DatasetCounts, InputFile
 from queue_app.preflight.stratified_sample import StratifiedSampler

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from statistics import mean
 from typing import Any
 
+from queue_app.host.queues import device_class
 from queue_app.job.spec import Job
 from queue_app.preflight.stratified_sample import StratifiedSample
 from queue_app.preflight.trial_worker import Trial, TrialDevice, trials
@@ -114,7 +115,7 @@ class Timing:
 
     @property
     def _on_processors(self) -> bool:
-        return all(each.queue.startswith("cpu") for each in self.devices)
+        return device_class([each.queue for each in self.devices]) == "cpu"
 
     @property
     def _margin(self) -> float:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from queue_app.coordination.events import Event, EventKind
-from queue_app.status.snapshot import Snapshot, WorkerView
+from queue_app.status.snapshot import JobSnapshot, WorkerView
 from queue_app.status.text import trouble_text, unattended, without_shard
 from queue_app.wording import count, duration, percent, rate
 
@@ -42,7 +42,7 @@ EVENT_STYLES = {
 }
 
 
-def picture(now: Snapshot, seconds: float | None, width: int, workers_most: int) -> Group:
+def picture(now: JobSnapshot, seconds: float | None, width: int, workers_most: int) -> Group:
     """The whole view, `width` letters wide, of a run of so many seconds (None: not told); workers may take
     `workers_most` lines."""
     parts: list[RenderableType] = [_headline(now), *_rates(now, seconds)]
@@ -60,7 +60,7 @@ def picture(now: Snapshot, seconds: float | None, width: int, workers_most: int)
 # ---- the job
 
 
-def _headline(now: Snapshot) -> Table:
+def _headline(now: JobSnapshot) -> Table:
     settled = now.done + now.quarantined
     line = Table.grid(padding=(0, 2))
     line.add_column(no_wrap=True)
@@ -83,7 +83,7 @@ def _bar(completed: int, total: int, width: int | None = None) -> ProgressBar:
     )
 
 
-def _rates(now: Snapshot, seconds: float | None) -> Iterator[Text]:
+def _rates(now: JobSnapshot, seconds: float | None) -> Iterator[Text]:
     """A line, unless there is nothing to say."""
     parts = [] if seconds is None else [f"{duration(seconds)}{'' if now.ended else ' so far'}"]
     if now.rate:
@@ -101,7 +101,7 @@ def _rates(now: Snapshot, seconds: float | None) -> Iterator[Text]:
 # ---- its workers
 
 
-def _workers(now: Snapshot, width: int, most: int) -> Table:
+def _workers(now: JobSnapshot, width: int, most: int) -> Table:
     columns = _columns(now.workers, width)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for name, least in columns.items():
@@ -147,7 +147,7 @@ def _columns(workers: Sequence[WorkerView], width: int) -> dict[str, int]:
     return columns
 
 
-def _shard(worker: WorkerView, now: Snapshot) -> RenderableType:
+def _shard(worker: WorkerView, now: JobSnapshot) -> RenderableType:
     if worker.trouble is not None:
         return Text(" cannot begin", style="yellow")
     if worker.shard is None:

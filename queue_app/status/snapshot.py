@@ -1,6 +1,5 @@
 """A job at a glance: one snapshot, read from the server, or from the job directory where there is none."""
 
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,14 +13,14 @@ from queue_app.coordination.events import Event, EventKind, read_events
 from queue_app.coordination.find_job import named_directory, server_url
 from queue_app.coordination.job_speed import speed_of
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.coordination.states import JobState, JobStatus, ShardState, ShardStatus
 from queue_app.coordination.trouble import Trouble, read_troubles
 from queue_app.coordination.worker_figures import Figures
-from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
+from queue_app.coordination.workers import Owner, WorkerEntry, live_workers, server_time
 from queue_app.errors import JobNotFound
 from queue_app.host.file_lock import is_held
+from queue_app.host.queues import Queue
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.spec import Job, Shard
@@ -49,7 +48,7 @@ class WorkerView:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class JobSnapshot:
     """Counts of one job.
 
     `rate` is sequences a second over the last minute, 0 unless the job runs. `eta_seconds` is what is left of
@@ -105,7 +104,7 @@ class Snapshot:
         }
 
 
-def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> Snapshot | None:
+def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> JobSnapshot | None:
     """What the server knows; None when it does not know the job."""
     manifest = CheckpointManifest(client, job_id)
     status = manifest.job_status()
@@ -113,7 +112,7 @@ def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> Snaps
         return None
     is_running = status.state is JobState.RUNNING
     speed = speed_of(manifest.samples() if is_running else (), server_time(client))
-    return Snapshot(
+    return JobSnapshot(
         job=job_id,
         state=status.state,
         total=status.sequences_total,
@@ -137,14 +136,8 @@ def _workers(
     troubles = read_troubles(manifest.client, manifest.job_id)
     return tuple(
         _worker(entry, held.get(entry.name), troubles.get(entry.name))
-        for entry in sorted(entries, key=_place)
+        for entry in sorted(entries, key=lambda entry: (entry.host, Queue.parse(entry.queue)))
     )
-
-
-def _place(entry: WorkerEntry) -> tuple[str, list[str | int]]:
-    """By host, and gpu10 after gpu9."""
-    parts = re.split(r"(\d+)", entry.queue)
-    return entry.host, [int(part) if part.isdigit() else part for part in parts]
 
 
 def _worker(entry: WorkerEntry, shard: ShardStatus | None, trouble: Trouble | None) -> WorkerView:
@@ -163,7 +156,7 @@ def _worker(entry: WorkerEntry, shard: ShardStatus | None, trouble: Trouble | No
     )
 
 
-def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> Snapshot:
+def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> JobSnapshot:
     """What the job directory says: published shards, and what the stores of the others hold."""
     done = quarantined = num_done = 0
     for shard in job.shards:
@@ -175,7 +168,7 @@ def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> Sn
             done += _committed(job_dir, shard, job_dir.checkpoint(shard.index, job.job_id, scratch))
     left = len(job.shards) - num_done
     state = _resting_state(job_dir) if left else JobState.DONE
-    return Snapshot(
+    return JobSnapshot(
         job=job.job_id,
         state=state,
         total=job.counts.num_records,
@@ -207,7 +200,8 @@ def _remedy(job_dir: JobDir) -> str:
 
 def _committed(job_dir: JobDir, shard: Shard, store_path: Path) -> int:
     """Records of which anything is committed, twins included; 0 where the store cannot be read."""
-    from checkpoint import CheckpointError, CheckpointStore
+    from checkpoint.errors import CheckpointError
+    from checkpoint.store import CheckpointStore
     from queue_app.job.shard_files import num_records_of
 
     if not (store_path / "data.mdb").is_file():
@@ -220,7 +214,7 @@ def _committed(job_dir: JobDir, shard: Shard, store_path: Path) -> int:
     return num_records_of(job_dir.shard(shard.index), committed) if shard.num_twins else len(committed)
 
 
-def snapshots(job: str | None, broker: str | None) -> list[Snapshot]:
+def snapshots(job: str | None, broker: str | None) -> list[JobSnapshot]:
     """One job's snapshot, or those of every job of the server.
 
     Raises:
@@ -248,5 +242,5 @@ def snapshots(job: str | None, broker: str | None) -> list[Snapshot]:
     return [found]
 
 
-def _ask(client: redis.Redis, job_id: str) -> Snapshot | None:
+def _ask(client: redis.Redis, job_id: str) -> JobSnapshot | None:
     return snapshot(client, job_id, lease_seconds=runtime_config().lease_seconds)

@@ -2,13 +2,13 @@
 
 from queue_app.coordination.states import JobState
 from queue_app.coordination.trouble import Trouble
-from queue_app.status.snapshot import Snapshot, WorkerView
+from queue_app.status.snapshot import JobSnapshot, WorkerView
 from queue_app.wording import count, duration, percent, rate
 
 UNATTENDED = "no worker is at work on it"
 
 
-def progress_line(now: Snapshot) -> str:
+def progress_line(now: JobSnapshot) -> str:
     """`running  1,204/3,652 sequences (33%), 10/32 shards, 210 seq/s, 12 s left`."""
     settled = now.done + now.quarantined
     share = percent(settled / now.total if now.total else 1.0)
@@ -19,14 +19,14 @@ def progress_line(now: Snapshot) -> str:
     return ", ".join(parts)
 
 
-def _rate_text(now: Snapshot) -> str:
+def _rate_text(now: JobSnapshot) -> str:
     if not now.rate:
         return ""
     left = "" if now.eta_seconds is None else f", {duration(now.eta_seconds)} left"
     return f"{rate(now.rate)} seq/s{left}"
 
 
-def describe(now: Snapshot) -> str:
+def describe(now: JobSnapshot) -> str:
     """Several lines about one job, for `status`."""
     lines = [f"job {now.job}: {progress_line(now)}"]
     if now.quarantined:
@@ -44,12 +44,12 @@ def describe(now: Snapshot) -> str:
     return "\n".join(lines)
 
 
-def unattended(now: Snapshot) -> str:
+def unattended(now: JobSnapshot) -> str:
     """What there is to say of a job that no worker works on."""
     return f"{UNATTENDED}; {now.remedy}" if now.remedy else UNATTENDED
 
 
-def without_shard(now: Snapshot) -> str:
+def without_shard(now: JobSnapshot) -> str:
     """What a worker that holds no shard does: as long as some wait, it loads the model or fetches one."""
     waits = now.state is JobState.RUNNING and now.shards.get("pending")
     return "getting ready" if waits else "idle"
@@ -61,7 +61,7 @@ def trouble_text(trouble: Trouble) -> str:
     return f"cannot begin: {trouble.text} (tried {count(trouble.times, 'time')} in {seconds})"
 
 
-def worker_line(worker: WorkerView, now: Snapshot) -> str:
+def worker_line(worker: WorkerView, now: JobSnapshot) -> str:
     """`gpu0@host (cuda:0, pid 712): shard 3, 45/114, 105 seq/s, 7,800 tokens/s, fill 98%, wait 1%`."""
     parts = [f"{worker.name} ({worker.device}, pid {worker.pid}): "]
     if worker.trouble is not None:

@@ -9,7 +9,7 @@ from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobState
 from queue_app.errors import BrokerUnreachable, JobNotFound
 from queue_app.job.allowance import NOTHING, Allowance
-from queue_app.status.snapshot import Snapshot, snapshot, snapshots
+from queue_app.status.snapshot import JobSnapshot, snapshot, snapshots
 from queue_app.status.view import View
 
 POLL_SECONDS = 1.0
@@ -17,7 +17,7 @@ GRACE_SECONDS = 10.0
 """How long a job may be unknown that was known before: its server may be starting again."""
 
 
-def watch(job: str, broker: str | None, view: View) -> Snapshot:
+def watch(job: str, broker: str | None, view: View) -> JobSnapshot:
     """Show the job until it has ended; answers its last snapshot.
 
     The server is looked for anew each time: the one that `embed` starts may come and go, and between two runs
@@ -43,7 +43,7 @@ def watch(job: str, broker: str | None, view: View) -> Snapshot:
         time.sleep(POLL_SECONDS)
 
 
-def exit_code(last: Snapshot, allowed: Allowance = NOTHING) -> int:
+def exit_code(last: JobSnapshot, allowed: Allowance = NOTHING) -> int:
     """As of the job's own command: 0, 3 with more records in quarantine than are allowed, 1 when it failed or
     was cancelled."""
     if last.state is not JobState.DONE:
@@ -63,7 +63,7 @@ class Lookout:
         self._say = say
         self._is_away = False
 
-    def look(self) -> Snapshot | None:
+    def look(self) -> JobSnapshot | None:
         """None while the server is away, or does not know the job."""
         try:
             found = snapshot(self._client, self._job_id, lease_seconds=self._lease_seconds)

@@ -7,7 +7,6 @@ break the children that are forked from it.
 import gc
 import json
 import logging
-import mmap
 import os
 import socket
 import tempfile
@@ -25,17 +24,18 @@ from celery.signals import (
 
 from queue_app.coordination import keys
 from queue_app.coordination.redis_client import TRANSIENT, connect
-from queue_app.errors import JobBusy
-from queue_app.host.devices import QUEUE_NAME, visible_device
+from queue_app.coordination.workers import Owner, WorkerEntry
+from queue_app.errors import JobBusy, UsageError
 from queue_app.host.die_with_parent import die_with_parent
 from queue_app.host.file_lock import FileLock
 from queue_app.host.limits import prefer_as_victim
+from queue_app.host.queues import Queue
 from queue_app.settings import RuntimeConfig, runtime_config
-from queue_app.worker.metrics.counters import Count, tally
+from queue_app.worker.child_state import ChildState
+from queue_app.worker.kombu_repairs import tolerate_garbage
+from queue_app.worker.metrics.counters import Count, counters
+from queue_app.worker.metrics.gpu_gauge import GpuGauge
 from queue_app.worker.metrics.ports import port_of, refusal
-from queue_app.worker.stage import StageBoard
-from queue_app.worker.stall_watch import Pulse
-from queue_app.worker.transport import tolerate_garbage
 
 if TYPE_CHECKING:
     from queue_app.worker.metrics.server import Exporter
@@ -45,39 +45,26 @@ log = logging.getLogger(__name__)
 VICTIM_SCORE = 300
 """A worker is started again; who started it, and the server, are not. Its child goes first."""
 
-pulse = Pulse()
+child_state = ChildState()
 """Shared with the children that are forked from here."""
-stage = StageBoard()
+gpu_gauge = GpuGauge()
 """Likewise."""
-_draining = mmap.mmap(-1, 1)
-"""One byte shared with the children that are forked from here: set when the worker is told to stop."""
+
+
+NO_WORKER = WorkerEntry("no-worker", queue="", device="", host="", pid=0, child_pid=0, owner="")
 
 
 @dataclass
 class ThisWorker:
     """Set once in the parent, inherited by its children."""
 
-    name: str = "no-worker"
-    queue: str = ""
-    device: str = ""
+    entry: WorkerEntry = NO_WORKER
     lock: FileLock | None = None
-    pid: int = 0
-    """The parent's."""
     exporter: "Exporter | None" = None
     """The parent's, when a port for metrics is set."""
 
 
 this_worker = ThisWorker()
-
-
-def is_draining() -> bool:
-    """True in a child once its worker was told to stop."""
-    return _draining[0] != 0
-
-
-def worker_name() -> str:
-    """The name of the worker this process belongs to, such as `gpu0@host`."""
-    return this_worker.name
 
 
 @celeryd_init.connect
@@ -95,30 +82,37 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
     if sender.startswith("celery@"):
         # Workers that share the default name would count as one in Flower and in `inspect`.
         instance.hostname = f"{queue}@{socket.gethostname()}"
-    device = visible_device(queue, config)
+    device = queue.visible_device(config.visible_devices)
     os.environ["CUDA_VISIBLE_DEVICES"] = device  # inherited by the children, where CUDA reads it
-    this_worker.pid = os.getpid()
-    this_worker.name, this_worker.queue = instance.hostname, queue
-    this_worker.device = f"cuda:{device}" if device else "cpu"
+    this_worker.entry = WorkerEntry(
+        name=instance.hostname,
+        queue=str(queue),
+        device=f"cuda:{device}" if device else "cpu",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        child_pid=0,
+        owner=Owner.current(instance.hostname).encode(),
+    )
     book = keys.unacked(instance.hostname)
     conf.broker_transport_options = {**conf.broker_transport_options, **book}
     tolerate_garbage()
-    this_worker.exporter = _serve_metrics(config)
-    _restore_orphans(book, queue, config)
+    this_worker.exporter = _serve_metrics(this_worker.entry, config)
+    _restore_orphans(book, str(queue), config)
 
 
-def _only_queue(queues: str | list[str] | None) -> str:
+def _only_queue(queues: str | list[str] | None) -> Queue:
     names = queues.split(",") if isinstance(queues, str) else list(queues or ())
     if len(names) != 1:
         raise SystemExit("a Holdfast worker serves one device: give one queue, as in -Q gpu0")
-    if not QUEUE_NAME.fullmatch(names[0]):
-        raise SystemExit(f"queue {names[0]!r} names no device: use gpuN or cpuN, as in -Q gpu0")
-    return names[0]
+    try:
+        return Queue.parse(names[0])
+    except UsageError:
+        raise SystemExit(f"queue {names[0]!r} names no device: use gpuN or cpuN, as in -Q gpu0") from None
 
 
-def _take_device(queue: str, config: RuntimeConfig) -> None:
+def _take_device(queue: Queue, config: RuntimeConfig) -> None:
     """One worker per GPU on a host; one per cpuN on a host and server (processors can be shared)."""
-    scope = "" if queue.startswith("gpu") else sha256(config.broker_url.encode()).hexdigest()[:12]
+    scope = "" if queue.kind == "gpu" else sha256(config.broker_url.encode()).hexdigest()[:12]
     directory = Path(tempfile.gettempdir()) / f"holdfast-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
     lock = FileLock(directory / f"{queue}{scope and '-' + scope}.lock")
@@ -132,21 +126,18 @@ def _take_device(queue: str, config: RuntimeConfig) -> None:
     this_worker.lock = lock
 
 
-def _serve_metrics(config: RuntimeConfig) -> "Exporter | None":
-    port = port_of(this_worker.queue, config)
+def _serve_metrics(worker: WorkerEntry, config: RuntimeConfig) -> "Exporter | None":
+    port = port_of(worker.queue, config)
     if port is None:
         return None
     from queue_app.worker.metrics.backlog import BacklogReader
-    from queue_app.worker.metrics.collector import WorkerNames
     from queue_app.worker.metrics.server import Exporter
 
-    exporter = Exporter(BacklogReader(connect(config.broker_url)))
-    names = WorkerNames(this_worker.name, this_worker.queue, this_worker.device)
-    device = visible_device(this_worker.queue, config)
+    exporter = Exporter(worker, counters, gpu_gauge, BacklogReader(connect(config.broker_url)))
     try:
-        exporter.serve(names, device, tally, config.metrics_address, port)
+        exporter.serve(config.metrics_address, port)
     except (OSError, OverflowError) as error:
-        raise SystemExit(refusal(this_worker.queue, config.metrics_address, port, error)) from None
+        raise SystemExit(refusal(worker.queue, config.metrics_address, port, error)) from None
     return exporter
 
 
@@ -175,12 +166,14 @@ def share_memory_with_child(**_: object) -> None:
 def tie_child_to_parent(**_: object) -> None:
     """A child must not go on when its parent was killed: it would keep the device, and nobody would see to
     its lease. The parent may be gone already, and `getppid` tell of another."""
-    die_with_parent(this_worker.pid)
+    die_with_parent(this_worker.entry.pid)
     prefer_as_victim(2 * VICTIM_SCORE)
-    tally.add(Count.CHILDREN_STARTED)
+    counters.add(Count.CHILDREN_STARTED)
+    if this_worker.entry.device.startswith("cuda:"):
+        gpu_gauge.start(this_worker.entry.device.removeprefix("cuda:"))
 
 
 @worker_shutting_down.connect
 def tell_child_to_drain(**_: object) -> None:
     """SIGTERM: the child ends its batch, commits and gives its shard back."""
-    _draining[0] = 1
+    child_state.drain()

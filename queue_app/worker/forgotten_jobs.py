@@ -13,7 +13,7 @@ from queue_app.job.spec import Job
 log = logging.getLogger(__name__)
 
 
-class JobRoots:
+class ForgottenJobs:
     """Looks for job directories in the roots: a root itself, and what lies directly in it."""
 
     def __init__(self, roots: Sequence[Path], broker_url: str) -> None:
@@ -21,7 +21,7 @@ class JobRoots:
         self.broker_url = broker_url
         self._known: dict[Path, tuple[int, Job | None]] = {}
 
-    def forgotten(self, known_ids: Collection[str]) -> Iterator[tuple[Job, JobDir]]:
+    def find(self, known_ids: Collection[str]) -> Iterator[tuple[Job, JobDir]]:
         """Every job that is to be worked on, and whose id is not among those the server knows."""
         for job_dir in self._job_dirs():
             job = self._load(job_dir)

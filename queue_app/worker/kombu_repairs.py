@@ -1,20 +1,30 @@
-"""Workers that live, beat, and never work again, after the network failed them.
+"""What kombu and Celery do that would end a worker or keep it idle for ever, and what is done instead.
 
 Celery passes over an acknowledgement that was lost, and kombu, whose worker may hold one message, waits
-for it for ever before it takes the next. And a connection that breaks at a bad moment can leave the
-consumer waiting for what never comes.
+for it for ever before it takes the next. A connection that breaks at a bad moment can leave the consumer
+waiting for what never comes. And over what is no message kombu would end the worker, or connect anew: it is
+dropped with a warning, and should it have been a shard's, the reconciler sends it again.
 """
 
 import logging
 import time
 from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
+import redis
 from celery.worker import state
+from kombu.exceptions import InconsistencyError
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as kombu_redis
+
+from queue_app.coordination.redis_client import TRANSIENT
 
 log = logging.getLogger(__name__)
 
 LOOKED_AWAY_SECONDS = 10.0
+NOT_THE_MESSAGE = (OSError, InconsistencyError, *TRANSIENT, redis.InvalidResponse, redis.ResponseError)
+"""What reading a queue raises of which the message is not the cause."""
 
 
 class LostDeliveries:
@@ -71,3 +81,46 @@ def _idle_tags(qos: Any) -> set[str]:
         return set(qos._delivered) - set(qos._dirty)
     except RuntimeError:  # it changed while we looked: so it is not stuck
         return set()
+
+
+def tolerate_garbage() -> None:
+    """Have every connection of this process to a Redis-protocol server made by TolerantTransport."""
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:TolerantTransport"))
+
+
+class TolerantChannel(kombu_redis.Channel):
+    """Drops what is no text of a message."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except (Empty, KeyError, *NOT_THE_MESSAGE):  # a KeyError is kombu's way to say: connect anew
+            raise
+        except Exception as error:  # no JSON; what comes after that, the transport catches
+            _warn_dropped(", ".join(sorted(self.active_queues)), error)
+            raise Empty from None
+
+
+class TolerantTransport(kombu_redis.Transport):
+    """Drops what cannot be delivered as a message."""
+
+    Channel = TolerantChannel
+
+    def _deliver(self, message: Any, queue: Any) -> None:
+        held = self._held()
+        try:
+            super()._deliver(message, queue)
+        except NOT_THE_MESSAGE:
+            raise
+        except Exception as error:
+            _warn_dropped(queue, error)
+            for channel, tag in self._held() - held:
+                channel.basic_reject(tag, requeue=False)  # or it stays the one message that we may hold
+
+    def _held(self) -> set[tuple[Any, str]]:
+        channels: Any = self.channels
+        return {(channel, tag) for channel in channels for tag in channel.qos._delivered}
+
+
+def _warn_dropped(queue: str, error: Exception) -> None:
+    log.warning("dropped: no message queue=%s: %r", queue, error)

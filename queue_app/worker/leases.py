@@ -1,19 +1,94 @@
-"""Leases whose holder is dead: its process is gone, or one observer saw the same beat for too long.
+"""Leases: how the holder of a shard keeps one, and how an observer sees that a holder is dead.
 
-No clock of the server and none of the holder counts here, only how long the observer itself has watched.
+A holder never stops its work because the server is away: only an answer that the lease is lost does. An
+observer takes a holder for dead when its process is gone, or when it saw the same beat for too long: no clock
+of the server and none of the holder counts there, only how long the observer itself has watched.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
-from queue_app.coordination.states import ShardState, ShardStatus
-from queue_app.worker.metrics.counters import Count, tally
+from queue_app.coordination.redis_client import TRANSIENT
+from queue_app.coordination.states import JobState, Lease, ShardState, ShardStatus
+from queue_app.coordination.worker_figures import Figures
+from queue_app.coordination.workers import Owner
+from queue_app.job.spec import Progress
+from queue_app.worker.metrics.counters import Count, counters
 
 log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """A thread of the holder: beats every `beat_seconds`, and at once when progress is reported.
+
+    `figures` says how fast it goes.
+    """
+
+    def __init__(
+        self,
+        manifest: CheckpointManifest,
+        lease: Lease,
+        beat_seconds: float,
+        figures: Callable[[], Figures] | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self.lease = lease
+        self.beat_seconds = beat_seconds
+        self.figures = figures
+        # Not zero: what the store holds is only known once it was opened, and is no progress then.
+        self.progress: Progress | None = None
+        self.job_state = JobState.RUNNING
+        self.lost = threading.Event()
+        self._wake = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def report(self, progress: Progress) -> None:
+        """Note what is committed now; sent with the next beat, which is made at once."""
+        self.progress = progress
+        self._wake.set()
+
+    def should_stop(self) -> bool:
+        """True when the shard is no longer ours to compute, or the job was paused or cancelled."""
+        return self.lost.is_set() or self.job_state in (JobState.PAUSED, JobState.CANCELLED)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._beat()
+            self._wake.wait(self.beat_seconds)
+            self._wake.clear()
+
+    def _beat(self) -> None:
+        try:
+            figures = self.figures() if self.figures else None
+            state = self.manifest.beat(self.lease, self.progress, figures)
+        except TRANSIENT as error:
+            log.warning(
+                "no heartbeat job=%s shard=%d: %s", self.manifest.job_id, self.lease.shard.index, error
+            )
+            return
+        if state is None:
+            log.warning("lease lost job=%s shard=%d", self.manifest.job_id, self.lease.shard.index)
+            self.lost.set()
+            self._ended.set()
+        else:
+            self.job_state = state
+
+    def __enter__(self) -> "Heartbeat":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._wake.set()
+        self._thread.join()
 
 
 def why_gone(status: ShardStatus) -> str | None:
@@ -28,7 +103,7 @@ def take_away(manifest: CheckpointManifest, status: ShardStatus, reason: str) ->
     """End a lease that was seen to be dead; False when it moved meanwhile, or another was quicker."""
     taken = manifest.expire(status, reason)
     if taken:
-        tally.add(Count.LEASES_EXPIRED)
+        counters.add(Count.LEASES_EXPIRED)
         log.warning(
             "lease taken away job=%s shard=%d token=%d owner=%s: %s",
             manifest.job_id, status.index, status.token, status.owner, reason,

@@ -7,31 +7,24 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import threading
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import redis
 from celery import bootsteps
 
-from queue_app.celery_app import EXPORT_JOB, app
-from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
+from queue_app.celery_app import app
 from queue_app.coordination.redis_client import TRANSIENT, connect
-from queue_app.coordination.shard_messages import announce, send_shards
-from queue_app.coordination.states import JobState
 from queue_app.coordination.workers import WorkerEntry, register, unregister
-from queue_app.job.directory import JobDir
-from queue_app.job.spec import Job
+from queue_app.host.limits import num_oom_kills
 from queue_app.settings import RuntimeConfig, runtime_config
-from queue_app.worker.deaths import EXIT_STATUS, ChildDeaths, num_oom_kills
-from queue_app.worker.device_worker import is_draining, pulse, stage, this_worker
-from queue_app.worker.forgotten_jobs import JobRoots
+from queue_app.worker.child_deaths import DeathCount, DeathReports
+from queue_app.worker.device_worker import child_state, this_worker
+from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.kombu_repairs import LostDeliveries, Standstill
-from queue_app.worker.metrics.counters import Count, tally
+from queue_app.worker.metrics.counters import Count, counters
 from queue_app.worker.reconciler import Reconciler
-from queue_app.worker.untold import Teller, UntoldEnds
+from queue_app.worker.supervisor import GAVE_UP_STATUS
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +47,8 @@ class ReconcilerStep(bootsteps.StartStopStep):
         super().__init__(worker, **options)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._ends = UntoldEnds(stage)
+        self._death_reports = DeathReports(child_state)
+        self._death_count = DeathCount(child_state, lambda: counters.total(Count.BATCHES), num_oom_kills)
 
     def start(self, worker: Any) -> None:
         self._thread = threading.Thread(target=self._run, args=(worker,), name="reconciler", daemon=True)
@@ -76,83 +70,55 @@ class ReconcilerStep(bootsteps.StartStopStep):
         there is anything to wait for, so that the pool often looks too early, and then not again for long.
         """
         hub.call_repeatedly(LOOK_AFTER_CHILD_SECONDS, worker.pool.maintain_pool)
-        hub.call_soon(self._listen, worker.pool._pool)
-        hub.call_soon(_watch_deaths, worker.pool._pool)  # the pool sets its own handlers after us
+        hub.call_soon(self._watch_deaths, worker.pool._pool)  # the pool sets its own handlers after us
 
-    def _listen(self, pool: Any) -> None:
-        """Hear of each child's end, once the pool has set its own answer to it."""
-        answer = pool.on_process_down
+    def _watch_deaths(self, pool: Any) -> None:
+        """Hear of each child's end after the pool did; give up when they are killed again and again."""
+        clean_up = pool.on_process_down
 
-        def heard(child: Any) -> None:
-            answer(child)
-            if not is_draining():
-                self._ends.hear(child.pid, child.exitcode)
+        def on_process_down(child: Any) -> None:
+            clean_up(child)
+            if child_state.is_draining():
+                return
+            self._death_reports.hear(child.pid, child.exitcode)
+            if why := self._death_count.note(child.pid, child.exitcode):
+                log.critical("its process was %s", why)
+                os._exit(GAVE_UP_STATUS)  # the next child, forked already, dies with us
 
-        pool.on_process_down = heard
+        pool.on_process_down = on_process_down
 
     def _run(self, worker: Any) -> None:
         config = runtime_config()
         client = connect(config.broker_url)
         reconciler = Reconciler(
             client,
+            app,
             worker.hostname,
-            lambda manifest, job_dir, routes: send_shards(app, manifest, job_dir, routes),
             lease_seconds=config.lease_seconds,
             resend_seconds=config.resend_seconds,
-            roots=JobRoots(config.roots, config.broker_url),
-            rebuild=lambda job, job_dir, queues: rebuild(client, job, job_dir, queues),
-            send_export=send_export,
-        )
-        owner = Owner.current(worker.hostname)
-        teller = Teller(
-            client, worker.hostname, this_worker.queue, config.lease_seconds, config.retry_seconds
+            forgotten=ForgottenJobs(config.roots, config.broker_url),
         )
         deliveries, standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
         while not self._ended.is_set():
             try:
                 with reconciling:
-                    entry = _entry(worker, owner)
+                    entry = replace(this_worker.entry, child_pid=_child_pid(worker))
                     _end_hung(entry.child_pid, config)
                     deliveries.drop(worker.consumer)
                     register(client, entry)
-                    self._ends.tell(teller)
+                    self._death_reports.send(client, entry, config)
                     if this_worker.exporter is not None:
-                        this_worker.exporter.note(has_child=bool(entry.child_pid) and not is_draining())
-                    waited = standstill.seconds(client.llen(this_worker.queue))
-                    if waited > _patience(config) and not is_draining():
-                        _leave(entry.child_pid)
+                        is_up = bool(entry.child_pid) and not child_state.is_draining()
+                        this_worker.exporter.note(has_child=is_up)
+                    waited = standstill.seconds(client.llen(entry.queue))
+                    if waited > _patience(config) and not child_state.is_draining():
+                        _leave(entry)
                     reconciler.step()
             except TRANSIENT as error:
                 log.warning("not registered: %s", error)
             self._ended.wait(config.reconcile_seconds)
         with contextlib.suppress(*TRANSIENT):  # a server that is away forgets us by itself
             unregister(client, worker.hostname)
-
-
-def _watch_deaths(pool: Any) -> None:
-    """Have this worker give up when its children are killed before they get anything done."""
-    deaths = ChildDeaths(pulse.is_at_work, lambda: tally.total(Count.BATCHES), num_oom_kills)
-    clean_up = pool.on_process_down
-
-    def on_process_down(process: Any) -> None:
-        clean_up(process)
-        if (why := deaths.note(process.pid, process.exitcode)) and not is_draining():
-            log.critical("its process was %s", why)
-            os._exit(EXIT_STATUS)  # the next child, forked already, dies with us
-
-    pool.on_process_down = on_process_down
-
-
-def rebuild(client: redis.Redis, job: Job, job_dir: JobDir, queues: Sequence[str]) -> None:
-    """Fill the manifest of a forgotten job from its directory; export it if only that was left."""
-    announce(client, app, job, job_dir, queues, resend_all=True)
-    status = CheckpointManifest(client, job.job_id).job_status()
-    if status is not None and status.state is JobState.DONE:
-        send_export(job.job_id, job_dir, queues[0])
-
-
-def send_export(job_id: str, job_dir: JobDir, queue: str) -> None:
-    app.send_task(EXPORT_JOB, args=[job_id, str(job_dir.path)], queue=queue)
 
 
 def _end_hung(child_pid: int, config: RuntimeConfig) -> None:
@@ -164,8 +130,8 @@ def _end_hung(child_pid: int, config: RuntimeConfig) -> None:
     if not child_pid:  # 0 would mean this process and all of its group
         return
     patience = 2 * config.lease_seconds
-    seconds = pulse.stalled_seconds(child_pid)
-    if pulse.is_stopped(child_pid, patience):
+    seconds = child_state.stalled_seconds(child_pid)
+    if child_state.is_stopped(child_pid, patience):
         reason = f"it has not run for {patience:.0f} s"
     elif seconds >= config.stall_seconds:
         reason = f"no batch for {seconds:.0f} s"
@@ -181,26 +147,19 @@ def _patience(config: RuntimeConfig) -> float:
     return 3 * config.retry_seconds + 2 * config.resend_seconds
 
 
-def _leave(child_pid: int) -> None:
+def _leave(worker: WorkerEntry) -> None:
     """A worker that takes no messages any more is of no use: it is for its supervisor to start it again."""
-    log.critical("messages wait in %s, and this worker takes none: it ends", this_worker.queue)
-    if child_pid:
+    log.critical("messages wait in %s, and this worker takes none: it ends", worker.queue)
+    if worker.child_pid:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child_pid, signal.SIGKILL)
+            os.kill(worker.child_pid, signal.SIGKILL)
     os._exit(1)
 
 
-def _entry(worker: Any, owner: Owner) -> WorkerEntry:
+def _child_pid(worker: Any) -> int:
+    """0 while there is none."""
     children = getattr(getattr(worker.pool, "_pool", None), "_pool", None) or []
-    return WorkerEntry(
-        name=worker.hostname,
-        queue=this_worker.queue,
-        device=this_worker.device,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        child_pid=children[0].pid if children else 0,
-        owner=owner.encode(),
-    )
+    return children[0].pid if children else 0
 
 
 app.steps["worker"].add(ReconcilerStep)

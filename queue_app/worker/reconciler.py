@@ -8,23 +8,25 @@ too many is refused by the manifest.
 import logging
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 import redis
+from celery import Celery
 
 from queue_app.coordination import keys
 from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
+from queue_app.coordination.messages import announce, ask_for_export, send_shards
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.routing import live_queues, lively_workers, queued_shards, route, share
-from queue_app.coordination.states import JobState, ShardState, ShardStatus
-from queue_app.coordination.workers import live_workers, server_time
+from queue_app.coordination.states import JobState, JobStatus, ShardState, ShardStatus
+from queue_app.coordination.workers import Owner, live_workers, server_time
 from queue_app.job.directory import JobDir
 from queue_app.job.output_place import exported
 from queue_app.job.spec import Job
+from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.leases import LeaseWatch, take_away
 
 log = logging.getLogger(__name__)
@@ -33,20 +35,6 @@ ACTING_MILLISECONDS = 5_000
 EXPORT_PATIENCE = 20
 REBUILT = "the server had forgotten the job; it was rebuilt from its directory"
 
-Send = Callable[[CheckpointManifest, str, Mapping[int, str]], None]
-"""Sends one message per shard: manifest, job directory, shard index -> queue."""
-Rebuild = Callable[[Job, JobDir, Sequence[str]], None]
-"""Makes a job known to the server again and sends its messages to these queues."""
-SendExport = Callable[[str, JobDir, str], None]
-"""Asks for a finished job's output: job id, job directory, queue."""
-
-
-class Roots(Protocol):
-    """Where jobs lie that the server may have forgotten."""
-
-    def forgotten(self, known_ids: Collection[str]) -> Iterable[tuple[Job, JobDir]]:
-        """Those that want work, and whose id the server does not know."""
-
 
 class Reconciler:
     """One observer. `step` is to be called about once a second."""
@@ -54,22 +42,18 @@ class Reconciler:
     def __init__(
         self,
         client: redis.Redis,
+        app: Celery,
         name: str,
-        send: Send,
         *,
         lease_seconds: float,
         resend_seconds: float,
-        roots: Roots | None = None,
-        rebuild: Rebuild | None = None,
-        send_export: SendExport | None = None,
+        forgotten: ForgottenJobs | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = client
+        self.app = app
         self.name = name
-        self.send = send
-        self.roots = roots
-        self.rebuild = rebuild
-        self.send_export = send_export
+        self.forgotten = forgotten
         self.lease_seconds = lease_seconds
         self.leases = LeaseWatch(lease_seconds, clock)
         self.resend_seconds = resend_seconds
@@ -83,25 +67,26 @@ class Reconciler:
     def step(self) -> None:
         """Look once at every running job; observation starts anew when the server was away."""
         try:
-            for manifest, job_dir in self._running_jobs():
+            for manifest, job_dir, _ in self._jobs(JobState.RUNNING):
                 self._release_dead_leases(manifest, job_dir)
             if self.clock() >= self._next_scan or self._has_forgotten():
                 self._rebuild_forgotten()
             if self.clock() >= self._next_scan:
                 self._next_scan = self.clock() + self.resend_seconds / 2
-                for manifest, job_dir in self._running_jobs():
+                for manifest, job_dir, _ in self._jobs(JobState.RUNNING):
                     self._resend_lost_messages(manifest, job_dir)
-                self._resend_lost_exports()
+                for manifest, job_dir, status in self._jobs(JobState.DONE):
+                    self._resend_lost_export(manifest.job_id, JobDir(Path(job_dir)), status)
         except TRANSIENT as error:
             self.leases.begin_anew()
             log.warning("reconciler: the server is away: %s", error)
 
-    def _running_jobs(self) -> Iterable[tuple[CheckpointManifest, str]]:
+    def _jobs(self, state: JobState) -> Iterable[tuple[CheckpointManifest, str, JobStatus]]:
         for job_id, job_dir in cast("Mapping[str, str]", self.client.hgetall(keys.JOBS)).items():
             manifest = CheckpointManifest(self.client, job_id)
             status = manifest.job_status()
-            if status is not None and status.state is JobState.RUNNING:
-                yield manifest, job_dir
+            if status is not None and status.state is state:
+                yield manifest, job_dir, status
 
     # ---- a server that lost its data
 
@@ -111,14 +96,20 @@ class Reconciler:
         return not known_before <= self._known_ids
 
     def _rebuild_forgotten(self) -> None:
-        if self.roots is None or self.rebuild is None:
+        if self.forgotten is None:
             return
-        for job, job_dir in self.roots.forgotten(self._job_ids()):
+        for job, job_dir in self.forgotten.find(self._job_ids()):
             queues = live_queues(self.client, job, self.lease_seconds)
             if queues and self._may_act():
-                self.rebuild(job, job_dir, queues)
-                publish(self.client, job.job_id, EventKind.SERVER, REBUILT)
-                log.warning("rebuilt from its directory job=%s dir=%s", job.job_id, job_dir.path)
+                self._rebuild(job, job_dir, queues)
+
+    def _rebuild(self, job: Job, job_dir: JobDir, queues: Sequence[str]) -> None:
+        """Fill the job's manifest from its directory; have it exported if only that was left."""
+        announce(self.client, self.app, job, job_dir, queues, resend_all=True)
+        if status := CheckpointManifest(self.client, job.job_id).job_status():
+            self._ask_for_export(job.job_id, job_dir, queues[0], status)
+        publish(self.client, job.job_id, EventKind.SERVER, REBUILT)
+        log.warning("rebuilt from its directory job=%s dir=%s", job.job_id, job_dir.path)
 
     def _job_ids(self) -> frozenset[str]:
         return frozenset(cast("Sequence[str]", self.client.hkeys(keys.JOBS)))
@@ -148,29 +139,6 @@ class Reconciler:
             self._send(manifest, job_dir, lost)
             self._share(manifest, job_dir, [shard for shard in pending if shard not in lost])
 
-    def _resend_lost_exports(self) -> None:
-        """A job is done with its last shard, but its output is asked for by a message like any other."""
-        for job_id, path in cast("Mapping[str, str]", self.client.hgetall(keys.JOBS)).items():
-            if job_id in self._exported or self.send_export is None:
-                continue
-            status = CheckpointManifest(self.client, job_id).job_status()
-            if status is None or status.state is not JobState.DONE or status.export_by != "workers":
-                continue
-            job_dir = JobDir(Path(path))
-            job = job_dir.load_or_none()
-            if job is None or job.job_id != job_id or exported(job, job_dir) is not None:
-                self._exported.add(job_id)
-                continue
-            due = self._export_due.setdefault(job_id, self.clock() + self.resend_seconds)
-            queues = live_queues(self.client, job, self.lease_seconds)
-            if self.clock() >= due and queues and self._may_act():
-                # A large output takes its time: ask less and less often.
-                self._export_due[job_id] = self.clock() + EXPORT_PATIENCE * self.resend_seconds
-                # The one that was asked before may hang: then its message still waits.
-                queue = min(queues, key=lambda name: int(self.client.llen(name)))
-                self.send_export(job_id, job_dir, queue)
-                log.warning("export asked for again job=%s", job_id)
-
     def _overdue(self, shard: ShardStatus, now: float) -> bool:
         """Times from the future count as long past: the server's clock may have been set back."""
         waits = 0 < shard.not_before - now < self.resend_seconds
@@ -182,6 +150,28 @@ class Reconciler:
         waiting = {queue: queued_shards(self.client, queue) for queue in {s.queue for s in pending} & live}
         return [shard for shard in pending if (job_id, shard.index) not in waiting.get(shard.queue, ())]
 
+    def _resend_lost_export(self, job_id: str, job_dir: JobDir, status: JobStatus) -> None:
+        """A job is done with its last shard, but its output is asked for by a message like any other."""
+        if job_id in self._exported:
+            return
+        job = job_dir.load_or_none()
+        if job is None or job.job_id != job_id or exported(job, job_dir) is not None:
+            self._exported.add(job_id)
+            return
+        due = self._export_due.setdefault(job_id, self.clock() + self.resend_seconds)
+        queues = live_queues(self.client, job, self.lease_seconds)
+        if self.clock() >= due and queues and self._may_act():
+            # A large output takes its time: ask less and less often.
+            self._export_due[job_id] = self.clock() + EXPORT_PATIENCE * self.resend_seconds
+            # The one that was asked before may hang: then its message still waits.
+            queue = min(queues, key=lambda name: int(self.client.llen(name)))
+            if self._ask_for_export(job_id, job_dir, queue, status):
+                log.warning("export asked for again job=%s", job_id)
+
+    def _ask_for_export(self, job_id: str, job_dir: JobDir, queue: str, status: JobStatus) -> bool:
+        directory, state = str(job_dir.path), status.state
+        return ask_for_export(self.app, job_id, directory, queue, state=state, export_by=status.export_by)
+
     # ---- sharing
 
     def _share(self, manifest: CheckpointManifest, job_dir: str, waiting: Sequence[ShardStatus]) -> None:
@@ -191,14 +181,14 @@ class Reconciler:
         """
         routes = share(waiting, self._idle_queues()) if waiting else {}
         if routes:
-            self.send(manifest, job_dir, routes)
+            send_shards(self.app, manifest, job_dir, routes)
             log.info("shared job=%s shards=%s", manifest.job_id, routes)
 
     def _idle_queues(self) -> list[str]:
         """Queues without a message whose live worker holds no shard."""
         owners = [
             Owner.decode(status.owner)
-            for manifest, _ in self._running_jobs()
+            for manifest, *_ in self._jobs(JobState.RUNNING)
             for status in manifest.shard_statuses(manifest.running())
         ]
         busy = {owner.worker for owner in owners if owner is not None}
@@ -217,7 +207,7 @@ class Reconciler:
         live = sorted({worker.queue for worker in lively_workers(self.client, self.lease_seconds)})
         routes = route(shards, {queue: int(self.client.llen(queue)) for queue in live})
         if routes:
-            self.send(manifest, job_dir, routes)
+            send_shards(self.app, manifest, job_dir, routes)
             log.info("sent again job=%s shards=%s", manifest.job_id, routes)
 
     def _may_act(self) -> bool:

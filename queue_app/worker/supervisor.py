@@ -18,14 +18,15 @@ from pathlib import Path
 
 from queue_app.errors import HoldfastError
 from queue_app.host.memory import FEW_HEAPS
-from queue_app.host.processes import PYTHON, ProcessFile, kill_session, spawn
+from queue_app.host.processes import PYTHON, ProcessFile, kill_session, killed_by, spawn
 from queue_app.host.surroundings import child_environment
 from queue_app.settings import RuntimeConfig
-from queue_app.worker.deaths import EXIT_STATUS, killed_by
 from queue_app.worker.metrics.ports import describe, environment, require_ports
 
 log = logging.getLogger(__name__)
 
+GAVE_UP_STATUS = 79
+"""The exit status of a worker whose child was killed again and again: it is not simply started again."""
 POLL_SECONDS = 0.25
 QUICK_DEATH_SECONDS = 20.0
 QUICK_DEATHS_MOST = 3
@@ -86,7 +87,7 @@ class GPUProcessCoordinator:
 
     def _restart(self, worker: _Worker) -> str:
         kill_session(worker.process.pid)
-        if worker.process.returncode == EXIT_STATUS:
+        if worker.process.returncode == GAVE_UP_STATUS:
             return self._reduce(worker)
         quick = time.monotonic() - worker.started < QUICK_DEATH_SECONDS
         killed = worker.process.returncode == -signal.SIGKILL  # from outside: no fault of its own
@@ -96,12 +97,8 @@ class GPUProcessCoordinator:
             return f"worker {worker.queue} died and was started again"
         if last_signal(self.log_of(worker.queue), worker.born_at):
             return self._reduce(worker)
-        del self._workers[worker.queue]
         said = last_words(self.log_of(worker.queue), worker.born_at)
-        why = f"worker {worker.queue} does not stay up: {said}"
-        if not self._workers:
-            raise HoldfastError(why)
-        return f"{why}; it is left out"
+        return self._leave_out(worker, f"worker {worker.queue} does not stay up: {said}")
 
     def _reduce(self, worker: _Worker) -> str:
         """Its child was killed again and again: for want of memory, most likely, so that one fewer may do.
@@ -109,17 +106,21 @@ class GPUProcessCoordinator:
         One that was killed while there were more has another try.
         """
         log_of = self.log_of(worker.queue)
-        gave_up = worker.process.returncode == EXIT_STATUS
+        gave_up = worker.process.returncode == GAVE_UP_STATUS
         signum = None if gave_up else last_signal(log_of, worker.born_at)
         said = f"its process was {killed_by(signum)}" if signum else last_words(log_of, worker.born_at)
         why = f"worker {worker.queue}: {said}"
         if worker.started < self._reduced:
             self._workers[worker.queue] = self._spawn(worker.queue)
             return f"{why}; it is started again, as there are fewer workers now"
-        del self._workers[worker.queue]
         self._reduced = time.monotonic()
+        return self._leave_out(worker, why, "; a job needs more memory than this, or a smaller model")
+
+    def _leave_out(self, worker: _Worker, why: str, remedy: str = "") -> str:
+        """Raises HoldfastError where it was the last one."""
+        del self._workers[worker.queue]
         if not self._workers:
-            raise HoldfastError(f"{why}; a job needs more memory than this, or a smaller model")
+            raise HoldfastError(why + remedy)
         return f"{why}; it is left out"
 
     def stop(self, *, grace_seconds: float) -> None:
@@ -138,23 +139,18 @@ class GPUProcessCoordinator:
 
     def _let_end(self, deadline: float) -> None:
         for worker in self._workers.values():
-            if worker.process.poll() is None:
-                worker.process.terminate()
+            worker.process.terminate()
         for worker in self._workers.values():
-            _wait_until(worker.process, deadline)
+            try:
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("process %d does not end in time", worker.process.pid)
 
 
 def worker_command(queue: str) -> list[str]:
     """The command of one worker. Gossip and mingle would only slow its start."""
     celery = [*PYTHON, "-m", "queue_app.worker", "-A", "queue_app", "worker", "-Q", queue]
     return [*celery, "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
-
-
-def _wait_until(process: subprocess.Popen[bytes], deadline: float) -> None:
-    try:
-        process.wait(max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        log.warning("process %d does not end in time", process.pid)
 
 
 def log_size(log: Path | None) -> int:

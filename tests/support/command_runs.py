@@ -36,11 +36,16 @@ def holdfast(*arguments: str | Path, expect: int = 0, **env: str) -> subprocess.
 
 
 @contextlib.contextmanager
-def running(*arguments: str | Path, **env: str) -> Iterator[subprocess.Popen[str]]:
-    """The command in the background; ended, with whatever it started, when the test is done with it."""
+def running(
+    *arguments: str | Path, output: int = subprocess.PIPE, **env: str
+) -> Iterator[subprocess.Popen[str]]:
+    """The command in the background; ended, with whatever it started, when the test is done with it.
+
+    What says more than a pipe holds waits for somebody to read it: not with `output=DEVNULL`.
+    """
     command = [*HOLDFAST, *map(str, arguments)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(**env)
+        command, stdout=output, stderr=subprocess.STDOUT, text=True, env=environment(**env)
     )
     try:
         yield process

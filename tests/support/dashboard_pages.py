@@ -8,8 +8,8 @@ from pathlib import Path
 import redis
 
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
 from queue_app.coordination.states import Lease
+from queue_app.coordination.workers import Owner
 from queue_app.dashboard.job_source import Place
 from queue_app.dashboard.map.metadata import Metadata
 from queue_app.dashboard.serve import PageServer, listen

@@ -29,8 +29,8 @@ import yaml
 
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.workers import WorkerEntry, live_workers
-from queue_app.host.devices import visible_device
 from queue_app.host.processes import spawn, stop
+from queue_app.host.queues import Queue
 from queue_app.job.directory import JobDir
 from queue_app.settings import RuntimeConfig
 from queue_app.worker.metrics.ports import port_of
@@ -130,7 +130,7 @@ def test_every_worker_uses_the_one_gpu_that_its_container_sees(services: dict[st
     for name, service in workers(services).items():
         granted = service["environment"]["CUDA_VISIBLE_DEVICES"]
         config = RuntimeConfig(CUDA_VISIBLE_DEVICES=granted)  # type: ignore[call-arg]
-        assert visible_device(name, config) == "0"
+        assert Queue.parse(name).visible_device(config.visible_devices) == "0"
 
 
 def test_a_worker_has_time_to_commit_before_it_is_killed(services: dict[str, Any]) -> None:

@@ -25,8 +25,18 @@ from tests.support.jobs_and_inputs import write_fasta
 from tests.support.waiting import wait_for
 
 NUM_GOOD, NUM_BAD, NUM_SHARDS = 300, 2, 3
-NVIDIA_SMI = """#!/bin/sh
-case "$*" in *--id=7*) echo "2048, 8192, 37" ;; *) exit 6 ;; esac
+NVML = """
+from types import SimpleNamespace
+
+class NVMLError(Exception): ...
+
+def nvmlInit(): ...
+def nvmlDeviceGetHandleByIndex(number):
+    if number != 7:
+        raise NVMLError
+    return number
+def nvmlDeviceGetMemoryInfo(_): return SimpleNamespace(used=2048 << 20, total=8192 << 20)
+def nvmlDeviceGetUtilizationRates(_): return SimpleNamespace(gpu=37)
 """
 
 
@@ -86,10 +96,10 @@ def worker_on(client: redis.Redis, queue: str) -> WorkerEntry | None:
 def run(tmp_path_factory: pytest.TempPathFactory, server: Any) -> Iterator[Run]:
     home, client = tmp_path_factory.mktemp("metrics"), connect(server.address.url)
     client.flushall()
-    (home / "nvidia-smi").write_text(NVIDIA_SMI)
-    (home / "nvidia-smi").chmod(0o755)
+    (home / "driver").mkdir()
+    (home / "driver/pynvml.py").write_text(NVML)
     broker = {"HOLDFAST_BROKER_URL": server.address.url, "HOLDFAST_PRELOAD_TORCH": "0"}
-    path = {"PATH": f"{home}{os.pathsep}{os.environ['PATH']}"}
+    path = {"PYTHONPATH": str(home / "driver")}
     ports = free_ports(0, 7)
     scrapes: list[Scrape] = []
 

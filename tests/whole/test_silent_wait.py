@@ -7,6 +7,7 @@ or ends the process, when a model is loaded.
 import contextlib
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def processes_of(job_dir: Path) -> list[int]:
 
 @contextlib.contextmanager
 def workers(*queues: str, **env: str) -> Iterator[None]:
-    with running("worker", *queues, **env):
+    with running("worker", *queues, output=subprocess.DEVNULL, **env):
         yield
 
 

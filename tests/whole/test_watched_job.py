@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from queue_app.status.view import PlainView
+from queue_app.status.screens import PlainView
 from queue_app.status.watch import exit_code, watch
 from tests.support.command_runs import environment, holdfast, kill_tree, running, wait_for_progress
 from tests.support.jobs_and_inputs import protein, write_fasta

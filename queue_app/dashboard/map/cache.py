@@ -5,22 +5,31 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from queue_app.dashboard.job_source import Place, load
 from queue_app.dashboard.map.colours import Names, Scale, choices, colour
-from queue_app.dashboard.map.embedding_map import EmbeddingMap, Tell, make_map
+from queue_app.dashboard.map.embedding_map import EmbeddingMap
 from queue_app.dashboard.map.metadata import Metadata
 from queue_app.dashboard.map.nearest import Neighbour, nearest, with_beginnings
-from queue_app.dashboard.map.projection import Method, methods
+from queue_app.dashboard.map.projection import Method, methods, project
 from queue_app.dashboard.map.published_vectors import Published
+from queue_app.dashboard.map.sampled_rows import draw
 from queue_app.errors import HoldfastError, UsageError
 
 KEPT_MOST = 8
 PATIENCE_SECONDS = 0.8
 """So long a request waits for a map; a small one is there by then."""
+LAYING_OUT = {
+    Method.PCA: "laying them out",
+    Method.UMAP: "laying them out by UMAP, whose first map takes half a minute to compile",
+}
+Tell = Callable[[str, float | None], None]
+"""Called with the step that is under way, and the share of it that is done; None: not known."""
 
 
 Choice = TypeVar("Choice", bound=str)
@@ -143,3 +152,36 @@ def _one_of(known: tuple[Choice, ...], wanted: str) -> Choice:
     if found is None:
         raise UsageError(f"{wanted!r}: there is {', '.join(known)}")
     return found
+
+
+def making_message(making: Making) -> dict[str, Any]:
+    """How far a map is that has no points yet."""
+    return {"made": False, "step": making.step, "share": making.share}
+
+
+def map_message(found: EmbeddingMap, offer: Offer) -> dict[str, Any]:
+    """The points, and what else there is; x and y are at most 1, and as exact as a screen."""
+    extent = float(np.abs(found.points).max(initial=0)) or 1.0
+    x, y = (found.points / extent).astype(np.float64).round(5).T.tolist()
+    return {
+        "made": True,
+        **asdict(offer),
+        "num_embedded": found.published.num_embedded,
+        "shares": found.shares,
+        "ids": found.ids,
+        "ordinals": found.ordinals.tolist(),
+        "x": x,
+        "y": y,
+    }
+
+
+def make_map(published: Published, column: str, method: Method, tell: Tell) -> EmbeddingMap:
+    """Raises Damage where a result is not the one that was published."""
+    published.check(lambda share: tell("checking the results", share))
+    drawn = draw(published, column, lambda share: tell("reading the vectors", share))
+    tell(LAYING_OUT[method], None)
+    projection = project(drawn.vectors, method)
+    points = projection.points[drawn.places]
+    return EmbeddingMap(
+        published, column, drawn.ids, drawn.ordinals, drawn.places, drawn.rows, points, projection.shares
+    )

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from queue_app.dashboard.map.published_vectors import Floats, Published, Rows
+from queue_app.array_types import Floats
+from queue_app.dashboard.map.published_vectors import Published, Rows
 from queue_app.dashboard.map.sequence_texts import beginnings, is_kept
 
 NEAREST_MOST = 10

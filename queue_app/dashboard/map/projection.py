@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from queue_app.dashboard.map.published_vectors import Floats
+from queue_app.array_types import Floats
 
 ROUNDS = 12
 """Of the subspace iteration. Each multiplies what is wrong by the square of a ratio of singular values."""

@@ -7,21 +7,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
 from checkpoint.records import DoneRecord
+from queue_app.array_types import Floats, Int64s
 from queue_app.errors import Damage, UsageError
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import all_done, require_published
-from queue_app.job.duplicates import Int64s
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_files import as_matrix, iter_result
 from queue_app.job.result_rows import computed_rows
 from queue_app.job.spec import Job, Shard
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from queue_app.dashboard.map.published_vectors import Floats, Published
-from queue_app.job.duplicates import Int64s, read_duplicates
+from queue_app.array_types import Floats, Int64s
+from queue_app.dashboard.map.published_vectors import Published
+from queue_app.job.duplicates import read_duplicates
 from queue_app.job.readouts import vector_dim
 from queue_app.job.result_rows import among
 

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from queue_app.array_types import Int64s
 from queue_app.dashboard.map.published_vectors import shards_with
 from queue_app.errors import Damage
 from queue_app.job.directory import JobDir
-from queue_app.job.duplicates import Int64s
 from queue_app.job.result_rows import among
 from queue_app.job.spec import Job
 

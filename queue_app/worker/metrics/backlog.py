@@ -14,7 +14,7 @@ from redis.client import NEVER_DECODE
 
 from queue_app.celery_app import SENT_AT
 from queue_app.coordination import keys
-from queue_app.coordination.states import JobState, JobStatus, ShardState
+from queue_app.coordination.states import JobState, JobStatus
 
 JOBS_MOST = 50
 """Each is a label in the database of whoever watches."""
@@ -32,20 +32,12 @@ class QueueBacklog:
 
 
 @dataclass(frozen=True, slots=True)
-class JobBacklog:
-    """One job; `sequences` counts those that are done, quarantined and left."""
-
-    job_id: str
-    sequences: Mapping[str, int]
-    shards: Mapping[ShardState, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Backlog:
     """The server at one moment."""
 
     queues: tuple[QueueBacklog, ...]
-    jobs: tuple[JobBacklog, ...]
+    jobs: Mapping[str, JobStatus]
+    """By job id."""
 
 
 class BacklogReader:
@@ -62,7 +54,7 @@ class BacklogReader:
 
     def read(self) -> Backlog:
         """Raises redis errors as they come."""
-        return Backlog(tuple(self._queues()), tuple(self._jobs()))
+        return Backlog(tuple(self._queues()), self._jobs())
 
     def _queues(self) -> list[QueueBacklog]:
         entries = cast("Sequence[str]", self._client.hvals(keys.WORKERS))
@@ -78,20 +70,20 @@ class BacklogReader:
             for name, length, oldest in zip(names, answers[::2], answers[1::2], strict=True)
         ]
 
-    def _jobs(self) -> list[JobBacklog]:
+    def _jobs(self) -> dict[str, JobStatus]:
         job_ids = sorted(cast("Sequence[str]", self._client.hkeys(keys.JOBS)))
         pipe = self._client.pipeline(transaction=False)
         for job_id in job_ids:
             pipe.hgetall(keys.job(job_id))
         found = zip(job_ids, pipe.execute(), strict=True)
-        known = [(job_id, JobStatus.of(fields)) for job_id, fields in found if "state" in fields]
+        known = {job_id: JobStatus.of(fields) for job_id, fields in found if "state" in fields}
         now = self._clock()
-        self._unended |= {job_id: now for job_id, status in known if status.state not in ENDED}
+        self._unended |= {job_id: now for job_id, status in known.items() if status.state not in ENDED}
         self._unended = {
             job_id: since for job_id, since in self._unended.items() if now - since < IN_VIEW_SECONDS
         }
-        shown = [_job_backlog(job_id, status) for job_id, status in known if job_id in self._unended]
-        return shown[:JOBS_MOST]
+        shown = [job_id for job_id in known if job_id in self._unended]
+        return {job_id: known[job_id] for job_id in shown[:JOBS_MOST]}
 
 
 def age_seconds(message: bytes) -> float | None:
@@ -100,9 +92,3 @@ def age_seconds(message: bytes) -> float | None:
         return max(0.0, time.time() - float(json.loads(message)["headers"][SENT_AT]))
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _job_backlog(job_id: str, status: JobStatus) -> JobBacklog:
-    done, quarantined = status.sequences_done, status.sequences_quarantined
-    left = status.sequences_total - done - quarantined
-    return JobBacklog(job_id, {"done": done, "quarantined": quarantined, "left": left}, status.shards)

@@ -1,4 +1,4 @@
-"""Tally: what a worker has done since it started, counted where it happens and read by its parent.
+"""What a worker has done since it started, counted where it happens and read by its parent.
 
 The counters lie in memory that the parent shares with the children forked from it: a child that is killed
 takes nothing with it, and the next one counts on. There is no lock, for one that a dead child held would be
@@ -37,7 +37,7 @@ class Count(IntEnum):
     TROUBLES = auto()
 
 
-class Tally:
+class Counters:
     """Make it before the fork; each process adds, any of them may read."""
 
     def __init__(self) -> None:
@@ -69,5 +69,5 @@ class Tally:
         return self._slots[slot] + self._slots[slot + self._row]
 
 
-tally = Tally()
+counters = Counters()
 """The one of this worker: made in the parent, inherited by its children."""

@@ -3,18 +3,17 @@
 The worker of gpuN or cpuN has the port that was given plus N, so that one setting does for a whole host.
 """
 
-import re
 import socket
 from collections.abc import Mapping, Sequence
 
 from queue_app.errors import UsageError
+from queue_app.host.queues import Queue
 from queue_app.settings import RuntimeConfig
 
 
 def port_of(queue: str, config: RuntimeConfig) -> int | None:
     """Where the worker of a queue serves its metrics; None when it does not."""
-    number = re.fullmatch(r"[cg]pu(\d+)", queue)
-    return None if config.metrics_port is None or number is None else config.metrics_port + int(number[1])
+    return None if config.metrics_port is None else config.metrics_port + Queue.parse(queue).number
 
 
 def environment(config: RuntimeConfig) -> Mapping[str, str]:

@@ -7,15 +7,18 @@ never waits for the server, and no work waits for a scrape.
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from queue_app.coordination.redis_client import TRANSIENT
+from queue_app.coordination.workers import WorkerEntry
 from queue_app.worker.metrics.backlog import Backlog, BacklogReader
-from queue_app.worker.metrics.collector import WorkerCollector, WorkerNames
-from queue_app.worker.metrics.counters import Tally
-from queue_app.worker.metrics.driver import GpuGauge
+from queue_app.worker.metrics.counters import Counters
+from queue_app.worker.metrics.families import families
+from queue_app.worker.metrics.gpu_gauge import GpuGauge
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +27,20 @@ STALE_SECONDS = 15.0
 """What was noted so long ago is not told any more: absent is better than wrong."""
 
 
-class Exporter:
+class Exporter(Collector):
     """The metrics of one worker. The reconciler notes, whoever scrapes asks."""
 
-    def __init__(self, reader: BacklogReader, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        worker: WorkerEntry,
+        counters: Counters,
+        gpu: GpuGauge,
+        reader: BacklogReader,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._worker = worker
+        self._counters = counters
+        self._gpu = gpu
         self._reader = reader
         self._clock = clock
         self._backlog: Backlog | None = None
@@ -53,11 +66,14 @@ class Exporter:
     def backlog(self) -> Backlog | None:
         return self._backlog if self._clock() - self._read < STALE_SECONDS else None
 
-    def serve(self, names: WorkerNames, visible_device: str, tally: Tally, address: str, port: int) -> None:
+    def collect(self) -> Iterator[Metric]:
+        load, backlog = self._gpu.load(), self.backlog()
+        return families(self._worker, self._counters, is_up=self.is_up(), load=load, backlog=backlog)
+
+    def serve(self, address: str, port: int) -> None:
         """From a thread, for as long as the process lives. Raises OSError when the port cannot be had."""
-        gpu = GpuGauge(visible_device).read if visible_device else lambda: None
         registry = CollectorRegistry()
-        registry.register(WorkerCollector(names, tally, self.is_up, self.backlog, gpu))
+        registry.register(self)
         server, _ = start_http_server(port, address, registry)
         # A child that outlives its parent by a moment would keep the port from the next worker.
         os.register_at_fork(after_in_child=server.socket.close)

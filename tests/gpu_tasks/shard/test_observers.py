@@ -12,7 +12,7 @@ from gpu_tasks.inference.runner import Timings
 from gpu_tasks.shard.observers import WINDOW_SECONDS, CommitCounters, Observers, RateMeter, ShardObserver
 from queue_app.coordination.worker_figures import Figures
 from queue_app.job.spec import Progress
-from queue_app.worker.metrics.counters import Count, Tally
+from queue_app.worker.metrics.counters import Count, Counters
 
 
 def plan_of(*lengths: int) -> BatchPlan:
@@ -24,49 +24,49 @@ def plan_of(*lengths: int) -> BatchPlan:
     )  # fmt: skip
 
 
-def counters(tally: Tally, plan: BatchPlan, timings: Timings, resumed: Progress) -> CommitCounters:
-    made = CommitCounters(tally)
+def counters(counted: Counters, plan: BatchPlan, timings: Timings, resumed: Progress) -> CommitCounters:
+    made = CommitCounters(counted)
     made.planned(plan)
     made.computing(resumed, timings)
     return made
 
 
 def test_a_commit_counts_its_batches_with_all_their_tokens() -> None:
-    plan, tally = plan_of(18, 8, 8), Tally()
-    counters(tally, plan, Timings(), Progress()).committed([0, 1], Progress(2, 3), 0.1)
+    plan, counted = plan_of(18, 8, 8), Counters()
+    counters(counted, plan, Timings(), Progress()).committed([0, 1], Progress(2, 3), 0.1)
     assert plan.num_batches == 2
-    assert tally.total(Count.BATCHES) == 2
-    assert tally.total(Count.TOKENS_EMBEDDED) == plan.num_tokens == 40
-    assert tally.total(Count.COMMITTING) == 0.1
+    assert counted.total(Count.BATCHES) == 2
+    assert counted.total(Count.TOKENS_EMBEDDED) == plan.num_tokens == 40
+    assert counted.total(Count.COMMITTING) == 0.1
 
 
 def test_what_earlier_attempts_committed_is_not_counted_again() -> None:
-    tally = Tally()
-    meter = counters(tally, plan_of(18, 18), Timings(), Progress(batches_done=1, sequences_done=1))
+    counted = Counters()
+    meter = counters(counted, plan_of(18, 18), Timings(), Progress(batches_done=1, sequences_done=1))
     meter.committed([1], Progress(2, 2), 0.1)
-    assert tally.total(Count.SEQUENCES_EMBEDDED) == 1
-    assert tally.total(Count.TOKENS_EMBEDDED) == 20
+    assert counted.total(Count.SEQUENCES_EMBEDDED) == 1
+    assert counted.total(Count.TOKENS_EMBEDDED) == 20
 
 
 def test_a_count_never_sinks_and_ends_at_what_was_embedded() -> None:
-    tally = Tally()
-    meter = counters(tally, plan_of(18, 18), Timings(), Progress())
+    counted = Counters()
+    meter = counters(counted, plan_of(18, 18), Timings(), Progress())
     seen = []
     for batches, done in (([0], 7), ([], 5), ([1], 9)):
         meter.committed(batches, Progress(1, done), 0.1)
-        seen.append(tally.total(Count.SEQUENCES_EMBEDDED))
+        seen.append(counted.total(Count.SEQUENCES_EMBEDDED))
     assert seen == [7, 7, 9]
 
 
 def test_the_loops_own_timings_are_counted_at_each_commit() -> None:
-    tally, timings = Tally(), Timings()
-    meter = counters(tally, plan_of(18), timings, Progress())
+    counted, timings = Counters(), Timings()
+    meter = counters(counted, plan_of(18), timings, Progress())
     timings.launch, timings.wait = 2.0, 0.5
     meter.committed([0], Progress(1, 1), 0.1)
     timings.launch = 3.0
-    assert (tally.total(Count.LAUNCH), tally.total(Count.WAIT)) == (2.0, 0.5)
+    assert (counted.total(Count.LAUNCH), counted.total(Count.WAIT)) == (2.0, 0.5)
     meter.committed([], Progress(1, 1), 0.1)
-    assert (tally.total(Count.LAUNCH), tally.total(Count.WAIT)) == (3.0, 0.5)
+    assert (counted.total(Count.LAUNCH), counted.total(Count.WAIT)) == (3.0, 0.5)
 
 
 # ---- how fast it goes

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,6 +35,7 @@ from queue_app.outputs.arrays import open_result
 from queue_app.outputs.clean import clean
 from queue_app.outputs.content import content_lock
 from queue_app.outputs.export import export
+from queue_app.status.screens import open_view
 from tests.support.command_runs import environment, running, wait_for_progress
 from tests.support.jobs_and_inputs import TEXTS, make_job, publish, write_fasta
 
@@ -104,7 +106,7 @@ def test_a_job_that_nobody_knows_is_not_found(tmp_path: Path) -> None:
 
 def test_a_job_goes_to_another_process_without_the_run_that_began_it(finished: Path) -> None:
     job = Job.open(finished / "out.h5")
-    begun = Job(job.job_dir, run=BackgroundRun(lambda view: None, quiet=True))
+    begun = Job(job.job_dir, run=BackgroundRun(lambda view: None, partial(open_view, quiet=True)))
     again = pickle.loads(pickle.dumps(begun))
     assert (again.id, again.wait(0).state) == (job.id, JobState.DONE)
 

@@ -17,7 +17,7 @@ from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 from queue_app.outputs.export import ExportReport, export
 from queue_app.settings import RuntimeConfig
-from queue_app.status.view import open_view
+from queue_app.status.screens import open_view
 from tests.checkpoint.test_network_filesystems import line, mounted
 from tests.support.jobs_and_inputs import write_fasta
 

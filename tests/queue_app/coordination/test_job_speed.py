@@ -3,16 +3,16 @@
 import pytest
 import redis
 
-from queue_app.coordination.job_speed import Sample, Speed, speed_of
+from queue_app.coordination.job_speed import ProgressSample, Speed, speed_of
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease
 from queue_app.job.spec import Job, Progress
-from queue_app.status.snapshot import Snapshot, snapshot
+from queue_app.status.snapshot import JobSnapshot, snapshot
 
 
-def samples(*of: tuple[float, int, int]) -> list[Sample]:
+def samples(*of: tuple[float, int, int]) -> list[ProgressSample]:
     """As the manifest has them, from what is told in the order of time."""
-    return [Sample(*each) for each in reversed(of)]
+    return [ProgressSample(*each) for each in reversed(of)]
 
 
 def test_time_is_told_by_cost_as_long_sequences_come_first() -> None:
@@ -57,7 +57,7 @@ def costs(manifest: CheckpointManifest) -> tuple[int, int]:
     return status.cost_done, status.cost_total
 
 
-def look(manifest: CheckpointManifest) -> Snapshot:
+def look(manifest: CheckpointManifest) -> JobSnapshot:
     now = snapshot(manifest.client, manifest.job_id, lease_seconds=15)
     assert now is not None
     return now

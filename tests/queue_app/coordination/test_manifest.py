@@ -1,5 +1,6 @@
 """The manifest's promises, against a real server."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import fakeredis
@@ -9,11 +10,23 @@ import redis
 from checkpoint.records import QuarantineEntry
 from queue_app.coordination import keys
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.states import LEGAL_TRANSITIONS, JobState, Lease, Refusal, ShardState
+from queue_app.coordination.states import JobState, Lease, Refusal, ShardState
 from queue_app.job.spec import Job, Progress
 from tests.support.jobs_and_inputs import make_job
 
 LIMIT = 3
+LEGAL_TRANSITIONS: Mapping[ShardState, frozenset[ShardState]] = {
+    ShardState.PENDING: frozenset(
+        {ShardState.RUNNING, ShardState.FAILED, ShardState.CANCELLED, ShardState.DONE}
+    ),
+    ShardState.RUNNING: frozenset(
+        {ShardState.PENDING, ShardState.DONE, ShardState.FAILED, ShardState.CANCELLED}
+    ),
+    ShardState.DONE: frozenset({ShardState.PENDING}),
+    ShardState.FAILED: frozenset({ShardState.PENDING, ShardState.CANCELLED, ShardState.DONE}),
+    ShardState.CANCELLED: frozenset({ShardState.PENDING, ShardState.DONE}),
+}
+"""What manifest.lua allows."""
 
 
 @pytest.fixture

@@ -11,17 +11,17 @@ import redis
 
 from queue_app.coordination.events import EventKind, read_events
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
 from queue_app.coordination.states import JobState, Lease
 from queue_app.coordination.trouble import PASSING_TIMES_MOST, TIMES_MOST, TroubleRegister, give_up_hopeless
-from queue_app.coordination.workers import WorkerEntry, register
+from queue_app.coordination.workers import Owner, WorkerEntry, register
 from queue_app.errors import ModelError
 from queue_app.job.spec import Job
 from queue_app.model.files import check_files
 from queue_app.model.spec import ModelFile
+from queue_app.settings import RuntimeConfig
 from queue_app.status.snapshot import snapshot
-from queue_app.worker.stage import LastStage, Stage, StageBoard
-from queue_app.worker.untold import Teller, UntoldEnds, how_it_ended
+from queue_app.worker.child_deaths import DeathReports
+from queue_app.worker.child_state import ChildState, LastStage, Stage
 from tests.support.jobs_and_inputs import make_job
 
 LEASE_SECONDS = 15.0
@@ -221,31 +221,31 @@ def test_a_paused_job_is_not_given_up(troubles: TroubleRegister, manifest: Check
 # ---- children that cannot tell any more
 
 
-def teller(manifest: CheckpointManifest) -> Teller:
-    return Teller(manifest.client, "cpu1@host", "cpu1", LEASE_SECONDS, RETRY_SECONDS)
+def report(child: ChildState, pid: int, exit_code: int, client: redis.Redis) -> None:
+    """Hear of the end of a child of cpu1, and tell of it."""
+    reports = DeathReports(child)
+    reports.hear(pid, exit_code)
+    config = RuntimeConfig(lease_seconds=LEASE_SECONDS, retry_seconds=int(RETRY_SECONDS))
+    reports.send(client, WorkerEntry("cpu1@host", "cpu1", "cpu", "host", 1, 2, ""), config)
 
 
 @pytest.mark.parametrize("stage", [Stage.GETTING_READY, Stage.STARTING])
 def test_a_child_that_dies_before_it_has_a_shard_is_its_workers_trouble(
     stage: Stage, troubles: TroubleRegister, manifest: CheckpointManifest
 ) -> None:
-    board = StageBoard()
+    child = ChildState()
     pid = os.getpid() if stage is Stage.GETTING_READY else os.getpid() + 1
-    board.set(Stage.GETTING_READY, manifest.job_id)
-    ends = UntoldEnds(board)
-    ends.hear(pid, -9)
-    ends.tell(teller(manifest))
+    child.set_stage(Stage.GETTING_READY, manifest.job_id)
+    report(child, pid, -9, manifest.client)
     assert "was killed by signal 9 (SIGKILL), probably out of memory" in troubles.all()["cpu1@host"].text
 
 
 def test_a_child_that_dies_at_work_is_told_and_is_no_trouble(
     troubles: TroubleRegister, manifest: CheckpointManifest
 ) -> None:
-    board = StageBoard()
-    board.set(Stage.AT_WORK, manifest.job_id)
-    ends = UntoldEnds(board)
-    ends.hear(os.getpid(), -11)
-    ends.tell(teller(manifest))
+    child = ChildState()
+    child.set_stage(Stage.AT_WORK, manifest.job_id)
+    report(child, os.getpid(), -11, manifest.client)
     assert troubles.all() == {}
     (event,) = read_events(manifest.client, manifest.job_id)
     assert event.kind is EventKind.WORKER
@@ -256,26 +256,19 @@ def test_a_child_that_dies_at_work_is_told_and_is_no_trouble(
 def test_an_idle_child_or_one_that_has_told_is_no_trouble(
     stage: Stage, troubles: TroubleRegister, manifest: CheckpointManifest
 ) -> None:
-    board = StageBoard()
-    board.set(stage, manifest.job_id)
-    ends = UntoldEnds(board)
-    ends.hear(os.getpid(), 1)
-    ends.tell(teller(manifest))
+    child = ChildState()
+    child.set_stage(stage, manifest.job_id)
+    report(child, os.getpid(), 1, manifest.client)
     assert troubles.all() == {}
     assert read_events(manifest.client, manifest.job_id) == ()
 
 
 def test_a_child_is_idle_again_after_what_it_did_and_unknown_before() -> None:
-    board = StageBoard()
-    assert board.of(os.getpid()) == LastStage(Stage.STARTING)
-    with board.during(Stage.GETTING_READY, "0123456789ab-cafecafe"):
-        assert board.of(os.getpid()) == LastStage(Stage.GETTING_READY, "0123456789ab-cafecafe")
-    assert board.of(os.getpid()) == LastStage(Stage.IDLE)
-
-
-def test_an_end_is_told_by_its_status_or_its_signal() -> None:
-    assert how_it_ended(1) == "ended with exit status 1"
-    assert how_it_ended(-6) == "was killed by signal 6 (SIGABRT)"
+    child = ChildState()
+    assert child.last_stage(os.getpid()) == LastStage(Stage.STARTING)
+    with child.during(Stage.GETTING_READY, "0123456789ab-cafecafe"):
+        assert child.last_stage(os.getpid()) == LastStage(Stage.GETTING_READY, "0123456789ab-cafecafe")
+    assert child.last_stage(os.getpid()) == LastStage(Stage.IDLE)
 
 
 # ---- the model's files

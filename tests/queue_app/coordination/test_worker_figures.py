@@ -3,10 +3,9 @@
 import redis
 
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
 from queue_app.coordination.states import Lease
 from queue_app.coordination.worker_figures import Figures
-from queue_app.coordination.workers import WorkerEntry, register
+from queue_app.coordination.workers import Owner, WorkerEntry, register
 from queue_app.job.spec import Progress
 from queue_app.status.snapshot import snapshot
 from tests.support.jobs_and_inputs import make_job

@@ -20,7 +20,8 @@ from queue_app.coordination import keys
 from queue_app.coordination.job_control import pause
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.dashboard.job_source import Place
-from queue_app.dashboard.map.embedding_map import EmbeddingMap, make_map
+from queue_app.dashboard.map.cache import make_map
+from queue_app.dashboard.map.embedding_map import EmbeddingMap
 from queue_app.dashboard.map.metadata import read_metadata
 from queue_app.dashboard.map.published_vectors import Published
 from queue_app.job.directory import JobDir

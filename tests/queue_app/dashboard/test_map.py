@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import redis
 
+from queue_app.array_types import Floats
 from queue_app.coordination import keys
 from queue_app.dashboard.job_source import Place
 from queue_app.dashboard.map.cache import Making, Maps, Wanted
@@ -19,7 +20,7 @@ from queue_app.dashboard.map.embedding_map import EmbeddingMap
 from queue_app.dashboard.map.metadata import Metadata, read_metadata
 from queue_app.dashboard.map.nearest import nearest
 from queue_app.dashboard.map.projection import Method, methods, project
-from queue_app.dashboard.map.published_vectors import Floats, Published
+from queue_app.dashboard.map.published_vectors import Published
 from queue_app.dashboard.map.sampled_rows import choose, draw
 from queue_app.errors import HoldfastError, InputError
 from queue_app.job.directory import JobDir

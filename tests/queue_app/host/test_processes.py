@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from checkpoint.process_identity import ProcessId, host_key, identify
-from queue_app.coordination.owner import Owner
+from queue_app.coordination.workers import Owner
 from queue_app.errors import JobBusy
 from queue_app.host.file_lock import FileLock
 from queue_app.host.processes import ProcessFile, spawn, stop

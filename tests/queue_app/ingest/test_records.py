@@ -16,7 +16,8 @@ from queue_app.ingest.census import Census
 from queue_app.ingest.gather import gather
 from queue_app.ingest.readers import sources
 from queue_app.ingest.readers.sources import Input, digest_inputs
-from queue_app.ingest.records import Dataset, Record
+from queue_app.ingest.records import Dataset
+from queue_app.job.shard_files import Record
 
 Write = Callable[[str, str | bytes], Path]
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from queue_app.choices import DeviceClass
 from queue_app.errors import Damage, InputError
 from queue_app.ingest.record_spool import spooled
-from queue_app.ingest.records import Record
 from queue_app.ingest.shard_writer import (
     RECORDS_PER_SHARD,
     default_num_shards,
@@ -18,8 +18,8 @@ from queue_app.ingest.shard_writer import (
     write_shards,
 )
 from queue_app.job.directory import JobDir
-from queue_app.job.shard_files import read_shard
-from queue_app.job.spec import RECORD_COST, DeviceClass, Shard
+from queue_app.job.shard_files import Record, read_shard
+from queue_app.job.spec import RECORD_COST, Shard
 
 
 @pytest.fixture

@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_app.errors import Damage, JobChanged, OtherVersion
-from queue_app.ingest.records import Record
 from queue_app.ingest.records_to_shards import ingest
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
 from queue_app.job.disk_space import rooms
 from queue_app.job.duplicates import find_firsts
 from queue_app.job.quarantine import list_quarantine, retry_quarantine
-from queue_app.job.shard_files import read_shard
+from queue_app.job.shard_files import Record, read_shard
 from queue_app.outputs.verify import verify_job
 from queue_app.settings import RuntimeConfig
 from queue_app.status.snapshot import snapshot_of_directory

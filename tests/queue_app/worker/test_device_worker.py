@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,36 +15,9 @@ import pytest
 import redis
 
 from queue_app.coordination import keys
-from queue_app.host.devices import visible_device
 from queue_app.settings import RuntimeConfig
 from queue_app.worker import device_worker, parent_loop
-from queue_app.worker.device_worker import _only_queue, _restore_orphans
-
-
-def config(visible: str | None) -> RuntimeConfig:
-    return RuntimeConfig(CUDA_VISIBLE_DEVICES=visible)  # type: ignore[call-arg]
-
-
-@pytest.mark.parametrize(
-    ("queue", "granted", "expected"),
-    [
-        ("gpu0", None, "0"),
-        ("gpu3", None, "3"),
-        ("gpu1", "4,6", "6"),
-        ("gpu0", "GPU-8f6d", "GPU-8f6d"),
-        ("cpu0", "4,6", ""),
-        ("cpu3", None, ""),
-    ],
-)
-def test_the_queue_name_picks_the_device_among_those_granted(
-    queue: str, granted: str | None, expected: str
-) -> None:
-    assert visible_device(queue, config(granted)) == expected
-
-
-def test_a_device_that_is_not_granted_is_refused() -> None:
-    with pytest.raises(SystemExit, match="grants only 2"):
-        visible_device("gpu2", config("4,6"))
+from queue_app.worker.device_worker import NO_WORKER, _only_queue, _restore_orphans
 
 
 @pytest.mark.parametrize("queues", [None, "", "gpu0,gpu1", ["gpu0", "gpu1"], ["celery"], ["gpu"]])
@@ -54,9 +28,11 @@ def test_a_worker_serves_exactly_one_device(queues: object) -> None:
 
 def test_a_second_worker_of_a_device_is_told_who_has_it_and_how_to_go_on(tmp_path: Path) -> None:
     twice = (
+        "from queue_app.host.queues import Queue\n"
         "from queue_app.settings import runtime_config\n"
         "from queue_app.worker.device_worker import _take_device, this_worker\n"
-        "take = lambda: _take_device('cpu0', runtime_config()); take(); held = this_worker.lock; take()"
+        "take = lambda: _take_device(Queue('cpu', 0), runtime_config())\n"
+        "take(); held = this_worker.lock; take()"
     )
     ended = subprocess.run(
         [sys.executable, "-c", twice],
@@ -128,7 +104,7 @@ def test_no_child_is_forked_while_the_reconciler_works() -> None:
 def test_a_child_whose_parent_died_before_it_could_ask_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would keep the device's lock, so that no worker could start there again."""
     monkeypatch.setattr(
-        device_worker.this_worker, "pid", os.getpid() + 1
+        device_worker.this_worker, "entry", replace(NO_WORKER, pid=os.getpid() + 1)
     )  # not the parent that the kernel names now
     child = os.fork()
     if child == 0:
@@ -142,7 +118,7 @@ def test_a_child_whose_parent_died_before_it_could_ask_ends_too(monkeypatch: pyt
 
 def test_without_a_child_nothing_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pid 0 would be the worker itself, and all of its group."""
-    monkeypatch.setattr(device_worker.pulse, "is_stopped", lambda *_: True)
+    monkeypatch.setattr(device_worker.child_state, "is_stopped", lambda *_: True)
     killed: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
     parent_loop._end_hung(0, RuntimeConfig())
@@ -163,13 +139,13 @@ def test_a_worker_process_starts_without_celerys_other_commands_and_what_they_im
     assert not loaded & unneeded
 
 
-def test_a_worker_whose_metrics_port_is_taken_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_whose_metrics_port_is_taken_does_not_start() -> None:
     """Signal handlers swallow exceptions: it would go on, and nobody would see it."""
-    monkeypatch.setattr(device_worker.this_worker, "queue", "cpu1")
+    worker = replace(NO_WORKER, queue="cpu1")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SystemExit, match=rf"cpu1 cannot serve its metrics at .*:{port}/"):
-            device_worker._serve_metrics(RuntimeConfig(metrics_port=port - 1))
+            device_worker._serve_metrics(worker, RuntimeConfig(metrics_port=port - 1))
 
 
 def test_no_collection_in_a_child_touches_what_it_shares_with_its_parent() -> None:

@@ -10,7 +10,7 @@ from queue_app.coordination.embedded_server import ServerAddress
 from queue_app.job.directory import JobDir
 from queue_app.job.output_names import meta_path
 from queue_app.job.spec import Job
-from queue_app.worker.forgotten_jobs import JobRoots
+from queue_app.worker.forgotten_jobs import ForgottenJobs
 from tests.support.jobs_and_inputs import make_job
 
 URL = "redis://127.0.0.1:7000/0"
@@ -30,7 +30,7 @@ def job_dir(job: Job, tmp_path: Path) -> JobDir:
 
 
 def forgotten(root: Path, *known: str) -> list[str]:
-    return [job.job_id for job, _ in JobRoots([root], URL).forgotten(known)]
+    return [job.job_id for job, _ in ForgottenJobs([root], URL).find(known)]
 
 
 def test_a_root_may_be_a_job_directory_or_hold_some(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
@@ -67,14 +67,14 @@ def test_a_job_on_a_server_of_its_own_is_none_of_ours(job: Job, job_dir: JobDir,
     ServerAddress(7001, "secret").write(job_dir.server_json)
     assert forgotten(tmp_path) == []
     own = ServerAddress(7001, "secret").url
-    assert [found.job_id for found, _ in JobRoots([tmp_path], own).forgotten(())] == [job.job_id]
+    assert [found.job_id for found, _ in ForgottenJobs([tmp_path], own).find(())] == [job.job_id]
 
 
 def test_a_directory_that_got_a_new_job_is_read_again(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
-    roots = JobRoots([tmp_path], URL)
-    list(roots.forgotten(()))
+    roots = ForgottenJobs([tmp_path], URL)
+    list(roots.find(()))
     job_dir.write(dataclasses.replace(job, job_id="ffffffffffff-00000000"))
-    assert [found.job_id for found, _ in roots.forgotten(())] == ["ffffffffffff-00000000"]
+    assert [found.job_id for found, _ in roots.find(())] == ["ffffffffffff-00000000"]
 
 
 def test_a_damaged_job_is_passed_over(job: Job, job_dir: JobDir, tmp_path: Path) -> None:

@@ -1,22 +1,24 @@
 """The reconciler's promises, on a real server and a clock that the test moves."""
 
 import base64
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import redis
+from celery import Celery
 
 from checkpoint.process_identity import ProcessId, host_key
+from queue_app.celery_app import EXPORT_JOB
 from queue_app.coordination import keys
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.owner import Owner
 from queue_app.coordination.routing import queued_shards
 from queue_app.coordination.states import Lease, ShardState
-from queue_app.coordination.workers import WorkerEntry, live_workers, register
+from queue_app.coordination.workers import Owner, WorkerEntry, live_workers, register
 from queue_app.job.directory import JobDir
 from queue_app.job.output_names import meta_path
 from queue_app.job.spec import Job, Progress
@@ -30,13 +32,35 @@ DEAD_HERE = Owner("cpu0@here", host_key(), ProcessId(2**22 - 1, 1)).encode()
 
 
 @dataclass
+class Sent:
+    """Stands in for the Celery app: the shards of each sending, by queue, and the outputs asked for."""
+
+    shards: list[dict[int, str]] = field(default_factory=list)
+    exports: list[tuple[str, str, str]] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def producer_or_acquire(self) -> Iterator[None]:
+        self.shards.append({})
+        yield
+
+    def send_task(self, name: str, args: Sequence[Any], queue: str, producer: object = None) -> None:
+        if name == EXPORT_JOB:
+            self.exports.append((args[0], args[1], queue))
+        else:
+            self.shards[-1][args[2]] = queue
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"nobody should ask the app for {name}")
+
+
+@dataclass
 class World:
     """One job, one observer, and a clock."""
 
     client: redis.Redis
     job: Job
     now: float = 1000.0
-    sent: list[Mapping[int, str]] = field(default_factory=list)
+    app: Sent = field(default_factory=Sent)
 
     def __post_init__(self) -> None:
         self.manifest = CheckpointManifest(self.client, self.job.job_id)
@@ -46,16 +70,16 @@ class World:
     def observer(self, name: str) -> Reconciler:
         return Reconciler(
             self.client,
+            cast("Celery", self.app),
             name,
-            self.send,
             lease_seconds=LEASE_SECONDS,
             resend_seconds=RESEND_SECONDS,
             clock=lambda: self.now,
         )
 
-    def send(self, manifest: CheckpointManifest, job_dir: str, routes: Mapping[int, str]) -> None:
-        self.sent.append(dict(routes))
-        manifest.mark_sent(routes)
+    @property
+    def sent(self) -> list[dict[int, str]]:
+        return self.app.shards
 
     def lease(self, owner: str, index: int = 0) -> Lease:
         answer = self.manifest.acquire(self.job.shards[index], owner=owner, floor=0, attempt_limit=20)
@@ -280,7 +304,7 @@ class Ended:
     client: redis.Redis
     home: Path
     now: float = 1000.0
-    asked: list[tuple[str, Path, str]] = field(default_factory=list)
+    app: Sent = field(default_factory=Sent)
 
     def __post_init__(self) -> None:
         made = make_job(num_shards=2, records_per_shard=3)
@@ -290,10 +314,17 @@ class Ended:
         manifest.initialize(self.job, str(self.home), {}, {0: Progress(1, 3, 0), 1: Progress(1, 3, 0)})
         register(self.client, worker("cpu0"))
         self.reconciler = Reconciler(
-            self.client, "one", lambda *_: None, lease_seconds=LEASE_SECONDS, resend_seconds=RESEND_SECONDS,
-            send_export=lambda job_id, job_dir, queue: self.asked.append((job_id, job_dir.path, queue)),
+            self.client,
+            cast("Celery", self.app),
+            "one",
+            lease_seconds=LEASE_SECONDS,
+            resend_seconds=RESEND_SECONDS,
             clock=lambda: self.now,
-        )  # fmt: skip
+        )
+
+    @property
+    def asked(self) -> list[tuple[str, str, str]]:
+        return self.app.exports
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -310,7 +341,7 @@ def test_an_output_whose_message_was_lost_is_asked_for_again(ended: Ended) -> No
     assert ended.asked == []  # the worker that was done last has asked, no doubt
     ended.wait(RESEND_SECONDS)
     ended.wait(RESEND_SECONDS)
-    assert ended.asked == [(ended.job.job_id, ended.home, "cpu0")]
+    assert ended.asked == [(ended.job.job_id, str(ended.home), "cpu0")]
     meta_path(Path(ended.job.output)).write_text(json.dumps({"job": ended.job.job_id}))
     ended.wait(100 * RESEND_SECONDS)
     assert len(ended.asked) == 1
@@ -322,3 +353,10 @@ def test_an_output_that_a_hung_worker_was_asked_for_is_asked_of_another(ended: E
     ended.wait(0)
     ended.wait(RESEND_SECONDS)
     assert [queue for _, _, queue in ended.asked] == ["cpu1"]
+
+
+def test_an_output_that_the_coordinator_writes_is_asked_of_no_worker(ended: Ended) -> None:
+    CheckpointManifest(ended.client, ended.job.job_id).set_exporter("coordinator")
+    for _ in range(3):
+        ended.wait(RESEND_SECONDS)
+    assert ended.asked == []

@@ -12,7 +12,8 @@ import pytest
 from queue_app.choices import Alphabet
 from queue_app.errors import InputError
 from queue_app.ingest.readers.sources import Input
-from queue_app.ingest.records import Dataset, Record
+from queue_app.ingest.records import Dataset
+from queue_app.job.shard_files import Record
 from tests.support.command_runs import holdfast
 from tests.support.input_files import arrow_bytes
 

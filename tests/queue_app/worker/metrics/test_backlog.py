@@ -12,7 +12,7 @@ from queue_app.coordination.states import ShardState
 from queue_app.coordination.workers import WorkerEntry, register
 from queue_app.job.spec import Progress
 from queue_app.worker.metrics import backlog
-from queue_app.worker.metrics.backlog import IN_VIEW_SECONDS, BacklogReader, JobBacklog, QueueBacklog
+from queue_app.worker.metrics.backlog import IN_VIEW_SECONDS, BacklogReader, QueueBacklog
 from tests.support.jobs_and_inputs import make_job
 
 
@@ -78,8 +78,8 @@ def test_a_job_is_shown_with_what_is_done_and_left(client: redis.Redis) -> None:
     job = make_job(num_shards=3, records_per_shard=10)
     done = {0: Progress(sequences_done=8, quarantined=2)}
     CheckpointManifest(client, job.job_id).initialize(job, "/dir", {}, done)
-    (shown,) = BacklogReader(client).read().jobs
-    assert shown == JobBacklog(job.job_id, {"done": 8, "quarantined": 2, "left": 20}, shown.shards)
+    shown = BacklogReader(client).read().jobs[job.job_id]
+    assert (shown.sequences_done, shown.sequences_quarantined, shown.num_left) == (8, 2, 20)
     assert shown.shards[ShardState.DONE] == 1
     assert shown.shards[ShardState.PENDING] == 2
 
@@ -91,15 +91,15 @@ def test_a_job_that_ends_while_it_is_watched_stays_in_view_for_a_while(client: r
     reader = BacklogReader(client, lambda: now)
     assert len(reader.read().jobs) == 1
     manifest.restore(0, Progress(sequences_done=10))
-    assert [each.sequences["left"] for each in reader.read().jobs] == [0]
+    assert [each.num_left for each in reader.read().jobs.values()] == [0]
     now = IN_VIEW_SECONDS
-    assert reader.read().jobs == ()
+    assert reader.read().jobs == {}
 
 
 def test_a_job_that_ended_before_anyone_watched_is_not_shown(client: redis.Redis) -> None:
     job = make_job(num_shards=1, records_per_shard=10)
     CheckpointManifest(client, job.job_id).initialize(job, "/dir", {}, {0: Progress(sequences_done=10)})
-    assert BacklogReader(client).read().jobs == ()
+    assert BacklogReader(client).read().jobs == {}
 
 
 def test_no_more_jobs_are_shown_than_a_database_of_metrics_should_hold(
@@ -109,4 +109,4 @@ def test_no_more_jobs_are_shown_than_a_database_of_metrics_should_hold(
     for number in range(5):
         job = make_job(num_shards=1, records_per_shard=10, job_id=f"job-{number}")
         CheckpointManifest(client, job.job_id).initialize(job, "/dir", {}, {})
-    assert [each.job_id for each in BacklogReader(client).read().jobs] == ["job-0", "job-1", "job-2"]
+    assert list(BacklogReader(client).read().jobs) == ["job-0", "job-1", "job-2"]

@@ -1,56 +1,71 @@
-"""What is made of the driver's answers. What a worker serves of them is in test_queue_app_metrics."""
+"""What is told of a worker's GPU: its child reads, its parent is asked. The driver is in test_gpu_load."""
 
 import os
-from pathlib import Path
+import time
 
 import pytest
 
-from queue_app.worker.metrics import driver
-from queue_app.worker.metrics.driver import KEPT_SECONDS, GpuFigures, GpuGauge, ask
+from queue_app.host.gpu_load import GpuLoad
+from queue_app.worker.metrics import gpu_gauge
+from queue_app.worker.metrics.gpu_gauge import STALE_SECONDS, GpuGauge
+from tests.support.waiting import wait_for
+
+LOAD = GpuLoad(0.37, 2048 << 20, 8192 << 20)
 
 
-def install(home: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
-    """A driver that does so; answers the file that it writes its arguments to, a line for each call."""
-    program, called = home / "nvidia-smi", home / "called"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {called}\n{script}\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{home}{os.pathsep}{os.environ['PATH']}")
-    return called
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The devices that a driver was asked for, which answers for all of them."""
+    devices: list[str] = []
+
+    def load(device: str) -> GpuLoad:
+        devices.append(device)
+        return LOAD
+
+    monkeypatch.setattr(gpu_gauge, "gpu_load", load)
+    return devices
 
 
-def test_memory_is_told_in_bytes_and_utilisation_as_a_share(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    called = install(tmp_path, monkeypatch, 'echo "1024, 81559, 50"')
-    assert ask("GPU-8f6d") == GpuFigures(1024 << 20, 81559 << 20, 0.5)
-    assert "--id=GPU-8f6d " in called.read_text()
+@pytest.mark.parametrize("load", [LOAD, GpuLoad(None, 1, 2), GpuLoad(0.5, None, None)])
+def test_the_parent_is_told_what_its_child_has_read(load: GpuLoad) -> None:
+    gauge = GpuGauge()
+    assert gauge.load() is None
+    child = os.fork()
+    if child == 0:
+        gauge.note(load)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert gauge.load() == load
 
 
-def test_what_a_device_does_not_tell_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, monkeypatch, 'echo "1024, 81559, [N/A]"')
-    assert ask("0") == GpuFigures(1024 << 20, 81559 << 20, None)
-
-
-@pytest.mark.parametrize("script", ["exit 9", "echo Failed to initialize NVML", "echo", "exec sleep 60"])
-def test_a_driver_that_fails_or_hangs_says_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
-) -> None:
-    monkeypatch.setattr(driver, "ASK_SECONDS", 0.5)
-    install(tmp_path, monkeypatch, script)
-    assert ask("0") is None
-
-
-def test_without_a_driver_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert ask("0") is None
-
-
-def test_the_driver_is_asked_every_few_seconds_however_often_one_scrapes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_read_long_ago_is_not_told() -> None:
     now = 0.0
-    called = install(tmp_path, monkeypatch, 'echo "1, 2, 3"')
-    gauge = GpuGauge("0", lambda: now)
-    for now in (0.0, 1.0, KEPT_SECONDS - 1, KEPT_SECONDS):  # noqa: B007
-        assert gauge.read() == GpuFigures(1 << 20, 2 << 20, 0.03)
-    assert len(called.read_text().splitlines()) == 2
+    gauge = GpuGauge(lambda: now)
+    gauge.note(LOAD)
+    now = STALE_SECONDS
+    assert gauge.load() == LOAD
+    now += 1
+    assert gauge.load() is None
+
+
+def test_a_driver_that_does_not_answer_any_more_says_nothing() -> None:
+    gauge = GpuGauge()
+    gauge.note(LOAD)
+    gauge.note(None)
+    assert gauge.load() is None
+
+
+def test_a_driver_that_hangs_is_waited_for_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_gauge, "gpu_load", lambda _: time.sleep(60))
+    gauge = GpuGauge()
+    gauge.start("0")
+    assert gauge.load() is None
+
+
+def test_the_device_that_cuda_computes_on_is_read_at_once_when_it_is_known(asked: list[str]) -> None:
+    gauge = GpuGauge()
+    gauge.start("0")
+    wait_for(gauge.load, "the first reading")
+    gauge.identify("GPU-8f6d")
+    wait_for(lambda: "GPU-8f6d" in asked, "the other device", seconds=2)
+    wait_for(gauge.load, "its reading")

@@ -6,7 +6,10 @@ from typing import cast
 import pytest
 import redis
 
+from queue_app.worker.device_worker import NO_WORKER
 from queue_app.worker.metrics.backlog import Backlog, BacklogReader
+from queue_app.worker.metrics.counters import Counters
+from queue_app.worker.metrics.gpu_gauge import GpuGauge
 from queue_app.worker.metrics.server import READ_SECONDS, STALE_SECONDS, Exporter
 
 
@@ -21,11 +24,11 @@ class Server:
         self.asked += 1
         if self.failure is not None:
             raise self.failure
-        return Backlog((), ())
+        return Backlog((), {})
 
 
 def exporter(server: Server, clock: Callable[[], float]) -> Exporter:
-    return Exporter(cast(BacklogReader, server), clock)
+    return Exporter(NO_WORKER, Counters(), GpuGauge(), cast(BacklogReader, server), clock)
 
 
 def test_the_server_is_asked_every_few_seconds_however_often_one_scrapes() -> None:

@@ -1,14 +1,17 @@
-"""Makes a job known to the server: fills its manifest, and sends a message for each shard that is left."""
+"""Every message to a worker: one for each shard that is left, and one for the output of a job that is done.
+
+A message is only a wake-up call, so one too many does no harm, and one that is lost is sent again.
+"""
 
 from collections.abc import Mapping, Sequence
 
 import redis
 from celery import Celery
 
-from queue_app.celery_app import EMBED_SHARD
+from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.routing import deal
-from queue_app.coordination.states import ShardState
+from queue_app.coordination.states import JobState, ShardState
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import finished_shards
 from queue_app.job.spec import Job, Progress
@@ -54,3 +57,13 @@ def send_shards(app: Celery, manifest: CheckpointManifest, job_dir: str, routes:
         for index, queue in routes.items():
             app.send_task(EMBED_SHARD, args=[manifest.job_id, job_dir, index], queue=queue, producer=producer)
     manifest.mark_sent(routes)
+
+
+def ask_for_export(
+    app: Celery, job_id: str, job_dir: str, queue: str, *, state: JobState, export_by: str
+) -> bool:
+    """Have a worker write the output where the job is done and no coordinator will; answers whether."""
+    is_wanted = state is JobState.DONE and export_by == "workers"
+    if is_wanted:
+        app.send_task(EXPORT_JOB, args=[job_id, job_dir], queue=queue)
+    return is_wanted
