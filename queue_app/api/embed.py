@@ -8,6 +8,7 @@ import asyncio
 import inspect
 import os
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Unpack
 
 from queue_app.api import local_run
