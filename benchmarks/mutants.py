@@ -192,7 +192,7 @@ MUTANTS = (
         "queue_app/worker/child_state.py",
         " and not _was_stopped(pid)",
         "",
-        "tests/queue_app/worker/test_stall_watch.py",
+        "tests/queue_app/worker/test_child_state.py",
     ),
     Mutant(
         "a silent queue is passed over",

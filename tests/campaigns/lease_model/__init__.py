@@ -1,7 +1,7 @@
 """A model of the lease and fence protocol, small enough to visit every state it can reach.
 
-It follows queue_app/coordination/manifest.lua, queue_app/worker/leases.py,
-queue_app/coordination/messages.py, checkpoint/store.py, gpu_tasks/shard/attempt.py and
+It follows queue_app/coordination/manifest.lua, queue_app/coordination/messages.py,
+queue_app/worker/leases.py, checkpoint/store.py, gpu_tasks/shard/attempt.py and
 gpu_tasks/shard/shard_run.py call by call: what is one atomic step there (a Lua call, an LMDB transaction, a
 rename) is one step here, and everything may happen between two steps. A batch has one record. `announce`
 alone is taken as two steps, its look at the done files and all its calls to the server.

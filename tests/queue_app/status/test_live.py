@@ -254,7 +254,7 @@ def test_a_shard_that_is_not_under_way_has_no_figures() -> None:
 
 def test_plain_lines_that_say_the_same_come_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("queue_app.status.view.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("queue_app.status.screens.time.monotonic", lambda: clock[0])
     stream = io.StringIO()
     view = PlainView(stream)
     for second in range(int(UNCHANGED_EVERY_SECONDS) + 1):
