@@ -1,19 +1,27 @@
-"""The inputs of a request as a dataset: what they tell before their records are read is refused here."""
+"""The inputs of a request as a dataset, and its options without an `auto`."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from queue_app.choices import Alphabet, DeviceClass
+from queue_app.choices import Alphabet, DeviceClass, Dtype
 from queue_app.ingest.first_look import FirstLook
 from queue_app.ingest.gather import gather, refuse_replacing
 from queue_app.ingest.readers.sources import Input
 from queue_app.ingest.records import Dataset, looks_like_fasta
 from queue_app.ingest.request import EmbedRequest
-from queue_app.ingest.settle import resolve_options
 from queue_app.job.output_names import check_format
+from queue_app.job.readouts import resolve_layers
 from queue_app.job.spec import EmbedOptions
 from queue_app.model.spec import FoundModel, ModelSpec
+
+# By benchmarks/token_budgets.py; those of CUDA by estimate, until it has run there.
+CPU_TOKENS: Mapping[Dtype, int] = {"float32": 1024, "bfloat16": 4096, "float16": 4096}
+CUDA_TOKENS = ((50_000_000, 65_536), (1_000_000_000, 32_768), (5_000_000_000, 16_384))
+"""Token budget by number of parameters, up to; larger models take the smallest budget."""
+CUDA_TOKENS_LARGEST = 8_192
+WINDOW_OVERLAP_SHARE = 8
+"""Neighbouring windows of a long sequence share at least 1/8 of their length."""
 
 
 @contextlib.contextmanager
@@ -49,3 +57,30 @@ def _alphabet(request: EmbedRequest, spec: ModelSpec, files: Sequence[Input]) ->
     if spec.family == "mock" and looks_like_fasta(files, request.input_format):
         return "protein"
     return spec.alphabet
+
+
+def resolve_options(
+    request: EmbedRequest, spec: ModelSpec, device_class: DeviceClass, alphabet: Alphabet
+) -> EmbedOptions:
+    """Choose for every `auto` of a settled request, so that the job says exactly what will be computed."""
+    auto: Dtype = "bfloat16" if device_class == "cuda" else "float32"
+    dtype = request.dtype if request.dtype != "auto" else auto
+    max_length = request.max_length or spec.max_length
+    resolved = {
+        "pool": request.pool or spec.pool,
+        "layers": resolve_layers(request.layers, spec),
+        "dtype": dtype,
+        "alphabet": alphabet,
+        "max_length": max_length,
+        "window_overlap": max_length // WINDOW_OVERLAP_SHARE,
+        "toks_per_batch": request.toks_per_batch or token_budget(device_class, dtype, spec.num_parameters),
+        "device_class": device_class,
+    }
+    return EmbedOptions(**{**request.asked_of(EmbedOptions), **resolved})
+
+
+def token_budget(device_class: DeviceClass, dtype: Dtype, num_parameters: int) -> int:
+    """Tokens of one batch, fixed in the job: the memory of the day must not change a byte."""
+    if device_class == "cpu":
+        return CPU_TOKENS[dtype]
+    return next((tokens for limit, tokens in CUDA_TOKENS if num_parameters < limit), CUDA_TOKENS_LARGEST)

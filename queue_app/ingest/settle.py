@@ -1,8 +1,7 @@
-"""What is settled of a request before a job is made: what cannot be is refused, every `auto` chosen."""
+"""What is settled of a request before a job is made: what cannot be is refused."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from queue_app.choices import Alphabet, DeviceClass, Dtype
 from queue_app.errors import UsageError
 from queue_app.host.devices import choose_queues, cpu_workers_of, default_cpu_workers
 from queue_app.ingest.model_options import start_finding_requested
@@ -11,17 +10,8 @@ from queue_app.ingest.unknown_tokens import refuse_alphabet
 from queue_app.job.output_names import refuse_unheeded
 from queue_app.job.output_place import check_output, refuse_foreign
 from queue_app.job.readouts import resolve_layers
-from queue_app.job.spec import EmbedOptions
 from queue_app.model.spec import FoundModel, ModelSpec
 from queue_app.settings import RuntimeConfig
-
-# By benchmarks/token_budgets.py; those of CUDA by estimate, until it has run there.
-CPU_TOKENS: Mapping[Dtype, int] = {"float32": 1024, "bfloat16": 4096, "float16": 4096}
-CUDA_TOKENS = ((50_000_000, 65_536), (1_000_000_000, 32_768), (5_000_000_000, 16_384))
-"""Token budget by number of parameters, up to; larger models take the smallest budget."""
-CUDA_TOKENS_LARGEST = 8_192
-WINDOW_OVERLAP_SHARE = 8
-"""Neighbouring windows of a long sequence share at least 1/8 of their length."""
 
 
 def settle(request: EmbedRequest) -> FoundModel:
@@ -84,30 +74,3 @@ def choose_workers(
     job = None if request.overwrite else request.directory.load_or_none()
     cpu_workers = cpu_workers_of(job.threads) if job else default_cpu_workers(model.spec.num_parameters)
     return choose_queues(device, num_workers, config, cpu_workers=cpu_workers)
-
-
-def resolve_options(
-    request: EmbedRequest, spec: ModelSpec, device_class: DeviceClass, alphabet: Alphabet
-) -> EmbedOptions:
-    """Choose for every `auto` of a settled request, so that the job says exactly what will be computed."""
-    auto: Dtype = "bfloat16" if device_class == "cuda" else "float32"
-    dtype = request.dtype if request.dtype != "auto" else auto
-    max_length = request.max_length or spec.max_length
-    resolved = {
-        "pool": request.pool or spec.pool,
-        "layers": resolve_layers(request.layers, spec),
-        "dtype": dtype,
-        "alphabet": alphabet,
-        "max_length": max_length,
-        "window_overlap": max_length // WINDOW_OVERLAP_SHARE,
-        "toks_per_batch": request.toks_per_batch or token_budget(device_class, dtype, spec.num_parameters),
-        "device_class": device_class,
-    }
-    return EmbedOptions(**{**request.asked_of(EmbedOptions), **resolved})
-
-
-def token_budget(device_class: DeviceClass, dtype: Dtype, num_parameters: int) -> int:
-    """Tokens of one batch, fixed in the job: the memory of the day must not change a byte."""
-    if device_class == "cpu":
-        return CPU_TOKENS[dtype]
-    return next((tokens for limit, tokens in CUDA_TOKENS if num_parameters < limit), CUDA_TOKENS_LARGEST)

@@ -16,8 +16,9 @@ from transformers import BertTokenizer, ElectraConfig, ElectraModel
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.reader import read_model
 from queue_app.errors import ModelError, UsageError
+from queue_app.ingest.open_dataset import resolve_options
 from queue_app.ingest.request import EmbedRequest
-from queue_app.ingest.settle import refuse_impossible, resolve_options
+from queue_app.ingest.settle import refuse_impossible
 from queue_app.model.reader import find_model
 from queue_app.model.spec import ModelSpec, parse_spec
 from tests.support.model_directories import change_config, change_json, change_weights, save_esm2
