@@ -17,10 +17,11 @@ from time import perf_counter
 import numpy as np
 import numpy.typing as npt
 
-from gpu_tasks.errors import OutOfMemory, RecordTooLarge
+from gpu_tasks.errors import OutOfMemory
 from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
 from gpu_tasks.inference.model import DeviceSeconds, EmbeddingModel, Fetched, Pending, Staged, StoreDtype
-from gpu_tasks.inference.rows import Offsets, Ordinals, Vectors, join_offsets
+from gpu_tasks.inference.out_of_memory import NoRoom, compute_alone
+from gpu_tasks.inference.rows import Offsets, Ordinals, Vectors
 
 RESUMED = -1
 
@@ -66,16 +67,6 @@ class Timings:
 
     def __str__(self) -> str:
         return " ".join(f"{field.name}={getattr(self, field.name):.3f}s" for field in fields(self))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _NoRoom:
-    """A batch whose tokens did not fit beside what is under way: it fails when its turn has come."""
-
-    message: str
-
-    def launch(self, store_dtype: StoreDtype) -> Pending:
-        raise OutOfMemory(self.message)
 
 
 Loaded = tuple[TokenBatch, Staged]
@@ -138,28 +129,9 @@ class AsyncInferenceRunner:
     def compute(self, batch: TokenBatch) -> InferenceResult:
         """Compute one batch with nothing else under way, so that it has the device for itself.
 
-        What does not fit is computed in halves, which changes the last bits of the vectors: kernels and sums
-        depend on the shape of what runs together. Raises RecordTooLarge when one segment alone does not fit.
+        Raises RecordTooLarge when one segment alone does not fit.
         """
-        return _result(batch, *self._compute(batch))
-
-    def _compute(self, batch: TokenBatch) -> tuple[Fetched, bool]:
-        """True says that the batch was split."""
-        try:
-            return self.model.stage(batch).launch(self.store_dtype).wait(), False
-        except OutOfMemory:
-            return self._compute_in_halves(batch), True
-
-    def _compute_in_halves(self, batch: TokenBatch) -> Fetched:
-        if batch.num_rows == 1:
-            raise RecordTooLarge(int(batch.ordinals[0]), batch.max_seqlen)
-        first = np.arange(batch.num_rows) < batch.num_rows // 2
-        halves = [self._compute(batch.select(rows))[0] for rows in (first, ~first)]
-        return Fetched(
-            np.concatenate([half.embeddings for half in halves]),
-            np.concatenate([half.finite for half in halves]),
-            offsets=join_offsets([half.offsets for half in halves]),
-        )
+        return _result(batch, *compute_alone(self.model, batch, self.store_dtype))
 
     def _loaded(self, todo: Iterator[int], load: Callable[[int], Loaded]) -> Generator[Loaded]:
         """What a thread loads, in order, its errors at their batch's turn. Closing this ends the thread."""
@@ -178,7 +150,7 @@ class AsyncInferenceRunner:
         try:
             return batch, self.model.stage(batch)
         except OutOfMemory as error:
-            return batch, _NoRoom(str(error))
+            return batch, NoRoom(str(error))
 
     def _pipeline(
         self, loaded: Iterator[Loaded], should_stop: Callable[[], bool], on_start: Callable[[int], None]

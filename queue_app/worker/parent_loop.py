@@ -26,6 +26,8 @@ from queue_app.worker.metrics.counters import Count, counters
 from queue_app.worker.reconciler import Reconciler
 from queue_app.worker.supervisor import GAVE_UP_STATUS
 
+from queue_app.worker.hung_child import end_hung as _end_hung
+
 log = logging.getLogger(__name__)
 
 LOOK_AFTER_CHILD_SECONDS = 0.5
@@ -121,25 +123,6 @@ class ReconcilerStep(bootsteps.StartStopStep):
             unregister(client, worker.hostname)
 
 
-def _end_hung(child_pid: int, config: RuntimeConfig) -> None:
-    """A child that hangs is killed: its lease ends with it, and its batch comes under suspicion.
-
-    One that does not run at all has lost its lease by then, and its queue would wait for it for ever.
-    Twice the lease: what only waited for a busy machine may find that out by itself.
-    """
-    if not child_pid:  # 0 would mean this process and all of its group
-        return
-    patience = 2 * config.lease_seconds
-    seconds = child_state.stalled_seconds(child_pid)
-    if child_state.is_stopped(child_pid, patience):
-        reason = f"it has not run for {patience:.0f} s"
-    elif seconds >= config.stall_seconds:
-        reason = f"no batch for {seconds:.0f} s"
-    else:
-        return
-    log.error("%s: process %d is killed", reason, child_pid)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child_pid, signal.SIGKILL)
 
 
 def _patience(config: RuntimeConfig) -> float:
