@@ -12,7 +12,7 @@ from tests.support.house import House
 
 BELOW_JOB = {"queue_app.job", "queue_app.model", "queue_app.host"}
 READ_AND_COORDINATE = BELOW_JOB | {"queue_app.ingest.readers", "queue_app.coordination"}
-OF_A_MODEL = {"queue_app.model.spec", "queue_app.model.token_rules", "queue_app.model.files"}
+OF_A_MODEL = {"queue_app.model.spec", "queue_app.model.written_sequences", "queue_app.model.files"}
 """What inference may know of queue_app. They know nobody."""
 ARROWS = {
     "queue_app.host": set(),

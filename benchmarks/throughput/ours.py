@@ -14,8 +14,8 @@ from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.inference.planner import plan_batches
 from gpu_tasks.inference.rows import Ordinals
 from gpu_tasks.models.loading import load
+from queue_app.ingest.cut_shards import cut, default_num_shards, shard_cost_most
 from queue_app.ingest.open_dataset import token_budget
-from queue_app.ingest.shard_writer import cut, default_num_shards, shard_cost_most
 from queue_app.job.spec import RECORD_COST
 from queue_app.model.reader import find_model
 

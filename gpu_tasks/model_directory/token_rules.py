@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from queue_app.choices import Alphabet
-from queue_app.model.token_rules import TokenRules
+from queue_app.model.written_sequences import TokenRules
 
 RESIDUES = frozenset("ACDEFGHIKLMNPQRSTVWY")
 _AMBIGUOUS_BASES = frozenset("ACGTUNRYSWKMBDHVXI")

@@ -8,7 +8,7 @@ import string
 from collections.abc import Mapping
 
 from queue_app.choices import Alphabet
-from queue_app.model.token_rules import TokenRules
+from queue_app.model.written_sequences import TokenRules
 
 EMPTY = "empty sequence"
 AS_IT_STANDS = TokenRules()

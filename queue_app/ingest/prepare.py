@@ -14,6 +14,7 @@ import xxhash
 from queue_app.choices import DeviceClass
 from queue_app.errors import InputError
 from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
+from queue_app.ingest.cut_shards import shard_cost_most
 from queue_app.ingest.open_dataset import opened_dataset
 from queue_app.ingest.readers.sources import digest_inputs
 from queue_app.ingest.records import Dataset
@@ -21,7 +22,6 @@ from queue_app.ingest.records_to_shards import ingest
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.request_changes import refuse_changes
 from queue_app.ingest.reuse import Previous, open_previous
-from queue_app.ingest.shard_writer import shard_cost_most
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
 from queue_app.job.model_place import note_place
 from queue_app.job.output_place import claim

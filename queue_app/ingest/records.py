@@ -13,7 +13,7 @@ from queue_app.ingest.readers.sources import Input, open_source
 from queue_app.ingest.readers.values import Unusable
 from queue_app.job.shard_files import Record
 from queue_app.job.spec import InputFile, ReadAs
-from queue_app.model.token_rules import TokenRules
+from queue_app.model.written_sequences import TokenRules
 
 
 class Dataset:

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from queue_app.array_types import Int64s
 from queue_app.host.durable_files import file_digest, sync_file
+from queue_app.ingest.cut_shards import write_shards
 from queue_app.ingest.record_spool import Spool, spooled
 from queue_app.ingest.reuse import Previous, copy_results
-from queue_app.ingest.shard_writer import write_shards
 from queue_app.job.directory import JobDir
 from queue_app.job.duplicates import NOT_FOUND, TWINS_SCHEMA, write_sequences
 from queue_app.job.shard_files import Record

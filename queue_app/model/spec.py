@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from queue_app.choices import Alphabet
 from queue_app.errors import UsageError
-from queue_app.model.token_rules import AS_THEY_STAND, TokenRules
+from queue_app.model.written_sequences import AS_THEY_STAND, TokenRules
 
 Family = Literal["esm2", "bert", "mpnet", "mosaic", "auto", "mock"]
 """How a model is run: natively on packed tokens, by transformers on padded ones (auto), or by a stand-in."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from queue_app.choices import H5Layout
+from queue_app.ingest.cut_shards import cut_rows, shard_cost_most
 from queue_app.ingest.request import EmbedRequest
-from queue_app.ingest.shard_writer import cut_rows, shard_cost_most
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION
 from queue_app.job.output_names import Format
 from queue_app.job.readouts import is_ragged, vector_bytes

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from queue_app.job.output_names import card_paths, quarantine_path
 from queue_app.outputs.export import ExportReport
-from queue_app.outputs.run_card.facts import Faults, Throughput
+from queue_app.outputs.run_card.faults_and_speed import Faults, Throughput
 from queue_app.wording import count, duration, listed, percent, rate
 
 

@@ -1,25 +1,11 @@
 """A child that hangs, or does not run at all: when it is taken for that, and killed."""
 
 import contextlib
-import logging
 import os
 import signal
-import threading
-from dataclasses import replace
-from typing import Any
-from celery import bootsteps
-from queue_app.celery_app import app
-from queue_app.coordination.redis_client import TRANSIENT, connect
-from queue_app.coordination.workers import WorkerEntry, register, unregister
-from queue_app.host.limits import num_oom_kills
-from queue_app.settings import RuntimeConfig, runtime_config
-from queue_app.worker.child_deaths import DeathCount, DeathReports
-from queue_app.worker.device_worker import child_state, this_worker
-from queue_app.worker.forgotten_jobs import ForgottenJobs
-from queue_app.worker.kombu_repairs import LostDeliveries, Standstill
-from queue_app.worker.metrics.counters import Count, counters
-from queue_app.worker.reconciler import Reconciler
-from queue_app.worker.supervisor import GAVE_UP_STATUS
+
+from queue_app.settings import RuntimeConfig
+from queue_app.worker.device_worker import child_state
 from queue_app.worker.parent_loop import log
 
 

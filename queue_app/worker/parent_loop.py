@@ -21,12 +21,11 @@ from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.worker.child_deaths import DeathCount, DeathReports
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.forgotten_jobs import ForgottenJobs
+from queue_app.worker.hung_child import end_hung as _end_hung
 from queue_app.worker.kombu_repairs import LostDeliveries, Standstill
 from queue_app.worker.metrics.counters import Count, counters
 from queue_app.worker.reconciler import Reconciler
 from queue_app.worker.supervisor import GAVE_UP_STATUS
-
-from queue_app.worker.hung_child import end_hung as _end_hung
 
 log = logging.getLogger(__name__)
 
@@ -121,8 +120,6 @@ class ReconcilerStep(bootsteps.StartStopStep):
             self._ended.wait(config.reconcile_seconds)
         with contextlib.suppress(*TRANSIENT):  # a server that is away forgets us by itself
             unregister(client, worker.hostname)
-
-
 
 
 def _patience(config: RuntimeConfig) -> float:

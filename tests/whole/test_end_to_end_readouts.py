@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from queue_app.ingest.shard_writer import SHARD_BYTES, shard_cost_most
+from queue_app.ingest.cut_shards import SHARD_BYTES, shard_cost_most
 from queue_app.job.directory import JobDir
 from tests.support.command_runs import holdfast, running, wait_for_progress
 from tests.support.jobs_and_inputs import protein, write_fasta

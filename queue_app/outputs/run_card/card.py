@@ -21,7 +21,7 @@ from queue_app.job.readouts import is_ragged, vector_dim
 from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, NormalizeSpec, TruncateSpec
 from queue_app.outputs.content import Content
-from queue_app.outputs.run_card.facts import (
+from queue_app.outputs.run_card.faults_and_speed import (
     Device,
     Faults,
     Throughput,

@@ -4,7 +4,7 @@ import pytest
 
 from queue_app.choices import Alphabet
 from queue_app.ingest.alphabets import judge
-from queue_app.model.token_rules import TokenRules
+from queue_app.model.written_sequences import TokenRules
 
 EMBEDDED: list[tuple[Alphabet, str, str]] = [
     ("protein", "ACDEFGHIKLMNPQRSTVWY", "ACDEFGHIKLMNPQRSTVWY"),

@@ -18,8 +18,8 @@ from queue_app.ingest.model_options import configured, find_requested
 from queue_app.ingest.request import EmbedRequest
 from queue_app.model.reader import find_model
 from queue_app.model.spec import ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
-from queue_app.model.token_rules import TokenRules
 from queue_app.model.wording import described_head, model_differences
+from queue_app.model.written_sequences import TokenRules
 from tests.support.model_directories import save_esm2
 from tests.support.small_models import DIM, save_sentences, save_small_bert
 

@@ -24,7 +24,7 @@ from queue_app.model.spec import (
     PromptSpec,
     TokensSpec,
 )
-from queue_app.model.token_rules import TokenRules
+from queue_app.model.written_sequences import TokenRules
 from queue_app.outputs.clean import clean
 from queue_app.outputs.export import export
 from queue_app.outputs.run_card.card import command_of

@@ -21,8 +21,8 @@ from queue_app.model.spec import (
     TokensSpec,
     TruncateSpec,
 )
-from queue_app.model.token_rules import TokenRules
 from queue_app.model.wording import is_esm2
+from queue_app.model.written_sequences import TokenRules
 from queue_app.outputs.run_card.methods_section import DTYPES, NOUNS, OF_WINDOWS, POOLED, Counted, methods
 from tests.support.jobs_and_inputs import make_job
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from queue_app.choices import DeviceClass
 from queue_app.errors import Damage, InputError
-from queue_app.ingest.record_spool import spooled
-from queue_app.ingest.shard_writer import (
+from queue_app.ingest.cut_shards import (
     RECORDS_PER_SHARD,
     default_num_shards,
     shard_cost_most,
     write_shards,
 )
+from queue_app.ingest.record_spool import spooled
 from queue_app.job.directory import JobDir
 from queue_app.job.shard_files import Record, read_shard
 from queue_app.job.spec import RECORD_COST, Shard
