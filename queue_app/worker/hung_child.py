@@ -1,12 +1,14 @@
 """A child that hangs, or does not run at all: when it is taken for that, and killed."""
 
 import contextlib
+import logging
 import os
 import signal
 
 from queue_app.settings import RuntimeConfig
 from queue_app.worker.device_worker import child_state
-from queue_app.worker.parent_loop import log
+
+log = logging.getLogger(__name__)
 
 
 def end_hung(child_pid: int, config: RuntimeConfig) -> None:
