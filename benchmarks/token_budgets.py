@@ -32,7 +32,7 @@ from gpu_tasks import load_model
 from gpu_tasks.errors import OutOfMemory
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
-from gpu_tasks.inference.planner import plan_batches
+from gpu_tasks.inference.plan_batches import plan_batches
 
 GOOD_ENOUGH = 0.98
 BUDGETS = {"cpu": (256, 512, 1024, 2048, 4096, 8192), "cuda": (4096, 8192, 16_384, 32_768, 65_536, 131_072)}

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.throughput.ours import bare_loop
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
-from gpu_tasks.inference.planner import plan_batches
+from gpu_tasks.inference.plan_batches import plan_batches
 from gpu_tasks.shard.job_model import load_job_model
 from queue_app.job.directory import JobDir
 from queue_app.job.shard_files import read_shard

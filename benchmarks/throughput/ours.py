@@ -11,7 +11,7 @@ from benchmarks.throughput.rounds import Vectors
 from gpu_tasks import AsyncInferenceRunner
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import Dtype, EmbeddingModel
-from gpu_tasks.inference.planner import plan_batches
+from gpu_tasks.inference.plan_batches import plan_batches
 from gpu_tasks.inference.rows import Ordinals
 from gpu_tasks.models.loading import load
 from queue_app.ingest.cut_shards import cut, default_num_shards, shard_cost_most

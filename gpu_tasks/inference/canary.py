@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.inference.model import Dtype, EmbeddingModel
-from gpu_tasks.inference.planner import plan_batches
+from gpu_tasks.inference.plan_batches import plan_batches
 from gpu_tasks.inference.rows import split_rows
 from gpu_tasks.inference.runner import AsyncInferenceRunner
 

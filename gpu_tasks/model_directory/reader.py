@@ -55,11 +55,8 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
     inner = "" if folder == directory else folder.relative_to(directory).as_posix()
     names = tuple(file.relative_to(directory).as_posix() for file in weights)
     family, encoder = read_encoder(folder, inner, fields, config, tensors, names)
-    if listed and config.is_encoder_decoder and config.model_type not in ENCODERS_ALONE:
-        raise UnsupportedModel(
-            f"{folder / CONFIG}: model_type {config.model_type!r} has a decoder, whose states "
-            "sentence-transformers would pool; without modules.json its encoder is run"
-        )
+    if listed:
+        _refuse_decoder(folder, config)
     found = read_tokens(
         folder, config.model_type, encoder.vocab_size, rules=rules, lower_case=modules.lower_case
     )
@@ -94,6 +91,15 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
         revision=revision,
     )
     return FoundModel(spec, found.tokenizer)
+
+
+def _refuse_decoder(folder: Path, config: Any) -> None:
+    """Raises UnsupportedModel for a model with modules.json whose decoder would be run."""
+    if config.is_encoder_decoder and config.model_type not in ENCODERS_ALONE:
+        raise UnsupportedModel(
+            f"{folder / CONFIG}: model_type {config.model_type!r} has a decoder, whose states "
+            "sentence-transformers would pool; without modules.json its encoder is run"
+        )
 
 
 def _may_be_masked(config: Any, tokens: TokensSpec) -> bool:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from gpu_tasks.errors import InferenceError, OutOfMemory
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import Dtype, EmbeddingModel, StoreDtype
-from gpu_tasks.inference.planner import plan_batches
+from gpu_tasks.inference.plan_batches import plan_batches
 from gpu_tasks.inference.readout import parse_pools
 from gpu_tasks.inference.rows import Int64s
 from gpu_tasks.inference.runner import AsyncInferenceRunner

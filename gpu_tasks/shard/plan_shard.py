@@ -5,7 +5,7 @@ from dataclasses import replace
 from gpu_tasks.errors import JobHopeless
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
-from gpu_tasks.inference.planner import plan_batches
+from gpu_tasks.inference.plan_batches import plan_batches
 from queue_app.job.quarantine_reasons import is_mostly_unknown, unknown_reason
 from queue_app.job.shard_files import ShardRecords
 from queue_app.job.spec import Job

@@ -74,7 +74,7 @@ def test_every_record_comes_out_in_input_order(undisturbed: Path) -> None:
 
 def test_a_vector_is_the_models_answer_for_its_own_sequence(undisturbed: Path) -> None:
     from gpu_tasks import AsyncInferenceRunner, load_model
-    from gpu_tasks.inference.planner import plan_batches
+    from gpu_tasks.inference.plan_batches import plan_batches
 
     model = load_model("mock:16")
     for number in (0, 7, NUM_RECORDS - 1):

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
-from gpu_tasks.inference.planner import PLANNER_VERSION, plan_batches
+from gpu_tasks.inference.plan_batches import PLANNER_VERSION, plan_batches
 from gpu_tasks.inference.segments import owned_bounds, window_starts
 from queue_app.job import directory
 

@@ -56,7 +56,7 @@ def test_another_process_computes_the_same_bytes() -> None:
 def test_embedding_with_it_never_imports_torch() -> None:
     printed = run_python(
         "import sys; from gpu_tasks import AsyncInferenceRunner, load_model;"
-        "from gpu_tasks.inference.planner import plan_batches;"
+        "from gpu_tasks.inference.plan_batches import plan_batches;"
         "from gpu_tasks.inference.windows import combine_windows;"
         "m = load_model('mock:4');"
         "plan = plan_batches(m.tokenize(['MKV', 'MK' * 2000]), [0, 1], prefix=m.prefix, suffix=m.suffix,"

@@ -12,7 +12,7 @@ import pytest
 
 from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
 from gpu_tasks.inference.model import StoreDtype, host_pending
-from gpu_tasks.inference.planner import plan_batches
+from gpu_tasks.inference.plan_batches import plan_batches
 from gpu_tasks.inference.segments import LongRule, window_starts
 from gpu_tasks.model_directory.load_model import load_model
 from gpu_tasks.models.mock import MockModel, load_mock

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpu_tasks.inference.batch_plan import BatchPlan
-from gpu_tasks.inference.planner import plan_batches
+from gpu_tasks.inference.plan_batches import plan_batches
 from gpu_tasks.inference.runner import Timings
 from gpu_tasks.shard.observers import WINDOW_SECONDS, CommitCounters, Observers, RateMeter, ShardObserver
 from queue_app.coordination.worker_figures import Figures
