@@ -52,17 +52,15 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
     tensors = read_heads(weights)
     lora = adapter.read_adapter(directory, folder, tensors)
     config = _transformers_config(folder, fields["model_type"])
-    inner = "" if folder == directory else folder.relative_to(directory).as_posix()
-    names = tuple(file.relative_to(directory).as_posix() for file in weights)
+    inner, names = _relative(folder, directory), tuple(_relative(file, directory) for file in weights)
     family, encoder = read_encoder(folder, inner, fields, config, tensors, names)
     if listed:
         _refuse_decoder(folder, config)
     found = read_tokens(
         folder, config.model_type, encoder.vocab_size, rules=rules, lower_case=modules.lower_case
     )
-    stated = modules.max_seq_length
-    if stated is None and (listed or family == "auto") and encoder.max_positions:
-        stated = found.limit
+    takes_tokenizers = bool(listed or family == "auto") and bool(encoder.max_positions)
+    stated = found.limit if modules.max_seq_length is None and takes_tokenizers else modules.max_seq_length
     length = default_length(family, encoder, config, stated)
     if encoder.token_dropout and family == "esm2" and _may_be_masked(config, found.spec):
         family = "auto"  # a <mask> in a sequence changes what all its tokens are scaled by
@@ -91,6 +89,11 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
         revision=revision,
     )
     return FoundModel(spec, found.tokenizer)
+
+
+def _relative(path: Path, directory: Path) -> str:
+    """Empty for the directory itself."""
+    return "" if path == directory else path.relative_to(directory).as_posix()
 
 
 def _refuse_decoder(folder: Path, config: Any) -> None:
