@@ -43,8 +43,7 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
         ValueError: there are no such rules.
     """
     directory = directory.absolute()
-    listed = read_modules(directory)
-    modules = listed or SentenceModules(directory)
+    modules = (listed := read_modules(directory)) or SentenceModules(directory)
     folder = modules.transformer
     adapter.require_base(folder)
     fields = refuse_unreadable(folder)
