@@ -67,7 +67,7 @@ def dashboard(
 
     From it jobs can be paused, unpaused and cancelled.
     """
-    from queue_app.dashboard import require_extra
+    from queue_app.dashboard.extra import require_extra
 
     require_extra()
     from queue_app.dashboard.serve import serve

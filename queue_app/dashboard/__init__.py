@@ -1,18 +1,5 @@
 """`holdfast dashboard`: one page that shows jobs at work, and lets the one who has its token hold them.
 
-It reads what `holdfast status` reads and owns nothing of a job; it looks only while somebody looks at it.
+Invariant: it reads what `holdfast status` reads, owns nothing of a job, and looks only while somebody looks
+at it. The page lies in `static/`, and needs no build.
 """
-
-from importlib.util import find_spec
-
-from queue_app.errors import UsageError
-
-
-def require_extra() -> None:
-    """Raises UsageError, with what to do, where the packages of the extra `dashboard` are missing."""
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"the page is served by {' and '.join(missing)}, not installed here: "
-            "pip install 'holdfast[dashboard]'"
-        )
