@@ -6,7 +6,7 @@ Those of a job are the fields of EmbedRequest.
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import wraps
+from functools import cache, wraps
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -52,8 +52,9 @@ def request_of(**given: Any) -> EmbedRequest:
     return EmbedRequest(**{**given, **{name: given[name] != DECLARED[name].default for name in flags}})
 
 
+@cache
 def parameters_of(group: Any) -> dict[str, inspect.Parameter]:
-    """The options of a group, by name."""
+    """The options of a group, by name. Several commands have the same: `holdfast --help` waits for them."""
     return {field.name: _parameter(field) for field in fields(group)}
 
 

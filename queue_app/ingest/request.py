@@ -7,7 +7,7 @@ Whatever this imports, `holdfast --help` waits for.
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from queue_app.choices import Alphabet, Dtype, H5Layout, InputFormat, LongRule, RuleName, StoreDtype
 from queue_app.errors import UsageError
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from queue_app.job.spec import RunOptions
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """How a field of a request is explained and written, and the least that it may be.
 
     `flags`: where they are others than the field's name. `is_argument`: it stands without one.
