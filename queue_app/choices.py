@@ -14,3 +14,6 @@ RuleName = Literal[
 ]  # fmt: skip
 """How sequences are written for a model: the names of the table in gpu_tasks.model_directory.token_rules."""
 DeviceClass = Literal["cpu", "cuda"]
+ALLOW_QUARANTINE = "--allow-quarantine"
+ANY = "any"
+"""What the option without a value says."""

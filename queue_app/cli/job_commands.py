@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
+from queue_app.choices import ALLOW_QUARANTINE
 from queue_app.cli import options as options
 from queue_app.cli.printing import DAMAGED, print_answer, print_json, print_report, print_state, say, watched
 from queue_app.errors import UsageError
-from queue_app.job.allowance import OPTION, parse_allowance
 
 
 def status(
@@ -21,11 +21,13 @@ def status(
 
     With --watch the exit code is that of the job: 0 all embedded, 3 some quarantined, 1 failed or cancelled.
     """
+    from queue_app.job.allowance import parse_allowance
+
     allowed = parse_allowance(allow_quarantine)
     if watch:
         raise typer.Exit(watched(job, options.named_broker(broker), as_json, allowed))
     if allow_quarantine is not None:
-        raise UsageError(f"{OPTION} is for --watch, whose exit code is that of the job")
+        raise UsageError(f"{ALLOW_QUARANTINE} is for --watch, whose exit code is that of the job")
     from queue_app.status.snapshot import snapshots
     from queue_app.status.text import describe
 
@@ -118,6 +120,7 @@ def export(
     as_json: options.Json = False,
 ) -> None:
     """Write a finished job's vectors to another output. In any format, without computing again."""
+    from queue_app.job.allowance import parse_allowance
     from queue_app.job.directory import find_job_directory
     from queue_app.job.output_names import refuse_unheeded
     from queue_app.job.output_place import check_output

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from queue_app import choices
+from queue_app.choices import ALLOW_QUARANTINE, ANY
 from queue_app.cli.option_groups import written
 from queue_app.errors import UsageError
-from queue_app.job.allowance import ANY, OPTION
 
 if TYPE_CHECKING:
     from queue_app.settings import RuntimeConfig
@@ -102,7 +102,7 @@ def with_dashes(arguments: Sequence[str]) -> list[str]:
     """`--store_dtype` means `--store-dtype`; values keep their underscores. `--allow-quarantine` alone, as no
     other option, has a value all the same."""
     flags = [_with_dashes(argument) if argument.startswith("--") else argument for argument in arguments]
-    return [f"{flag}={ANY}" if flag == OPTION else flag for flag in flags]
+    return [f"{flag}={ANY}" if flag == ALLOW_QUARANTINE else flag for flag in flags]
 
 
 def _with_dashes(argument: str) -> str:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from queue_app.choices import ALLOW_QUARANTINE
 from queue_app.errors import UsageError
-from queue_app.job.allowance import NOTHING, OPTION, Allowance
 
 if TYPE_CHECKING:
+    from queue_app.job.allowance import Allowance
     from queue_app.outputs.export import ExportReport
 
 QUARANTINED = 3
@@ -42,7 +43,7 @@ def print_state(job_id: str, state: str) -> None:
     print(f"job {job_id}: {state}")
 
 
-def print_report(report: "ExportReport", as_json: bool, allowed: Allowance = NOTHING) -> None:
+def print_report(report: "ExportReport", as_json: bool, allowed: "Allowance") -> None:
     """Ends with 3 where more records than are allowed were set aside."""
     from queue_app.status.summary import print_summary
 
@@ -51,8 +52,8 @@ def print_report(report: "ExportReport", as_json: bool, allowed: Allowance = NOT
     else:
         print_summary(report)
     if not allowed.covers(report.num_quarantined, report.num_records):
-        if allowed != NOTHING:
-            say(f"{report.num_quarantined:,} records were set aside, more than {OPTION} allows")
+        if allowed.num_records != 0:  # as without the option
+            say(f"{report.num_quarantined:,} records were set aside, more than {ALLOW_QUARANTINE} allows")
         raise typer.Exit(QUARANTINED)
 
 
@@ -69,7 +70,7 @@ def _as_json(report: "ExportReport") -> dict[str, Any]:
     }
 
 
-def watched(job: str | None, broker: str | None, as_json: bool, allowed: Allowance = NOTHING) -> int:
+def watched(job: str | None, broker: str | None, as_json: bool, allowed: "Allowance") -> int:
     """Show one job until it has ended; answers its exit code. Raises UsageError when it cannot."""
     from queue_app.status.screens import open_view
     from queue_app.status.watch import exit_code, watch

@@ -4,11 +4,8 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
+from queue_app.choices import ALLOW_QUARANTINE, ANY
 from queue_app.errors import UsageError
-
-OPTION = "--allow-quarantine"
-ANY = "any"
-"""What the option without a value says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +35,6 @@ def parse_allowance(text: str | None) -> Allowance:
         return Allowance(num_records=int(text))
     if re.fullmatch(r"\d{1,3}(\.\d{1,9})?%", text) and (percent := Decimal(text[:-1])) <= 100:
         return Allowance(percent=percent)
-    raise UsageError(f"{OPTION}={text}: write a number of records, a share such as 0.1%, or no value for any")
+    raise UsageError(
+        f"{ALLOW_QUARANTINE}={text}: write a number of records, a share such as 0.1%, or no value for any"
+    )
