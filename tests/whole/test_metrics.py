@@ -24,7 +24,7 @@ from tests.support.free_ports import free_ports
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.waiting import wait_for
 
-NUM_GOOD, NUM_BAD, NUM_SHARDS = 300, 2, 3
+NUM_GOOD, NUM_BAD, NUM_SHARDS = 300, 2, 8
 NVML = """
 from types import SimpleNamespace
 
@@ -116,6 +116,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, server: Any) -> Iterator[Run]:
         assert early is not None
         listening = {pid for pid in (worker.pid, worker.child_pid) if listens(pid, ports[0])}
         wait_for(lambda: stopped_at_work(client, job_id, worker.child_pid), "a shard under way")
+        # The server is asked every few seconds: while the child stands still, what waits for it is told.
+        wait_for(lambda: reached(is_queue_told), "what waits in the queue")
         os.kill(worker.child_pid, signal.SIGKILL)
         wait_for((home / "out.npy.meta.json").exists, "the output")
         wait_for(lambda: reached(is_over), "the last figures")
@@ -150,6 +152,10 @@ def stopped_at_work(client: redis.Redis, job_id: str, pid: int) -> bool:
 
 def is_under_way(now: Scrape) -> bool:
     return now.sum("holdfast_sequences_embedded_total") > 20
+
+
+def is_queue_told(now: Scrape) -> bool:
+    return "holdfast_queue_length" in now.names and now.sum("holdfast_queue_length", queue="cpu0") > 0
 
 
 def is_over(now: Scrape) -> bool:

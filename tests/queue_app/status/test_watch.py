@@ -14,6 +14,7 @@ from queue_app.coordination.workers import WorkerEntry, register, server_time
 from queue_app.errors import UsageError
 from queue_app.host.processes import ProcessFile
 from queue_app.host.queues import Queue
+from queue_app.job.allowance import NOTHING
 from queue_app.job.directory import JobDir
 from queue_app.status.snapshot import snapshot
 from queue_app.status.watch import Lookout
@@ -23,7 +24,7 @@ from tests.support.jobs_and_inputs import make_job
 @pytest.mark.parametrize(("name", "as_json"), [(None, False), ("out.npy", True)])
 def test_a_watch_is_of_one_job_and_for_people(name: str | None, as_json: bool) -> None:
     with pytest.raises(UsageError, match="--watch shows one job"):
-        watched(name, None, as_json)
+        watched(name, None, as_json, NOTHING)
 
 
 def test_a_server_that_is_away_is_told_of_once_and_so_is_its_return(tmp_path: Path) -> None:
