@@ -11,13 +11,8 @@ from queue_app.model.reader import start_finding
 from queue_app.model.spec import FoundModel, ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
 
 
-def find_requested(request: EmbedRequest) -> FoundModel:
-    """The model that was asked for, as it was asked for. Raises ModelError, UsageError."""
-    return start_finding_requested(request)()
-
-
 def start_finding_requested(request: EmbedRequest) -> Callable[[], FoundModel]:
-    """The same, begun at once: what is returned waits for it. Raises ModelError, as what is returned does."""
+    """Begin to find the model that was asked for; what is returned waits for it. Both raise ModelError."""
     refuse_missing(request)
     wait = start_finding(request.model, rules=request.token_rules, revision=request.revision)
 

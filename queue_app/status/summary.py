@@ -23,11 +23,6 @@ def print_summary(report: ExportReport) -> None:
         console.print(f"  {line}", style="yellow" if "quarantined" in line else None)
 
 
-def describe_report(report: ExportReport) -> str:
-    """A few lines; those that would have nothing to say are left out."""
-    return "\n".join(_lines(report))
-
-
 def _lines(report: ExportReport) -> Iterator[str]:
     yield f"{report.output}: {report.num_embedded:,} of {report.num_records:,} sequences embedded"
     if report.num_quarantined:

@@ -68,12 +68,10 @@ class Heartbeat:
             figures = self.figures() if self.figures else None
             state = self.manifest.beat(self.lease, self.progress, figures)
         except TRANSIENT as error:
-            log.warning(
-                "no heartbeat job=%s shard=%d: %s", self.manifest.job_id, self.lease.shard.index, error
-            )
+            log.warning("no heartbeat %s: %s", self.lease.label, error)
             return
         if state is None:
-            log.warning("lease lost job=%s shard=%d", self.manifest.job_id, self.lease.shard.index)
+            log.warning("lease lost %s", self.lease.label)
             self.lost.set()
             self._ended.set()
         else:

@@ -10,7 +10,7 @@ from gpu_tasks.shard.observers import ProgressReport
 from gpu_tasks.shard.plan_shard import plan_shard
 from gpu_tasks.shard.shard_run import ShardRun
 from queue_app.coordination.states import Lease
-from queue_app.ingest.model_options import find_requested
+from queue_app.ingest.model_options import start_finding_requested
 from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir
@@ -66,7 +66,7 @@ def submitted(output: Path, inputs: Sequence[Path], *, model: str = "mock:8", **
 
 def prepare_here(request: EmbedRequest) -> Prepared:
     """What `embed` does before it computes, but for the server."""
-    return prepare(request, find_requested(request), device_class="cpu", threads=1)
+    return prepare(request, start_finding_requested(request)(), device_class="cpu", threads=1)
 
 
 def embedded(output: Path, inputs: Sequence[Path], **changed: Any) -> InlineJob:

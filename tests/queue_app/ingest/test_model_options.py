@@ -14,7 +14,7 @@ from gpu_tasks.models.files import model_files
 from gpu_tasks.models.tokens import load_tokens
 from queue_app.choices import RuleName
 from queue_app.errors import UsageError
-from queue_app.ingest.model_options import configured, find_requested
+from queue_app.ingest.model_options import configured, start_finding_requested
 from queue_app.ingest.request import EmbedRequest
 from queue_app.model.reader import find_model
 from queue_app.model.spec import ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
@@ -195,13 +195,13 @@ def test_what_cannot_be_is_refused_by_the_options_name(
 )
 def test_of_a_stand_in_nothing_is_asked_that_it_would_ignore(asked: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"^--[a-z-]+: mock:8 is a stand-in"):
-        find_requested(request_for("mock:8", **asked))
+        start_finding_requested(request_for("mock:8", **asked))()
 
 
 def test_rules_of_a_stand_in_are_refused() -> None:
     with pytest.raises(UsageError, match=r"^--rules: mock:8 is a stand-in"):
-        find_requested(request_for("mock:8", rules="protbert"))
-    assert find_requested(request_for("mock:8", alphabet="text")).spec == find_model("mock:8").spec
+        start_finding_requested(request_for("mock:8", rules="protbert"))()
+    assert start_finding_requested(request_for("mock:8", alphabet="text"))().spec == find_model("mock:8").spec
 
 
 def test_a_pool_that_does_not_fit_the_models_head_is_refused(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from queue_app.outputs.clean import clean
 from queue_app.outputs.export import export
 from queue_app.outputs.run_card.card import command_of
 from queue_app.outputs.run_card.markdown import INPUTS_SHOWN, card_markdown
-from queue_app.status.summary import describe_report
+from queue_app.status.summary import print_summary
 from tests.support.jobs_and_inputs import make_job, publish
 
 JOB_ID = "0123456789ab-cafecafe"
@@ -192,13 +192,16 @@ def test_clean_keeps_the_card_and_what_another_one_is_made_from(job: Job, job_di
     assert exported(job, job_dir) == before
 
 
-def test_the_summary_names_what_was_survived_and_the_card(job: Job, job_dir: JobDir) -> None:
+def test_the_summary_names_what_was_survived_and_the_card(
+    job: Job, job_dir: JobDir, capsys: pytest.CaptureFixture[str]
+) -> None:
     publish(job, job_dir, quarantined={0})
     undisturbed(job, job_dir)
     CommandLog(job_dir).worker_died()
     attempt(job_dir, 0, 0, began=990.0, seconds=10.0, **PLANNED)
     report = export(job, job_dir, Path(job.output))
-    assert describe_report(report).splitlines() == [
+    print_summary(report)
+    assert capsys.readouterr().out.splitlines() == [
         f"{job.output}: 14 of 15 sequences embedded",
         f"1 quarantined, listed in {job.output}.quarantine.tsv",
         f"content digest {report.output_digest}",
