@@ -79,7 +79,7 @@ class Reconciler:
             self._release_dead_leases(tick(self.client, entry))
             if self.clock() >= self._next_scan or self._has_forgotten():
                 self._next_scan = self.clock() + self.resend_seconds / 2
-                self._rebuild_forgotten()
+                self._rebuild_forgotten(entry.name)
                 self._resend_lost_exports(entry.name)
             if is_idle:
                 deal_to(self.client, self.app, entry, is_idle=True)
@@ -104,17 +104,18 @@ class Reconciler:
         knew, self._knew_jobs = self._knew_jobs, bool(self.client.exists(keys.JOBS))
         return knew and not self._knew_jobs
 
-    def _rebuild_forgotten(self) -> None:
+    def _rebuild_forgotten(self, name: str) -> None:
         if self.forgotten is None:
             return
         for job, job_dir in self.forgotten.find(_KnownJobs(self.client)):
             queues = live_queues(self.client, job.options.device_class, self.lease_seconds)
-            if queues:
+            if queues and self._may_act(name):
                 self._rebuild(job, job_dir, queues)
 
     def _rebuild(self, job: Job, job_dir: JobDir, queues: Sequence[str]) -> None:
         """Fill the job's manifest from its directory; have it exported if only that was left."""
         announce(self.client, self.app, job, job_dir, queues)
+        self._export_due[job.job_id] = self.clock()
         publish(self.client, job.job_id, EventKind.SERVER, REBUILT)
         log.warning("rebuilt from its directory job=%s dir=%s", job.job_id, job_dir.path)
 
