@@ -11,7 +11,8 @@ from queue_app.coordination.states import ShardStatus
 from queue_app.coordination.workers import WorkerEntry, live_workers
 from queue_app.errors import UsageError
 from queue_app.host.queues import device_class_of
-from queue_app.job.spec import Job, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
 
 Routes = dict[int, str]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 
 from queue_app.coordination.worker_figures import Figures
-from queue_app.job.spec import Shard
+from queue_app.job.shard_table import Shard
 
 
 class ShardState(StrEnum):

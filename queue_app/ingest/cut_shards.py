@@ -18,7 +18,7 @@ from queue_app.ingest.census import Rows
 from queue_app.ingest.record_spool import Spool
 from queue_app.job.directory import JobDir
 from queue_app.job.shard_files import RECORD_SCHEMA, SHARD_SCHEMA
-from queue_app.job.spec import Shard
+from queue_app.job.shard_table import Shard
 
 SHARD_FLOPS = {"cpu": 1e14, "cuda": 1e16}
 """A minute or a few of a device; its gap between two shards is a fraction of a second."""

@@ -17,7 +17,8 @@ from queue_app.job.done_records import published_result, read_done
 from queue_app.job.duplicates import check_digest, read_duplicates
 from queue_app.job.result_files import iter_result
 from queue_app.job.shard_files import ShardRecords, read_shard
-from queue_app.job.spec import Job, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job
 from queue_app.outputs.export import output_damage
 from queue_app.settings import runtime_config
 

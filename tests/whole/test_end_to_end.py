@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import ServerAddress
 from queue_app.coordination.redis_client import connect
+from queue_app.job.directory import JobDir
 from tests.support.blocks_and_stores import damage_block
 from tests.support.command_runs import (
     committed_batches,
@@ -278,7 +279,7 @@ def test_two_producers_at_once_make_one_job(
     answers = [json.loads(process.communicate(timeout=60)[0]) for process in both]
     assert answers[0]["job"] == answers[1]["job"]
     assert sorted(answer["created"] for answer in answers) == [False, True]
-    num_shards = len(json.loads((tmp_path / "out.npy.holdfast" / "job.json").read_text())["shards"])
+    num_shards = len(JobDir(tmp_path / "out.npy.holdfast").load().shards)
     assert client.llen("cpu0") == num_shards
 
 

@@ -19,7 +19,8 @@ from queue_app.ingest.cut_shards import (
 from queue_app.ingest.record_spool import spooled
 from queue_app.job.directory import JobDir
 from queue_app.job.shard_files import Record, read_shard
-from queue_app.job.spec import RECORD_COST, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import RECORD_COST
 
 
 @pytest.fixture
