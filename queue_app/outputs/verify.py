@@ -69,8 +69,12 @@ class JobReport:
 
 
 def verify_job(job_dir: JobDir) -> JobReport:
-    """Check every shard file, result, done record, checkpoint store and the output. Changes nothing."""
+    """Check every shard file, result, done record, checkpoint store and the output. Changes nothing.
+
+    Raises Damage where job.json or the table of the shards is damaged: nothing else can be checked then.
+    """
     job = job_dir.load()
+    job.shards.content()
     checks = _Checks(job, job_dir)
     done = [record for shard in job.shards if (record := checks.check_shard(shard)) is not None]
     checks.check_files()
