@@ -19,8 +19,8 @@ from queue_app.host.limits import file_too_large, is_file_too_large
 
 _CHUNK_BYTES = 4 << 20
 _WRITERS = 8
-_FILES_AT_ONCE = 16
-_LARGE_BYTES = 1 << 20
+_FILES_AT_ONCE = 64
+_BYTES_AT_ONCE = 1 << 20
 _BYTES_UNDER_WAY = 32 << 20
 
 
@@ -66,12 +66,15 @@ class DurableFiles:
         self._directory = directory
         self._writers = ThreadPoolExecutor(_WRITERS)
         self._under_way: deque[tuple[Future[None], int]] = deque()
+        self._bytes_under_way = 0
         self._next: list[tuple[Path, Any]] = []
+        self._next_bytes = 0
 
     def write(self, name: str, content: Any) -> None:
         """Take `content`, bytes or a buffer, as the file's. Raises what writing earlier ones did."""
         self._next.append((self._directory / name, content))
-        if len(self._next) == _FILES_AT_ONCE or len(content) >= _LARGE_BYTES:
+        self._next_bytes += len(content)
+        if len(self._next) == _FILES_AT_ONCE or self._next_bytes >= _BYTES_AT_ONCE:
             self._hand_over()
 
     def __enter__(self) -> "DurableFiles":
@@ -87,14 +90,16 @@ class DurableFiles:
 
     def _hand_over(self) -> None:
         self._wait(_BYTES_UNDER_WAY)
-        size = sum(len(content) for _, content in self._next)
-        self._under_way.append((self._writers.submit(_write_new, self._next), size))
-        self._next = []
+        self._under_way.append((self._writers.submit(_write_new, self._next), self._next_bytes))
+        self._bytes_under_way += self._next_bytes
+        self._next, self._next_bytes = [], 0
 
     def _wait(self, bytes_most: int) -> None:
         """Until no more than this is held in memory for the writers."""
-        while self._under_way and sum(size for _, size in self._under_way) >= bytes_most:
-            self._under_way.popleft()[0].result()
+        while self._under_way and self._bytes_under_way >= bytes_most:
+            written, num_bytes = self._under_way.popleft()
+            written.result()
+            self._bytes_under_way -= num_bytes
 
 
 def _write_new(files: Sequence[tuple[Path, Any]]) -> None:

@@ -18,7 +18,7 @@ from queue_app.array_types import Int64s
 from queue_app.errors import DiskFull, UsageError
 from queue_app.host.limits import require_file_size
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done
+from queue_app.job.done_records import begun, read_done
 from queue_app.job.output_names import output_format
 from queue_app.job.output_place import output_of
 from queue_app.job.readouts import is_ragged, vector_bytes
@@ -105,9 +105,11 @@ def _largest_files(job: Job, job_dir: JobDir) -> Iterator[tuple[Path, int]]:
 
 def _left(job: Job, job_dir: JobDir) -> Int64s:
     """The shards without a result; what is in one was looked at before."""
-    done = (read_done(job_dir, index) for index in range(len(job.shards)))
-    there = [record is not None and (job_dir.results / record.file).is_file() for record in done]
-    return np.flatnonzero(~np.array(there, np.bool_))
+    is_left = np.ones(len(job.shards), np.bool_)
+    for shard in begun(job, job_dir):
+        record = read_done(job_dir, shard.index)
+        is_left[shard.index] = record is None or not (job_dir.results / record.file).is_file()
+    return np.flatnonzero(is_left)
 
 
 def _is_linked(job: Job, job_dir: JobDir, output: Path) -> bool:
