@@ -372,7 +372,7 @@ MUTANTS = (
     Mutant(
         "shards are durable before job.json",
         "queue_app/host/durable_files.py",
-        "        for file in opened:\n            os.fsync(file.fileno())\n",
+        "        for descriptor in descriptors:\n            os.fsync(descriptor)\n",
         "",
         "tests/queue_app/ingest/test_cut_shards.py",
     ),

@@ -105,14 +105,14 @@ class DurableFiles:
 def _write_new(files: Sequence[tuple[Path, Any]]) -> None:
     """Write all before the first is synced: the disk has more to do at a time."""
     with contextlib.ExitStack() as stack:
-        opened = []
+        descriptors = []
         for path, content in files:
             file = stack.enter_context(path.open("xb"))
             file.write(content)
             file.flush()
-            opened.append(file)
-        for file in opened:
-            os.fsync(file.fileno())
+            descriptors.append(file.fileno())
+        for descriptor in descriptors:
+            os.fsync(descriptor)
 
 
 class DigestedFile(io.BufferedWriter):
