@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from queue_app.coordination.worker_figures import Figures
-from queue_app.job.spec import Shard
+from queue_app.job.shard_table import Shard
 
 
 class ShardState(StrEnum):

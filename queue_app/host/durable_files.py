@@ -5,7 +5,9 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ from queue_app.errors import DiskFull
 from queue_app.host.limits import file_too_large, is_file_too_large
 
 _CHUNK_BYTES = 4 << 20
+_WRITERS = 8
+_FILES_AT_ONCE = 64
+_BYTES_AT_ONCE = 1 << 20
+_BYTES_UNDER_WAY = 32 << 20
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -47,6 +53,66 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class DurableFiles:
+    """Writes many new files into a directory; on leaving, all of them and their names are durable.
+
+    A disk syncs many files at once in little more time than one, so it is done side by side. Each has its
+    name from the start, whole or not: for files that nobody looks for before something else stands.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._writers = ThreadPoolExecutor(_WRITERS)
+        self._under_way: deque[tuple[Future[None], int]] = deque()
+        self._bytes_under_way = 0
+        self._next: list[tuple[Path, Any]] = []
+        self._next_bytes = 0
+
+    def write(self, name: str, content: Any) -> None:
+        """Take `content`, bytes or a buffer, as the file's. Raises what writing earlier ones did."""
+        self._next.append((self._directory / name, content))
+        self._next_bytes += len(content)
+        if len(self._next) == _FILES_AT_ONCE or self._next_bytes >= _BYTES_AT_ONCE:
+            self._hand_over()
+
+    def __enter__(self) -> "DurableFiles":
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        with self._writers:
+            if error is None:
+                self._hand_over()
+                self._wait(0)
+        if error is None:
+            sync_directory(self._directory)
+
+    def _hand_over(self) -> None:
+        self._wait(_BYTES_UNDER_WAY)
+        self._under_way.append((self._writers.submit(_write_new, self._next), self._next_bytes))
+        self._bytes_under_way += self._next_bytes
+        self._next, self._next_bytes = [], 0
+
+    def _wait(self, bytes_most: int) -> None:
+        """Until no more than this is held in memory for the writers."""
+        while self._under_way and self._bytes_under_way >= bytes_most:
+            written, num_bytes = self._under_way.popleft()
+            written.result()
+            self._bytes_under_way -= num_bytes
+
+
+def _write_new(files: Sequence[tuple[Path, Any]]) -> None:
+    """Write all before the first is synced: the disk has more to do at a time."""
+    with contextlib.ExitStack() as stack:
+        descriptors = []
+        for path, content in files:
+            file = stack.enter_context(path.open("xb"))
+            file.write(content)
+            file.flush()
+            descriptors.append(file.fileno())
+        for descriptor in descriptors:
+            os.fsync(descriptor)
 
 
 class DigestedFile(io.BufferedWriter):

@@ -29,6 +29,11 @@ from queue_app.job.readouts import is_ragged, vector_bytes
 from queue_app.job.spec import EmbedOptions, InputFile, Job
 from queue_app.model.spec import FoundModel, ModelSpec
 
+INSTALLED = (
+    "shards", "shards.table", "results", "done", "sequences.arrow", "twins.arrow", "tokenizer.json",
+)  # fmt: skip
+"""What moves from `incoming` to its place before job.json does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -96,7 +101,7 @@ def _install(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None
     if job_dir.job_json.exists():
         _forget(job_dir, forget_keys)
     shutil.rmtree(job_dir.history, ignore_errors=True)
-    for name in ("shards", "results", "done", "sequences.arrow", "twins.arrow", "tokenizer.json"):
+    for name in INSTALLED:
         if (incoming.path / name).exists():
             if (job_dir.path / name).is_dir():
                 shutil.rmtree(job_dir.path / name)  # a file is replaced in one step

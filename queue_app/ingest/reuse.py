@@ -24,7 +24,8 @@ from queue_app.job.duplicates import NOT_FOUND, find_firsts, read_sequences
 from queue_app.job.result_files import embeddings_of, result_rows, write_result
 from queue_app.job.result_rows import among, computed_rows
 from queue_app.job.shard_files import read_shard
-from queue_app.job.spec import EmbedOptions, Job, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import EmbedOptions, Job
 from queue_app.job.spilled_rows import SpilledRows
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import model_differences

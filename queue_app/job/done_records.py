@@ -1,15 +1,21 @@
 """What the job directory says is done: the done records, and the results that they name."""
 
 import logging
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from checkpoint.records import DoneRecord
 from queue_app.errors import Damage, HoldfastError
 from queue_app.host.durable_files import has_digest
 from queue_app.job.directory import JobDir
+from queue_app.job.shard_table import Shard
 from queue_app.job.spec import Job, Progress
 
 log = logging.getLogger(__name__)
+
+_INDEX = re.compile(r"\d{5,}")
+"""What the name of a file in done/ begins with."""
 
 
 def read_done(job_dir: JobDir, index: int) -> DoneRecord | None:
@@ -18,6 +24,16 @@ def read_done(job_dir: JobDir, index: int) -> DoneRecord | None:
         return DoneRecord.decode(job_dir.done(index).read_bytes())
     except (FileNotFoundError, ValueError):
         return None
+
+
+def begun(job: Job, job_dir: JobDir) -> Iterator[Shard]:
+    """The shards of which anything lies in done/, ascending: by one listing, where a new job has 100,000
+    shards and no record."""
+    names = (path.name for path in job_dir.dones.iterdir()) if job_dir.dones.is_dir() else ()
+    indices = {int(found[0]) for name in names if (found := _INDEX.match(name))}
+    for index in sorted(indices):
+        if index < len(job.shards):
+            yield job.shards[index]
 
 
 def all_done(job: Job, job_dir: JobDir, *, how_to_go_on: str) -> list[DoneRecord]:
@@ -51,7 +67,7 @@ def finished_shards(job: Job, job_dir: JobDir, *, remove_damaged: bool = False) 
     anything is computed, a damaged result can never count as done.
     """
     finished: dict[int, Progress] = {}
-    for shard in job.shards:
+    for shard in begun(job, job_dir):
         record = read_done(job_dir, shard.index)
         if record is None:
             continue

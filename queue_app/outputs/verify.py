@@ -17,7 +17,8 @@ from queue_app.job.done_records import published_result, read_done
 from queue_app.job.duplicates import check_digest, read_duplicates
 from queue_app.job.result_files import iter_result
 from queue_app.job.shard_files import ShardRecords, read_shard
-from queue_app.job.spec import Job, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job
 from queue_app.outputs.export import output_damage
 from queue_app.settings import runtime_config
 
@@ -68,8 +69,12 @@ class JobReport:
 
 
 def verify_job(job_dir: JobDir) -> JobReport:
-    """Check every shard file, result, done record, checkpoint store and the output. Changes nothing."""
+    """Check every shard file, result, done record, checkpoint store and the output. Changes nothing.
+
+    Raises Damage where job.json or the table of the shards is damaged: nothing else can be checked then.
+    """
     job = job_dir.load()
+    job.shards.content()
     checks = _Checks(job, job_dir)
     done = [record for shard in job.shards if (record := checks.check_shard(shard)) is not None]
     checks.check_files()
