@@ -27,12 +27,13 @@ from checkpoint.lmdb_environment import Environment, Recorded
 from checkpoint.network_filesystems import refuse_network_file_system
 from checkpoint.process_identity import StoreOwner, evict
 from checkpoint.reader import StoreReader
-from checkpoint.records import DoneRecord, QuarantineEntry
+from checkpoint.records import DoneRecord, Kind, QuarantineEntry, encode_kinds
 from checkpoint.schema import (
     DONE,
     FORMAT,
     FORMAT_VERSION,
     JOB,
+    KINDS,
     PLAN,
     SEALED_FORMAT,
     TOKEN,
@@ -179,9 +180,16 @@ class CheckpointStore(StoreReader):
     # ---- writing: every transaction checks the token first
 
     def commit(
-        self, blocks: Sequence[Block], *, token: int, quarantine: Sequence[QuarantineEntry] = ()
+        self,
+        blocks: Sequence[Block],
+        *,
+        token: int,
+        quarantine: Sequence[QuarantineEntry] = (),
+        kind: Kind | None = None,
     ) -> None:
         """Write blocks, and the quarantine entries that belong to them, in one durable transaction.
+
+        `kind` is what computed them: the store remembers each.
 
         Raises:
             StaleToken: a higher token was seen; nothing of this call was written.
@@ -193,12 +201,15 @@ class CheckpointStore(StoreReader):
         sizes = [encoded_bytes(block) for block in blocks]
         buffer = bytearray(max(sizes, default=0))
         entries = [(as_key(entry.ordinal), entry.encode()) for entry in quarantine]
+        kinds = self.kinds()
         with self._transaction(token) as recorded:
             for block, num_bytes in zip(blocks, sizes, strict=True):
                 make = partial(encode_into, buffer, block, job_digest)
                 recorded.put_made(as_key(block.batch_idx), make, num_bytes, db=self._blocks)
             for key, content in entries:
                 recorded.put(key, seal(key, content), db=self._records.quarantine)
+            if blocks and kind is not None and kind not in kinds:
+                recorded.put(KINDS, seal(KINDS, encode_kinds([*kinds, kind])), db=self._records.meta)
 
     def set_done(self, record: DoneRecord, *, token: int) -> None:
         """Name the published result. Raises StaleToken and DiskFull as `commit` does."""

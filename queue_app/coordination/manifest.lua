@@ -7,6 +7,7 @@
 --            sequences_total, sequences_done, sequences_quarantined
 --            cost_total, cost_done
 --            trouble        why a shard failed last, until any of the job gets on
+--            kind           by what kind of device alone the job is computed, once a shard of it is begun
 -- KEYS[2]  holdfast:{job}:shard:      prefix of the shard hashes
 --   ..:<i>   state          pending | running | done | failed | cancelled
 --            num_records, cost, queue, sent_at, not_before (server time, seconds)

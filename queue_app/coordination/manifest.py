@@ -84,6 +84,10 @@ class CheckpointManifest:
         """Who writes the output when the last shard is done: `workers` or `coordinator`."""
         self.client.hset(keys.job(self.job_id), "export_by", exporter)
 
+    def note_kind(self, kind: str) -> None:
+        """Show by what kind of device alone the job is computed; kind.json in its directory decides it."""
+        self.client.hset(keys.job(self.job_id), "kind", kind)
+
     # ---- the worker's side
 
     def acquire(

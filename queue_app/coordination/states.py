@@ -101,6 +101,8 @@ class JobStatus:
     """As the shards count their cost; work under way counts by its share."""
     trouble: str
     """Why a shard failed last; empty as soon as any of the job gets on."""
+    kind: str
+    """By what kind of device alone the job is computed; empty where any may, and until a shard is begun."""
 
     @property
     def num_left(self) -> int:

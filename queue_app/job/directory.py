@@ -15,7 +15,7 @@ from queue_app.host.durable_files import write_durably
 from queue_app.host.file_lock import FileLock
 from queue_app.job.spec import Job
 
-JOB_SCHEMA = 4
+JOB_SCHEMA = 5
 PLANNER_VERSION = 3
 INCOMING = "incoming"
 ENDING = ".holdfast"
@@ -64,6 +64,8 @@ class JobDir:
     """Where the model lies now, when that is not where job.json says it was (model_place.py)."""
     held = _Entry("held")
     """There while the job is paused or cancelled: nobody may start it again by himself."""
+    kind = _Entry("kind.json")
+    """Of a job that only one kind of device may compute: which. It is created once, and never replaced."""
     logs = _Entry("logs")
     piped = _Entry("piped")
     """What came through pipes, while it is read."""

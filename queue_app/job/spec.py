@@ -113,6 +113,12 @@ class RunOptions:
     h5_layout: H5Layout = "flat"
     allow_same_vectors: bool = False
     """Different sequences may have one and the same vector."""
+    one_kind: bool = False
+    """Only workers of the kind of device that begins the first shard compute the job."""
+    priority: int = 0
+    """Of several jobs the one of a higher number goes first."""
+    max_workers: int | None = None
+    """At most so many compute the job at a time."""
 
 
 @dataclass(frozen=True, slots=True)
