@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from checkpoint.block import Block
-from checkpoint.records import Kind, QuarantineEntry
+from checkpoint.records import QuarantineEntry
 from checkpoint.store import CheckpointStore
 
 PENDING_BYTES = 256 << 20
@@ -77,16 +77,13 @@ class CheckpointWriter:
         trigger: CheckpointTrigger,
         max_pending_bytes: int = PENDING_BYTES,
         on_commit: Callable[[Sequence[int]], None] | None = None,
-        kind: Kind | None = None,
     ) -> None:
-        """`on_commit` is called on the commit thread with the batch indices that are durable now. `kind` is
-        what computes the blocks."""
+        """`on_commit` is called on the commit thread with the batch indices that are durable now."""
         self.store = store
         self.token = token
         self.trigger = trigger
         self.max_pending_bytes = max_pending_bytes
         self.on_commit = on_commit
-        self.kind = kind
         self.times = WriterTimes()
         self._waiting: deque[_Waiting] = deque()
         self._pending_bytes = 0
@@ -165,7 +162,7 @@ class CheckpointWriter:
         blocks = [waiting.block for waiting in due]
         entries = [entry for waiting in due for entry in waiting.quarantine]
         started = time.monotonic()
-        self.store.commit(blocks, token=self.token, quarantine=entries, kind=self.kind)
+        self.store.commit(blocks, token=self.token, quarantine=entries)
         ended = time.monotonic()
         self.times.num_commits += 1
         self.times.latest = ended - started

@@ -80,6 +80,7 @@ class ShardRun:
             job_digest=bytes.fromhex(self.job.digest),
             plan=plan.fingerprint,
             token=self.lease.token,
+            kind=kind_here(self.job),
         ) as store:
             done = find_published(store, self.job_dir, self.lease)
             if done is None:
@@ -177,7 +178,6 @@ class ShardRun:
             trigger=trigger,
             max_pending_bytes=config.pending_bytes,
             on_commit=on_commit,
-            kind=kind_here(self.job),
         )
 
 

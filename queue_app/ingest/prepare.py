@@ -29,7 +29,6 @@ from queue_app.job.readouts import is_ragged, vector_bytes
 from queue_app.job.spec import EmbedOptions, InputFile, Job
 from queue_app.model.spec import FoundModel, ModelSpec
 
-
 INSTALLED = (
     "shards", "results", "done", "sequences.arrow", "twins.arrow", "tokenizer.json", "kind.json",
 )  # fmt: skip
