@@ -1,6 +1,8 @@
 """Two real workers of two kinds: one of them computes with fewer of its processor's instructions."""
 
 import json
+import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,9 @@ def enqueue(tmp_path: Path) -> list[str | Path]:
     ]  # fmt: skip
 
 
+worker = partial(running, "worker", output=subprocess.DEVNULL)
+
+
 def devices(job_dir: JobDir) -> set[str]:
     """What computed the shards that are done."""
     records = [record for index in range(NUM_SHARDS) if (record := read_done(job_dir, index))]
@@ -63,17 +68,17 @@ def test_a_worker_of_another_kind_begins_no_shard_and_says_why(
 ) -> None:
     job_dir = JobDir(tmp_path / "out.npy.holdfast")
     holdfast(*enqueue, "--one-kind", **broker)
-    with running("worker", "cpu0", **broker):
+    with worker("cpu0", **broker):
         wait_for(lambda: devices(job_dir), "a shard")
     fixed, begun = job_dir.kind.read_bytes(), devices(job_dir)
     assert begun == {f"({CAPABILITY})"}
-    with running("worker", "cpu1", **broker, **other):
+    with worker("cpu1", **broker, **other):
         wait_for(lambda: status(job_dir.path, **broker)["state"] == "failed", "the job to end", seconds=120)
         events = [event["text"] for event in status(job_dir.path, **broker)["events"]]
         why = "--one-kind: the job was begun on"
         assert [text for text in events if "cpu1@" in text and f"cannot begin: {why}" in text]
         assert [text for text in events if text.startswith(f"given up: {why}")]
-        with running("worker", "cpu0", **broker):
+        with worker("cpu0", **broker):
             wait_for(lambda: queues_of_workers(job_dir, broker) == {"cpu0", "cpu1"}, "both workers")
             holdfast(*enqueue, "--one-kind", **broker)
             wait_for((tmp_path / "out.npy.meta.json").exists, "the output", seconds=120)
@@ -92,12 +97,12 @@ def test_an_emptied_server_lets_no_other_kind_in(
 ) -> None:
     job_dir = JobDir(tmp_path / "out.npy.holdfast")
     holdfast(*enqueue, "--one-kind", **broker)
-    with running("worker", "cpu0", **broker):
+    with worker("cpu0", **broker):
         wait_for(lambda: devices(job_dir), "a shard")
     begun = devices(job_dir)
     client.flushall()
     holdfast(*enqueue, "--one-kind", **broker)
-    with running("worker", "cpu1", **broker, **other):
+    with worker("cpu1", **broker, **other):
         wait_for(lambda: status(job_dir.path, **broker)["state"] == "failed", "the job to end", seconds=120)
     assert devices(job_dir) == begun
 
@@ -107,9 +112,9 @@ def test_without_it_both_kinds_compute_and_the_output_says_so(
 ) -> None:
     job_dir = JobDir(tmp_path / "out.npy.holdfast")
     holdfast(*enqueue, **broker)
-    with running("worker", "cpu0", **broker):
+    with worker("cpu0", **broker):
         wait_for(lambda: devices(job_dir), "a shard")
-    with running("worker", "cpu1", **broker, **other):
+    with worker("cpu1", **broker, **other):
         wait_for((tmp_path / "out.npy.meta.json").exists, "the output", seconds=120)
     assert devices(job_dir) == {f"({CAPABILITY})", f"({FEWER[CAPABILITY].upper()})"}
     assert meta(tmp_path)["mixed_kinds"].startswith("Computed by 2 kinds of device")
