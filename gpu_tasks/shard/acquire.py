@@ -4,6 +4,7 @@ import contextlib
 
 from checkpoint import CheckpointStore
 from gpu_tasks.shard.kind import fix_kind
+from queue_app.coordination.dealing import LeaseSeen
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import Lease, Refusal
@@ -39,7 +40,7 @@ def _fix_kind(manifest: CheckpointManifest, directory: JobDir, job: Job, lease: 
         manifest.release(lease, "not begun", counts=False)
         raise
     with contextlib.suppress(*TRANSIENT):  # only to be shown
-        manifest.note_kind(str(kind))
+        manifest.note_one_kind(str(kind))
 
 
 def _ask(manifest: CheckpointManifest, directory: JobDir, job: Job, index: int) -> Lease | Refusal:
@@ -56,5 +57,8 @@ def _ask(manifest: CheckpointManifest, directory: JobDir, job: Job, index: int) 
 def _holder_died(manifest: CheckpointManifest, index: int) -> bool:
     """True when it did, and its lease is taken away now."""
     status = manifest.shard_status(index)
-    reason = why_gone(status) if status is not None else None
-    return status is not None and reason is not None and take_away(manifest, status, reason)
+    if status is None:
+        return False
+    seen = LeaseSeen(manifest.job_id, index, status.beat, status.token, status.owner)
+    reason = why_gone(seen)
+    return reason is not None and take_away(manifest.client, seen, reason)

@@ -116,9 +116,9 @@ class RunOptions:
     one_kind: bool = False
     """Only workers of the kind of device that begins the first shard compute the job."""
     priority: int = 0
-    """Of several jobs the one of a higher number goes first."""
+    """Of two jobs the higher one is dealt first."""
     max_workers: int | None = None
-    """At most so many compute the job at a time."""
+    """So many workers at most have a shard of it at a time; None: as many as there are."""
 
 
 @dataclass(frozen=True, slots=True)

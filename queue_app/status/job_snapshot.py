@@ -52,8 +52,8 @@ class JobSnapshot:
     """The latest, in the order in which they happened."""
     remedy: str = ""
     """How to go on, where nobody works on the job."""
-    kind: str = ""
-    """By what kind of device alone the job is computed; empty where any may."""
+    one_kind: str = ""
+    """What alone computes it (checkpoint.Kind in words); empty where any may."""
 
     @property
     def ended(self) -> bool:
@@ -83,6 +83,6 @@ class JobSnapshot:
             "workers": [asdict(worker) for worker in self.workers],
             "trouble": self.trouble or None,
             "remedy": self.remedy or None,
-            "kind": self.kind or None,
+            "one_kind": self.one_kind or None,
             "events": [asdict(event) for event in self.events],
         }

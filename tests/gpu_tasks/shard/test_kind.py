@@ -137,7 +137,7 @@ def test_a_shard_goes_back_unspent_where_another_kind_was_quicker(
     assert isinstance(acquire.acquire(manifest, directory, job, 0), Lease)
     status = manifest.job_status()
     assert status is not None
-    assert status.kind == str(OTHER)
+    assert status.one_kind == str(OTHER)
 
 
 def test_an_unreadable_kind_is_damage_and_no_licence(job: Job, directory: JobDir) -> None:
