@@ -418,6 +418,55 @@ MUTANTS = (
         "starts[1:]",
         "tests/gpu_tasks/inference/test_long_sequences.py",
     ),
+    Mutant(
+        "one kind computes a job",
+        "gpu_tasks/shard/kind.py",
+        "    if fixed != ours:",
+        "    if False:",
+        "tests/gpu_tasks/shard/test_kind.py",
+    ),
+    Mutant(
+        "the kind is fixed before it computes",
+        "gpu_tasks/shard/acquire.py",
+        "if isinstance(answer, Lease) and job.run.one_kind:",
+        "if False:",
+        "tests/gpu_tasks/shard/test_kind.py",
+    ),
+    Mutant(
+        "another kind gives the shard back",
+        "gpu_tasks/shard/acquire.py",
+        'manifest.release(lease, "not begun", counts=False)',
+        "pass",
+        "tests/gpu_tasks/shard/test_kind.py",
+    ),
+    Mutant(
+        "a kind is created once",
+        "queue_app/host/durable_files.py",
+        "            os.link(temporary, path)",
+        "            path.write_bytes(data)",
+        "tests/gpu_tasks/shard/test_kind.py",
+    ),
+    Mutant(
+        "copied vectors fix the kind",
+        "queue_app/ingest/prepare.py",
+        "if kind is not None:",
+        "if False:",
+        "tests/gpu_tasks/shard/test_kind.py",
+    ),
+    Mutant(
+        "a store remembers every kind",
+        "checkpoint/store.py",
+        "if kinds != known:",
+        "if not known:",
+        "tests/gpu_tasks/shard/test_kind.py",
+    ),
+    Mutant(
+        "mixed kinds are told",
+        "queue_app/outputs/kinds.py",
+        "if len(kinds) < 2:",
+        "if True:",
+        "tests/queue_app/outputs/test_kinds.py",
+    ),
 )
 
 

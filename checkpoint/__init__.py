@@ -13,7 +13,7 @@ from checkpoint.errors import (
     StoreDamaged,
     WrongJob,
 )
-from checkpoint.records import DoneRecord, QuarantineEntry
+from checkpoint.records import DoneRecord, Kind, QuarantineEntry
 from checkpoint.snapshot import Snapshot
 from checkpoint.store import CheckpointStore
 from checkpoint.writer import CheckpointTrigger, CheckpointWriter, WriterTimes
@@ -28,6 +28,7 @@ __all__ = [
     "CheckpointWriter",
     "DiskFull",
     "DoneRecord",
+    "Kind",
     "NetworkFileSystem",
     "NewerFormat",
     "OwnerAlive",

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from celery.exceptions import Reject
 
-from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate
+from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate, OtherKind
 from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.shard.acquire import acquire
 from queue_app.celery_app import app
@@ -100,6 +100,8 @@ class GettingReady:
         log.error("cannot begin job=%s shard=%d: %s", self.manifest.job_id, self.index, text)
         counters.add(Count.TROUBLES)
         times_most = PASSING_TIMES_MOST if isinstance(error, OSError) else TIMES_MOST
+        if isinstance(error, OtherKind):
+            times_most = 1  # however often it is tried, the worker stays what it is
         self._register.note(this_worker.entry.name, text, times_most=times_most)
         hopeless = give_up_hopeless(self._register, self.manifest, runtime_config().lease_seconds)
         if fault_of(error) is Fault.LOST:

@@ -94,7 +94,7 @@ class Publisher:
             return None
         num_embedded = self.records.num_records(np.array(embedded, np.uint64))
         num_records = self.lease.shard.num_records
-        record = DoneRecord(path.name, digest, num_records, num_embedded, tuple(entries))
+        record = DoneRecord(path.name, digest, num_records, num_embedded, tuple(entries), store.kinds())
         store.set_done(record, token=self.lease.token)
         return record
 

@@ -74,6 +74,10 @@ class CheckpointManifest:
         """Nobody needs to be asked for the output any more."""
         self.client.srem(keys.UNEXPORTED, self.job_id)
 
+    def note_one_kind(self, kind: str) -> None:
+        """Show what alone computes the job; kind.json in its directory decides it."""
+        self.client.hset(keys.job(self.job_id), "one_kind", kind)
+
     # ---- the worker's side
 
     def acquire(

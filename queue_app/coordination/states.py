@@ -115,6 +115,8 @@ class JobStatus:
     """Those that were named when it was announced last, with commas."""
     announced: float = field(compare=False)
     """When that was, in seconds by the server's clock."""
+    one_kind: str
+    """What alone computes it (checkpoint.Kind in words); empty where any may, and until a shard is begun."""
     gave_up: str
     """Why the whole job was given up; empty where it was not."""
 

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import shutil
+import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,6 +39,28 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             file.flush()
             os.fsync(file.fileno())
         rename_durably(temporary, path)
+
+
+def create_durably(path: Path, data: bytes) -> bool:
+    """Write `data` to `path` where nothing stands yet; False, and nothing changed, where something does.
+
+    Of several who try at once, on whatever hosts, exactly one succeeds.
+
+    Raises:
+        DiskFull: there is no room.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    with room_for(path), removed_on_failure(temporary):
+        temporary.write_bytes(data)
+        sync_file(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        sync_directory(path.parent)
+    return True
 
 
 def rename_durably(temporary: Path, path: Path) -> None:

@@ -17,7 +17,7 @@ def refuse_changes(
     """Raises JobChanged, naming every difference, when the request is not the job that is there."""
     changes = [*_changed_inputs(job.inputs, inputs), *_changed_model(job.model, spec)]
     changes += _changed_options(job.options, options)
-    changes += [*_changed_reuse(job, request), *_changed_shards(job, request)]
+    changes += [*_changed_reuse(job, request), *_changed_shards(job, request), *_changed_kinds(job, request)]
     if changes:
         raise JobChanged(
             f"{request.output} belongs to another job ({'; '.join(changes)}); "
@@ -62,6 +62,11 @@ def _changed_shards(job: Job, request: EmbedRequest) -> list[str]:
     there = len(job.shards.costs_to_compute)
     asked = min(request.num_shards, int(job.shards.num_rows[job.shards.columns["reused"] == 0].sum()))
     return [] if asked == there else [f"shards: {there} -> {asked}"]
+
+
+def _changed_kinds(job: Job, request: EmbedRequest) -> list[str]:
+    """Of what was begun by any kind of device nobody can promise that one alone computed it."""
+    return ["one-kind: no -> yes"] if request.one_kind and not job.run.one_kind else []
 
 
 def differing(old: EmbedOptions, new: EmbedOptions) -> Iterator[tuple[str, object, object]]:

@@ -96,6 +96,8 @@ class JobDir:
     """Where the model lies now, when that is not where job.json says it was (model_place.py)."""
     held = _Entry("held")
     """There while the job is paused or cancelled: nobody may start it again by himself."""
+    kind = _Entry("kind.json")
+    """Of a job that only one kind of device may compute: which. It is created once, and never replaced."""
     logs = _Entry("logs")
     piped = _Entry("piped")
     """What came through pipes, while it is read."""

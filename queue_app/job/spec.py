@@ -92,6 +92,8 @@ class RunOptions:
     h5_layout: H5Layout = "flat"
     allow_same_vectors: bool = False
     """Different sequences may have one and the same vector."""
+    one_kind: bool = False
+    """Only workers of the kind of device that begins the first shard compute the job."""
     priority: int = 0
     """Of two jobs the higher one is dealt first."""
     max_workers: int | None = None

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from queue_app.job.shard_files import ShardRecords, read_shard
 from queue_app.job.shard_table import Shard
 from queue_app.job.spec import Job
 from queue_app.outputs.export import output_damage
+from queue_app.outputs.kinds import KindShare, mixed_text, shares_of
 from queue_app.settings import runtime_config
 
 NAMED_MOST = 5
@@ -37,6 +38,8 @@ class JobReport:
     num_quarantined: int
     num_blocks: int
     damage: tuple[str, ...]
+    kinds: tuple[KindShare, ...] = ()
+    """What computed the shards that are done."""
 
     @property
     def sound(self) -> bool:
@@ -54,6 +57,8 @@ class JobReport:
                 "quarantined": self.num_quarantined,
             },
             "blocks": self.num_blocks,
+            "kinds": [asdict(share) for share in self.kinds],
+            "mixed_kinds": mixed_text(self.kinds) or None,
             "damage": list(self.damage),
         }
 
@@ -65,7 +70,7 @@ class JobReport:
             f"{self.num_embedded:,} embedded + {self.num_quarantined:,} quarantined of {self.num_records:,}, "
             f"{self.num_blocks} checkpoint blocks checked"
         )
-        return [*self.damage, summary]
+        return [*self.damage, *filter(None, [mixed_text(self.kinds)]), summary]
 
 
 def verify_job(job_dir: JobDir) -> JobReport:
@@ -91,6 +96,7 @@ def verify_job(job_dir: JobDir) -> JobReport:
         num_quarantined=sum(len(record.quarantine) for record in done),
         num_blocks=num_blocks,
         damage=tuple(checks.damage),
+        kinds=shares_of(done),
     )
 
 
