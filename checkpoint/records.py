@@ -27,13 +27,19 @@ class QuarantineEntry:
 
 @dataclass(frozen=True, slots=True)
 class DoneRecord:
-    """Says which published file is a shard's result. `digest` is the xxh3-128 (hex) of that file."""
+    """Says which published file is a shard's result. `digest` is the xxh3-128 (hex) of that file.
+
+    `job` is the id of the job that it belongs to, and `generation` how often the shard had been reopened when
+    it was computed.
+    """
 
     file: str
     digest: str
     num_records: int
     num_embedded: int
     quarantine: tuple[QuarantineEntry, ...] = ()
+    job: str = ""
+    generation: int = 0
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self), sort_keys=True).encode()

@@ -100,7 +100,7 @@ def _largest_files(job: Job, job_dir: JobDir) -> Iterator[tuple[Path, int]]:
 
 def _left(job: Job, job_dir: JobDir) -> list[Shard]:
     """The shards without a result; what is in one was looked at before."""
-    done = {shard.index: read_done(job_dir, shard.index) for shard in job.shards}
+    done = {shard.index: read_done(job_dir, shard) for shard in job.shards}
     there = {index for index, record in done.items() if record and (job_dir.results / record.file).is_file()}
     return [shard for shard in job.shards if shard.index not in there]
 

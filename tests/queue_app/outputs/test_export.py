@@ -195,7 +195,7 @@ def test_a_record_that_nobody_accounts_for_stops_the_export(
     job: Job, job_dir: JobDir, tmp_path: Path
 ) -> None:
     publish(job, job_dir, quarantined={7})
-    record = read_done(job_dir, 1)
+    record = read_done(job_dir, job.shards[1])
     assert record is not None
     job_dir.done(1).write_bytes(dataclasses.replace(record, quarantine=()).encode())
     with pytest.raises(Damage, match="shard 1: 4 embedded"):
@@ -286,7 +286,7 @@ def publish_rows(job: Job, job_dir: JobDir, rows: list[np.ndarray]) -> None:
         np.cumsum([0, *map(len, rows)]).astype(np.uint64) if ragged else None,
         names=column_names(job.options),
     )
-    done = DoneRecord(job_dir.result(0, 1).name, digest, len(rows), len(rows), ())
+    done = DoneRecord(job_dir.result(0, 1).name, digest, len(rows), len(rows), (), job.job_id)
     job_dir.done(0).write_bytes(done.encode())
 
 
