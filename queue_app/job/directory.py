@@ -124,8 +124,13 @@ class JobDir:
     def result(self, index: int, token: int) -> Path:
         return self.results / f"{index:05d}-{token}.parquet"
 
-    def done(self, index: int) -> Path:
-        return self.dones / f"{index:05d}.json"
+    def done(self, index: int, generation: int = 0) -> Path:
+        """The done record that is published in this generation of the shard, which begins with the first."""
+        return self.dones / (f"{index:05d}-{generation}.json" if generation else f"{index:05d}.json")
+
+    def reopened(self, index: int, generation: int) -> Path:
+        """Empty; says that this generation of the shard, the second or a later one, has begun."""
+        return self.dones / f"{index:05d}-{generation}.begun"
 
     def checkpoint(self, index: int, job_id: str, scratch: Path | None) -> Path:
         """The shard's LMDB environment; under `scratch` it needs the job's id to be unique."""
