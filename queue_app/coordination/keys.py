@@ -6,6 +6,12 @@ JOBS = "holdfast:jobs"
 WORKERS = "holdfast:workers"
 """hash: worker name -> JSON of WorkerEntry, with the server's time of its last beat"""
 
+FLEET = "holdfast:fleet"
+"""string: "<fleet id> <epoch>" (fleet.py); whoever finds none puts it there"""
+
+FORMER_FLEETS = "holdfast:fleet:former"
+"""set: ids that this fleet had before the server lost its data"""
+
 RECONCILER = "holdfast:reconciler"
 """string with a short expiry: the worker whose reconciler acts at present"""
 

@@ -9,6 +9,7 @@ import redis
 from celery import Celery
 
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB
+from queue_app.coordination.fleet import take_job
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.routing import deal
 from queue_app.coordination.states import JobState, ShardState
@@ -22,10 +23,11 @@ def announce(
 ) -> int:
     """Fill the manifest from the job directory and wake workers for what is left.
 
-    A job that was cancelled, paused or given up goes on. `resend_all` sends every pending shard again,
-    whatever was sent before (the queues may have changed or be lost); otherwise only those that no message
-    is under way for. Answers how many messages were sent.
+    From here on the job is this server's fleet's. One that was cancelled, paused or given up goes on.
+    `resend_all` sends every pending shard again, whatever was sent before (the queues may have changed or be
+    lost); otherwise only those that no message is under way for. Answers how many messages were sent.
     """
+    take_job(client, job_dir)
     manifest = CheckpointManifest(client, job.job_id)
     routes = deal(job.shards, queues)
     done = finished_shards(job, job_dir, remove_damaged=True)

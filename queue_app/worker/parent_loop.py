@@ -14,6 +14,7 @@ from typing import Any
 from celery import bootsteps
 
 from queue_app.celery_app import app
+from queue_app.coordination.fleet import fleet_of_server
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.workers import WorkerEntry, register, unregister
 from queue_app.host.limits import num_oom_kills
@@ -97,7 +98,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
             worker.hostname,
             lease_seconds=config.lease_seconds,
             resend_seconds=config.resend_seconds,
-            forgotten=ForgottenJobs(config.roots, config.broker_url),
+            forgotten=ForgottenJobs(config.roots, config.broker_url, fleet_of_server(client)),
         )
         deliveries, standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
         while not self._ended.is_set():

@@ -58,7 +58,6 @@ class Reconciler:
         self.leases = LeaseWatch(lease_seconds, clock)
         self.resend_seconds = resend_seconds
         self.clock = clock
-        self._known_ids: frozenset[str] = frozenset()
         self._exported: set[str] = set()
         self._export_due: dict[str, float] = {}
         self._next_scan = clock()
@@ -69,7 +68,7 @@ class Reconciler:
         try:
             for manifest, job_dir, _ in self._jobs(JobState.RUNNING):
                 self._release_dead_leases(manifest, job_dir)
-            if self.clock() >= self._next_scan or self._has_forgotten():
+            if self._has_forgotten() or self.clock() >= self._next_scan:
                 self._rebuild_forgotten()
             if self.clock() >= self._next_scan:
                 self._next_scan = self.clock() + self.resend_seconds / 2
@@ -79,6 +78,8 @@ class Reconciler:
                     self._resend_lost_export(manifest.job_id, JobDir(Path(job_dir)), status)
         except TRANSIENT as error:
             self.leases.begin_anew()
+            if self.forgotten is not None:
+                self.forgotten.fleet.doubt()
             log.warning("reconciler: the server is away: %s", error)
 
     def _jobs(self, state: JobState) -> Iterable[tuple[CheckpointManifest, str, JobStatus]]:
@@ -91,9 +92,7 @@ class Reconciler:
     # ---- a server that lost its data
 
     def _has_forgotten(self) -> bool:
-        """True when a job that the server knew a moment ago is unknown to it now."""
-        known_before, self._known_ids = self._known_ids, self._job_ids()
-        return not known_before <= self._known_ids
+        return self.forgotten is not None and self.forgotten.fleet.lost_data()
 
     def _rebuild_forgotten(self) -> None:
         if self.forgotten is None:
