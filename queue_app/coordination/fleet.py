@@ -10,8 +10,8 @@ announced to it (`fleet.json`). It outlives the server's data, because everybody
 3. A job of any other id, or of none, is left alone until somebody runs `enqueue`, `embed` or `resume` on it:
    that makes it a job of the fleet that was asked.
 
-Beside the id stands an epoch, random too, made anew with each SET NX: one that changed tells everybody that the
-server has lost its data, also those who did not find it empty.
+Beside the id stands an epoch, random too, made anew with each SET NX: one that changed tells everybody that
+the server has lost its data, also those who did not find it empty.
 """
 
 import json
