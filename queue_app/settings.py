@@ -43,8 +43,8 @@ class RuntimeConfig(BaseSettings):
     scratch: Path | None = None
     """A local directory for checkpoints, needed when the job directory is on a network file system."""
     roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)] = ()
-    """Where job directories lie, beside those that are remembered: what the server has forgotten of the fleet's
-    jobs there is rebuilt."""
+    """Where the fleet's job directories lie, beside those that are remembered: their jobs may be rebuilt when
+    the server has forgotten them."""
     state: Annotated[Path | None, BeforeValidator(_directory_or_none)] = Field(default_factory=_state_home)
     """Where this user's processes remember their fleets' job directories, for a server that lost its data."""
 
