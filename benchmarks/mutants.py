@@ -181,6 +181,13 @@ MUTANTS = (
         "tests/queue_app/coordination/test_fleet.py",
     ),
     Mutant(
+        "a server that was away may have forgotten",
+        "queue_app/worker/reconciler.py",
+        "self.forgotten.fleet.doubt()",
+        "pass",
+        "tests/queue_app/worker/test_reconciler.py",
+    ),
+    Mutant(
         "jobs are remembered",
         "gpu_tasks/shard/getting_ready.py",
         "remember_job(self.directory, job.job_id)",

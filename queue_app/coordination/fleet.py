@@ -92,6 +92,12 @@ class Fleet:
         """The connection broke: what the server holds now is to be looked at."""
         self._seen = None
 
+    def learn_former(self) -> None:
+        """Hear of former ids that others have told the server of since. Costs one command."""
+        if not self.id:
+            self.join()
+        self.ids |= cast("set[str]", self.client.smembers(keys.FORMER_FLEETS))
+
     def directories(self) -> list[Path]:
         """Where the fleet's jobs lie, or lay, by what this host remembers."""
         return self.memory.directories(self.ids)

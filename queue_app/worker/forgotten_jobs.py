@@ -31,7 +31,7 @@ class ForgottenJobs:
 
         Asks the server what the fleet's ids are; raises redis errors as they come.
         """
-        self.fleet.join()
+        self.fleet.learn_former()
         found: set[str] = set()
         for job_dir, head in self._jobs():
             if head.job_id in known_ids or head.job_id in found or not self._wants_work(head, job_dir):

@@ -125,8 +125,8 @@ def test_after_lost_data_all_know_all_ids_in_whatever_order_they_ask(
     assert [fleet.lost_data() for fleet in fleets] == 4 * [True]
     present = str(client.get(keys.FLEET)).split()[0]
     assert (present in before) == (order[0] != "stranger"), "whoever knew one put it back"
-    for fleet in fleets:  # at the next look, as the reconciler has it
-        fleet.join()
+    for fleet in fleets:
+        fleet.learn_former()
         assert fleet.id == present
         assert fleet.ids == before | {present}
     assert not any(fleet.lost_data() for fleet in fleets)
@@ -172,7 +172,7 @@ def test_a_scan_in_between_hides_no_loss(client: redis.Redis) -> None:
     fleet = member(client)
     fleet.lost_data()
     client.flushall()
-    fleet.join()
+    fleet.learn_former()
     assert fleet.lost_data()
 
 

@@ -149,7 +149,9 @@ def test_a_job_of_the_fleets_former_id_is_the_fleets(
     jobs.fleet.join()
     client.flushall()
     assert Fleet(client, FleetMemory(None)).join() != fleet_before
-    assert forgotten(jobs) == [job.job_id]
+    assert jobs.fleet.lost_data()
+    newcomer = ForgottenJobs(jobs.roots, URL, Fleet(client, FleetMemory(None)))
+    assert forgotten(jobs) == forgotten(newcomer) == [job.job_id]
     take_job(client, job_dir)  # as it is announced
     assert fleet_of_job(job_dir) not in (None, fleet_before)
     assert forgotten(jobs) == [job.job_id]
