@@ -137,7 +137,7 @@ class Reconciler:
             manifest.note_exported()
             return
         due = self._export_due.setdefault(job_id, self.clock() + self.resend_seconds)
-        # This host sees the directory. Where a message waits already, the child may hang: another host's turn.
+        # This host sees the directory. Where a message waits already the child may hang: another's turn.
         if self.clock() >= due and not self.client.llen(entry.name) and self._may_act(entry.name):
             # A large output takes its time: ask less and less often.
             self._export_due[job_id] = self.clock() + EXPORT_PATIENCE * self.resend_seconds
