@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import shutil
+import stat
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -162,6 +163,21 @@ def _write_new(files: Sequence[tuple[Path, Any]]) -> None:
             descriptors.append(file.fileno())
         for descriptor in descriptors:
             os.fsync(descriptor)
+
+
+def make_own_directory(path: Path) -> Path:
+    """Make a directory for this user alone, and those above it. Raises as `require_own_directory`."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_own_directory(path)
+    return path
+
+
+def require_own_directory(path: Path) -> None:
+    """Raises OSError where it is not there, or another user could write into it."""
+    found = path.lstat()
+    foreign = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or foreign:
+        raise PermissionError(errno.EACCES, "not a directory of this user alone", str(path))
 
 
 class DigestedFile(io.BufferedWriter):

@@ -92,6 +92,8 @@ class JobDir:
     tokenizer = _Entry("tokenizer.json")
     """The model's tokenizer as it was made at submit, where the model has one."""
     server_json = _Entry("server.json")
+    fleet_json = _Entry("fleet.json")
+    """Which fleet the job belongs to: no other takes it for one that its server has forgotten."""
     model_place = _Entry("model_path.json")
     """Where the model lies now, when that is not where job.json says it was (model_place.py)."""
     held = _Entry("held")
