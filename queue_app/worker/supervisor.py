@@ -148,9 +148,9 @@ class GPUProcessCoordinator:
 
 
 def worker_command(queue: str) -> list[str]:
-    """The command of one worker. Gossip and mingle would only slow its start."""
+    """The command of one worker."""
     celery = [*PYTHON, "-m", "queue_app.worker", "-A", "queue_app", "worker", "-Q", queue]
-    return [*celery, "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
+    return [*celery, "--loglevel", "INFO"]
 
 
 def log_size(log: Path | None) -> int:
