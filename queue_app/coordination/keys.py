@@ -6,6 +6,9 @@ JOBS = "holdfast:jobs"
 WORKERS = "holdfast:workers"
 """hash: worker name -> JSON of WorkerEntry, with the server's time of its last beat"""
 
+DRAIN = "holdfast:drain"
+"""hash: worker name -> the server's time (seconds) at which it was asked to leave (drain.py)"""
+
 RECONCILER = "holdfast:reconciler"
 """string with a short expiry: the worker whose reconciler acts at present"""
 

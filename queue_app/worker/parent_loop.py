@@ -14,6 +14,7 @@ from typing import Any
 from celery import bootsteps
 
 from queue_app.celery_app import app
+from queue_app.coordination.drain import forget_drain
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.workers import WorkerEntry, register, unregister
 from queue_app.host.limits import num_oom_kills
@@ -24,6 +25,7 @@ from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.hung_child import end_hung as _end_hung
 from queue_app.worker.kombu_repairs import LostDeliveries, Standstill
 from queue_app.worker.metrics.counters import Count, counters
+from queue_app.worker.own_end import OwnEnd
 from queue_app.worker.reconciler import Reconciler
 from queue_app.worker.supervisor import GAVE_UP_STATUS
 
@@ -99,6 +101,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
             resend_seconds=config.resend_seconds,
             forgotten=ForgottenJobs(config.roots, config.broker_url),
         )
+        ending = OwnEnd(worker.hostname, config.exit_when_idle)
         deliveries, standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
         while not self._ended.is_set():
             try:
@@ -106,6 +109,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
                     entry = replace(this_worker.entry, child_pid=_child_pid(worker))
                     _end_hung(entry.child_pid, config)
                     deliveries.drop(worker.consumer)
+                    ending.look(client, entry)
                     register(client, entry)
                     self._death_reports.send(client, entry, config)
                     if this_worker.exporter is not None:
@@ -120,6 +124,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
             self._ended.wait(config.reconcile_seconds)
         with contextlib.suppress(*TRANSIENT):  # a server that is away forgets us by itself
             unregister(client, worker.hostname)
+            forget_drain(client, worker.hostname)
 
 
 def _patience(config: RuntimeConfig) -> float:

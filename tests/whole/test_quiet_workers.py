@@ -1,4 +1,4 @@
-"""What idle workers say to each other and to the server: plain Celery workers, as a service manager starts them."""
+"""What idle workers say to each other and to the server: plain Celery workers, as systemd starts them."""
 
 import signal
 import subprocess

@@ -1,0 +1,77 @@
+"""When a worker ends by itself: it was asked to drain, or there has been nothing to do for long.
+
+It goes as after SIGTERM: its batch is ended and committed, its shard given back, its exit status is 0, and
+whoever supervises it leaves it ended.
+"""
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import redis
+
+from queue_app.coordination.drain import forget_drain, is_asked_to_drain
+from queue_app.coordination.waiting_work import has_work
+from queue_app.coordination.workers import WorkerEntry
+from queue_app.host.queues import Queue
+from queue_app.worker.kombu_repairs import LOOKED_AWAY_SECONDS, is_at_work
+
+log = logging.getLogger(__name__)
+
+LOOKS = 4
+"""So often within the time to wait is asked whether anything waits: it costs the server more than a beat."""
+
+
+class OwnEnd:
+    """Of one worker, looked at from a thread of its parent."""
+
+    def __init__(
+        self,
+        name: str,
+        idle_seconds: float | None,
+        end: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGTERM),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.idle_seconds = idle_seconds
+        self._end = end
+        self._clock = clock
+        self._idle_since = self._looked = clock()
+        self._next_look = 0.0
+        self._has_begun = self._has_ended = False
+
+    def look(self, client: redis.Redis, entry: WorkerEntry) -> None:
+        """Begin the end when it is time. To be called before each registration, and so before anybody can
+        mean this process with a request."""
+        if not self._has_begun:
+            forget_drain(client, self.name)
+            self._has_begun = True
+        if self._has_ended:
+            return
+        if is_asked_to_drain(client, self.name):
+            self._leave("it was asked to drain")
+        elif self._was_idle(client, entry):
+            self._leave(f"there was nothing to do for {self.idle_seconds:g} s")
+
+    def _was_idle(self, client: redis.Redis, entry: WorkerEntry) -> bool:
+        """True when every look of the last `idle_seconds` found nothing, by our own clock."""
+        if self.idle_seconds is None:
+            return False
+        now = self._clock()
+        looked_away, self._looked = now - self._looked > LOOKED_AWAY_SECONDS, now  # the server was away
+        # A child that still starts, or was lost, has not been there for work to be given to.
+        if looked_away or is_at_work() or not entry.child_pid:
+            self._idle_since = now
+        elif now >= self._next_look:
+            if client.llen(entry.queue) or has_work(client, Queue.parse(entry.queue).device_class):
+                self._idle_since = now
+            self._next_look = now + self.idle_seconds / LOOKS
+            return now - self._idle_since >= self.idle_seconds
+        return False
+
+    def _leave(self, why: str) -> None:
+        log.warning("this worker ends: %s", why)
+        self._has_ended = True
+        self._end()
