@@ -33,7 +33,7 @@ def worker(
 ) -> None:
     """Start one worker per device. The same as celery -A queue_app worker -Q gpu0.
 
-    A worker that dies is started again; one that was drained, or ended as nothing was there to do, is not, and
+    A worker that dies is started again; one that was drained, or found nothing to do, is not, and
     with the last of them the command ends.
     """
     from queue_app.coordination.redis_client import connected

@@ -73,7 +73,7 @@ class Standstill:
 
 
 def is_at_work() -> bool:
-    """True while this worker has a message in hand."""
+    """Whether this worker has a task in hand, or one that it will begin."""
     return bool(state.active_requests or state.reserved_requests)
 
 

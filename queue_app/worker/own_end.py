@@ -15,7 +15,6 @@ import redis
 from queue_app.coordination.drain import forget_drain, is_asked_to_drain
 from queue_app.coordination.waiting_work import has_work
 from queue_app.coordination.workers import WorkerEntry
-from queue_app.host.queues import Queue
 from queue_app.worker.kombu_repairs import LOOKED_AWAY_SECONDS, is_at_work
 
 log = logging.getLogger(__name__)
@@ -65,7 +64,7 @@ class OwnEnd:
         if looked_away or is_at_work() or not entry.child_pid:
             self._idle_since = now
         elif now >= self._next_look:
-            if client.llen(entry.queue) or has_work(client, Queue.parse(entry.queue).device_class):
+            if client.exists(entry.queue, entry.name) or has_work(client, entry.kind):
                 self._idle_since = now
             self._next_look = now + self.idle_seconds / LOOKS
             return now - self._idle_since >= self.idle_seconds
