@@ -60,9 +60,9 @@ def drain(
 
     Prints which were asked. They are not started again by what started them.
     """
-    from queue_app.coordination.drain import request_drain, still_there
     from queue_app.coordination.redis_client import TRANSIENT, connected
     from queue_app.settings import runtime_config
+    from queue_app.worker.drain import request_drain, still_there
 
     lease_seconds = runtime_config().lease_seconds
     _, client = connected(broker)

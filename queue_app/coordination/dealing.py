@@ -7,12 +7,15 @@ worker has a queue of its own, named like the worker, beside the public one of i
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import cast
 
 import redis
 from celery import Celery
 
 from queue_app.celery_app import EMBED_SHARD
+from queue_app.coordination import keys
 from queue_app.coordination.script import Script
+from queue_app.coordination.states import JobState
 from queue_app.coordination.workers import WorkerEntry, server_time
 
 DEALT_AT_A_TIME = 100
@@ -85,6 +88,22 @@ def deal_to_idle(client: redis.Redis, app: Celery, kind: str) -> int:
         _send(app, dealt)
         num_sent += len(dealt)
     return num_sent
+
+
+def has_work(client: redis.Redis, kind: str) -> bool:
+    """True while a shard of a running job waits for a device of this kind, or for the worker it was dealt to.
+
+    What waits because its job has all the workers that it may have is no work for another.
+    """
+    if client.exists(keys.ready(kind)):
+        return True
+    waiting = {
+        member.split()[0]
+        for key in (keys.dealt_of(kind), keys.DELAYED)
+        for member in cast("list[str]", client.zrange(key, 0, DEALT_AT_A_TIME - 1))
+    }
+    wanted = [JobState.RUNNING, kind]
+    return any(client.hmget(keys.job(job_id), "state", "kind") == wanted for job_id in waiting)
 
 
 def _send(app: Celery, dealt: "Iterator[Dealt] | list[Dealt]") -> None:

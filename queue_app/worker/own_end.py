@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import redis
 
-from queue_app.coordination.drain import forget_drain, is_asked_to_drain
-from queue_app.coordination.waiting_work import has_work
+from queue_app.coordination.dealing import has_work
 from queue_app.coordination.workers import WorkerEntry
+from queue_app.worker.drain import forget_drain, is_asked_to_drain
 from queue_app.worker.kombu_repairs import LOOKED_AWAY_SECONDS, is_at_work
 
 log = logging.getLogger(__name__)

@@ -17,13 +17,13 @@ from celery import bootsteps
 
 from queue_app.celery_app import app
 from queue_app.coordination.dealing import leave
-from queue_app.coordination.drain import forget_drain
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.workers import WorkerEntry
 from queue_app.host.limits import num_oom_kills
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.worker.child_deaths import DeathCount, DeathReports
 from queue_app.worker.device_worker import child_state, this_worker
+from queue_app.worker.drain import forget_drain
 from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.hung_child import end_hung as _end_hung
 from queue_app.worker.kombu_repairs import LostDeliveries, Standstill, is_at_work
