@@ -6,7 +6,7 @@ worker has a queue of its own, named like the worker, beside the public one of i
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import cast
 
 import redis
@@ -16,7 +16,7 @@ from queue_app.celery_app import EMBED_SHARD
 from queue_app.coordination import keys
 from queue_app.coordination.script import Script
 from queue_app.coordination.states import JobState
-from queue_app.coordination.workers import WorkerEntry, server_time
+from queue_app.coordination.workers import WorkerEntry
 
 DEALT_AT_A_TIME = 100
 """Idle workers in one call: a few milliseconds of the server's."""
@@ -55,8 +55,7 @@ def tick(client: redis.Redis, entry: WorkerEntry) -> list[LeaseSeen]:
 
     Three live workers observe each, and those of the same host.
     """
-    stamped = json.dumps(asdict(replace(entry, seen=server_time(client))))
-    found = Script(client)("tick", entry.name, entry.kind, entry.host_key, stamped)
+    found = Script(client)("tick", entry.name, entry.kind, entry.host_key, json.dumps(asdict(entry)))
     return [
         LeaseSeen(job_id, int(index), int(beat), int(token), owner)
         for job_id, index, beat, token, owner in zip(*(found[part::5] for part in range(5)), strict=True)

@@ -9,6 +9,12 @@ WORKERS = "holdfast:workers"
 SEEN = "holdfast:seen"
 """sorted set: worker name -> the server's time of its last beat"""
 
+
+def name_claim(name: str) -> str:
+    """string with a short expiry: the host key of the worker that starts under this name"""
+    return f"holdfast:name:{name}"
+
+
 DRAIN = "holdfast:drain"
 """hash: worker name -> the server's time (seconds) at which it was asked to leave (drain.py)"""
 

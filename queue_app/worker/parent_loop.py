@@ -152,7 +152,7 @@ class _Look:
 
     def _leave_if_stuck(self) -> None:
         own = this_worker.entry
-        waited = self._standstill.seconds(self._client.llen(own.queue) + self._client.llen(own.name))
+        waited = self._standstill.seconds(int(self._client.exists(own.queue, own.name)))
         if waited > _patience(self._config) and not child_state.is_draining():
             _leave(own)
 
