@@ -24,6 +24,7 @@ from queue_app.coordination import keys
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.workers import Owner, WorkerEntry
 from queue_app.errors import UsageError
+from queue_app.host.devices import num_cores
 from queue_app.host.die_with_parent import die_with_parent
 from queue_app.host.limits import prefer_as_victim
 from queue_app.host.queues import Queue
@@ -91,6 +92,7 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
         pid=os.getpid(),
         child_pid=0,
         owner=Owner.current(instance.hostname).encode(),
+        cores=num_cores(),
     )
     book = keys.unacked(instance.hostname)
     conf.broker_transport_options = {**conf.broker_transport_options, **book}
