@@ -61,7 +61,7 @@ def _tell_of_few_cores(job: Job, device: str) -> None:
     """Fewer threads would be faster here, but another number could change the last bits of the job."""
     if device == "cpu" and job.threads > num_cores():
         log.warning(
-            "job=%s is computed with its %d threads, which share the %d cores of this host",
+            "job=%s is computed with its %d threads, though this host grants fewer cores: %d",
             job.job_id, job.threads, num_cores(),
         )  # fmt: skip
 
