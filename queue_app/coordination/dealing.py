@@ -50,16 +50,30 @@ class LeaseSeen:
     owner: str
 
 
-def tick(client: redis.Redis, entry: WorkerEntry) -> list[LeaseSeen]:
-    """Tell that the worker lives; answers the leases that it is to observe, however many there are in all.
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What a worker's parent has to know every few seconds, told when it says that the worker lives."""
 
-    Three live workers observe each, and those of the same host.
-    """
-    found = Script(client)("tick", entry.name, entry.kind, entry.host_key, json.dumps(asdict(entry)))
-    return [
+    is_asked_to_leave: bool
+    has_messages: bool
+    """In its own queue or in that of its device."""
+    knows_jobs: bool
+    """False of a server that has none, or has lost them."""
+    leases: tuple[LeaseSeen, ...]
+    """Those that it is to observe, however many there are in all."""
+
+
+def tick(client: redis.Redis, entry: WorkerEntry) -> Tick:
+    """Tell that the worker lives. Three live workers observe each lease, and those of the same host."""
+    told = json.dumps(asdict(entry))
+    is_asked, num_queues, knows_jobs, *found = Script(client)(
+        "tick", entry.name, entry.kind, entry.host_key, told, entry.queue
+    )
+    leases = tuple(
         LeaseSeen(job_id, int(index), int(beat), int(token), owner)
         for job_id, index, beat, token, owner in zip(*(found[part::5] for part in range(5)), strict=True)
-    ]
+    )
+    return Tick(bool(int(is_asked)), int(num_queues) > 0, bool(int(knows_jobs)), leases)
 
 
 def leave(client: redis.Redis, name: str) -> None:

@@ -1,7 +1,7 @@
 """Drain: a worker is asked to end its batch, commit, give its shard back and leave.
 
-The request is an entry of the hash `holdfast:drain` under the worker's name, which its parent reads. It is
-for the process that has the name when it is made: one that starts later forgets it.
+The request is an entry of the hash `holdfast:drain` under the worker's name; its parent hears of it with its next
+tick (dealing.py). It is for the process that has the name when it is made: one that comes later hears nothing.
 """
 
 from collections.abc import Sequence
@@ -30,15 +30,6 @@ def request_drain(client: redis.Redis, target: str, lease_seconds: float) -> lis
     now = server_time(client)
     client.hset(keys.DRAIN, mapping={worker.name: now for worker in asked})
     return asked
-
-
-def is_asked_to_drain(client: redis.Redis, worker: str) -> bool:
-    return bool(client.hexists(keys.DRAIN, worker))
-
-
-def forget_drain(client: redis.Redis, worker: str) -> None:
-    """Once the worker has gone, or another one has its name."""
-    client.hdel(keys.DRAIN, worker)
 
 
 def still_there(client: redis.Redis, asked: Sequence[WorkerEntry], lease_seconds: float) -> list[WorkerEntry]:

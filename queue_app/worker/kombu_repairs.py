@@ -63,10 +63,10 @@ class Standstill:
         self._clock = clock
         self._since = self._looked = clock()
 
-    def seconds(self, num_waiting: int) -> float:
+    def seconds(self, has_messages: bool) -> float:
         """For how long it has been so. Who could not look, as the server was away, begins anew."""
         now = self._clock()
-        if not num_waiting or is_at_work() or now - self._looked > LOOKED_AWAY_SECONDS:
+        if not has_messages or is_at_work() or now - self._looked > LOOKED_AWAY_SECONDS:
             self._since = now
         self._looked = now
         return now - self._since

@@ -12,10 +12,9 @@ from collections.abc import Callable
 
 import redis
 
-from queue_app.coordination.dealing import has_work
+from queue_app.coordination.dealing import Tick, has_work
 from queue_app.coordination.workers import WorkerEntry
-from queue_app.worker.drain import forget_drain, is_asked_to_drain
-from queue_app.worker.kombu_repairs import LOOKED_AWAY_SECONDS, is_at_work
+from queue_app.worker.kombu_repairs import is_at_work
 
 log = logging.getLogger(__name__)
 
@@ -28,46 +27,39 @@ class OwnEnd:
 
     def __init__(
         self,
-        name: str,
         idle_seconds: float | None,
         end: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGTERM),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.name = name
         self.idle_seconds = idle_seconds
         self._end = end
         self._clock = clock
-        self._idle_since = self._looked = clock()
+        self._idle_since = clock()
         self._next_look = 0.0
-        self._has_begun = self._has_ended = False
+        self._has_ended = False
 
-    def look(self, client: redis.Redis, entry: WorkerEntry) -> None:
-        """Begin the end when it is time. To be called before each registration, and so before anybody can
-        mean this process with a request."""
-        if not self._has_begun:
-            forget_drain(client, self.name)
-            self._has_begun = True
+    def look(self, client: redis.Redis, entry: WorkerEntry, said: Tick | None) -> None:
+        """Begin the end when it is time. `said` is what the server answered just now; None: nothing."""
         if self._has_ended:
             return
-        if is_asked_to_drain(client, self.name):
+        if said is None:
+            self._idle_since = self._clock()  # there may have been work that nobody could tell of
+        elif said.is_asked_to_leave:
             self._leave("it was asked to drain")
-        elif self._was_idle(client, entry):
+        elif self.idle_seconds is not None and self._was_idle(client, entry, said, self.idle_seconds):
             self._leave(f"there was nothing to do for {self.idle_seconds:g} s")
 
-    def _was_idle(self, client: redis.Redis, entry: WorkerEntry) -> bool:
+    def _was_idle(self, client: redis.Redis, entry: WorkerEntry, said: Tick, idle_seconds: float) -> bool:
         """True when every look of the last `idle_seconds` found nothing, by our own clock."""
-        if self.idle_seconds is None:
-            return False
         now = self._clock()
-        looked_away, self._looked = now - self._looked > LOOKED_AWAY_SECONDS, now  # the server was away
         # A child that still starts, or was lost, has not been there for work to be given to.
-        if looked_away or is_at_work() or not entry.child_pid:
+        if said.has_messages or is_at_work() or not entry.child_pid:
             self._idle_since = now
         elif now >= self._next_look:
-            if client.exists(entry.queue, entry.name) or has_work(client, entry.kind):
+            if has_work(client, entry.kind):
                 self._idle_since = now
-            self._next_look = now + self.idle_seconds / LOOKS
-            return now - self._idle_since >= self.idle_seconds
+            self._next_look = now + idle_seconds / LOOKS
+            return now - self._idle_since >= idle_seconds
         return False
 
     def _leave(self, why: str) -> None:

@@ -16,14 +16,13 @@ import redis
 from celery import bootsteps
 
 from queue_app.celery_app import app
-from queue_app.coordination.dealing import leave
+from queue_app.coordination.dealing import Tick, leave
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.workers import WorkerEntry
 from queue_app.host.limits import num_oom_kills
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.worker.child_deaths import DeathCount, DeathReports
 from queue_app.worker.device_worker import child_state, this_worker
-from queue_app.worker.drain import forget_drain
 from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.hung_child import end_hung as _end_hung
 from queue_app.worker.kombu_repairs import LostDeliveries, Standstill, is_at_work
@@ -108,7 +107,6 @@ class ReconcilerStep(bootsteps.StartStopStep):
             self._ended.wait(config.reconcile_seconds)
         with contextlib.suppress(*TRANSIENT):  # a server that is away forgets us by itself
             leave(client, worker.hostname)
-            forget_drain(client, worker.hostname)
 
 
 class _Look:
@@ -124,7 +122,7 @@ class _Look:
             forgotten=ForgottenJobs(config.roots, config.broker_url),
         )
         self._deliveries, self._standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
-        self._own_end = OwnEnd(worker.hostname, config.exit_when_idle)
+        self._own_end = OwnEnd(config.exit_when_idle)
         self._due = time.monotonic()
         self._was_idle = False
 
@@ -143,18 +141,18 @@ class _Look:
         if time.monotonic() < self._due and not became_idle:
             return
         self._due = time.monotonic() + self._config.beat_seconds
-        self._own_end.look(self._client, this_worker.entry)
-        self._reconciler.step(this_worker.entry, is_idle=is_idle)
-        self._leave_if_stuck()
+        said = self._reconciler.step(this_worker.entry, is_idle=is_idle)
+        self._own_end.look(self._client, this_worker.entry, said)
+        if said is not None:
+            self._leave_if_stuck(said)
 
     def _is_up(self) -> bool:
         return bool(this_worker.entry.child_pid) and not child_state.is_draining()
 
-    def _leave_if_stuck(self) -> None:
-        own = this_worker.entry
-        waited = self._standstill.seconds(int(self._client.exists(own.queue, own.name)))
+    def _leave_if_stuck(self, said: Tick) -> None:
+        waited = self._standstill.seconds(said.has_messages)
         if waited > _patience(self._config) and not child_state.is_draining():
-            _leave(own)
+            _leave(this_worker.entry)
 
 
 def _patience(config: RuntimeConfig) -> float:

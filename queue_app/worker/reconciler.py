@@ -16,7 +16,7 @@ import redis
 from celery import Celery
 
 from queue_app.coordination import keys
-from queue_app.coordination.dealing import LeaseSeen, deal_to, deal_to_idle, tick
+from queue_app.coordination.dealing import LeaseSeen, Tick, deal_to, deal_to_idle, tick
 from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import announce, ask_for_export
@@ -70,14 +70,15 @@ class Reconciler:
         self._next_scan = clock()
         self._actor: tuple[str, float] = ("", clock())
 
-    def step(self, entry: WorkerEntry, *, is_idle: bool) -> None:
+    def step(self, entry: WorkerEntry, *, is_idle: bool) -> Tick | None:
         """Tell that the worker lives, see to its leases and, where it is idle, ask for a shard.
 
-        Observation starts anew when the server was away.
+        Answers what the server said; None when it was away, and then observation starts anew.
         """
         try:
-            self._release_dead_leases(tick(self.client, entry))
-            if self.clock() >= self._next_scan or self._has_forgotten():
+            said = tick(self.client, entry)
+            self._release_dead_leases(said.leases)
+            if self.clock() >= self._next_scan or self._has_forgotten(said.knows_jobs):
                 self._next_scan = self.clock() + self.resend_seconds / 2
                 self._rebuild_forgotten(entry.name)
                 self._resend_lost_exports(entry)
@@ -86,6 +87,8 @@ class Reconciler:
         except TRANSIENT as error:
             self.leases.begin_anew()
             log.warning("reconciler: the server is away: %s", error)
+            return None
+        return said
 
     # ---- dead leases
 
@@ -99,10 +102,10 @@ class Reconciler:
 
     # ---- a server that lost its data
 
-    def _has_forgotten(self) -> bool:
+    def _has_forgotten(self, knows_jobs: bool) -> bool:
         """True when a server that knew jobs a moment ago knows none now."""
-        knew, self._knew_jobs = self._knew_jobs, bool(self.client.exists(keys.JOBS))
-        return knew and not self._knew_jobs
+        knew, self._knew_jobs = self._knew_jobs, knows_jobs
+        return knew and not knows_jobs
 
     def _rebuild_forgotten(self, name: str) -> None:
         if self.forgotten is None:

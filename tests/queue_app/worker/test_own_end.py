@@ -11,7 +11,7 @@ from queue_app.coordination.dealing import has_work, leave, tick
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.workers import Owner, WorkerEntry
 from queue_app.worker import own_end
-from queue_app.worker.drain import forget_drain, request_drain, still_there
+from queue_app.worker.drain import request_drain, still_there
 from queue_app.worker.own_end import OwnEnd
 from tests.support.jobs_and_inputs import make_job
 
@@ -24,7 +24,7 @@ class Worker:
 
     def __init__(self, client: redis.Redis, idle_seconds: float | None = None) -> None:
         self.client, self.ends, self.now, self.entry = client, 0, 0.0, ENTRY
-        self.own_end = OwnEnd(NAME, idle_seconds, self._end, lambda: self.now)
+        self.own_end = OwnEnd(idle_seconds, self._end, lambda: self.now)
 
     def _end(self) -> None:
         self.ends += 1
@@ -33,7 +33,7 @@ class Worker:
         """Once a second; answers whether it has ended."""
         for _ in range(int(seconds)):
             self.now += 1
-            self.own_end.look(self.client, self.entry)
+            self.own_end.look(self.client, self.entry, tick(self.client, self.entry))
         return bool(self.ends)
 
 
@@ -111,6 +111,7 @@ def test_neither_a_child_that_still_starts_nor_a_server_that_was_away_is_idlenes
     worker.entry = ENTRY
     worker.look_for(2)
     worker.now += 1000
+    worker.own_end.look(client, ENTRY, None)
     assert not worker.look_for(9)
     assert worker.look_for(4)
 
@@ -119,7 +120,6 @@ def test_a_request_to_drain_ends_it_and_an_older_one_does_not(client: redis.Redi
     client.hset(keys.DRAIN, NAME, 1.0)
     worker = Worker(client)
     assert not worker.look_for(2)
-    tick(client, ENTRY)
     assert [asked.name for asked in request_drain(client, "here", 60)] == [NAME]
     assert worker.look_for(1)
 
@@ -130,7 +130,7 @@ def test_who_was_asked_has_left_when_it_is_gone_or_another_process_has_its_name(
     assert still_there(client, asked, 60) == asked
     tick(client, replace(ENTRY, owner=Owner.current(NAME).encode().replace("|", "|x", 1)))
     assert still_there(client, asked, 60) == []
+    client.hset(keys.DRAIN, NAME, 1.0)
     leave(client, NAME)
-    forget_drain(client, NAME)
     assert still_there(client, asked, 60) == []
     assert client.hlen(keys.DRAIN) == 0
