@@ -68,6 +68,8 @@ class RuntimeConfig(BaseSettings):
     """A worker's process that ends no batch for so long is killed, and its shard tried again."""
     grace_seconds: float = Field(default=25.0, gt=0)
     """How long a worker may take to finish its batch after SIGTERM before it is killed."""
+    exit_when_idle: float | None = Field(default=None, ge=0)
+    """A worker ends when nothing was there to do for its kind of device for so many seconds; None: never."""
 
     commit_seconds: float | None = Field(default=None, gt=0)
     """Overrides the job's own commit interval."""

@@ -16,7 +16,7 @@ import redis
 from celery import bootsteps
 
 from queue_app.celery_app import app
-from queue_app.coordination.dealing import leave
+from queue_app.coordination.dealing import Tick, leave
 from queue_app.coordination.fleet import fleet_of_server
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.workers import WorkerEntry
@@ -28,6 +28,7 @@ from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.hung_child import end_hung as _end_hung
 from queue_app.worker.kombu_repairs import LostDeliveries, Standstill, is_at_work
 from queue_app.worker.metrics.counters import Count, counters
+from queue_app.worker.own_end import OwnEnd
 from queue_app.worker.reconciler import Reconciler
 from queue_app.worker.supervisor import GAVE_UP_STATUS
 
@@ -122,6 +123,7 @@ class _Look:
             forgotten=ForgottenJobs(config.roots, config.broker_url, fleet_of_server(client)),
         )
         self._deliveries, self._standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
+        self._own_end = OwnEnd(config.exit_when_idle)
         self._due = time.monotonic()
         self._was_idle = False
 
@@ -140,17 +142,18 @@ class _Look:
         if time.monotonic() < self._due and not became_idle:
             return
         self._due = time.monotonic() + self._config.beat_seconds
-        self._reconciler.step(this_worker.entry, is_idle=is_idle)
-        self._leave_if_stuck()
+        said = self._reconciler.step(this_worker.entry, is_idle=is_idle)
+        self._own_end.look(self._client, this_worker.entry, said)
+        if said is not None:
+            self._leave_if_stuck(said)
 
     def _is_up(self) -> bool:
         return bool(this_worker.entry.child_pid) and not child_state.is_draining()
 
-    def _leave_if_stuck(self) -> None:
-        own = this_worker.entry
-        waited = self._standstill.seconds(self._client.llen(own.queue) + self._client.llen(own.name))
+    def _leave_if_stuck(self, said: Tick) -> None:
+        waited = self._standstill.seconds(said.has_messages)
         if waited > _patience(self._config) and not child_state.is_draining():
-            _leave(own)
+            _leave(this_worker.entry)
 
 
 def _patience(config: RuntimeConfig) -> float:
