@@ -17,7 +17,13 @@ from queue_app.coordination import keys
 from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import JobState
-from queue_app.coordination.trouble import KILLED_TIMES_MOST, TroubleRegister, give_up_hopeless, queues_of
+from queue_app.coordination.trouble import (
+    KILLED_TIMES_MOST,
+    TroubleRegister,
+    give_up_hopeless,
+    pauses_of,
+    queues_of,
+)
 from queue_app.coordination.workers import WorkerEntry
 from queue_app.host.processes import how_it_ended, killed_by
 from queue_app.settings import RuntimeConfig
@@ -106,8 +112,8 @@ def _report(client: redis.Redis, worker: WorkerEntry, config: RuntimeConfig, dea
         publish(client, death.job_id, EventKind.WORKER, f"{worker.name}: {death.text}")
         return
     for job_id in [death.job_id] if death.job_id else list(_waiting_jobs(client, worker.queue)):
-        register = TroubleRegister(client, job_id, retry_seconds=config.retry_seconds)
-        register.note(worker.name, death.text, times_most=KILLED_TIMES_MOST)
+        register = TroubleRegister(client, job_id, pauses_of(config))
+        register.note(worker, death.text, times_most=KILLED_TIMES_MOST)
         give_up_hopeless(register, CheckpointManifest(client, job_id), config.lease_seconds)
 
 

@@ -9,12 +9,14 @@ import os
 import signal
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from celery import bootsteps
 
 from queue_app.celery_app import app
 from queue_app.coordination.redis_client import TRANSIENT, connect
+from queue_app.coordination.trouble import pauses_of, seconds_to_rest
 from queue_app.coordination.workers import WorkerEntry, register, unregister
 from queue_app.host.limits import num_oom_kills
 from queue_app.settings import RuntimeConfig, runtime_config
@@ -25,6 +27,7 @@ from queue_app.worker.hung_child import end_hung as _end_hung
 from queue_app.worker.kombu_repairs import LostDeliveries, Standstill
 from queue_app.worker.metrics.counters import Count, counters
 from queue_app.worker.reconciler import Reconciler
+from queue_app.worker.rest import Rest, TroubleWatch
 from queue_app.worker.supervisor import GAVE_UP_STATUS
 
 log = logging.getLogger(__name__)
@@ -100,6 +103,8 @@ class ReconcilerStep(bootsteps.StartStopStep):
             forgotten=ForgottenJobs(config.roots, config.broker_url),
         )
         deliveries, standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
+        troubles = TroubleWatch(lambda: counters.total(Count.TROUBLES))
+        rest = Rest([this_worker.entry.queue])
         while not self._ended.is_set():
             try:
                 with reconciling:
@@ -108,10 +113,14 @@ class ReconcilerStep(bootsteps.StartStopStep):
                     deliveries.drop(worker.consumer)
                     register(client, entry)
                     self._death_reports.send(client, entry, config)
+                    waiting = client.llen(entry.queue)
+                    if not child_state.is_draining():
+                        ask = partial(seconds_to_rest, client, entry, pauses_of(config), num_waiting=waiting)
+                        rest.step(worker.consumer, troubles.until(ask))
                     if this_worker.exporter is not None:
                         is_up = bool(entry.child_pid) and not child_state.is_draining()
-                        this_worker.exporter.note(has_child=is_up)
-                    waited = standstill.seconds(client.llen(entry.queue))
+                        this_worker.exporter.note(has_child=is_up, is_resting=rest.is_resting)
+                    waited = standstill.seconds(0 if rest.is_resting else waiting)
                     if waited > _patience(config) and not child_state.is_draining():
                         _leave(entry)
                     reconciler.step()
