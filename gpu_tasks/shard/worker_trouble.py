@@ -10,8 +10,9 @@ import signal
 
 from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate
 from gpu_tasks.inference.device_errors import Fault, fault_of
-from gpu_tasks.shard.whose_failure import may_pass
-from queue_app.celery_app import EMBED_SHARD, app
+from gpu_tasks.shard.whose_failure import Whose, may_pass, whose
+from queue_app.celery_app import app
+from queue_app.coordination.dealing import deal_to_idle
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import ask_for_export
 from queue_app.coordination.states import TIMES_MOST, Trouble
@@ -60,29 +61,24 @@ def is_resting(manifest: CheckpointManifest, trouble: Trouble | None) -> bool:
 
 
 def give_back_unbegun(manifest: CheckpointManifest, index: int) -> None:
-    """Have another worker begin a shard that this one cannot; or this one, later, where nobody else is."""
-    status = manifest.job_status()
-    if status is None:
-        return
-    register = register_of(manifest)
-    others = register.others_awake(this_worker.entry.queue)
-    trouble = register.of(this_worker.entry.name)
-    wait_seconds, queue = register.wait_seconds(trouble) if trouble else 0.0, this_worker.entry.queue
-    if others:
-        wait_seconds, queue = 0.0, min(others, key=lambda name: int(manifest.client.llen(name)))
-    arguments = [manifest.job_id, status.job_dir, index]
-    app.send_task(EMBED_SHARD, args=arguments, queue=queue, countdown=wait_seconds or None)
-    manifest.mark_sent({index: queue})
-    log.info("given back job=%s shard=%d queue=%s", manifest.job_id, index, queue)
+    """Have another worker begin a shard that this one cannot: it waits for the next that is free."""
+    own = (this_worker.entry.name, this_worker.entry.queue)
+    shard = manifest.shard_status(index)
+    if shard is not None and shard.worker in own:  # a message that came twice takes it from nobody
+        manifest.undeal(index)
+    deal_to_idle(manifest.client, app, this_worker.entry.kind)
+    log.info("given back job=%s shard=%d", manifest.job_id, index)
 
 
 def pass_export_on(manifest: CheckpointManifest, error: Exception) -> bool:
-    """Have another worker write the output that this host cannot write; False where nobody else is."""
+    """Have another worker write the output where this host failed at it; False where nobody else is."""
+    if whose(error) is not Whose.HOST:
+        return False
     words = words_of(error)
     log.error("output not written job=%s: %s", manifest.job_id, words)
     register, status = register_of(manifest), manifest.job_status()
     register.note(this_worker.entry, words, times_most=PASSING_TIMES_MOST)
-    others = register.others_awake(this_worker.entry.queue)
+    others = register.others_awake(this_worker.entry)
     if not others or status is None:
         return False
     return ask_for_export(

@@ -8,7 +8,7 @@ and the pauses grow long; the job ends when all that it could run on fail again 
 
 import json
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import cast
 
@@ -19,7 +19,6 @@ from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import TIMES_MOST, JobState, ShardState, Trouble
 from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
-from queue_app.host.queues import device_class_of
 from queue_app.settings import RuntimeConfig
 from queue_app.wording import count
 
@@ -30,6 +29,7 @@ KILLED_TIMES_MOST = 10
 DOUBLED_MOST = 12
 """The pause doubles so often at most; it is bounded long before."""
 WORDS_MOST = 600
+JOBS_LOOKED_AT = 8
 COMES_BACK_LEASES = 4
 """A worker that fell silent may come back within so many leases."""
 
@@ -111,42 +111,31 @@ class TroubleRegister:
     def is_alone(self, worker: WorkerEntry) -> bool:
         """True when no other worker of its kind is well with the job."""
         troubled = self.all()
-        return all(entry.name in troubled for entry in self._others(worker.queue))
+        return all(entry.name in troubled for entry in self._others(worker))
 
-    def others_awake(self, queue: str) -> list[str]:
-        """Other queues for the same kind of device whose live worker does not rest."""
+    def others_awake(self, worker: WorkerEntry) -> list[str]:
+        """Other live workers of the same kind that do not rest, by name: so is the queue of each."""
         troubles = self.all()
-        resting = {worker for worker, each in troubles.items() if self.wait_seconds(each) > 0}
-        return sorted(entry.queue for entry in self._others(queue) if entry.name not in resting)
+        resting = {name for name, each in troubles.items() if self.wait_seconds(each) > 0}
+        return [entry.name for entry in self._others(worker) if entry.name not in resting]
 
-    def _others(self, queue: str) -> Iterator[WorkerEntry]:
+    def _others(self, worker: WorkerEntry) -> Iterator[WorkerEntry]:
         """Live workers of the same kind of device."""
         for entry in live_workers(self.client, self.pauses.lease_seconds):
-            if entry.queue != queue and _is_of(entry, {queue}):
+            if entry.name != worker.name and entry.kind == worker.kind:
                 yield entry
 
 
-def seconds_to_rest(
-    client: redis.Redis, worker: WorkerEntry, pauses: Pauses, *, num_waiting: int = 0
-) -> float | None:
+def seconds_to_rest(client: redis.Redis, worker: WorkerEntry, pauses: Pauses) -> float | None:
     """How long a worker has nothing to begin; 0 while a job may be tried. None: it is in no trouble.
 
-    Nor does it rest while of `num_waiting` messages of its queue another could take some: it hands them on.
+    Asks about as many jobs as are looked at for a shard (dealing.lua).
     """
-    registers = [TroubleRegister(client, job_id, pauses) for job_id in _running_jobs(client)]
-    troubles = [(each, each.hasten(worker)) for each in registers]
-    waits = [register.wait_seconds(trouble) if trouble else None for register, trouble in troubles]
-    in_trouble = [wait for wait in waits if wait is not None]
-    if not in_trouble:
-        return None
-    hands_on = num_waiting and any(register.others_awake(worker.queue) for register in registers)
-    return 0.0 if None in waits or hands_on else min(in_trouble)
-
-
-def _running_jobs(client: redis.Redis) -> Iterator[str]:
-    for job_id in cast("list[str]", client.hkeys(keys.JOBS)):
-        if client.hget(keys.job(job_id), "state") == JobState.RUNNING:
-            yield job_id
+    ready = cast("list[str]", client.zrange(keys.ready(worker.kind), 0, JOBS_LOOKED_AT - 1))
+    registers = [TroubleRegister(client, job_id, pauses) for job_id in ready]
+    troubles = [(register, register.hasten(worker)) for register in registers]
+    waits = [register.wait_seconds(trouble) if trouble else 0.0 for register, trouble in troubles]
+    return min(waits) if any(trouble for _, trouble in troubles) else None
 
 
 def read_troubles(client: redis.Redis, job_id: str) -> dict[str, Trouble]:
@@ -169,10 +158,11 @@ def _why_hopeless(
     status, troubles = manifest.job_status(), register.all()
     if status is None or status.state is not JobState.RUNNING or status.shards[ShardState.RUNNING]:
         return None
-    queues = queues_of(manifest, status.num_shards)
-    workers = _who_may_work(register.client, queues, lease_seconds)
-    # One that has not come up yet may be a good one; the shards of a queue without any are sent elsewhere.
-    if not queues or queues - {entry.queue for entry in workers}:
+    workers = _who_may_work(register.client, status.kind, lease_seconds)
+    # One that has not come up yet may be a good one.
+    missing = set(filter(None, status.queues.split(","))) - {entry.queue for entry in workers}
+    young = abs(server_time(register.client) - status.announced) < COMES_BACK_LEASES * lease_seconds
+    if not workers or (missing and young):
         return None
     names = {entry.name for entry in workers}
     lasting = {name: each for name, each in troubles.items() if name in names and each.is_lasting}
@@ -183,21 +173,7 @@ def _why_hopeless(
     return f"{latest.text} ({count(times, 'time')} on {', '.join(sorted(lasting))})"
 
 
-def queues_of(manifest: CheckpointManifest, num_shards: int) -> set[str]:
-    """The queues that the job's waiting shards were sent to."""
-    return {
-        shard.queue
-        for shard in manifest.shard_statuses(range(num_shards))
-        if shard.state is ShardState.PENDING
-    }
-
-
-def _who_may_work(client: redis.Redis, queues: Collection[str], lease_seconds: float) -> list[WorkerEntry]:
+def _who_may_work(client: redis.Redis, kind: str, lease_seconds: float) -> list[WorkerEntry]:
     """Also who fell silent just now, for it may be on its way back: one bad worker is to end nothing."""
     recent = live_workers(client, COMES_BACK_LEASES * lease_seconds, with_dead=True)
-    return [entry for entry in recent if _is_of(entry, queues)]
-
-
-def _is_of(entry: WorkerEntry, queues: Collection[str]) -> bool:
-    """True for the kind of device that these queues are for: what waits in one may be sent to another."""
-    return device_class_of(entry.queue) in map(device_class_of, queues)
+    return [entry for entry in recent if entry.kind == kind]

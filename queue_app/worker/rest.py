@@ -1,39 +1,38 @@
-"""A worker in trouble rests: it takes no message until it is to look again, and costs others nothing.
+"""A worker in trouble rests: it begins nothing until it is to look again, and costs others nothing.
 
-Its child says what it failed at and gives the shard back; that there was trouble at all, the parent sees from
-the counter that they share, and asks the server only then.
+No shard of a job is dealt to a worker that is in trouble with it (dealing.lua), so its own queue may stay
+open: what comes there is of another job. While it can begin nothing at all, it leaves the public queue of its
+device to workers of the same name on other hosts. That there was trouble at all its parent sees from a
+counter that it shares with the child, and asks the server only then.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 LOOK_SECONDS = 10.0
-"""So often a worker that rests asks whether there is another job meanwhile, or it was left alone."""
+"""So often a worker that was in trouble asks whether there is another job, or it was left alone with one."""
 
 
 class Rest:
-    """Takes one worker from its queues and brings it back. `is_resting` tells which it is."""
+    """Takes a worker from the public queue of its device, and brings it back. `is_resting`: which it is."""
 
-    def __init__(self, queues: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
-        self._queues = tuple(queues)
+    def __init__(self, queue: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._queue = queue
         self._clock = clock
         self.is_resting = False
 
     def step(self, consumer: Any, until: float) -> None:
         """Call at every tick of the parent, from any thread. `until` is a time of this clock.
 
-        Celery keeps what is cancelled cancelled over a lost connection; while there is none, nothing is
-        changed, for the next tick finds it as it is.
+        Celery keeps what is cancelled cancelled over a lost connection. While there is none, nothing is
+        changed: the next tick finds it as it is.
         """
         self.is_resting = self._clock() < until
         tasks = getattr(consumer, "task_consumer", None)
-        if tasks is None:
-            return
-        change = consumer.cancel_task_queue if self.is_resting else consumer.add_task_queue
-        for queue in self._queues:
-            if tasks.consuming_from(queue) == self.is_resting:
-                consumer.call_soon(change, queue)  # kombu's channels belong to the consumer's own thread
+        if tasks is not None and tasks.consuming_from(self._queue) == self.is_resting:
+            change = consumer.cancel_task_queue if self.is_resting else consumer.add_task_queue
+            consumer.call_soon(change, self._queue)  # kombu's channels belong to the consumer's own thread
 
 
 class TroubleWatch:
@@ -44,21 +43,20 @@ class TroubleWatch:
     ) -> None:
         self._num_troubles = num_troubles
         self._clock = clock
-        self._seen = self._settled = -1.0  # an earlier life of this worker may have left some
-        self._until = self._asked = float("-inf")
+        self._seen = -1.0  # an earlier life of this worker may have left some
+        self._until = self._due = float("-inf")
 
     def until(self, ask: Callable[[], float | None]) -> float:
-        """A time of this clock, past where it need not rest. `ask` answers for how many seconds it has
-        nothing to begin, None when it is in no trouble.
+        """A time of this clock; past where the worker need not rest. `ask` answers for how many seconds it
+        has nothing to begin, None when it is in no trouble.
         """
         now, count = self._clock(), self._num_troubles()
-        if count == self._settled:
-            return float("-inf")
-        if count == self._seen and now < min(self._until, self._asked + LOOK_SECONDS):
+        is_over = self._until <= now and self._until > float("-inf")
+        if count == self._seen and now < self._due and not is_over:
             return self._until
         seconds = ask()
-        self._seen, self._asked = count, now
-        if seconds is None:
-            self._settled = count
-        self._until = now + (seconds or 0.0)
+        self._seen = count
+        was_ever = count > 0 or seconds is not None
+        self._due = now + LOOK_SECONDS if was_ever else float("inf")
+        self._until = now + seconds if seconds else float("-inf")
         return self._until

@@ -134,9 +134,7 @@ class Pair:
     def flush(self) -> tuple[Answer, Answer]:
         finished = [shard for shard in range(NUM_SHARDS) if self.random.random() < 0.2]
         self.client.flushall()
-        self.real.initialize(
-            self.job, "/jobs/a", {}, {shard: Progress(0, NUM_BATCHES, 0) for shard in finished}
-        )
+        self.real.initialize(self.job, "/jobs/a", {shard: Progress(0, NUM_BATCHES, 0) for shard in finished})
         self.model = manifest.fresh(NUM_SHARDS, finished)
         # The model counts tokens from 0, the server from the time.
         self.first = [status.token for status in self.real.shard_statuses(range(NUM_SHARDS))]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from queue_app.coordination.dealing import leave, tick
 from queue_app.coordination.events import EventKind, read_events
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import TIMES_MOST, JobState, Lease
@@ -19,7 +20,7 @@ from queue_app.coordination.trouble import (
     give_up_hopeless,
     seconds_to_rest,
 )
-from queue_app.coordination.workers import Owner, WorkerEntry, register, unregister
+from queue_app.coordination.workers import Owner, WorkerEntry
 from queue_app.errors import ModelError
 from queue_app.job.spec import Job
 from queue_app.model.files import check_files
@@ -42,11 +43,9 @@ def job() -> Job:
 
 @pytest.fixture
 def manifest(client: redis.Redis, job: Job) -> CheckpointManifest:
-    """Shards 0 and 2 wait in cpu0, 1 and 3 in cpu1; both have a worker."""
+    """It waits for cpu0 and cpu1, which both have a worker."""
     made = CheckpointManifest(client, job.job_id)
-    routes = {index: f"cpu{index % 2}" for index in range(4)}
-    made.initialize(job, "/jobs/a", routes, {})
-    made.mark_sent(routes)
+    made.initialize(job, "/jobs/a", {}, ["cpu0", "cpu1"])
     come_up(client, "cpu0")
     come_up(client, "cpu1")
     return made
@@ -62,7 +61,7 @@ def worker(queue: str, owner: str = "") -> WorkerEntry:
 
 
 def come_up(client: redis.Redis, queue: str, owner: str = "") -> None:
-    register(client, worker(queue, owner))
+    tick(client, worker(queue, owner))
 
 
 def fail(
@@ -140,7 +139,7 @@ def test_a_worker_that_is_left_alone_looks_again_soon(
 ) -> None:
     fail(troubles, "cpu0", 12)
     assert seconds_to_rest(manifest.client, worker("cpu0"), PAUSES) > 100  # type: ignore[operator]
-    unregister(manifest.client, "cpu1@host")
+    leave(manifest.client, "cpu1@host")
     assert seconds_to_rest(manifest.client, worker("cpu0"), PAUSES) <= 10  # type: ignore[operator]
     assert troubles.wait_seconds(troubles.all()["cpu0@host"]) <= 10, "as everybody sees it"
 
@@ -155,20 +154,10 @@ def test_a_worker_rests_only_while_it_is_in_trouble_with_every_job_that_runs(
     assert seconds_to_rest(client, worker("cpu1"), PAUSES) is None
     other = make_job(num_shards=1, records_per_shard=2)
     second = CheckpointManifest(client, other.job_id.replace("-", "-b"))
-    second.initialize(other, "/jobs/b", {0: "cpu0"}, {})
+    second.initialize(other, "/jobs/b", {}, ["cpu0"])
     assert seconds_to_rest(client, worker("cpu0"), PAUSES) == 0
     second.pause()
     assert seconds_to_rest(client, worker("cpu0"), PAUSES) > 1  # type: ignore[operator]
-
-
-def test_what_waits_in_the_queue_of_a_worker_in_trouble_is_handed_on_before_it_rests(
-    troubles: TroubleRegister, manifest: CheckpointManifest
-) -> None:
-    fail(troubles, "cpu0", 5)
-    assert seconds_to_rest(manifest.client, worker("cpu0"), PAUSES, num_waiting=1) == 0
-    fail(troubles, "cpu1", 5)
-    rests = seconds_to_rest(manifest.client, worker("cpu0"), PAUSES, num_waiting=1)
-    assert rests, "nobody could take it"
 
 
 # ---- when it ends a job
@@ -195,7 +184,7 @@ def test_one_bad_worker_ends_nothing(
     fail(troubles, queue, 50)
     assert give_up(troubles, manifest) is None
     assert state(manifest) is JobState.RUNNING
-    assert troubles.others_awake(queue) == [{"cpu0": "cpu1", "cpu1": "cpu0"}[queue]]
+    assert troubles.others_awake(worker(queue)) == [{"cpu0": "cpu1@host", "cpu1": "cpu0@host"}[queue]]
 
 
 def test_a_good_worker_for_which_nothing_waits_is_hope_too(
@@ -205,7 +194,7 @@ def test_a_good_worker_for_which_nothing_waits_is_hope_too(
     fail(troubles, "cpu0")
     fail(troubles, "cpu1")
     assert give_up(troubles, manifest) is None
-    assert troubles.others_awake("cpu0") == ["cpu2"]
+    assert troubles.others_awake(worker("cpu0")) == ["cpu2@host"]
 
 
 def test_a_worker_of_another_kind_of_device_is_none(
@@ -214,7 +203,7 @@ def test_a_worker_of_another_kind_of_device_is_none(
     come_up(manifest.client, "gpu0")
     fail(troubles, "cpu0")
     fail(troubles, "cpu1")
-    assert troubles.others_awake("cpu0") == []
+    assert troubles.others_awake(worker("cpu0")) == []
     assert give_up(troubles, manifest) is not None
 
 
