@@ -60,7 +60,11 @@ class Environment:
         return cls(path, environment)
 
     def open_db(self, name: bytes, *, create: bool) -> Any:
-        return self._lmdb.open_db(name, create=create)
+        """Raises DiskFull and DiskFailed as `write` does: to create one is to write."""
+        try:
+            return self._lmdb.open_db(name, create=create)
+        except lmdb.Error as error:
+            raise _made_clear(error, self.path) from None
 
     def close(self) -> None:
         """Waits for the snapshots of other threads. Raises CheckpointError inside one of this thread's.
@@ -224,7 +228,7 @@ def _made_clear(error: Exception, path: Path, num_bytes: int = 0) -> Exception:
 
     When only a part of `num_bytes` found room, LMDB says what it says of a broken disk.
     """
-    code = error.code if isinstance(error, lmdb.Error) else getattr(error, "errno", None)
+    code = getattr(error, "code" if isinstance(error, lmdb.Error) else "errno", None)
     if code in DISK_FULL or (code == errno.EIO and shutil.disk_usage(path).free < num_bytes):
         return disk_full(path)
     is_systems = code is not None and code > 0 and code != errno.EINVAL  # LMDB's own are below zero
