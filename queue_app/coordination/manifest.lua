@@ -93,7 +93,7 @@ function op.acquire(job, index, owner, floor, request, attempt_limit)
     if held.request == request then return { 'ok', held.token } end
     return { 'held', held.token, held.owner }
   end
-  if shard.state ~= 'p' then return { STATES[shard.state] } end
+  if shard.state == 'd' or shard.state == 'f' and job_state ~= 'cancelled' then return { STATES[shard.state] } end
   if job_state ~= 'running' then
     if call('HEXISTS', key(job, 'dealt'), index) == 1 then -- its message was taken, and nothing came of it
       undeal(job, index)
@@ -265,29 +265,28 @@ function op.unpause(job)
   return { 'ok', call('HGET', key(job, 'job'), 'state') }
 end
 
--- Failed and cancelled shards get another chance, `most` of them a call: answers how many did, and how many are
--- left for another call. What lay between two runs is no part of the job's speed.
+-- Failed and cancelled shards get another chance, their attempts forgotten, `most` of them a call; answers whether
+-- there are more. What lay between two runs is no part of the job's speed.
 function op.revive(job, most)
   local name = key(job, 'job')
   local state, gave_up = unpack(call('HMGET', name, 'state', 'gave_up'))
   if number(name, 'running') == 0 then call('DEL', key(job, 'samples')) end
-  local revived = (state == 'cancelled' or gave_up) and number(name, 'pending') or 0
-  for _, index in ipairs(call('SRANDMEMBER', key(job, 'failed'), most) or {}) do
-    move(job, index, read(job, index), 'p')
-    revived = revived + 1
-  end
-  for _, index in ipairs(call('HRANDFIELD', key(job, 'tried'), most) or {}) do
-    local shard = read(job, index)
-    call('HDEL', key(job, 'tried'), index)
-    if shard.state == 'p' then
+  local is_whole_job = state == 'cancelled' or gave_up
+  local tried = is_whole_job and call('HRANDFIELD', key(job, 'tried'), most) or {}
+  local failed = call('SRANDMEMBER', key(job, 'failed'), most) or {}
+  for _, indices in ipairs({ tried, failed }) do
+    for _, index in ipairs(indices) do
+      local shard = read(job, index)
       shard.attempts = 0
-      write(job, index, shard)
+      call('HDEL', key(job, 'tried'), index)
+      if shard.state == 'f' then move(job, index, shard, 'p') else write(job, index, shard) end
     end
   end
+  if #tried >= tonumber(most) or call('SCARD', key(job, 'failed')) > 0 then return { 'more' } end
   call('HDEL', name, 'gave_up')
   if state == 'failed' or state == 'cancelled' or state == 'paused' then call('HSET', name, 'state', 'running') end
   settle(job)
-  return { 'ok', tostring(revived), tostring(call('SCARD', key(job, 'failed')) + call('HLEN', key(job, 'tried'))) }
+  return { 'ok' }
 end
 
 -- ---- the observer's side

@@ -15,7 +15,7 @@ from checkpoint.records import QuarantineEntry
 from queue_app.coordination import keys
 from queue_app.coordination.job_speed import ProgressSample
 from queue_app.coordination.script import Script
-from queue_app.coordination.states import JobState, JobStatus, Lease, Refusal, ShardStatus
+from queue_app.coordination.states import JobState, JobStatus, Lease, Refusal, ShardState, ShardStatus
 from queue_app.coordination.worker_figures import Figures
 from queue_app.coordination.workers import server_time
 from queue_app.job.spec import Job, Progress, Shard
@@ -164,13 +164,10 @@ class CheckpointManifest:
     def revive(self) -> int:
         """Give failed and cancelled shards another chance; answers how many there were."""
         self.client.delete(keys.trouble(self.job_id))  # as if no worker had tried yet
-        num_revived, left = 0, 1
-        while left:
-            _, revived, still = self._call("revive", ADDED_AT_A_TIME)
-            num_revived += int(revived)
-            # What runs has been tried too, and stays: then there is nothing more to revive.
-            left = int(still) if int(still) != left else 0
-        return num_revived
+        status = self.job_status()
+        while self._call("revive", ADDED_AT_A_TIME)[0] == "more":
+            pass
+        return status.shards[ShardState.FAILED] + status.shards[ShardState.CANCELLED] if status else 0
 
     # ---- reading
 

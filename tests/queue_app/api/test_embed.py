@@ -18,7 +18,6 @@ from typing import Any, get_args
 import h5py
 import numpy as np
 import pytest
-from queue_app.coordination.routing import every_live_queue
 
 import queue_app
 from queue_app import Job, Result
@@ -27,7 +26,7 @@ from queue_app.api.inputs import input_files
 from queue_app.api.options import Options, RunArguments
 from queue_app.coordination.dealing import leave, tick
 from queue_app.coordination.states import JobState
-from queue_app.coordination.workers import WorkerEntry
+from queue_app.coordination.workers import WorkerEntry, every_live_queue
 from queue_app.errors import HoldfastError, JobChanged, JobFailed, JobNotFound, UsageError
 from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import DECLARED, EmbedRequest
