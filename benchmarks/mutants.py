@@ -260,8 +260,8 @@ MUTANTS = (
     Mutant(
         "a short write is a full disk",
         "checkpoint/lmdb_environment.py",
-        "if short or any(",
-        "if any(",
+        "if code in DISK_FULL or (code == errno.EIO and shutil.disk_usage(path).free < num_bytes):",
+        "if code in DISK_FULL:",
         "tests/checkpoint/test_store.py -k full_disk",
     ),
     Mutant(
