@@ -60,6 +60,8 @@ class RuntimeConfig(BaseSettings):
     """So many acquisitions without one commit between them fail the shard."""
     retry_seconds: int = Field(default=10, ge=1)
     """The longest wait before an error that may pass is tried again; the waits grow from 1 s, with jitter."""
+    rest_seconds: int = Field(default=300, ge=1)
+    """The longest rest of a worker that fails while others get on with the job. Alone: `retry_seconds`."""
     probe_after_deaths: int = Field(default=2, ge=1)
     """So many deaths of the process in one batch have its records tried alone."""
     quarantine_after_deaths: int = Field(default=2, ge=1)

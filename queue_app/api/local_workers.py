@@ -71,7 +71,7 @@ def local_workers(
         home = {"HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": str(job_dir.path)}
         if server:
             home["HOLDFAST_STATE"] = ""  # its one job is all that there is to be remembered
-        env = child_environment(**settings, **home, **environment(config))
+        env = dict(child_environment(**settings, **home, **environment(config)))
         env.pop("HOLDFAST_EXIT_WHEN_IDLE", None)  # they are there for this job, and wait until it is read
         processes = GPUProcessCoordinator(queues, env, job_dir.logs, pids)
         try:

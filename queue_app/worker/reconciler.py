@@ -134,9 +134,9 @@ class Reconciler:
         status, job_id = manifest.job_status(), manifest.job_id
         job_dir = JobDir(Path(status.job_dir)) if status else None
         job = job_dir.load_or_none() if job_dir else None
-        if status is None or job_dir is None or job is None:
-            return
-        if job.job_id != job_id or exported(job, job_dir) is not None:
+        if status is None or job_dir is None or job is None or job.job_id != job_id:
+            return  # this host does not see the job's directory; others may
+        if exported(job, job_dir) is not None:
             manifest.note_exported()
             return
         due = self._export_due.setdefault(job_id, self.clock() + self.resend_seconds)
