@@ -1,0 +1,61 @@
+"""A host that cannot work hurts itself only: the job is done, and the others take no longer for it."""
+
+from collections.abc import Iterator
+
+from tests.campaigns.fleet.fleet import Campaign, Fleet, Submission
+from tests.campaigns.fleet.figures import Figure
+from tests.campaigns.fleet.host import Scratch, until
+from tests.campaigns.fleet.log_events import tokens_of_shards
+
+NUM_RECORDS = 2000
+NUM_SHARDS = 32
+GOOD_HOSTS = 3
+PACE = 1000.0
+"""Tokens a second of each good host: the job takes them about 50 s."""
+PATIENCE = 4.0
+"""In multiples of what the good hosts need."""
+PROMISED = "done; the others' time within 1.10"
+ALLOWED = 1.10
+
+
+def without_scratch(campaign: Campaign) -> Iterator[Figure]:
+    """One host's local directory is read-only, full, or cannot be made."""
+    before = "the whole job fails within 57 to 65 s, 20 of 32 shards"
+    for scratch in (Scratch.READ_ONLY, Scratch.FULL, Scratch.MISSING):
+        with campaign.fleet(f"scratch-{scratch.name.lower()}") as fleet:
+            fleet.add_host("bad", tokens_per_second=PACE, scratch=scratch)
+            yield _judge(campaign, fleet, f"one host's scratch {scratch}", before)
+
+
+def without_shared_directory(campaign: Campaign) -> Iterator[Figure]:
+    """One host does not see the shared directory: an empty one lies in its place."""
+    before = "14 of 32 shards after 400 s, nothing shown"
+    with campaign.fleet("no-mount") as fleet:
+        fleet.add_host("bad", tokens_per_second=PACE, shared=False)
+        yield _judge(campaign, fleet, "one host without the shared mount", before)
+
+
+def _judge(campaign: Campaign, fleet: Fleet, scenario: str, before: str) -> Figure:
+    for number in range(GOOD_HOSTS):
+        fleet.add_host(f"good{number}", tokens_per_second=PACE)
+    fleet.wait_for_workers()
+    submitted = fleet.submit("job", campaign.input(NUM_RECORDS), "--shards", str(NUM_SHARDS))
+    until(submitted.has_ended, PATIENCE * _ideal_seconds(submitted))
+    found = f"{submitted.state()}, {submitted.num_done()} of {NUM_SHARDS} shards"
+    if not submitted.is_exported():
+        return Figure(scenario, before, PROMISED, found, False)
+    ratio, verdict = seconds_taken(submitted) / _ideal_seconds(submitted), submitted.verdict()
+    good = verdict.is_good and ratio <= ALLOWED
+    return Figure(scenario, before, PROMISED, f"{found}, {ratio:.2f} of the others' time, {verdict}", good)
+
+
+def _ideal_seconds(submitted: Submission) -> float:
+    """What the good hosts need when none of them ever waits."""
+    tokens = tokens_of_shards(submitted.events())
+    known = sum(tokens.values()) / max(1, len(tokens))
+    return known * NUM_SHARDS / PACE / GOOD_HOSTS
+
+
+def seconds_taken(submitted: Submission) -> float:
+    """From the first shard that was begun to the last that was done."""
+    return submitted.events("done")[-1].at - submitted.events("computing")[0].at
