@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -32,7 +33,7 @@ def main() -> None:
     say(f"everything of this run lies in {home}")
     network = Network()
     network.start()
-    figures = list(run(Campaign(home, network, say), chosen.only))
+    figures = list(run(Campaign(home, network, say, chosen.rounds), chosen.only))
     console.print(as_table(figures))
     if chosen.json:
         chosen.json.write_text(json.dumps([figure.as_json() for figure in figures], indent=1))
@@ -44,7 +45,8 @@ def main() -> None:
     sys.exit(not good)
 
 
-def run(campaign: Campaign, only: list[str]):
+def run(campaign: Campaign, only: Sequence[str]) -> Iterator[Figure]:
+    """The chosen scenarios, or all."""
     for name, scenario in SCENARIOS.items():
         if not only or name in only:
             say(name.replace("_", " "))
@@ -56,6 +58,7 @@ def run(campaign: Campaign, only: list[str]):
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=[], choices=SCENARIOS, help="so many of the scenarios")
+    parser.add_argument("--rounds", type=int, default=50, help="of cut off holders (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--report", type=Path, help="write the table there, as markdown")
     parser.add_argument("--keep", action="store_true", help="keep the run's directory, as after a failure")

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from tests.campaigns.fleet.fleet import Campaign, Fleet, Submission
 from tests.campaigns.fleet.figures import Figure
+from tests.campaigns.fleet.fleet import Campaign, Fleet
 from tests.campaigns.fleet.host import Scratch, until
-from tests.campaigns.fleet.log_events import tokens_of_shards
 
 NUM_RECORDS = 2000
 NUM_SHARDS = 32
@@ -13,7 +12,7 @@ GOOD_HOSTS = 3
 PACE = 1000.0
 """Tokens a second of each good host: the job takes them about 50 s."""
 PATIENCE = 4.0
-"""In multiples of what the good hosts need."""
+"""In multiples of what the good hosts need when none of them ever waits."""
 PROMISED = "done; the others' time within 1.10"
 ALLOWED = 1.10
 
@@ -40,22 +39,11 @@ def _judge(campaign: Campaign, fleet: Fleet, scenario: str, before: str) -> Figu
         fleet.add_host(f"good{number}", tokens_per_second=PACE)
     fleet.wait_for_workers()
     submitted = fleet.submit("job", campaign.input(NUM_RECORDS), "--shards", str(NUM_SHARDS))
-    until(submitted.has_ended, PATIENCE * _ideal_seconds(submitted))
+    ideal_seconds = submitted.tokens / PACE / GOOD_HOSTS
+    until(submitted.has_ended, PATIENCE * ideal_seconds)
     found = f"{submitted.state()}, {submitted.num_done()} of {NUM_SHARDS} shards"
     if not submitted.is_exported():
         return Figure(scenario, before, PROMISED, found, False)
-    ratio, verdict = seconds_taken(submitted) / _ideal_seconds(submitted), submitted.verdict()
+    ratio, verdict = submitted.seconds_taken() / ideal_seconds, submitted.verdict()
     good = verdict.is_good and ratio <= ALLOWED
     return Figure(scenario, before, PROMISED, f"{found}, {ratio:.2f} of the others' time, {verdict}", good)
-
-
-def _ideal_seconds(submitted: Submission) -> float:
-    """What the good hosts need when none of them ever waits."""
-    tokens = tokens_of_shards(submitted.events())
-    known = sum(tokens.values()) / max(1, len(tokens))
-    return known * NUM_SHARDS / PACE / GOOD_HOSTS
-
-
-def seconds_taken(submitted: Submission) -> float:
-    """From the first shard that was begun to the last that was done."""
-    return submitted.events("done")[-1].at - submitted.events("computing")[0].at

@@ -26,6 +26,8 @@ from tests.support.jobs_and_inputs import write_fasta
 
 HOOKS = Path(__file__).resolve().parent / "hooks"
 MODEL = "mock:16"
+AROUND_A_RECORD = 2
+"""The tokens that the mock model puts before and behind each record."""
 QUICK = {
     "HOLDFAST_LEASE_SECONDS": "3",
     "HOLDFAST_BEAT_SECONDS": "0.5",
@@ -66,6 +68,18 @@ class Submission:
     def directory(self) -> JobDir:
         return JobDir(self.output.with_name(f"{self.output.name}.holdfast"))
 
+    @property
+    def tokens(self) -> int:
+        """Of all its records, with those that the model puts around each."""
+        path = self.input.path
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        lines = [line for file in files for line in file.read_text().splitlines()]
+        return sum(len(line) + AROUND_A_RECORD for line in lines if not line.startswith(">"))
+
+    def seconds_taken(self) -> float:
+        """From the first shard that was begun to the last that was done."""
+        return self.events("done")[-1].at - self.events("computing")[0].at
+
     def state(self) -> JobState | None:
         """By the server; None where it does not know the job."""
         with self.fleet.server.client() as client:
@@ -89,8 +103,11 @@ class Submission:
         return len(list(self.directory.dones.glob("*.json")))
 
     def verdict(self) -> Verdict:
-        """Hold the output against the undisturbed run's. Stores of different hosts know nothing of each other,
-        so that what was lost with a host is rightly committed once more."""
+        """Hold the output against the undisturbed run's.
+
+        Stores of different hosts know nothing of each other: what was lost with a host is rightly committed
+        once more.
+        """
         return judge(self.output, self.input, committed_twice=0)
 
 
@@ -133,9 +150,9 @@ class Fleet:
         shared: bool = True,
         **settings: str,
     ) -> Host:
-        """A host with its workers cpu0, cpu1, … of one pace; the one that had the name before is gone for good.
+        """A host with its workers cpu0, cpu1, … of one pace.
 
-        `shared`: whether the shared directory is mounted there.
+        The host that had the name before is gone for good. `shared`: whether the shared directory is mounted there.
         """
         if before := self.hosts.get(name):
             before.power_off()
@@ -176,7 +193,16 @@ class Fleet:
     def submit(self, name: str, input: Input, *options: str) -> Submission:
         """Run the producer; it is tried again as long as it does not succeed."""
         output = self.shared / f"{name}.npy"
-        command = ["enqueue", input.path, "-m", input.model, "-o", output, *BATCHES, *options]
+        command: list[str | Path] = [
+            "enqueue",
+            input.path,
+            "-m",
+            input.model,
+            "-o",
+            output,
+            *BATCHES,
+            *options,
+        ]
         said: list[str] = []
 
         def succeeds() -> bool:
@@ -200,7 +226,9 @@ class Campaign:
     home: Path
     network: Network
     say: Callable[[str], None]
-    _inputs: dict[int, Input] = field(default_factory=dict)
+    rounds: int = 50
+    """Of the scenario with cut off holders."""
+    _inputs: dict[tuple[int, int], Input] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def fleet(self, name: str, settings: Mapping[str, str] | None = None) -> Iterator[Fleet]:
@@ -209,17 +237,28 @@ class Campaign:
         with Fleet(home, self.network, home / "shared", settings or {}).running() as fleet:
             yield fleet
 
-    def input(self, num_records: int) -> Input:
+    def input(self, num_records: int, files: int = 1) -> Input:
         """An input of so many records, with the output of a run that nothing happened to."""
-        if num_records not in self._inputs:
-            home = self.home / "undisturbed"
-            home.mkdir(exist_ok=True)
-            made = Input(
-                write_fasta(home / f"{num_records}.fasta", num_records), home / f"{num_records}.npy", MODEL
-            )
+        if (num_records, files) not in self._inputs:
+            home = self.home / "undisturbed" / f"{num_records}-{files}"
+            home.mkdir(parents=True)
+            made = Input(_write(home, num_records, files), home / "undisturbed.npy", MODEL)
             what: Sequence[str | Path] = ["embed", made.path, "-m", MODEL, "-o", made.undisturbed, *BATCHES]
             ended = holdfast(*what, "--device", "cpu", "--workers", "1", "--quiet")
             if ended.returncode:
                 raise RuntimeError(f"the undisturbed run of {made.path} failed: {ended.stderr}")
-            self._inputs[num_records] = made
-        return self._inputs[num_records]
+            self._inputs[num_records, files] = made
+        return self._inputs[num_records, files]
+
+
+def _write(home: Path, num_records: int, files: int) -> Path:
+    """One file of records, or a directory of as many with about as many each."""
+    whole = write_fasta(home / "whole.fasta", num_records)
+    if files == 1:
+        return whole
+    (directory := home / "parts").mkdir()
+    records = whole.read_text().split(">")[1:]
+    for number in range(files):
+        part = records[number * num_records // files : (number + 1) * num_records // files]
+        (directory / f"{number}.fasta").write_text("".join(f">{record}" for record in part))
+    return directory

@@ -4,23 +4,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from re import compile as pattern
 
 from tests.campaigns.chaos.journal import LABEL, LINE
-
-TOKENS = pattern(r"tokens=(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class LogEvent:
-    """`what` is `computing`, `committed`, `done`, `fenced` or `lease lost`; `at` in seconds since the epoch."""
+    """`what` is `computing`, `committed`, `done`, `fenced` or `lease lost`; `at` counts seconds since the
+    epoch."""
 
     host: str
     at: float
     what: str
     shard: int
-    tokens: int
-    """How many the shard has; 0 where the line does not say."""
 
 
 def events_of(job_id: str, logs: Iterable[tuple[str, Path]]) -> list[LogEvent]:
@@ -35,10 +31,4 @@ def _read(job_id: str, host: str, log: Path) -> Iterator[LogEvent]:
         label = LABEL.match(stamped[3]) if stamped else None
         if stamped and label and label[2] == job_id:
             at = datetime.fromisoformat(stamped[1]).timestamp() + int(stamped[2]) / 1000
-            tokens = TOKENS.search(stamped[3])
-            yield LogEvent(host, at, label[1], int(label[3]), int(tokens[1]) if tokens else 0)
-
-
-def tokens_of_shards(events: Iterable[LogEvent]) -> dict[int, int]:
-    """Shard -> its tokens, of those that somebody began."""
-    return {event.shard: event.tokens for event in events if event.what == "computing"}
+            yield LogEvent(host, at, label[1], int(label[3]))

@@ -20,4 +20,6 @@ def three_hosts(campaign: Campaign) -> Iterator[Figure]:
         verdict = submitted.verdict() if ended else None
         good = verdict is not None and verdict.is_good
         busy = {event.host for event in submitted.events("done")}
-        yield Figure("three hosts, undisturbed", "identical", "identical", f"{verdict}, {len(busy)} hosts", good)
+        yield Figure(
+            "three hosts, undisturbed", "identical", "identical", f"{verdict}, {len(busy)} hosts", good
+        )

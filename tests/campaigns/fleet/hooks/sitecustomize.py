@@ -1,10 +1,10 @@
 """What the fleet campaign changes inside a worker: its pace, the last bits of its vectors, and gates.
 
-Python imports this module at its start from whatever directory of PYTHONPATH holds it, so the product carries
-no hook. FLEET_TOKENS_PER_SECOND is the pace of the device that the mock model stands for: each batch sleeps so
-long that this comes out, whatever the machine's own cores do. FLEET_OTHER_BITS makes every number the next
-larger one, as another kind of device would. A gate is armed by a file of its name under FLEET_GATES: the
-first process that reaches it renames the file to NAME.held, and waits until that is gone.
+Python imports this module at its start from whatever directory of PYTHONPATH holds it, so the product
+carries no hook. FLEET_TOKENS_PER_SECOND is the pace of the device that the mock model stands for: each batch
+sleeps so long that this comes out, whatever the machine's own cores do. FLEET_OTHER_BITS makes every number
+the next larger one, as another kind of device would. A gate is armed by a file of its name under FLEET_GATES:
+the first process that reaches it renames the file to NAME.held, and waits until that is gone.
 """
 
 import os
