@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tests.campaigns.fleet.chaos import chaos_over_hosts
 from tests.campaigns.fleet.figures import Figure, as_markdown, as_table
 from tests.campaigns.fleet.fleet import Campaign
 from tests.campaigns.fleet.namespaces import Network, enter_namespaces
@@ -33,7 +34,11 @@ def main() -> None:
     say(f"everything of this run lies in {home}")
     network = Network()
     network.start()
-    figures = list(run(Campaign(home, network, say, chosen.rounds), chosen.only))
+    campaign = Campaign(home, network, say, chosen.rounds)
+    if chosen.chaos:
+        figures = list(chaos_over_hosts(campaign, chosen.faults, chosen.seed))
+    else:
+        figures = list(run(campaign, chosen.only))
     console.print(as_table(figures))
     if chosen.json:
         chosen.json.write_text(json.dumps([figure.as_json() for figure in figures], indent=1))
@@ -59,6 +64,9 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=[], choices=SCENARIOS, help="so many of the scenarios")
     parser.add_argument("--rounds", type=int, default=50, help="of cut off holders (default: %(default)s)")
+    parser.add_argument("--chaos", action="store_true", help="strike three hosts at random instead")
+    parser.add_argument("--faults", type=int, default=300, help="so many (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="draws them (default: the time)")
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--report", type=Path, help="write the table there, as markdown")
     parser.add_argument("--keep", action="store_true", help="keep the run's directory, as after a failure")

@@ -1,12 +1,16 @@
 """A host that cannot work hurts itself only: the job is done, and the others take no longer for it."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from tests.campaigns.fleet.figures import Figure
 from tests.campaigns.fleet.fleet import Campaign, Fleet
-from tests.campaigns.fleet.host import Scratch, until
+from tests.campaigns.fleet.host import Host, Scratch, until
 
+JOB = "job"
 NUM_RECORDS = 2000
+SMALL_RECORDS = 100
 NUM_SHARDS = 32
 GOOD_HOSTS = 3
 PACE = 1000.0
@@ -27,19 +31,41 @@ def without_scratch(campaign: Campaign) -> Iterator[Figure]:
 
 
 def without_shared_directory(campaign: Campaign) -> Iterator[Figure]:
-    """One host does not see the shared directory: an empty one lies in its place."""
+    """One host does not see the shared directory: an empty one lies in its place; one in which another job
+    has the path of ours; or it is gone while the host is at work."""
     before = "14 of 32 shards after 400 s, nothing shown"
     with campaign.fleet("no-mount") as fleet:
         fleet.add_host("bad", tokens_per_second=PACE, shared=False)
         yield _judge(campaign, fleet, "one host without the shared mount", before)
+    with campaign.fleet("wrong-mount") as fleet:
+        _mount_another(campaign, fleet, fleet.add_host("bad", tokens_per_second=PACE, shared=False))
+        yield _judge(campaign, fleet, "one host with another directory there", before)
+    with campaign.fleet("lost-mount") as fleet:
+        bad = fleet.add_host("bad", tokens_per_second=PACE)
+        yield _judge(campaign, fleet, "one host's shared mount gone while it works", "-", bad.hide_shared)
 
 
-def _judge(campaign: Campaign, fleet: Fleet, scenario: str, before: str) -> Figure:
+def _mount_another(campaign: Campaign, fleet: Fleet, bad: Host) -> None:
+    """What the host sees has the directory of another job under the name of the one that will come."""
+    fleet.wait_for_workers()
+    other = fleet.submit("other", campaign.input(SMALL_RECORDS))
+    seen = Path(f"/proc/{bad.first}/root{fleet.shared}")
+    shutil.copytree(other.directory.path, seen / f"{JOB}.npy.holdfast")
+    shutil.rmtree(other.directory.path)
+
+
+def _judge(
+    campaign: Campaign, fleet: Fleet, scenario: str, before: str, harm: Callable[[], None] | None = None
+) -> Figure:
+    """`harm` is done to the bad host while it is at work."""
     for number in range(GOOD_HOSTS):
         fleet.add_host(f"good{number}", tokens_per_second=PACE)
     fleet.wait_for_workers()
-    submitted = fleet.submit("job", campaign.input(NUM_RECORDS), "--shards", str(NUM_SHARDS))
+    submitted = fleet.submit(JOB, campaign.input(NUM_RECORDS), "--shards", str(NUM_SHARDS))
     ideal_seconds = submitted.tokens / PACE / GOOD_HOSTS
+    if harm:
+        until(lambda: any(each.host == "bad" for each in submitted.events("committed")), ideal_seconds)
+        harm()
     until(submitted.has_ended, PATIENCE * ideal_seconds)
     found = f"{submitted.state()}, {submitted.num_done()} of {NUM_SHARDS} shards"
     if not submitted.is_exported():

@@ -152,7 +152,8 @@ class Fleet:
     ) -> Host:
         """A host with its workers cpu0, cpu1, … of one pace.
 
-        The host that had the name before is gone for good. `shared`: whether the shared directory is mounted there.
+        The host that had the name before is gone for good. `shared`: whether the shared directory is mounted
+        there.
         """
         if before := self.hosts.get(name):
             before.power_off()
@@ -193,20 +194,11 @@ class Fleet:
     def submit(self, name: str, input: Input, *options: str) -> Submission:
         """Run the producer; it is tried again as long as it does not succeed."""
         output = self.shared / f"{name}.npy"
-        command: list[str | Path] = [
-            "enqueue",
-            input.path,
-            "-m",
-            input.model,
-            "-o",
-            output,
-            *BATCHES,
-            *options,
-        ]
+        what: list[str | Path] = ["enqueue", input.path, "-m", input.model, "-o", output]
         said: list[str] = []
 
         def succeeds() -> bool:
-            ended = holdfast(*command, **self._broker())
+            ended = holdfast(*what, *BATCHES, *options, **self._broker())
             said.append(ended.stderr)
             return ended.returncode == 0
 
