@@ -16,6 +16,8 @@ NAMESPACE = "FLEET_NAMESPACE"
 """Set where this process has the namespaces of its own."""
 OF_A_HOST = ["unshare", "--net", "--uts", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
 OF_THE_RUN = [*OF_A_HOST, "--user", "--map-root-user"]
+UNDER_A_SHELL = ["sh", "-c", '"$@"; exit $?', "sh"]
+"""As the first process it buries orphans: a process table does not end before all of its dead are buried."""
 PROBE = (
     "ip link add bridge type bridge && mount -t tmpfs tmpfs /mnt && "
     f"{' '.join(OF_A_HOST)} sh -c 'ip link add veth0 type veth peer name veth1 && hostname probe && "
@@ -42,7 +44,8 @@ def enter_namespaces() -> None:
     if reason := why_no_hosts():
         raise SystemExit(reason)
     os.environ[NAMESPACE] = "1"
-    os.execvp(OF_THE_RUN[0], [*OF_THE_RUN, sys.executable, *sys.orig_argv[1:]])
+    command = [*OF_THE_RUN, *UNDER_A_SHELL, sys.executable, *sys.orig_argv[1:]]
+    os.execvp(command[0], command)
 
 
 @dataclass(slots=True)
