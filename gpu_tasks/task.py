@@ -11,6 +11,7 @@ from typing import Any
 
 from celery.exceptions import Reject
 from celery.signals import worker_process_init
+from kombu.exceptions import OperationalError
 
 from gpu_tasks.errors import JobHopeless
 from gpu_tasks.shard.attempt import work
@@ -18,6 +19,7 @@ from gpu_tasks.shard.canary_check import note_begun
 from gpu_tasks.shard.getting_ready import GettingReady
 from gpu_tasks.shard.job_model import load_and_check, load_exact
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
+from queue_app.coordination.dealing import deal_to
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT, client
 from queue_app.errors import Damage, HoldfastError, JobNotFound
@@ -26,7 +28,7 @@ from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
 from queue_app.worker.child_state import Stage
-from queue_app.worker.device_worker import child_state
+from queue_app.worker.device_worker import child_state, this_worker
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +65,22 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
     if not (isinstance(job_id, str) and isinstance(job_dir, str) and isinstance(index, int)):
         log.error("dropped: no message of ours job=%r dir=%r shard=%r", job_id, job_dir, index)
         return "nonsense"
-    directory = JobDir(Path(job_dir))
-    manifest = CheckpointManifest(client(), job_id)
+    outcome = _embed(CheckpointManifest(client(), job_id), JobDir(Path(job_dir)), index)
+    if not child_state.is_draining():
+        _ask_for_next()
+    return outcome
+
+
+def _ask_for_next() -> None:
+    """Before this message is acknowledged the next one waits: between two shards a device stands still."""
+    try:
+        deal_to(client(), app, this_worker.entry)
+    except (*TRANSIENT, OperationalError) as error:  # the parent asks as soon as the server is back
+        log.warning("no next shard asked for: %s", error)
+
+
+def _embed(manifest: CheckpointManifest, directory: JobDir, index: int) -> str:
+    job_id = manifest.job_id
     with child_state.during(Stage.GETTING_READY, job_id):
         begun = GettingReady(manifest, directory, index).begin(partial(load_and_check, directory=directory))
     if isinstance(begun, str):
@@ -103,5 +119,6 @@ def export_job(self: Any, job_id: str, job_dir: str) -> str:
     if job is None:
         return "replaced"
     report = export(job, directory, output_of(job, directory))
+    CheckpointManifest(client(), job_id).note_exported()
     log.info("exported job=%s output=%s rows=%d", job_id, report.output, report.num_embedded)
     return "exported"

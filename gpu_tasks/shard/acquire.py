@@ -1,6 +1,7 @@
 """A shard's lease, asked of the manifest."""
 
 from checkpoint import CheckpointStore
+from queue_app.coordination.dealing import LeaseSeen
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease, Refusal
 from queue_app.coordination.workers import Owner
@@ -36,5 +37,8 @@ def _ask(manifest: CheckpointManifest, directory: JobDir, job: Job, index: int) 
 def _holder_died(manifest: CheckpointManifest, index: int) -> bool:
     """True when it did, and its lease is taken away now."""
     status = manifest.shard_status(index)
-    reason = why_gone(status) if status is not None else None
-    return status is not None and reason is not None and take_away(manifest, status, reason)
+    if status is None:
+        return False
+    seen = LeaseSeen(manifest.job_id, index, status.beat, status.token, status.owner)
+    reason = why_gone(seen)
+    return reason is not None and take_away(manifest.client, seen, reason)

@@ -19,8 +19,8 @@ from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate
 from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.shard.acquire import acquire
 from queue_app.celery_app import app
+from queue_app.coordination.dealing import deal_to_idle
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.messages import send_shards
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import TIMES_MOST, Lease, Refusal, ShardState, Trouble
 from queue_app.coordination.trouble import PASSING_TIMES_MOST, TroubleRegister, give_up_hopeless
@@ -127,9 +127,9 @@ class GettingReady:
         others = self._register.others(this_worker.entry.queue, runtime_config().lease_seconds)
         if not others:
             return False
-        queue = min(others, key=lambda name: int(self.manifest.client.llen(name)))
-        send_shards(app, self.manifest, str(self.directory.path), {self.index: queue})
-        log.info("passed on job=%s shard=%d queue=%s", self.manifest.job_id, self.index, queue)
+        self.manifest.undeal(self.index)
+        deal_to_idle(self.manifest.client, app, this_worker.entry.kind)
+        log.info("passed on job=%s shard=%d", self.manifest.job_id, self.index)
         return True
 
     @property

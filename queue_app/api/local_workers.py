@@ -121,12 +121,12 @@ class LocalWorkers:
         CheckpointManifest(self.client, job_id).forget()
 
     def send(self, job: Job) -> int:
-        """Give them what is left of the job; answers how many messages that took. Raises DiskFull."""
+        """Give them what is left of the job; answers how many shards that are. Raises DiskFull."""
         queues = self.processes.queues
         require_room(job, self.job_dir, self.config, num_workers=len(queues))
-        sent = announce(self.client, make_app(self.url), job, self.job_dir, queues, resend_all=True)
+        left = announce(self.client, make_app(self.url), job, self.job_dir, queues)
         CheckpointManifest(self.client, job.job_id).set_exporter("coordinator")
-        return sent
+        return left
 
     def restart_dead(self) -> Iterator[tuple[EventKind, str]]:
         """Start again what died, and say so."""

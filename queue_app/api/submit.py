@@ -12,7 +12,7 @@ from queue_app.celery_app import make_app
 from queue_app.coordination.manifest import forgetting
 from queue_app.coordination.messages import announce
 from queue_app.coordination.redis_client import connected
-from queue_app.coordination.routing import every_live_queue
+from queue_app.coordination.workers import every_live_queue
 from queue_app.host.devices import cpu_threads
 from queue_app.host.queues import check_queues, device_class
 from queue_app.ingest.prepare import prepare
@@ -80,5 +80,5 @@ def _submit(
         prepared = prepare(request, model, device_class=kind, threads=threads, forget_keys=forgetting(client))
         take_place(prepared.job_dir, request.output)
         require_room(prepared.job, prepared.job_dir, config, num_workers=num_here)
-        announce(client, make_app(url), prepared.job, prepared.job_dir, queues, resend_all=prepared.created)
+        announce(client, make_app(url), prepared.job, prepared.job_dir, queues)
     return JobHandle(prepared.job_dir, broker_url=url, created=prepared.created)

@@ -6,7 +6,7 @@ others get on, trouble is only shown; the job ends when all that it could run on
 
 import json
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import cast
 
@@ -69,7 +69,7 @@ class TroubleRegister:
         return sorted(
             entry.queue
             for entry in live_workers(self.client, lease_seconds)
-            if entry.queue != queue and entry.name not in hopeless and _is_of(entry, {queue})
+            if entry.queue != queue and entry.name not in hopeless and entry.kind == device_class_of(queue)
         )
 
 
@@ -93,10 +93,11 @@ def _why_hopeless(
     status, troubles = manifest.job_status(), register.all()
     if status is None or status.state is not JobState.RUNNING or status.shards[ShardState.RUNNING]:
         return None
-    queues = queues_of(manifest, status.num_shards)
-    workers = _who_may_work(register.client, queues, lease_seconds)
-    # One that has not come up yet may be a good one; the shards of a queue without any are sent elsewhere.
-    if not queues or queues - {entry.queue for entry in workers}:
+    workers = _who_may_work(register.client, status.kind, lease_seconds)
+    # One that has not come up yet may be a good one.
+    missing = set(filter(None, status.queues.split(","))) - {entry.queue for entry in workers}
+    young = abs(server_time(register.client) - status.announced) < COMES_BACK_LEASES * lease_seconds
+    if not workers or (missing and young):
         return None
     names = {entry.name for entry in workers}
     lasting = {name: each for name, each in troubles.items() if name in names and each.is_lasting}
@@ -107,21 +108,7 @@ def _why_hopeless(
     return f"{latest.text} ({count(times, 'time')} on {', '.join(sorted(lasting))})"
 
 
-def queues_of(manifest: CheckpointManifest, num_shards: int) -> set[str]:
-    """The queues that the job's waiting shards were sent to."""
-    return {
-        shard.queue
-        for shard in manifest.shard_statuses(range(num_shards))
-        if shard.state is ShardState.PENDING
-    }
-
-
-def _who_may_work(client: redis.Redis, queues: Collection[str], lease_seconds: float) -> list[WorkerEntry]:
+def _who_may_work(client: redis.Redis, kind: str, lease_seconds: float) -> list[WorkerEntry]:
     """Also who fell silent just now, for it may be on its way back: one bad worker is to end nothing."""
     recent = live_workers(client, COMES_BACK_LEASES * lease_seconds, with_dead=True)
-    return [entry for entry in recent if _is_of(entry, queues)]
-
-
-def _is_of(entry: WorkerEntry, queues: Collection[str]) -> bool:
-    """True for the kind of device that these queues are for: what waits in one may be sent to another."""
-    return device_class_of(entry.queue) in map(device_class_of, queues)
+    return [entry for entry in recent if entry.kind == kind]

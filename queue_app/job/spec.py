@@ -113,6 +113,10 @@ class RunOptions:
     h5_layout: H5Layout = "flat"
     allow_same_vectors: bool = False
     """Different sequences may have one and the same vector."""
+    priority: int = 0
+    """Of two jobs the higher one is dealt first."""
+    max_workers: int | None = None
+    """So many workers at most have a shard of it at a time; None: as many as there are."""
 
 
 @dataclass(frozen=True, slots=True)

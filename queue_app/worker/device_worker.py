@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from celery.signals import (
+    celeryd_after_setup,
     celeryd_init,
     worker_before_create_process,
     worker_process_init,
@@ -97,7 +98,13 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
     conf.broker_transport_options = {**conf.broker_transport_options, **book}
     tolerate_garbage()
     this_worker.exporter = _serve_metrics(this_worker.entry, config)
-    _restore_orphans(book, str(queue), config)
+    _restore_orphans(book, config)
+
+
+@celeryd_after_setup.connect
+def consume_own_queue(instance: Any, **_: object) -> None:
+    """Beside the public queue of the device its own, which its shards are dealt to."""
+    instance.app.amqp.queues.select_add(this_worker.entry.name)
 
 
 def _only_queue(queues: str | list[str] | None) -> Queue:
@@ -141,7 +148,7 @@ def _serve_metrics(worker: WorkerEntry, config: RuntimeConfig) -> "Exporter | No
     return exporter
 
 
-def _restore_orphans(book: dict[str, str], queue: str, config: RuntimeConfig) -> None:
+def _restore_orphans(book: dict[str, str], config: RuntimeConfig) -> None:
     """Put back what an earlier worker of this name held when it was killed.
 
     Kombu would do so too, but only after the visibility timeout.
@@ -149,7 +156,7 @@ def _restore_orphans(book: dict[str, str], queue: str, config: RuntimeConfig) ->
     try:
         with connect(config.broker_url) as client:
             for payload in cast("dict[str, str]", client.hgetall(book["unacked_key"])).values():
-                client.rpush(queue, json.dumps(json.loads(payload)[0]))
+                client.rpush(this_worker.entry.name, json.dumps(json.loads(payload)[0]))
             client.delete(*book.values())
     except TRANSIENT as error:
         log.warning("left-over messages not looked for: %s", error)

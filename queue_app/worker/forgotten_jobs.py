@@ -1,7 +1,7 @@
 """Jobs that the server has forgotten: it lost its data, but the job directories are still there."""
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from queue_app.coordination.embedded_server import ServerAddress
@@ -21,7 +21,7 @@ class ForgottenJobs:
         self.broker_url = broker_url
         self._known: dict[Path, tuple[int, Job | None]] = {}
 
-    def find(self, known_ids: Collection[str]) -> Iterator[tuple[Job, JobDir]]:
+    def find(self, known_ids: Container[str]) -> Iterator[tuple[Job, JobDir]]:
         """Every job that is to be worked on, and whose id is not among those the server knows."""
         for job_dir in self._job_dirs():
             job = self._load(job_dir)

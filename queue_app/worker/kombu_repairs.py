@@ -63,19 +63,20 @@ class Standstill:
     def seconds(self, num_waiting: int) -> float:
         """For how long it has been so. Who could not look, as the server was away, begins anew."""
         now = self._clock()
-        if not num_waiting or _is_at_work() or now - self._looked > LOOKED_AWAY_SECONDS:
+        if not num_waiting or is_at_work() or now - self._looked > LOOKED_AWAY_SECONDS:
             self._since = now
         self._looked = now
         return now - self._since
 
 
-def _is_at_work() -> bool:
+def is_at_work() -> bool:
+    """Whether this worker has a task in hand, or one that it will begin."""
     return bool(state.active_requests or state.reserved_requests)
 
 
 def _idle_tags(qos: Any) -> set[str]:
     """What kombu holds as delivered while the worker works on nothing."""
-    if qos is None or _is_at_work():
+    if qos is None or is_at_work():
         return set()
     try:
         return set(qos._delivered) - set(qos._dirty)

@@ -276,7 +276,7 @@ def test_a_worker_that_deviates_ends_before_it_takes_a_shard_and_says_which_devi
 ) -> None:
     job, job_dir = prepared.job, prepared.job_dir
     manifest = CheckpointManifest(client, job.job_id)
-    manifest.initialize(job, str(job_dir.path), {}, {})
+    manifest.initialize(job, str(job_dir.path), {})
     signals: list[tuple[int, int]] = []
     monkeypatch.setattr("os.kill", lambda pid, number: signals.append((pid, number)))
     monkeypatch.setattr(torch_device, "hardware_id", lambda name: "GPU-broken")

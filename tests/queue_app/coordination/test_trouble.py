@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import redis
 
+from queue_app.coordination.dealing import tick
 from queue_app.coordination.events import EventKind, read_events
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import TIMES_MOST, JobState, Lease
 from queue_app.coordination.trouble import PASSING_TIMES_MOST, TroubleRegister, give_up_hopeless
-from queue_app.coordination.workers import Owner, WorkerEntry, register
+from queue_app.coordination.workers import Owner, WorkerEntry
 from queue_app.errors import ModelError
 from queue_app.job.spec import Job
 from queue_app.model.files import check_files
@@ -36,11 +37,9 @@ def job() -> Job:
 
 @pytest.fixture
 def manifest(client: redis.Redis, job: Job) -> CheckpointManifest:
-    """Shards 0 and 2 wait in cpu0, 1 and 3 in cpu1; both have a worker."""
+    """It waits for cpu0 and cpu1, which both have a worker."""
     made = CheckpointManifest(client, job.job_id)
-    routes = {index: f"cpu{index % 2}" for index in range(4)}
-    made.initialize(job, "/jobs/a", routes, {})
-    made.mark_sent(routes)
+    made.initialize(job, "/jobs/a", {}, ["cpu0", "cpu1"])
     come_up(client, "cpu0")
     come_up(client, "cpu1")
     return made
@@ -52,7 +51,7 @@ def troubles(manifest: CheckpointManifest) -> TroubleRegister:
 
 
 def come_up(client: redis.Redis, queue: str, owner: str = "") -> None:
-    register(client, WorkerEntry(f"{queue}@host", queue, "cpu", "host", 1, 2, owner))
+    tick(client, WorkerEntry(f"{queue}@host", queue, "cpu", "host", 1, 2, owner))
 
 
 def fail(

@@ -17,7 +17,7 @@ import redis
 from queue_app.coordination import keys
 from queue_app.settings import RuntimeConfig
 from queue_app.worker import device_worker, parent_loop
-from queue_app.worker.device_worker import NO_WORKER, _only_queue, _restore_orphans
+from queue_app.worker.device_worker import NO_WORKER, _only_queue, _restore_orphans, this_worker
 
 
 @pytest.mark.parametrize("queues", [None, "", "gpu0,gpu1", ["gpu0", "gpu1"], ["celery"], ["gpu"]])
@@ -69,15 +69,16 @@ def test_the_app_holds_one_message_and_gives_it_back() -> None:
 
 
 def test_what_a_killed_worker_held_is_back_in_its_queue_when_it_starts_again(
-    client: redis.Redis, server_url: str
+    client: redis.Redis, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As kombu files a delivery that was not acknowledged: its message, its exchange, its queue."""
     book = keys.unacked("cpu0@here")
     message = {"body": "W10=", "headers": {"task": "gpu_tasks.embed_shard"}}
     client.hset(book["unacked_key"], "tag", json.dumps([message, "cpu0", "cpu0"]))
     client.zadd(book["unacked_index_key"], {"tag": 1})
-    _restore_orphans(book, "cpu0", RuntimeConfig(broker_url=server_url))
-    assert [json.loads(item) for item in client.lrange("cpu0", 0, -1)] == [message]
+    monkeypatch.setattr(this_worker, "entry", replace(NO_WORKER, name="cpu0@here"))
+    _restore_orphans(book, RuntimeConfig(broker_url=server_url))
+    assert [json.loads(item) for item in client.lrange("cpu0@here", 0, -1)] == [message]
     assert client.exists(*book.values()) == 0
 
 
