@@ -24,6 +24,8 @@ PROBE = (
     "mount --bind /dev/null /proc/sys/kernel/random/boot_id'"
 )
 BRIDGE = "bridge"
+OWN_MAC = "02:00:00:00:00:01"
+"""Without one of its own a bridge takes that of a cable, and all others lose it when that one goes."""
 PREFIX = 16
 HOSTS_A_NET = 250
 
@@ -57,7 +59,7 @@ class Network:
 
     def start(self) -> None:
         run("ip", "link", "set", "lo", "up")
-        run("ip", "link", "add", BRIDGE, "type", "bridge")
+        run("ip", "link", "add", BRIDGE, "address", OWN_MAC, "type", "bridge")
         run("ip", "link", "set", BRIDGE, "up")
 
     def server_address(self) -> str:
