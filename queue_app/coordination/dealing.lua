@@ -7,6 +7,7 @@ local LOOKED_AT = 8           -- so many shards or jobs are looked at for one th
 local RING_LOOKED_AT = 32     -- so many workers for the three behind whose leases one observes
 local OBSERVERS = 3
 local GONE_SECONDS = 60       -- a worker that was not heard of for so long is forgotten
+local HOST_GONE_SECONDS = 86400
 local DELAY_MOST = 600
 
 local function rests(job, worker, time)
@@ -92,7 +93,9 @@ local function deal(worker, kind, host)
   local time, dealt = now(), call('HGET', 'holdfast:dealt_to', worker)
   if dealt then
     local job, index, at = unpack(words(dealt))
-    if math.abs(time - tonumber(at)) < SOON_SECONDS then return nil end
+    -- What waits in a public queue that nobody serves waits there however long it takes.
+    local still_waits = host == '' and call('HGET', key(job, 'dealt'), index) == worker
+    if still_waits or math.abs(time - tonumber(at)) < SOON_SECONDS then return nil end
     op.undeal(job, index)
     call('HDEL', 'holdfast:dealt_to', worker)
   end
@@ -133,8 +136,12 @@ local function forget_worker(worker)
     op.undeal(job, index)
     call('HDEL', 'holdfast:dealt_to', worker)
   end
-  call('ZREM', 'holdfast:idle:cpu', worker)
-  call('ZREM', 'holdfast:idle:cuda', worker)
+  local entry = call('HGET', 'holdfast:workers', worker)
+  if entry then call('ZREM', 'holdfast:on_host:' .. host_of(cjson.decode(entry).owner), worker) end
+  for _, kind in ipairs({ 'cpu', 'cuda' }) do
+    call('ZREM', 'holdfast:idle:' .. kind, worker)
+    call('ZREMRANGEBYSCORE', 'holdfast:hosts:' .. kind, '-inf', now() - HOST_GONE_SECONDS)
+  end
   call('HDEL', 'holdfast:workers', worker)
   call('HDEL', 'holdfast:held_by', worker)
   call('ZREM', 'holdfast:ring', worker)

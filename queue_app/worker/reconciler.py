@@ -80,7 +80,7 @@ class Reconciler:
             if self.clock() >= self._next_scan or self._has_forgotten():
                 self._next_scan = self.clock() + self.resend_seconds / 2
                 self._rebuild_forgotten(entry.name)
-                self._resend_lost_exports(entry.name)
+                self._resend_lost_exports(entry)
             if is_idle:
                 deal_to(self.client, self.app, entry, is_idle=True)
         except TRANSIENT as error:
@@ -121,14 +121,14 @@ class Reconciler:
 
     # ---- lost exports
 
-    def _resend_lost_exports(self, name: str) -> None:
+    def _resend_lost_exports(self, entry: WorkerEntry) -> None:
         """A job is done with its last shard, but its output is asked for by a message like any other."""
         waiting = cast("set[str]", self.client.smembers(keys.UNEXPORTED))
         self._export_due = {job_id: due for job_id, due in self._export_due.items() if job_id in waiting}
         for job_id in sorted(waiting):
-            self._resend_lost_export(CheckpointManifest(self.client, job_id), name)
+            self._resend_lost_export(CheckpointManifest(self.client, job_id), entry)
 
-    def _resend_lost_export(self, manifest: CheckpointManifest, name: str) -> None:
+    def _resend_lost_export(self, manifest: CheckpointManifest, entry: WorkerEntry) -> None:
         status, job_id = manifest.job_status(), manifest.job_id
         job_dir = JobDir(Path(status.job_dir)) if status else None
         job = job_dir.load_or_none() if job_dir else None
@@ -138,14 +138,12 @@ class Reconciler:
             manifest.note_exported()
             return
         due = self._export_due.setdefault(job_id, self.clock() + self.resend_seconds)
-        queues = live_queues(self.client, job.options.device_class, self.lease_seconds)
-        if self.clock() >= due and queues and self._may_act(name):
+        # This host sees the directory. Where a message waits already, the child may hang: another host's turn.
+        if self.clock() >= due and not self.client.llen(entry.name) and self._may_act(entry.name):
             # A large output takes its time: ask less and less often.
             self._export_due[job_id] = self.clock() + EXPORT_PATIENCE * self.resend_seconds
-            # The one that was asked before may hang: then its message still waits.
-            queue = min(queues, key=lambda name: int(self.client.llen(name)))
             if ask_for_export(
-                self.app, job_id, status.job_dir, queue, state=status.state, export_by=status.export_by
+                self.app, job_id, status.job_dir, entry.name, state=status.state, export_by=status.export_by
             ):
                 log.warning("export asked for again job=%s", job_id)
 

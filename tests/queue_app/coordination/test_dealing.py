@@ -255,8 +255,9 @@ def test_a_worker_that_fell_silent_is_dealt_nothing(fleet: Fleet) -> None:
 def test_a_queue_without_a_worker_gets_one_shard_which_waits_for_no_one_for_ever(fleet: Fleet) -> None:
     fleet.submit("one", num_shards=1)
     deal_to_queue(fleet.client, cast("Celery", fleet.app), "cpu9", "cpu")
-    assert fleet.app.messages == [("one", 0, "cpu9")]
     fleet.age(seconds=31)
+    deal_to_queue(fleet.client, cast("Celery", fleet.app), "cpu9", "cpu")
+    assert fleet.app.messages == [("one", 0, "cpu9")]
     assert fleet.ask(A) == ("one", 0)
 
 

@@ -240,19 +240,21 @@ def test_an_output_whose_message_was_lost_is_asked_for_again(ended: Ended) -> No
     assert ended.asked == []  # the worker that was done last has asked, no doubt
     ended.look(RESEND_SECONDS)
     ended.look(RESEND_SECONDS)
-    assert ended.asked == [(ended.job.job_id, str(ended.home), "cpu0")]
+    assert ended.asked == [(ended.job.job_id, str(ended.home), "cpu0@host")]
     meta_path(Path(ended.job.output)).write_text(json.dumps({"job": ended.job.job_id}))
     ended.look(100 * RESEND_SECONDS)
     assert len(ended.asked) == 1
     assert ended.client.smembers(keys.UNEXPORTED) == set()
 
 
-def test_an_output_that_a_hung_worker_was_asked_for_is_asked_of_another(ended: Ended) -> None:
-    tick(ended.client, worker("cpu1"))
-    ended.client.lpush("cpu0", "not this one")
+def test_an_output_that_a_hung_worker_was_asked_for_is_left_to_another(ended: Ended) -> None:
+    ended.client.lpush("cpu0@host", "not this one")
     ended.look()
     ended.look(RESEND_SECONDS)
-    assert [queue for _, _, queue in ended.asked] == ["cpu1"]
+    assert ended.asked == []
+    ended.client.delete("cpu0@host")
+    ended.look(RESEND_SECONDS)
+    assert len(ended.asked) == 1
 
 
 def test_an_output_that_the_coordinator_writes_is_asked_of_no_worker(ended: Ended) -> None:
