@@ -43,7 +43,8 @@ COMMAND_SECONDS = 120.0
 def clean_environment(**extra: str) -> dict[str, str]:
     """Ours, without settings of Holdfast, and with the code of this checkout."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "HOLDFAST_PRELOAD_TORCH": "0", **extra}
+    always = {"PYTHONPATH": str(ROOT), "HOLDFAST_PRELOAD_TORCH": "0", "HOLDFAST_STATE": ""}
+    return {**kept, **always, **extra}
 
 
 def holdfast(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -198,7 +199,8 @@ class Fleet:
         said: list[str] = []
 
         def succeeds() -> bool:
-            ended = holdfast(*what, *BATCHES, *options, **self._broker())
+            state = str(self.home / "state")
+            ended = holdfast(*what, *BATCHES, *options, **self._broker(), HOLDFAST_STATE=state)
             said.append(ended.stderr)
             return ended.returncode == 0
 

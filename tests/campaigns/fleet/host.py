@@ -143,6 +143,7 @@ class Host:
         """One `holdfast worker` for all its queues, which starts again what dies of them."""
         own = {
             "HOLDFAST_SCRATCH": str(self.scratch_path),
+            "HOLDFAST_STATE": str(self.home / "state"),
             "TMPDIR": str(self.home / "tmp"),
             "FLEET_GATES": str(self.gates),
         }
