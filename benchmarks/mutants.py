@@ -533,8 +533,8 @@ MUTANTS = (
     Mutant(
         "a kind is created once",
         "queue_app/host/durable_files.py",
-        "            os.link(temporary, path)",
-        "            path.write_bytes(data)",
+        "        os.link(temporary, path)",
+        "        path.write_bytes(data)",
         "tests/gpu_tasks/shard/test_kind.py",
     ),
     Mutant(
