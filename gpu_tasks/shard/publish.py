@@ -124,7 +124,14 @@ class Publisher:
         num_embedded = self.records.num_records(np.array(embedded, np.uint64))
         num_records = self.lease.shard.num_records
         record = DoneRecord(
-            path.name, digest, num_records, num_embedded, tuple(entries), self.job.job_id, self.generation
+            file=path.name,
+            digest=digest,
+            num_records=num_records,
+            num_embedded=num_embedded,
+            quarantine=tuple(entries),
+            kinds=store.kinds(),
+            job=self.job.job_id,
+            generation=self.generation,
         )
         store.set_done(record, token=self.lease.token)
         return record

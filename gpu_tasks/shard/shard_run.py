@@ -18,6 +18,7 @@ from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.rows import select_rows
 from gpu_tasks.inference.runner import AsyncInferenceRunner, InferenceResult
 from gpu_tasks.shard.guarded_run import GuardedRun
+from gpu_tasks.shard.kind import kind_here
 from gpu_tasks.shard.observers import ShardObserver
 from gpu_tasks.shard.plan_shard import plan_shard
 from gpu_tasks.shard.publish import Publisher, find_published, settle
@@ -79,6 +80,7 @@ class ShardRun:
             job_digest=bytes.fromhex(self.job.digest),
             plan=plan.fingerprint,
             token=self.lease.token,
+            kind=kind_here(self.job),
         ) as store:
             generation, done = find_published(store, self.job_dir, self.lease)
             if done is None:

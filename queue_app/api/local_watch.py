@@ -47,7 +47,7 @@ def _raise_unless_done(workers: LocalWorkers, job: Job, now: JobSnapshot) -> Non
         raise JobFailed(f"job {job.job_id} was cancelled; the same command, or holdfast resume, goes on")
     if now.state is JobState.FAILED:
         manifest = CheckpointManifest(workers.client, job.job_id)
-        statuses = manifest.shard_statuses(shard.index for shard in job.shards)
+        statuses = manifest.all_statuses(len(job.shards))
         failed = [status for status in statuses if status.state == "failed"]
         first = f", shard {failed[0].index}: {failed[0].error}" if failed else ""
         raise JobFailed(

@@ -7,14 +7,12 @@ lost its data.
 from pathlib import Path
 
 from queue_app.celery_app import make_app
+from queue_app.coordination.dealing import deal_to_idle
 from queue_app.coordination.find_job import manifest_of
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.messages import announce
-from queue_app.coordination.routing import live_queues
 from queue_app.coordination.states import JobState
 from queue_app.errors import JobNotFound
 from queue_app.job.directory import JobDir
-from queue_app.settings import runtime_config
 
 
 def cancel(job: str, broker: str | None) -> tuple[str, JobState]:
@@ -36,17 +34,14 @@ def pause(job: str, broker: str | None) -> tuple[str, JobState]:
 
 
 def unpause(job: str, broker: str | None) -> tuple[str, JobState]:
-    """Let a paused job go on, and send the messages again that were refused meanwhile."""
+    """Let a paused job go on, and give idle workers its shards."""
     manifest, url = manifest_of(job, broker)
     before, directory = _now(manifest)
     if before in (JobState.PAUSED, JobState.RUNNING):  # running, too: an unpause that died halfway
         directory.held.unlink(missing_ok=True)
     state = manifest.unpause()
-    if state is JobState.RUNNING and directory.job_json.is_file():
-        known = directory.load()
-        queues = live_queues(manifest.client, known, runtime_config().lease_seconds)
-        if queues:
-            announce(manifest.client, make_app(url), known, directory, queues, resend_all=True)
+    if state is JobState.RUNNING and (status := manifest.job_status()):
+        deal_to_idle(manifest.client, make_app(url), status.kind)
     return manifest.job_id, state
 
 

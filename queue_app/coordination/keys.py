@@ -4,25 +4,85 @@ JOBS = "holdfast:jobs"
 """hash: job id -> job directory"""
 
 WORKERS = "holdfast:workers"
-"""hash: worker name -> JSON of WorkerEntry, with the server's time of its last beat"""
+"""hash: worker name -> JSON of WorkerEntry"""
+
+SEEN = "holdfast:seen"
+"""sorted set: worker name -> the server's time of its last beat"""
+
+FLEET = "holdfast:fleet"
+"""string: "<fleet id> <epoch>" (fleet.py); whoever finds none puts it there"""
+
+FORMER_FLEETS = "holdfast:fleet:former"
+"""set: ids that this fleet had before the server lost its data"""
+
+
+def name_claim(name: str) -> str:
+    """string with a short expiry: the host key of the worker that starts under this name"""
+    return f"holdfast:name:{name}"
+
+
+DRAIN = "holdfast:drain"
+"""hash: worker name -> the server's time (seconds) at which it was asked to leave (drain.py)"""
 
 RECONCILER = "holdfast:reconciler"
-"""string with a short expiry: the worker whose reconciler acts at present"""
+"""string with a short expiry: the worker that looks for outputs nobody writes"""
+
+UNEXPORTED = "holdfast:unexported"
+"""set: jobs that are done and whose output a worker is to write"""
+
+
+DELAYED = "holdfast:delayed"
+"""sorted set: "job index" of the shards that may not be dealt yet, by when they may"""
+
+
+def ready(kind: str) -> str:
+    """sorted set: the jobs that have a shard to deal to this kind of device, the most urgent first"""
+    return f"holdfast:ready:{kind}"
+
+
+def dealt_of(kind: str) -> str:
+    """sorted set: "job index" of the shards dealt to a device of this kind and not begun, by since when"""
+    return f"holdfast:dealt:{kind}"
 
 
 def job(job_id: str) -> str:
-    """hash: state, job_dir, export_by, num_shards, shard counts by state, sequence counters"""
+    """hash: state, job_dir, export_by, num_shards, shard counts by state, counters, … (shards.lua)"""
     return f"holdfast:{{{job_id}}}:job"
 
 
-def shard(job_id: str, index: int | str) -> str:
-    """hash: state, queue, owner, token, beat, attempts, batches_done, sequences_done, … (manifest.lua)"""
-    return f"holdfast:{{{job_id}}}:shard:{index}"
+def shards(job_id: str) -> str:
+    """hash: index -> the shard in one line (shards.lua)"""
+    return f"holdfast:{{{job_id}}}:shards"
+
+
+def dealt(job_id: str) -> str:
+    """hash: index -> the worker that a message was sent to"""
+    return f"holdfast:{{{job_id}}}:dealt"
 
 
 def running(job_id: str) -> str:
-    """set: the indices of the shards that are leased"""
+    """sorted set: the indices of the shards that are leased, by since when"""
     return f"holdfast:{{{job_id}}}:running"
+
+
+def held(job_id: str) -> str:
+    """hash: index -> "token request pace cost_done owner" of the lease"""
+    return f"holdfast:{{{job_id}}}:held"
+
+
+def beats(job_id: str) -> str:
+    """hash: index -> how often the holder has beaten"""
+    return f"holdfast:{{{job_id}}}:beats"
+
+
+def figures(job_id: str) -> str:
+    """hash: index -> JSON of the holder's Figures"""
+    return f"holdfast:{{{job_id}}}:figures"
+
+
+def errors(job_id: str) -> str:
+    """hash: index -> why its last attempt ended"""
+    return f"holdfast:{{{job_id}}}:errors"
 
 
 def quarantine(job_id: str) -> str:

@@ -1,321 +1,336 @@
--- The manifest's transitions: one call, one atomic step, checked against the fencing token.
---
--- KEYS[1]  holdfast:{job}:job         hash
---            state          ingesting | running | paused | done | failed | cancelled
---            job_dir, export_by (workers | coordinator)
---            num_shards; pending, running, done, failed, cancelled: how many shards are in that state
---            sequences_total, sequences_done, sequences_quarantined
---            cost_total, cost_done
---            trouble        why a shard failed last, until any of the job gets on
--- KEYS[2]  holdfast:{job}:shard:      prefix of the shard hashes
---   ..:<i>   state          pending | running | done | failed | cancelled
---            num_records, cost, queue, sent_at, not_before (server time, seconds)
---            owner, request, token (only ever rises), beat, attempts (without a commit between them)
---            batches_done, sequences_done, quarantined, cost_done, error
---            figures        JSON of the holder's Figures
--- KEYS[3]  holdfast:{job}:running     set of shard indices
--- KEYS[4]  holdfast:{job}:quarantine  hash ordinal -> JSON
--- KEYS[5]  holdfast:{job}:samples     list of "time sequences cost", what was done, newest first
--- KEYS[6]  holdfast:{job}:events      list of "time kind text", newest first (events.py)
--- ARGV[1]  operation; the rest are its arguments, in the order of its function's parameters
---
--- Answers are arrays of strings; the first says "ok" or why not. Progress is reported in absolute
--- numbers, and acquire carries a request id: a call replayed after a lost reply changes nothing.
 
-local job, shard_prefix, running, quarantine, samples = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local events = KEYS[6]
+-- ---- making a job known
 
-local SAMPLE_EVERY_SECONDS = 2
-local SAMPLES_KEPT = 40
-local EVENTS_KEPT = 50
-
-local function now()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1e6
-end
-
-local function number(key, field)
-  return tonumber(redis.call('HGET', key, field) or '0') or 0
-end
-
-local function move(index, from, to)
-  redis.call('HSET', shard_prefix .. index, 'state', to)
-  redis.call('HINCRBY', job, from, -1)
-  redis.call('HINCRBY', job, to, 1)
-  if to == 'running' then redis.call('SADD', running, index) else redis.call('SREM', running, index) end
-end
-
--- A job with nothing left to do has ended; one that got work back runs again.
-local function settle()
-  local state = redis.call('HGET', job, 'state')
-  if state == 'ingesting' or state == 'cancelled' then return end
-  local total = number(job, 'num_shards')
-  local done, failed, cancelled = number(job, 'done'), number(job, 'failed'), number(job, 'cancelled')
-  local settled = 'running'
-  if done == total then settled = 'done'
-  elseif done + failed + cancelled == total then settled = failed > 0 and 'failed' or 'cancelled' end
-  if state == 'paused' and settled == 'running' then return end
-  redis.call('HSET', job, 'state', settled)
-end
-
-local function holds(index, token)
-  local key = shard_prefix .. index
-  return redis.call('HGET', key, 'state') == 'running' and redis.call('HGET', key, 'token') == token
-end
-
--- `share`, from 0 to 1, is what of the shard's batches is done.
-local function count(index, batches, sequences, quarantined, share)
-  local key = shard_prefix .. index
-  local gained = tonumber(sequences) - number(key, 'sequences_done')
-  redis.call('HINCRBY', job, 'sequences_done', gained)
-  if gained > 0 then redis.call('HDEL', job, 'trouble') end
-  redis.call('HINCRBY', job, 'sequences_quarantined', tonumber(quarantined) - number(key, 'quarantined'))
-  local cost = math.floor(number(key, 'cost') * tonumber(share) + 0.5)
-  redis.call('HINCRBY', job, 'cost_done', cost - number(key, 'cost_done'))
-  if tonumber(batches) > number(key, 'batches_done') then redis.call('HSET', key, 'attempts', 0) end
-  redis.call('HSET', key, 'batches_done', batches, 'sequences_done', sequences, 'quarantined', quarantined,
-    'cost_done', cost)
-end
-
-local function sample()
-  local time = now()
-  local newest = redis.call('LINDEX', samples, 0)
-  local last = newest and tonumber(string.match(newest, '^%S+')) or 0
-  if math.abs(time - last) < SAMPLE_EVERY_SECONDS then return end
-  redis.call('LPUSH', samples, string.format('%.3f %d %d', time, number(job, 'sequences_done'),
-    number(job, 'cost_done')))
-  redis.call('LTRIM', samples, 0, SAMPLES_KEPT - 1)
-end
-
--- What a person may want to see of a transition.
-local function tell(kind, text)
-  redis.call('LPUSH', events, string.format('%.3f ', now()) .. kind .. ' ' .. text)
-  redis.call('LTRIM', events, 0, EVENTS_KEPT - 1)
-end
-
-local function release_to_pending(index, reason, delay)
-  move(index, 'running', 'pending')
-  redis.call('HSET', shard_prefix .. index, 'owner', '', 'request', '', 'sent_at', 0,
-    'not_before', now() + tonumber(delay), 'error', reason)
-end
-
--- Every shard that is in one of these states goes to another.
-local function move_all(from, to, ...)
-  local moved = 0
-  for index = 0, number(job, 'num_shards') - 1 do
-    local key = shard_prefix .. index
-    local state = redis.call('HGET', key, 'state')
-    if from[state] then
-      if ... then redis.call('HSET', key, ...) end
-      move(index, state, to)
-      moved = moved + 1
+-- Shards from `first` on, each "records cost", or "records cost sequences quarantined" where it is done. What is
+-- known already stays as it is.
+function op.add(job, first, ...)
+  local name, time = key(job, 'job'), now()
+  -- Tokens begin at the time: a server that lost its data must not give one again that is still held.
+  call('HSETNX', name, 'epoch', string.format('%.0f', time * 1000))
+  local indices, new = {}, { ... }
+  for offset = 1, #new do indices[offset] = tostring(tonumber(first) + offset - 1) end
+  local known = call('HMGET', key(job, 'shards'), unpack(indices))
+  local records, waiting, sums = {}, {}, { pending = 0, done = 0, cost = 0, cost_done = 0, sequences = 0, quarantined = 0 }
+  for offset, text in ipairs(new) do
+    if not known[offset] then
+      local it = words(text)
+      local is_done = it[3] ~= nil
+      local shard = {
+        state = is_done and 'd' or 'p', num_records = tonumber(it[1]), cost = tonumber(it[2]), token = 0, attempts = 0,
+        batches = 0, sequences = tonumber(it[3] or '0'), quarantined = tonumber(it[4] or '0'),
+        cost_done = is_done and tonumber(it[2]) or 0,
+      }
+      records[#records + 1], records[#records + 2] = indices[offset], encode(shard)
+      if not is_done then waiting[#waiting + 1], waiting[#waiting + 2] = indices[offset], indices[offset] end
+      sums[STATES[shard.state]] = sums[STATES[shard.state]] + 1
+      sums.cost, sums.cost_done = sums.cost + shard.cost, sums.cost_done + shard.cost_done
+      sums.sequences, sums.quarantined = sums.sequences + shard.sequences, sums.quarantined + shard.quarantined
     end
   end
-  return moved
-end
-
-local op = {}
-
--- A shard that is new to the manifest; one that is known stays as it is.
-function op.add(index, num_records, cost, queue, state, sequences, quarantined)
-  local key = shard_prefix .. index
-  if redis.call('EXISTS', key) == 1 then return { 'known' } end
-  -- Tokens begin at the time: a server that lost its data must not give one again that is still held.
-  local token = string.format('%.0f', now() * 1000)
-  redis.call('HSET', key, 'state', state, 'num_records', num_records, 'cost', cost, 'queue', queue, 'sent_at', 0,
-    'not_before', 0, 'owner', '', 'request', '', 'token', token, 'beat', 0, 'attempts', 0,
-    'batches_done', 0, 'sequences_done', 0, 'quarantined', 0, 'cost_done', 0, 'error', '', 'figures', '')
-  redis.call('HINCRBY', job, state, 1)
-  redis.call('HINCRBY', job, 'cost_total', cost)
-  count(index, 0, sequences, quarantined, state == 'done' and 1 or 0)
+  if #records > 0 then call('HSET', key(job, 'shards'), unpack(records)) end
+  if #waiting > 0 then call('ZADD', key(job, 'pending'), unpack(waiting)) end
+  for field, sum in pairs({
+    pending = sums.pending, done = sums.done, cost_total = sums.cost, cost_done = sums.cost_done,
+    sequences_done = sums.sequences, sequences_quarantined = sums.quarantined,
+  }) do call('HINCRBY', name, field, string.format('%.0f', sum)) end
   return { 'ok' }
 end
 
--- The end of ingest: from here on shards may be acquired.
-function op.open()
-  if redis.call('HGET', job, 'state') == 'ingesting' then redis.call('HSET', job, 'state', 'running') end
-  settle()
-  return { 'ok', redis.call('HGET', job, 'state') }
+-- The end of ingest: from here on shards are dealt.
+function op.open(job)
+  if call('HGET', key(job, 'job'), 'state') == 'ingesting' then call('HSET', key(job, 'job'), 'state', 'running') end
+  settle(job)
+  return { 'ok', call('HGET', key(job, 'job'), 'state') }
 end
 
-function op.sent(index, queue)
-  local key = shard_prefix .. index
-  if redis.call('HGET', key, 'state') ~= 'pending' then return { 'refused' } end
-  redis.call('HSET', key, 'sent_at', now(), 'queue', queue)
-  return { 'ok' }
+-- ---- the holder's side
+
+-- Attempts at a shard come to an end, but not all of them on one host where there are several. Answers "elsewhere"
+-- for a host that had its share, and "exhausted" when the shard has failed.
+local function judge_attempts(job, index, shard, host, attempt_limit)
+  if shard.attempts < tonumber(attempt_limit) then return nil end
+  local tried = call('HGET', key(job, 'tried'), index) or host
+  local kind = call('HGET', key(job, 'job'), 'kind')
+  local hosts = call('ZREVRANGE', 'holdfast:hosts:' .. kind, 0, 1, 'WITHSCORES')
+  local others = false
+  for at = 1, #hosts, 2 do
+    if hosts[at] ~= tried and math.abs(now() - tonumber(hosts[at + 1])) < 60 then others = true end
+  end
+  if not string.find(tried, ' ', 1, true) then
+    if host ~= tried then
+      shard.attempts = 0
+      call('HDEL', key(job, 'avoid'), index)
+      return nil
+    elseif others then
+      call('HSET', key(job, 'avoid'), index, host)
+      undeal(job, index)
+      call('ZADD', key(job, 'pending'), index - FIRST, index)
+      rank(job)
+      return 'elsewhere'
+    end
+  end
+  local reason = call('HGET', key(job, 'errors'), index) or ''
+  tell(job, 'failed', 'shard ' .. index .. ' given up after ' .. attempt_limit .. ' attempts without progress: ' .. reason)
+  move(job, index, shard, 'f')
+  settle(job)
+  return 'exhausted'
 end
 
-function op.acquire(index, owner, floor, request, attempt_limit)
-  local key = shard_prefix .. index
-  local state, job_state = redis.call('HGET', key, 'state'), redis.call('HGET', job, 'state')
-  if not state or not job_state then return { 'unknown' } end
-  if state == 'running' then
-    local token = redis.call('HGET', key, 'token')
-    if redis.call('HGET', key, 'request') == request then return { 'ok', token } end
-    return { 'held', token, redis.call('HGET', key, 'owner') }
+local function note_host(job, index, host)
+  local tried = call('HGET', key(job, 'tried'), index)
+  if not tried then call('HSET', key(job, 'tried'), index, host)
+  elseif not string.find(' ' .. tried .. ' ', ' ' .. host .. ' ', 1, true) then
+    call('HSET', key(job, 'tried'), index, tried .. ' ' .. host)
   end
-  if state ~= 'pending' then return { state } end
-  if job_state ~= 'running' then return { job_state } end
-  if number(key, 'attempts') >= tonumber(attempt_limit) then
-    redis.call('HSET', key, 'error', redis.call('HGET', key, 'error') or '')
-    tell('failed', 'shard ' .. index .. ' given up after ' .. attempt_limit .. ' attempts without progress: '
-      .. redis.call('HGET', key, 'error'))
-    move(index, 'pending', 'failed')
-    settle()
-    return { 'exhausted' }
+end
+
+function op.acquire(job, index, owner, floor, request, attempt_limit)
+  local name, shard = key(job, 'job'), read(job, index)
+  local job_state = call('HGET', name, 'state')
+  if not shard or not job_state then return { 'unknown' } end
+  if shard.state == 'r' then
+    local held = lease(job, index)
+    if held.request == request then return { 'ok', held.token } end
+    return { 'held', held.token, held.owner }
   end
-  local token = string.format('%.0f', math.max(number(key, 'token'), tonumber(floor)) + 1)
-  move(index, 'pending', 'running')
-  redis.call('HSET', key, 'owner', owner, 'request', request, 'token', token, 'beat', 0, 'not_before', 0,
-    'figures', '')
-  redis.call('HINCRBY', key, 'attempts', 1)
+  if shard.state == 'd' or shard.state == 'f' and job_state ~= 'cancelled' then return { STATES[shard.state] } end
+  if job_state ~= 'running' then
+    if call('HEXISTS', key(job, 'dealt'), index) == 1 then -- its message was taken, and nothing came of it
+      undeal(job, index)
+      call('ZADD', key(job, 'pending'), index - FIRST, index)
+      rank(job)
+    end
+    return { job_state }
+  end
+  local refused = judge_attempts(job, index, shard, host_of(owner), attempt_limit)
+  if refused then return { refused } end
+  shard.token = math.max(shard.token, number(name, 'epoch'), tonumber(floor)) + 1
+  shard.attempts = shard.attempts + 1
+  move(job, index, shard, 'r')
+  note_host(job, index, host_of(owner))
+  local token, worker = string.format('%.0f', shard.token), worker_of(owner)
+  local pace = number(key(job, 'paces'), worker)
+  call('ZADD', key(job, 'running'), now(), index)
+  call('HSET', key(job, 'held'), index, string.format('%s %s %.6f %d %s', token, request, pace, shard.cost_done, owner))
+  call('HSET', key(job, 'beats'), index, 0)
+  call('ZADD', 'holdfast:leases', place(job .. ' ' .. index), job .. ' ' .. index)
+  call('HSET', 'holdfast:held_by', worker, job .. ' ' .. index)
+  call('ZREM', 'holdfast:idle:' .. (call('HGET', name, 'kind') or ''), worker)
+  call('HINCRBYFLOAT', name, 'pace', string.format('%.6f', pace))
+  rank(job)
   return { 'ok', token }
 end
 
 -- Still alive, at this pace, and so far (without counts: not known yet). The answer carries the job's state: pause and
 -- cancel reach the holder so.
-function op.beat(index, token, figures, batches, sequences, quarantined, share)
-  if not holds(index, token) then return { 'lost' } end
-  redis.call('HINCRBY', shard_prefix .. index, 'beat', 1)
-  redis.call('HSET', shard_prefix .. index, 'figures', figures)
-  if batches then count(index, batches, sequences, quarantined, share) end
-  sample()
-  return { 'ok', redis.call('HGET', job, 'state') }
+function op.beat(job, index, token, figures, batches, sequences, quarantined, share)
+  if not holds(job, index, token) then return { 'lost' } end
+  call('HINCRBY', key(job, 'beats'), index, 1)
+  call('HSET', key(job, 'figures'), index, figures)
+  if batches then
+    local shard = read(job, index)
+    count(job, index, shard, batches, sequences, quarantined, share)
+    write(job, index, shard)
+  end
+  sample(job)
+  return { 'ok', call('HGET', key(job, 'job'), 'state') }
 end
 
 -- What the holder sets aside, for those who look: some at a time, as a call takes no more arguments than that.
-function op.list(index, token, ...)
-  if not holds(index, token) then return { 'lost' } end
-  redis.call('HSET', quarantine, ...)
+function op.list(job, index, token, ...)
+  if not holds(job, index, token) then return { 'lost' } end
+  call('HSET', key(job, 'quarantine'), ...)
   return { 'ok' }
+end
+
+-- How fast the holder was over this lease: what a slow device is known by.
+local function note_pace(job, index, shard, held)
+  local seconds = now() - tonumber(call('ZSCORE', key(job, 'running'), index))
+  local gained = shard.cost - held.cost_done
+  if seconds > 0 and gained > 0 then
+    call('HSET', key(job, 'paces'), worker_of(held.owner), string.format('%.6f', gained / seconds))
+  end
 end
 
 -- Refuses unless every record of the shard is accounted for: embedded + quarantined = read. `set_aside` tells
 -- of the records that were quarantined; empty when there are none.
-function op.complete(index, token, batches, sequences, quarantined, set_aside)
-  local key = shard_prefix .. index
-  local replayed = redis.call('HGET', key, 'state') == 'done' and redis.call('HGET', key, 'token') == token
+function op.complete(job, index, token, batches, sequences, quarantined, set_aside)
+  local name, shard = key(job, 'job'), read(job, index)
+  local replayed = shard and shard.state == 'd' and string.format('%.0f', shard.token) == token
   if not replayed then
-    if not holds(index, token) then return { 'lost' } end
-    if tonumber(sequences) + tonumber(quarantined) ~= number(key, 'num_records') then
-      return { 'incomplete', redis.call('HGET', key, 'num_records') }
+    local held = holds(job, index, token)
+    if not held then return { 'lost' } end
+    if tonumber(sequences) + tonumber(quarantined) ~= shard.num_records then
+      return { 'incomplete', tostring(shard.num_records) }
     end
-    count(index, batches, sequences, quarantined, 1)
-    sample()
-    move(index, 'running', 'done')
-    redis.call('HSET', key, 'error', '')
-    if set_aside ~= '' then tell('quarantined', 'shard ' .. index .. ': ' .. set_aside) end
-    settle()
+    count(job, index, shard, batches, sequences, quarantined, 1)
+    sample(job)
+    note_pace(job, index, shard, held)
+    move(job, index, shard, 'd')
+    if set_aside ~= '' then tell(job, 'quarantined', 'shard ' .. index .. ': ' .. set_aside) end
+    settle(job)
   end
-  return { 'ok', redis.call('HGET', job, 'state'), redis.call('HGET', job, 'export_by') or '' }
+  return { 'ok', call('HGET', name, 'state'), call('HGET', name, 'export_by') or '' }
+end
+
+local function to_pending(job, index, shard, reason, delay)
+  move(job, index, shard, 'p', true)
+  call('HSET', key(job, 'errors'), index, reason)
+  if delay > 0 then
+    call('ZREM', key(job, 'pending'), index)
+    call('ZADD', 'holdfast:delayed', now() + delay, job .. ' ' .. index)
+  end
+  settle(job)
 end
 
 -- The holder gives the shard back; `spent` is 0 when the attempt should not count against it.
-function op.release(index, token, reason, delay, spent)
-  if not holds(index, token) then return { 'lost' } end
+function op.release(job, index, token, reason, delay, spent)
+  if not holds(job, index, token) then return { 'lost' } end
+  local shard = read(job, index)
   if spent == '0' then
-    local key = shard_prefix .. index
-    redis.call('HSET', key, 'attempts', math.max(0, number(key, 'attempts') - 1))
+    shard.attempts = math.max(0, shard.attempts - 1)
+    if shard.attempts == 0 then call('HDEL', key(job, 'tried'), index) end
   else
-    redis.call('HSET', job, 'trouble', 'shard ' .. index .. ': ' .. reason)
-    tell('retried', 'tried again: shard ' .. index .. ': ' .. reason)
+    call('HSET', key(job, 'job'), 'trouble', 'shard ' .. index .. ': ' .. reason)
+    tell(job, 'retried', 'tried again: shard ' .. index .. ': ' .. reason)
   end
-  release_to_pending(index, reason, delay)
+  to_pending(job, index, shard, reason, tonumber(delay))
   return { 'ok' }
 end
 
-function op.fail(index, token, reason)
-  if not holds(index, token) then return { 'lost' } end
-  redis.call('HSET', shard_prefix .. index, 'error', reason)
-  tell('failed', 'shard ' .. index .. ' given up: ' .. reason)
-  move(index, 'running', 'failed')
-  settle()
+function op.fail(job, index, token, reason)
+  if not holds(job, index, token) then return { 'lost' } end
+  call('HSET', key(job, 'errors'), index, reason)
+  tell(job, 'failed', 'shard ' .. index .. ' given up: ' .. reason)
+  move(job, index, read(job, index), 'f')
+  settle(job)
   return { 'ok' }
+end
+
+-- ---- the whole job
+
+-- Nobody holds a shard any more: who thought so hears of it at the next beat.
+local function end_leases(job)
+  for _, index in ipairs(call('ZRANGE', key(job, 'running'), 0, -1)) do
+    move(job, index, read(job, index), 'p', true)
+  end
+end
+
+local function give_up(job, reason)
+  tell(job, 'failed', 'given up: ' .. reason)
+  end_leases(job)
+  call('HSET', key(job, 'job'), 'state', 'failed', 'gave_up', reason)
+  rank(job)
 end
 
 -- What is wrong with one shard is wrong with all: nobody goes on.
-function op.fail_job(index, token, reason)
-  if not holds(index, token) then return { 'lost' } end
-  tell('failed', 'given up: ' .. reason)
-  move_all({ pending = true, running = true }, 'failed', 'error', reason)
-  settle()
-  return { 'ok' }
-end
-
--- An observer takes a lease away, if it is still the one whose beat stood still.
-function op.expire(index, token, beat, reason)
-  local key = shard_prefix .. index
-  if not holds(index, token) or redis.call('HGET', key, 'beat') ~= beat then return { 'refused' } end
-  local worker = string.match(redis.call('HGET', key, 'owner') or '', '^[^|]*')
-  tell('recovered', 'shard ' .. index .. ' taken back from ' .. worker .. ': ' .. reason)
-  release_to_pending(index, reason, 0)
-  return { 'ok' }
-end
-
--- The result of a finished shard was found damaged: its missing batches are computed again.
-function op.reopen(index)
-  local key = shard_prefix .. index
-  if redis.call('HGET', key, 'state') ~= 'done' then return { 'refused' } end
-  count(index, 0, 0, 0, 0)
-  redis.call('HSET', key, 'sent_at', 0, 'attempts', 0)
-  tell('damaged', 'shard ' .. index .. ' is computed again: its result is missing or damaged')
-  move(index, 'done', 'pending')
-  settle()
-  return { 'ok' }
-end
-
--- A finished shard that Redis took for unfinished (the job directory is the truth).
-function op.restore(index, sequences, quarantined)
-  local state = redis.call('HGET', shard_prefix .. index, 'state')
-  if not state or state == 'done' then return { 'refused' } end
-  count(index, number(shard_prefix .. index, 'batches_done'), sequences, quarantined, 1)
-  move(index, state, 'done')
-  settle()
+function op.fail_job(job, index, token, reason)
+  if not holds(job, index, token) then return { 'lost' } end
+  give_up(job, reason)
   return { 'ok' }
 end
 
 -- No worker can begin a shard: those that wait are given up. While one is at work, there is hope.
-function op.abandon(reason)
-  if redis.call('HGET', job, 'state') ~= 'running' or number(job, 'running') > 0 then return { 'refused' } end
-  move_all({ pending = true }, 'failed', 'error', reason)
-  tell('failed', 'given up: ' .. reason)
-  settle()
+function op.abandon(job, reason)
+  local name = key(job, 'job')
+  if call('HGET', name, 'state') ~= 'running' or number(name, 'running') > 0 then return { 'refused' } end
+  give_up(job, reason)
   return { 'ok' }
 end
 
-function op.cancel()
-  move_all({ pending = true, running = true, failed = true }, 'cancelled')
-  local state = redis.call('HGET', job, 'state')
-  if state ~= 'done' then redis.call('HSET', job, 'state', 'cancelled') end
-  return { 'ok', redis.call('HGET', job, 'state') }
-end
-
--- Nothing is given out any more; holders stop at their next batch boundary and give their shards back.
-function op.pause()
-  if redis.call('HGET', job, 'state') == 'running' then redis.call('HSET', job, 'state', 'paused') end
-  return { 'ok', redis.call('HGET', job, 'state') }
-end
-
-function op.unpause()
-  if redis.call('HGET', job, 'state') == 'paused' then
-    redis.call('HSET', job, 'state', 'running')
-    redis.call('DEL', samples)
-    settle()
+function op.cancel(job)
+  local state = call('HGET', key(job, 'job'), 'state')
+  if state ~= 'done' then
+    end_leases(job)
+    call('HSET', key(job, 'job'), 'state', 'cancelled')
+    rank(job)
+    return { 'ok', 'cancelled' }
   end
-  return { 'ok', redis.call('HGET', job, 'state') }
+  return { 'ok', state }
 end
 
--- Failed and cancelled shards get another chance. What lay between two runs is no part of the job's speed.
-function op.revive()
-  if number(job, 'running') == 0 then redis.call('DEL', samples) end
-  local revived = move_all({ failed = true, cancelled = true }, 'pending',
-    'attempts', 0, 'sent_at', 0, 'not_before', 0, 'owner', '', 'request', '')
-  local state = redis.call('HGET', job, 'state')
-  if state == 'failed' or state == 'cancelled' or state == 'paused' then
-    redis.call('HSET', job, 'state', 'running')
+-- Nothing is dealt any more; holders stop at their next batch boundary and give their shards back.
+function op.pause(job)
+  if call('HGET', key(job, 'job'), 'state') == 'running' then call('HSET', key(job, 'job'), 'state', 'paused') end
+  rank(job)
+  return { 'ok', call('HGET', key(job, 'job'), 'state') }
+end
+
+function op.unpause(job)
+  if call('HGET', key(job, 'job'), 'state') == 'paused' then
+    call('HSET', key(job, 'job'), 'state', 'running')
+    call('DEL', key(job, 'samples'))
+    settle(job)
   end
-  settle()
-  return { 'ok', tostring(revived) }
+  return { 'ok', call('HGET', key(job, 'job'), 'state') }
 end
 
-return op[ARGV[1]](unpack(ARGV, 2))
+-- Failed and cancelled shards get another chance, their attempts forgotten, `most` of them a call; answers whether
+-- there are more. What lay between two runs is no part of the job's speed.
+function op.revive(job, most)
+  local name = key(job, 'job')
+  local state, gave_up = unpack(call('HMGET', name, 'state', 'gave_up'))
+  if number(name, 'running') == 0 then call('DEL', key(job, 'samples')) end
+  local is_whole_job = state == 'cancelled' or gave_up
+  local tried = is_whole_job and call('HRANDFIELD', key(job, 'tried'), most) or {}
+  local failed = call('SRANDMEMBER', key(job, 'failed'), most) or {}
+  for _, indices in ipairs({ tried, failed }) do
+    for _, index in ipairs(indices) do
+      local shard = read(job, index)
+      shard.attempts = 0
+      call('HDEL', key(job, 'tried'), index)
+      if shard.state == 'f' then move(job, index, shard, 'p') else write(job, index, shard) end
+    end
+  end
+  if #tried >= tonumber(most) or call('SCARD', key(job, 'failed')) > 0 then return { 'more' } end
+  call('HDEL', name, 'gave_up')
+  if state == 'failed' or state == 'cancelled' or state == 'paused' then call('HSET', name, 'state', 'running') end
+  settle(job)
+  return { 'ok' }
+end
+
+-- ---- the observer's side
+
+-- An observer takes a lease away, if it is still the one whose beat stood still.
+function op.expire(job, index, token, beat, reason)
+  local held = holds(job, index, token)
+  if not held or call('HGET', key(job, 'beats'), index) ~= beat then return { 'refused' } end
+  tell(job, 'recovered', 'shard ' .. index .. ' taken back from ' .. worker_of(held.owner) .. ': ' .. reason)
+  to_pending(job, index, read(job, index), reason, 0)
+  return { 'ok' }
+end
+
+-- The result of a finished shard was found damaged: its missing batches are computed again.
+function op.reopen(job, index)
+  local shard = read(job, index)
+  if not shard or shard.state ~= 'd' then return { 'refused' } end
+  count(job, index, shard, 0, 0, 0, 0)
+  shard.attempts = 0
+  tell(job, 'damaged', 'shard ' .. index .. ' is computed again: its result is missing or damaged')
+  move(job, index, shard, 'p', true)
+  settle(job)
+  return { 'ok' }
+end
+
+-- A finished shard that Redis took for unfinished (the job directory is the truth).
+function op.restore(job, index, sequences, quarantined)
+  local shard = read(job, index)
+  if not shard or shard.state == 'd' then return { 'refused' } end
+  count(job, index, shard, shard.batches, sequences, quarantined, 1)
+  move(job, index, shard, 'd')
+  settle(job)
+  return { 'ok' }
+end
+
+-- Answers whether anything may be left; some at a time, as a job may have many shards.
+function op.forget(job)
+  local kind = call('HGET', key(job, 'job'), 'kind')
+  if kind then call('ZREM', 'holdfast:ready:' .. kind, job) end
+  call('SREM', 'holdfast:unexported', job)
+  call('HDEL', 'holdfast:jobs', job)
+  for _, name in ipairs({ 'job', 'shards', 'pending', 'dealt', 'running', 'held', 'beats', 'figures', 'failed', 'errors',
+    'tried', 'avoid', 'paces', 'trouble', 'quarantine', 'samples', 'events', 'canary', 'begun' }) do
+    call('UNLINK', key(job, name))
+  end
+  return { 'ok' }
+end

@@ -1,13 +1,12 @@
 """CheckpointManifest: what Redis knows of one job. An index, never the truth.
 
-Every change is one call of manifest.lua. Reading is plain hash reads.
+Every change is one call of the server's script (shards.lua says what is kept). Reading is plain reads.
 """
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from importlib.resources import files
 from typing import cast
 
 import redis
@@ -15,74 +14,69 @@ import redis
 from checkpoint.records import QuarantineEntry
 from queue_app.coordination import keys
 from queue_app.coordination.job_speed import ProgressSample
+from queue_app.coordination.script import Script
 from queue_app.coordination.states import JobState, JobStatus, Lease, Refusal, ShardState, ShardStatus
 from queue_app.coordination.worker_figures import Figures
-from queue_app.job.spec import Job, Progress, Shard
+from queue_app.coordination.workers import server_time
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job, Progress
 
 LISTED_AT_A_TIME = 1_000
 """Quarantine entries in one call: Lua takes fewer than 8,000 arguments."""
+ADDED_AT_A_TIME = 500
+"""Shards in one call, which holds up the server for a millisecond or two."""
 
 
 class CheckpointManifest:
-    """The hashes of one job. Raises redis errors as they come: the caller knows what is at stake."""
+    """The keys of one job. Raises redis errors as they come: the caller knows what is at stake."""
 
     def __init__(self, client: redis.Redis, job_id: str) -> None:
         self.client = client
         self.job_id = job_id
-        self._script = client.register_script((files("queue_app.coordination") / "manifest.lua").read_text())
-        self._keys = [
-            keys.job(job_id),
-            keys.shard(job_id, ""),
-            keys.running(job_id),
-            keys.quarantine(job_id),
-            keys.samples(job_id),
-            keys.events(job_id),
-        ]
+        self._script = Script(client)
 
     # ---- the producer's side
 
     def initialize(
-        self, job: Job, job_dir: str, queues: Mapping[int, str], done: Mapping[int, Progress]
+        self, job: Job, job_dir: str, done: Mapping[int, Progress], queues: Sequence[str] = ()
     ) -> None:
         """Make the job and its shards known; what is known already stays as it is."""
         pipe = self.client.pipeline(transaction=False)
         pipe.hset(keys.JOBS, self.job_id, job_dir)
-        pipe.hset(keys.job(self.job_id), "job_dir", job_dir)
+        name = keys.job(self.job_id)
+        pipe.hset(
+            name,
+            mapping={"job_dir": job_dir, "queues": ",".join(queues), "announced": server_time(self.client)},
+        )
         for field, value in {
             "state": str(JobState.INGESTING),
             "num_shards": len(job.shards),
             "sequences_total": job.counts.num_records,
             "export_by": "workers",
+            "kind": job.options.device_class,
+            "priority": job.run.priority,
+            "max_workers": job.run.max_workers or "",
         }.items():
-            pipe.hsetnx(keys.job(self.job_id), field, str(value))
-        for shard in job.shards:
-            committed = done.get(shard.index)
-            state = ShardState.PENDING if committed is None else ShardState.DONE
-            counted = committed or Progress()
-            arguments = (
-                "add",
-                shard.index,
-                shard.num_records,
-                shard.cost,
-                queues.get(shard.index, ""),
-                str(state),
-                counted.sequences_done,
-                counted.quarantined,
-            )
-            self._script(self._keys, arguments, client=pipe)
-        self._script(self._keys, ("open",), client=pipe)
+            pipe.hsetnx(name, field, str(value))
         pipe.execute()
-
-    def mark_sent(self, sent: Mapping[int, str]) -> None:
-        """Note when and where each shard's message went (shard index -> queue)."""
-        pipe = self.client.pipeline(transaction=False)
-        for index, queue in sent.items():
-            self._script(self._keys, ("sent", index, queue), client=pipe)
-        pipe.execute()
+        for first in range(0, len(job.shards), ADDED_AT_A_TIME):
+            some = job.shards[first : first + ADDED_AT_A_TIME]
+            self._call("add", first, *(_line(shard, done.get(shard.index)) for shard in some))
+        self._call("open")
 
     def set_exporter(self, exporter: str) -> None:
         """Who writes the output when the last shard is done: `workers` or `coordinator`."""
         self.client.hset(keys.job(self.job_id), "export_by", exporter)
+        if exporter != "workers":
+            self.note_exported()
+
+    def note_exported(self) -> None:
+        """Nobody needs to be asked for the output any more."""
+        self.client.srem(keys.UNEXPORTED, self.job_id)
+
+    def note_one_kind(self, kind: str) -> None:
+        """Show what alone computes the job; kind.json in its directory decides it."""
+        self.client.hset(keys.job(self.job_id), "one_kind", kind)
 
     # ---- the worker's side
 
@@ -140,9 +134,13 @@ class CheckpointManifest:
 
     # ---- the observer's side
 
-    def expire(self, status: ShardStatus, reason: str) -> bool:
+    def expire(self, index: int, token: int, beat: int, reason: str) -> bool:
         """Take a lease away, if token and beat are still those that were observed."""
-        return self._is_done("expire", status.index, status.token, status.beat, reason)
+        return self._is_done("expire", index, token, beat, reason)
+
+    def undeal(self, index: int) -> bool:
+        """Put back what was dealt and not begun: another worker is to have it."""
+        return self._is_done("undeal", index)
 
     def reopen(self, index: int) -> bool:
         """Put a finished shard back to pending, because its result was found damaged."""
@@ -171,7 +169,10 @@ class CheckpointManifest:
     def revive(self) -> int:
         """Give failed and cancelled shards another chance; answers how many there were."""
         self.client.delete(keys.trouble(self.job_id))  # as if no worker had tried yet
-        return int(self._call("revive")[1])
+        status = self.job_status()
+        while self._call("revive", ADDED_AT_A_TIME)[0] == "more":
+            pass
+        return status.shards[ShardState.FAILED] + status.shards[ShardState.CANCELLED] if status else 0
 
     # ---- reading
 
@@ -186,22 +187,41 @@ class CheckpointManifest:
         return statuses[0] if statuses else None
 
     def shard_statuses(self, indices: Iterable[int]) -> list[ShardStatus]:
-        """The hashes of several shards in one round trip; unknown ones are left out."""
+        """Several shards in one round trip; unknown ones are left out."""
         wanted = list(indices)
+        if not wanted:
+            return []
         pipe = self.client.pipeline(transaction=False)
-        for index in wanted:
-            pipe.hgetall(keys.shard(self.job_id, index))
+        pipe.hgetall(keys.job(self.job_id))
+        for key in (keys.shards, keys.held, keys.beats, keys.figures, keys.dealt, keys.errors):
+            pipe.hmget(key(self.job_id), [str(index) for index in wanted])
+        fields, *columns = pipe.execute()
+        if "state" not in fields:
+            return []
+        job = JobStatus.of(fields)
         return [
-            ShardStatus.of(index, fields)
-            for index, fields in zip(wanted, pipe.execute(), strict=True)
-            if "state" in fields
+            ShardStatus.of(
+                index,
+                record,
+                job,
+                owner=held.split(" ", 4)[4] if held else "",
+                beat=int(beat or 0),
+                figures=Figures.decode(figures or ""),
+                worker=worker or "",
+                error=error or "",
+            )
+            for index, record, held, beat, figures, worker, error in zip(wanted, *columns, strict=True)
+            if record
         ]
+
+    def all_statuses(self, num_shards: int) -> Iterator[ShardStatus]:
+        """Every shard, some at a time: for who begins or rebuilds a job, and for nobody who only watches."""
+        for first in range(0, num_shards, LISTED_AT_A_TIME):
+            yield from self.shard_statuses(range(first, min(first + LISTED_AT_A_TIME, num_shards)))
 
     def running(self) -> list[int]:
         """The indices of the shards that are leased."""
-        return sorted(
-            int(index) for index in cast("set[str]", self.client.smembers(keys.running(self.job_id)))
-        )
+        return sorted(map(int, cast("list[str]", self.client.zrange(keys.running(self.job_id), 0, -1))))
 
     def quarantine(self) -> list[QuarantineEntry]:
         """What finished shards set aside, by ordinal."""
@@ -219,23 +239,22 @@ class CheckpointManifest:
 
     def forget(self) -> None:
         """Remove every key of the job."""
-        num_shards = self.client.hget(keys.job(self.job_id), "num_shards")
-        shard_keys = [keys.shard(self.job_id, index) for index in range(int(cast("str", num_shards or 0)))]
-        own = [
-            keys.job, keys.running, keys.quarantine, keys.samples, keys.events, keys.trouble, keys.canary,
-            keys.begun,
-        ]  # fmt: skip
-        self.client.delete(*(key(self.job_id) for key in own), *shard_keys)
-        self.client.hdel(keys.JOBS, self.job_id)
+        self._call("forget")
 
-    def _is_done(self, *arguments: str | int | float) -> bool:
-        return self._call(*arguments)[0] == "ok"
+    def _is_done(self, operation: str, *arguments: str | int | float) -> bool:
+        return self._call(operation, *arguments)[0] == "ok"
 
     def _state_after(self, operation: str) -> JobState:
         return JobState(self._call(operation)[1])
 
-    def _call(self, *arguments: str | int | float) -> list[str]:
-        return cast("list[str]", self._script(self._keys, arguments))
+    def _call(self, operation: str, *arguments: str | int | float) -> list[str]:
+        return self._script(operation, self.job_id, *arguments)
+
+
+def _line(shard: Shard, done: Progress | None) -> str:
+    """As `add` of manifest.lua reads it."""
+    counted = f" {done.sequences_done} {done.quarantined}" if done else ""
+    return f"{shard.num_records} {shard.cost}{counted}"
 
 
 def forgetting(client: redis.Redis) -> Callable[[str], None]:

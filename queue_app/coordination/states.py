@@ -1,11 +1,12 @@
 """The states of jobs and shards, and what the manifest's hashes say of them. Pure data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from typing import Any
 
 from queue_app.coordination.worker_figures import Figures
-from queue_app.job.spec import Shard
+from queue_app.job.shard_table import Shard
 
 
 class ShardState(StrEnum):
@@ -16,6 +17,10 @@ class ShardState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+LETTERS = {state.value[0]: state for state in ShardState if state is not ShardState.CANCELLED}
+"""How shards.lua writes them. Cancelled is a whole job."""
 
 
 class JobState(StrEnum):
@@ -54,34 +59,37 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class ShardStatus:
-    """One shard's hash."""
+    """One shard. `owner`, `beat` and `figures` are those of its lease; `worker` was sent a message for it."""
 
     index: int
     state: ShardState
-    queue: str
-    owner: str
+    num_records: int
+    cost: int
     token: int
-    beat: int
     attempts: int
     batches_done: int
     sequences_done: int
     quarantined: int
-    sent_at: float
-    not_before: float
-    error: str
-    num_records: int
-    figures: Figures | None
-    """Of its holder; None until it began to compute."""
+    owner: str = ""
+    beat: int = 0
+    figures: Figures | None = None
+    """None until the holder began to compute."""
+    worker: str = ""
+    error: str = ""
 
     @classmethod
-    def of(cls, index: int, told: Mapping[str, str]) -> "ShardStatus":
-        """Read the shard's hash."""
-        plain = {
-            each.name: each.type(told[each.name])  # type: ignore[operator]
-            for each in fields(cls)
-            if each.name not in ("index", "figures")
-        }
-        return cls(index=index, figures=Figures.decode(told.get("figures", "")), **plain)
+    def of(cls, index: int, record: str, job: "JobStatus", **beside: Any) -> "ShardStatus":
+        """Read the shard's line, and what the server keeps beside it.
+
+        That a whole job was cancelled or given up is said of the job alone.
+        """
+        letter, *numbers = record.split()
+        state: ShardState = LETTERS[letter]
+        if job.ended_early and state in (ShardState.PENDING, ShardState.FAILED):
+            state = job.ended_early
+            beside["error"] = job.gave_up or beside.get("error", "")
+        records, cost, token, attempts, batches, sequences, quarantined, _ = map(int, numbers)
+        return cls(index, state, records, cost, token, attempts, batches, sequences, quarantined, **beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,23 @@ class JobStatus:
     """As the shards count their cost; work under way counts by its share."""
     trouble: str
     """Why a shard failed last; empty as soon as any of the job gets on."""
+    kind: str
+    """Of the devices that it was planned for."""
+    queues: str
+    """Those that were named when it was announced last, with commas."""
+    announced: float = field(compare=False)
+    """When that was, in seconds by the server's clock."""
+    one_kind: str
+    """What alone computes it (checkpoint.Kind in words); empty where any may, and until a shard is begun."""
+    gave_up: str
+    """Why the whole job was given up; empty where it was not."""
+
+    @property
+    def ended_early(self) -> ShardState | None:
+        """What every shard counts as that is not done; None where each counts by itself."""
+        if self.state is JobState.CANCELLED:
+            return ShardState.CANCELLED
+        return ShardState.FAILED if self.gave_up else None
 
     @property
     def num_left(self) -> int:
@@ -116,7 +141,11 @@ class JobStatus:
             for each in fields(cls)
             if each.name != "shards"
         }
-        return cls(shards=shards, **plain)
+        status = cls(shards=shards, **plain)
+        if status.ended_early:
+            left = shards[ShardState.PENDING] + shards[ShardState.FAILED]
+            shards |= {ShardState.PENDING: 0, ShardState.FAILED: 0} | {status.ended_early: left}
+        return status
 
 
 TIMES_MOST = 3
@@ -125,7 +154,7 @@ TIMES_MOST = 3
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What one worker fails at before it has a shard.
+    """What one worker fails at, though another may do it.
 
     `times` counts failures in a row, `since` and `seen` are the first and the last of them, `retry_at` is
     when it is tried again: all in seconds by the server's clock. After `times_most` there is no hope.
@@ -137,6 +166,8 @@ class Trouble:
     seen: float
     retry_at: float
     times_most: int = TIMES_MOST
+    at_work: bool = False
+    """It had the shard: only one that it completes shows that this is over."""
 
     @property
     def is_lasting(self) -> bool:

@@ -1,18 +1,20 @@
 """Who the workers are, and how the death of one is proved.
 
-The register `holdfast:workers` has an entry for each, renewed while the worker lives.
+The register has an entry for each, renewed by `tick` (dealing.py) while the worker lives.
 """
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import redis
 
 from checkpoint.process_identity import ProcessId, host_key, identify
 from queue_app.coordination import keys
+from queue_app.errors import UsageError
+from queue_app.host.queues import device_class_of
+from queue_app.settings import runtime_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,19 @@ class WorkerEntry:
     pid: int
     child_pid: int
     owner: str
+    cores: int = 0
+    """That its process may use; 0: not told."""
     seen: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """Of its device."""
+        return device_class_of(self.queue) or ""
+
+    @property
+    def host_key(self) -> str:
+        owner = Owner.decode(self.owner)
+        return owner.host_key if owner else ""
 
     def is_provably_dead(self) -> bool:
         owner = Owner.decode(self.owner)
@@ -73,16 +87,6 @@ def server_time(client: redis.Redis) -> float:
     return seconds + microseconds / 1e6
 
 
-def register(client: redis.Redis, entry: WorkerEntry) -> None:
-    """Write the entry, with the server's time on it."""
-    stamped = replace(entry, seen=server_time(client))
-    client.hset(keys.WORKERS, entry.name, json.dumps(asdict(stamped)))
-
-
-def unregister(client: redis.Redis, name: str) -> None:
-    client.hdel(keys.WORKERS, name)
-
-
 def live_workers(client: redis.Redis, lease_seconds: float, *, with_dead: bool = False) -> list[WorkerEntry]:
     """The workers that beat within the last `lease_seconds` and are not known to be dead, by name.
 
@@ -90,7 +94,27 @@ def live_workers(client: redis.Redis, lease_seconds: float, *, with_dead: bool =
     back must not keep the dead alive.
     """
     time = server_time(client)
-    entries = cast("Mapping[str, str]", client.hgetall(keys.WORKERS))
-    known = (WorkerEntry(**json.loads(text)) for _, text in sorted(entries.items()))
-    recent = [entry for entry in known if abs(time - entry.seen) < lease_seconds]
+    seen = client.zrangebyscore(keys.SEEN, time - lease_seconds, time + lease_seconds, withscores=True)
+    stamps = dict(cast("list[tuple[str, float]]", seen))
+    entries = cast("list[str | None]", client.hmget(keys.WORKERS, sorted(stamps)) if stamps else [])
+    known = [WorkerEntry(**json.loads(text)) for text in entries if text]
+    recent = [replace(entry, seen=stamps[entry.name]) for entry in known]
     return recent if with_dead else [entry for entry in recent if not entry.is_provably_dead()]
+
+
+def live_queues(client: redis.Redis, kind: str, lease_seconds: float) -> list[str]:
+    """The queues with a live worker for this kind of device."""
+    queues = {worker.queue for worker in live_workers(client, lease_seconds)}
+    return sorted(queue for queue in queues if device_class_of(queue) == kind)
+
+
+def every_live_queue(client: redis.Redis) -> list[str]:
+    """The queues of all live GPU workers; of all CPU workers, where no others live.
+
+    Raises UsageError where there are none.
+    """
+    lease_seconds = runtime_config().lease_seconds
+    queues = live_queues(client, "cuda", lease_seconds) or live_queues(client, "cpu", lease_seconds)
+    if not queues:
+        raise UsageError("no worker is running; start one (holdfast worker gpu0), or name --queues gpu0,gpu1")
+    return queues

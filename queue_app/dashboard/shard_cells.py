@@ -1,21 +1,17 @@
 """The shards of a job as the page's map shows them, however many there are."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import redis
-
 from checkpoint.records import DoneRecord
-from queue_app.coordination import keys
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.states import JobState, ShardState
+from queue_app.coordination.states import JobState, ShardState, ShardStatus
 from queue_app.coordination.workers import Owner
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
 from queue_app.job.spec import Job
 
-FIELDS = ("state", "owner", "token", "attempts", "sequences_done", "quarantined", "num_records", "error")
 FEW_SHARDS = 500
 ALL_EVERY_SECONDS = 5.0
 ALL_SHARE = 0.1
@@ -59,40 +55,33 @@ class ShardMap:
         else:
             ran = [cell.index for cell in self._cells.values() if cell.state is ShardState.RUNNING]
             moving = sorted({*manifest.running(), *ran})
-            self._cells |= read_cells(manifest.client, manifest.job_id, moving)
+            self._cells |= read_cells(manifest, moving)
         return tuple(self._cells.values())
 
     def _read_all(self, manifest: CheckpointManifest, num_shards: int) -> None:
         began = time.monotonic()
-        self._cells = read_cells(manifest.client, manifest.job_id, range(num_shards))
+        self._cells = {status.index: _cell(status) for status in manifest.all_statuses(num_shards)}
         ended = time.monotonic()
         self._all_due_at = ended + max(ALL_EVERY_SECONDS, (ended - began) / ALL_SHARE)
 
 
-def read_cells(client: redis.Redis, job_id: str, indices: Iterable[int]) -> dict[int, Cell]:
-    """In one round trip; shards that the server does not know are left out."""
-    wanted = list(indices)
-    pipe = client.pipeline(transaction=False)
-    for index in wanted:
-        pipe.hmget(keys.shard(job_id, index), FIELDS)
-    answers = (dict(zip(FIELDS, values, strict=True)) for values in pipe.execute())
-    return {
-        index: _cell(index, fields) for index, fields in zip(wanted, answers, strict=True) if fields["state"]
-    }
+def read_cells(manifest: CheckpointManifest, indices: Iterable[int]) -> dict[int, Cell]:
+    """Shards that the server does not know are left out."""
+    return {status.index: _cell(status) for status in manifest.shard_statuses(indices)}
 
 
-def _cell(index: int, fields: Mapping[str, str]) -> Cell:
-    owner = Owner.decode(fields["owner"])
+def _cell(status: ShardStatus) -> Cell:
+    owner = Owner.decode(status.owner)
     return Cell(
-        index=index,
-        state=ShardState(fields["state"]),
-        total=int(fields["num_records"]),
+        index=status.index,
+        state=status.state,
+        total=status.num_records,
         worker=owner.worker if owner else "",
-        token=int(fields["token"]),
-        attempts=int(fields["attempts"]),
-        done=int(fields["sequences_done"]),
-        quarantined=int(fields["quarantined"]),
-        error=fields["error"],
+        token=status.token,
+        attempts=status.attempts,
+        done=status.sequences_done,
+        quarantined=status.quarantined,
+        error=status.error,
     )
 
 

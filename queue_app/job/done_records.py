@@ -12,7 +12,8 @@ there is none: link(2) in a shared directory, If-None-Match in object storage.
 """
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +24,13 @@ from checkpoint.records import DoneRecord
 from queue_app.errors import Damage, HoldfastError
 from queue_app.host.durable_files import create_durably, has_digest
 from queue_app.job.directory import JobDir
-from queue_app.job.spec import Job, Progress, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job, Progress
 
 log = logging.getLogger(__name__)
+
+_INDEX = re.compile(r"\d{5,}")
+"""What the name of a file in done/ begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,16 @@ def read_done(job_dir: JobDir, shard: Shard) -> DoneRecord | None:
     return current_generation(job_dir, shard).record
 
 
+def begun(job: Job, job_dir: JobDir) -> Iterator[Shard]:
+    """The shards of which anything lies in done/, ascending: by one listing, where a new job has 100,000
+    shards and no record."""
+    names = (path.name for path in job_dir.dones.iterdir()) if job_dir.dones.is_dir() else ()
+    indices = {int(found[0]) for name in names if (found := _INDEX.match(name))}
+    for index in sorted(indices):
+        if index < len(job.shards):
+            yield job.shards[index]
+
+
 def all_done(job: Job, job_dir: JobDir, *, how_to_go_on: str) -> list[DoneRecord]:
     """Every shard's done record. Raises HoldfastError where some are missing."""
     found = [read_done(job_dir, shard) for shard in job.shards]
@@ -129,7 +144,7 @@ def finished_shards(job: Job, job_dir: JobDir, *, remove_damaged: bool = False) 
     is computed, can never count as done by a damaged result.
     """
     finished: dict[int, Progress] = {}
-    for shard in job.shards:
+    for shard in begun(job, job_dir):
         found = current_generation(job_dir, shard)
         if found.record is not None and published_result(job_dir, found.record) is not None:
             finished[shard.index] = Progress(

@@ -13,7 +13,8 @@ from queue_app.job.directory import JobDir
 from queue_app.job.done_records import current_generation, read_done, reopen
 from queue_app.job.quarantine_reasons import MOSTLY_UNKNOWN
 from queue_app.job.shard_files import read_shard
-from queue_app.job.spec import Job, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
 
 

@@ -26,6 +26,7 @@ from queue_app.job.shard_files import read_shard
 from queue_app.job.spec import Job
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import described_head
+from queue_app.outputs.kinds import shares_of
 
 RecordSequences = Iterator[tuple[int, str | None]]
 """Ordinal and sequence of every record, by ordinal; None for a duplicate, whose sequence came before."""
@@ -42,6 +43,7 @@ class Content:
     Each of the `columns` has vectors of `dim` numbers: one for each row or, where they are ragged, for each
     token of it. `as_published` says that the `files`, one after another, hold what `batches` yields;
     each has its digest.
+    `kinds` say what computed them.
 
     Raises:
         HoldfastError: shards are not done yet.
@@ -56,6 +58,7 @@ class Content:
         self.quarantine = sorted(quarantine, key=lambda entry: entry.ordinal)
         self.num_rows = sum(record.num_embedded for record in done)
         self.as_published = (job.twins is None and job.reuse is None) or self.num_rows == 0
+        self.kinds = shares_of(done)
         self._job, self._job_dir, self._done = job, job_dir, dict(enumerate(done))
         self.dim = vector_dim(job.model, job.options)
         self.columns = column_names(job.options)

@@ -163,6 +163,8 @@ def _meta(card: RunCard, content: Content, files: Mapping[str, str]) -> dict[str
             "reused": card.num_reused,
         },
         "reuse": asdict(job.reuse) if job.reuse else None,
+        "kinds": [asdict(share) for share in card.kinds],
+        "mixed_kinds": card.mixed_kinds or None,
         "dim": content.dim,
         "columns": list(content.columns),
         "model": asdict(job.model),

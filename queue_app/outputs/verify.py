@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,10 @@ from queue_app.job.done_records import current_generation, published_result
 from queue_app.job.duplicates import check_digest, read_duplicates
 from queue_app.job.result_files import iter_result
 from queue_app.job.shard_files import ShardRecords, read_shard
-from queue_app.job.spec import Job, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job
 from queue_app.outputs.export import outdated_output, output_damage
+from queue_app.outputs.kinds import KindShare, mixed_text, shares_of
 from queue_app.settings import runtime_config
 
 NAMED_MOST = 5
@@ -36,6 +38,8 @@ class JobReport:
     num_quarantined: int
     num_blocks: int
     damage: tuple[str, ...]
+    kinds: tuple[KindShare, ...] = ()
+    """What computed the shards that are done."""
 
     @property
     def sound(self) -> bool:
@@ -53,6 +57,8 @@ class JobReport:
                 "quarantined": self.num_quarantined,
             },
             "blocks": self.num_blocks,
+            "kinds": [asdict(share) for share in self.kinds],
+            "mixed_kinds": mixed_text(self.kinds) or None,
             "damage": list(self.damage),
         }
 
@@ -64,12 +70,16 @@ class JobReport:
             f"{self.num_embedded:,} embedded + {self.num_quarantined:,} quarantined of {self.num_records:,}, "
             f"{self.num_blocks} checkpoint blocks checked"
         )
-        return [*self.damage, summary]
+        return [*self.damage, *filter(None, [mixed_text(self.kinds)]), summary]
 
 
 def verify_job(job_dir: JobDir) -> JobReport:
-    """Check every shard file, result, done record, checkpoint store and the output. Changes nothing."""
+    """Check every shard file, result, done record, checkpoint store and the output. Changes nothing.
+
+    Raises Damage where job.json or the table of the shards is damaged: nothing else can be checked then.
+    """
     job = job_dir.load()
+    job.shards.content()
     checks = _Checks(job, job_dir)
     done = [record for shard in job.shards if (record := checks.check_shard(shard)) is not None]
     checks.check_files()
@@ -86,6 +96,7 @@ def verify_job(job_dir: JobDir) -> JobReport:
         num_quarantined=sum(len(record.quarantine) for record in done),
         num_blocks=num_blocks,
         damage=tuple(checks.damage),
+        kinds=shares_of(done),
     )
 
 

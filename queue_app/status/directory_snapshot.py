@@ -7,7 +7,8 @@ from queue_app.coordination.states import JobState, ShardState
 from queue_app.host.file_lock import is_held
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
-from queue_app.job.spec import Job, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job
 from queue_app.status.job_snapshot import JobSnapshot
 
 

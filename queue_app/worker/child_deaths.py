@@ -8,16 +8,21 @@ work for want of memory, which is no fault of its batch.
 import logging
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import redis
 
 from queue_app.coordination import keys
 from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.states import JobState
-from queue_app.coordination.trouble import KILLED_TIMES_MOST, TroubleRegister, give_up_hopeless, queues_of
+from queue_app.coordination.trouble import (
+    KILLED_TIMES_MOST,
+    TroubleRegister,
+    give_up_hopeless,
+    pauses_of,
+)
 from queue_app.coordination.workers import WorkerEntry
 from queue_app.host.processes import how_it_ended, killed_by
 from queue_app.settings import RuntimeConfig
@@ -105,18 +110,8 @@ def _report(client: redis.Redis, worker: WorkerEntry, config: RuntimeConfig, dea
     if death.stage is Stage.AT_WORK:  # its lease and its batch are seen to by others
         publish(client, death.job_id, EventKind.WORKER, f"{worker.name}: {death.text}")
         return
-    for job_id in [death.job_id] if death.job_id else list(_waiting_jobs(client, worker.queue)):
-        register = TroubleRegister(client, job_id, retry_seconds=config.retry_seconds)
-        register.note(worker.name, death.text, times_most=KILLED_TIMES_MOST)
+    waiting = cast("list[str]", client.zrange(keys.ready(worker.kind), 0, -1))
+    for job_id in [death.job_id] if death.job_id else waiting:
+        register = TroubleRegister(client, job_id, pauses_of(config))
+        register.note(worker, death.text, times_most=KILLED_TIMES_MOST)
         give_up_hopeless(register, CheckpointManifest(client, job_id), config.lease_seconds)
-
-
-def _waiting_jobs(client: redis.Redis, queue: str) -> Iterable[str]:
-    """Those whose shards wait in this queue."""
-    for job_id in client.hkeys(keys.JOBS):
-        manifest = CheckpointManifest(client, str(job_id))
-        status = manifest.job_status()
-        if status is None or status.state is not JobState.RUNNING:
-            continue
-        if queue in queues_of(manifest, status.num_shards):
-            yield str(job_id)

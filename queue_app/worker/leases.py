@@ -12,9 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
+import redis
+
+from queue_app.coordination.dealing import LeaseSeen
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
-from queue_app.coordination.states import JobState, Lease, ShardState, ShardStatus
+from queue_app.coordination.states import JobState, Lease
 from queue_app.coordination.worker_figures import Figures
 from queue_app.coordination.workers import Owner
 from queue_app.job.spec import Progress
@@ -89,22 +92,22 @@ class Heartbeat:
         self._thread.join()
 
 
-def why_gone(status: ShardStatus) -> str | None:
+def why_gone(seen: LeaseSeen) -> str | None:
     """Says so when the holder ran on this very host and is no more: then its lease need not run out."""
-    owner = Owner.decode(status.owner)
+    owner = Owner.decode(seen.owner)
     if owner is None or not owner.is_provably_dead():
         return None
     return f"its process {owner.process.pid} is gone"
 
 
-def take_away(manifest: CheckpointManifest, status: ShardStatus, reason: str) -> bool:
+def take_away(client: redis.Redis, seen: LeaseSeen, reason: str) -> bool:
     """End a lease that was seen to be dead; False when it moved meanwhile, or another was quicker."""
-    taken = manifest.expire(status, reason)
+    taken = CheckpointManifest(client, seen.job_id).expire(seen.index, seen.token, seen.beat, reason)
     if taken:
         counters.add(Count.LEASES_EXPIRED)
         log.warning(
             "lease taken away job=%s shard=%d token=%d owner=%s: %s",
-            manifest.job_id, status.index, status.token, status.owner, reason,
+            seen.job_id, seen.index, seen.token, seen.owner, reason,
         )  # fmt: skip
     return taken
 
@@ -117,7 +120,7 @@ class _Observation:
 
 
 class LeaseWatch:
-    """What one observer has seen of every lease, by its own clock."""
+    """What one observer has seen of the leases that are its to observe, by its own clock."""
 
     def __init__(self, lease_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.lease_seconds = lease_seconds
@@ -128,26 +131,19 @@ class LeaseWatch:
         """Forget what was seen: while the server is away, nobody's beat can rise."""
         self._observed.clear()
 
-    def dead(self, manifest: CheckpointManifest) -> list[tuple[ShardStatus, str]]:
-        """The running shards of a job whose holder is dead, each with how one knows."""
-        running = manifest.running()
-        self._forget_ended(manifest.job_id, running)
-        return [
-            (status, reason)
-            for status in manifest.shard_statuses(running)
-            if status.state is ShardState.RUNNING and (reason := self._why_dead(manifest.job_id, status))
-        ]
+    def dead(self, leases: Sequence[LeaseSeen]) -> list[tuple[LeaseSeen, str]]:
+        """Those of all observed leases whose holder is dead, each with how one knows."""
+        now = {(seen.job_id, seen.index) for seen in leases}
+        self._observed = {key: value for key, value in self._observed.items() if key in now}
+        return [(seen, reason) for seen in leases if (reason := self._why_dead(seen))]
 
-    def _why_dead(self, job_id: str, status: ShardStatus) -> str | None:
-        if gone := why_gone(status):
+    def _why_dead(self, seen: LeaseSeen) -> str | None:
+        if gone := why_gone(seen):
             return gone
-        seen = self._observed.get((job_id, status.index))
-        if seen is None or (seen.token, seen.beat) != (status.token, status.beat):
-            self._observed[job_id, status.index] = _Observation(status.token, status.beat, self.clock())
+        key = (seen.job_id, seen.index)
+        before = self._observed.get(key)
+        if before is None or (before.token, before.beat) != (seen.token, seen.beat):
+            self._observed[key] = _Observation(seen.token, seen.beat, self.clock())
             return None
-        silent = self.clock() - seen.since
+        silent = self.clock() - before.since
         return f"no beat for {silent:.0f} s" if silent >= self.lease_seconds else None
-
-    def _forget_ended(self, job_id: str, running: Sequence[int]) -> None:
-        for key in [key for key in self._observed if key[0] == job_id and key[1] not in running]:
-            del self._observed[key]

@@ -8,23 +8,31 @@ import logging
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import redis
 from celery import bootsteps
 
 from queue_app.celery_app import app
+from queue_app.coordination.dealing import Tick, leave
+from queue_app.coordination.fleet import fleet_of_server
 from queue_app.coordination.redis_client import TRANSIENT, connect
-from queue_app.coordination.workers import WorkerEntry, register, unregister
+from queue_app.coordination.trouble import pauses_of, seconds_to_rest
+from queue_app.coordination.workers import WorkerEntry
 from queue_app.host.limits import num_oom_kills
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.worker.child_deaths import DeathCount, DeathReports
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.hung_child import end_hung as _end_hung
-from queue_app.worker.kombu_repairs import LostDeliveries, Standstill
+from queue_app.worker.kombu_repairs import LostDeliveries, Standstill, is_at_work
 from queue_app.worker.metrics.counters import Count, counters
+from queue_app.worker.own_end import OwnEnd
 from queue_app.worker.reconciler import Reconciler
+from queue_app.worker.rest import Rest, TroubleWatch
 from queue_app.worker.supervisor import GAVE_UP_STATUS
 
 log = logging.getLogger(__name__)
@@ -91,35 +99,69 @@ class ReconcilerStep(bootsteps.StartStopStep):
     def _run(self, worker: Any) -> None:
         config = runtime_config()
         client = connect(config.broker_url)
-        reconciler = Reconciler(
-            client,
-            app,
-            worker.hostname,
-            lease_seconds=config.lease_seconds,
-            resend_seconds=config.resend_seconds,
-            forgotten=ForgottenJobs(config.roots, config.broker_url),
-        )
-        deliveries, standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
+        look = _Look(worker, client, config)
         while not self._ended.is_set():
             try:
                 with reconciling:
-                    entry = replace(this_worker.entry, child_pid=_child_pid(worker))
-                    _end_hung(entry.child_pid, config)
-                    deliveries.drop(worker.consumer)
-                    register(client, entry)
-                    self._death_reports.send(client, entry, config)
-                    if this_worker.exporter is not None:
-                        is_up = bool(entry.child_pid) and not child_state.is_draining()
-                        this_worker.exporter.note(has_child=is_up)
-                    waited = standstill.seconds(client.llen(entry.queue))
-                    if waited > _patience(config) and not child_state.is_draining():
-                        _leave(entry)
-                    reconciler.step()
+                    look.at_own()
+                    self._death_reports.send(client, this_worker.entry, config)
+                    look.at_others()
             except TRANSIENT as error:
                 log.warning("not registered: %s", error)
             self._ended.wait(config.reconcile_seconds)
         with contextlib.suppress(*TRANSIENT):  # a server that is away forgets us by itself
-            unregister(client, worker.hostname)
+            leave(client, worker.hostname)
+
+
+class _Look:
+    """What the parent looks after: its child each time, its leases and next shard every few seconds."""
+
+    def __init__(self, worker: Any, client: redis.Redis, config: RuntimeConfig) -> None:
+        self._worker, self._client, self._config = worker, client, config
+        self._reconciler = Reconciler(
+            client,
+            app,
+            lease_seconds=config.lease_seconds,
+            resend_seconds=config.resend_seconds,
+            forgotten=ForgottenJobs(config.roots, config.broker_url, fleet_of_server(client)),
+        )
+        self._deliveries, self._standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
+        self._own_end = OwnEnd(config.exit_when_idle)
+        self._due = time.monotonic()
+        self._was_idle = False
+        self._troubles = TroubleWatch(lambda: counters.total(Count.TROUBLES))
+        self._rest = Rest(this_worker.entry.queue)
+
+    def at_own(self) -> None:
+        """The child: ended where it hangs, and its deliveries dropped that nothing came of."""
+        this_worker.entry = replace(this_worker.entry, child_pid=_child_pid(self._worker))
+        _end_hung(this_worker.entry.child_pid, self._config)
+        self._deliveries.drop(self._worker.consumer)
+        if not child_state.is_draining():
+            ask = partial(seconds_to_rest, self._client, this_worker.entry, pauses_of(self._config))
+            self._rest.step(self._worker.consumer, self._troubles.until(ask))
+        if this_worker.exporter is not None:
+            this_worker.exporter.note(has_child=self._is_up(), is_resting=self._rest.is_resting)
+
+    def at_others(self) -> None:
+        """Beat, observe and ask for work: every few seconds, and at once when the worker has become free."""
+        is_idle = self._is_up() and not is_at_work()
+        became_idle, self._was_idle = is_idle and not self._was_idle, is_idle
+        if time.monotonic() < self._due and not became_idle:
+            return
+        self._due = time.monotonic() + self._config.beat_seconds
+        said = self._reconciler.step(this_worker.entry, is_idle=is_idle)
+        self._own_end.look(self._client, this_worker.entry, said)
+        if said is not None:
+            self._leave_if_stuck(said)
+
+    def _is_up(self) -> bool:
+        return bool(this_worker.entry.child_pid) and not child_state.is_draining()
+
+    def _leave_if_stuck(self, said: Tick) -> None:
+        waited = self._standstill.seconds(said.has_messages and not self._rest.is_resting)
+        if waited > _patience(self._config) and not child_state.is_draining():
+            _leave(this_worker.entry)
 
 
 def _patience(config: RuntimeConfig) -> float:

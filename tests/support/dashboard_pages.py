@@ -42,7 +42,7 @@ def running_job(client: redis.Redis, job: Job, home: Path) -> CheckpointManifest
     directory = JobDir(home / "out.npy.holdfast")
     directory.path.mkdir()
     directory.write(job)
-    manifest.initialize(job, str(directory.path), {}, {})
+    manifest.initialize(job, str(directory.path), {})
     return manifest
 
 

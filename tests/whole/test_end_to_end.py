@@ -278,8 +278,7 @@ def test_two_producers_at_once_make_one_job(
     answers = [json.loads(process.communicate(timeout=60)[0]) for process in both]
     assert answers[0]["job"] == answers[1]["job"]
     assert sorted(answer["created"] for answer in answers) == [False, True]
-    num_shards = len(json.loads((tmp_path / "out.npy.holdfast" / "job.json").read_text())["shards"])
-    assert client.llen("cpu0") == num_shards
+    assert client.llen("cpu0") == 1  # to begin with; the rest waits in the manifest
 
 
 def test_enqueued_work_is_done_and_exported_by_workers_alone(
@@ -325,7 +324,7 @@ def test_a_drained_worker_gives_its_shard_back_and_another_goes_on(
         assert first.wait(timeout=40) == 0
     drained = status(job_dir, **broker)
     assert drained["shards"]["running"] == 0
-    assert client.llen("cpu0") == drained["shards"]["pending"]
+    assert list(client.scan_iter("cpu0*")) == []  # nothing waits for who has gone
     with running("worker", "cpu0", **broker):
         wait_for((tmp_path / "out.npy.meta.json").exists, "the output", seconds=120)
     assert bytes_of(output) == bytes_of(undisturbed)

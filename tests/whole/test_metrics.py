@@ -15,6 +15,7 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
+from queue_app.celery_app import EMBED_SHARD, make_app
 from queue_app.coordination import keys
 from queue_app.coordination.redis_client import connect
 from queue_app.coordination.workers import WorkerEntry, live_workers
@@ -116,7 +117,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, server: Any) -> Iterator[Run]:
         assert early is not None
         listening = {pid for pid in (worker.pid, worker.child_pid) if listens(pid, ports[0])}
         wait_for(lambda: stopped_at_work(client, job_id, worker.child_pid), "a shard under way")
-        # The server is asked every few seconds: while the child stands still, what waits for it is told.
+        # A wake-up call too many, which nobody takes while the child stands still.
+        arguments = [job_id, str(home / "out.npy.holdfast"), 0]
+        make_app(server.address.url).send_task(EMBED_SHARD, args=arguments, queue="cpu0")
         wait_for(lambda: reached(is_queue_told), "what waits in the queue")
         os.kill(worker.child_pid, signal.SIGKILL)
         wait_for((home / "out.npy.meta.json").exists, "the output")
@@ -144,7 +147,7 @@ def listens(pid: int, port: int) -> bool:
 def stopped_at_work(client: redis.Redis, job_id: str, pid: int) -> bool:
     """Stop a process, unless it holds no shard: it would leave no lease behind."""
     os.kill(pid, signal.SIGSTOP)
-    if client.scard(keys.running(job_id)):
+    if client.zcard(keys.running(job_id)):
         return True
     os.kill(pid, signal.SIGCONT)
     return False

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 import redis
 
+from queue_app.coordination import keys
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease, Refusal
 from queue_app.job.spec import Job, Progress
@@ -139,12 +140,10 @@ class Pair:
     def flush(self) -> tuple[Answer, Answer]:
         finished = [shard for shard in range(NUM_SHARDS) if self.random.random() < 0.2]
         self.client.flushall()
-        self.real.initialize(
-            self.job, "/jobs/a", {}, {shard: Progress(0, NUM_BATCHES, 0) for shard in finished}
-        )
+        self.real.initialize(self.job, "/jobs/a", {shard: Progress(0, NUM_BATCHES, 0) for shard in finished})
         self.model = manifest.fresh(NUM_SHARDS, finished)
         # The model counts tokens from 0, the server from the time.
-        self.first = [status.token for status in self.real.shard_statuses(range(NUM_SHARDS))]
+        self.first = int(self.client.hget(keys.job(self.job.job_id), "epoch") or 0)
         return (), ()
 
     def acquire(self) -> tuple[Answer, Answer]:
@@ -152,14 +151,14 @@ class Pair:
         given = self.real.acquire(
             self.job.shards[shard],
             owner="me",
-            floor=self.first[shard] + floor,
+            floor=self.first + floor,
             attempt_limit=LIMIT,
             request=str(request),
         )
         answer = self.follow(manifest.acquire(self.model, shard, floor, request, LIMIT))
         if isinstance(given, Lease):
-            return ("ok", given.token - self.first[shard]), answer
-        return (given.reason, *(int(token) - self.first[shard] for token in given.detail[:1])), answer
+            return ("ok", given.token - self.first), answer
+        return (given.reason, *(int(token) - self.first for token in given.detail[:1])), answer
 
     def beat(self) -> tuple[Answer, Answer]:
         lease, batches = self.lease(), self.random.randrange(NUM_BATCHES + 1)
@@ -190,7 +189,7 @@ class Pair:
         (status,) = self.real.shard_statuses([lease.shard.index])
         answer = self.follow(manifest.expire(self.model, lease.shard.index, lease.token))
         return self.said(
-            self.real.expire(replace(status, token=self.real_lease(lease).token), "test"), "refused"
+            self.real.expire(status.index, self.real_lease(lease).token, status.beat, "test"), "refused"
         ), answer
 
     def reopen(self) -> tuple[Answer, Answer]:
@@ -218,7 +217,8 @@ class Pair:
         return Lease(self.job.shards[shard], self.model.entries[shard].token - late)
 
     def real_lease(self, lease: Lease) -> Lease:
-        return replace(lease, token=lease.token + self.first[lease.shard.index])
+        # A shard that nobody was given yet has the token 0 on both sides.
+        return replace(lease, token=lease.token + self.first) if lease.token else lease
 
     def follow(self, outcome: tuple[Manifest, Answer]) -> Answer:
         self.model, answer = outcome
@@ -233,10 +233,10 @@ class Pair:
         assert job is not None
         pairs: list[tuple[object, object]] = [(str(job.state), self.model.job)]
         statuses = self.real.shard_statuses(range(NUM_SHARDS))
-        for real, entry, first in zip(statuses, self.model.entries, self.first, strict=True):
+        for real, entry in zip(statuses, self.model.entries, strict=True):
             seen = (
                 str(real.state),
-                real.token - first,
+                max(real.token - self.first, 0),
                 real.attempts,
                 real.batches_done,
                 real.sequences_done,

@@ -152,7 +152,8 @@ def reopen(manifest: Manifest, shard: int) -> tuple[Manifest, Answer]:
     entry = manifest.entries[shard]
     if entry.state != DONE:
         return manifest, ("refused",)
-    again = entry._replace(state=PENDING, batches=0, counted=0, attempts=0, tries=0)
+    waits = CANCELLED if manifest.job == CANCELLED else PENDING
+    again = entry._replace(state=waits, batches=0, counted=0, attempts=0, tries=0)
     return settle(with_entry(manifest, shard, again)), ("ok",)
 
 

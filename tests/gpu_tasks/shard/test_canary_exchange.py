@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import redis
-from celery.exceptions import Reject
 
 from gpu_tasks import task
 from gpu_tasks.errors import NumericsDeviate
@@ -276,7 +275,7 @@ def test_a_worker_that_deviates_ends_before_it_takes_a_shard_and_says_which_devi
 ) -> None:
     job, job_dir = prepared.job, prepared.job_dir
     manifest = CheckpointManifest(client, job.job_id)
-    manifest.initialize(job, str(job_dir.path), {}, {})
+    manifest.initialize(job, str(job_dir.path), {})
     signals: list[tuple[int, int]] = []
     monkeypatch.setattr("os.kill", lambda pid, number: signals.append((pid, number)))
     monkeypatch.setattr(torch_device, "hardware_id", lambda name: "GPU-broken")
@@ -292,8 +291,7 @@ def test_a_worker_that_deviates_ends_before_it_takes_a_shard_and_says_which_devi
         check_as(device, prepared, lambda model: model)
     caplog.set_level(logging.CRITICAL)
     caplog.clear()
-    with pytest.raises(Reject):
-        embed(1)
+    assert embed(1) == "in trouble"
     assert len(signals) == 1
     assert "GPU-broken: " in caplog.text
     assert "begun shards 0." in caplog.text

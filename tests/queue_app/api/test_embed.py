@@ -24,9 +24,9 @@ from queue_app import Job, Result
 from queue_app.api.background_run import BackgroundRun
 from queue_app.api.inputs import input_files
 from queue_app.api.options import Options, RunArguments
-from queue_app.coordination.routing import every_live_queue
+from queue_app.coordination.dealing import leave, tick
 from queue_app.coordination.states import JobState
-from queue_app.coordination.workers import WorkerEntry, register, unregister
+from queue_app.coordination.workers import WorkerEntry, every_live_queue
 from queue_app.errors import HoldfastError, JobChanged, JobFailed, JobNotFound, UsageError
 from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import DECLARED, EmbedRequest
@@ -214,10 +214,10 @@ def test_submit_without_a_live_worker_asks_for_queues(server_url: str, client: A
 
 def test_where_both_kinds_of_workers_live_a_job_is_one_for_gpus(client: Any) -> None:
     for queue in ("cpu0", "gpu0", "gpu1", "cpu1"):
-        register(client, WorkerEntry(f"{queue}@here", queue, "", "here", 1, 2, ""))
+        tick(client, WorkerEntry(f"{queue}@here", queue, "", "here", 1, 2, ""))
     assert every_live_queue(client) == ["gpu0", "gpu1"]
-    unregister(client, "gpu0@here")
-    unregister(client, "gpu1@here")
+    leave(client, "gpu0@here")
+    leave(client, "gpu1@here")
     assert every_live_queue(client) == ["cpu0", "cpu1"]
 
 

@@ -16,5 +16,5 @@ def job() -> Job:
 @pytest.fixture
 def manifest(client: redis.Redis, job: Job) -> CheckpointManifest:
     made = CheckpointManifest(client, job.job_id)
-    made.initialize(job, "/jobs/a", dict.fromkeys(range(len(job.shards)), "cpu0"), {})
+    made.initialize(job, "/jobs/a", {})
     return made

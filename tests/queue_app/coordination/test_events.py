@@ -27,7 +27,7 @@ def test_a_lease_that_is_taken_away_is_told_with_its_worker_and_the_reason(
     lease_of(manifest, job)
     status = manifest.shard_status(0)
     assert status is not None
-    manifest.expire(status, "no beat for 15 s")
+    manifest.expire(status.index, status.token, status.beat, "no beat for 15 s")
     assert told(manifest) == [("recovered", "shard 0 taken back from cpu0@host: no beat for 15 s")]
 
 
@@ -36,7 +36,7 @@ def test_a_lease_that_moved_meanwhile_is_no_news(manifest: CheckpointManifest, j
     status = manifest.shard_status(0)
     assert status is not None
     manifest.beat(lease)
-    manifest.expire(status, "no beat for 15 s")
+    manifest.expire(status.index, status.token, status.beat, "no beat for 15 s")
     assert told(manifest) == []
 
 

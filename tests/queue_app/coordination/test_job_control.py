@@ -29,7 +29,7 @@ def held(client: redis.Redis, server_url: str, tmp_path: Path) -> Callable[..., 
 
     def after(*controls: Callable[[str, str], tuple[str, JobState]], num_done: int = 0) -> tuple[str, str]:
         done = {index: Progress(1, 5, 0) for index in range(num_done)}
-        CheckpointManifest(client, JOB.job_id).initialize(JOB, str(directory.path), {}, done)
+        CheckpointManifest(client, JOB.job_id).initialize(JOB, str(directory.path), done)
         for control in controls:
             _, state = control(JOB.job_id, server_url)
         return str(state), directory.held.read_text() if directory.held.exists() else ""

@@ -89,7 +89,7 @@ def test_cost_is_counted_by_the_share_that_is_committed_and_never_twice(
 
 def test_what_was_done_before_the_server_knew_the_job_counts(client: redis.Redis, job: Job) -> None:
     manifest = CheckpointManifest(client, job.job_id)
-    manifest.initialize(job, "/jobs/a", {}, {1: Progress(0, 10, 0)})
+    manifest.initialize(job, "/jobs/a", {1: Progress(0, 10, 0)})
     assert costs(manifest) == (job.shards[1].cost, sum(shard.cost for shard in job.shards))
 
 

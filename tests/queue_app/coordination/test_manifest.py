@@ -1,7 +1,6 @@
 """The manifest's promises, against a real server."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import fakeredis
 import pytest
@@ -61,7 +60,7 @@ def test_every_shard_of_a_new_job_is_pending(manifest: CheckpointManifest) -> No
 def test_initializing_twice_changes_nothing(manifest: CheckpointManifest, job: Job) -> None:
     lease_of(manifest, job)
     before = manifest.job_status()
-    manifest.initialize(job, "/jobs/a", dict.fromkeys(range(3), "cpu7"), {})
+    manifest.initialize(job, "/jobs/a", {})
     assert manifest.job_status() == before
     assert state(manifest) is ShardState.RUNNING
 
@@ -92,7 +91,7 @@ def test_every_token_is_above_all_earlier_ones(manifest: CheckpointManifest, job
 def test_the_stores_floor_outranks_a_flushed_server(client: redis.Redis, job: Job) -> None:
     client.flushall()
     manifest = CheckpointManifest(client, job.job_id)
-    manifest.initialize(job, "/jobs/a", {}, {})
+    manifest.initialize(job, "/jobs/a", {})
     floor = 2**52
     assert lease_of(manifest, job, floor=floor).token == floor + 1
 
@@ -103,7 +102,7 @@ def test_a_flushed_server_gives_no_token_again_that_a_zombie_still_holds(
     """The zombie has not opened its store yet, so the floor knows nothing of its token."""
     zombie = lease_of(manifest, job)
     client.flushall()
-    manifest.initialize(job, "/jobs/a", {}, {})
+    manifest.initialize(job, "/jobs/a", {})
     lease = lease_of(manifest, job)
     assert lease.token > zombie.token
     assert manifest.beat(zombie) is None
@@ -233,8 +232,8 @@ def test_a_lease_is_taken_away_only_while_the_observed_beat_stands(
     observed = manifest.shard_status(0)
     assert observed is not None
     manifest.beat(lease)
-    assert not manifest.expire(observed, "silent")
-    assert manifest.expire(replace(observed, beat=1), "silent")
+    assert not manifest.expire(0, observed.token, observed.beat, "silent")
+    assert manifest.expire(0, observed.token, observed.beat + 1, "silent")
     assert manifest.beat(lease) is None
 
 
@@ -282,7 +281,7 @@ def test_quarantined_records_are_listed_once_their_shard_is_done(
 def test_a_shard_may_set_aside_more_records_than_one_call_can_name(client: redis.Redis) -> None:
     job = make_job(num_shards=1, records_per_shard=9_000)
     manifest = CheckpointManifest(client, job.job_id)
-    manifest.initialize(job, "/jobs/a", {0: "cpu0"}, {})
+    manifest.initialize(job, "/jobs/a", {})
     entries = [QuarantineEntry(ordinal, f"p{ordinal}", 0, "empty") for ordinal in range(9_000)]
     assert manifest.complete(lease_of(manifest, job), Progress(0, 0, 9_000), entries) == (
         JobState.DONE, "workers",
@@ -337,7 +336,7 @@ def test_only_legal_transitions_happen_and_every_legal_one_does() -> None:
     for start, path in paths.items():
         for operation in OPERATIONS.values():
             manifest = CheckpointManifest(fakeredis.FakeRedis(decode_responses=True), job.job_id)
-            manifest.initialize(job, "/jobs/a", {}, {})
+            manifest.initialize(job, "/jobs/a", {})
             for step in path:
                 OPERATIONS[step](manifest, job)
             assert state(manifest) is start

@@ -2,10 +2,11 @@
 
 import redis
 
+from queue_app.coordination.dealing import tick
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease
 from queue_app.coordination.worker_figures import Figures
-from queue_app.coordination.workers import Owner, WorkerEntry, register
+from queue_app.coordination.workers import Owner, WorkerEntry
 from queue_app.job.spec import Progress
 from queue_app.status.snapshot import snapshot
 from tests.support.jobs_and_inputs import make_job
@@ -20,10 +21,10 @@ def test_what_is_no_figures_is_none() -> None:
 def test_a_snapshot_shows_each_worker_with_its_shards_progress_and_figures(client: redis.Redis) -> None:
     job = make_job(num_shards=2, records_per_shard=10)
     manifest = CheckpointManifest(client, job.job_id)
-    manifest.initialize(job, "/jobs/a", {}, {})
+    manifest.initialize(job, "/jobs/a", {})
     for name in ("cpu0@host", "cpu1@host"):
         owner = Owner.current(name).encode()
-        register(client, WorkerEntry(name, name[:4], "cpu", "host", 1, 2, owner))
+        tick(client, WorkerEntry(name, name[:4], "cpu", "host", 1, 2, owner))
     lease = manifest.acquire(
         job.shards[1], owner=Owner.current("cpu0@host").encode(), floor=0, attempt_limit=3
     )
@@ -44,7 +45,7 @@ def test_a_snapshot_shows_each_worker_with_its_shards_progress_and_figures(clien
 def test_a_beat_without_figures_and_a_new_lease_leave_none_behind(client: redis.Redis) -> None:
     job = make_job(num_shards=1, records_per_shard=10)
     manifest = CheckpointManifest(client, job.job_id)
-    manifest.initialize(job, "/jobs/a", {}, {})
+    manifest.initialize(job, "/jobs/a", {})
     lease = manifest.acquire(job.shards[0], owner="me", floor=0, attempt_limit=3)
     assert isinstance(lease, Lease)
     manifest.beat(lease, None, Figures(1.0, 2.0))

@@ -190,7 +190,7 @@ def test_what_is_cancelled_is_the_job_that_was_asked_about(
         wait_for_text(page, "#confirm-title", r"Cancel out\.npy\?")
         new = make_job(num_shards=3, records_per_shard=10, job_id="0123456789ab-00000001")
         other = CheckpointManifest(client, new.job_id)
-        other.initialize(new, "/jobs/b.h5.holdfast", {}, {})
+        other.initialize(new, "/jobs/b.h5.holdfast", {})
         client.hdel(keys.JOBS, old.job_id)
         wait_for_text(page, "#title", r"b\.h5")
         page.get_by_role("button", name="Cancel the job").click()

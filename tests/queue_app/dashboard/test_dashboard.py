@@ -20,11 +20,12 @@ import redis
 
 from checkpoint.records import QuarantineEntry
 from queue_app.coordination import keys
+from queue_app.coordination.dealing import tick
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import JobState
 from queue_app.coordination.worker_figures import Figures
-from queue_app.coordination.workers import WorkerEntry, register, server_time
+from queue_app.coordination.workers import WorkerEntry, server_time
 from queue_app.dashboard.access import Guard
 from queue_app.dashboard.board import Board, JobReader, Watch
 from queue_app.dashboard.job_source import Place
@@ -247,7 +248,7 @@ def test_a_job_is_told_whole_and_then_what_changed(
 
 def test_the_list_shows_every_job_of_the_server(served: Served, client: redis.Redis, job: Job) -> None:
     other = make_job(num_shards=2, records_per_shard=5, job_id="0123456789ab-00000001")
-    CheckpointManifest(client, other.job_id).initialize(other, "/jobs/b.h5.holdfast", {}, {})
+    CheckpointManifest(client, other.job_id).initialize(other, "/jobs/b.h5.holdfast", {})
     name, told = next(stream := events(served, ""))
     stream.close()  # type: ignore[attr-defined]
     assert name == "jobs"
@@ -259,7 +260,7 @@ def test_the_list_shows_every_job_of_the_server(served: Served, client: redis.Re
 def test_the_page_is_told_what_status_tells(
     served: Served, manifest: CheckpointManifest, client: redis.Redis, job: Job
 ) -> None:
-    register(client, WorkerEntry("cpu0@here", "cpu0", "cpu", "here", 10, 11, owner("cpu0@here")))
+    tick(client, WorkerEntry("cpu0@here", "cpu0", "cpu", "here", 10, 11, owner("cpu0@here")))
     manifest.beat(acquire(manifest, job, 2), Progress(1, 6, 1), Figures(12.5, 800.0, 0.9, 0.01))
     manifest.complete(acquire(manifest, job, 0), Progress(1, 9, 1), [quarantined(3)])
     told = next(stream := boards(served, job.job_id))["status"]
@@ -292,7 +293,7 @@ def test_a_lease_that_was_taken_away_is_told_and_marks_its_shard(
     assert look(watching).look.cells[1].losses == 0
     status = manifest.shard_status(1)
     assert status is not None
-    assert manifest.expire(status, "its process 7 on this host is gone")
+    assert manifest.expire(status.index, status.token, status.beat, "its process 7 on this host is gone")
     acquire(manifest, job, 1, worker="cpu1@here")
     for board in (look(watching), look(watch(server_url, job))):
         assert [cell.losses for cell in board.look.cells] == [0, 1, 0, 0]
@@ -328,7 +329,7 @@ def test_a_workers_process_that_was_replaced_is_counted(
     watching = watch(server_url, job)
     counted = []
     for pid, child_pid in ((10, 11), (10, 0), (10, 12), (20, 0), (20, 21), (20, 21)):
-        register(client, WorkerEntry("cpu0@here", "cpu0", "cpu", "here", pid, child_pid, owner("cpu0@here")))
+        tick(client, WorkerEntry("cpu0@here", "cpu0", "cpu", "here", pid, child_pid, owner("cpu0@here")))
         (line,) = look(watching).workers
         counted.append(line.restarts)
     assert counted == [0, 0, 1, 2, 2, 2]
@@ -337,7 +338,7 @@ def test_a_workers_process_that_was_replaced_is_counted(
 def test_a_worker_between_two_shards_keeps_its_figures_for_a_moment(
     server_url: str, client: redis.Redis, manifest: CheckpointManifest, job: Job
 ) -> None:
-    register(client, WorkerEntry("cpu0@here", "cpu0", "cpu", "here", 10, 11, owner("cpu0@here")))
+    tick(client, WorkerEntry("cpu0@here", "cpu0", "cpu", "here", 10, 11, owner("cpu0@here")))
     watching, figures = watch(server_url, job), Figures(12.5, 800.0, 0.9, 0.01)
     lease = acquire(manifest, job, 0)
     manifest.beat(lease, Progress(1, 6, 0), figures)
@@ -356,7 +357,7 @@ def test_of_a_server_that_is_away_the_job_is_read_from_the_directory(tmp_path: P
     server.start()
     try:
         manifest = CheckpointManifest(find_place(str(directory.path), None).client(), job.job_id)
-        manifest.initialize(job, str(directory.path), {}, {0: Progress(1, 4, 0), 1: Progress(1, 3, 1)})
+        manifest.initialize(job, str(directory.path), {0: Progress(1, 4, 0), 1: Progress(1, 3, 1)})
         manifest.release(acquire(manifest, job, 2), "OSError: the disk is full")
         watching = Watch(JobReader(find_place(str(tmp_path / "a.npy"), None), job.job_id, CONFIG))
         told = look(watching).look.summary.events
@@ -384,7 +385,7 @@ def test_of_a_server_that_is_away_no_rate_is_told(tmp_path: Path) -> None:
         place = find_place(None, server.address.url)
         client = place.client()
         manifest = running_job(client, job, tmp_path)
-        register(client, WorkerEntry("cpu0@here", "cpu0", "cpu", "here", 10, 11, owner("cpu0@here")))
+        tick(client, WorkerEntry("cpu0@here", "cpu0", "cpu", "here", 10, 11, owner("cpu0@here")))
         manifest.beat(acquire(manifest, job, 0), Progress(1, 20, 0), Figures(12.5, 800.0))
         now = server_time(client)
         client.delete(keys.samples(job.job_id))
@@ -408,7 +409,7 @@ def test_of_a_server_that_is_away_no_rate_is_told(tmp_path: Path) -> None:
 def test_of_many_shards_only_those_that_move_are_asked_for(client: redis.Redis, tmp_path: Path) -> None:
     job = make_job(num_shards=FEW_SHARDS + 1, records_per_shard=2)
     manifest = CheckpointManifest(client, job.job_id)
-    manifest.initialize(job, str(tmp_path), {}, {})
+    manifest.initialize(job, str(tmp_path), {})
     shards = ShardMap()
     assert len(shards.look(manifest, len(job.shards), JobState.RUNNING)) == len(job.shards)
     lease = acquire(manifest, job, 7)
@@ -418,7 +419,7 @@ def test_of_many_shards_only_those_that_move_are_asked_for(client: redis.Redis, 
 
     before = asked()
     cells = shards.look(manifest, len(job.shards), JobState.RUNNING)
-    assert (str(cells[7].state), asked() - before) == ("running", 1)
+    assert (str(cells[7].state), asked() - before) == ("running", 6)
     manifest.complete(lease, Progress(1, 2, 0))
     assert str(shards.look(manifest, len(job.shards), JobState.RUNNING)[7].state) == "done"
     manifest.cancel()

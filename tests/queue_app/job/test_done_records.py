@@ -15,7 +15,7 @@ from checkpoint.records import DoneRecord
 from queue_app.errors import Damage, UsageError
 from queue_app.host import durable_files
 from queue_app.host.durable_files import DigestedFile, file_digest
-from queue_app.job.directory import JobDir
+from queue_app.job.directory import JOB_SCHEMA, JobDir
 from queue_app.job.done_records import (
     Generation,
     create,
@@ -26,7 +26,8 @@ from queue_app.job.done_records import (
     reopen,
     require_published,
 )
-from queue_app.job.spec import Job, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job
 from queue_app.outputs.clean import clean
 from tests.support.jobs_and_inputs import make_job, publish
 
@@ -240,7 +241,7 @@ def test_a_job_that_cannot_be_read_is_none(job: Job, job_dir: JobDir) -> None:
     job_dir.write(job)
     assert job_dir.load_or_none() == job
     job_dir.job_json.write_text(
-        job_dir.job_json.read_text().replace('"schema_version": 5', '"schema_version": 4')
+        job_dir.job_json.read_text().replace(f'"schema_version": {JOB_SCHEMA}', '"schema_version": 3')
     )
     assert job_dir.load_or_none() is None
     job_dir.job_json.write_text("{")

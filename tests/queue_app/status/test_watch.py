@@ -7,15 +7,16 @@ import redis
 
 from queue_app.cli.printing import watched
 from queue_app.coordination import keys
+from queue_app.coordination.dealing import tick
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import connect
-from queue_app.coordination.workers import WorkerEntry, register, server_time
+from queue_app.coordination.workers import WorkerEntry, server_time
 from queue_app.errors import UsageError
 from queue_app.host.processes import ProcessFile
 from queue_app.host.queues import Queue
-from queue_app.job.allowance import NOTHING
 from queue_app.job.directory import JobDir
+from queue_app.status.allowance import NOTHING
 from queue_app.status.snapshot import snapshot
 from queue_app.status.watch import Lookout
 from tests.support.jobs_and_inputs import make_job
@@ -51,11 +52,11 @@ def test_workers_stand_in_the_order_of_their_devices_host_by_host(
 ) -> None:
     job_id = "0123456789ab-cafecafe"
     CheckpointManifest(client, job_id).initialize(
-        make_job(num_shards=2, records_per_shard=50), "/nowhere", {}, {}
+        make_job(num_shards=2, records_per_shard=50), "/nowhere", {}
     )
     for host in ("b", "a"):
         for queue in queues:
-            register(client, WorkerEntry(f"{queue}@{host}", queue, "cpu", host, 1, 2, ""))
+            tick(client, WorkerEntry(f"{queue}@{host}", queue, "cpu", host, 1, 2, ""))
     now = snapshot(client, job_id, lease_seconds=15)
     assert now is not None
     ordered = sorted(queues, key=Queue.parse)
@@ -67,7 +68,7 @@ def test_workers_stand_in_the_order_of_their_devices_host_by_host(
 def test_a_job_that_is_paused_has_neither_rate_nor_time_left(client: redis.Redis) -> None:
     job_id = "0123456789ab-cafecafe"
     manifest = CheckpointManifest(client, job_id)
-    manifest.initialize(make_job(num_shards=2, records_per_shard=50), "/nowhere", {}, {})
+    manifest.initialize(make_job(num_shards=2, records_per_shard=50), "/nowhere", {})
     now = server_time(client)
     for seconds in (20, 10, 0):
         client.lpush(keys.samples(job_id), f"{now - seconds:.3f} {30 - seconds} {30 - seconds}")

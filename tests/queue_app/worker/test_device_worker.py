@@ -17,7 +17,7 @@ import redis
 from queue_app.coordination import keys
 from queue_app.settings import RuntimeConfig
 from queue_app.worker import device_worker, parent_loop
-from queue_app.worker.device_worker import NO_WORKER, _only_queue, _restore_orphans
+from queue_app.worker.device_worker import NO_WORKER, _only_queue, _restore_orphans, this_worker
 
 
 @pytest.mark.parametrize("queues", [None, "", "gpu0,gpu1", ["gpu0", "gpu1"], ["celery"], ["gpu"]])
@@ -30,9 +30,9 @@ def test_a_second_worker_of_a_device_is_told_who_has_it_and_how_to_go_on(tmp_pat
     twice = (
         "from queue_app.host.queues import Queue\n"
         "from queue_app.settings import runtime_config\n"
-        "from queue_app.worker.device_worker import _take_device, this_worker\n"
-        "take = lambda: _take_device(Queue('cpu', 0), runtime_config())\n"
-        "take(); held = this_worker.lock; take()"
+        "from queue_app.worker.device_claim import DeviceClaim\n"
+        "first, second = (DeviceClaim(Queue('cpu', 0), runtime_config()) for _ in range(2))\n"
+        "first.take(); second.take()"
     )
     ended = subprocess.run(
         [sys.executable, "-c", twice],
@@ -69,15 +69,16 @@ def test_the_app_holds_one_message_and_gives_it_back() -> None:
 
 
 def test_what_a_killed_worker_held_is_back_in_its_queue_when_it_starts_again(
-    client: redis.Redis, server_url: str
+    client: redis.Redis, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As kombu files a delivery that was not acknowledged: its message, its exchange, its queue."""
     book = keys.unacked("cpu0@here")
     message = {"body": "W10=", "headers": {"task": "gpu_tasks.embed_shard"}}
     client.hset(book["unacked_key"], "tag", json.dumps([message, "cpu0", "cpu0"]))
     client.zadd(book["unacked_index_key"], {"tag": 1})
-    _restore_orphans(book, "cpu0", RuntimeConfig(broker_url=server_url))
-    assert [json.loads(item) for item in client.lrange("cpu0", 0, -1)] == [message]
+    monkeypatch.setattr(this_worker, "entry", replace(NO_WORKER, name="cpu0@here"))
+    _restore_orphans(book, RuntimeConfig(broker_url=server_url))
+    assert [json.loads(item) for item in client.lrange("cpu0@here", 0, -1)] == [message]
     assert client.exists(*book.values()) == 0
 
 

@@ -7,9 +7,10 @@ import redis
 
 from queue_app import celery_app
 from queue_app.celery_app import EMBED_SHARD, make_app
+from queue_app.coordination.dealing import tick
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import ShardState
-from queue_app.coordination.workers import WorkerEntry, register
+from queue_app.coordination.workers import WorkerEntry
 from queue_app.job.spec import Progress
 from queue_app.worker.metrics import backlog
 from queue_app.worker.metrics.backlog import IN_VIEW_SECONDS, BacklogReader, QueueBacklog
@@ -27,7 +28,7 @@ class Clock:
 
 
 def add_worker(client: redis.Redis, queue: str) -> None:
-    register(client, WorkerEntry(f"{queue}@here", queue, "cpu", "here", 1, 2, ""))
+    tick(client, WorkerEntry(f"{queue}@here", queue, "cpu", "here", 1, 2, ""))
 
 
 def send(server_url: str, queue: str) -> None:
@@ -77,7 +78,7 @@ def test_a_message_that_does_not_say_when_it_was_sent_has_no_age(
 def test_a_job_is_shown_with_what_is_done_and_left(client: redis.Redis) -> None:
     job = make_job(num_shards=3, records_per_shard=10)
     done = {0: Progress(sequences_done=8, quarantined=2)}
-    CheckpointManifest(client, job.job_id).initialize(job, "/dir", {}, done)
+    CheckpointManifest(client, job.job_id).initialize(job, "/dir", done)
     shown = BacklogReader(client).read().jobs[job.job_id]
     assert (shown.sequences_done, shown.sequences_quarantined, shown.num_left) == (8, 2, 20)
     assert shown.shards[ShardState.DONE] == 1
@@ -87,7 +88,7 @@ def test_a_job_is_shown_with_what_is_done_and_left(client: redis.Redis) -> None:
 def test_a_job_that_ends_while_it_is_watched_stays_in_view_for_a_while(client: redis.Redis) -> None:
     job, now = make_job(num_shards=1, records_per_shard=10), 0.0
     manifest = CheckpointManifest(client, job.job_id)
-    manifest.initialize(job, "/dir", {}, {})
+    manifest.initialize(job, "/dir", {})
     reader = BacklogReader(client, lambda: now)
     assert len(reader.read().jobs) == 1
     manifest.restore(0, Progress(sequences_done=10))
@@ -98,7 +99,7 @@ def test_a_job_that_ends_while_it_is_watched_stays_in_view_for_a_while(client: r
 
 def test_a_job_that_ended_before_anyone_watched_is_not_shown(client: redis.Redis) -> None:
     job = make_job(num_shards=1, records_per_shard=10)
-    CheckpointManifest(client, job.job_id).initialize(job, "/dir", {}, {0: Progress(sequences_done=10)})
+    CheckpointManifest(client, job.job_id).initialize(job, "/dir", {0: Progress(sequences_done=10)})
     assert BacklogReader(client).read().jobs == {}
 
 
@@ -108,5 +109,5 @@ def test_no_more_jobs_are_shown_than_a_database_of_metrics_should_hold(
     monkeypatch.setattr(backlog, "JOBS_MOST", 3)
     for number in range(5):
         job = make_job(num_shards=1, records_per_shard=10, job_id=f"job-{number}")
-        CheckpointManifest(client, job.job_id).initialize(job, "/dir", {}, {})
+        CheckpointManifest(client, job.job_id).initialize(job, "/dir", {})
     assert list(BacklogReader(client).read().jobs) == ["job-0", "job-1", "job-2"]

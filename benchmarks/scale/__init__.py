@@ -1,0 +1,1 @@
+"""How far one server goes: many shards, and many workers that ask it."""

@@ -1,0 +1,241 @@
+-- The manifest, one script of three parts that are sent to the server as one text:
+--   shards.lua    what is kept, and how it is read and written        (this part)
+--   manifest.lua  the transitions of jobs and shards: one call, one atomic step, checked against the token
+--   dealing.lua   who does what next: workers, their queues, and who observes whose lease
+--
+-- Keys. Of a job all share the hash tag {job}; `job` below is its id.
+--   holdfast:{job}:job         hash
+--        state          ingesting | running | paused | done | failed | cancelled
+--        job_dir, export_by (workers | coordinator), kind (cpu | cuda), priority, max_workers, queues
+--        num_shards; pending, running, done, failed: how many shards are in that state
+--        sequences_total, sequences_done, sequences_quarantined, cost_total, cost_done
+--        epoch          the server's time in ms when the job was made known: where tokens begin
+--        pace           cost per second of all that hold a shard, as far as it is known
+--        one_kind       what alone computes the job, where it is for one kind and a shard of it was begun
+--        gave_up        why the whole job was given up; every shard that is not done counts as failed then
+--        trouble        why a shard failed last, until any of the job gets on
+--   holdfast:{job}:shards      hash index -> "state records cost token attempts batches sequences quarantined cost_done"
+--        state          p(ending) | r(unning) | d(one) | f(ailed); cancelled is a state of the job alone
+--   holdfast:{job}:pending     sorted set of what nobody was dealt yet: by index, taken-back ones first
+--   holdfast:{job}:dealt       hash index -> worker whose queue has a message for it
+--   holdfast:{job}:running     sorted set index -> since when it is leased
+--   holdfast:{job}:held        hash index -> "token request pace cost_done owner", as the lease began
+--   holdfast:{job}:beats       hash index -> how often its holder has beaten
+--   holdfast:{job}:figures     hash index -> JSON of its holder's Figures
+--   holdfast:{job}:failed      set of indices
+--   holdfast:{job}:errors      hash index -> why its last attempt ended
+--   holdfast:{job}:tried       hash index -> the hosts of attempts without a commit since
+--   holdfast:{job}:avoid       hash index -> the host that may not try it again
+--   holdfast:{job}:paces       hash worker -> cost per second over its last shard
+--   holdfast:{job}:trouble     hash worker -> JSON of Trouble (trouble.py)
+--   holdfast:{job}:quarantine  hash ordinal -> JSON
+--   holdfast:{job}:samples     list of "time sequences cost", what was done, newest first
+--   holdfast:{job}:events      list of "time kind text", newest first (events.py)
+-- Of all jobs and workers; `kind` is that of a device.
+--   holdfast:ready:<kind>      sorted set of the jobs that have a shard to deal: priority, then fewest at work
+--   holdfast:idle:<kind>       sorted set of the workers that wait for a shard, by since when
+--   holdfast:dealt:<kind>      sorted set "job index" -> when it was dealt
+--   holdfast:dealt_to          hash worker -> "job index time"
+--   holdfast:delayed           sorted set "job index" -> when it may be dealt again
+--   holdfast:leases            sorted set "job index" -> its place on the ring
+--   holdfast:held_by           hash worker -> "job index" of the lease it got last
+--   holdfast:ring              sorted set worker -> its place on the ring
+--   holdfast:seen              sorted set worker -> when it was heard of last
+--   holdfast:hosts:<kind>      sorted set host -> when it was heard of last
+--   holdfast:on_host:<host>    sorted set worker -> when it was heard of last
+--   holdfast:workers           hash worker -> JSON of WorkerEntry
+--   holdfast:unexported        set of the jobs that are done and whose output a worker is to write
+-- Times are the server's, in seconds.
+--
+-- ARGV[1] is the operation; the rest are its arguments, in the order of its function's parameters. Answers are
+-- arrays of strings; the first says "ok" or why not. Progress is reported in absolute numbers, and acquire
+-- carries a request id: a call replayed after a lost reply changes nothing. Keys are made here and not passed,
+-- so this is for one server, not for a cluster of them.
+
+local SAMPLE_EVERY_SECONDS = 2
+local SAMPLES_KEPT = 40
+local EVENTS_KEPT = 50
+local FIRST = 1e9            -- so much earlier than its index is a shard dealt that was taken back
+local RING = 4294967296      -- places on the ring
+
+local call = redis.call
+
+local function now()
+  local time = call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1e6
+end
+
+local function key(job, name) return 'holdfast:{' .. job .. '}:' .. name end
+
+local function number(name, field) return tonumber(call('HGET', name, field) or '0') or 0 end
+
+-- Where a name stands on the ring: names that differ little stand far apart.
+local function place(text)
+  local at = 0
+  for position = 1, #text do at = (at * 69069 + string.byte(text, position) + 1) % RING end
+  for _ = 1, 3 do at = (at * 69069 + 1) % RING end
+  return at
+end
+
+local function words(text)
+  local found = {}
+  for word in string.gmatch(text, '%S+') do found[#found + 1] = word end
+  return found
+end
+
+-- ---- shards
+
+local STATES = { p = 'pending', r = 'running', d = 'done', f = 'failed' }
+
+-- nil for a shard that the server does not know.
+local function read(job, index)
+  local text = call('HGET', key(job, 'shards'), index)
+  if not text then return nil end
+  local it = words(text)
+  return {
+    state = it[1], num_records = tonumber(it[2]), cost = tonumber(it[3]), token = tonumber(it[4]),
+    attempts = tonumber(it[5]), batches = tonumber(it[6]), sequences = tonumber(it[7]),
+    quarantined = tonumber(it[8]), cost_done = tonumber(it[9]),
+  }
+end
+
+local function encode(shard)
+  return string.format('%s %d %d %.0f %d %d %d %d %d', shard.state, shard.num_records, shard.cost, shard.token,
+    shard.attempts, shard.batches, shard.sequences, shard.quarantined, shard.cost_done)
+end
+
+local function write(job, index, shard) call('HSET', key(job, 'shards'), index, encode(shard)) end
+
+-- The lease on a shard: its token as text, the request, and how its holder began; nil where nobody has one.
+local function lease(job, index)
+  local text = call('HGET', key(job, 'held'), index)
+  if not text then return nil end
+  local token, request, pace, cost_done, owner = string.match(text, '^(%S+) (%S+) (%S+) (%S+) (.*)$')
+  return { token = token, request = request, pace = tonumber(pace), cost_done = tonumber(cost_done), owner = owner }
+end
+
+local function worker_of(owner) return string.match(owner, '^[^|]*') end
+local function host_of(owner) return string.match(owner, '^[^|]*|([^|]*)|') or '' end
+
+local function holds(job, index, token)
+  local held = lease(job, index)
+  return held and held.token == token and held
+end
+
+-- ---- jobs
+
+-- Whether the job has a shard to deal, and how urgent that is.
+local function rank(job)
+  local state, kind, priority, most = unpack(call('HMGET', key(job, 'job'), 'state', 'kind', 'priority', 'max_workers'))
+  if not kind then return end
+  local at_work = call('ZCARD', key(job, 'running')) + call('HLEN', key(job, 'dealt'))
+  local has_room = not most or most == '' or at_work < tonumber(most)
+  if state == 'running' and has_room and call('ZCARD', key(job, 'pending')) > 0 then
+    call('ZADD', 'holdfast:ready:' .. kind, at_work - (tonumber(priority) or 0) * 1048576, job)
+  else
+    call('ZREM', 'holdfast:ready:' .. kind, job)
+  end
+end
+
+-- A job with nothing left to do has ended; one that got work back runs again.
+local function settle(job)
+  local name = key(job, 'job')
+  local state, gave_up = unpack(call('HMGET', name, 'state', 'gave_up'))
+  if state ~= 'ingesting' and state ~= 'cancelled' and not gave_up then
+    local total, done, failed = number(name, 'num_shards'), number(name, 'done'), number(name, 'failed')
+    local settled = 'running'
+    if done == total then settled = 'done' elseif done + failed == total then settled = 'failed' end
+    if not (state == 'paused' and settled == 'running') then
+      call('HSET', name, 'state', settled)
+      local waits = settled == 'done' and call('HGET', name, 'export_by') == 'workers'
+      call(waits and 'SADD' or 'SREM', 'holdfast:unexported', job)
+    end
+  end
+  rank(job)
+end
+
+-- What a person may want to see of a transition.
+local function tell(job, kind, text)
+  call('LPUSH', key(job, 'events'), string.format('%.3f ', now()) .. kind .. ' ' .. text)
+  call('LTRIM', key(job, 'events'), 0, EVENTS_KEPT - 1)
+end
+
+-- ---- where a shard stands beside its record
+
+local function undeal(job, index)
+  local worker = call('HGET', key(job, 'dealt'), index)
+  if not worker then return end
+  call('HDEL', key(job, 'dealt'), index)
+  call('ZREM', 'holdfast:dealt:' .. call('HGET', key(job, 'job'), 'kind'), job .. ' ' .. index)
+  local dealt = call('HGET', 'holdfast:dealt_to', worker)
+  if dealt and string.match(dealt, '^%S+ %S+') == job .. ' ' .. index then call('HDEL', 'holdfast:dealt_to', worker) end
+end
+
+local function end_lease(job, index)
+  local held = lease(job, index)
+  if held then
+    local worker = worker_of(held.owner)
+    call('HINCRBYFLOAT', key(job, 'job'), 'pace', -held.pace)
+    if call('HGET', 'holdfast:held_by', worker) == job .. ' ' .. index then call('HDEL', 'holdfast:held_by', worker) end
+  end
+  call('ZREM', key(job, 'running'), index)
+  call('ZREM', 'holdfast:leases', job .. ' ' .. index)
+  for _, name in ipairs({ 'held', 'beats', 'figures' }) do call('HDEL', key(job, name), index) end
+end
+
+local function leave(job, index, state)
+  if state == 'p' then
+    call('ZREM', key(job, 'pending'), index)
+    call('ZREM', 'holdfast:delayed', job .. ' ' .. index)
+    undeal(job, index)
+  elseif state == 'r' then
+    end_lease(job, index)
+  elseif state == 'f' then
+    call('SREM', key(job, 'failed'), index)
+  end
+end
+
+-- Take a shard to another state; the caller has changed the rest of it, and settles the job.
+local function move(job, index, shard, to, first)
+  leave(job, index, shard.state)
+  call('HINCRBY', key(job, 'job'), STATES[shard.state], -1)
+  call('HINCRBY', key(job, 'job'), STATES[to], 1)
+  shard.state = to
+  if to == 'p' then
+    call('ZADD', key(job, 'pending'), first and index - FIRST or index, index)
+  elseif to == 'f' then
+    call('SADD', key(job, 'failed'), index)
+  elseif to == 'd' then
+    for _, name in ipairs({ 'errors', 'tried', 'avoid' }) do call('HDEL', key(job, name), index) end
+  end
+  write(job, index, shard)
+end
+
+-- `share`, from 0 to 1, is what of the shard's batches is done.
+local function count(job, index, shard, batches, sequences, quarantined, share)
+  local name = key(job, 'job')
+  local gained = tonumber(sequences) - shard.sequences
+  call('HINCRBY', name, 'sequences_done', gained)
+  if gained > 0 then call('HDEL', name, 'trouble') end
+  call('HINCRBY', name, 'sequences_quarantined', tonumber(quarantined) - shard.quarantined)
+  local cost_done = math.floor(shard.cost * tonumber(share) + 0.5)
+  call('HINCRBY', name, 'cost_done', cost_done - shard.cost_done)
+  if tonumber(batches) > shard.batches then
+    shard.attempts = 0
+    call('HDEL', key(job, 'tried'), index)
+  end
+  shard.batches, shard.sequences, shard.quarantined = tonumber(batches), tonumber(sequences), tonumber(quarantined)
+  shard.cost_done = cost_done
+end
+
+local function sample(job)
+  local time, samples = now(), key(job, 'samples')
+  local newest = call('LINDEX', samples, 0)
+  local last = newest and tonumber(string.match(newest, '^%S+')) or 0
+  if math.abs(time - last) < SAMPLE_EVERY_SECONDS then return end
+  call('LPUSH', samples, string.format('%.3f %d %d', time, number(key(job, 'job'), 'sequences_done'),
+    number(key(job, 'job'), 'cost_done')))
+  call('LTRIM', samples, 0, SAMPLES_KEPT - 1)
+end
+
+local op = {}
