@@ -21,7 +21,6 @@ from safetensors.numpy import save_file
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import ServerAddress
 from queue_app.coordination.redis_client import connect
-from queue_app.job.directory import JobDir
 from tests.support.blocks_and_stores import damage_block
 from tests.support.command_runs import (
     committed_batches,
