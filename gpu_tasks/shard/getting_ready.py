@@ -20,6 +20,7 @@ from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.shard.acquire import acquire
 from queue_app.celery_app import app
 from queue_app.coordination.dealing import deal_to_idle
+from queue_app.coordination.fleet import remember_job
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import TIMES_MOST, Lease, Refusal, ShardState, Trouble
@@ -75,6 +76,7 @@ class GettingReady:
         job = self._find_job()
         if job is None or not 0 <= self.index < len(job.shards):
             return "replaced"
+        remember_job(self.directory, job.job_id)
         job = at_its_place(job, self.directory)
         model = load(job)
         answer = acquire(self.manifest, self.directory, job, self.index)

@@ -9,6 +9,12 @@ WORKERS = "holdfast:workers"
 SEEN = "holdfast:seen"
 """sorted set: worker name -> the server's time of its last beat"""
 
+FLEET = "holdfast:fleet"
+"""string: "<fleet id> <epoch>" (fleet.py); whoever finds none puts it there"""
+
+FORMER_FLEETS = "holdfast:fleet:former"
+"""set: ids that this fleet had before the server lost its data"""
+
 RECONCILER = "holdfast:reconciler"
 """string with a short expiry: the worker that looks for outputs nobody writes"""
 

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import shutil
+import stat
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ _WRITERS = 8
 _FILES_AT_ONCE = 64
 _BYTES_AT_ONCE = 1 << 20
 _BYTES_UNDER_WAY = 32 << 20
+NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+"""What link(2) says on file systems without them: FAT, and some of those that lie on a network."""
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -33,34 +36,58 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with room_for(path), removed_on_failure(temporary):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_synced(temporary, data, os.O_TRUNC, mode)
         rename_durably(temporary, path)
 
 
 def create_durably(path: Path, data: bytes) -> bool:
-    """Write `data` to `path` where nothing stands yet; False, and nothing changed, where something does.
+    """Write `data` to `path`, durably, unless something stands there, which then stays as it is; answers
+    whether it was written.
 
-    Of several who try at once, on whatever hosts, exactly one succeeds.
+    Of many who create one file at the same time, on whatever hosts, one succeeds, and nobody sees a part of
+    it: a hard link gives a name only where there is none. On a file system without hard links the file is
+    made under its own name, by one as well, but a reader may come before its last byte, and a crash may leave
+    a part of it: whoever reads it must tell that from a whole one.
 
     Raises:
         DiskFull: there is no room.
     """
+    directory = path.parent
+    # No number of a process: others, on other hosts, may have the same.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    with room_for(path), removed_on_failure(temporary):
-        temporary.write_bytes(data)
-        sync_file(temporary)
+    with room_for(path):
         try:
-            os.link(temporary, path)
+            _write_synced(temporary, data, os.O_EXCL)
+            is_made = _link_or_write(temporary, path, data)
+        finally:
+            temporary.unlink(missing_ok=True)
+        # Also where it was there already: its maker may not have come so far, and what is believed must last.
+        sync_directory(directory)
+    return is_made
+
+
+def _link_or_write(temporary: Path, path: Path, data: bytes) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        # A network file system may have made the link, and lost its answer.
+        return temporary.stat().st_nlink == 2
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        try:
+            _write_synced(path, data, os.O_EXCL)
         except FileExistsError:
             return False
-        finally:
-            temporary.unlink()
-        sync_directory(path.parent)
     return True
+
+
+def _write_synced(path: Path, data: bytes, flags: int, mode: int = 0o644) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def rename_durably(temporary: Path, path: Path) -> None:
@@ -136,6 +163,21 @@ def _write_new(files: Sequence[tuple[Path, Any]]) -> None:
             descriptors.append(file.fileno())
         for descriptor in descriptors:
             os.fsync(descriptor)
+
+
+def make_own_directory(path: Path) -> Path:
+    """Make a directory for this user alone, and those above it. Raises as `require_own_directory`."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_own_directory(path)
+    return path
+
+
+def require_own_directory(path: Path) -> None:
+    """Raises OSError where it is not there, or another user could write into it."""
+    found = path.lstat()
+    foreign = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or foreign:
+        raise PermissionError(errno.EACCES, "not a directory of this user alone", str(path))
 
 
 class DigestedFile(io.BufferedWriter):

@@ -114,6 +114,7 @@ def _install(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None
     if incoming.load().twins is None:
         job_dir.twins.unlink(missing_ok=True)
     job_dir.held.unlink(missing_ok=True)
+    job_dir.fleet_json.unlink(missing_ok=True)  # the new job is nobody's before it is announced
     rename_durably(incoming.job_json, job_dir.job_json)
     incoming.path.rmdir()
 

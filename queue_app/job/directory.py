@@ -92,6 +92,8 @@ class JobDir:
     tokenizer = _Entry("tokenizer.json")
     """The model's tokenizer as it was made at submit, where the model has one."""
     server_json = _Entry("server.json")
+    fleet_json = _Entry("fleet.json")
+    """Which fleet the job belongs to: no other takes it for one that its server has forgotten."""
     model_place = _Entry("model_path.json")
     """Where the model lies now, when that is not where job.json says it was (model_place.py)."""
     held = _Entry("held")
@@ -124,8 +126,13 @@ class JobDir:
     def result(self, index: int, token: int) -> Path:
         return self.results / f"{index:05d}-{token}.parquet"
 
-    def done(self, index: int) -> Path:
-        return self.dones / f"{index:05d}.json"
+    def done(self, index: int, generation: int = 0) -> Path:
+        """The done record that is published in this generation of the shard, which begins with the first."""
+        return self.dones / (f"{index:05d}-{generation}.json" if generation else f"{index:05d}.json")
+
+    def reopened(self, index: int, generation: int) -> Path:
+        """Empty; says that this generation of the shard, the second or a later one, has begun."""
+        return self.dones / f"{index:05d}-{generation}.begun"
 
     def checkpoint(self, index: int, job_id: str, scratch: Path | None) -> Path:
         """The shard's LMDB environment; under `scratch` it needs the job's id to be unique."""

@@ -107,7 +107,7 @@ def _left(job: Job, job_dir: JobDir) -> Int64s:
     """The shards without a result; what is in one was looked at before."""
     is_left = np.ones(len(job.shards), np.bool_)
     for shard in begun(job, job_dir):
-        record = read_done(job_dir, shard.index)
+        record = read_done(job_dir, shard)
         is_left[shard.index] = record is None or not (job_dir.results / record.file).is_file()
     return np.flatnonzero(is_left)
 

@@ -16,7 +16,7 @@ def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> Jo
     """What the job directory says: published shards, and what the stores of the others hold."""
     done = quarantined = num_done = 0
     for shard in job.shards:
-        record = read_done(job_dir, shard.index)
+        record = read_done(job_dir, shard)
         if record is not None:
             done, quarantined = done + record.num_embedded, quarantined + len(record.quarantine)
             num_done += 1

@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from queue_app.coordination.embedded_server import ServerAddress
+from queue_app.coordination.fleet import Fleet, fleet_of_job
 from queue_app.errors import HoldfastError
 from queue_app.job.directory import INCOMING, JobDir
 from queue_app.job.output_place import exported
@@ -14,37 +16,78 @@ log = logging.getLogger(__name__)
 
 
 class ForgottenJobs:
-    """Looks for job directories in the roots: a root itself, and what lies directly in it."""
+    """Looks for the fleet's jobs where it remembers some, and in the roots: a root itself, and what lies
+    directly in it."""
 
-    def __init__(self, roots: Sequence[Path], broker_url: str) -> None:
+    def __init__(self, roots: Sequence[Path], broker_url: str, fleet: Fleet) -> None:
         self.roots = list(roots)
         self.broker_url = broker_url
+        self.fleet = fleet
         self._known: dict[Path, tuple[int, Job | None]] = {}
+        self._left_alone: set[str] = set()
 
     def find(self, known_ids: Container[str]) -> Iterator[tuple[Job, JobDir]]:
-        """Every job that is to be worked on, and whose id is not among those the server knows."""
-        for job_dir in self._job_dirs():
-            job = self._load(job_dir)
-            if job and job.job_id not in known_ids and self._wants_work(job, job_dir):
+        """Every job of the fleet that is to be worked on, and whose id is not among those the server knows.
+
+        Asks the server what the fleet's ids are; raises redis errors as they come.
+        """
+        self.fleet.learn_former()
+        found: set[str] = set()
+        for job_dir, head in self._jobs():
+            if head.job_id in known_ids or head.job_id in found or not self._wants_work(head, job_dir):
+                continue
+            job = job_dir.load_or_none()
+            if job is not None and job.job_id == head.job_id:
+                found.add(job.job_id)  # of two copies of a directory one goes on
                 yield job, job_dir
 
-    def _wants_work(self, job: Job, job_dir: JobDir) -> bool:
-        # A job that embed runs on a server of its own is none of ours: two manifests would fight over it.
-        own = ServerAddress.read(job_dir.server_json)
-        elsewhere = own is not None and own.url != self.broker_url
-        return not elsewhere and not job_dir.held.exists() and exported(job, job_dir) is None
+    def _jobs(self) -> Iterator[tuple[JobDir, Job]]:
+        """All jobs that there are, without their shards. What is finished is remembered no longer."""
+        remembered = self.fleet.directories()
+        for path in dict.fromkeys([*remembered, *self._in_roots()]):
+            job_dir = JobDir(path)
+            head = self._load(job_dir) if path.name != INCOMING else None
+            if head is None:
+                continue
+            if path in remembered and exported(head, job_dir) is not None:
+                self.fleet.memory.forget_directory(path)
+            else:
+                yield job_dir, head
 
-    def _job_dirs(self) -> Iterator[JobDir]:
+    def _wants_work(self, job: Job, job_dir: JobDir) -> bool:
+        return not job_dir.held.exists() and exported(job, job_dir) is None and self._is_ours(job, job_dir)
+
+    def _is_ours(self, job: Job, job_dir: JobDir) -> bool:
+        """Two fleets over one directory leave each other's jobs alone: two manifests would fight over one."""
+        own = ServerAddress.read(job_dir.server_json)
+        if own is not None:
+            # embed runs it, on a server of its own, which may have been made anew since.
+            return own.url == self.broker_url
+        fleet = fleet_of_job(job_dir)
+        if fleet not in self.fleet.ids and job.job_id not in self._left_alone:
+            self._left_alone.add(job.job_id)
+            log.warning(
+                "left alone, of fleet %s; holdfast enqueue makes it one of ours (%s) job=%s dir=%s",
+                fleet or "unknown",
+                self.fleet.id,
+                job.job_id,
+                job_dir.path,
+            )
+        return fleet in self.fleet.ids
+
+    def _in_roots(self) -> Iterator[Path]:
         for root in self.roots:
-            for path in (root, *(sorted(root.iterdir()) if root.is_dir() else ())):
-                if (path / "job.json").is_file() and path.name != INCOMING:
-                    yield JobDir(path)
+            yield root
+            yield from sorted(root.iterdir()) if root.is_dir() else ()
 
     def _load(self, job_dir: JobDir) -> Job | None:
-        """Read once, and again only when the file was replaced; None when it cannot be read."""
+        """Read once, and again only when the file was replaced; None when it is not there or not readable.
+
+        Shards may be many, and most jobs are known to the server: they are not kept here.
+        """
         try:
             stamp = job_dir.job_json.stat().st_mtime_ns
-        except FileNotFoundError:
+        except OSError:  # or the directory's mount is gone
             return None
         if self._known.get(job_dir.path, (0, None))[0] != stamp:
             self._known[job_dir.path] = stamp, _load_or_say_why_not(job_dir)
@@ -53,7 +96,7 @@ class ForgottenJobs:
 
 def _load_or_say_why_not(job_dir: JobDir) -> Job | None:
     try:
-        return job_dir.load()
+        return replace(job_dir.load(), shards=())
     except HoldfastError as error:
         log.warning("not rebuilt: %s", error)
         return None

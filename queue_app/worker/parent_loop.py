@@ -17,6 +17,7 @@ from celery import bootsteps
 
 from queue_app.celery_app import app
 from queue_app.coordination.dealing import leave
+from queue_app.coordination.fleet import fleet_of_server
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.workers import WorkerEntry
 from queue_app.host.limits import num_oom_kills
@@ -118,7 +119,7 @@ class _Look:
             app,
             lease_seconds=config.lease_seconds,
             resend_seconds=config.resend_seconds,
-            forgotten=ForgottenJobs(config.roots, config.broker_url),
+            forgotten=ForgottenJobs(config.roots, config.broker_url, fleet_of_server(client)),
         )
         self._deliveries, self._standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
         self._due = time.monotonic()

@@ -65,7 +65,6 @@ class Reconciler:
         self.leases = LeaseWatch(lease_seconds, clock)
         self.resend_seconds = resend_seconds
         self.clock = clock
-        self._knew_jobs = False
         self._export_due: dict[str, float] = {}
         self._next_scan = clock()
         self._actor: tuple[str, float] = ("", clock())
@@ -77,7 +76,7 @@ class Reconciler:
         """
         try:
             self._release_dead_leases(tick(self.client, entry))
-            if self.clock() >= self._next_scan or self._has_forgotten():
+            if self._has_forgotten() or self.clock() >= self._next_scan:
                 self._next_scan = self.clock() + self.resend_seconds / 2
                 self._rebuild_forgotten(entry.name)
                 self._resend_lost_exports(entry)
@@ -85,6 +84,8 @@ class Reconciler:
                 deal_to(self.client, self.app, entry, is_idle=True)
         except TRANSIENT as error:
             self.leases.begin_anew()
+            if self.forgotten is not None:
+                self.forgotten.fleet.doubt()
             log.warning("reconciler: the server is away: %s", error)
 
     # ---- dead leases
@@ -100,9 +101,7 @@ class Reconciler:
     # ---- a server that lost its data
 
     def _has_forgotten(self) -> bool:
-        """True when a server that knew jobs a moment ago knows none now."""
-        knew, self._knew_jobs = self._knew_jobs, bool(self.client.exists(keys.JOBS))
-        return knew and not self._knew_jobs
+        return self.forgotten is not None and self.forgotten.fleet.lost_data()
 
     def _rebuild_forgotten(self, name: str) -> None:
         if self.forgotten is None:

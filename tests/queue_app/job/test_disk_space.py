@@ -46,8 +46,8 @@ def copies(job: Job, job_dir: JobDir, num_workers: int = 2) -> list[dict[str, in
     ]
 
 
-def publish(job_dir: JobDir, index: int) -> None:
-    record = DoneRecord(f"{index:05d}-1.parquet", "digest", 1, 1, ())
+def publish(job: Job, job_dir: JobDir, index: int) -> None:
+    record = DoneRecord(f"{index:05d}-1.parquet", "digest", 1, 1, (), job.job_id)
     (job_dir.results / record.file).touch()
     job_dir.done(index).write_bytes(record.encode())
 
@@ -76,7 +76,7 @@ def test_checkpoints_of_workers_elsewhere_need_no_room_here(job: Job, job_dir: J
 
 
 def test_what_is_published_already_needs_no_more_room(job: Job, job_dir: JobDir) -> None:
-    publish(job_dir, 1)
+    publish(job, job_dir, 1)
     computing, exporting = copies(job, job_dir)
     assert computing == {"results": 300, "checkpoints": 300}
     assert exporting == {"results": 300, "output": 600}
