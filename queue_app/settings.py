@@ -60,6 +60,8 @@ class RuntimeConfig(BaseSettings):
     """So many acquisitions without one commit between them fail the shard."""
     retry_seconds: int = Field(default=10, ge=1)
     """The longest wait before an error that may pass is tried again; the waits grow from 1 s, with jitter."""
+    rest_seconds: int = Field(default=300, ge=1)
+    """The longest rest of a worker that fails while others get on with the job. Alone: `retry_seconds`."""
     probe_after_deaths: int = Field(default=2, ge=1)
     """So many deaths of the process in one batch have its records tried alone."""
     quarantine_after_deaths: int = Field(default=2, ge=1)
@@ -68,6 +70,8 @@ class RuntimeConfig(BaseSettings):
     """A worker's process that ends no batch for so long is killed, and its shard tried again."""
     grace_seconds: float = Field(default=25.0, gt=0)
     """How long a worker may take to finish its batch after SIGTERM before it is killed."""
+    exit_when_idle: float | None = Field(default=None, ge=0)
+    """A worker ends when nothing was there to do for its kind of device for so many seconds; None: never."""
 
     commit_seconds: float | None = Field(default=None, gt=0)
     """Overrides the job's own commit interval."""

@@ -46,6 +46,10 @@ def embed(
 def enqueue(
     request: EmbedRequest,
     queues: Annotated[str | None, typer.Option(help="gpu0,gpu1,… Default: those of live workers.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of each CPU worker, fixed in the job. Default: by the workers' cores."),
+    ] = None,
     broker: options.Broker = None,
     as_json: options.Json = False,
 ) -> None:
@@ -53,7 +57,8 @@ def enqueue(
     from queue_app.api.submit import submit
     from queue_app.api.wording import what_was_read
 
-    job = submit(request, broker_url=broker, queues=queues.split(",") if queues is not None else None)
+    named = queues.split(",") if queues is not None else None
+    job = submit(request, broker_url=broker, queues=named, threads=threads)
     if as_json:
         print_json({"job": job.id, "created": job.created, "job_dir": str(job.job_dir.path)})
         return

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from queue_app.coordination.embedded_server import ServerAddress
@@ -33,26 +32,24 @@ class ForgottenJobs:
         """
         self.fleet.learn_former()
         found: set[str] = set()
-        for job_dir, head in self._jobs():
-            if head.job_id in known_ids or head.job_id in found or not self._wants_work(head, job_dir):
+        for job_dir, job in self._jobs():
+            if job.job_id in known_ids or job.job_id in found or not self._wants_work(job, job_dir):
                 continue
-            job = job_dir.load_or_none()
-            if job is not None and job.job_id == head.job_id:
-                found.add(job.job_id)  # of two copies of a directory one goes on
-                yield job, job_dir
+            found.add(job.job_id)  # of two copies of a directory one goes on
+            yield job, job_dir
 
     def _jobs(self) -> Iterator[tuple[JobDir, Job]]:
-        """All jobs that there are, without their shards. What is finished is remembered no longer."""
+        """All jobs that there are. What is finished is remembered no longer."""
         remembered = self.fleet.directories()
         for path in dict.fromkeys([*remembered, *self._in_roots()]):
             job_dir = JobDir(path)
-            head = self._load(job_dir) if path.name != INCOMING else None
-            if head is None:
+            job = self._load(job_dir) if path.name != INCOMING else None
+            if job is None:
                 continue
-            if path in remembered and exported(head, job_dir) is not None:
+            if path in remembered and exported(job, job_dir) is not None:
                 self.fleet.memory.forget_directory(path)
             else:
-                yield job_dir, head
+                yield job_dir, job
 
     def _wants_work(self, job: Job, job_dir: JobDir) -> bool:
         return not job_dir.held.exists() and exported(job, job_dir) is None and self._is_ours(job, job_dir)
@@ -81,10 +78,7 @@ class ForgottenJobs:
             yield from sorted(root.iterdir()) if root.is_dir() else ()
 
     def _load(self, job_dir: JobDir) -> Job | None:
-        """Read once, and again only when the file was replaced; None when it is not there or not readable.
-
-        Shards may be many, and most jobs are known to the server: they are not kept here.
-        """
+        """Read once, and again only when the file was replaced; None when it is not there or not readable."""
         try:
             stamp = job_dir.job_json.stat().st_mtime_ns
         except OSError:  # or the directory's mount is gone
@@ -96,7 +90,7 @@ class ForgottenJobs:
 
 def _load_or_say_why_not(job_dir: JobDir) -> Job | None:
     try:
-        return replace(job_dir.load(), shards=())
+        return job_dir.load()
     except HoldfastError as error:
         log.warning("not rebuilt: %s", error)
         return None

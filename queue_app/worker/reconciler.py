@@ -16,7 +16,7 @@ import redis
 from celery import Celery
 
 from queue_app.coordination import keys
-from queue_app.coordination.dealing import LeaseSeen, deal_to, deal_to_idle, tick
+from queue_app.coordination.dealing import LeaseSeen, Tick, deal_to, deal_to_idle, tick
 from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import announce, ask_for_export
@@ -69,13 +69,14 @@ class Reconciler:
         self._next_scan = clock()
         self._actor: tuple[str, float] = ("", clock())
 
-    def step(self, entry: WorkerEntry, *, is_idle: bool) -> None:
+    def step(self, entry: WorkerEntry, *, is_idle: bool) -> Tick | None:
         """Tell that the worker lives, see to its leases and, where it is idle, ask for a shard.
 
-        Observation starts anew when the server was away.
+        Answers what the server said; None when it was away, and then observation starts anew.
         """
         try:
-            self._release_dead_leases(tick(self.client, entry))
+            said = tick(self.client, entry)
+            self._release_dead_leases(said.leases)
             if self._has_forgotten() or self.clock() >= self._next_scan:
                 self._next_scan = self.clock() + self.resend_seconds / 2
                 self._rebuild_forgotten(entry.name)
@@ -87,6 +88,8 @@ class Reconciler:
             if self.forgotten is not None:
                 self.forgotten.fleet.doubt()
             log.warning("reconciler: the server is away: %s", error)
+            return None
+        return said
 
     # ---- dead leases
 
@@ -131,9 +134,9 @@ class Reconciler:
         status, job_id = manifest.job_status(), manifest.job_id
         job_dir = JobDir(Path(status.job_dir)) if status else None
         job = job_dir.load_or_none() if job_dir else None
-        if status is None or job_dir is None or job is None:
-            return
-        if job.job_id != job_id or exported(job, job_dir) is not None:
+        if status is None or job_dir is None or job is None or job.job_id != job_id:
+            return  # this host does not see the job's directory; others may
+        if exported(job, job_dir) is not None:
             manifest.note_exported()
             return
         due = self._export_due.setdefault(job_id, self.clock() + self.resend_seconds)
