@@ -351,7 +351,7 @@ MUTANTS = (
     Mutant(
         "fsync of a done file",
         "queue_app/host/durable_files.py",
-        "            os.fsync(file.fileno())\n",
+        "        os.fsync(file.fileno())\n",
         "",
         "tests/checkpoint/test_power_loss.py -k whole_one",
     ),
@@ -533,8 +533,8 @@ MUTANTS = (
     Mutant(
         "a kind is created once",
         "queue_app/host/durable_files.py",
-        "            os.link(temporary, path)",
-        "            path.write_bytes(data)",
+        "        os.link(temporary, path)\n",
+        "        path.write_bytes(data)\n",
         "tests/gpu_tasks/shard/test_kind.py",
     ),
     Mutant(
