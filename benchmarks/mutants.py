@@ -610,8 +610,8 @@ MUTANTS = (
     Mutant(
         "a kind is created once",
         "queue_app/host/durable_files.py",
-        "        os.link(temporary, path)",
-        "        path.write_bytes(data)",
+        "        os.link(temporary, path)\n",
+        "        path.write_bytes(data)\n",
         "tests/gpu_tasks/shard/test_kind.py",
     ),
     Mutant(
