@@ -5,6 +5,7 @@ from checkpoint.errors import (
     AlreadyOpen,
     BlockDamaged,
     CheckpointError,
+    DiskFailed,
     DiskFull,
     NetworkFileSystem,
     NewerFormat,
@@ -13,7 +14,7 @@ from checkpoint.errors import (
     StoreDamaged,
     WrongJob,
 )
-from checkpoint.records import DoneRecord, QuarantineEntry
+from checkpoint.records import DoneRecord, Kind, QuarantineEntry
 from checkpoint.snapshot import Snapshot
 from checkpoint.store import CheckpointStore
 from checkpoint.writer import CheckpointTrigger, CheckpointWriter, WriterTimes
@@ -26,8 +27,10 @@ __all__ = [
     "CheckpointStore",
     "CheckpointTrigger",
     "CheckpointWriter",
+    "DiskFailed",
     "DiskFull",
     "DoneRecord",
+    "Kind",
     "NetworkFileSystem",
     "NewerFormat",
     "OwnerAlive",

@@ -11,8 +11,8 @@ from checkpoint.block import Block, Uint64s, Vectors
 from checkpoint.errors import StoreDamaged
 from checkpoint.lmdb_environment import Environment
 from checkpoint.lmdb_pages import check_pages
-from checkpoint.records import DoneRecord, QuarantineEntry
-from checkpoint.schema import BLOCKS, DONE, META, QUARANTINE, SmallRecords
+from checkpoint.records import DoneRecord, Kind, QuarantineEntry, decode_kinds
+from checkpoint.schema import BLOCKS, DONE, KINDS, META, QUARANTINE, SmallRecords
 from checkpoint.snapshot import Snapshot
 from checkpoint.store_files import StoreFiles
 
@@ -95,6 +95,12 @@ class StoreReader:
         with self._environment.reading() as transaction, self._senseless_is_damage():
             entries = self._records.entries(transaction, self._records.quarantine)
             return tuple(QuarantineEntry.decode(content) for _, content in entries)
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """What the batches were computed by, in the order in which they came. Raises StoreDamaged."""
+        with self._environment.reading() as transaction, self._senseless_is_damage():
+            value = self._records.get(transaction, KINDS)
+            return () if value is None else decode_kinds(value)
 
     def done_record(self) -> DoneRecord | None:
         """Which published file is the result; None while there is none. Raises StoreDamaged."""

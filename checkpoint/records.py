@@ -1,6 +1,7 @@
-"""The small records that travel beside the blocks: quarantine entries and the done record."""
+"""The small records that travel beside the blocks: quarantine entries, kinds, and the done record."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 
@@ -26,14 +27,63 @@ class QuarantineEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """What computes: vectors of one kind have the same last bits, those of two may not.
+
+    `device` is a GPU as its maker calls it, or a processor with the instruction set in use; `torch` its
+    version; `dtype` the one that is computed in.
+    """
+
+    device: str
+    torch: str
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.device}, torch {self.torch}, {self.dtype}"
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Kind":
+        """Raises ValueError when `data` is not an encoded kind."""
+        try:
+            return cls(**json.loads(data))
+        except (TypeError, RecursionError) as error:
+            raise ValueError(f"not a kind: {error}") from None
+
+
+def encode_kinds(kinds: Iterable[Kind]) -> bytes:
+    return json.dumps([asdict(kind) for kind in kinds]).encode()
+
+
+def decode_kinds(data: bytes) -> tuple[Kind, ...]:
+    """Raises ValueError when `data` is not a list of encoded kinds."""
+    try:
+        return tuple(Kind(**fields) for fields in json.loads(data))
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"not a list of kinds: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
 class DoneRecord:
-    """Says which published file is a shard's result. `digest` is the xxh3-128 (hex) of that file."""
+    """Says which published file is a shard's result. `digest` is the xxh3-128 (hex) of that file.
+
+    `kinds` are those of whatever computed any of it, in the order in which they came: one, unless an attempt
+    was ended and gone on with elsewhere. None where nothing was computed, or nobody said by what.
+
+    `job` is the id of the job that it belongs to, and `generation` how often the shard had been reopened when
+    it was computed.
+    """
 
     file: str
     digest: str
     num_records: int
     num_embedded: int
     quarantine: tuple[QuarantineEntry, ...] = ()
+    kinds: tuple[Kind, ...] = ()
+    job: str = ""
+    generation: int = 0
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self), sort_keys=True).encode()
@@ -44,6 +94,7 @@ class DoneRecord:
         try:
             fields = json.loads(data)
             entries = tuple(QuarantineEntry(**entry) for entry in fields.pop("quarantine"))
-            return cls(**fields, quarantine=entries)
+            kinds = tuple(Kind(**kind) for kind in fields.pop("kinds", ()))
+            return cls(**fields, quarantine=entries, kinds=kinds)
         except (AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"not a done record: {error}") from None

@@ -19,6 +19,7 @@ FORMAT_VERSION = 2
 BLOCKS, META, QUARANTINE = b"blocks", b"meta", b"quarantine"
 FORMAT, UUID, JOB, PLAN, TOKEN, DONE = b"format", b"uuid", b"job_digest", b"plan", b"token", b"done"
 SEALED_FORMAT = b"sealed_format"
+KINDS = b"kinds"
 ALWAYS = (JOB, PLAN, TOKEN, UUID)
 """What every store that was begun has, beside its format."""
 SEAL_BYTES = 16

@@ -27,12 +27,13 @@ from checkpoint.lmdb_environment import Environment, Recorded
 from checkpoint.network_filesystems import refuse_network_file_system
 from checkpoint.process_identity import StoreOwner, evict
 from checkpoint.reader import StoreReader
-from checkpoint.records import DoneRecord, QuarantineEntry
+from checkpoint.records import DoneRecord, Kind, QuarantineEntry, encode_kinds
 from checkpoint.schema import (
     DONE,
     FORMAT,
     FORMAT_VERSION,
     JOB,
+    KINDS,
     PLAN,
     SEALED_FORMAT,
     TOKEN,
@@ -40,7 +41,7 @@ from checkpoint.schema import (
     as_key,
     seal,
 )
-from checkpoint.store_files import StoreFiles, clear_when_full, make_directory
+from checkpoint.store_files import StoreFiles, clear_when_full, make_directory, require_room
 from checkpoint.verify import verify_store
 
 MAP_SIZE_BYTES = 64 << 20
@@ -57,12 +58,20 @@ class CheckpointStore(StoreReader):
         # A database that is missing in a store that was begun is damage, and not to be covered by a new one.
         super().__init__(path, environment, create=writable and not self.files.started.exists())
         self._writable = writable
+        self._kind: Kind | None = None
 
     # ---- opening and closing
 
     @classmethod
     def open(
-        cls, path: Path, *, job_digest: bytes, plan: str, token: int, map_size: int = MAP_SIZE_BYTES
+        cls,
+        path: Path,
+        *,
+        job_digest: bytes,
+        plan: str,
+        token: int,
+        kind: Kind | None = None,
+        map_size: int = MAP_SIZE_BYTES,
     ) -> "CheckpointStore":
         """Become the store's owner and open it for writing.
 
@@ -75,6 +84,7 @@ class CheckpointStore(StoreReader):
             job_digest: 16 bytes, in every block.
             plan: fingerprint of the batch plan that gives the batch indices their meaning.
             token: the fencing token of this owner's lease.
+            kind: what computes the blocks that this owner commits; it is remembered with the first of them.
 
         Raises:
             StaleToken: the store has seen a higher token.
@@ -87,11 +97,14 @@ class CheckpointStore(StoreReader):
         """
         refuse_network_file_system(path)
         with clear_when_full(path):
-            return cls._open(path, job_digest, plan, token, map_size)
+            store = cls._open(path, job_digest, plan, token, map_size)
+        store._kind = kind
+        return store
 
     @classmethod
     def _open(cls, path: Path, job_digest: bytes, plan: str, token: int, map_size: int) -> "CheckpointStore":
         make_directory(path)
+        require_room(path)
         damaged = _take_over(StoreFiles(path), token)
         make_directory(path)
         StoreOwner.current(token).write(StoreFiles(path).owner)
@@ -193,12 +206,16 @@ class CheckpointStore(StoreReader):
         sizes = [encoded_bytes(block) for block in blocks]
         buffer = bytearray(max(sizes, default=0))
         entries = [(as_key(entry.ordinal), entry.encode()) for entry in quarantine]
+        known = self.kinds()
+        kinds = tuple(dict.fromkeys([*known, self._kind])) if blocks and self._kind else known
         with self._transaction(token) as recorded:
             for block, num_bytes in zip(blocks, sizes, strict=True):
                 make = partial(encode_into, buffer, block, job_digest)
                 recorded.put_made(as_key(block.batch_idx), make, num_bytes, db=self._blocks)
             for key, content in entries:
                 recorded.put(key, seal(key, content), db=self._records.quarantine)
+            if kinds != known:
+                recorded.put(KINDS, seal(KINDS, encode_kinds(kinds)), db=self._records.meta)
 
     def set_done(self, record: DoneRecord, *, token: int) -> None:
         """Name the published result. Raises StaleToken and DiskFull as `commit` does."""

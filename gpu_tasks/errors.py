@@ -21,6 +21,10 @@ class NumericsDeviate(InferenceError):
     """Raised when a device does not compute what the processor computes."""
 
 
+class OtherKind(InferenceError):
+    """Raised when a job is for one kind of device, and this worker's is another."""
+
+
 class JobHopeless(InferenceError):
     """Raised when what is wrong with a shard is wrong with the whole job, and no other attempt mends it."""
 

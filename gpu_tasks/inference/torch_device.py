@@ -71,12 +71,27 @@ def open_device(name: str, threads: int | None = None) -> "TorchDevice":
         if threads is not None:
             torch.set_num_threads(threads)
         return CpuDevice(torch.device("cpu"))
+    return _open_cuda(_cuda_index(name))
+
+
+def _cuda_index(name: str) -> int:
+    """Of `cuda` or `cuda:N`. Raises DeviceUnavailable when there is no such device."""
     kind, _, index = name.partition(":")
     if kind != "cuda" or not (index or "0").isdecimal():
         raise DeviceUnavailable(f"device {name!r}: write cpu, cuda or cuda:N")
     if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
         raise DeviceUnavailable(f"device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
-    return _open_cuda(int(index or 0))
+    return int(index or 0)
+
+
+def gpu_name(name: str) -> str:
+    """What its maker calls `cuda` or `cuda:N`. Raises DeviceUnavailable when there is no such device."""
+    return str(torch.cuda.get_device_name(_cuda_index(name)))
+
+
+def instruction_set() -> str:
+    """The one that torch's own kernels use on this processor, such as AVX512."""
+    return str(torch.backends.cpu.get_cpu_capability())
 
 
 def hardware_id(name: str) -> str:

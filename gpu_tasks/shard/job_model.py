@@ -10,6 +10,7 @@ from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.inference.readout import parse_pools
 from gpu_tasks.models.loading import load
 from gpu_tasks.shard.canary_check import device_name, watch_canary
+from gpu_tasks.shard.kind import refuse_other_kind
 from queue_app.errors import Damage
 from queue_app.host.devices import num_cores
 from queue_app.job.directory import JobDir
@@ -25,8 +26,10 @@ def load_and_check(job: Job, directory: JobDir) -> EmbeddingModel:
 
     Raises:
         ModelTooLarge: the memory does not hold it.
+        OtherKind: the job is for another kind of device.
         Exception: whatever else keeps this worker from computing with it.
     """
+    refuse_other_kind(job, directory)
     device, dtype = device_name(job), job.options.dtype
 
     def load_or_clear() -> EmbeddingModel:

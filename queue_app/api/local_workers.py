@@ -69,7 +69,9 @@ def local_workers(
             # Messages of an earlier run may name queues that have no worker now, or a shard twice.
             client.delete("", *client.scan_iter(KEY_PATTERN, _type="list"))
         home = {"HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": str(job_dir.path)}
-        env = {**child_environment(**settings, **home, **environment(config))}
+        if server:
+            home["HOLDFAST_STATE"] = ""  # its one job is all that there is to be remembered
+        env = dict(child_environment(**settings, **home, **environment(config)))
         env.pop("HOLDFAST_EXIT_WHEN_IDLE", None)  # they are there for this job, and wait until it is read
         processes = GPUProcessCoordinator(queues, env, job_dir.logs, pids)
         try:

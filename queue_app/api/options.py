@@ -44,6 +44,9 @@ class Options(TypedDict, total=False):
     keep_checkpoints: bool
     h5_layout: H5Layout
     allow_same_vectors: bool
+    one_kind: bool
+    priority: int
+    max_workers: int | None
 
 
 class RunArguments(Options, total=False):

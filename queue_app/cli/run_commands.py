@@ -29,7 +29,7 @@ def embed(
     from queue_app.api.local_run import embed as run
     from queue_app.api.local_workers import LocalSetup
     from queue_app.host.memory import do_without_pandas
-    from queue_app.job.allowance import parse_allowance
+    from queue_app.status.allowance import parse_allowance
     from queue_app.status.screens import open_view
 
     do_without_pandas()
@@ -86,8 +86,8 @@ def resume(
     from queue_app.api.local_workers import LocalSetup
     from queue_app.api.resume import resume as run
     from queue_app.host.devices import choose_queues, cpu_workers_of
-    from queue_app.job.allowance import parse_allowance
     from queue_app.job.directory import job_and_output
+    from queue_app.status.allowance import parse_allowance
     from queue_app.status.screens import open_view
 
     allowed = parse_allowance(allow_quarantine)

@@ -9,6 +9,12 @@ WORKERS = "holdfast:workers"
 SEEN = "holdfast:seen"
 """sorted set: worker name -> the server's time of its last beat"""
 
+FLEET = "holdfast:fleet"
+"""string: "<fleet id> <epoch>" (fleet.py); whoever finds none puts it there"""
+
+FORMER_FLEETS = "holdfast:fleet:former"
+"""set: ids that this fleet had before the server lost its data"""
+
 
 def name_claim(name: str) -> str:
     """string with a short expiry: the host key of the worker that starts under this name"""

@@ -11,6 +11,7 @@
 --        sequences_total, sequences_done, sequences_quarantined, cost_total, cost_done
 --        epoch          the server's time in ms when the job was made known: where tokens begin
 --        pace           cost per second of all that hold a shard, as far as it is known
+--        one_kind       what alone computes the job, where it is for one kind and a shard of it was begun
 --        gave_up        why the whole job was given up; every shard that is not done counts as failed then
 --        trouble        why a shard failed last, until any of the job gets on
 --   holdfast:{job}:shards      hash index -> "state records cost token attempts batches sequences quarantined cost_done"

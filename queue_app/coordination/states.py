@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from queue_app.coordination.worker_figures import Figures
-from queue_app.job.spec import Shard
+from queue_app.job.shard_table import Shard
 
 
 class ShardState(StrEnum):
@@ -115,6 +115,8 @@ class JobStatus:
     """Those that were named when it was announced last, with commas."""
     announced: float = field(compare=False)
     """When that was, in seconds by the server's clock."""
+    one_kind: str
+    """What alone computes it (checkpoint.Kind in words); empty where any may, and until a shard is begun."""
     gave_up: str
     """Why the whole job was given up; empty where it was not."""
 
@@ -152,7 +154,7 @@ TIMES_MOST = 3
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What one worker fails at before it has a shard.
+    """What one worker fails at, though another may do it.
 
     `times` counts failures in a row, `since` and `seen` are the first and the last of them, `retry_at` is
     when it is tried again: all in seconds by the server's clock. After `times_most` there is no hope.
@@ -164,6 +166,8 @@ class Trouble:
     seen: float
     retry_at: float
     times_most: int = TIMES_MOST
+    at_work: bool = False
+    """It had the shard: only one that it completes shows that this is over."""
 
     @property
     def is_lasting(self) -> bool:

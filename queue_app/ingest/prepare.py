@@ -29,6 +29,12 @@ from queue_app.job.readouts import is_ragged, vector_bytes
 from queue_app.job.spec import EmbedOptions, InputFile, Job
 from queue_app.model.spec import FoundModel, ModelSpec
 
+INSTALLED = (
+    "shards", "shards.table", "results", "done", "sequences.arrow", "twins.arrow", "tokenizer.json",
+    "kind.json",
+)  # fmt: skip
+"""What moves from `incoming` to its place before job.json does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -62,10 +68,13 @@ def prepare(
             note_place(job, job_dir, spec.path)
             return Prepared(job, job_dir, created=False)
         previous = open_previous(request.reuse, spec, options) if request.reuse else None
+        kind = previous.only_kind() if previous and request.one_kind else None
         incoming = job_dir.incoming
         shutil.rmtree(incoming.path, ignore_errors=True)
         with removed_on_failure(incoming.path):
             job = _ingest(request, incoming, dataset, spec, options, inputs, threads, previous)
+            if kind is not None:
+                write_durably(incoming.kind, kind.encode())
             if model.tokenizer is not None:
                 write_durably(incoming.tokenizer, model.tokenizer.encode())
             incoming.write(job)
@@ -82,6 +91,7 @@ def _forget(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None:
     job = job_dir.load_or_none()
     if forget_keys is not None and job is not None:
         forget_keys(job.job_id)
+    job_dir.kind.unlink(missing_ok=True)
     job_dir.job_json.unlink()
     shutil.rmtree(job_dir.path / "checkpoints", ignore_errors=True)
 
@@ -96,7 +106,7 @@ def _install(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None
     if job_dir.job_json.exists():
         _forget(job_dir, forget_keys)
     shutil.rmtree(job_dir.history, ignore_errors=True)
-    for name in ("shards", "results", "done", "sequences.arrow", "twins.arrow", "tokenizer.json"):
+    for name in INSTALLED:
         if (incoming.path / name).exists():
             if (job_dir.path / name).is_dir():
                 shutil.rmtree(job_dir.path / name)  # a file is replaced in one step
@@ -104,6 +114,7 @@ def _install(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None
     if incoming.load().twins is None:
         job_dir.twins.unlink(missing_ok=True)
     job_dir.held.unlink(missing_ok=True)
+    job_dir.fleet_json.unlink(missing_ok=True)  # the new job is nobody's before it is announced
     rename_durably(incoming.job_json, job_dir.job_json)
     incoming.path.rmdir()
 

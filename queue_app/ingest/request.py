@@ -117,6 +117,17 @@ class EmbedRequest:
     allow_same_vectors: Annotated[
         bool, Option("Store them, where different sequences have one and the same vector.")
     ] = False
+    one_kind: Annotated[
+        bool,
+        Option(
+            "Only workers of one kind (device, torch, dtype) compute the job: that of the first shard that "
+            "is begun. Vectors of two kinds may differ in their last bits."
+        ),
+    ] = False
+    priority: Annotated[int, Option("Of several jobs on a server the higher number goes first.")] = 0
+    max_workers: Annotated[
+        int | None, Option("At most so many workers of the server compute it at a time.", least=1)
+    ] = None
     overwrite: Annotated[bool, Option("Forget earlier work on this output; replace whatever lies there.")] = (
         False
     )

@@ -17,7 +17,7 @@ def refuse_changes(
     """Raises JobChanged, naming every difference, when the request is not the job that is there."""
     changes = [*_changed_inputs(job.inputs, inputs), *_changed_model(job.model, spec)]
     changes += _changed_options(job.options, options)
-    changes += [*_changed_reuse(job, request), *_changed_shards(job, request)]
+    changes += [*_changed_reuse(job, request), *_changed_shards(job, request), *_changed_kinds(job, request)]
     if changes:
         raise JobChanged(
             f"{request.output} belongs to another job ({'; '.join(changes)}); "
@@ -59,9 +59,14 @@ def _changed_reuse(job: Job, request: EmbedRequest) -> list[str]:
 def _changed_shards(job: Job, request: EmbedRequest) -> list[str]:
     if request.num_shards is None:
         return []
-    computed = [shard for shard in job.shards if not shard.reused]
-    asked = min(request.num_shards, sum(shard.num_rows for shard in computed))
-    return [] if asked == len(computed) else [f"shards: {len(computed)} -> {asked}"]
+    there = len(job.shards.costs_to_compute)
+    asked = min(request.num_shards, int(job.shards.num_rows[job.shards.columns["reused"] == 0].sum()))
+    return [] if asked == there else [f"shards: {there} -> {asked}"]
+
+
+def _changed_kinds(job: Job, request: EmbedRequest) -> list[str]:
+    """Of what was begun by any kind of device nobody can promise that one alone computed it."""
+    return ["one-kind: no -> yes"] if request.one_kind and not job.run.one_kind else []
 
 
 def differing(old: EmbedOptions, new: EmbedOptions) -> Iterator[tuple[str, object, object]]:

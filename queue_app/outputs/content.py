@@ -14,10 +14,10 @@ import xxhash
 
 from checkpoint.records import DoneRecord
 from queue_app.choices import H5Layout
-from queue_app.errors import Damage, UsageError
+from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.host.file_lock import FileLock
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import all_done, require_published
+from queue_app.job.done_records import all_done, require_published, results_digest
 from queue_app.job.duplicates import read_duplicates
 from queue_app.job.readouts import column_names, is_ragged, vector_dim
 from queue_app.job.result_files import as_matrix, num_vectors
@@ -26,6 +26,7 @@ from queue_app.job.shard_files import read_shard
 from queue_app.job.spec import Job
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import described_head
+from queue_app.outputs.kinds import shares_of
 
 RecordSequences = Iterator[tuple[int, str | None]]
 """Ordinal and sequence of every record, by ordinal; None for a duplicate, whose sequence came before."""
@@ -42,6 +43,7 @@ class Content:
     Each of the `columns` has vectors of `dim` numbers: one for each row or, where they are ragged, for each
     token of it. `as_published` says that the `files`, one after another, hold what `batches` yields;
     each has its digest.
+    `kinds` say what computed them.
 
     Raises:
         HoldfastError: shards are not done yet.
@@ -51,10 +53,12 @@ class Content:
     def __init__(self, job: Job, job_dir: JobDir, h5_layout: H5Layout | None = None) -> None:
         done = _done_records(job, job_dir)
         self.files = {job_dir.results / record.file: record.digest for record in done}
+        self.results_digest = results_digest(done)
         quarantine = (entry for record in done for entry in record.quarantine)
         self.quarantine = sorted(quarantine, key=lambda entry: entry.ordinal)
         self.num_rows = sum(record.num_embedded for record in done)
         self.as_published = (job.twins is None and job.reuse is None) or self.num_rows == 0
+        self.kinds = shares_of(done)
         self._job, self._job_dir, self._done = job, job_dir, dict(enumerate(done))
         self.dim = vector_dim(job.model, job.options)
         self.columns = column_names(job.options)
@@ -65,7 +69,12 @@ class Content:
         self.digest = ""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Batches of id, ordinal and the columns. Raises Damage, at the end, where rows are missing."""
+        """Batches of id, ordinal and the columns.
+
+        Raises at the end, when nothing is in its place yet:
+            Damage: rows are missing.
+            HoldfastError: a shard was reopened meanwhile, so that these are not the rows that count.
+        """
         digest, rows = ContentDigest(self.columns, ragged=self.is_ragged), 0
         for batch in in_input_order(self._job, self._job_dir, self._done):
             digest.update(batch)
@@ -73,6 +82,8 @@ class Content:
             yield batch
         if rows != self.num_rows:
             raise Damage(f"{rows} rows in the results, {self.num_rows} were published")
+        if _all_done(self._job, self._job_dir) != [*self._done.values()]:
+            raise HoldfastError(f"{self._job_dir.path}: results were published anew meanwhile; run again")
         self.digest = digest.hexdigest()
 
     def sequences(self) -> RecordSequences:
@@ -85,7 +96,7 @@ class Content:
 
 def _done_records(job: Job, job_dir: JobDir) -> list[DoneRecord]:
     """Every shard's done record, checked for completeness, its file for its digest."""
-    records = all_done(job, job_dir, how_to_go_on=f"holdfast resume {job_dir.path} goes on")
+    records = _all_done(job, job_dir)
     for shard, record in zip(job.shards, records, strict=True):
         require_published(job_dir, shard.index, record)
         if record.num_embedded + len(record.quarantine) != shard.num_records:
@@ -97,6 +108,10 @@ def _done_records(job: Job, job_dir: JobDir) -> list[DoneRecord]:
     if total != job.counts.num_records:
         raise Damage(f"{job_dir.path}: {total} records accounted for, {job.counts.num_records} were read")
     return records
+
+
+def _all_done(job: Job, job_dir: JobDir) -> list[DoneRecord]:
+    return all_done(job, job_dir, how_to_go_on=f"holdfast resume {job_dir.path} goes on")
 
 
 def _provenance(job: Job, num_embedded: int) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,14 @@ from checkpoint.verify import verify_store
 from queue_app.array_types import Int64s
 from queue_app.errors import HoldfastError
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import published_result, read_done
+from queue_app.job.done_records import current_generation, published_result
 from queue_app.job.duplicates import check_digest, read_duplicates
 from queue_app.job.result_files import iter_result
 from queue_app.job.shard_files import ShardRecords, read_shard
-from queue_app.job.spec import Job, Shard
-from queue_app.outputs.export import output_damage
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job
+from queue_app.outputs.export import outdated_output, output_damage
+from queue_app.outputs.kinds import KindShare, mixed_text, shares_of
 from queue_app.settings import runtime_config
 
 NAMED_MOST = 5
@@ -36,6 +38,8 @@ class JobReport:
     num_quarantined: int
     num_blocks: int
     damage: tuple[str, ...]
+    kinds: tuple[KindShare, ...] = ()
+    """What computed the shards that are done."""
 
     @property
     def sound(self) -> bool:
@@ -53,6 +57,8 @@ class JobReport:
                 "quarantined": self.num_quarantined,
             },
             "blocks": self.num_blocks,
+            "kinds": [asdict(share) for share in self.kinds],
+            "mixed_kinds": mixed_text(self.kinds) or None,
             "damage": list(self.damage),
         }
 
@@ -64,18 +70,22 @@ class JobReport:
             f"{self.num_embedded:,} embedded + {self.num_quarantined:,} quarantined of {self.num_records:,}, "
             f"{self.num_blocks} checkpoint blocks checked"
         )
-        return [*self.damage, summary]
+        return [*self.damage, *filter(None, [mixed_text(self.kinds)]), summary]
 
 
 def verify_job(job_dir: JobDir) -> JobReport:
-    """Check every shard file, result, done record, checkpoint store and the output. Changes nothing."""
+    """Check every shard file, result, done record, checkpoint store and the output. Changes nothing.
+
+    Raises Damage where job.json or the table of the shards is damaged: nothing else can be checked then.
+    """
     job = job_dir.load()
+    job.shards.content()
     checks = _Checks(job, job_dir)
     done = [record for shard in job.shards if (record := checks.check_shard(shard)) is not None]
     checks.check_files()
     if not checks.damage:
         checks.damage += checks.coverage.damage(finished=len(done) == len(job.shards))
-    checks.damage += output_damage(job, job_dir)
+    checks.damage += output_damage(job, job_dir) or outdated_output(job, job_dir, done)
     num_blocks = sum(map(checks.check_store, job.shards))
     return JobReport(
         job_id=job.job_id,
@@ -86,6 +96,7 @@ def verify_job(job_dir: JobDir) -> JobReport:
         num_quarantined=sum(len(record.quarantine) for record in done),
         num_blocks=num_blocks,
         damage=tuple(checks.damage),
+        kinds=shares_of(done),
     )
 
 
@@ -100,18 +111,18 @@ class _Checks:
 
     def check_shard(self, shard: Shard) -> DoneRecord | None:
         """The shard's file and its result; answers its done record."""
-        path, done, records = self.job_dir.shard(shard.index), self.job_dir.done(shard.index), None
+        path, found, records = self.job_dir.shard(shard.index), current_generation(self.job_dir, shard), None
         if path.exists():
             with self._noting_damage():
                 records = read_shard(path, shard)
-        elif not done.exists():
+        elif not found.is_taken:
             self.damage.append(f"shard {shard.index}: {path} is missing")
-        record = read_done(self.job_dir, shard.index)
-        if record is not None:
-            self._check_result(shard, record, records)
-        elif done.exists():
+        if found.record is not None:
+            self._check_result(shard, found.record, records)
+        elif found.is_taken:
+            done = self.job_dir.done(shard.index, found.number)
             self.damage.append(f"shard {shard.index}: {done} is unreadable")
-        return record
+        return found.record
 
     def _check_result(self, shard: Shard, record: DoneRecord, records: ShardRecords | None) -> None:
         path = self.job_dir.results / record.file

@@ -52,6 +52,8 @@ class JobSnapshot:
     """The latest, in the order in which they happened."""
     remedy: str = ""
     """How to go on, where nobody works on the job."""
+    one_kind: str = ""
+    """What alone computes it (checkpoint.Kind in words); empty where any may."""
 
     @property
     def ended(self) -> bool:
@@ -81,5 +83,6 @@ class JobSnapshot:
             "workers": [asdict(worker) for worker in self.workers],
             "trouble": self.trouble or None,
             "remedy": self.remedy or None,
+            "one_kind": self.one_kind or None,
             "events": [asdict(event) for event in self.events],
         }

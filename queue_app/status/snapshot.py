@@ -42,6 +42,7 @@ def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> JobSn
         workers=_workers(manifest, status, live_workers(client, lease_seconds)),
         trouble=status.trouble,
         events=read_events(client, job_id),
+        one_kind=status.one_kind,
     )
 
 

@@ -34,6 +34,8 @@ def describe(now: JobSnapshot) -> str:
         lines.append(f"  tried again: {now.trouble}")
     if now.reason:
         lines.append(f"  {now.reason}")
+    if now.one_kind:
+        lines.append(f"  one kind: {now.one_kind}")
     counts = ", ".join(f"{number} {state}" for state, number in now.shards.items() if number)
     lines.append(f"  shards: {counts}")
     if not now.ended:

@@ -1,7 +1,8 @@
 """Drain: a worker is asked to end its batch, commit, give its shard back and leave.
 
-The request is an entry of the hash `holdfast:drain` under the worker's name; its parent hears of it with its next
-tick (dealing.py). It is for the process that has the name when it is made: one that comes later hears nothing.
+The request is an entry of the hash `holdfast:drain` under the worker's name; its parent hears of it with its
+next tick (dealing.py). It is for the process that has the name when it is made: one that comes later hears
+nothing.
 """
 
 from collections.abc import Sequence

@@ -65,7 +65,6 @@ class Reconciler:
         self.leases = LeaseWatch(lease_seconds, clock)
         self.resend_seconds = resend_seconds
         self.clock = clock
-        self._knew_jobs = False
         self._export_due: dict[str, float] = {}
         self._next_scan = clock()
         self._actor: tuple[str, float] = ("", clock())
@@ -78,7 +77,7 @@ class Reconciler:
         try:
             said = tick(self.client, entry)
             self._release_dead_leases(said.leases)
-            if self.clock() >= self._next_scan or self._has_forgotten(said.knows_jobs):
+            if self._has_forgotten(said.fleet) or self.clock() >= self._next_scan:
                 self._next_scan = self.clock() + self.resend_seconds / 2
                 self._rebuild_forgotten(entry.name)
                 self._resend_lost_exports(entry)
@@ -86,6 +85,8 @@ class Reconciler:
                 deal_to(self.client, self.app, entry, is_idle=True)
         except TRANSIENT as error:
             self.leases.begin_anew()
+            if self.forgotten is not None:
+                self.forgotten.fleet.doubt()
             log.warning("reconciler: the server is away: %s", error)
             return None
         return said
@@ -102,10 +103,8 @@ class Reconciler:
 
     # ---- a server that lost its data
 
-    def _has_forgotten(self, knows_jobs: bool) -> bool:
-        """True when a server that knew jobs a moment ago knows none now."""
-        knew, self._knew_jobs = self._knew_jobs, knows_jobs
-        return knew and not knows_jobs
+    def _has_forgotten(self, fleet: str) -> bool:
+        return self.forgotten is not None and self.forgotten.fleet.lost_data(fleet)
 
     def _rebuild_forgotten(self, name: str) -> None:
         if self.forgotten is None:
@@ -135,9 +134,9 @@ class Reconciler:
         status, job_id = manifest.job_status(), manifest.job_id
         job_dir = JobDir(Path(status.job_dir)) if status else None
         job = job_dir.load_or_none() if job_dir else None
-        if status is None or job_dir is None or job is None:
-            return
-        if job.job_id != job_id or exported(job, job_dir) is not None:
+        if status is None or job_dir is None or job is None or job.job_id != job_id:
+            return  # this host does not see the job's directory; others may
+        if exported(job, job_dir) is not None:
             manifest.note_exported()
             return
         due = self._export_due.setdefault(job_id, self.clock() + self.resend_seconds)

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import xxhash
 
-from checkpoint import Block, CheckpointStore, NewerFormat, QuarantineEntry, StoreDamaged, decode, encode
+from checkpoint import (
+    Block,
+    CheckpointStore,
+    Kind,
+    NewerFormat,
+    QuarantineEntry,
+    StoreDamaged,
+    decode,
+    encode,
+)
 from checkpoint.schema import META, QUARANTINE
 from tests.support.blocks_and_stores import JOB, assert_same, make_block, make_ragged, open_store
 
@@ -73,6 +82,13 @@ def test_small_records_are_sealed_as_it_says(tmp_path: Path) -> None:
     assert found == sealed_by_hand(expected)
     entry = b'{"ordinal": 9, "id": "b", "length": 3, "reason": "NaN"}'
     assert records_of(tmp_path, QUARANTINE) == sealed_by_hand({struct.pack(">Q", 9): entry})
+
+
+def test_what_computed_the_blocks_stands_there_as_it_says(tmp_path: Path) -> None:
+    with open_store(tmp_path, kind=Kind("NVIDIA H200", "2.13.0", "bfloat16")) as store:
+        store.commit([make_block(0)], token=1)
+    kinds = b'[{"device": "NVIDIA H200", "torch": "2.13.0", "dtype": "bfloat16"}]'
+    assert sealed_by_hand({b"kinds": kinds}).items() <= records_of(tmp_path, META).items()
 
 
 # ---- other formats

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def make_ragged(
 
 
 def open_store(
-    path: Path, *, token: int = 1, job_digest: bytes = JOB, plan: str = PLAN, **more: int
+    path: Path, *, token: int = 1, job_digest: bytes = JOB, plan: str = PLAN, **more: Any
 ) -> CheckpointStore:
     return CheckpointStore.open(path, job_digest=job_digest, plan=plan, token=token, **more)
 

@@ -21,6 +21,7 @@ from queue_app.job.readouts import is_ragged, vector_dim
 from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, NormalizeSpec, TruncateSpec
 from queue_app.outputs.content import Content
+from queue_app.outputs.kinds import KindShare, mixed_text
 from queue_app.outputs.run_card.faults_and_speed import (
     Device,
     Faults,
@@ -49,6 +50,7 @@ class RunCard:
     counted: Counted
     quarantine: Sequence[QuarantineEntry]
     devices: Sequence[Device]
+    kinds: Sequence[KindShare]
     versions: Mapping[str, str]
     throughput: Throughput
     faults: Faults
@@ -65,6 +67,11 @@ class RunCard:
     @property
     def num_reused(self) -> int:
         return self.job.reuse.num_vectors if self.job.reuse else 0
+
+    @property
+    def mixed_kinds(self) -> str:
+        """One line, where several kinds of device computed it; else empty."""
+        return mixed_text(self.kinds)
 
     @property
     def methods(self) -> str:
@@ -98,6 +105,8 @@ class RunCard:
             },
             "quarantine": {"reasons": reasons, "first": [asdict(one) for one in self.quarantine]},
             "devices": [asdict(device) for device in self.devices],
+            "kinds": [asdict(share) for share in self.kinds],
+            "mixed_kinds": self.mixed_kinds or None,
             "versions": dict(self.versions),
             "throughput": asdict(self.throughput),
             "faults": asdict(self.faults),
@@ -129,6 +138,7 @@ def make_card(
         counted=counted,
         quarantine=content.quarantine[:QUARANTINE_SHOWN],
         devices=devices,
+        kinds=content.kinds,
         versions=versions,
         throughput=throughput_of(job, history, content.num_rows),
         faults=faults_of(history),
@@ -158,7 +168,7 @@ def command_of(job: Job, output: Path) -> str:
     words += model_flags(job)
     words += [] if job.options.dedup else ["--no-dedup"]
     words += ["--reuse", job.reuse.path] if job.reuse else []
-    words += ["--shards", str(sum(not shard.reused for shard in job.shards))]
+    words += ["--shards", str(len(job.shards.costs_to_compute))]
     if job.options.device_class == "cpu":
         # As many as give each the job's number of threads: another one would change the last bits.
         words += ["--device", "cpu", "--workers", str(cpu_workers_of(job.threads))]

@@ -50,7 +50,7 @@ def _head(card: RunCard) -> Iterator[str]:
         f"{job.model.name}: {vector_dim(job.model, job.options):,} dimensions, {job.options.store_dtype}. "
         f"Content digest `{card.content_digest}`."
     )
-    for note in job.notes:
+    for note in (*job.notes, *filter(None, [card.mixed_kinds])):
         yield ""
         yield f"Note: {note}."
 
