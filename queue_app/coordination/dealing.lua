@@ -222,7 +222,7 @@ local function forget_older_drain(worker, entry)
 end
 
 -- The worker lives. Answers what else its parent has to know, so that it need not ask: whether it was asked to leave,
--- how many of its queues, its own and that of its device, hold a message; and the leases that it observes, five
+-- how many of its queues, its own and that of its device, hold a message, the fleet's id; and the leases that it observes, five
 -- answers each: job, index, beat, token, owner.
 function op.tick(worker, kind, host, entry, queue)
   local time, own = now(), place(worker)
