@@ -309,7 +309,7 @@ MUTANTS = (
     Mutant(
         "fsync of a done file",
         "queue_app/host/durable_files.py",
-        "            os.fsync(file.fileno())\n",
+        "        os.fsync(file.fileno())\n",
         "",
         "tests/checkpoint/test_power_loss.py -k whole_one",
     ),
@@ -381,13 +381,6 @@ MUTANTS = (
         "gpu_tasks/shard/acquire.py",
         'manifest.release(lease, "not begun", counts=False)',
         "pass",
-        "tests/gpu_tasks/shard/test_kind.py",
-    ),
-    Mutant(
-        "a kind is created once",
-        "queue_app/host/durable_files.py",
-        "            os.link(temporary, path)",
-        "            path.write_bytes(data)",
         "tests/gpu_tasks/shard/test_kind.py",
     ),
     Mutant(

@@ -4,7 +4,6 @@ The first worker that begins a shard of such a job fixes its kind, by a file in 
 created and never replaced: one of all hosts succeeds, and a server that loses its data changes nothing.
 """
 
-import logging
 from importlib.metadata import version
 
 from checkpoint import Kind
@@ -15,8 +14,6 @@ from queue_app.host.devices import processor_name
 from queue_app.host.durable_files import create_durably
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
-
-log = logging.getLogger(__name__)
 
 
 def kind_here(job: Job) -> Kind:
@@ -49,8 +46,7 @@ def fix_kind(job: Job, directory: JobDir) -> Kind:
         OtherKind: the job's kind is not this worker's.
     """
     ours = kind_here(job)
-    if create_durably(directory.kind, ours.encode()):
-        log.info("kind fixed job=%s: %s", job.job_id, ours)
+    create_durably(directory.kind, ours.encode())
     _require_same(_fixed_kind(directory), ours)
     return ours
 

@@ -17,6 +17,8 @@ from queue_app.errors import DiskFull
 from queue_app.host.limits import file_too_large, is_file_too_large
 
 _CHUNK_BYTES = 4 << 20
+NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+"""What link(2) says on file systems without them: FAT, and some of those that lie on a network."""
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -27,34 +29,50 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with room_for(path), removed_on_failure(temporary):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_synced(temporary, data, os.O_TRUNC, mode)
         rename_durably(temporary, path)
 
 
-def create_durably(path: Path, data: bytes) -> bool:
-    """Write `data` to `path` where nothing stands yet; False, and nothing changed, where something does.
+def create_durably(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, durably, unless something stands there, which then stays as it is.
 
-    Of several who try at once, on whatever hosts, exactly one succeeds.
+    Of many who create one file at the same time, on whatever hosts, one succeeds, and nobody sees a part of
+    it: a hard link gives a name only where there is none. On a file system without hard links the file is
+    made under its own name, by one as well, but a reader may come before its last byte, and a crash may leave
+    a part of it: whoever reads it must tell that from a whole one.
 
     Raises:
         DiskFull: there is no room.
     """
+    directory = path.parent
+    # No number of a process: others, on other hosts, may have the same.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    with room_for(path), removed_on_failure(temporary):
-        temporary.write_bytes(data)
-        sync_file(temporary)
+    with room_for(path):
+        try:
+            _write_synced(temporary, data, os.O_EXCL)
+            _link_or_write(temporary, path, data)
+        finally:
+            temporary.unlink(missing_ok=True)
+        # Also where it was there already: its maker may not have come so far, and what is believed must last.
+        sync_directory(directory)
+
+
+def _link_or_write(temporary: Path, path: Path, data: bytes) -> None:
+    with contextlib.suppress(FileExistsError):
         try:
             os.link(temporary, path)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-        sync_directory(path.parent)
-    return True
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            _write_synced(path, data, os.O_EXCL)
+
+
+def _write_synced(path: Path, data: bytes, flags: int, mode: int = 0o644) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def rename_durably(temporary: Path, path: Path) -> None:
