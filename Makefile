@@ -11,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt
 TESTS_AT_ONCE ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-gpu calibrate house mutants chaos takeover power-loss corruption fuzz fuzz-models storage peers by-hand clean
+.PHONY: help demo test check bench bench-gpu calibrate house mutants chaos fleet takeover power-loss corruption fuzz fuzz-models storage peers by-hand clean
 
 help:
 	@echo "make demo       install, embed the example data twice (once with a worker killed), compare"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-gpu  install, measure ESM-2 650M and 3B on a CUDA device beside transformers and the device's peak"
 	@echo "make calibrate  install, measure which token budget this device wants for models of several sizes"
 	@echo "make chaos      install, break everything at random, compare; ARGS='--kills 1000 --minutes 60' for long"
+	@echo "make fleet      install, pretend hosts by namespaces, measure what each misfortune costs; ARGS='--chaos' breaks them at random"
 	@echo "make takeover   install, kill whole workers, time until another goes on, beside stock Celery"
 	@echo "make power-loss install, rebuild what a power loss may leave of the store, see that nothing is gone"
 	@echo "make storage    install, measure how fast checkpoints are written, resumed and verified"
@@ -63,6 +64,9 @@ mutants: $(TEST_READY)
 
 chaos: $(TEST_READY)
 	$(BIN)/python -m benchmarks.chaos $(ARGS)
+
+fleet: $(TEST_READY)
+	$(BIN)/python -m benchmarks.fleet $(ARGS)
 
 takeover: $(TEST_READY)
 	$(BIN)/python -m benchmarks.takeover $(ARGS)

@@ -29,6 +29,10 @@ class DiskFull(CheckpointError):
     """Raised when a commit finds no room; what was committed before stays."""
 
 
+class DiskFailed(CheckpointError):
+    """Raised when this host fails a store: its disk, a right, a limit. Elsewhere the same may succeed."""
+
+
 class OwnerAlive(CheckpointError):
     """Raised when the process that last owned a store lives on, and is not to be or could not be ended."""
 

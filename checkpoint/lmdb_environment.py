@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import lmdb
 
-from checkpoint.errors import AlreadyOpen, CheckpointError
+from checkpoint.errors import AlreadyOpen, CheckpointError, DiskFailed
 from checkpoint.store_files import DISK_FULL, disk_full
 
 
@@ -37,6 +37,7 @@ class Environment:
         Raises:
             AlreadyOpen: this process has it open.
             DiskFull: there is no room.
+            DiskFailed: the system refused it.
         """
         try:
             environment = lmdb.open(
@@ -51,17 +52,19 @@ class Environment:
                 max_dbs=3,
                 readahead=False,
             )
-        except lmdb.DiskError as error:
-            raise _made_clear(error, path) from None
         except lmdb.Error as error:
             if "already open" in str(error):  # LMDB has no number for it
                 raise AlreadyOpen(f"{path}: this process has the store open already") from None
-            raise
+            raise _made_clear(error, path) from None
         environment.reader_check()
         return cls(path, environment)
 
     def open_db(self, name: bytes, *, create: bool) -> Any:
-        return self._lmdb.open_db(name, create=create)
+        """Raises DiskFull and DiskFailed as `write` does: to create one is to write."""
+        try:
+            return self._lmdb.open_db(name, create=create)
+        except lmdb.Error as error:
+            raise _made_clear(error, self.path) from None
 
     def close(self) -> None:
         """Waits for the snapshots of other threads. Raises CheckpointError inside one of this thread's.
@@ -97,6 +100,7 @@ class Environment:
 
         Raises:
             DiskFull: no room; nothing was written.
+            DiskFailed: the disk did not take it; nothing was written.
             CheckpointError: this thread has a snapshot open, for whose end the map might have to wait; or
                 this is a child that was forked after the environment was opened.
         """
@@ -220,11 +224,12 @@ def _existing_bytes(path: Path) -> int:
 
 
 def _made_clear(error: Exception, path: Path, num_bytes: int = 0) -> Exception:
-    """A full disk by its name; what LMDB says of anything but the disk as it is.
+    """A full disk by its name, and all else that the system refused; what LMDB itself says, as it is.
 
     When only a part of `num_bytes` found room, LMDB says what it says of a broken disk.
     """
-    short = os.strerror(errno.EIO) in str(error) and shutil.disk_usage(path).free < num_bytes
-    if short or any(os.strerror(code) in str(error) for code in DISK_FULL):
+    code = getattr(error, "code" if isinstance(error, lmdb.Error) else "errno", None)
+    if code in DISK_FULL or (code == errno.EIO and shutil.disk_usage(path).free < num_bytes):
         return disk_full(path)
-    return CheckpointError(f"{path}: {error}") if isinstance(error, lmdb.DiskError | OSError) else error
+    is_systems = code is not None and code > 0 and code != errno.EINVAL  # LMDB's own are below zero
+    return DiskFailed(f"{path}: {error}") if is_systems else error

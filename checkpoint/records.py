@@ -71,6 +71,9 @@ class DoneRecord:
 
     `kinds` are those of whatever computed any of it, in the order in which they came: one, unless an attempt
     was ended and gone on with elsewhere. None where nothing was computed, or nobody said by what.
+
+    `job` is the id of the job that it belongs to, and `generation` how often the shard had been reopened when
+    it was computed.
     """
 
     file: str
@@ -79,6 +82,8 @@ class DoneRecord:
     num_embedded: int
     quarantine: tuple[QuarantineEntry, ...] = ()
     kinds: tuple[Kind, ...] = ()
+    job: str = ""
+    generation: int = 0
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self), sort_keys=True).encode()

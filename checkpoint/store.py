@@ -41,7 +41,7 @@ from checkpoint.schema import (
     as_key,
     seal,
 )
-from checkpoint.store_files import StoreFiles, clear_when_full, make_directory
+from checkpoint.store_files import StoreFiles, clear_when_full, make_directory, require_room
 from checkpoint.verify import verify_store
 
 MAP_SIZE_BYTES = 64 << 20
@@ -104,6 +104,7 @@ class CheckpointStore(StoreReader):
     @classmethod
     def _open(cls, path: Path, job_digest: bytes, plan: str, token: int, map_size: int) -> "CheckpointStore":
         make_directory(path)
+        require_room(path)
         damaged = _take_over(StoreFiles(path), token)
         make_directory(path)
         StoreOwner.current(token).write(StoreFiles(path).owner)

@@ -23,6 +23,7 @@ _DATA_VERSION = 1
 _PAGE_SIZES = [1 << bits for bits in range(8, 17)]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+ROOM_LEAST_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,14 @@ def clear_when_full(path: Path) -> Iterator[None]:
         if error.errno in DISK_FULL:
             raise disk_full(path) from None
         raise
+
+
+def require_room(path: Path) -> None:
+    """Raises DiskFull where a store cannot even be opened: LMDB maps its file of locks, and a page of that
+    which finds no room ends the process (SIGBUS).
+    """
+    if shutil.disk_usage(path).free < ROOM_LEAST_BYTES:
+        raise disk_full(path)
 
 
 def disk_full(path: Path) -> DiskFull:

@@ -16,16 +16,16 @@ from kombu.exceptions import OperationalError
 from gpu_tasks.errors import JobHopeless
 from gpu_tasks.shard.attempt import work
 from gpu_tasks.shard.canary_check import note_begun
-from gpu_tasks.shard.getting_ready import GettingReady
+from gpu_tasks.shard.getting_ready import GettingReady, find_job
 from gpu_tasks.shard.job_model import load_and_check, load_exact
+from gpu_tasks.shard.worker_trouble import pass_export_on
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.coordination.dealing import deal_to
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT, client
-from queue_app.errors import Damage, HoldfastError, JobNotFound
+from queue_app.errors import Damage, HoldfastError
 from queue_app.host.memory import do_without_pandas
 from queue_app.job.directory import JobDir
-from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
 from queue_app.worker.child_state import Stage
 from queue_app.worker.device_worker import child_state, this_worker
@@ -47,8 +47,8 @@ def warm_up(**_: object) -> None:
 @app.task(
     name=EMBED_SHARD,
     bind=True,
-    # Whatever it was may pass; the manifest counts the attempts, and gives up at the limit. What fails before
-    # there is a lease is counted as trouble, and not tried again by Celery unless the server was away.
+    # Whatever it was may pass; the manifest counts the attempts, and gives up at the limit. What is the
+    # host's own is counted as trouble, and not tried again by Celery unless the server was away.
     autoretry_for=(Exception,),
     dont_autoretry_for=(Reject, Damage, JobHopeless),
     retry_backoff=1,
@@ -92,15 +92,6 @@ def _embed(manifest: CheckpointManifest, directory: JobDir, index: int) -> str:
         return work(manifest, lease, job, directory, model, partial(load_exact, job, directory))
 
 
-def load_job(directory: JobDir, job_id: str) -> Job | None:
-    """None when the directory was given to another job, or is gone."""
-    try:
-        job = directory.load()
-    except JobNotFound:
-        return None
-    return job if job.job_id == job_id else None
-
-
 @app.task(
     name=EXPORT_JOB,
     bind=True,
@@ -110,15 +101,25 @@ def load_job(directory: JobDir, job_id: str) -> Job | None:
     max_retries=20,
 )
 def export_job(self: Any, job_id: str, job_dir: str) -> str:
-    """Write the job's output, once all its shards are done."""
+    """Write the job's output, once all its shards are done; where this host cannot, another is asked."""
+    manifest = CheckpointManifest(client(), job_id)
+    try:
+        return write_output(manifest, JobDir(Path(job_dir)))
+    except Exception as error:
+        if pass_export_on(manifest, error):
+            return "passed on"
+        raise
+
+
+def write_output(manifest: CheckpointManifest, directory: JobDir) -> str:
+    """Answers in a word how it ended."""
     from queue_app.job.output_place import output_of
     from queue_app.outputs.export import export
 
-    directory = JobDir(Path(job_dir))
-    job = load_job(directory, job_id)
+    job = find_job(manifest, directory)
     if job is None:
         return "replaced"
     report = export(job, directory, output_of(job, directory))
-    CheckpointManifest(client(), job_id).note_exported()
-    log.info("exported job=%s output=%s rows=%d", job_id, report.output, report.num_embedded)
+    manifest.note_exported()
+    log.info("exported job=%s output=%s rows=%d", job.job_id, report.output, report.num_embedded)
     return "exported"

@@ -5,6 +5,7 @@ do is keep one message in a worker's hands, give it back when the worker dies, a
 """
 
 import time
+from functools import cached_property
 from typing import Any
 
 from celery import Celery
@@ -48,6 +49,7 @@ TRANSPORT_OPTIONS: dict[str, Any] = {
     "socket_timeout": 10.0,
     "socket_connect_timeout": 5.0,
     "health_check_interval": 5,
+    "priority_steps": [0],  # one list a queue; kombu's four would make four keys of each in every wait
 }
 
 
@@ -69,6 +71,11 @@ class OwnApp(Celery):
         super().__init__("holdfast", broker=broker_url, loader=OwnLoader, fixups=[])
         self.backend_cls = "disabled"
         self.server_url = broker_url
+
+    @cached_property
+    def Worker(self) -> Any:  # the name that Celery gives it
+        where: Any = "queue_app.worker.celery_worker:DeviceWorker"  # imported by workers alone
+        return self.subclass_with_self(where, name="Worker")
 
     def connection(self, hostname: str | None = None, *rest: Any, **options: Any) -> Any:
         return super().connection(hostname or self.server_url, *rest, **options)

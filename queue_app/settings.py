@@ -17,6 +17,22 @@ def _split_paths(value: object) -> object:
     return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
 
+def _directory_or_none(value: object) -> object:
+    """HOLDFAST_STATE= is none, and not the working directory."""
+    return value or None
+
+
+def _state_home() -> Path | None:
+    """As the XDG Base Directory Specification has it; None for a user without a home."""
+    named = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if named.is_absolute():
+        return named / "holdfast"
+    try:
+        return Path.home() / ".local" / "state" / "holdfast"
+    except RuntimeError:
+        return None
+
+
 class RuntimeConfig(BaseSettings):
     """Read from `HOLDFAST_*`; every field can be set there under its upper-case name."""
 
@@ -27,7 +43,10 @@ class RuntimeConfig(BaseSettings):
     scratch: Path | None = None
     """A local directory for checkpoints, needed when the job directory is on a network file system."""
     roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)] = ()
-    """Directories whose job directories may be rebuilt when the server has forgotten them."""
+    """Where the fleet's job directories lie, beside those that are remembered: their jobs may be rebuilt when
+    the server has forgotten them."""
+    state: Annotated[Path | None, BeforeValidator(_directory_or_none)] = Field(default_factory=_state_home)
+    """Where this user's processes remember their fleets' job directories, for a server that lost its data."""
 
     beat_seconds: float = Field(default=3.0, gt=0)
     """How often a worker raises its shard's heartbeat."""
@@ -41,6 +60,8 @@ class RuntimeConfig(BaseSettings):
     """So many acquisitions without one commit between them fail the shard."""
     retry_seconds: int = Field(default=10, ge=1)
     """The longest wait before an error that may pass is tried again; the waits grow from 1 s, with jitter."""
+    rest_seconds: int = Field(default=300, ge=1)
+    """The longest rest of a worker that fails while others get on with the job. Alone: `retry_seconds`."""
     probe_after_deaths: int = Field(default=2, ge=1)
     """So many deaths of the process in one batch have its records tried alone."""
     quarantine_after_deaths: int = Field(default=2, ge=1)
@@ -49,6 +70,8 @@ class RuntimeConfig(BaseSettings):
     """A worker's process that ends no batch for so long is killed, and its shard tried again."""
     grace_seconds: float = Field(default=25.0, gt=0)
     """How long a worker may take to finish its batch after SIGTERM before it is killed."""
+    exit_when_idle: float | None = Field(default=None, ge=0)
+    """A worker ends when nothing was there to do for its kind of device for so many seconds; None: never."""
 
     commit_seconds: float | None = Field(default=None, gt=0)
     """Overrides the job's own commit interval."""

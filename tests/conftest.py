@@ -3,7 +3,9 @@
 import asyncio
 import os
 import signal
+import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from queue_app.coordination.redis_client import connect
 from queue_app.host.processes import ProcessFile
 from queue_app.job.directory import JobDir
 from queue_app.outputs.export import export
+from queue_app.settings import runtime_config
 from tests.support.jobs_and_inputs import TEXTS, write_fasta
 
 # A deadline would turn a busy machine into a failed promise.
@@ -26,6 +29,10 @@ settings.load_profile("holdfast")
 # The models of the tests are small: their products on many threads are mostly waiting for each other.
 # Workers set their own number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+STATE = tempfile.TemporaryDirectory(prefix="holdfast-tests-state-")
+"""What tests remember of their fleets: never in the user's home."""
+os.environ["XDG_STATE_HOME"] = STATE.name
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in the background deaf to Ctrl-C, and so would be every command of the tests.
@@ -44,6 +51,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     started.start()
     yield started
     started.stop()
+
+
+@pytest.fixture(autouse=True)
+def state_home(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the processes of this test remember: they would take over what an earlier one left undone."""
+    home = Path(STATE.name) / uuid.uuid4().hex
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    runtime_config.cache_clear()
+    return home / "holdfast"
 
 
 @pytest.fixture

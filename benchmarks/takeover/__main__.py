@@ -127,9 +127,9 @@ class Scene:
 
 
 def environment(url: str) -> dict[str, str]:
-    """Nothing set but the server: the defaults are what is measured."""
+    """Nothing set but the server, and the user's home left alone: the defaults are what is measured."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
-    return {**kept, "HOLDFAST_BROKER_URL": url, "PYTHONPATH": str(ROOT)}
+    return {**kept, "HOLDFAST_BROKER_URL": url, "HOLDFAST_STATE": "", "PYTHONPATH": str(ROOT)}
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.inference.plan_batches import plan_batches
 from gpu_tasks.inference.rows import Ordinals
 from gpu_tasks.models.loading import load
-from queue_app.ingest.cut_shards import cut, default_num_shards, shard_cost_most
+from queue_app.ingest.cut_shards import cut, default_num_shards, shard_cost_most, tapering_sizes
 from queue_app.ingest.open_dataset import token_budget
 from queue_app.job.spec import RECORD_COST
 from queue_app.model.reader import find_model
@@ -84,7 +84,8 @@ def lengths_of(plan: BatchPlan) -> list[int]:
 def shard_bounds(sequences: Sequence[str]) -> list[int]:
     """Where `holdfast embed` would cut these into shards."""
     costs = np.array([len(sequence) + RECORD_COST for sequence in sequences])
-    return cut(costs, default_num_shards(costs, shard_cost_most("cpu", 0)))
+    num_shards = default_num_shards(costs, shard_cost_most("cpu", 0))
+    return cut(costs, tapering_sizes(num_shards, len(costs)))
 
 
 def fill_in_shards(ours: Ours, sequences: Sequence[str]) -> tuple[int, float]:

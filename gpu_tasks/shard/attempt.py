@@ -76,8 +76,10 @@ def work(
             log.warning("fenced %s", lease.label)
             return "fenced"
         except Exception as error:
-            tell_failure(manifest, lease, history, error)
-            raise
+            ended = tell_failure(manifest, lease, history, error)
+            if ended is None:
+                raise
+            return ended
         if done is None:
             return give_back(manifest, lease, heartbeat)
     give_memory_back()

@@ -9,17 +9,16 @@ from celery.exceptions import Reject
 
 from checkpoint import DoneRecord
 from gpu_tasks.errors import JobHopeless
-from gpu_tasks.inference.device_errors import Fault, fault_of
-from gpu_tasks.shard.getting_ready import leave_process
 from gpu_tasks.shard.observers import (
     HistoryNotes,
 )
+from gpu_tasks.shard.whose_failure import Whose, whose
+from gpu_tasks.shard.worker_trouble import end_in_trouble, note_trouble, register_of, words_of
 from queue_app.celery_app import app
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import ask_for_export
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import Lease, Refusal
-from queue_app.errors import Damage
 from queue_app.job.history import Outcome
 from queue_app.job.spec import Progress
 from queue_app.worker.device_worker import child_state, this_worker
@@ -41,19 +40,34 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
-def tell_failure(manifest: CheckpointManifest, lease: Lease, history: HistoryNotes, error: Exception) -> None:
-    """The shard, or its job, fails where no other attempt would find better data; else it is tried again."""
-    if isinstance(error, Damage | JobHopeless):
-        reason, whole_job = str(error), isinstance(error, JobHopeless)
-        insist(lambda: manifest.fail(lease, reason, whole_job=whole_job))
-        history.fail(reason)
-        return
-    reason = f"{type(error).__name__}: {error}"
-    insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
-    history.fail(reason)
-    counters.add(Count.SHARD_RETRIES)
-    if fault_of(error) is Fault.LOST:
-        leave_process(reason)
+def tell_failure(
+    manifest: CheckpointManifest, lease: Lease, history: HistoryNotes, error: Exception
+) -> str | None:
+    """The shard, or its job, fails where no other attempt would find better data; else it is tried again:
+    elsewhere where this host failed it. Answers how that ended, in a word; None: the error is to be raised.
+    """
+    match whose(error):
+        case Whose.JOB:
+            reason, whole_job = str(error), isinstance(error, JobHopeless)
+            insist(lambda: manifest.fail(lease, reason, whole_job=whole_job))
+            history.fail(reason)
+        case Whose.HOST:
+            history.fail(words_of(error))
+            return give_back_unspent(manifest, lease, error)
+        case Whose.SHARD:
+            reason = f"{type(error).__name__}: {error}"
+            insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
+            history.fail(reason)
+            counters.add(Count.SHARD_RETRIES)
+    return None
+
+
+def give_back_unspent(manifest: CheckpointManifest, lease: Lease, error: Exception) -> str:
+    """This host could not do the shard: that is the worker's trouble, and costs the shard no attempt."""
+    index, reason = lease.shard.index, words_of(error)
+    insist(lambda: note_trouble(manifest, index, error, at_work=True))
+    is_ours = insist(lambda: manifest.release(lease, reason, counts=False))
+    return insist(lambda: end_in_trouble(manifest, index, error)) if is_ours else "lost"
 
 
 def outcome_of(done: DoneRecord | None, heartbeat: Heartbeat) -> Outcome:
@@ -80,6 +94,7 @@ def finish(manifest: CheckpointManifest, run: "ShardRun", done: DoneRecord, repo
         # The result stands in the job directory all the same; whoever holds the lease now will find it.
         log.warning("not completed: %s %s", answer.reason, lease.label)
         return answer.reason
+    register_of(manifest).clear(this_worker.entry.name)
     counters.add(Count.SHARDS_COMPLETED)
     counters.add(Count.SEQUENCES_QUARANTINED, len(done.quarantine))
     run.discard_store()

@@ -1,41 +1,31 @@
 """What a worker does before it has a shard, and what becomes of its failing there.
 
-It waits out its last failure, finds job and model, loads, tries the device, and asks for the shard. Each
-failure is counted as the worker's trouble with the job, and costs no shard an attempt: while other workers
-can begin, this one passes its shards on to them; when none can, the job ends with the reason.
+It finds job and model, loads, tries the device, and asks for the shard. Each failure is counted as the
+worker's trouble with the job, and costs no shard an attempt. A worker in trouble begins nothing of the job
+until it is to look again: what reaches it meanwhile goes to another at once.
 """
 
-import logging
-import os
-import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from celery.exceptions import Reject
-
-from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate, OtherKind
-from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.shard.acquire import acquire
-from queue_app.celery_app import app
-from queue_app.coordination.dealing import deal_to_idle
+from gpu_tasks.shard.worker_trouble import (
+    end_in_trouble,
+    give_back_unbegun,
+    is_resting,
+    note_trouble,
+    register_of,
+)
+from queue_app.coordination.fleet import remember_job
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
-from queue_app.coordination.states import TIMES_MOST, Lease, Refusal, ShardState, Trouble
-from queue_app.coordination.trouble import PASSING_TIMES_MOST, TroubleRegister, give_up_hopeless
-from queue_app.errors import HoldfastError, JobNotFound
+from queue_app.coordination.states import Lease, Refusal, ShardState
+from queue_app.errors import JobNotFound
 from queue_app.job.directory import JobDir
 from queue_app.job.model_place import at_its_place
 from queue_app.job.spec import Job
-from queue_app.settings import runtime_config
-from queue_app.worker.child_state import Stage
-from queue_app.worker.device_worker import child_state, this_worker
-from queue_app.worker.metrics.counters import Count, counters
-
-log = logging.getLogger(__name__)
-
-LOOK_SECONDS = 0.2
+from queue_app.worker.device_worker import this_worker
 
 Model = TypeVar("Model")
 
@@ -52,108 +42,57 @@ class GettingReady:
         """The job, its model and the lease; or in a word why there is nothing to be done.
 
         Raises:
-            Reject: it failed, or the worker is told to stop: the message goes back to its queue.
             redis.RedisError: the server is away.
         """
         shard = self.manifest.shard_status(self.index)
-        if shard is not None and shard.state not in (ShardState.PENDING, ShardState.RUNNING):
+        if shard is None:
+            return "unknown"
+        if shard.state not in (ShardState.PENDING, ShardState.RUNNING):
             return str(shard.state)
-        trouble = self._register.all().get(this_worker.entry.name)
-        if trouble is not None and self._hold_off(trouble):
-            return "passed on"
+        register, worker = register_of(self.manifest), this_worker.entry.name
+        trouble = register.of(worker)
+        if is_resting(self.manifest, trouble):
+            if shard.state is ShardState.PENDING:
+                give_back_unbegun(self.manifest, self.index)
+            return "resting"
         try:
             begun = self._begin(load)
-        except (Reject, *TRANSIENT):
+        except TRANSIENT:
             raise
         except Exception as error:
-            return self._fail(error)
-        if trouble is not None:
-            self._register.clear(this_worker.entry.name)
+            note_trouble(self.manifest, self.index, error, at_work=False)
+            return end_in_trouble(self.manifest, self.index, error)
+        if trouble is not None and not trouble.at_work:
+            register.clear(worker)
         return begun
 
     def _begin(self, load: Callable[[Job], Model]) -> tuple[Job, Model, Lease] | str:
-        job = self._find_job()
-        if job is None or not 0 <= self.index < len(job.shards):
+        job = find_job(self.manifest, self.directory)
+        if job is None:
             return "replaced"
+        remember_job(self.directory, job.job_id)
         job = at_its_place(job, self.directory)
         model = load(job)
         answer = acquire(self.manifest, self.directory, job, self.index)
         return answer.reason if isinstance(answer, Refusal) else (job, model, answer)
 
-    def _find_job(self) -> Job | None:
-        """None when the directory was given to another job, or the server does not know this one.
 
-        Raises JobNotFound when the job is there, and only this host does not see its directory.
-        """
-        try:
-            job = self.directory.load()
-        except JobNotFound:
-            if self.manifest.job_status() is None:
-                return None
-            raise JobNotFound(f"{self.directory.path}: this host does not see the job's directory") from None
-        return job if job.job_id == self.manifest.job_id else None
+def find_job(manifest: CheckpointManifest, directory: JobDir) -> Job | None:
+    """None when the server knows the job no more: another one was put in its place.
 
-    # ---- failing
+    While it does, the directory lies where the manifest says, and other hosts see it. Should nobody, as the
+    directory was given away behind the server's back, all workers say so, and the job ends with that.
 
-    def _fail(self, error: Exception) -> str:
-        text = words_of(error)
-        log.error("cannot begin job=%s shard=%d: %s", self.manifest.job_id, self.index, text)
-        counters.add(Count.TROUBLES)
-        times_most = PASSING_TIMES_MOST if isinstance(error, OSError) else TIMES_MOST
-        if isinstance(error, OtherKind):
-            times_most = 1  # however often it is tried, the worker stays what it is
-        self._register.note(this_worker.entry.name, text, times_most=times_most)
-        hopeless = give_up_hopeless(self._register, self.manifest, runtime_config().lease_seconds)
-        if fault_of(error) is Fault.LOST:
-            child_state.set_stage(Stage.TOLD)
-            leave_process(text)
-        if isinstance(error, (DeviceUnavailable, NumericsDeviate)):
-            end_worker(f"{this_worker.entry.name}: {text}")
-        elif hopeless:
-            return "given up"
-        raise Reject(text, requeue=True)
-
-    def _hold_off(self, trouble: Trouble) -> bool:
-        """Wait until it is to be tried again; true when another worker was given the shard instead."""
-        left = self._register.wait_seconds(trouble)
-        if left and trouble.is_lasting and self._pass_on():
-            return True
-        deadline = time.monotonic() + left
-        while (left := deadline - time.monotonic()) > 0:
-            if child_state.is_draining():
-                raise Reject("the worker is shutting down", requeue=True)
-            time.sleep(min(LOOK_SECONDS, left))
-        return False
-
-    def _pass_on(self) -> bool:
-        others = self._register.others(this_worker.entry.queue, runtime_config().lease_seconds)
-        if not others:
-            return False
-        self.manifest.undeal(self.index)
-        deal_to_idle(self.manifest.client, app, this_worker.entry.kind)
-        log.info("passed on job=%s shard=%d", self.manifest.job_id, self.index)
-        return True
-
-    @property
-    def _register(self) -> TroubleRegister:
-        seconds = runtime_config().retry_seconds
-        return TroubleRegister(self.manifest.client, self.manifest.job_id, retry_seconds=seconds)
-
-
-def words_of(error: Exception) -> str:
-    """What a person is told: our own errors speak for themselves."""
-    text = str(error).strip()
-    is_ours = isinstance(error, (HoldfastError, InferenceError))
-    return text if is_ours and text else f"{type(error).__name__}: {text}".rstrip(": ")
-
-
-def end_worker(reason: str) -> None:
-    """Without its device a worker is of no use: its queue's shards move to other ones when it is gone."""
-    log.critical(reason)
-    os.kill(this_worker.entry.pid or os.getppid(), signal.SIGTERM)
-
-
-def leave_process(reason: str) -> None:
-    """Without its CUDA context a process computes nothing any more. What was safe is committed."""
-    log.critical("this process ends, another takes its place: %s", reason)
-    os._exit(1)  # the parent gives the message back, and forks anew
+    Raises:
+        JobNotFound: this host does not see the job's directory, or sees another one in its place.
+    """
+    try:
+        job = directory.load()
+    except JobNotFound:
+        job = None
+    if job is not None and job.job_id == manifest.job_id:
+        return job
+    if manifest.job_status() is None:
+        return None
+    seen = "" if job is None else f"; what lies there belongs to job {job.job_id}"
+    raise JobNotFound(f"{directory.path}: this host does not see the job's directory{seen}")

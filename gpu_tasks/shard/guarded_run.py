@@ -8,8 +8,10 @@ import numpy as np
 from checkpoint.crash_log import CrashLog
 from gpu_tasks.errors import RecordTooLarge
 from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
+from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.inference.rows import join_vectors, split_rows
 from gpu_tasks.inference.runner import RESUMED, AsyncInferenceRunner, InferenceResult
+from gpu_tasks.shard.whose_failure import Whose, whose
 
 
 @dataclass(slots=True)
@@ -51,7 +53,10 @@ class GuardedRun:
                 self.crash_log.rest()
                 raise
             except Exception as error:
-                self.crash_log.failed(error)
+                if whose(error) is Whose.HOST and fault_of(error) is not Fault.LOST:
+                    self.crash_log.rest()  # a host that fails all alike accuses no record
+                else:
+                    self.crash_log.failed(error)
                 raise
 
     def _suspects(self) -> Iterator[InferenceResult]:

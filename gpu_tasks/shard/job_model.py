@@ -12,6 +12,7 @@ from gpu_tasks.models.loading import load
 from gpu_tasks.shard.canary_check import device_name, watch_canary
 from gpu_tasks.shard.kind import refuse_other_kind
 from queue_app.errors import Damage
+from queue_app.host.devices import num_cores
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 
@@ -53,9 +54,19 @@ def _load_once(job: Job, directory: JobDir, device: str) -> EmbeddingModel:
         started = time.monotonic()
         model = load_job_model(job, directory, device=device, dtype=options.dtype, threads=job.threads)
         _loaded[wanted] = model
+        _tell_of_few_cores(job, device)
         seconds = time.monotonic() - started
         log.info("model loaded name=%s device=%s seconds=%.1f", job.model.name, device, seconds)
     return _loaded[wanted]
+
+
+def _tell_of_few_cores(job: Job, device: str) -> None:
+    """Fewer threads would be faster here, but another number could change the last bits of the job."""
+    if device == "cpu" and job.threads > num_cores():
+        log.warning(
+            "job=%s is computed with its %d threads, though this host grants fewer cores: %d",
+            job.job_id, job.threads, num_cores(),
+        )  # fmt: skip
 
 
 def load_job_model(

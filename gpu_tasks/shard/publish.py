@@ -1,4 +1,4 @@
-"""From a shard's committed blocks to its published result: the result file, then the store's done record.
+"""From a shard's committed blocks to its published result: result file, the store's done record, done file.
 
 Every block is verified before anything is written of any of them; a damaged one is computed again. A row
 stays a view of LMDB's pages, and nothing is copied before its portion of the result is.
@@ -26,7 +26,7 @@ from gpu_tasks.shard.collapse import sharing_one_vector, spread
 from queue_app.coordination.states import Lease
 from queue_app.errors import Damage
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import published_result, read_done
+from queue_app.job.done_records import create, current_generation, published_result, reopen
 from queue_app.job.readouts import column_names
 from queue_app.job.result_files import PORTION_BYTES, embedding_columns, result_rows, write_result
 from queue_app.job.shard_files import ShardRecords
@@ -38,16 +38,44 @@ Row: TypeAlias = tuple[int, Vectors]
 """A segment: the ordinal of its record, and its vectors, [1, dim], or [L, dim] where rows are ragged."""
 
 
-def find_published(store: CheckpointStore, job_dir: JobDir, lease: Lease) -> DoneRecord | None:
-    """An earlier attempt's result, when its done record and its file agree; else the record goes."""
-    record = store.done_record() or read_done(job_dir, lease.shard.index)
+def find_published(store: CheckpointStore, job_dir: JobDir, lease: Lease) -> tuple[int, DoneRecord | None]:
+    """The generation that a result of this shard is for, and an earlier attempt's, where it is whole.
+
+    A record that counts and whose result is not whole is given up for a next generation. One that only the
+    store has, as its attempt came no farther, is good for the generation that it was written in.
+    """
+    seen = current_generation(job_dir, lease.shard)
+    while seen.is_taken:
+        if seen.record is not None and published_result(job_dir, seen.record) is not None:
+            return seen.number, seen.record
+        log.warning("published result damaged or missing %s generation=%d", lease.label, seen.number)
+        reopen(job_dir, lease.shard, seen)
+        seen = current_generation(job_dir, lease.shard)
+    record = store.done_record()
     if record is None:
-        return None
-    if published_result(job_dir, record) is not None:
-        return record
-    log.warning("published result damaged or missing %s file=%s", lease.label, record.file)
+        return seen.number, None
+    if record.generation == seen.number and published_result(job_dir, record) is not None:
+        return seen.number, record
+    log.warning("result of the store is not to be published %s file=%s", lease.label, record.file)
     store.drop((), token=lease.token)
-    return None
+    return seen.number, None
+
+
+def settle(store: CheckpointStore, job_dir: JobDir, lease: Lease, record: DoneRecord) -> DoneRecord:
+    """Create the shard's done record, or adopt the one that was created before; answers the one that counts.
+
+    Where another's result counts, the store is told first, so that it never names a file that is gone.
+
+    Raises:
+        StaleToken: the shard was reopened meanwhile, or the lease went to somebody else.
+    """
+    counting = create(job_dir, lease.shard, record)
+    if counting != record:
+        log.warning("another result counts %s file=%s instead of=%s", lease.label, counting.file, record.file)
+        store.set_done(counting, token=lease.token)
+        if counting.file != record.file:
+            (job_dir.results / record.file).unlink(missing_ok=True)
+    return counting
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +90,7 @@ class Publisher:
     records: ShardRecords
     rejected: Sequence[QuarantineEntry]
     allow_same_vectors: bool
+    generation: int
 
     def publish(self, store: CheckpointStore) -> DoneRecord | None:
         """The done record; None: damaged batches were dropped instead, and are to be computed again.
@@ -94,7 +123,16 @@ class Publisher:
             return None
         num_embedded = self.records.num_records(np.array(embedded, np.uint64))
         num_records = self.lease.shard.num_records
-        record = DoneRecord(path.name, digest, num_records, num_embedded, tuple(entries), store.kinds())
+        record = DoneRecord(
+            file=path.name,
+            digest=digest,
+            num_records=num_records,
+            num_embedded=num_embedded,
+            quarantine=tuple(entries),
+            kinds=store.kinds(),
+            job=self.job.job_id,
+            generation=self.generation,
+        )
         store.set_done(record, token=self.lease.token)
         return record
 

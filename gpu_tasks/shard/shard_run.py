@@ -1,8 +1,8 @@
 """One leased shard, from its Arrow file to its published result. Where inference meets the store.
 
 The order of the last steps is what makes a crash harmless: result file, done record in the store (fenced
-by the token), done file, manifest. Whoever comes later finds the farthest step that was reached and goes
-on from there.
+by the token), done file (created once: the first of all holders decides), manifest. Whoever comes later finds
+the farthest step that was reached and goes on from there.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from gpu_tasks.shard.guarded_run import GuardedRun
 from gpu_tasks.shard.kind import kind_here
 from gpu_tasks.shard.observers import ShardObserver
 from gpu_tasks.shard.plan_shard import plan_shard
-from gpu_tasks.shard.publish import Publisher, find_published
+from gpu_tasks.shard.publish import Publisher, find_published, settle
 from gpu_tasks.shard.quarantined_records import (
     accused_entries,
     not_finite_entries,
@@ -29,7 +29,6 @@ from gpu_tasks.shard.quarantined_records import (
     with_duplicates,
 )
 from queue_app.coordination.states import Lease
-from queue_app.host.durable_files import write_durably
 from queue_app.host.memory import give_memory_back
 from queue_app.job.directory import JobDir
 from queue_app.job.shard_files import ShardRecords, read_shard
@@ -67,7 +66,8 @@ class ShardRun:
         """Compute what is not committed yet, and publish. None: stopped early, all of it committed.
 
         Raises:
-            StaleToken: the lease went to somebody else; nothing was written after that.
+            StaleToken: the lease went to somebody else, or the shard was reopened; what was written after
+                that counts for nothing.
             Damage: the shard's file is not the one that was submitted.
             DiskFull: no room for the next commit; what is committed stays.
             JobHopeless: most records are unknown to the model, or different ones have the same vector.
@@ -82,12 +82,10 @@ class ShardRun:
             token=self.lease.token,
             kind=kind_here(self.job),
         ) as store:
-            done = find_published(store, self.job_dir, self.lease)
+            generation, done = find_published(store, self.job_dir, self.lease)
             if done is None:
-                done = self._compute_and_publish(plan, records, store)
-            if done is not None:
-                write_durably(self.job_dir.done(self.lease.shard.index), done.encode())
-        return done
+                done = self._compute_and_publish(plan, records, store, generation)
+            return None if done is None else settle(store, self.job_dir, self.lease, done)
 
     def discard_store(self) -> None:
         """The published result takes the place of the checkpoints, unless they are to be kept."""
@@ -97,13 +95,13 @@ class ShardRun:
     # ---- computing
 
     def _compute_and_publish(
-        self, plan: BatchPlan, records: ShardRecords, store: CheckpointStore
+        self, plan: BatchPlan, records: ShardRecords, store: CheckpointStore, generation: int
     ) -> DoneRecord | None:
         entries = rejected_entries(records, plan, self.job.options.max_length)
         rejected = with_duplicates(self.job, self.job_dir, records, entries)
         allow_same = _first_set(self.config.allow_same_vectors, self.job.run.allow_same_vectors)
         publisher = Publisher(
-            self.job, self.job_dir, self.lease, self.model, plan, records, rejected, allow_same
+            self.job, self.job_dir, self.lease, self.model, plan, records, rejected, allow_same, generation
         )
         done = None
         while done is None:

@@ -15,7 +15,7 @@ from queue_app.coordination.events import EventKind
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import announce
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
-from queue_app.errors import DiskFull
+from queue_app.errors import DiskFull, HoldfastError
 from queue_app.host.processes import ProcessFile
 from queue_app.host.queues import KEY_PATTERN
 from queue_app.host.surroundings import child_environment
@@ -69,7 +69,10 @@ def local_workers(
             # Messages of an earlier run may name queues that have no worker now, or a shard twice.
             client.delete("", *client.scan_iter(KEY_PATTERN, _type="list"))
         home = {"HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": str(job_dir.path)}
-        env = child_environment(**settings, **home, **environment(config))
+        if server:
+            home["HOLDFAST_STATE"] = ""  # its one job is all that there is to be remembered
+        env = dict(child_environment(**settings, **home, **environment(config)))
+        env.pop("HOLDFAST_EXIT_WHEN_IDLE", None)  # they are there for this job, and wait until it is read
         processes = GPUProcessCoordinator(queues, env, job_dir.logs, pids)
         try:
             processes.start()
@@ -129,12 +132,18 @@ class LocalWorkers:
         return left
 
     def restart_dead(self) -> Iterator[tuple[EventKind, str]]:
-        """Start again what died, and say so."""
+        """Start again what died, and say so.
+
+        Raises:
+            HoldfastError: no worker is left; says why.
+        """
         if self.server and not self.server.is_running():
             self.server.start()
             yield EventKind.SERVER, "the embedded server died and was started again on its data"
         for line in self.processes.restart_dead():
             yield EventKind.WORKER, line
+        if not self.processes.has_workers():
+            raise HoldfastError("every worker was asked to end, and has; the same command goes on")
 
     def stop(self) -> None:
         """Each ends its batch and commits."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Unpack
 
+from queue_app.api.cpu_threads import choose_threads, require_same_threads
 from queue_app.api.inputs import Paths, Sequences, input_files
 from queue_app.api.job_handle import JobHandle
 from queue_app.api.options import Options, request_of
@@ -13,7 +14,6 @@ from queue_app.coordination.manifest import forgetting
 from queue_app.coordination.messages import announce
 from queue_app.coordination.redis_client import connected
 from queue_app.coordination.workers import every_live_queue
-from queue_app.host.devices import cpu_threads
 from queue_app.host.queues import check_queues, device_class
 from queue_app.ingest.prepare import prepare
 from queue_app.ingest.request import EmbedRequest
@@ -47,7 +47,8 @@ def submit(
         broker_url: the server; default: HOLDFAST_BROKER_URL.
         queues: such as ["gpu0", "gpu1"]; default: those of all live GPU workers, or
             of all CPU workers where there are no others.
-        threads: of each CPU worker; fixed in the job, as it can change the last bits.
+        threads: of each CPU worker; fixed in the job, as it can change the last bits. Default: what the live
+            workers' hosts have cores for.
 
     Raises:
         UsageError: as `embed`, and where no worker lives and no queues are named.
@@ -71,13 +72,16 @@ def _submit(
     model = settle(request)
     url, client = connected(broker_url)
     queues = queues or every_live_queue(client)
-    kind, threads = device_class(queues), threads or cpu_threads(len(queues))
+    kind, num_threads = device_class(queues), choose_threads(client, queues, threads)
     config = runtime_config()
     # A scratch directory is each worker's own, and may be large where this host's is small.
     num_here = len(queues) if config.scratch is None else 0
     with locked_job_directory(request.directory, wait=True):
         forget_other_place(request.directory)
-        prepared = prepare(request, model, device_class=kind, threads=threads, forget_keys=forgetting(client))
+        prepared = prepare(
+            request, model, device_class=kind, threads=num_threads, forget_keys=forgetting(client)
+        )
+        require_same_threads(prepared.job, threads)
         take_place(prepared.job_dir, request.output)
         require_room(prepared.job, prepared.job_dir, config, num_workers=num_here)
         announce(client, make_app(url), prepared.job, prepared.job_dir, queues)

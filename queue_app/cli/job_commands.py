@@ -21,7 +21,7 @@ def status(
 
     With --watch the exit code is that of the job: 0 all embedded, 3 some quarantined, 1 failed or cancelled.
     """
-    from queue_app.job.allowance import parse_allowance
+    from queue_app.status.allowance import parse_allowance
 
     allowed = parse_allowance(allow_quarantine)
     if watch:
@@ -120,11 +120,11 @@ def export(
     as_json: options.Json = False,
 ) -> None:
     """Write a finished job's vectors to another output. In any format, without computing again."""
-    from queue_app.job.allowance import parse_allowance
     from queue_app.job.directory import find_job_directory
     from queue_app.job.output_names import refuse_unheeded
     from queue_app.job.output_place import check_output
     from queue_app.outputs.export import export as run_export
+    from queue_app.status.allowance import parse_allowance
 
     allowed = parse_allowance(allow_quarantine)
     check_output(output)

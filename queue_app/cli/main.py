@@ -20,7 +20,7 @@ from queue_app.cli.job_commands import (
 from queue_app.cli.preflight_commands import convert, doctor, plan
 from queue_app.cli.printing import INTERRUPTED, say
 from queue_app.cli.run_commands import embed, enqueue, resume
-from queue_app.cli.worker_command import worker
+from queue_app.cli.worker_command import drain, worker
 from queue_app.errors import HoldfastError, UsageError
 from queue_app.host.limits import is_thread_refused, out_of_memory, thread_refused
 from queue_app.host.surroundings import settle
@@ -40,7 +40,7 @@ def holdfast(version: options.Version = False) -> None:
 
 
 for command in (
-    embed, plan, enqueue, worker, status, resume, cancel, pause, unpause, dashboard,
+    embed, plan, enqueue, worker, drain, status, resume, cancel, pause, unpause, dashboard,
     verify, quarantine, export, clean, doctor, convert,
 ):  # fmt: skip
     app.command()(command)

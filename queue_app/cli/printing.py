@@ -13,8 +13,8 @@ from queue_app.choices import ALLOW_QUARANTINE
 from queue_app.errors import UsageError
 
 if TYPE_CHECKING:
-    from queue_app.job.allowance import Allowance
     from queue_app.outputs.export import ExportReport
+    from queue_app.status.allowance import Allowance
 
 QUARANTINED = 3
 DAMAGED = 4

@@ -29,7 +29,7 @@ def embed(
     from queue_app.api.local_run import embed as run
     from queue_app.api.local_workers import LocalSetup
     from queue_app.host.memory import do_without_pandas
-    from queue_app.job.allowance import parse_allowance
+    from queue_app.status.allowance import parse_allowance
     from queue_app.status.screens import open_view
 
     do_without_pandas()
@@ -46,6 +46,10 @@ def embed(
 def enqueue(
     request: EmbedRequest,
     queues: Annotated[str | None, typer.Option(help="gpu0,gpu1,… Default: those of live workers.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of each CPU worker, fixed in the job. Default: by the workers' cores."),
+    ] = None,
     broker: options.Broker = None,
     as_json: options.Json = False,
 ) -> None:
@@ -53,7 +57,8 @@ def enqueue(
     from queue_app.api.submit import submit
     from queue_app.api.wording import what_was_read
 
-    job = submit(request, broker_url=broker, queues=queues.split(",") if queues is not None else None)
+    named = queues.split(",") if queues is not None else None
+    job = submit(request, broker_url=broker, queues=named, threads=threads)
     if as_json:
         print_json({"job": job.id, "created": job.created, "job_dir": str(job.job_dir.path)})
         return
@@ -81,8 +86,8 @@ def resume(
     from queue_app.api.local_workers import LocalSetup
     from queue_app.api.resume import resume as run
     from queue_app.host.devices import choose_queues, cpu_workers_of
-    from queue_app.job.allowance import parse_allowance
     from queue_app.job.directory import job_and_output
+    from queue_app.status.allowance import parse_allowance
     from queue_app.status.screens import open_view
 
     allowed = parse_allowance(allow_quarantine)

@@ -1,24 +1,85 @@
-"""The command `holdfast worker`."""
+"""The commands about workers: `holdfast worker` and `holdfast drain`."""
 
-from typing import Annotated
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from queue_app.cli import options as options
+from queue_app.cli.printing import print_json
+
+if TYPE_CHECKING:
+    from queue_app.coordination.workers import WorkerEntry
+
+LOOK_SECONDS = 0.5
 
 
 def worker(
     queues: Annotated[list[str], typer.Argument(help="gpu0 gpu1 … or cpu0 …: one worker each.")],
     broker: options.Broker = None,
+    exit_when_idle: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="End, with 0, once nothing was there to do for these devices for so long. Default: "
+            "HOLDFAST_EXIT_WHEN_IDLE, else stay.",
+        ),
+    ] = None,
     metrics_port: options.MetricsPort = None,
     metrics_address: options.MetricsAddress = None,
 ) -> None:
-    """Start one worker per device. The same as celery -A queue_app worker -Q gpu0."""
+    """Start one worker per device. The same as celery -A queue_app worker -Q gpu0.
+
+    A worker that dies is started again; one that was drained, or found nothing to do, is not, and
+    with the last of them the command ends.
+    """
     from queue_app.coordination.redis_client import connected
     from queue_app.host.queues import check_queues
     from queue_app.worker.supervisor import run_workers
 
     check_queues(queues)
     config = options.config_with_metrics(metrics_port, metrics_address)
+    if exit_when_idle is not None:
+        config = config.model_copy(update={"exit_when_idle": exit_when_idle})
     url, _ = connected(broker)
     run_workers(queues, url, config)
+
+
+def drain(
+    target: Annotated[
+        str, typer.Argument(metavar="WORKER|HOST", help="A worker, as status names it, or all of a host.")
+    ],
+    broker: options.Broker = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Come back when they have left.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Have workers leave: each ends its batch, commits, gives its shard back and ends with 0.
+
+    Prints which were asked. They are not started again by what started them.
+    """
+    from queue_app.coordination.redis_client import TRANSIENT, connected
+    from queue_app.settings import runtime_config
+    from queue_app.worker.drain import request_drain, still_there
+
+    lease_seconds = runtime_config().lease_seconds
+    _, client = connected(broker)
+    there = request_drain(client, target, lease_seconds)
+    if as_json:
+        print_json({"asked": [worker.name for worker in there]})
+    else:
+        _tell(there, "asked to drain")
+    while wait and there:
+        time.sleep(LOOK_SECONDS)
+        with contextlib.suppress(*TRANSIENT):
+            left = still_there(client, there, lease_seconds)
+            if not as_json:
+                _tell([worker for worker in there if worker not in left], "has left")
+            there = left
+
+
+def _tell(workers: Sequence["WorkerEntry"], what: str) -> None:
+    for worker in workers:
+        print(f"{worker.name}: {what}", flush=True)

@@ -143,6 +143,7 @@ local function forget_worker(worker)
     call('ZREMRANGEBYSCORE', 'holdfast:hosts:' .. kind, '-inf', now() - HOST_GONE_SECONDS)
   end
   call('HDEL', 'holdfast:workers', worker)
+  call('HDEL', 'holdfast:drain', worker)
   call('HDEL', 'holdfast:held_by', worker)
   call('ZREM', 'holdfast:ring', worker)
   call('ZREM', 'holdfast:seen', worker)
@@ -211,9 +212,21 @@ local function leases_on_host(host, time)
   return call('HMGET', 'holdfast:held_by', unpack(workers))
 end
 
--- The worker lives. Answers the leases that it observes, five answers each: job, index, beat, token, owner.
-function op.tick(worker, kind, host, entry)
+-- A request to leave is for the process that had the name when it was made.
+local function forget_older_drain(worker, entry)
+  if call('HEXISTS', 'holdfast:drain', worker) == 0 then return end
+  local known = call('HGET', 'holdfast:workers', worker)
+  if not known or cjson.decode(known).owner ~= cjson.decode(entry).owner then
+    call('HDEL', 'holdfast:drain', worker)
+  end
+end
+
+-- The worker lives. Answers what else its parent has to know, so that it need not ask: whether it was asked to leave,
+-- how many of its queues, its own and that of its device, hold a message; and the leases that it observes, five
+-- answers each: job, index, beat, token, owner.
+function op.tick(worker, kind, host, entry, queue)
   local time, own = now(), place(worker)
+  forget_older_drain(worker, entry)
   call('HSET', 'holdfast:workers', worker, entry)
   call('ZADD', 'holdfast:seen', time, worker)
   call('ZADD', 'holdfast:ring', own, worker)
@@ -223,7 +236,7 @@ function op.tick(worker, kind, host, entry)
   local members = {}
   for _, member in ipairs(leases_between(reach(own, time), own)) do members[member] = true end
   for _, member in ipairs(leases_on_host(host, time)) do if member then members[member] = true end end
-  local found = {}
+  local found = { call('HEXISTS', 'holdfast:drain', worker), call('EXISTS', worker, queue) }
   for member in pairs(members) do
     local job, index = string.match(member, '^(%S+) (%S+)$')
     local held, beat = lease(job, index), call('HGET', key(job, 'beats'), index)

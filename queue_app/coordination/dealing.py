@@ -6,14 +6,17 @@ worker has a queue of its own, named like the worker, beside the public one of i
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from typing import cast
 
 import redis
 from celery import Celery
 
 from queue_app.celery_app import EMBED_SHARD
+from queue_app.coordination import keys
 from queue_app.coordination.script import Script
-from queue_app.coordination.workers import WorkerEntry, server_time
+from queue_app.coordination.states import JobState
+from queue_app.coordination.workers import WorkerEntry
 
 DEALT_AT_A_TIME = 100
 """Idle workers in one call: a few milliseconds of the server's."""
@@ -47,17 +50,28 @@ class LeaseSeen:
     owner: str
 
 
-def tick(client: redis.Redis, entry: WorkerEntry) -> list[LeaseSeen]:
-    """Tell that the worker lives; answers the leases that it is to observe, however many there are in all.
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What a worker's parent has to know every few seconds, told when it says that the worker lives."""
 
-    Three live workers observe each, and those of the same host.
-    """
-    stamped = json.dumps(asdict(replace(entry, seen=server_time(client))))
-    found = Script(client)("tick", entry.name, entry.kind, entry.host_key, stamped)
-    return [
+    is_asked_to_leave: bool
+    has_messages: bool
+    """In its own queue or in that of its device."""
+    leases: tuple[LeaseSeen, ...]
+    """Those that it is to observe, however many there are in all."""
+
+
+def tick(client: redis.Redis, entry: WorkerEntry) -> Tick:
+    """Tell that the worker lives. Three live workers observe each lease, and those of the same host."""
+    told = json.dumps(asdict(entry))
+    is_asked, num_queues, *found = Script(client)(
+        "tick", entry.name, entry.kind, entry.host_key, told, entry.queue
+    )
+    leases = tuple(
         LeaseSeen(job_id, int(index), int(beat), int(token), owner)
         for job_id, index, beat, token, owner in zip(*(found[part::5] for part in range(5)), strict=True)
-    ]
+    )
+    return Tick(bool(int(is_asked)), int(num_queues) > 0, leases)
 
 
 def leave(client: redis.Redis, name: str) -> None:
@@ -85,6 +99,22 @@ def deal_to_idle(client: redis.Redis, app: Celery, kind: str) -> int:
         _send(app, dealt)
         num_sent += len(dealt)
     return num_sent
+
+
+def has_work(client: redis.Redis, kind: str) -> bool:
+    """True while a shard of a running job waits for a device of this kind, or for the worker it was dealt to.
+
+    What waits because its job has all the workers that it may have is no work for another.
+    """
+    if client.exists(keys.ready(kind)):
+        return True
+    waiting = {
+        member.split()[0]
+        for key in (keys.dealt_of(kind), keys.DELAYED)
+        for member in cast("list[str]", client.zrange(key, 0, DEALT_AT_A_TIME - 1))
+    }
+    wanted = [JobState.RUNNING, kind]
+    return any(client.hmget(keys.job(job_id), "state", "kind") == wanted for job_id in waiting)
 
 
 def _send(app: Celery, dealt: "Iterator[Dealt] | list[Dealt]") -> None:

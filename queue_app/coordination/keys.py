@@ -9,6 +9,21 @@ WORKERS = "holdfast:workers"
 SEEN = "holdfast:seen"
 """sorted set: worker name -> the server's time of its last beat"""
 
+FLEET = "holdfast:fleet"
+"""string: "<fleet id> <epoch>" (fleet.py); whoever finds none puts it there"""
+
+FORMER_FLEETS = "holdfast:fleet:former"
+"""set: ids that this fleet had before the server lost its data"""
+
+
+def name_claim(name: str) -> str:
+    """string with a short expiry: the host key of the worker that starts under this name"""
+    return f"holdfast:name:{name}"
+
+
+DRAIN = "holdfast:drain"
+"""hash: worker name -> the server's time (seconds) at which it was asked to leave (drain.py)"""
+
 RECONCILER = "holdfast:reconciler"
 """string with a short expiry: the worker that looks for outputs nobody writes"""
 
@@ -16,9 +31,18 @@ UNEXPORTED = "holdfast:unexported"
 """set: jobs that are done and whose output a worker is to write"""
 
 
+DELAYED = "holdfast:delayed"
+"""sorted set: "job index" of the shards that may not be dealt yet, by when they may"""
+
+
 def ready(kind: str) -> str:
     """sorted set: the jobs that have a shard to deal to this kind of device, the most urgent first"""
     return f"holdfast:ready:{kind}"
+
+
+def dealt_of(kind: str) -> str:
+    """sorted set: "job index" of the shards dealt to a device of this kind and not begun, by since when"""
+    return f"holdfast:dealt:{kind}"
 
 
 def job(job_id: str) -> str:

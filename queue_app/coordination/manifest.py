@@ -18,7 +18,8 @@ from queue_app.coordination.script import Script
 from queue_app.coordination.states import JobState, JobStatus, Lease, Refusal, ShardState, ShardStatus
 from queue_app.coordination.worker_figures import Figures
 from queue_app.coordination.workers import server_time
-from queue_app.job.spec import Job, Progress, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job, Progress
 
 LISTED_AT_A_TIME = 1_000
 """Quarantine entries in one call: Lua takes fewer than 8,000 arguments."""

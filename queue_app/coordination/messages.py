@@ -10,6 +10,7 @@ from celery import Celery
 
 from queue_app.celery_app import EXPORT_JOB
 from queue_app.coordination.dealing import deal_to_idle, deal_to_queue
+from queue_app.coordination.fleet import take_job
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import JobState, ShardState
 from queue_app.coordination.workers import live_workers
@@ -22,9 +23,10 @@ from queue_app.settings import runtime_config
 def announce(client: redis.Redis, app: Celery, job: Job, job_dir: JobDir, queues: Sequence[str]) -> int:
     """Fill the manifest from the job directory and wake workers for what is left.
 
-    A job that was cancelled, paused or given up goes on. Each of `queues` that no worker serves yet gets one
-    shard to begin with. Answers how many shards are left.
+    From here on the job is this server's fleet's. One that was cancelled, paused or given up goes on. Each of
+    `queues` that no worker serves yet gets one shard to begin with. Answers how many shards are left.
     """
+    take_job(client, job_dir)
     manifest = CheckpointManifest(client, job.job_id)
     done = finished_shards(job, job_dir, remove_damaged=True)
     manifest.initialize(job, str(job_dir.path), done, queues)

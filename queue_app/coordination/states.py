@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from queue_app.coordination.worker_figures import Figures
-from queue_app.job.spec import Shard
+from queue_app.job.shard_table import Shard
 
 
 class ShardState(StrEnum):
@@ -154,7 +154,7 @@ TIMES_MOST = 3
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What one worker fails at before it has a shard.
+    """What one worker fails at, though another may do it.
 
     `times` counts failures in a row, `since` and `seen` are the first and the last of them, `retry_at` is
     when it is tried again: all in seconds by the server's clock. After `times_most` there is no hope.
@@ -166,6 +166,8 @@ class Trouble:
     seen: float
     retry_at: float
     times_most: int = TIMES_MOST
+    at_work: bool = False
+    """It had the shard: only one that it completes shows that this is over."""
 
     @property
     def is_lasting(self) -> bool:

@@ -1,13 +1,15 @@
-"""Trouble: what keeps a worker from beginning a shard, counted per job and worker, and when that ends a job.
+"""Trouble: what keeps a worker from doing a shard, counted per job and worker; how long the worker rests, and
+when it ends a job.
 
-One hash per job on the server, a field per worker. A worker that begins a shard takes its own away. While
-others get on, trouble is only shown; the job ends when all that it could run on fail again and again.
+One hash per job on the server, a field per worker. A worker takes its own away when it gets as far as it did
+not get before: to a shard, or, in trouble at work, through one. While others get on, trouble is only shown,
+and the pauses grow long; the job ends when all that it could run on fail again and again.
 """
 
 import json
 import random
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import cast
 
 import redis
@@ -17,60 +19,123 @@ from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import TIMES_MOST, JobState, ShardState, Trouble
 from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
-from queue_app.host.queues import device_class_of
+from queue_app.settings import RuntimeConfig
 from queue_app.wording import count
 
 PASSING_TIMES_MOST = 20
 """The same of what may pass by itself, as a file system that is away: some three minutes."""
 KILLED_TIMES_MOST = 10
 """The same of a process that is killed: before that its supervisor tries whether fewer workers will do."""
-BACKOFF_MOST = 4
-"""The wait doubles so often at most before `retry_seconds` bound it."""
+DOUBLED_MOST = 12
+"""The pause doubles so often at most; it is bounded long before."""
 WORDS_MOST = 600
+JOBS_LOOKED_AT = 8
 COMES_BACK_LEASES = 4
 """A worker that fell silent may come back within so many leases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """How long a worker in trouble rests at most, in seconds, before it looks again."""
+
+    alone: float
+    """While no other worker is well: the job waits for this one."""
+    among_others: float
+    lease_seconds: float
+    """Who was not heard of for so long is no other worker."""
+
+
+def pauses_of(config: RuntimeConfig) -> Pauses:
+    """Those that a worker's settings name."""
+    return Pauses(config.retry_seconds, config.rest_seconds, config.lease_seconds)
 
 
 class TroubleRegister:
     """The troubles of one job. Raises redis errors as they come."""
 
-    def __init__(self, client: redis.Redis, job_id: str, *, retry_seconds: float) -> None:
+    def __init__(self, client: redis.Redis, job_id: str, pauses: Pauses) -> None:
         self.client = client
         self.job_id = job_id
-        self.retry_seconds = retry_seconds
+        self.pauses = pauses
 
-    def note(self, worker: str, text: str, *, times_most: int = TIMES_MOST) -> Trouble:
+    def note(
+        self, worker: WorkerEntry, text: str, *, times_most: int = TIMES_MOST, at_work: bool = False
+    ) -> Trouble:
         """Count one more failure of a worker; only this worker's own processes call it, one at a time."""
-        now, before = server_time(self.client), self.all().get(worker)
+        now, before = server_time(self.client), self.of(worker.name)
         words = " ".join(text.split())[:WORDS_MOST]
         times = before.times + 1 if before else 1
-        wait = min(self.retry_seconds, 2.0 ** min(times - 1, BACKOFF_MOST)) * random.uniform(0.5, 1.0)
-        noted = Trouble(words, times, before.since if before else now, now, now + wait, times_most)
-        self.client.hset(keys.trouble(self.job_id), worker, json.dumps(asdict(noted)))
+        most = self.pauses.alone if self.is_alone(worker) else self.pauses.among_others
+        # Of one host's workers, not all look at once.
+        pause = min(most, 2.0 ** min(times - 1, DOUBLED_MOST)) * random.uniform(0.5, 1.0)
+        since = before.since if before else now
+        noted = Trouble(words, times, since, now, now + pause, times_most, at_work)
+        self._write(worker.name, noted)
         if before is None or before.text != words:
-            publish(self.client, self.job_id, EventKind.TROUBLE, f"{worker} cannot begin: {words}")
+            publish(self.client, self.job_id, EventKind.TROUBLE, f"{worker.name} cannot begin: {words}")
         return noted
 
+    def _write(self, worker: str, trouble: Trouble) -> None:
+        self.client.hset(keys.trouble(self.job_id), worker, json.dumps(asdict(trouble)))
+
     def clear(self, worker: str) -> None:
-        """The worker has begun a shard of the job."""
+        """The worker gets on with the job."""
         self.client.hdel(keys.trouble(self.job_id), worker)
+
+    def of(self, worker: str) -> Trouble | None:
+        """One worker's trouble; None of one that is well."""
+        text = cast("str | None", self.client.hget(keys.trouble(self.job_id), worker))
+        return Trouble(**json.loads(text)) if text else None
 
     def all(self) -> dict[str, Trouble]:
         """By worker, dead ones among them."""
         return read_troubles(self.client, self.job_id)
 
     def wait_seconds(self, trouble: Trouble) -> float:
-        """How long until it is to be tried again; never longer than `retry_seconds`."""
-        return max(0.0, min(self.retry_seconds, trouble.retry_at - server_time(self.client)))
+        """How long until its worker is to look again; bounded, as the server's clock may be set back."""
+        return max(0.0, min(self.pauses.among_others, trouble.retry_at - server_time(self.client)))
 
-    def others(self, queue: str, lease_seconds: float) -> list[str]:
-        """Other queues for the same kind of device, whose live worker has no lasting trouble with the job."""
-        hopeless = {worker for worker, trouble in self.all().items() if trouble.is_lasting}
-        return sorted(
-            entry.queue
-            for entry in live_workers(self.client, lease_seconds)
-            if entry.queue != queue and entry.name not in hopeless and entry.kind == device_class_of(queue)
-        )
+    def hasten(self, worker: WorkerEntry) -> Trouble | None:
+        """Cut the pause of a worker that was left alone with the job meanwhile; answers its trouble."""
+        trouble = self.of(worker.name)
+        if (
+            trouble is None
+            or trouble.retry_at <= trouble.seen + self.pauses.alone
+            or not self.is_alone(worker)
+        ):
+            return trouble
+        sooner = replace(trouble, retry_at=trouble.seen + self.pauses.alone)
+        self._write(worker.name, sooner)
+        return sooner
+
+    def is_alone(self, worker: WorkerEntry) -> bool:
+        """True when no other worker of its kind is well with the job."""
+        troubled = self.all()
+        return all(entry.name in troubled for entry in self._others(worker))
+
+    def others_awake(self, worker: WorkerEntry) -> list[str]:
+        """Other live workers of the same kind that do not rest, by name: so is the queue of each."""
+        troubles = self.all()
+        resting = {name for name, each in troubles.items() if self.wait_seconds(each) > 0}
+        return [entry.name for entry in self._others(worker) if entry.name not in resting]
+
+    def _others(self, worker: WorkerEntry) -> Iterator[WorkerEntry]:
+        """Live workers of the same kind of device."""
+        for entry in live_workers(self.client, self.pauses.lease_seconds):
+            if entry.name != worker.name and entry.kind == worker.kind:
+                yield entry
+
+
+def seconds_to_rest(client: redis.Redis, worker: WorkerEntry, pauses: Pauses) -> float | None:
+    """How long a worker has nothing to begin; 0 while a job may be tried. None: it is in no trouble.
+
+    Asks about as many jobs as are looked at for a shard (dealing.lua).
+    """
+    ready = cast("list[str]", client.zrange(keys.ready(worker.kind), 0, JOBS_LOOKED_AT - 1))
+    registers = [TroubleRegister(client, job_id, pauses) for job_id in ready]
+    troubles = [(register, register.hasten(worker)) for register in registers]
+    waits = [register.wait_seconds(trouble) if trouble else 0.0 for register, trouble in troubles]
+    return min(waits) if any(trouble for _, trouble in troubles) else None
 
 
 def read_troubles(client: redis.Redis, job_id: str) -> dict[str, Trouble]:

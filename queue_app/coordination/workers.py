@@ -62,6 +62,8 @@ class WorkerEntry:
     pid: int
     child_pid: int
     owner: str
+    cores: int = 0
+    """That its process may use; 0: not told."""
     seen: float = 0.0
 
     @property

@@ -1,7 +1,6 @@
 """Where the jobs are that the page shows: one server, and of a single job perhaps its directory."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -66,15 +65,9 @@ class Place:
 def load(directory: JobDir) -> Job | None:
     """job.json, where this host can see one that it can read."""
     try:
-        return _load(directory, directory.job_json.stat().st_mtime_ns)
+        return directory.load()
     except (HoldfastError, OSError):
         return None
-
-
-@lru_cache(maxsize=16)
-def _load(directory: JobDir, written_at: int) -> Job:
-    """Asked for once a second, and written once."""
-    return directory.load()
 
 
 def title_of(directory: JobDir) -> str:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from checkpoint.records import DoneRecord
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import JobState, ShardState, ShardStatus
 from queue_app.coordination.workers import Owner
@@ -87,12 +88,13 @@ def _cell(status: ShardStatus) -> Cell:
 def cells_of_directory(job: Job, job_dir: JobDir, known: Iterable[Cell]) -> tuple[Cell, ...]:
     """What the done files say; of the other shards, what was last known, and that nobody holds them."""
     last = {cell.index: cell for cell in known}
-    new = (Cell(shard.index, ShardState.PENDING, shard.num_records) for shard in job.shards)
-    return tuple(_at_rest(last.get(cell.index, cell), job_dir) for cell in new)
+    new = {shard: Cell(shard.index, ShardState.PENDING, shard.num_records) for shard in job.shards}
+    return tuple(
+        _at_rest(last.get(shard.index, cell), read_done(job_dir, shard)) for shard, cell in new.items()
+    )
 
 
-def _at_rest(cell: Cell, job_dir: JobDir) -> Cell:
-    record = read_done(job_dir, cell.index)
+def _at_rest(cell: Cell, record: DoneRecord | None) -> Cell:
     if record is not None:
         done, quarantined = record.num_embedded, len(record.quarantine)
         return replace(cell, state=ShardState.DONE, done=done, quarantined=quarantined, error="")

@@ -5,8 +5,11 @@ import errno
 import io
 import os
 import shutil
+import stat
 import uuid
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,10 @@ from queue_app.errors import DiskFull
 from queue_app.host.limits import file_too_large, is_file_too_large
 
 _CHUNK_BYTES = 4 << 20
+_WRITERS = 8
+_FILES_AT_ONCE = 64
+_BYTES_AT_ONCE = 1 << 20
+_BYTES_UNDER_WAY = 32 << 20
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 """What link(2) says on file systems without them: FAT, and some of those that lie on a network."""
 
@@ -33,8 +40,9 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         rename_durably(temporary, path)
 
 
-def create_durably(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, durably, unless something stands there, which then stays as it is.
+def create_durably(path: Path, data: bytes) -> bool:
+    """Write `data` to `path`, durably, unless something stands there, which then stays as it is; answers
+    whether it was written.
 
     Of many who create one file at the same time, on whatever hosts, one succeeds, and nobody sees a part of
     it: a hard link gives a name only where there is none. On a file system without hard links the file is
@@ -50,21 +58,28 @@ def create_durably(path: Path, data: bytes) -> None:
     with room_for(path):
         try:
             _write_synced(temporary, data, os.O_EXCL)
-            _link_or_write(temporary, path, data)
+            is_made = _link_or_write(temporary, path, data)
         finally:
             temporary.unlink(missing_ok=True)
         # Also where it was there already: its maker may not have come so far, and what is believed must last.
         sync_directory(directory)
+    return is_made
 
 
-def _link_or_write(temporary: Path, path: Path, data: bytes) -> None:
-    with contextlib.suppress(FileExistsError):
+def _link_or_write(temporary: Path, path: Path, data: bytes) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        # A network file system may have made the link, and lost its answer.
+        return temporary.stat().st_nlink == 2
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
         try:
-            os.link(temporary, path)
-        except OSError as error:
-            if error.errno not in NO_HARD_LINKS:
-                raise
             _write_synced(path, data, os.O_EXCL)
+        except FileExistsError:
+            return False
+    return True
 
 
 def _write_synced(path: Path, data: bytes, flags: int, mode: int = 0o644) -> None:
@@ -88,6 +103,81 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class DurableFiles:
+    """Writes many new files into a directory; on leaving, all of them and their names are durable.
+
+    A disk syncs many files at once in little more time than one, so it is done side by side. Each has its
+    name from the start, whole or not: for files that nobody looks for before something else stands.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._writers = ThreadPoolExecutor(_WRITERS)
+        self._under_way: deque[tuple[Future[None], int]] = deque()
+        self._bytes_under_way = 0
+        self._next: list[tuple[Path, Any]] = []
+        self._next_bytes = 0
+
+    def write(self, name: str, content: Any) -> None:
+        """Take `content`, bytes or a buffer, as the file's. Raises what writing earlier ones did."""
+        self._next.append((self._directory / name, content))
+        self._next_bytes += len(content)
+        if len(self._next) == _FILES_AT_ONCE or self._next_bytes >= _BYTES_AT_ONCE:
+            self._hand_over()
+
+    def __enter__(self) -> "DurableFiles":
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        with self._writers:
+            if error is None:
+                self._hand_over()
+                self._wait(0)
+        if error is None:
+            sync_directory(self._directory)
+
+    def _hand_over(self) -> None:
+        self._wait(_BYTES_UNDER_WAY)
+        self._under_way.append((self._writers.submit(_write_new, self._next), self._next_bytes))
+        self._bytes_under_way += self._next_bytes
+        self._next, self._next_bytes = [], 0
+
+    def _wait(self, bytes_most: int) -> None:
+        """Until no more than this is held in memory for the writers."""
+        while self._under_way and self._bytes_under_way >= bytes_most:
+            written, num_bytes = self._under_way.popleft()
+            written.result()
+            self._bytes_under_way -= num_bytes
+
+
+def _write_new(files: Sequence[tuple[Path, Any]]) -> None:
+    """Write all before the first is synced: the disk has more to do at a time."""
+    with contextlib.ExitStack() as stack:
+        descriptors = []
+        for path, content in files:
+            file = stack.enter_context(path.open("xb"))
+            file.write(content)
+            file.flush()
+            descriptors.append(file.fileno())
+        for descriptor in descriptors:
+            os.fsync(descriptor)
+
+
+def make_own_directory(path: Path) -> Path:
+    """Make a directory for this user alone, and those above it. Raises as `require_own_directory`."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_own_directory(path)
+    return path
+
+
+def require_own_directory(path: Path) -> None:
+    """Raises OSError where it is not there, or another user could write into it."""
+    found = path.lstat()
+    foreign = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or foreign:
+        raise PermissionError(errno.EACCES, "not a directory of this user alone", str(path))
 
 
 class DigestedFile(io.BufferedWriter):

@@ -39,6 +39,18 @@ def gpu_load(device: str) -> GpuLoad | None:
     )
 
 
+def gpu_uuid(device: str) -> str | None:
+    """The whole UUID of a device by its number, or by the beginning of its UUID, as CUDA takes both."""
+    import pynvml
+
+    if (handle := _handle(device)) is not None:
+        uuid = _told(pynvml.nvmlDeviceGetUUID, handle)
+        return uuid and str(uuid)
+    known = (gpu_uuid(str(number)) for number in range(_told(lambda _: pynvml.nvmlDeviceGetCount(), 0) or 0))
+    found = [uuid for uuid in known if uuid and uuid.startswith(device)]
+    return found[0] if len(found) == 1 and not device.isdecimal() else None
+
+
 def _told(ask: Callable[[Any], Any], about: Any) -> Any:
     import pynvml
 

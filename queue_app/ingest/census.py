@@ -11,7 +11,8 @@ import xxhash
 from queue_app.array_types import Hashes, Int64s
 from queue_app.job.duplicates import NOT_FOUND, find_firsts
 from queue_app.job.shard_files import Record
-from queue_app.job.spec import RECORD_COST, DatasetCounts, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import RECORD_COST, DatasetCounts
 
 Bools = npt.NDArray[np.bool_]
 

@@ -30,7 +30,8 @@ from queue_app.job.spec import EmbedOptions, InputFile, Job
 from queue_app.model.spec import FoundModel, ModelSpec
 
 INSTALLED = (
-    "shards", "results", "done", "sequences.arrow", "twins.arrow", "tokenizer.json", "kind.json",
+    "shards", "shards.table", "results", "done", "sequences.arrow", "twins.arrow", "tokenizer.json",
+    "kind.json",
 )  # fmt: skip
 """What moves from `incoming` to its place before job.json does."""
 
@@ -113,6 +114,7 @@ def _install(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None
     if incoming.load().twins is None:
         job_dir.twins.unlink(missing_ok=True)
     job_dir.held.unlink(missing_ok=True)
+    job_dir.fleet_json.unlink(missing_ok=True)  # the new job is nobody's before it is announced
     rename_durably(incoming.job_json, job_dir.job_json)
     incoming.path.rmdir()
 

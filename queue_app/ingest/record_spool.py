@@ -28,6 +28,8 @@ class Spool:
     def select(self, rows: Int64s) -> pa.Table:
         """These rows, ascending and at least one. Unlike `take`, this never copies what lies between."""
         span = self.table.slice(rows[0], rows[-1] - rows[0] + 1)
+        if span.num_rows == len(rows):
+            return span
         wanted = np.zeros(span.num_rows, np.bool_)
         wanted[rows - rows[0]] = True
         return span.filter(pa.array(wanted))

@@ -15,7 +15,8 @@ from queue_app.ingest.reuse import Previous, copy_results
 from queue_app.job.directory import JobDir
 from queue_app.job.duplicates import NOT_FOUND, TWINS_SCHEMA, write_sequences
 from queue_app.job.shard_files import Record
-from queue_app.job.spec import DatasetCounts, Reuse, Shard, TwinsFile
+from queue_app.job.shard_table import ShardTable
+from queue_app.job.spec import DatasetCounts, Reuse, TwinsFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Ingested:
     """What was written; the fields of the same names in job.json."""
 
     counts: DatasetCounts
-    shards: tuple[Shard, ...]
+    shards: ShardTable
     sequences_digest: str
     twins: TwinsFile | None
     reuse: Reuse | None
@@ -68,7 +69,8 @@ def ingest(
         reuse = Reuse(previous.path, previous.job.job_id, previous.digest, len(known))
         if reused:
             copy_results(previous, job_dir, reused, known.sources)
-    return Ingested(census.counts, (*computed, *reused), sequences_digest, twins, reuse)
+    shards = ShardTable.of(job_id, (*computed, *reused))
+    return Ingested(census.counts, shards, sequences_digest, twins, reuse)
 
 
 def _write_duplicates(path: Path, spool: Spool, firsts: Int64s) -> TwinsFile | None:

@@ -59,9 +59,9 @@ def _changed_reuse(job: Job, request: EmbedRequest) -> list[str]:
 def _changed_shards(job: Job, request: EmbedRequest) -> list[str]:
     if request.num_shards is None:
         return []
-    computed = [shard for shard in job.shards if not shard.reused]
-    asked = min(request.num_shards, sum(shard.num_rows for shard in computed))
-    return [] if asked == len(computed) else [f"shards: {len(computed)} -> {asked}"]
+    there = len(job.shards.costs_to_compute)
+    asked = min(request.num_shards, int(job.shards.num_rows[job.shards.columns["reused"] == 0].sum()))
+    return [] if asked == there else [f"shards: {there} -> {asked}"]
 
 
 def _changed_kinds(job: Job, request: EmbedRequest) -> list[str]:

@@ -16,15 +16,15 @@ import xxhash
 from checkpoint.records import DoneRecord, Kind
 from queue_app.array_types import Hashes, Int64s
 from queue_app.errors import Damage, OtherVersion, UsageError
-from queue_app.host.durable_files import write_durably
 from queue_app.ingest.request_changes import differing, named
 from queue_app.job.directory import JobDir, find_job_directory
-from queue_app.job.done_records import published_result, read_done
+from queue_app.job.done_records import create, published_result, read_done
 from queue_app.job.duplicates import NOT_FOUND, find_firsts, read_sequences
 from queue_app.job.result_files import embeddings_of, result_rows, write_result
 from queue_app.job.result_rows import among, computed_rows
 from queue_app.job.shard_files import read_shard
-from queue_app.job.spec import EmbedOptions, Job, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import EmbedOptions, Job
 from queue_app.job.spilled_rows import SpilledRows
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import model_differences
@@ -121,13 +121,13 @@ def open_previous(path: Path, spec: ModelSpec, options: EmbedOptions) -> Previou
         raise UsageError(
             f"--reuse {path}: its vectors are other ones ({told}); ask for the same, or leave --reuse away"
         )
-    done = {shard.index: record for shard in job.shards if (record := _sound(job_dir, shard.index))}
+    done = {shard.index: record for shard in job.shards if (record := _sound(job_dir, shard))}
     return Previous(named(path), job, job_dir, done)
 
 
-def _sound(job_dir: JobDir, index: int) -> DoneRecord | None:
+def _sound(job_dir: JobDir, shard: Shard) -> DoneRecord | None:
     """What a shard has published; None where that is nothing, or damaged."""
-    record = read_done(job_dir, index)
+    record = read_done(job_dir, shard)
     return record if record and published_result(job_dir, record) else None
 
 
@@ -162,5 +162,9 @@ def _publish(
     path = job_dir.result(shard.index, NO_TOKEN)
     rows = result_rows(records.ids, records.ordinals, file.take(places))
     digest = write_result(path, rows.schema, [rows])
-    record = DoneRecord(path.name, digest, shard.num_records, shard.num_records, kinds=kinds)
-    write_durably(job_dir.done(shard.index), record.encode())
+    num_records, job_id = shard.num_records, shard.job_id
+    create(
+        job_dir,
+        shard,
+        DoneRecord(path.name, digest, num_records, num_records, kinds=kinds, job=job_id),
+    )

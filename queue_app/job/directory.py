@@ -1,9 +1,11 @@
 """A job directory: the names of everything in it, its job.json, its lock, and how it is found."""
 
 import contextlib
+import os
 import shutil
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,8 @@ from queue_app.job.spec import Job
 
 JOB_SCHEMA = 5
 PLANNER_VERSION = 3
+SETTLED_NS = 2_000_000_000
+REMEMBERED_MOST = 16
 INCOMING = "incoming"
 ENDING = ".holdfast"
 
@@ -32,8 +36,34 @@ class _Versions:
         return f"planner {self.planner_version}, job schema {self.schema_version}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """What tells a file from the one that was there before."""
+
+    modified_ns: int
+    number: int
+    size: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> "_Stamp":
+        return cls(found.st_mtime_ns, found.st_ino, found.st_size)
+
+    def is_settled(self) -> bool:
+        """Whether a later file would have a later time: clocks of file systems tick only every few ms."""
+        return time.time_ns() - self.modified_ns > SETTLED_NS
+
+
 _JOB = TypeAdapter(Job)
 _VERSIONS = TypeAdapter(_Versions)
+_read_before: dict[Path, tuple[_Stamp, Job]] = {}
+"""Of this process, by job directory: a worker asks for its job before every shard."""
+
+
+def _remember(path: Path, stamp: _Stamp, job: Job) -> None:
+    _read_before.pop(path, None)
+    while len(_read_before) >= REMEMBERED_MOST:
+        del _read_before[next(iter(_read_before))]
+    _read_before[path] = stamp, job
 
 
 class _Entry:
@@ -53,6 +83,8 @@ class JobDir:
     path: Path
 
     job_json = _Entry("job.json")
+    table = _Entry("shards.table")
+    """The shards' sizes and digests, a row each (shard_table.py)."""
     place = _Entry("place.json")
     """Where the job was run last, and where its output was to go then."""
     claims = _Entry("claims.json")
@@ -60,6 +92,8 @@ class JobDir:
     tokenizer = _Entry("tokenizer.json")
     """The model's tokenizer as it was made at submit, where the model has one."""
     server_json = _Entry("server.json")
+    fleet_json = _Entry("fleet.json")
+    """Which fleet the job belongs to: no other takes it for one that its server has forgotten."""
     model_place = _Entry("model_path.json")
     """Where the model lies now, when that is not where job.json says it was (model_place.py)."""
     held = _Entry("held")
@@ -92,8 +126,13 @@ class JobDir:
     def result(self, index: int, token: int) -> Path:
         return self.results / f"{index:05d}-{token}.parquet"
 
-    def done(self, index: int) -> Path:
-        return self.dones / f"{index:05d}.json"
+    def done(self, index: int, generation: int = 0) -> Path:
+        """The done record that is published in this generation of the shard, which begins with the first."""
+        return self.dones / (f"{index:05d}-{generation}.json" if generation else f"{index:05d}.json")
+
+    def reopened(self, index: int, generation: int) -> Path:
+        """Empty; says that this generation of the shard, the second or a later one, has begun."""
+        return self.dones / f"{index:05d}-{generation}.begun"
 
     def checkpoint(self, index: int, job_id: str, scratch: Path | None) -> Path:
         """The shard's LMDB environment; under `scratch` it needs the job's id to be unique."""
@@ -106,7 +145,9 @@ class JobDir:
             self.held.write_text(state)
 
     def load(self) -> Job:
-        """Read job.json.
+        """The job that job.json holds; read again only when the file is another one than last time.
+
+        Its size does not depend on the number of shards, and none of these is read.
 
         Raises:
             JobNotFound: there is none, so nothing was submitted here.
@@ -114,18 +155,31 @@ class JobDir:
             OtherVersion: it was planned by another version, whose batches this one would cut differently.
         """
         try:
-            content = self.job_json.read_bytes()
+            # Opened, not only looked at: NFS answers stat from memory, and asks its server at each opening.
+            with self.job_json.open("rb") as file:
+                stamp = _Stamp.of(os.fstat(file.fileno()))
+                known = _read_before.get(self.path)
+                if known is not None and known[0] == stamp:
+                    return known[1]
+                job = self._decode(file.read())
+        except (FileNotFoundError, NotADirectoryError):
+            raise JobNotFound(f"{self.path}: no job here (no job.json)") from None
+        if stamp.is_settled():
+            _remember(self.path, stamp, job)
+        return job
+
+    def _decode(self, content: bytes) -> Job:
+        try:
             theirs, ours = _VERSIONS.validate_json(content), _Versions(JOB_SCHEMA, PLANNER_VERSION)
             if theirs != ours:
                 raise OtherVersion(
                     f"{self.path}: planned by another version of Holdfast ({theirs}; this one: {ours}); run "
                     "that one, or use --overwrite"
                 )
-            return _JOB.validate_json(content)
-        except (FileNotFoundError, NotADirectoryError):
-            raise JobNotFound(f"{self.path}: no job here (no job.json)") from None
+            job = _JOB.validate_json(content)
         except ValidationError as error:
             raise Damage(f"{self.job_json}: not a readable job: {error.errors()[0]['msg']}") from None
+        return replace(job, shards=job.shards.at(job.job_id, self.table))
 
     def load_or_none(self) -> Job | None:
         """The job, where there is one that this version can read."""
@@ -135,7 +189,8 @@ class JobDir:
             return None
 
     def write(self, job: Job) -> None:
-        """Write job.json, durably and at once: a reader sees all of it or none."""
+        """Write shards.table and then job.json, durably: a reader of job.json sees all of both or none."""
+        write_durably(self.table, job.shards.content())
         write_durably(self.job_json, _JOB.dump_json(job, indent=1))
 
 

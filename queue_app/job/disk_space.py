@@ -9,18 +9,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.filesize import decimal
 
 from checkpoint.errors import NetworkFileSystem
 from checkpoint.network_filesystems import refuse_network_file_system
+from queue_app.array_types import Int64s
 from queue_app.errors import DiskFull, UsageError
 from queue_app.host.limits import require_file_size
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done
+from queue_app.job.done_records import begun, read_done
 from queue_app.job.output_names import output_format
 from queue_app.job.output_place import output_of
 from queue_app.job.readouts import is_ragged, vector_bytes
-from queue_app.job.spec import RECORD_COST, Job, Shard
+from queue_app.job.spec import RECORD_COST, Job
 from queue_app.settings import RuntimeConfig
 
 
@@ -76,11 +78,11 @@ def require_room(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_worker
 
 def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int) -> list[Room]:
     """Every disk at both of the job's fullest moments: while it computes, and while it writes the output."""
-    left = _left(job, job_dir)
+    left = _num_vectors(job)[_left(job, job_dir)]
     results = Copy("results", job_dir.results, _bytes_of(job, left))
     stores = job_dir.checkpoint(0, job.job_id, config.scratch).parent
     kept = job.run.keep_checkpoints if config.keep_checkpoints is None else config.keep_checkpoints
-    under_way = sorted(left, key=lambda shard: -shard.num_rows)[:num_workers]
+    under_way = np.sort(left)[::-1][:num_workers]
     stored = left if kept and num_workers else under_way
     checkpoints = Copy("checkpoints", stores, _bytes_of(job, stored))
     path = output_of(job, job_dir)
@@ -91,18 +93,23 @@ def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int)
 
 
 def _largest_files(job: Job, job_dir: JobDir) -> Iterator[tuple[Path, int]]:
-    """What is still to be written in one file each."""
-    for shard in _left(job, job_dir):
-        yield job_dir.result(shard.index, 0), _bytes_of(job, [shard])
+    """The largest of what is still to be written in one file each."""
+    left = _left(job, job_dir)
+    if len(left):
+        num_vectors = _num_vectors(job)[left]
+        largest = int(num_vectors.argmax())
+        yield job_dir.result(int(left[largest]), 0), _bytes_of(job, num_vectors[[largest]])
     if output_format(output := output_of(job, job_dir)) != "directory":
         yield output, _output_bytes(job)
 
 
-def _left(job: Job, job_dir: JobDir) -> list[Shard]:
+def _left(job: Job, job_dir: JobDir) -> Int64s:
     """The shards without a result; what is in one was looked at before."""
-    done = {shard.index: read_done(job_dir, shard.index) for shard in job.shards}
-    there = {index for index, record in done.items() if record and (job_dir.results / record.file).is_file()}
-    return [shard for shard in job.shards if shard.index not in there]
+    is_left = np.ones(len(job.shards), np.bool_)
+    for shard in begun(job, job_dir):
+        record = read_done(job_dir, shard)
+        is_left[shard.index] = record is None or not (job_dir.results / record.file).is_file()
+    return np.flatnonzero(is_left)
 
 
 def _is_linked(job: Job, job_dir: JobDir, output: Path) -> bool:
@@ -113,36 +120,36 @@ def _is_linked(job: Job, job_dir: JobDir, output: Path) -> bool:
     return _device(output) == _device(job_dir.results)
 
 
-def _bytes_of(job: Job, shards: Sequence[Shard]) -> int:
-    """What the vectors of these shards' rows take, without those that were rejected."""
-    num_rows = sum(shard.num_rows for shard in job.shards)
-    good = 1 - job.counts.num_rejected / max(1, num_rows)
-    return int(good * sum(_num_vectors(job, shard) for shard in shards)) * _vector_bytes(job)
+def _bytes_of(job: Job, num_vectors: Int64s) -> int:
+    """What so many vectors of these shards take, without those that were rejected."""
+    good = 1 - job.counts.num_rejected / max(1, int(job.shards.num_rows.sum()))
+    return int(good * int(num_vectors.sum())) * _vector_bytes(job)
 
 
 def _output_bytes(job: Job) -> int:
     """What the vectors of all good records take, duplicates included."""
+    num_records = job.shards.columns["num_records"]
     if is_ragged(job.options):
-        vectors = (_num_vectors(job, shard) * shard.num_records / shard.num_rows for shard in job.shards)
-        return int(sum(vectors)) * _vector_bytes(job)
-    return (sum(shard.num_records for shard in job.shards) - job.counts.num_rejected) * _vector_bytes(job)
+        vectors = _num_vectors(job) * num_records / job.shards.num_rows
+        return int(vectors.sum()) * _vector_bytes(job)
+    return (int(num_records.sum()) - job.counts.num_rejected) * _vector_bytes(job)
 
 
 def _aside_bytes(job: Job) -> int:
     """What the vectors take that duplicates wait for, each as large as the rows are on average."""
     if job.twins is None:
         return 0
-    share = job.twins.num_firsts / sum(shard.num_rows for shard in job.shards)
-    return int(share * sum(_num_vectors(job, shard) for shard in job.shards)) * _vector_bytes(job)
+    share = job.twins.num_firsts / int(job.shards.num_rows.sum())
+    return int(share * int(_num_vectors(job).sum())) * _vector_bytes(job)
 
 
-def _num_vectors(job: Job, shard: Shard) -> int:
-    """At least so many: where every token has one, how many a text has only its tokenizer knows."""
-    options = job.options
+def _num_vectors(job: Job) -> Int64s:
+    """Of each shard, at least so many: how many tokens a text has, only its tokenizer knows."""
+    options, num_rows = job.options, job.shards.num_rows
     if not is_ragged(options) or not job.model.is_read_by_letters:
-        return shard.num_rows
-    num_letters = shard.cost - RECORD_COST * shard.num_rows
-    return num_letters if options.long == "window" else min(num_letters, options.max_length * shard.num_rows)
+        return num_rows
+    num_letters: Int64s = job.shards.columns["cost"] - RECORD_COST * num_rows
+    return num_letters if options.long == "window" else np.minimum(num_letters, options.max_length * num_rows)
 
 
 def _vector_bytes(job: Job) -> int:

@@ -5,22 +5,24 @@ from collections.abc import Collection
 from pathlib import Path
 
 from checkpoint.errors import CheckpointError
-from checkpoint.records import QuarantineEntry
+from checkpoint.records import DoneRecord, QuarantineEntry
 from checkpoint.store import CheckpointStore
 from queue_app.errors import UsageError
 from queue_app.host.file_lock import FileLock
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done
+from queue_app.job.done_records import current_generation, read_done, reopen
 from queue_app.job.quarantine_reasons import MOSTLY_UNKNOWN
 from queue_app.job.shard_files import read_shard
-from queue_app.job.spec import Job, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
 
 
 def list_quarantine(job_dir: JobDir) -> list[QuarantineEntry]:
     """What finished shards, and the stores of the others, have set aside so far; by ordinal."""
     job = job_dir.load()
-    entries = [entry for shard in job.shards for entry in _of_shard(job, job_dir, shard)]
+    found = (_of_shard(job, job_dir, shard, read_done(job_dir, shard)) for shard in job.shards)
+    entries = [entry for entries in found for entry in entries]
     return sorted(entries, key=lambda entry: entry.ordinal)
 
 
@@ -35,16 +37,20 @@ def retry_quarantine(job_dir: JobDir) -> list[QuarantineEntry]:
     """
     with FileLock(job_dir.path / "lock"):
         job = job_dir.load()
-        found = {shard.index: _harmful(job, job_dir, shard) for shard in job.shards}
-        for index in (index for index, entries in found.items() if entries):
-            job_dir.done(index).unlink(missing_ok=True)
-            shutil.rmtree(_store_path(job, job_dir, index), ignore_errors=True)
-    return [entry for entries in found.values() for entry in entries]
+        found = {shard: current_generation(job_dir, shard) for shard in job.shards}
+        harmful = {shard: _harmful(job, job_dir, shard, seen.record) for shard, seen in found.items()}
+        for shard in (shard for shard, entries in harmful.items() if entries):
+            if found[shard].is_taken:
+                reopen(job_dir, shard, found[shard])
+            shutil.rmtree(_store_path(job, job_dir, shard.index), ignore_errors=True)
+    return [entry for entries in harmful.values() for entry in entries]
 
 
-def _of_shard(job: Job, job_dir: JobDir, shard: Shard) -> Collection[QuarantineEntry]:
+def _of_shard(
+    job: Job, job_dir: JobDir, shard: Shard, done: DoneRecord | None
+) -> Collection[QuarantineEntry]:
     """Out of its done record, or as long as there is none out of its checkpoints."""
-    if done := read_done(job_dir, shard.index):
+    if done is not None:
         return done.quarantine
     path = _store_path(job, job_dir, shard.index)
     if not (path / "data.mdb").is_file():
@@ -56,8 +62,8 @@ def _of_shard(job: Job, job_dir: JobDir, shard: Shard) -> Collection[QuarantineE
         return ()  # its next owner verifies it; until then it says nothing
 
 
-def _harmful(job: Job, job_dir: JobDir, shard: Shard) -> list[QuarantineEntry]:
-    entries = _of_shard(job, job_dir, shard)
+def _harmful(job: Job, job_dir: JobDir, shard: Shard, done: DoneRecord | None) -> list[QuarantineEntry]:
+    entries = _of_shard(job, job_dir, shard, done)
     if not entries:
         return []
     path = job_dir.shard(shard.index)

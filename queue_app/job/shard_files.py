@@ -9,7 +9,7 @@ import pyarrow as pa
 from queue_app.array_types import Int64s, Ordinals
 from queue_app.errors import Damage
 from queue_app.host.durable_files import file_digest
-from queue_app.job.spec import Shard
+from queue_app.job.shard_table import Shard
 
 RECORD_SCHEMA = pa.schema([("id", pa.string()), ("sequence", pa.string()), ("problem", pa.string())])
 """`problem` is null for a good record."""

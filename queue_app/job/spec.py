@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from queue_app.choices import Alphabet, DeviceClass, Dtype, H5Layout, InputFormat, LongRule, StoreDtype
+from queue_app.job.shard_table import ShardTable
 from queue_app.model.spec import ModelSpec
 
 
@@ -50,28 +51,6 @@ class EmbedOptions:
     dedup: bool = True
     """Compute identical sequences once. It changes last bits, as other batches come of it."""
     input_format: InputFormat | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """A contiguous run of the records that are computed, or of those whose vectors are reused.
-
-    It answers for `num_records` of the input: its rows, and `num_twins` that have the sequence of one of
-    them. `cost` is what it is expected to take to compute, in characters.
-    """
-
-    job_id: str
-    index: int
-    num_records: int
-    cost: int
-    first_ordinal: int
-    digest: str  # xxh3-128 (hex) of shards/<index>.arrow
-    num_twins: int = 0
-    reused: bool = False  # done from the start, with vectors of another job
-
-    @property
-    def num_rows(self) -> int:
-        return self.num_records - self.num_twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +102,7 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All of job.json."""
+    """All of job.json; of the shards it has the number and the digest, and they stand in shards.table."""
 
     schema_version: int
     planner_version: int
@@ -136,7 +115,7 @@ class Job:
     threads: int
     run: RunOptions
     counts: DatasetCounts
-    shards: tuple[Shard, ...]
+    shards: ShardTable
     sequences_digest: str = ""  # xxh3-128 (hex) of sequences.arrow
     twins: TwinsFile | None = None  # None: every sequence is there once
     reuse: Reuse | None = None

@@ -8,7 +8,6 @@ taken anew. Without a home, or in one that is not the user's own, nothing is kep
 import contextlib
 import json
 import os
-import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +19,7 @@ from typing import Any
 import xxhash
 from pydantic import ValidationError
 
+from queue_app.host.durable_files import make_own_directory, require_own_directory
 from queue_app.model.files import digest_files, directory_digest
 from queue_app.model.spec import FoundModel, parse_spec
 
@@ -51,8 +51,7 @@ def find_reading(key: str, directory: Path, name: str, revision: str) -> FoundMo
     """The reading that was kept, of these very files; None where there is none."""
     path = HOME.expanduser() / f"{key}.json"
     try:
-        if not _is_our_own(path.parent):
-            return None
+        require_own_directory(path.parent)
         kept = json.loads(path.read_bytes())
         spec = parse_spec(kept["spec"])
         files = digest_files(directory, [file.name for file in spec.files])
@@ -69,20 +68,12 @@ def keep_reading(key: str, answer: dict[str, Any]) -> None:
     """Keep what the reader answered, where there is a place for it."""
     home = HOME.expanduser()
     with contextlib.suppress(OSError):
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_our_own(home):
-            return
+        make_own_directory(home)
         written = home / f".{key}.{os.getpid()}"
         written.write_text(json.dumps(answer))
         written.rename(home / f"{key}.json")
         for old in sorted(home.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-KEPT]:
             old.unlink()
-
-
-def _is_our_own(home: Path) -> bool:
-    found = home.lstat()
-    foreign = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not foreign
 
 
 def _files(directory: Path) -> Iterator[Path]:

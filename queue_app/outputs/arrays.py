@@ -13,14 +13,13 @@ from typing import overload
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from checkpoint.records import QuarantineEntry
 from queue_app.array_types import Int64s
 from queue_app.errors import Damage
 from queue_app.host.durable_files import removed_on_failure, rename_durably, room_for
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import all_done
+from queue_app.job.done_records import all_done, results_digest
 from queue_app.job.output_names import ids_path, output_format
 from queue_app.job.output_place import exported, output_of
 from queue_app.job.quarantine import list_quarantine
@@ -128,7 +127,7 @@ def open_result(job: Job, job_dir: JobDir) -> Result:
     key = _results_key(job, job_dir)
     quarantine = tuple(list_quarantine(job_dir))
     num_rows = job.counts.num_records - len(quarantine)
-    path = _own_array(job, job_dir, num_rows) or _array(job, job_dir, key)
+    path = _own_array(job, job_dir, key) or _array(job, job_dir, key)
     ids = ids_path(path).read_text(encoding="utf-8").split("\n")[:-1]
     values: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     embeddings: Vectors | Ragged = values
@@ -142,20 +141,18 @@ def open_result(job: Job, job_dir: JobDir) -> Result:
 
 
 def _results_key(job: Job, job_dir: JobDir) -> str:
-    """xxh3-128 (hex) over what every shard has published: another one after a quarantine retry."""
     how_to_go_on = f"wait for the job, or run holdfast resume {job_dir.path}"
-    records = all_done(job, job_dir, how_to_go_on=how_to_go_on)
-    return xxhash.xxh3_128_hexdigest("".join(record.digest for record in records).encode())
+    return results_digest(all_done(job, job_dir, how_to_go_on=how_to_go_on))
 
 
-def _own_array(job: Job, job_dir: JobDir, num_rows: int) -> Path | None:
-    """The job's output, where it is a .npy with every row in it."""
+def _own_array(job: Job, job_dir: JobDir, key: str) -> Path | None:
+    """The job's output, where it is a .npy and was written from these results."""
     meta = exported(job, job_dir)
     if meta is None:
         return None
     output = output_of(job, job_dir)
     is_there = output_format(output) == "npy" and output.is_file() and ids_path(output).is_file()
-    return output if is_there and meta["sequences"]["done"] == num_rows else None
+    return output if is_there and meta.get("results_digest") == key else None
 
 
 def _array(job: Job, job_dir: JobDir, key: str) -> Path:

@@ -14,10 +14,10 @@ import xxhash
 
 from checkpoint.records import DoneRecord
 from queue_app.choices import H5Layout
-from queue_app.errors import Damage, UsageError
+from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.host.file_lock import FileLock
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import all_done, require_published
+from queue_app.job.done_records import all_done, require_published, results_digest
 from queue_app.job.duplicates import read_duplicates
 from queue_app.job.readouts import column_names, is_ragged, vector_dim
 from queue_app.job.result_files import as_matrix, num_vectors
@@ -53,6 +53,7 @@ class Content:
     def __init__(self, job: Job, job_dir: JobDir, h5_layout: H5Layout | None = None) -> None:
         done = _done_records(job, job_dir)
         self.files = {job_dir.results / record.file: record.digest for record in done}
+        self.results_digest = results_digest(done)
         quarantine = (entry for record in done for entry in record.quarantine)
         self.quarantine = sorted(quarantine, key=lambda entry: entry.ordinal)
         self.num_rows = sum(record.num_embedded for record in done)
@@ -68,7 +69,12 @@ class Content:
         self.digest = ""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Batches of id, ordinal and the columns. Raises Damage, at the end, where rows are missing."""
+        """Batches of id, ordinal and the columns.
+
+        Raises at the end, when nothing is in its place yet:
+            Damage: rows are missing.
+            HoldfastError: a shard was reopened meanwhile, so that these are not the rows that count.
+        """
         digest, rows = ContentDigest(self.columns, ragged=self.is_ragged), 0
         for batch in in_input_order(self._job, self._job_dir, self._done):
             digest.update(batch)
@@ -76,6 +82,8 @@ class Content:
             yield batch
         if rows != self.num_rows:
             raise Damage(f"{rows} rows in the results, {self.num_rows} were published")
+        if _all_done(self._job, self._job_dir) != [*self._done.values()]:
+            raise HoldfastError(f"{self._job_dir.path}: results were published anew meanwhile; run again")
         self.digest = digest.hexdigest()
 
     def sequences(self) -> RecordSequences:
@@ -88,7 +96,7 @@ class Content:
 
 def _done_records(job: Job, job_dir: JobDir) -> list[DoneRecord]:
     """Every shard's done record, checked for completeness, its file for its digest."""
-    records = all_done(job, job_dir, how_to_go_on=f"holdfast resume {job_dir.path} goes on")
+    records = _all_done(job, job_dir)
     for shard, record in zip(job.shards, records, strict=True):
         require_published(job_dir, shard.index, record)
         if record.num_embedded + len(record.quarantine) != shard.num_records:
@@ -100,6 +108,10 @@ def _done_records(job: Job, job_dir: JobDir) -> list[DoneRecord]:
     if total != job.counts.num_records:
         raise Damage(f"{job_dir.path}: {total} records accounted for, {job.counts.num_records} were read")
     return records
+
+
+def _all_done(job: Job, job_dir: JobDir) -> list[DoneRecord]:
+    return all_done(job, job_dir, how_to_go_on=f"holdfast resume {job_dir.path} goes on")
 
 
 def _provenance(job: Job, num_embedded: int) -> dict[str, str]:

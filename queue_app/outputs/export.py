@@ -5,17 +5,18 @@ import json
 import platform
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from checkpoint.records import QuarantineEntry
+from checkpoint.records import DoneRecord, QuarantineEntry
 from queue_app.choices import H5Layout
 from queue_app.host.durable_files import has_digest, room_for, write_durably
 from queue_app.job.directory import JobDir
+from queue_app.job.done_records import results_digest
 from queue_app.job.output_names import (
     card_paths,
     check_format,
@@ -130,11 +131,27 @@ def output_damage(job: Job, job_dir: JobDir) -> list[str]:
     return [f"output {path} is not what was written; run the same embed command again" for path in damaged]
 
 
+def outdated_output(job: Job, job_dir: JobDir, done: Sequence[DoneRecord]) -> list[str]:
+    """Whether the output was written from other results than those that count.
+
+    `done` are the records that count; as long as shards are missing among them, the output is yet to come.
+    """
+    meta = exported(job, job_dir)
+    if meta is None or len(done) < len(job.shards) or not output_of(job, job_dir).exists():
+        return []
+    if meta.get("results_digest") == results_digest(done):
+        return []
+    output = output_of(job, job_dir)
+    what = f"output {output} was written from other results than those that count now"
+    return [f"{what}; holdfast export {job_dir.path} -o {output} writes it anew"]
+
+
 def _meta(card: RunCard, content: Content, files: Mapping[str, str]) -> dict[str, Any]:
     job, counts = card.job, card.job.counts
     return {
         "job": job.job_id,
         "content_digest": content.digest,
+        "results_digest": content.results_digest,
         "files": files,
         "sequences": {
             "total": counts.num_records,

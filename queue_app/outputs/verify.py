@@ -13,12 +13,13 @@ from checkpoint.verify import verify_store
 from queue_app.array_types import Int64s
 from queue_app.errors import HoldfastError
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import published_result, read_done
+from queue_app.job.done_records import current_generation, published_result
 from queue_app.job.duplicates import check_digest, read_duplicates
 from queue_app.job.result_files import iter_result
 from queue_app.job.shard_files import ShardRecords, read_shard
-from queue_app.job.spec import Job, Shard
-from queue_app.outputs.export import output_damage
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job
+from queue_app.outputs.export import outdated_output, output_damage
 from queue_app.outputs.kinds import KindShare, mixed_text, shares_of
 from queue_app.settings import runtime_config
 
@@ -73,14 +74,18 @@ class JobReport:
 
 
 def verify_job(job_dir: JobDir) -> JobReport:
-    """Check every shard file, result, done record, checkpoint store and the output. Changes nothing."""
+    """Check every shard file, result, done record, checkpoint store and the output. Changes nothing.
+
+    Raises Damage where job.json or the table of the shards is damaged: nothing else can be checked then.
+    """
     job = job_dir.load()
+    job.shards.content()
     checks = _Checks(job, job_dir)
     done = [record for shard in job.shards if (record := checks.check_shard(shard)) is not None]
     checks.check_files()
     if not checks.damage:
         checks.damage += checks.coverage.damage(finished=len(done) == len(job.shards))
-    checks.damage += output_damage(job, job_dir)
+    checks.damage += output_damage(job, job_dir) or outdated_output(job, job_dir, done)
     num_blocks = sum(map(checks.check_store, job.shards))
     return JobReport(
         job_id=job.job_id,
@@ -106,18 +111,18 @@ class _Checks:
 
     def check_shard(self, shard: Shard) -> DoneRecord | None:
         """The shard's file and its result; answers its done record."""
-        path, done, records = self.job_dir.shard(shard.index), self.job_dir.done(shard.index), None
+        path, found, records = self.job_dir.shard(shard.index), current_generation(self.job_dir, shard), None
         if path.exists():
             with self._noting_damage():
                 records = read_shard(path, shard)
-        elif not done.exists():
+        elif not found.is_taken:
             self.damage.append(f"shard {shard.index}: {path} is missing")
-        record = read_done(self.job_dir, shard.index)
-        if record is not None:
-            self._check_result(shard, record, records)
-        elif done.exists():
+        if found.record is not None:
+            self._check_result(shard, found.record, records)
+        elif found.is_taken:
+            done = self.job_dir.done(shard.index, found.number)
             self.damage.append(f"shard {shard.index}: {done} is unreadable")
-        return record
+        return found.record
 
     def _check_result(self, shard: Shard, record: DoneRecord, records: ShardRecords | None) -> None:
         path = self.job_dir.results / record.file

@@ -79,7 +79,7 @@ class Plan:
         """Every shard has batches of its own, and the last of them is not full."""
         if self.num_tokens is None:
             return None
-        costs = np.array([shard.cost for shard in self.job.shards if not shard.reused])
+        costs = self.job.shards.costs_to_compute
         batches = self.num_tokens * costs / costs.sum() / self.job.options.toks_per_batch
         return int(np.ceil(batches).sum())
 

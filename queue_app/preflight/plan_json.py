@@ -34,7 +34,7 @@ def plan_as_json(plan: Plan, *, gpu_hour_cost: float | None) -> dict[str, Any]:
         "options": asdict(job.options),
         "queues": list(plan.queues),
         "threads": job.threads,
-        "shards": sum(not shard.reused for shard in job.shards),
+        "shards": len(job.shards.costs_to_compute),
         "batches": plan.num_batches,
         "tokens": plan.num_tokens,
         "output": job.output,

@@ -137,7 +137,7 @@ def _model(plan: Plan) -> Iterator[str]:
 
 
 def _work(plan: Plan) -> Iterator[str]:
-    shards = count(sum(not shard.reused for shard in plan.job.shards), "shard")
+    shards = count(len(plan.job.shards.costs_to_compute), "shard")
     budget = count(plan.job.options.toks_per_batch, "token")
     if plan.num_batches is None:
         yield f"{shards}, in batches of {budget}"

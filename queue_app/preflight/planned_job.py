@@ -8,6 +8,7 @@ from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION
 from queue_app.job.output_names import Format
 from queue_app.job.readouts import is_ragged, vector_bytes
+from queue_app.job.shard_table import ShardTable
 from queue_app.job.spec import RECORD_COST, EmbedOptions, Job, TwinsFile
 from queue_app.model.spec import ModelSpec
 from queue_app.preflight.survey import Survey
@@ -54,9 +55,12 @@ def planned_job(
         threads=threads,
         run=request.run,
         counts=found.counts,
-        shards=tuple(
-            rows.as_shard("plan", index, "", reused=index >= len(computed))
-            for index, rows in enumerate([*computed, *reused])
+        shards=ShardTable.of(
+            "plan",
+            (
+                rows.as_shard("plan", index, "", reused=index >= len(computed))
+                for index, rows in enumerate([*computed, *reused])
+            ),
         ),
         twins=TwinsFile("", found.num_duplicates, found.num_firsts) if found.num_duplicates else None,
         notes=found.notes,

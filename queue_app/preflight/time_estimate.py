@@ -149,7 +149,7 @@ def measure(
         list(side_by_side.map(Trial.load, begun, turns))
         loading = time.monotonic() - started
         answers = list(side_by_side.map(Trial.compute, begun))
-    costs = [shard.cost for shard in job.shards if not shard.reused]
+    costs = job.shards.costs_to_compute
     output_seconds = output_bytes / OUTPUT_BYTES_PER_SECOND
     publishing = (SHARD_SECONDS * len(costs) + output_seconds) / len(devices)
     return Timing(
@@ -158,7 +158,7 @@ def measure(
         ),
         loading_seconds=max(loading, READINGS * reading_seconds),  # workers come up while the input is read
         fixed_seconds=START_SECONDS + publishing + output_seconds,
-        largest_share=max(costs) / sum(costs),
+        largest_share=float(costs.max() / costs.sum()),
     )
 
 

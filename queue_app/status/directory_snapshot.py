@@ -7,7 +7,8 @@ from queue_app.coordination.states import JobState, ShardState
 from queue_app.host.file_lock import is_held
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import read_done
-from queue_app.job.spec import Job, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job
 from queue_app.status.job_snapshot import JobSnapshot
 
 
@@ -15,7 +16,7 @@ def snapshot_of_directory(job: Job, job_dir: JobDir, scratch: Path | None) -> Jo
     """What the job directory says: published shards, and what the stores of the others hold."""
     done = quarantined = num_done = 0
     for shard in job.shards:
-        record = read_done(job_dir, shard.index)
+        record = read_done(job_dir, shard)
         if record is not None:
             done, quarantined = done + record.num_embedded, quarantined + len(record.quarantine)
             num_done += 1

@@ -8,7 +8,7 @@ import redis
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobState
 from queue_app.errors import BrokerUnreachable, JobNotFound
-from queue_app.job.allowance import NOTHING, Allowance
+from queue_app.status.allowance import NOTHING, Allowance
 from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.snapshot import snapshot, snapshots
 from queue_app.status.view import View

@@ -17,7 +17,12 @@ import redis
 from queue_app.coordination import keys
 from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.trouble import KILLED_TIMES_MOST, TroubleRegister, give_up_hopeless
+from queue_app.coordination.trouble import (
+    KILLED_TIMES_MOST,
+    TroubleRegister,
+    give_up_hopeless,
+    pauses_of,
+)
 from queue_app.coordination.workers import WorkerEntry
 from queue_app.host.processes import how_it_ended, killed_by
 from queue_app.settings import RuntimeConfig
@@ -107,6 +112,6 @@ def _report(client: redis.Redis, worker: WorkerEntry, config: RuntimeConfig, dea
         return
     waiting = cast("list[str]", client.zrange(keys.ready(worker.kind), 0, -1))
     for job_id in [death.job_id] if death.job_id else waiting:
-        register = TroubleRegister(client, job_id, retry_seconds=config.retry_seconds)
-        register.note(worker.name, death.text, times_most=KILLED_TIMES_MOST)
+        register = TroubleRegister(client, job_id, pauses_of(config))
+        register.note(worker, death.text, times_most=KILLED_TIMES_MOST)
         give_up_hopeless(register, CheckpointManifest(client, job_id), config.lease_seconds)

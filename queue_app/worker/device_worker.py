@@ -9,10 +9,7 @@ import json
 import logging
 import os
 import socket
-import tempfile
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from celery.signals import (
@@ -26,13 +23,14 @@ from celery.signals import (
 from queue_app.coordination import keys
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.workers import Owner, WorkerEntry
-from queue_app.errors import JobBusy, UsageError
+from queue_app.errors import UsageError
+from queue_app.host.devices import num_cores
 from queue_app.host.die_with_parent import die_with_parent
-from queue_app.host.file_lock import FileLock
 from queue_app.host.limits import prefer_as_victim
 from queue_app.host.queues import Queue
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.worker.child_state import ChildState
+from queue_app.worker.device_claim import DeviceClaim
 from queue_app.worker.kombu_repairs import tolerate_garbage
 from queue_app.worker.metrics.counters import Count, counters
 from queue_app.worker.metrics.gpu_gauge import GpuGauge
@@ -60,7 +58,7 @@ class ThisWorker:
     """Set once in the parent, inherited by its children."""
 
     entry: WorkerEntry = NO_WORKER
-    lock: FileLock | None = None
+    claim: DeviceClaim | None = None
     exporter: "Exporter | None" = None
     """The parent's, when a port for metrics is set."""
 
@@ -79,11 +77,12 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
     config = runtime_config()
     if config.parent_pid is not None:
         die_with_parent(config.parent_pid)
-    _take_device(queue, config)
+    claim = this_worker.claim = DeviceClaim(queue, config)
+    claim.take()
     if sender.startswith("celery@"):
         # Workers that share the default name would count as one in Flower and in `inspect`.
-        instance.hostname = f"{queue}@{socket.gethostname()}"
-    device = queue.visible_device(config.visible_devices)
+        instance.hostname = claim.name()
+    device = claim.granted
     os.environ["CUDA_VISIBLE_DEVICES"] = device  # inherited by the children, where CUDA reads it
     this_worker.entry = WorkerEntry(
         name=instance.hostname,
@@ -93,6 +92,7 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
         pid=os.getpid(),
         child_pid=0,
         owner=Owner.current(instance.hostname).encode(),
+        cores=num_cores(),
     )
     book = keys.unacked(instance.hostname)
     conf.broker_transport_options = {**conf.broker_transport_options, **book}
@@ -115,22 +115,6 @@ def _only_queue(queues: str | list[str] | None) -> Queue:
         return Queue.parse(names[0])
     except UsageError:
         raise SystemExit(f"queue {names[0]!r} names no device: use gpuN or cpuN, as in -Q gpu0") from None
-
-
-def _take_device(queue: Queue, config: RuntimeConfig) -> None:
-    """One worker per GPU on a host; one per cpuN on a host and server (processors can be shared)."""
-    scope = "" if queue.kind == "gpu" else sha256(config.broker_url.encode()).hexdigest()[:12]
-    directory = Path(tempfile.gettempdir()) / f"holdfast-{os.getuid()}"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    lock = FileLock(directory / f"{queue}{scope and '-' + scope}.lock")
-    try:
-        lock.acquire()
-    except JobBusy as error:
-        raise SystemExit(
-            f"{queue} has a worker already ({error}), and a device has one: "
-            "stop that one, or give it the job with holdfast enqueue"
-        ) from None
-    this_worker.lock = lock
 
 
 def _serve_metrics(worker: WorkerEntry, config: RuntimeConfig) -> "Exporter | None":

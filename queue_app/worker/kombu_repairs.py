@@ -23,6 +23,9 @@ from queue_app.coordination.redis_client import TRANSIENT
 log = logging.getLogger(__name__)
 
 LOOKED_AWAY_SECONDS = 10.0
+WAIT_SECONDS = 2
+"""How long the server holds a worker's question for a message; one that comes is answered with at once. A
+worker that ends waits for that answer, and a dead connection is noticed so much later."""
 NOT_THE_MESSAGE = (OSError, InconsistencyError, *TRANSIENT, redis.InvalidResponse, redis.ResponseError)
 """What reading a queue raises of which the message is not the cause."""
 
@@ -60,10 +63,10 @@ class Standstill:
         self._clock = clock
         self._since = self._looked = clock()
 
-    def seconds(self, num_waiting: int) -> float:
+    def seconds(self, has_messages: bool) -> float:
         """For how long it has been so. Who could not look, as the server was away, begins anew."""
         now = self._clock()
-        if not num_waiting or is_at_work() or now - self._looked > LOOKED_AWAY_SECONDS:
+        if not has_messages or is_at_work() or now - self._looked > LOOKED_AWAY_SECONDS:
             self._since = now
         self._looked = now
         return now - self._since
@@ -106,6 +109,7 @@ class TolerantTransport(kombu_redis.Transport):
     """Drops what cannot be delivered as a message."""
 
     Channel = TolerantChannel
+    brpop_timeout = WAIT_SECONDS
 
     def _deliver(self, message: Any, queue: Any) -> None:
         held = self._held()

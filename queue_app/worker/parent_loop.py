@@ -10,14 +10,17 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import redis
 from celery import bootsteps
 
 from queue_app.celery_app import app
-from queue_app.coordination.dealing import leave
+from queue_app.coordination.dealing import Tick, leave
+from queue_app.coordination.fleet import fleet_of_server
 from queue_app.coordination.redis_client import TRANSIENT, connect
+from queue_app.coordination.trouble import pauses_of, seconds_to_rest
 from queue_app.coordination.workers import WorkerEntry
 from queue_app.host.limits import num_oom_kills
 from queue_app.settings import RuntimeConfig, runtime_config
@@ -27,7 +30,9 @@ from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.hung_child import end_hung as _end_hung
 from queue_app.worker.kombu_repairs import LostDeliveries, Standstill, is_at_work
 from queue_app.worker.metrics.counters import Count, counters
+from queue_app.worker.own_end import OwnEnd
 from queue_app.worker.reconciler import Reconciler
+from queue_app.worker.rest import Rest, TroubleWatch
 from queue_app.worker.supervisor import GAVE_UP_STATUS
 
 log = logging.getLogger(__name__)
@@ -118,19 +123,25 @@ class _Look:
             app,
             lease_seconds=config.lease_seconds,
             resend_seconds=config.resend_seconds,
-            forgotten=ForgottenJobs(config.roots, config.broker_url),
+            forgotten=ForgottenJobs(config.roots, config.broker_url, fleet_of_server(client)),
         )
         self._deliveries, self._standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
+        self._own_end = OwnEnd(config.exit_when_idle)
         self._due = time.monotonic()
         self._was_idle = False
+        self._troubles = TroubleWatch(lambda: counters.total(Count.TROUBLES))
+        self._rest = Rest(this_worker.entry.queue)
 
     def at_own(self) -> None:
         """The child: ended where it hangs, and its deliveries dropped that nothing came of."""
         this_worker.entry = replace(this_worker.entry, child_pid=_child_pid(self._worker))
         _end_hung(this_worker.entry.child_pid, self._config)
         self._deliveries.drop(self._worker.consumer)
+        if not child_state.is_draining():
+            ask = partial(seconds_to_rest, self._client, this_worker.entry, pauses_of(self._config))
+            self._rest.step(self._worker.consumer, self._troubles.until(ask))
         if this_worker.exporter is not None:
-            this_worker.exporter.note(has_child=self._is_up())
+            this_worker.exporter.note(has_child=self._is_up(), is_resting=self._rest.is_resting)
 
     def at_others(self) -> None:
         """Beat, observe and ask for work: every few seconds, and at once when the worker has become free."""
@@ -139,17 +150,18 @@ class _Look:
         if time.monotonic() < self._due and not became_idle:
             return
         self._due = time.monotonic() + self._config.beat_seconds
-        self._reconciler.step(this_worker.entry, is_idle=is_idle)
-        self._leave_if_stuck()
+        said = self._reconciler.step(this_worker.entry, is_idle=is_idle)
+        self._own_end.look(self._client, this_worker.entry, said)
+        if said is not None:
+            self._leave_if_stuck(said)
 
     def _is_up(self) -> bool:
         return bool(this_worker.entry.child_pid) and not child_state.is_draining()
 
-    def _leave_if_stuck(self) -> None:
-        own = this_worker.entry
-        waited = self._standstill.seconds(self._client.llen(own.queue) + self._client.llen(own.name))
+    def _leave_if_stuck(self, said: Tick) -> None:
+        waited = self._standstill.seconds(said.has_messages and not self._rest.is_resting)
         if waited > _patience(self._config) and not child_state.is_draining():
-            _leave(own)
+            _leave(this_worker.entry)
 
 
 def _patience(config: RuntimeConfig) -> float:

@@ -16,7 +16,7 @@ import redis
 from celery import Celery
 
 from queue_app.coordination import keys
-from queue_app.coordination.dealing import LeaseSeen, deal_to, deal_to_idle, tick
+from queue_app.coordination.dealing import LeaseSeen, Tick, deal_to, deal_to_idle, tick
 from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import announce, ask_for_export
@@ -65,19 +65,19 @@ class Reconciler:
         self.leases = LeaseWatch(lease_seconds, clock)
         self.resend_seconds = resend_seconds
         self.clock = clock
-        self._knew_jobs = False
         self._export_due: dict[str, float] = {}
         self._next_scan = clock()
         self._actor: tuple[str, float] = ("", clock())
 
-    def step(self, entry: WorkerEntry, *, is_idle: bool) -> None:
+    def step(self, entry: WorkerEntry, *, is_idle: bool) -> Tick | None:
         """Tell that the worker lives, see to its leases and, where it is idle, ask for a shard.
 
-        Observation starts anew when the server was away.
+        Answers what the server said; None when it was away, and then observation starts anew.
         """
         try:
-            self._release_dead_leases(tick(self.client, entry))
-            if self.clock() >= self._next_scan or self._has_forgotten():
+            said = tick(self.client, entry)
+            self._release_dead_leases(said.leases)
+            if self._has_forgotten() or self.clock() >= self._next_scan:
                 self._next_scan = self.clock() + self.resend_seconds / 2
                 self._rebuild_forgotten(entry.name)
                 self._resend_lost_exports(entry)
@@ -85,7 +85,11 @@ class Reconciler:
                 deal_to(self.client, self.app, entry, is_idle=True)
         except TRANSIENT as error:
             self.leases.begin_anew()
+            if self.forgotten is not None:
+                self.forgotten.fleet.doubt()
             log.warning("reconciler: the server is away: %s", error)
+            return None
+        return said
 
     # ---- dead leases
 
@@ -100,9 +104,7 @@ class Reconciler:
     # ---- a server that lost its data
 
     def _has_forgotten(self) -> bool:
-        """True when a server that knew jobs a moment ago knows none now."""
-        knew, self._knew_jobs = self._knew_jobs, bool(self.client.exists(keys.JOBS))
-        return knew and not self._knew_jobs
+        return self.forgotten is not None and self.forgotten.fleet.lost_data()
 
     def _rebuild_forgotten(self, name: str) -> None:
         if self.forgotten is None:
@@ -132,9 +134,9 @@ class Reconciler:
         status, job_id = manifest.job_status(), manifest.job_id
         job_dir = JobDir(Path(status.job_dir)) if status else None
         job = job_dir.load_or_none() if job_dir else None
-        if status is None or job_dir is None or job is None:
-            return
-        if job.job_id != job_id or exported(job, job_dir) is not None:
+        if status is None or job_dir is None or job is None or job.job_id != job_id:
+            return  # this host does not see the job's directory; others may
+        if exported(job, job_dir) is not None:
             manifest.note_exported()
             return
         due = self._export_due.setdefault(job_id, self.clock() + self.resend_seconds)

@@ -87,6 +87,8 @@ class GPUProcessCoordinator:
 
     def _restart(self, worker: _Worker) -> str:
         kill_session(worker.process.pid)
+        if worker.process.returncode == 0:
+            return self._let_go(worker)
         if worker.process.returncode == GAVE_UP_STATUS:
             return self._reduce(worker)
         quick = time.monotonic() - worker.started < QUICK_DEATH_SECONDS
@@ -99,6 +101,15 @@ class GPUProcessCoordinator:
             return self._reduce(worker)
         said = last_words(self.log_of(worker.queue), worker.born_at)
         return self._leave_out(worker, f"worker {worker.queue} does not stay up: {said}")
+
+    def _let_go(self, worker: _Worker) -> str:
+        """It ended in order: it was asked to drain or had nothing to do for long, and said so in its log."""
+        del self._workers[worker.queue]
+        return f"worker {worker.queue} has ended in order; it is not started again"
+
+    def has_workers(self) -> bool:
+        """False once each of them was left out or has ended in order."""
+        return bool(self._workers)
 
     def _reduce(self, worker: _Worker) -> str:
         """Its child was killed again and again: for want of memory, most likely, so that one fewer may do.
@@ -148,9 +159,9 @@ class GPUProcessCoordinator:
 
 
 def worker_command(queue: str) -> list[str]:
-    """The command of one worker. Gossip and mingle would only slow its start."""
+    """The command of one worker."""
     celery = [*PYTHON, "-m", "queue_app.worker", "-A", "queue_app", "worker", "-Q", queue]
-    return [*celery, "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
+    return [*celery, "--loglevel", "INFO"]
 
 
 def log_size(log: Path | None) -> int:
@@ -176,18 +187,23 @@ def _life(log: Path | None, born_at: int) -> str:
 
 
 def run_workers(queues: Sequence[str], url: str, config: RuntimeConfig) -> None:
-    """`holdfast worker gpu0 gpu1`: one worker each, restarted when they die, until SIGTERM or Ctrl-C."""
+    """`holdfast worker gpu0 gpu1`: one worker each, restarted when they die.
+
+    Until SIGTERM or Ctrl-C, or until all of them have ended in order.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     require_ports(queues, config)
     if served := describe(queues, config):
         print(served, file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="holdfast-workers-") as scratch:
         settings = {"HOLDFAST_BROKER_URL": url, "HOLDFAST_PARENT_PID": str(os.getpid())}
+        if config.exit_when_idle is not None:
+            settings["HOLDFAST_EXIT_WHEN_IDLE"] = str(config.exit_when_idle)
         env = child_environment(**settings, **environment(config))
         workers = GPUProcessCoordinator(queues, env, None, ProcessFile(Path(scratch) / "processes.json"))
         try:
             workers.start()
-            while True:
+            while workers.has_workers():
                 for line in workers.restart_dead():
                     print(line, file=sys.stderr)
                 time.sleep(POLL_SECONDS)

@@ -21,7 +21,7 @@ from checkpoint import (
     WrongJob,
 )
 from checkpoint.crash_log import CrashLog
-from checkpoint.errors import DiskFull, OwnerAlive
+from checkpoint.errors import DiskFailed, DiskFull, OwnerAlive
 from checkpoint.lmdb_environment import Recorded
 from checkpoint.process_identity import StoreOwner, identify
 from checkpoint.verify import verify_store
@@ -359,3 +359,76 @@ def test_a_full_disk_costs_no_commit_and_is_over_when_there_is_room(tmp_path: Pa
     said, committed = ended.stdout.splitlines()
     assert "the disk is full; what is committed stays, make room and resume" in said
     assert 20 < int(committed) < 64
+
+
+NEXT_TO_NO_ROOM = """
+from pathlib import Path
+from tests.support.blocks_and_stores import open_store
+from checkpoint import DiskFull
+
+for left in range(0, 40 << 10, 4 << 10):
+    Path("small/fill").write_bytes(bytes((64 << 10) - left))
+    try:
+        open_store(Path("small/store"))
+    except DiskFull as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs user namespaces to mount a small disk")
+def test_next_to_no_room_is_said_and_never_ends_the_process(tmp_path: Path) -> None:
+    """LMDB maps its file of locks: a page of it that finds no room is a SIGBUS."""
+    (tmp_path / "fill.py").write_text(NEXT_TO_NO_ROOM)
+    ended = small_disk(tmp_path, "64k", f"PYTHONPATH={ROOT} {sys.executable} fill.py")
+    assert ended.returncode == 0, ended.stderr
+    assert len(ended.stdout.splitlines()) == 10
+
+
+READ_ONLY = """
+import subprocess
+from pathlib import Path
+from tests.support.blocks_and_stores import make_block, open_store
+from checkpoint import DiskFailed
+
+path = Path("small/store")
+store = open_store(path)
+store.commit([make_block(0)], token=1)
+store.close()
+subprocess.run(["mount", "-o", "remount,ro", "small"], check=True)
+try:
+    open_store(path)
+except (DiskFailed, OSError) as error:
+    print(error)
+subprocess.run(["mount", "-o", "remount,rw", "small"], check=True)
+with open_store(path, token=2) as store:
+    assert store.committed() == {0}
+"""
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs user namespaces to mount a disk")
+def test_a_disk_that_turned_read_only_is_said_to_be_that_and_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "turn.py").write_text(READ_ONLY)
+    ended = small_disk(tmp_path, "16m", f"PYTHONPATH={ROOT} {sys.executable} turn.py")
+    assert ended.returncode == 0, ended.stderr
+    assert "Read-only file system" in ended.stdout
+
+
+def test_what_the_system_refuses_lmdb_is_the_hosts_and_what_lmdb_finds_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(kind: type[lmdb.Error], code: int) -> None:
+        error = kind("of this test")
+        error.code = code  # as the library's own code sets it
+
+        def raise_it(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("lmdb.open", raise_it)
+
+    for code in (errno.EMFILE, errno.EACCES, errno.EIO, errno.ENOMEM):
+        refuse(lmdb.Error, code)
+        with pytest.raises(DiskFailed, match="of this test"):
+            open_store(tmp_path / "00000.lmdb")
+    refuse(lmdb.CorruptedError, -30796)
+    with pytest.raises(lmdb.CorruptedError):
+        open_store(tmp_path / "00000.lmdb")

@@ -8,7 +8,8 @@ import numpy as np
 from checkpoint.records import DoneRecord, QuarantineEntry
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
 from queue_app.job.result_files import EMBEDDING, embedding_columns, result_rows, write_result
-from queue_app.job.spec import DatasetCounts, EmbedOptions, InputFile, Job, RunOptions, Shard
+from queue_app.job.shard_table import Shard, ShardTable
+from queue_app.job.spec import DatasetCounts, EmbedOptions, InputFile, Job, RunOptions
 from queue_app.model.reader import find_model
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
@@ -41,9 +42,12 @@ def make_job(*, num_shards: int, records_per_shard: int, job_id: str = "01234567
         threads=1,
         run=RunOptions(),
         counts=DatasetCounts(num_records, 0, 0, 0),
-        shards=tuple(
-            Shard(job_id, index, records_per_shard, 1000, index * records_per_shard, "00" * 16)
-            for index in range(num_shards)
+        shards=ShardTable.of(
+            job_id,
+            (
+                Shard(job_id, index, records_per_shard, 1000, index * records_per_shard, "00" * 16)
+                for index in range(num_shards)
+            ),
         ),
     )
 
@@ -69,7 +73,7 @@ def publish(
             QuarantineEntry(each, f"p{each}", 7, "empty\tsequence") for each in run if each in quarantined
         ]
         name = job_dir.result(shard.index, 1).name
-        done = DoneRecord(name, digest, shard.num_records, len(good), tuple(entries))
+        done = DoneRecord(name, digest, shard.num_records, len(good), tuple(entries), job.job_id)
         job_dir.done(shard.index).write_bytes(done.encode())
 
 

@@ -11,6 +11,7 @@ from tests.support import ROOT
 
 HOOKS = {
     "CHAOS_KILL_POINTS": KILL_POINTS,
+    "FLEET_GATES": ROOT / "tests/campaigns/fleet/hooks",
     "PEERS_LOG": ROOT / "benchmarks/peers/hooks",
     "BY_HAND_LOG": ROOT / "benchmarks/by_hand/hooks",
 }

@@ -51,7 +51,7 @@ worker = partial(running, "worker", output=subprocess.DEVNULL)
 
 def devices(job_dir: JobDir) -> set[str]:
     """What computed the shards that are done."""
-    records = [record for index in range(NUM_SHARDS) if (record := read_done(job_dir, index))]
+    records = [record for shard in job_dir.load().shards if (record := read_done(job_dir, shard))]
     return {kind.device.rpartition(" ")[2] for record in records for kind in record.kinds}
 
 

@@ -33,6 +33,7 @@ EVERY_FAULT = Bounds(
 )
 FEWER_FAULTS = Bounds(faults=2, crashes=1, stalls=1, flushes=1, cancels=1, resumes=1)
 ONE_FAULT = Bounds(faults=1, crashes=1, flushes=1, cancels=1, failures=1)
+DAMAGE = Bounds(faults=2, crashes=1, stalls=1, resumes=2, damages=1)
 WITHOUT_EVICTION = tuple(promise for promise in INVARIANTS if promise.__name__ != "one_process_per_store")
 
 
@@ -55,6 +56,7 @@ HOUSES = {
     "containers": (Setup(FEWER_FAULTS, Guards(evict=False)), WITHOUT_EVICTION, 60_000),
     "two hosts": (Setup(FEWER_FAULTS, two_hosts=True), INVARIANTS, 100_000),
     "two shards": (Setup(ONE_FAULT, num_shards=2), INVARIANTS, 140_000),
+    "rotten results": (Setup(DAMAGE, two_hosts=True), INVARIANTS, 40_000),
 }
 
 
@@ -96,6 +98,9 @@ BROKEN_WITHOUT = {
     "evict": ("one_process_per_store", Setup(Bounds(1, stalls=1))),
     "look_before_evict": ("fenced_workers_end_nobody", Setup(Bounds(1, stalls=1))),
     "epoch": ("no_token_is_given_twice", Setup(Bounds(1, flushes=1))),
+    "create_only": ("outputs_agree_with_records", Setup(Bounds(1, stalls=1), two_hosts=True)),
+    "reopen_as_seen": ("sound_records_stay", Setup(Bounds(3, crashes=1, damages=1, resumes=1))),
+    "loser_looks": ("done_files_name_whole_results", Setup(Bounds(1, crashes=1))),
     "drain_floor": ("attempts_are_limited", Setup(Bounds(3, crashes=2, drains=1))),
 }
 

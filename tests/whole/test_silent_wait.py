@@ -180,8 +180,8 @@ def test_the_job_of_a_server_fails_with_its_reason_and_goes_on_once_that_is_gone
 def test_one_bad_worker_among_good_ones_shows_its_trouble_and_the_job_is_done(
     fasta: Path, model: Path, tmp_path: Path, client: redis.Redis, server_url: str
 ) -> None:
-    # So long that nobody but the bad worker itself hands on what was sent to it.
-    broker = {"HOLDFAST_BROKER_URL": server_url, "HOLDFAST_RESEND_SECONDS": "600"}
+    # So long a lease that the worker which is not up yet is waited for.
+    broker = {"HOLDFAST_BROKER_URL": server_url, "HOLDFAST_LEASE_SECONDS": "15"}
     enqueue = ["enqueue", fasta, "-m", model, "-o", tmp_path / "out.npy", "--queues", "cpu0,cpu1"]
     job = holdfast(*enqueue, "--shards", "6", **broker).stdout.strip()
 

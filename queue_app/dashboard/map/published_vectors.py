@@ -18,7 +18,8 @@ from queue_app.job.done_records import all_done, require_published
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_files import as_matrix, iter_result
 from queue_app.job.result_rows import computed_rows
-from queue_app.job.spec import Job, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Job
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -168,7 +168,7 @@ def command_of(job: Job, output: Path) -> str:
     words += model_flags(job)
     words += [] if job.options.dedup else ["--no-dedup"]
     words += ["--reuse", job.reuse.path] if job.reuse else []
-    words += ["--shards", str(sum(not shard.reused for shard in job.shards))]
+    words += ["--shards", str(len(job.shards.costs_to_compute))]
     if job.options.device_class == "cpu":
         # As many as give each the job's number of threads: another one would change the last bits.
         words += ["--device", "cpu", "--workers", str(cpu_workers_of(job.threads))]

@@ -35,7 +35,7 @@ COUNTERS = {
     ),
     "holdfast_worker_troubles_total": (
         Count.TROUBLES,
-        "Failures of this worker before it had a shard, as to load a model, to be tried again.",
+        "Failures of this worker that are its host's, as a model or a disk that is not there; tried again.",
     ),
     "holdfast_lease_expired_total": (
         Count.LEASES_EXPIRED,
@@ -53,6 +53,7 @@ STATIONS = {
 }
 
 
+RESTING = "1 while the worker rests, as it failed at every job there is; its trouble says at what. Else 0."
 UP = "1 while the worker is registered with the server and has a process to compute in, else 0."
 RESTARTS = "How often the process that computes was replaced because it died."
 INFERENCE = (
@@ -68,11 +69,18 @@ Sample = tuple[Mapping[str, str], float]
 
 
 def families(
-    worker: WorkerEntry, counters: Counters, *, is_up: bool, load: GpuLoad | None, backlog: Backlog | None
+    worker: WorkerEntry,
+    counters: Counters,
+    *,
+    is_up: bool,
+    is_resting: bool,
+    load: GpuLoad | None,
+    backlog: Backlog | None,
 ) -> Iterator[Metric]:
     """Made anew for each scrape, from memory alone; of a load or a backlog that is not known, nothing."""
     ours = {"worker": worker.name}
     yield gauge("holdfast_worker_up", UP, [({**ours, "queue": worker.queue, "device": worker.device}, is_up)])
+    yield gauge("holdfast_worker_resting", RESTING, [(ours, is_resting)])
     for name, (count, meaning) in COUNTERS.items():
         yield counter(name, meaning, [(ours, counters.total(count))])
     restarts = max(0.0, counters.total(Count.CHILDREN_STARTED) - 1)

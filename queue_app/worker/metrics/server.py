@@ -44,12 +44,12 @@ class Exporter(Collector):
         self._reader = reader
         self._clock = clock
         self._backlog: Backlog | None = None
-        self._has_child = False
+        self._has_child = self._is_resting = False
         self._noted = self._read = float("-inf")
 
-    def note(self, *, has_child: bool) -> None:
+    def note(self, *, has_child: bool, is_resting: bool = False) -> None:
         """The worker was registered just now. Raises what a server raises that is away."""
-        self._has_child, self._noted = has_child, self._clock()
+        self._has_child, self._is_resting, self._noted = has_child, is_resting, self._clock()
         if self._clock() - self._read < READ_SECONDS:
             return
         try:
@@ -68,7 +68,10 @@ class Exporter(Collector):
 
     def collect(self) -> Iterator[Metric]:
         load, backlog = self._gpu.load(), self.backlog()
-        return families(self._worker, self._counters, is_up=self.is_up(), load=load, backlog=backlog)
+        is_up, is_resting = self.is_up(), self._is_resting
+        return families(
+            self._worker, self._counters, is_up=is_up, is_resting=is_resting, load=load, backlog=backlog
+        )
 
     def serve(self, address: str, port: int) -> None:
         """From a thread, for as long as the process lives. Raises OSError when the port cannot be had."""

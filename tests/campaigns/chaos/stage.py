@@ -154,6 +154,7 @@ class Stage:
         roots = os.pathsep.join(map(str, [self.jobs, *([self.small_disk.path] if self.small_disk else [])]))
         return {
             **kept, **self.pace.settings, "HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": roots,
+            "HOLDFAST_STATE": str(self.home / "state"),
             "PYTHONPATH": str(ROOT), **extra,
         }  # fmt: skip
 

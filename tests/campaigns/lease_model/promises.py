@@ -8,12 +8,12 @@ from tests.campaigns.lease_model.setup import NUM_BATCHES, Setup
 from tests.campaigns.lease_model.world import (
     HAS_STORE_OPEN,
     Action,
-    Result,
     Store,
     Worker,
     World,
     host_of,
     in_phase,
+    is_sound,
     store_of,
 )
 
@@ -109,21 +109,49 @@ def only_the_holder_is_heard(step: Step) -> bool:
 
 
 def done_files_name_whole_results(step: Step) -> bool:
-    """A done file always names a result that is there, with every batch in it."""
+    """A done file always names a result that is there, with every batch in it, if it has not rotted since."""
     return all(
-        not done or Result(done, True) in results
+        not done or any(result.token == done and result.whole for result in results)
         for done, results in zip(step.after.done_files, step.after.results, strict=True)
     )
 
 
-def done_shards_are_published(step: Step) -> bool:
-    """A shard that the manifest calls done has a done file, and every record of it is counted once."""
-    if step.after.manifest is None:
+def sound_records_stay(step: Step) -> bool:
+    """A done file whose result is sound is neither replaced nor taken away, so its token never falls."""
+    before, after = step.before.done_files, step.after.done_files
+    return before == after or not any(
+        before[shard] != after[shard] and is_sound(step.before, shard, before[shard])
+        for shard in range(len(before))
+    )
+
+
+def outputs_agree_with_records(step: Step) -> bool:
+    """When a job is done and nobody is about to change that, its output holds the results that its done files
+    name. One whose result has rotted may be published anew by a late holder that nobody hears."""
+    world = step.after
+    is_quiet = world.output.written and not (world.output.is_wanted or world.output.read or world.seen_done)
+    if not is_quiet or world.manifest is None or world.manifest.job != DONE:
         return True
     return all(
-        entry.state != DONE or (done != 0 and entry.counted == NUM_BATCHES)
-        for entry, done in zip(step.after.manifest.entries, step.after.done_files, strict=True)
+        token == done or not is_sound(world, shard, token)
+        for shard, (token, done) in enumerate(zip(world.output.written, world.done_files, strict=True))
     )
+
+
+def done_shards_are_published(step: Step) -> bool:
+    """A shard that the manifest calls done has a done file, unless its result has rotted since, and every
+    record of it is counted once."""
+    if step.after.manifest is None:
+        return True
+    after = step.after
+    return all(
+        entry.state != DONE or (entry.counted == NUM_BATCHES and (done or has_rotted(after, shard)))
+        for shard, (entry, done) in enumerate(zip(after.manifest.entries, after.done_files, strict=True))
+    )
+
+
+def has_rotted(world: World, shard: int) -> bool:
+    return any(result.rotten for result in world.results[shard])
 
 
 def jobs_end_with_their_shards(step: Step) -> bool:
@@ -146,11 +174,11 @@ Invariant = Callable[[Step], bool]
 
 OF_A_MOVE: tuple[Invariant, ...] = (
     no_fenced_write, no_batch_falls_back, leases_outrank_the_store, no_token_is_given_twice,
-    no_result_is_written_over, fenced_workers_end_nobody, only_the_holder_is_heard,
+    no_result_is_written_over, fenced_workers_end_nobody, only_the_holder_is_heard, sound_records_stay,
 )  # fmt: skip
 OF_A_WORLD: tuple[Invariant, ...] = (
     one_process_per_store, done_files_name_whole_results, done_shards_are_published,
-    jobs_end_with_their_shards, attempts_are_limited,
+    outputs_agree_with_records, jobs_end_with_their_shards, attempts_are_limited,
 )  # fmt: skip
 INVARIANTS = OF_A_MOVE + OF_A_WORLD
 

@@ -25,12 +25,18 @@ from tests.campaigns.lease_model.surroundings import (
     look_at_directory,
     lose_lease,
     lose_or_double,
+    read_results,
+    reopen_damaged,
     resend,
+    rot,
+    write_output,
 )
 from tests.campaigns.lease_model.worker import (
+    adopt_winner,
     ask,
     claim_early,
     commit,
+    create_done_file,
     deliver,
     discard_store,
     drain_or_fail,
@@ -38,15 +44,15 @@ from tests.campaigns.lease_model.worker import (
     record_result,
     report,
     tell_manifest,
-    write_done_file,
     write_result,
 )
 from tests.campaigns.lease_model.world import Action, Move, World, begin
 
 MOVES: tuple[Callable[[World, Setup], Iterator[Move]], ...] = (
     deliver, lose_or_double, resend, ask, report, lose_lease, crash, drain_or_fail, open_store, commit,
-    write_result, record_result, write_done_file, tell_manifest, claim_early, discard_store,
-    forget_everything, look_at_directory, announce, cancel_job,
+    write_result, record_result, create_done_file, adopt_winner, tell_manifest, claim_early, discard_store,
+    forget_everything, look_at_directory, reopen_damaged, announce, cancel_job, rot, read_results,
+    write_output,
 )  # fmt: skip
 
 

@@ -45,6 +45,12 @@ class Guards:
     """Tokens given after the server forgot everything are above all given before."""
     look_before_evict: bool = True
     """A fenced opener is turned away before it ends the store's owner."""
+    create_only: bool = True
+    """A done file is created, and never replaced by a holder that comes later."""
+    reopen_as_seen: bool = True
+    """Whoever reopens a shard takes away the record that he has seen, and none that came since."""
+    loser_looks: bool = True
+    """A holder whose done file was there already removes its result only where another one counts."""
 
 
 class Bounds(NamedTuple):
@@ -60,6 +66,7 @@ class Bounds(NamedTuple):
     resumes: int = 0
     drains: int = 0
     failures: int = 0
+    damages: int = 0
 
 
 @dataclass(frozen=True, slots=True)

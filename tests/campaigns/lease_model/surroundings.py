@@ -8,12 +8,29 @@ from tests.campaigns.lease_model.manifest import (
     cancel,
     expire,
     fresh,
+    put,
     reopen,
     restore,
     revive,
 )
 from tests.campaigns.lease_model.setup import Setup
-from tests.campaigns.lease_model.world import IDLE, Action, Move, World, drop, is_alive, send, spend
+from tests.campaigns.lease_model.world import (
+    IDLE,
+    Action,
+    Move,
+    Output,
+    Result,
+    Seen,
+    World,
+    drop,
+    is_alive,
+    is_sound,
+    reopened,
+    send,
+    spend,
+    want_export,
+    with_result,
+)
 
 # ---- messages
 
@@ -60,6 +77,40 @@ def crash(world: World, setup: Setup) -> Iterator[Move]:
             yield Action("crash", number, worker.shard), drop(spent, number)
 
 
+def rot(world: World, setup: Setup) -> Iterator[Move]:
+    """A published result is damaged at rest."""
+    spent = spend(world, "damages")
+    for shard, done in enumerate(world.done_files):
+        if spent and is_sound(world, shard, done):
+            rotten = Result(done, whole=True, generation=world.generations[shard], rotten=True)
+            yield Action("rot", shard=shard), with_result(spent, shard, rotten)
+
+
+# ---- the output
+
+
+def read_results(world: World, setup: Setup) -> Iterator[Move]:
+    """An export reads what counts; unless all of it is sound it fails, and is tried again.
+
+    Where no result can rot, nothing that counts changes meanwhile (`sound_records_stay`): it writes at once.
+    """
+    if not world.output.is_wanted or world.output.read:
+        return
+    if all(is_sound(world, shard, done) for shard, done in enumerate(world.done_files)):
+        read = world._replace(output=world.output._replace(is_wanted=False, read=world.done_files))
+        yield from [(Action("read results"), read)] if setup.bounds.damages else write_output(read, setup)
+
+
+def write_output(world: World, setup: Setup) -> Iterator[Move]:
+    """What was read becomes the output, if it counts still; else it is read again."""
+    if world.output.read == world.done_files:
+        written = Output(world.output.is_wanted, written=world.output.read)
+        yield Action("write output"), world._replace(output=written)
+    elif world.output.read:
+        again = world.output._replace(is_wanted=True, read=())
+        yield Action("read again"), world._replace(output=again)
+
+
 # ---- the job
 
 
@@ -73,17 +124,31 @@ def look_at_directory(world: World, setup: Setup) -> Iterator[Move]:
     """The reconciler finds a forgotten job, or somebody runs the command again: done files are read."""
     if world.seen_done is not None:
         return
+    seen = tuple(
+        Seen(world.generations[shard], done, is_sound(world, shard, done))
+        for shard, done in enumerate(world.done_files)
+    )
     if world.manifest is None and not world.held and setup.guards.rebuild:
-        yield Action("look at directory"), world._replace(seen_done=world.done_files)
+        yield Action("look at directory"), world._replace(seen_done=seen)
     if spent := spend(world, "resumes"):
-        yield Action("resume"), spent._replace(seen_done=world.done_files)
+        yield Action("resume"), spent._replace(seen_done=seen)
+
+
+def reopen_damaged(world: World, setup: Setup) -> Iterator[Move]:
+    """Whoever has seen a done file whose result is damaged begins the next generation, before all else."""
+    for shard, seen in enumerate(world.seen_done or ()):
+        if seen.token and not seen.is_sound:
+            is_as_seen = world.generations[shard] == seen.generation or not setup.guards.reopen_as_seen
+            after = reopened(world, shard) if is_as_seen else world
+            left = put(world.seen_done or (), shard, seen._replace(token=0))
+            yield Action("reopen damaged", shard=shard), after._replace(seen_done=left)
 
 
 def announce(world: World, setup: Setup) -> Iterator[Move]:
     """Fill the manifest from what was seen, put right what disagrees, revive, and send messages."""
-    if world.seen_done is None:
+    if world.seen_done is None or any(seen.token and not seen.is_sound for seen in world.seen_done):
         return
-    finished = [shard for shard, done in enumerate(world.seen_done) if done]
+    finished = [shard for shard, seen in enumerate(world.seen_done) if seen.token]
     tokens = world.given if setup.guards.epoch else None
     manifest = world.manifest or fresh(setup.num_shards, finished, tokens)
     for shard in range(setup.num_shards):
@@ -93,7 +158,7 @@ def announce(world: World, setup: Setup) -> Iterator[Move]:
     for shard, entry in enumerate(manifest.entries):
         if entry.state == PENDING and not world.messages[shard]:
             after = send(after, shard, 1)
-    yield Action("announce"), after
+    yield Action("announce"), want_export(after)
 
 
 def cancel_job(world: World, setup: Setup) -> Iterator[Move]:

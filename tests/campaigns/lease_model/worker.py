@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from tests.campaigns.lease_model.manifest import Answer, acquire, beat, complete, fail, holds, put, release
 from tests.campaigns.lease_model.setup import NUM_BATCHES, Guards, Setup
 from tests.campaigns.lease_model.world import (
+    ADOPTED,
     ASKING,
+    BEATEN,
     COMPLETED,
     HAS_STORE_OPEN,
     IDLE,
@@ -26,12 +28,17 @@ from tests.campaigns.lease_model.world import (
     drop,
     host_of,
     in_phase,
+    is_sound,
+    reopened,
     send,
     spend,
     store_of,
     unlink_request,
+    want_export,
+    with_result,
     with_store,
     with_worker,
+    without_result,
 )
 
 # ---- the lease
@@ -117,10 +124,22 @@ def open_store(world: World, setup: Setup) -> Iterator[Move]:
         if fenced:
             yield action, drop(after, number)
             continue
-        record = store.done or world.done_files[worker.shard]
+        after, record = found_published(after, worker.shard, store.done)
         known = sum(1 for block in store.blocks if block)
-        after = with_worker(after, number, phase=RECORDED if record else OPEN, record=record, batches=known)
-        yield action, with_store(after, number, store._replace(floor=worker.token))
+        phase, generation = RECORDED if record else OPEN, after.generations[worker.shard]
+        after = with_worker(after, number, phase=phase, record=record, generation=generation, batches=known)
+        done = record and store.done
+        yield action, with_store(after, number, store._replace(floor=worker.token, done=done))
+
+
+def found_published(world: World, shard: int, in_store: int) -> tuple[World, int]:
+    """The result that is to be named, or 0. A done file whose result is damaged is given up at once: whoever
+    did so before leaves the same behind."""
+    if named := world.done_files[shard]:
+        return (world, named) if is_sound(world, shard, named) else (reopened(world, shard), 0)
+    now = world.generations[shard]
+    is_of_now = any((each.token, each.generation) == (in_store, now) for each in world.results[shard])
+    return world, in_store if is_of_now and is_sound(world, shard, in_store) else 0
 
 
 def evict(world: World, number: int) -> World:
@@ -162,17 +181,12 @@ def write_result(world: World, setup: Setup) -> Iterator[Move]:
         # A store without a name is read all the same: its owner committed what it knows of.
         whole = worker.batches == NUM_BATCHES if worker.detached else all(store_of(world, number).blocks)
         if whole or not setup.guards.whole_check:
-            after = with_result(world, worker.shard, Result(worker.token, whole))
+            after = with_result(world, worker.shard, Result(worker.token, whole, worker.generation))
             after = with_worker(after, number, phase=WRITTEN, record=worker.token)
             yield Action("write result", number, worker.shard), after
         if whole and not setup.guards.order:
             after = world._replace(done_files=put(world.done_files, worker.shard, worker.token))
             yield Action("write done file early", number, worker.shard), after
-
-
-def with_result(world: World, shard: int, result: Result) -> World:
-    others = tuple(other for other in world.results[shard] if other.token != result.token)
-    return world._replace(results=put(world.results, shard, tuple(sorted((*others, result)))))
 
 
 def record_result(world: World, setup: Setup) -> Iterator[Move]:
@@ -187,12 +201,38 @@ def record_result(world: World, setup: Setup) -> Iterator[Move]:
         yield Action("set done record", number, worker.shard), after
 
 
-def write_done_file(world: World, setup: Setup) -> Iterator[Move]:
-    """Nothing fences this step: a zombie may take it."""
+def create_done_file(world: World, setup: Setup) -> Iterator[Move]:
+    """No token fences this step, and a zombie may take it: the first one in its generation decides."""
     for number, worker in in_phase(world, RECORDED):
-        after = with_worker(world, number, phase=NAMED)
-        after = after._replace(done_files=put(world.done_files, worker.shard, worker.record))
-        yield Action("write done file", number, worker.shard), after
+        action = Action("create done file", number, worker.shard)
+        counting = world.done_files[worker.shard]
+        is_free = not counting and world.generations[worker.shard] == worker.generation
+        if is_free or not setup.guards.create_only:
+            after = with_worker(world, number, phase=NAMED)
+            yield action, after._replace(done_files=put(world.done_files, worker.shard, worker.record))
+        elif not counting:
+            yield action, drop(world, number)
+        elif counting == worker.record and setup.guards.loser_looks:
+            yield action, with_worker(world, number, phase=NAMED)
+        else:
+            yield action, with_worker(world, number, phase=BEATEN, winner=counting)
+
+
+def adopt_winner(world: World, setup: Setup) -> Iterator[Move]:
+    """The store is told first which result counts, and then the holder's own is removed."""
+    for number, worker in in_phase(world, BEATEN):
+        store, action = store_of(world, number), Action("adopt", number, worker.shard)
+        if is_fenced(store, worker, setup.guards):
+            yield action, drop(world, number)
+            continue
+        after = with_worker(world, number, phase=ADOPTED)
+        if not worker.detached:
+            after = with_store(after, number, store._replace(done=worker.winner))
+        yield action, after
+    for number, worker in in_phase(world, ADOPTED):
+        after = without_result(world, worker.shard, worker.record)
+        after = with_worker(after, number, phase=NAMED, record=worker.winner, winner=0)
+        yield Action("remove result", number, worker.shard), after
 
 
 def tell_manifest(world: World, setup: Setup) -> Iterator[Move]:
@@ -204,8 +244,9 @@ def tell_manifest(world: World, setup: Setup) -> Iterator[Move]:
             continue
         lease = (world.manifest, worker.shard, worker.token)
         manifest, answer = complete(*lease, NUM_BATCHES, setup.guards)
-        after = world._replace(manifest=manifest)
         accepted = answer[0] == "ok"
+        after = world._replace(manifest=manifest)
+        after = want_export(after) if accepted else after
         yield action, with_worker(after, number, phase=COMPLETED) if accepted else drop(after, number)
         if accepted and manifest != world.manifest and (spent := spend(after, "replies")):
             yield Action("complete, answer lost", number, worker.shard), spent

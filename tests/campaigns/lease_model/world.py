@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tests.campaigns.lease_model.manifest import Manifest, fresh, put
+from tests.campaigns.lease_model.manifest import DONE, Manifest, fresh, put
 from tests.campaigns.lease_model.setup import NUM_BATCHES, Bounds, Setup
 
 # How far a worker is with its shard, in the order of ShardRun's steps.
-IDLE, ASKING, LEASED, OPEN, WRITTEN, RECORDED, NAMED, COMPLETED = (
-    "idle", "asking", "leased", "open", "written", "recorded", "named", "completed",
+IDLE, ASKING, LEASED, OPEN, WRITTEN, RECORDED, BEATEN, ADOPTED, NAMED, COMPLETED = (
+    "idle", "asking", "leased", "open", "written", "recorded", "beaten", "adopted", "named", "completed",
 )  # fmt: skip
-HAS_STORE_OPEN = (OPEN, WRITTEN, RECORDED)
+HAS_STORE_OPEN = (OPEN, WRITTEN, RECORDED, BEATEN, ADOPTED)
 
 
 class Store(NamedTuple):
@@ -22,7 +22,8 @@ class Store(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """One process's memory. `batches` are the commits it knows of, `record` the result it will name."""
+    """One process's memory. `batches` are the commits it knows of, `record` the result it will name, for
+    this generation of the shard; `winner` is the one that another has named before."""
 
     phase: str = IDLE
     shard: int = 0
@@ -30,14 +31,34 @@ class Worker(NamedTuple):
     floor: int = 0
     batches: int = 0
     record: int = 0
+    generation: int = 0
+    winner: int = 0
     detached: bool = False  # its store was removed under it: it writes to a file without a name
 
 
 class Result(NamedTuple):
-    """results/<shard>-<token>.parquet."""
+    """results/<shard>-<token>.parquet. A rotten one was whole once."""
 
     token: int
     whole: bool
+    generation: int = 0
+    rotten: bool = False
+
+
+class Seen(NamedTuple):
+    """What somebody has read of one shard's done files."""
+
+    generation: int
+    token: int
+    is_sound: bool
+
+
+class Output(NamedTuple):
+    """The job's output, and who is about to write it: tokens of the results, one a shard."""
+
+    is_wanted: bool = False
+    read: tuple[int, ...] = ()
+    written: tuple[int, ...] = ()
 
 
 class World(NamedTuple):
@@ -49,8 +70,10 @@ class World(NamedTuple):
     stores: tuple[tuple[Store, ...], ...]  # of each host, of each shard
     results: tuple[tuple[Result, ...], ...]
     done_files: tuple[int, ...]  # the token in the name of the result; 0: no done file
+    generations: tuple[int, ...]  # how often each shard was reopened
+    output: Output
     held: bool
-    seen_done: tuple[int, ...] | None  # what an announcer that has looked, but not acted yet, saw
+    seen_done: tuple[Seen, ...] | None  # what an announcer that has looked, but not acted yet, saw
     given: tuple[int, ...]  # the checker's own: the highest token that was ever given
     left: Bounds
 
@@ -76,6 +99,8 @@ def begin(setup: Setup) -> World:
         stores=((Store(),) * shards,) * (2 if setup.two_hosts else 1),
         results=((),) * shards,
         done_files=(0,) * shards,
+        generations=(0,) * shards,
+        output=Output(),
         held=False,
         seen_done=None,
         given=(0,) * shards,
@@ -124,6 +149,37 @@ def unlink_request(world: World, worker: int) -> World:
         for entry in world.manifest.entries
     )
     return world._replace(manifest=Manifest(world.manifest.job, entries))
+
+
+def with_result(world: World, shard: int, result: Result) -> World:
+    world = without_result(world, shard, result.token)
+    return world._replace(results=put(world.results, shard, tuple(sorted((*world.results[shard], result)))))
+
+
+def without_result(world: World, shard: int, token: int) -> World:
+    others = tuple(other for other in world.results[shard] if other.token != token)
+    return world._replace(results=put(world.results, shard, others))
+
+
+def is_sound(world: World, shard: int, token: int) -> bool:
+    """Whether this result is there as it was published."""
+    return any(each.token == token and each.whole and not each.rotten for each in world.results[shard])
+
+
+def reopened(world: World, shard: int) -> World:
+    """The next generation begins, without a done file."""
+    return world._replace(
+        done_files=put(world.done_files, shard, 0),
+        generations=put(world.generations, shard, world.generations[shard] + 1),
+    )
+
+
+def want_export(world: World) -> World:
+    """Whoever sees the job end asks for its output; written again it would be the same."""
+    ended = world.manifest is not None and world.manifest.job == DONE
+    if not ended or world.done_files in (world.output.written, world.output.read):
+        return world
+    return world._replace(output=world.output._replace(is_wanted=True))
 
 
 def send(world: World, shard: int, number: int) -> World:

@@ -196,14 +196,29 @@ class Recorder:
         return lambda _: self._name((target, file), (source, None))
 
     def link(self, call: Call) -> Finish | None:
-        if self._inside(call.named(1)) is not None:
-            raise BlindSpot(f"{call.name} makes {call.named(1)}")
-        return None
+        return self._second_name(call.named(0), call.named(1))
 
     def linkat(self, call: Call) -> Finish | None:
-        at = 1 if call.name == "symlinkat" else 2
-        if self._inside(path := call.named(at + 1, beside=at)) is not None:
-            raise BlindSpot(f"{call.name} makes {path}")
+        return self._second_name(call.named(1, beside=0), call.named(3, beside=2))
+
+    def _second_name(self, old: str, new: str) -> Finish | None:
+        source, target = self._inside(old), self._inside(new)
+        if target is None:
+            return None
+        file = self.names.get(source or "")
+        if source is None or file in (None, DIRECTORY):
+            raise BlindSpot(f"{old} is linked to {new}")
+        return lambda _: self._name((target, file))
+
+    def symlink(self, call: Call) -> Finish | None:
+        return self._unseen_link(call.named(1), call.name)
+
+    def symlinkat(self, call: Call) -> Finish | None:
+        return self._unseen_link(call.named(2, beside=1), call.name)
+
+    def _unseen_link(self, path: str, name: str) -> Finish | None:
+        if self._inside(path) is not None:
+            raise BlindSpot(f"{name} makes {path}")
         return None
 
     def _name(self, *names: tuple[str, int | None]) -> None:
@@ -234,8 +249,8 @@ HANDLERS: dict[str, Callable[[Recorder, Call], Finish | None]] = {
     "mkdir": Recorder.mkdir, "mkdirat": Recorder.mkdirat,
     "unlink": Recorder.unlink, "rmdir": Recorder.unlink, "unlinkat": Recorder.unlinkat,
     "rename": Recorder.rename, "renameat": Recorder.renameat, "renameat2": Recorder.renameat,
-    "link": Recorder.link, "symlink": Recorder.link,
-    "linkat": Recorder.linkat, "symlinkat": Recorder.linkat,
+    "link": Recorder.link, "symlink": Recorder.symlink,
+    "linkat": Recorder.linkat, "symlinkat": Recorder.symlinkat,
     "pwritev2": Recorder.unseen, "fallocate": Recorder.unseen,
     "sendfile": Recorder.unseen, "copy_file_range": Recorder.unseen,
     "truncate": Recorder.unseen_name, "openat2": Recorder.unseen_name,

@@ -55,7 +55,7 @@ def test_a_processor_is_named_with_the_instructions_that_torch_uses(tmp_path: Pa
     job = embedded(tmp_path / "a.npy", [fasta], model=str(save_esm2(tmp_path / "esm2")))
     capability = torch.backends.cpu.get_cpu_capability()
     expected = Kind(f"{processor_name()} ({capability})", version("torch"), "float32")
-    records = [read_done(job.job_dir, shard.index) for shard in job.job.shards]
+    records = [read_done(job.job_dir, shard) for shard in job.job.shards]
     assert [record and record.kinds for record in records] == [(expected,)] * 3
 
 

@@ -206,7 +206,7 @@ def test_a_damaged_result_drops_its_done_record_and_is_published_again(
     second = Attempt(prepared, token=2).run()
     assert second is not None
     assert second.file != first.file
-    assert read_done(prepared.job_dir, 0) == second
+    assert read_done(prepared.job_dir, prepared.job.shards[0]) == second
     np.testing.assert_array_equal(vectors_of(prepared, second), before)
     assert commits(caplog) == []  # the vectors still lay in the store
 
@@ -279,7 +279,7 @@ def test_a_fenced_attempt_writes_nothing(make: Callable[..., Prepared]) -> None:
     Attempt(prepared, token=5, stop_before=3).run()
     with pytest.raises(StaleToken):
         Attempt(prepared, token=4).run()
-    assert read_done(prepared.job_dir, 0) is None
+    assert read_done(prepared.job_dir, prepared.job.shards[0]) is None
     with CheckpointStore.open_readonly(Attempt(prepared).store_path) as store:
         assert store.committed() == set(range(3))
 

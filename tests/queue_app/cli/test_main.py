@@ -256,7 +256,7 @@ export HOLDFAST_SCRATCH=$PWD/small
 {embed} many.fasta -m mock:64,delay_ms=20 -o out.npy --device cpu --workers 1 --commit-seconds 0.2 2> said &
 until grep -q committed out.npy.holdfast/logs/cpu0.log 2> /dev/null; do sleep 0.1; done
 cat /dev/zero > small/fill 2> /dev/null
-until grep -q "tried again: shard .*the disk is full" said; do sleep 0.1; done
+until grep -q "cannot begin: .*the disk is full" said; do sleep 0.1; done
 rm small/fill
 wait $!
 """

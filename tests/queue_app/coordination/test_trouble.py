@@ -9,11 +9,17 @@ from pathlib import Path
 import pytest
 import redis
 
-from queue_app.coordination.dealing import tick
+from queue_app.coordination.dealing import leave, tick
 from queue_app.coordination.events import EventKind, read_events
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import TIMES_MOST, JobState, Lease
-from queue_app.coordination.trouble import PASSING_TIMES_MOST, TroubleRegister, give_up_hopeless
+from queue_app.coordination.trouble import (
+    PASSING_TIMES_MOST,
+    Pauses,
+    TroubleRegister,
+    give_up_hopeless,
+    seconds_to_rest,
+)
 from queue_app.coordination.workers import Owner, WorkerEntry
 from queue_app.errors import ModelError
 from queue_app.job.spec import Job
@@ -26,7 +32,7 @@ from queue_app.worker.child_state import ChildState, LastStage, Stage
 from tests.support.jobs_and_inputs import make_job
 
 LEASE_SECONDS = 15.0
-RETRY_SECONDS = 10.0
+PAUSES = Pauses(alone=10.0, among_others=300.0, lease_seconds=LEASE_SECONDS)
 REASON = "/m/esm2: no such model"
 
 
@@ -47,18 +53,22 @@ def manifest(client: redis.Redis, job: Job) -> CheckpointManifest:
 
 @pytest.fixture
 def troubles(manifest: CheckpointManifest) -> TroubleRegister:
-    return TroubleRegister(manifest.client, manifest.job_id, retry_seconds=RETRY_SECONDS)
+    return TroubleRegister(manifest.client, manifest.job_id, PAUSES)
+
+
+def worker(queue: str, owner: str = "") -> WorkerEntry:
+    return WorkerEntry(f"{queue}@host", queue, "cpu", "host", 1, 2, owner)
 
 
 def come_up(client: redis.Redis, queue: str, owner: str = "") -> None:
-    tick(client, WorkerEntry(f"{queue}@host", queue, "cpu", "host", 1, 2, owner))
+    tick(client, worker(queue, owner))
 
 
 def fail(
     troubles: TroubleRegister, queue: str, times: int = TIMES_MOST, *, times_most: int = TIMES_MOST
 ) -> None:
     for _ in range(times):
-        troubles.note(f"{queue}@host", REASON, times_most=times_most)
+        troubles.note(worker(queue), REASON, times_most=times_most)
 
 
 def give_up(troubles: TroubleRegister, manifest: CheckpointManifest) -> str | None:
@@ -90,7 +100,7 @@ def test_the_same_failure_is_one_event_however_often_it_comes(
     troubles: TroubleRegister, manifest: CheckpointManifest
 ) -> None:
     fail(troubles, "cpu1", 5)
-    troubles.note("cpu1@host", "another")
+    troubles.note(worker("cpu1"), "another")
     events = read_events(manifest.client, manifest.job_id)
     assert [event.text for event in events] == [
         f"cpu1@host cannot begin: {REASON}",
@@ -103,16 +113,51 @@ def test_a_shard_that_is_begun_ends_the_trouble(troubles: TroubleRegister) -> No
     fail(troubles, "cpu1")
     troubles.clear("cpu1@host")
     assert troubles.all() == {}
-    assert troubles.note("cpu1@host", REASON).times == 1
+    assert troubles.note(worker("cpu1"), REASON).times == 1
 
 
-def test_the_wait_grows_and_is_bounded(troubles: TroubleRegister) -> None:
-    waits = [troubles.wait_seconds(troubles.note("cpu0@host", REASON)) for _ in range(12)]
-    assert waits[0] <= 1
-    assert 0 < waits[-1] <= RETRY_SECONDS
-    late = troubles.note("cpu0@host", REASON)
-    assert troubles.wait_seconds(replace(late, retry_at=late.retry_at + 1e6)) == RETRY_SECONDS
-    assert troubles.wait_seconds(replace(late, retry_at=0.0)) == 0
+def test_pauses_grow_and_are_long_only_while_another_worker_is_well(
+    troubles: TroubleRegister, manifest: CheckpointManifest
+) -> None:
+    among_others = [troubles.wait_seconds(troubles.note(worker("cpu0"), REASON)) for _ in range(12)]
+    assert among_others[0] <= 1
+    assert 8 < among_others[4] <= 16
+    assert 150 < among_others[-1] <= 300
+    alone = [troubles.wait_seconds(troubles.note(worker("cpu1"), REASON)) for _ in range(12)]
+    assert alone[0] <= 1
+    assert 4 < alone[-1] <= 10
+
+
+def test_a_clock_that_is_set_back_makes_no_pause_longer(troubles: TroubleRegister) -> None:
+    noted = troubles.note(worker("cpu0"), REASON)
+    assert troubles.wait_seconds(replace(noted, retry_at=noted.retry_at + 1e6)) == PAUSES.among_others
+    assert troubles.wait_seconds(replace(noted, retry_at=0.0)) == 0
+
+
+def test_a_worker_that_is_left_alone_looks_again_soon(
+    troubles: TroubleRegister, manifest: CheckpointManifest
+) -> None:
+    fail(troubles, "cpu0", 12)
+    assert seconds_to_rest(manifest.client, worker("cpu0"), PAUSES) > 100  # type: ignore[operator]
+    leave(manifest.client, "cpu1@host")
+    assert seconds_to_rest(manifest.client, worker("cpu0"), PAUSES) <= 10  # type: ignore[operator]
+    assert troubles.wait_seconds(troubles.all()["cpu0@host"]) <= 10, "as everybody sees it"
+
+
+def test_a_worker_rests_only_while_it_is_in_trouble_with_every_job_that_runs(
+    troubles: TroubleRegister, manifest: CheckpointManifest
+) -> None:
+    client = manifest.client
+    assert seconds_to_rest(client, worker("cpu0"), PAUSES) is None
+    fail(troubles, "cpu0", 5)
+    assert seconds_to_rest(client, worker("cpu0"), PAUSES) > 1  # type: ignore[operator]
+    assert seconds_to_rest(client, worker("cpu1"), PAUSES) is None
+    other = make_job(num_shards=1, records_per_shard=2)
+    second = CheckpointManifest(client, other.job_id.replace("-", "-b"))
+    second.initialize(other, "/jobs/b", {}, ["cpu0"])
+    assert seconds_to_rest(client, worker("cpu0"), PAUSES) == 0
+    second.pause()
+    assert seconds_to_rest(client, worker("cpu0"), PAUSES) > 1  # type: ignore[operator]
 
 
 # ---- when it ends a job
@@ -139,7 +184,7 @@ def test_one_bad_worker_ends_nothing(
     fail(troubles, queue, 50)
     assert give_up(troubles, manifest) is None
     assert state(manifest) is JobState.RUNNING
-    assert troubles.others(queue, LEASE_SECONDS) == [{"cpu0": "cpu1", "cpu1": "cpu0"}[queue]]
+    assert troubles.others_awake(worker(queue)) == [{"cpu0": "cpu1@host", "cpu1": "cpu0@host"}[queue]]
 
 
 def test_a_good_worker_for_which_nothing_waits_is_hope_too(
@@ -149,7 +194,7 @@ def test_a_good_worker_for_which_nothing_waits_is_hope_too(
     fail(troubles, "cpu0")
     fail(troubles, "cpu1")
     assert give_up(troubles, manifest) is None
-    assert troubles.others("cpu0", LEASE_SECONDS) == ["cpu2"]
+    assert troubles.others_awake(worker("cpu0")) == ["cpu2@host"]
 
 
 def test_a_worker_of_another_kind_of_device_is_none(
@@ -158,7 +203,7 @@ def test_a_worker_of_another_kind_of_device_is_none(
     come_up(manifest.client, "gpu0")
     fail(troubles, "cpu0")
     fail(troubles, "cpu1")
-    assert troubles.others("cpu0", LEASE_SECONDS) == []
+    assert troubles.others_awake(worker("cpu0")) == []
     assert give_up(troubles, manifest) is not None
 
 
@@ -224,8 +269,8 @@ def report(child: ChildState, pid: int, exit_code: int, client: redis.Redis) -> 
     """Hear of the end of a child of cpu1, and tell of it."""
     reports = DeathReports(child)
     reports.hear(pid, exit_code)
-    config = RuntimeConfig(lease_seconds=LEASE_SECONDS, retry_seconds=int(RETRY_SECONDS))
-    reports.send(client, WorkerEntry("cpu1@host", "cpu1", "cpu", "host", 1, 2, ""), config)
+    config = RuntimeConfig(lease_seconds=LEASE_SECONDS)
+    reports.send(client, worker("cpu1"), config)
 
 
 @pytest.mark.parametrize("stage", [Stage.GETTING_READY, Stage.STARTING])

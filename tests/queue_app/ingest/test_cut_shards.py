@@ -1,5 +1,6 @@
 """Cutting the record stream into shards."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from queue_app.choices import DeviceClass
 from queue_app.errors import Damage, InputError
 from queue_app.ingest.cut_shards import (
     RECORDS_PER_SHARD,
+    cut_rows,
     default_num_shards,
     shard_cost_most,
     write_shards,
@@ -19,7 +21,8 @@ from queue_app.ingest.cut_shards import (
 from queue_app.ingest.record_spool import spooled
 from queue_app.job.directory import JobDir
 from queue_app.job.shard_files import Record, read_shard
-from queue_app.job.spec import RECORD_COST, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import RECORD_COST
 
 
 @pytest.fixture
@@ -67,8 +70,8 @@ def test_few_records_make_few_shards(job_dir: JobDir) -> None:
 
 
 def test_no_shard_costs_more_than_it_may(job_dir: JobDir) -> None:
-    shards = write(job_dir, [92] * 10_000, cost_most=10_000)
-    assert len(shards) == 100
+    shards = write(job_dir, [92] * 20_000, cost_most=10_000)
+    assert len(shards) == 250
     assert max(shard.cost for shard in shards) <= 10_000
 
 
@@ -85,11 +88,37 @@ def test_a_large_model_has_small_shards_and_a_device_large_ones(device: DeviceCl
     assert shard_cost_most("cuda", 10**9) > shard_cost_most("cpu", 10**9)
 
 
-def test_shards_cost_about_the_same(job_dir: JobDir) -> None:
+def test_shards_cost_about_the_same_until_they_taper(job_dir: JobDir) -> None:
     rng = np.random.default_rng(1)
     lengths = rng.lognormal(5.6, 0.7, 4000).astype(int) + 1
-    costs = [shard.cost for shard in write(job_dir, lengths.tolist())]
+    costs = [shard.cost for shard in write(job_dir, lengths.tolist())][:20]
     assert max(costs) - min(costs) <= lengths.max() + RECORD_COST
+
+
+def test_shards_of_reused_vectors_are_few_and_do_not_taper(job_dir: JobDir) -> None:
+    with spooled(records([92] * 1_000), job_dir.path / ".spool.arrow") as spool:
+        rows = spool.census.rows(spool.census.firsts(dedup=False), None)
+        cut = [len(run) for run in cut_rows(rows, num_shards=None, cost_most=25_000, reused=True)]
+    assert cut == [250] * 4
+
+
+def test_every_shard_file_is_durable_before_anything_is_said_of_it(
+    job_dir: JobDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a power loss: what was not synced is not there."""
+    synced = set()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: synced.add(os.fstat(file).st_ino) or fsync(file))
+    shards = write(job_dir, [30] * 400, 100)
+    there = {job_dir.shard(shard.index).stat().st_ino for shard in shards}
+    assert there | {job_dir.shards.stat().st_ino} <= synced
+    assert len(there) == 100
+
+
+def test_a_shard_that_cannot_be_written_is_told(job_dir: JobDir) -> None:
+    job_dir.shard(7).mkdir()
+    with pytest.raises(FileExistsError, match=r"00007\.arrow"):
+        write(job_dir, [30] * 100, 10)
 
 
 @given(

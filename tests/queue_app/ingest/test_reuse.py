@@ -261,7 +261,7 @@ class Killed(BaseException):
     """Raised where the producer is to end, as if by SIGKILL."""
 
 
-@pytest.mark.parametrize("step", ["shards", "results", "done", "sequences.arrow", "job.json"])
+@pytest.mark.parametrize("step", ["shards", "shards.table", "results", "done", "sequences.arrow", "job.json"])
 def test_a_producer_killed_while_it_replaces_the_job_that_it_reuses_loses_no_vector(
     copied: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

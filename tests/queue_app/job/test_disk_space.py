@@ -9,6 +9,7 @@ from checkpoint.records import DoneRecord
 from queue_app.errors import DiskFull
 from queue_app.job.directory import JobDir
 from queue_app.job.disk_space import require_room, rooms
+from queue_app.job.shard_table import ShardTable
 from queue_app.job.spec import Job, RunOptions, TwinsFile
 from queue_app.model.reader import find_model
 from queue_app.settings import RuntimeConfig
@@ -30,7 +31,9 @@ def job(tmp_path: Path) -> Job:
     """Shards of 100, 300 and 200 records, 16 numbers of float32 for each."""
     made = make_job(num_shards=3, records_per_shard=200)
     sizes = (100, 300, 200)
-    shards = tuple(replace(shard, num_records=sizes[shard.index]) for shard in made.shards)
+    shards = ShardTable.of(
+        made.job_id, (replace(shard, num_records=sizes[shard.index]) for shard in made.shards)
+    )
     model = find_model("mock:16").spec
     return replace(made, output=str(tmp_path / "out.npy"), shards=shards, model=model)
 
@@ -43,8 +46,8 @@ def copies(job: Job, job_dir: JobDir, num_workers: int = 2) -> list[dict[str, in
     ]
 
 
-def publish(job_dir: JobDir, index: int) -> None:
-    record = DoneRecord(f"{index:05d}-1.parquet", "digest", 1, 1, ())
+def publish(job: Job, job_dir: JobDir, index: int) -> None:
+    record = DoneRecord(f"{index:05d}-1.parquet", "digest", 1, 1, (), job.job_id)
     (job_dir.results / record.file).touch()
     job_dir.done(index).write_bytes(record.encode())
 
@@ -73,7 +76,7 @@ def test_checkpoints_of_workers_elsewhere_need_no_room_here(job: Job, job_dir: J
 
 
 def test_what_is_published_already_needs_no_more_room(job: Job, job_dir: JobDir) -> None:
-    publish(job_dir, 1)
+    publish(job, job_dir, 1)
     computing, exporting = copies(job, job_dir)
     assert computing == {"results": 300, "checkpoints": 300}
     assert exporting == {"results": 300, "output": 600}
@@ -99,7 +102,9 @@ def test_of_the_vectors_of_tokens_no_more_are_counted_than_there_must_be(
     job: Job, job_dir: JobDir, kind: str, long: str, num_vectors: int
 ) -> None:
     """1,640 characters in each shard: how many tokens they are, of a text, is not known."""
-    shards = tuple(replace(shard, cost=8 * shard.num_rows + 1640) for shard in job.shards)
+    shards = ShardTable.of(
+        job.job_id, (replace(shard, cost=8 * shard.num_rows + 1640) for shard in job.shards)
+    )
     options = replace(job.options, pool="none", long=long, max_length=1)  # type: ignore[arg-type]
     model = replace(job.model, tokens=replace(job.model.tokens, kind=kind))  # type: ignore[arg-type]
     ragged = replace(job, shards=shards, options=options, model=model)

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,12 +18,15 @@ from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.host.durable_files import file_digest
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir
-from queue_app.job.done_records import read_done
+from queue_app.job.done_records import create, current_generation, read_done, reopen
 from queue_app.job.output_names import ids_path, output_format
 from queue_app.job.output_place import check_output
 from queue_app.job.readouts import column_names, is_ragged
+from queue_app.job.result_rows import in_input_order
 from queue_app.job.spec import Job
+from queue_app.outputs import content
 from queue_app.outputs.export import export, output_damage
+from queue_app.outputs.verify import verify_job
 from tests.support.jobs_and_inputs import make_job, publish, publish_vectors
 from tests.support.output_files import table_of
 
@@ -195,7 +200,7 @@ def test_a_record_that_nobody_accounts_for_stops_the_export(
     job: Job, job_dir: JobDir, tmp_path: Path
 ) -> None:
     publish(job, job_dir, quarantined={7})
-    record = read_done(job_dir, 1)
+    record = read_done(job_dir, job.shards[1])
     assert record is not None
     job_dir.done(1).write_bytes(dataclasses.replace(record, quarantine=()).encode())
     with pytest.raises(Damage, match="shard 1: 4 embedded"):
@@ -218,6 +223,76 @@ def test_a_changed_output_is_damage_and_a_moved_one_is_not(job: Job, job_dir: Jo
     assert str(ids) in found
     (tmp_path / "out.npy").rename(tmp_path / "elsewhere.npy")
     assert output_damage(job, job_dir) == []
+
+
+def publish_anew(job: Job, job_dir: JobDir, index: int, value: float) -> None:
+    """Reopen a shard and publish it with these numbers, as another host might have computed them."""
+    shard = job.shards[index]
+    reopen(job_dir, shard, current_generation(job_dir, shard))
+    ordinals = np.arange(shard.first_ordinal, shard.first_ordinal + shard.num_records, dtype=np.uint64)
+    vectors = np.full((shard.num_records, 8), value, np.float32)
+    path = job_dir.result(index, 2)
+    digest = publish_vectors(path, vectors, ordinals=ordinals)
+    count = shard.num_records
+    create(job_dir, shard, DoneRecord(path.name, digest, count, count, (), job.job_id, generation=1))
+
+
+def test_an_output_of_other_results_than_those_that_count_is_damage_and_export_writes_it_anew(
+    job: Job, job_dir: JobDir, tmp_path: Path
+) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.npy")
+    reopen(job_dir, job.shards[1], current_generation(job_dir, job.shards[1]))
+    assert verify_job(job_dir).num_done == 2
+    assert not any("out.npy" in line for line in verify_job(job_dir).damage), "it is yet to be written"
+    publish_anew(job, job_dir, 2, 0.5)
+    create(job_dir, job.shards[1], again(job, job_dir, 1))
+    (found,) = [line for line in verify_job(job_dir).damage if "out.npy" in line]
+    output = tmp_path / "out.npy"
+    assert found == (
+        f"output {output} was written from other results than those that count now; "
+        f"holdfast export {job_dir.path} -o {output} writes it anew"
+    )
+    export(job, job_dir, output)
+    assert not any("out.npy" in line for line in verify_job(job_dir).damage)
+    assert np.load(output)[-1, 0] == 0.5
+
+
+def again(job: Job, job_dir: JobDir, index: int) -> DoneRecord:
+    """The same bytes, published once more."""
+    path = job_dir.result(index, 1)
+    count = job.shards[index].num_records
+    return DoneRecord(path.name, file_digest(path), count, count, (), job.job_id, generation=1)
+
+
+def test_an_output_of_the_same_bytes_published_twice_is_sound(
+    job: Job, job_dir: JobDir, tmp_path: Path
+) -> None:
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / "out.npy")
+    reopen(job_dir, job.shards[1], current_generation(job_dir, job.shards[1]))
+    create(job_dir, job.shards[1], again(job, job_dir, 1))
+    assert not any("out.npy" in line for line in verify_job(job_dir).damage)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_shard_that_is_published_anew_while_it_is_read_stops_the_export_and_the_output_stays(
+    job: Job, job_dir: JobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def meanwhile(*args: Any) -> Iterator[pa.RecordBatch]:
+        yield from in_input_order(*args)
+        publish_anew(job, job_dir, 0, 0.5)
+
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / name)
+    before = {path: path.read_bytes() for path in files_of(tmp_path / name)}
+    with monkeypatch.context() as patched:
+        patched.setattr(content, "in_input_order", meanwhile)
+        with pytest.raises(HoldfastError, match="published anew meanwhile; run again"):
+            export(job, job_dir, tmp_path / name)
+    assert {path: path.read_bytes() for path in files_of(tmp_path / name)} == before
+    export(job, job_dir, tmp_path / name)
+    assert rows(tmp_path / name)[1][0, 0] == 0.5
 
 
 def test_a_changed_arrow_file_is_damage(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
@@ -286,7 +361,7 @@ def publish_rows(job: Job, job_dir: JobDir, rows: list[np.ndarray]) -> None:
         np.cumsum([0, *map(len, rows)]).astype(np.uint64) if ragged else None,
         names=column_names(job.options),
     )
-    done = DoneRecord(job_dir.result(0, 1).name, digest, len(rows), len(rows), ())
+    done = DoneRecord(job_dir.result(0, 1).name, digest, len(rows), len(rows), (), job.job_id)
     job_dir.done(0).write_bytes(done.encode())
 
 

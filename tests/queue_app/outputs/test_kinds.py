@@ -64,8 +64,9 @@ def job_dir(job: Job, tmp_path: Path) -> JobDir:
 
 def computed_by(job_dir: JobDir, *kinds: Kind) -> None:
     """One for each shard."""
-    for index, kind in enumerate(kinds):
-        done = read_done(job_dir, index)
+    for shard, kind in zip(job_dir.load().shards, kinds, strict=True):
+        index = shard.index
+        done = read_done(job_dir, shard)
         assert done is not None
         job_dir.done(index).write_bytes(dataclasses.replace(done, kinds=(kind,)).encode())
 

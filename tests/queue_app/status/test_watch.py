@@ -15,8 +15,8 @@ from queue_app.coordination.workers import WorkerEntry, server_time
 from queue_app.errors import UsageError
 from queue_app.host.processes import ProcessFile
 from queue_app.host.queues import Queue
-from queue_app.job.allowance import NOTHING
 from queue_app.job.directory import JobDir
+from queue_app.status.allowance import NOTHING
 from queue_app.status.snapshot import snapshot
 from queue_app.status.watch import Lookout
 from tests.support.jobs_and_inputs import make_job

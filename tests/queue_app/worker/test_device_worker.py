@@ -30,9 +30,9 @@ def test_a_second_worker_of_a_device_is_told_who_has_it_and_how_to_go_on(tmp_pat
     twice = (
         "from queue_app.host.queues import Queue\n"
         "from queue_app.settings import runtime_config\n"
-        "from queue_app.worker.device_worker import _take_device, this_worker\n"
-        "take = lambda: _take_device(Queue('cpu', 0), runtime_config())\n"
-        "take(); held = this_worker.lock; take()"
+        "from queue_app.worker.device_claim import DeviceClaim\n"
+        "first, second = (DeviceClaim(Queue('cpu', 0), runtime_config()) for _ in range(2))\n"
+        "first.take(); second.take()"
     )
     ended = subprocess.run(
         [sys.executable, "-c", twice],

@@ -57,16 +57,16 @@ def test_a_worker_stands_still_while_messages_wait_and_it_works_on_nothing(
     now = 0.0
     standstill = Standstill(lambda: now)
     for now in (5.0, 10.0, 15.0):
-        assert standstill.seconds(num_waiting=2) == now
-    assert standstill.seconds(num_waiting=0) == 0
+        assert standstill.seconds(has_messages=True) == now
+    assert standstill.seconds(has_messages=False) == 0
     now = 20.0
-    assert standstill.seconds(num_waiting=1) == 5
+    assert standstill.seconds(has_messages=True) == 5
     monkeypatch.setattr(state, "reserved_requests", {"a request"})
-    assert standstill.seconds(num_waiting=1) == 0
+    assert standstill.seconds(has_messages=True) == 0
 
 
 def test_a_worker_whose_server_was_away_did_not_stand_still() -> None:
     now = 0.0
     standstill = Standstill(lambda: now)
     now = 1000.0
-    assert standstill.seconds(num_waiting=1) == 0
+    assert standstill.seconds(has_messages=True) == 0

@@ -15,12 +15,15 @@ from checkpoint.process_identity import ProcessId, host_key
 from queue_app.celery_app import EXPORT_JOB
 from queue_app.coordination import keys
 from queue_app.coordination.dealing import tick
+from queue_app.coordination.fleet import Fleet, take_job
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease, ShardState
 from queue_app.coordination.workers import Owner, WorkerEntry, live_workers
+from queue_app.host.fleet_memory import FleetMemory
 from queue_app.job.directory import JobDir
 from queue_app.job.output_names import meta_path
 from queue_app.job.spec import Job, Progress
+from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.reconciler import Reconciler
 from tests.support.jobs_and_inputs import make_job
 
@@ -262,3 +265,27 @@ def test_an_output_that_the_coordinator_writes_is_asked_of_no_worker(ended: Ende
     for _ in range(3):
         ended.look(RESEND_SECONDS)
     assert ended.asked == []
+
+
+def test_after_the_server_was_away_the_next_look_finds_what_it_has_forgotten(
+    client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have come back with its data of an hour ago, in which nothing tells of a loss."""
+    world, job_dir = World(client, make_job(num_shards=3, records_per_shard=10)), JobDir(tmp_path)
+    job_dir.write(replace(world.job, output=str(tmp_path / "a.npy")))
+    take_job(client, job_dir)
+    fleet = Fleet(client, FleetMemory(None))
+    world.reconciler.forgotten = ForgottenJobs([tmp_path], "redis://nowhere", fleet)
+    world.look()
+    world.manifest.forget()
+    world.look()
+    assert world.manifest.job_status() is None, "nobody looks at all jobs each time"
+    with monkeypatch.context() as patch:
+
+        def away(*_: object) -> None:
+            raise redis.ConnectionError("away")
+
+        patch.setattr("queue_app.worker.reconciler.tick", away)
+        world.look()
+    world.look()
+    assert world.manifest.job_status() is not None

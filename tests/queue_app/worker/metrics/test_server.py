@@ -70,3 +70,12 @@ def test_a_worker_without_a_process_to_compute_in_is_not_up() -> None:
     watched = exporter(Server(), lambda: 0.0)
     watched.note(has_child=False)
     assert not watched.is_up()
+
+
+def test_a_worker_that_rests_says_so() -> None:
+    watched = exporter(Server(), lambda: 0.0)
+    for is_resting in (True, False):
+        watched.note(has_child=True, is_resting=is_resting)
+        found = {metric.name: metric for metric in watched.collect()}
+        (sample,) = found["holdfast_worker_resting"].samples
+        assert sample.value == is_resting

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from queue_app.errors import UsageError
-from queue_app.job.allowance import Allowance, parse_allowance
+from queue_app.status.allowance import Allowance, parse_allowance
 from tests.support.command_runs import holdfast
 from tests.support.inline_job import embedded
 from tests.support.jobs_and_inputs import write_fasta

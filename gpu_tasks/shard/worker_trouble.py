@@ -1,0 +1,113 @@
+"""A worker that fails at what another may do: it says so, its shard goes back unspent, and it rests.
+
+Trouble is counted per worker and job. While other workers get on, it is only shown; when none can begin, the
+job ends with the reason.
+"""
+
+import logging
+import os
+import signal
+
+from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate, OtherKind
+from gpu_tasks.inference.device_errors import Fault, fault_of
+from gpu_tasks.shard.whose_failure import Whose, may_pass, whose
+from queue_app.celery_app import app
+from queue_app.coordination.dealing import deal_to_idle
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.messages import ask_for_export
+from queue_app.coordination.states import TIMES_MOST, Trouble
+from queue_app.coordination.trouble import PASSING_TIMES_MOST, TroubleRegister, give_up_hopeless, pauses_of
+from queue_app.errors import HoldfastError
+from queue_app.settings import runtime_config
+from queue_app.worker.child_state import Stage
+from queue_app.worker.device_worker import child_state, this_worker
+from queue_app.worker.metrics.counters import Count, counters
+
+log = logging.getLogger(__name__)
+
+
+def note_trouble(manifest: CheckpointManifest, index: int, error: Exception, *, at_work: bool) -> Trouble:
+    """Count one more failure of this worker with the job. `at_work`: it had the shard.
+
+    Comes before the shard is given back: from then on this worker is passed over. Raises redis errors.
+    """
+    text = words_of(error)
+    log.error("in trouble job=%s shard=%d: %s", manifest.job_id, index, text)
+    times_most = PASSING_TIMES_MOST if may_pass(error) else TIMES_MOST
+    if isinstance(error, OtherKind):
+        times_most = 1  # however often it is tried, the worker stays what it is
+    noted = register_of(manifest).note(this_worker.entry, text, times_most=times_most, at_work=at_work)
+    counters.add(Count.TROUBLES)
+    return noted
+
+
+def end_in_trouble(manifest: CheckpointManifest, index: int, error: Exception) -> str:
+    """Have another begin the shard, which nobody holds now; or end the job, where no worker can.
+
+    Answers how it ended, in a word. A process, or a worker, that lacks its device does not come back.
+    """
+    given_up = give_up_hopeless(register_of(manifest), manifest, runtime_config().lease_seconds)
+    if not given_up:
+        give_back_unbegun(manifest, index)
+    if isinstance(error, DeviceUnavailable) or fault_of(error) is Fault.LOST:
+        child_state.set_stage(Stage.TOLD)
+        leave_process(words_of(error))
+    if isinstance(error, NumericsDeviate):
+        end_worker(f"{this_worker.entry.name}: {words_of(error)}")
+    return "given up" if given_up else "in trouble"
+
+
+def is_resting(manifest: CheckpointManifest, trouble: Trouble | None) -> bool:
+    """True while this worker is not to look again at the job that it is in trouble with."""
+    return trouble is not None and register_of(manifest).wait_seconds(trouble) > 0
+
+
+def give_back_unbegun(manifest: CheckpointManifest, index: int) -> None:
+    """Have another worker begin a shard that this one cannot: it waits for the next that is free."""
+    own = (this_worker.entry.name, this_worker.entry.queue)
+    shard = manifest.shard_status(index)
+    if shard is not None and shard.worker in own:  # a message that came twice takes it from nobody
+        manifest.undeal(index)
+    deal_to_idle(manifest.client, app, this_worker.entry.kind)
+    log.info("given back job=%s shard=%d", manifest.job_id, index)
+
+
+def pass_export_on(manifest: CheckpointManifest, error: Exception) -> bool:
+    """Have another worker write the output where this host failed at it; False where nobody else is."""
+    if whose(error) is not Whose.HOST:
+        return False
+    words = words_of(error)
+    log.error("output not written job=%s: %s", manifest.job_id, words)
+    register, status = register_of(manifest), manifest.job_status()
+    register.note(this_worker.entry, words, times_most=PASSING_TIMES_MOST)
+    others = register.others_awake(this_worker.entry)
+    if not others or status is None:
+        return False
+    return ask_for_export(
+        app, manifest.job_id, status.job_dir, others[0], state=status.state, export_by=status.export_by
+    )
+
+
+def register_of(manifest: CheckpointManifest) -> TroubleRegister:
+    """The troubles of the manifest's job, with this worker's pauses."""
+    return TroubleRegister(manifest.client, manifest.job_id, pauses_of(runtime_config()))
+
+
+def words_of(error: Exception) -> str:
+    """What a person is told: our own errors speak for themselves."""
+    text = str(error).strip()
+    is_ours = isinstance(error, (HoldfastError, InferenceError))
+    return text if is_ours and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def end_worker(reason: str) -> None:
+    """A device that computes nonsense is of no use, whatever time passes."""
+    log.critical(reason)
+    os.kill(this_worker.entry.pid or os.getppid(), signal.SIGTERM)
+
+
+def leave_process(reason: str) -> None:
+    """Without its CUDA context a process computes nothing any more; only a new one sees a device again that
+    was gone. What was safe is committed."""
+    log.critical("this process ends, another takes its place: %s", reason)
+    os._exit(1)  # the parent gives the message back, and forks anew

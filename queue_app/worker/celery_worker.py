@@ -1,0 +1,22 @@
+"""Celery's worker as every Holdfast worker is one: however it is started, it talks little while it is idle.
+
+Gossip has each worker hear every other's heartbeat, and mingle has each ask all others when it starts: work
+that grows with the square of the fleet, for logical clocks and revoked tasks that nobody here reads.
+"""
+
+from typing import Any
+
+from celery.apps.worker import Worker
+
+EVENT_HEARTBEAT_SECONDS = 10
+"""How often Flower hears that a worker is there; it takes one for gone after twice as long. No lease hangs on
+it."""
+
+
+class DeviceWorker(Worker):
+    """What `app.Worker` is, behind `celery -A queue_app worker` and everything else that starts one."""
+
+    def prepare_args(self, **options: Any) -> dict[str, Any]:
+        """The options of the command line, and what they may not say otherwise."""
+        every = options.get("heartbeat_interval") or EVENT_HEARTBEAT_SECONDS
+        return {**options, "without_gossip": True, "without_mingle": True, "heartbeat_interval": every}
