@@ -4,6 +4,7 @@ The first worker that begins a shard of such a job fixes its kind, by a file in 
 created and never replaced: one of all hosts succeeds, and a server that loses its data changes nothing.
 """
 
+import logging
 from importlib.metadata import version
 
 from checkpoint import Kind
@@ -14,6 +15,8 @@ from queue_app.host.devices import processor_name
 from queue_app.host.durable_files import create_durably
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
+
+log = logging.getLogger(__name__)
 
 
 def kind_here(job: Job) -> Kind:
@@ -46,7 +49,8 @@ def fix_kind(job: Job, directory: JobDir) -> Kind:
         OtherKind: the job's kind is not this worker's.
     """
     ours = kind_here(job)
-    create_durably(directory.kind, ours.encode())
+    if create_durably(directory.kind, ours.encode()):
+        log.info("kind fixed job=%s: %s", job.job_id, ours)
     _require_same(_fixed_kind(directory), ours)
     return ours
 

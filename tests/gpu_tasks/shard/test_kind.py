@@ -75,7 +75,7 @@ def test_a_shard_that_one_kind_began_and_another_ended_names_both(
     job.compute(num_batches=2)
     monkeypatch.setattr("gpu_tasks.shard.shard_run.kind_here", lambda _: OTHER)
     job.compute()
-    done = read_done(job.job_dir, 0)
+    done = read_done(job.job_dir, job.job.shards[0])
     assert done is not None
     assert done.kinds == (first, OTHER)
 
@@ -87,7 +87,7 @@ def test_a_kind_that_committed_nothing_has_no_part_in_it(
     job.compute(num_batches=0)
     monkeypatch.setattr("gpu_tasks.shard.shard_run.kind_here", lambda _: OTHER)
     job.compute()
-    done = read_done(job.job_dir, 0)
+    done = read_done(job.job_dir, job.job.shards[0])
     assert done is not None
     assert done.kinds == (OTHER,)
 
@@ -210,7 +210,7 @@ def grown(tmp_path: Path, before: InlineJob) -> InlineJob:
 def test_vectors_that_are_copied_keep_the_name_of_what_computed_them(tmp_path: Path, fasta: Path) -> None:
     before = embedded(tmp_path / "a.npy", [fasta])
     job = grown(tmp_path, before)
-    (copied,) = [shard.index for shard in job.job.shards if shard.reused]
+    (copied,) = [shard for shard in job.job.shards if shard.reused]
     done = read_done(job.job_dir, copied)
     assert done is not None
     assert done.kinds == (kind_here(before.job),)
