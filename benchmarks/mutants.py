@@ -608,13 +608,6 @@ MUTANTS = (
         "tests/gpu_tasks/shard/test_kind.py",
     ),
     Mutant(
-        "a kind is created once",
-        "queue_app/host/durable_files.py",
-        "        os.link(temporary, path)\n",
-        "        path.write_bytes(data)\n",
-        "tests/gpu_tasks/shard/test_kind.py",
-    ),
-    Mutant(
         "copied vectors fix the kind",
         "queue_app/ingest/prepare.py",
         "if kind is not None:",
