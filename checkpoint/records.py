@@ -69,11 +69,9 @@ def decode_kinds(data: bytes) -> tuple[Kind, ...]:
 class DoneRecord:
     """Says which published file is a shard's result. `digest` is the xxh3-128 (hex) of that file.
 
-    `kinds` are those of whatever computed any of it, in the order in which they came: one, unless an attempt
-    was ended and gone on with elsewhere. None where nothing was computed, or nobody said by what.
-
     `job` is the id of the job that it belongs to, and `generation` how often the shard had been reopened when
-    it was computed.
+    it was computed. `kinds` are those of whatever computed any of it, in the order in which they came: one,
+    unless an attempt ended and another kind went on; none where nothing was computed, or nobody said.
     """
 
     file: str
@@ -81,9 +79,9 @@ class DoneRecord:
     num_records: int
     num_embedded: int
     quarantine: tuple[QuarantineEntry, ...] = ()
-    kinds: tuple[Kind, ...] = ()
     job: str = ""
     generation: int = 0
+    kinds: tuple[Kind, ...] = ()
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self), sort_keys=True).encode()

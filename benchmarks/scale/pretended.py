@@ -28,7 +28,8 @@ from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import connect
 from queue_app.coordination.states import Lease
 from queue_app.coordination.workers import Owner, WorkerEntry
-from queue_app.job.spec import Progress, Shard
+from queue_app.job.shard_table import Shard
+from queue_app.job.spec import Progress
 from queue_app.settings import RuntimeConfig
 from queue_app.worker.reconciler import Reconciler
 

@@ -222,7 +222,7 @@ local function forget_older_drain(worker, entry)
 end
 
 -- The worker lives. Answers what else its parent has to know, so that it need not ask: whether it was asked to leave,
--- how many of its queues, its own and that of its device, hold a message; and the leases that it observes, five
+-- how many of its queues, its own and that of its device, hold a message, the fleet's id; and the leases that it observes, five
 -- answers each: job, index, beat, token, owner.
 function op.tick(worker, kind, host, entry, queue)
   local time, own = now(), place(worker)
@@ -236,7 +236,7 @@ function op.tick(worker, kind, host, entry, queue)
   local members = {}
   for _, member in ipairs(leases_between(reach(own, time), own)) do members[member] = true end
   for _, member in ipairs(leases_on_host(host, time)) do if member then members[member] = true end end
-  local found = { call('HEXISTS', 'holdfast:drain', worker), call('EXISTS', worker, queue) }
+  local found = { call('HEXISTS', 'holdfast:drain', worker), call('EXISTS', worker, queue), call('GET', 'holdfast:fleet') or '' }
   for member in pairs(members) do
     local job, index = string.match(member, '^(%S+) (%S+)$')
     local held, beat = lease(job, index), call('HGET', key(job, 'beats'), index)

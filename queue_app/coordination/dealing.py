@@ -57,6 +57,8 @@ class Tick:
     is_asked_to_leave: bool
     has_messages: bool
     """In its own queue or in that of its device."""
+    fleet: str
+    """What the server holds as the fleet's id (fleet.py); empty where it has none."""
     leases: tuple[LeaseSeen, ...]
     """Those that it is to observe, however many there are in all."""
 
@@ -64,14 +66,14 @@ class Tick:
 def tick(client: redis.Redis, entry: WorkerEntry) -> Tick:
     """Tell that the worker lives. Three live workers observe each lease, and those of the same host."""
     told = json.dumps(asdict(entry))
-    is_asked, num_queues, *found = Script(client)(
+    is_asked, num_queues, fleet, *found = Script(client)(
         "tick", entry.name, entry.kind, entry.host_key, told, entry.queue
     )
     leases = tuple(
         LeaseSeen(job_id, int(index), int(beat), int(token), owner)
         for job_id, index, beat, token, owner in zip(*(found[part::5] for part in range(5)), strict=True)
     )
-    return Tick(bool(int(is_asked)), int(num_queues) > 0, leases)
+    return Tick(bool(int(is_asked)), int(num_queues) > 0, fleet, leases)
 
 
 def leave(client: redis.Redis, name: str) -> None:

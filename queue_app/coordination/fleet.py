@@ -75,12 +75,14 @@ class Fleet:
         self.memory.note_fleet(self._address, self.id)
         return cast("str", held)
 
-    def lost_data(self) -> bool:
+    def lost_data(self, held: str = "") -> bool:
         """True when the server has lost its data since this was asked last, or may have: the first time, and
-        after its connection broke (it may have come back with older data). Costs one GET, else.
+        after its connection broke (it may have come back with older data).
+
+        `held` is what it holds as the id; where that was not told just now, this costs one GET.
         """
         try:
-            if self._seen is not None and self.client.get(keys.FLEET) == self._seen:
+            if self._seen is not None and (held or self.client.get(keys.FLEET)) == self._seen:
                 return False
             self._seen = self._ask()
         except TRANSIENT:

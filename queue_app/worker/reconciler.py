@@ -77,7 +77,7 @@ class Reconciler:
         try:
             said = tick(self.client, entry)
             self._release_dead_leases(said.leases)
-            if self._has_forgotten() or self.clock() >= self._next_scan:
+            if self._has_forgotten(said.fleet) or self.clock() >= self._next_scan:
                 self._next_scan = self.clock() + self.resend_seconds / 2
                 self._rebuild_forgotten(entry.name)
                 self._resend_lost_exports(entry)
@@ -103,8 +103,8 @@ class Reconciler:
 
     # ---- a server that lost its data
 
-    def _has_forgotten(self) -> bool:
-        return self.forgotten is not None and self.forgotten.fleet.lost_data()
+    def _has_forgotten(self, fleet: str) -> bool:
+        return self.forgotten is not None and self.forgotten.fleet.lost_data(fleet)
 
     def _rebuild_forgotten(self, name: str) -> None:
         if self.forgotten is None:

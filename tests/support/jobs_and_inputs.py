@@ -73,7 +73,7 @@ def publish(
             QuarantineEntry(each, f"p{each}", 7, "empty\tsequence") for each in run if each in quarantined
         ]
         name = job_dir.result(shard.index, 1).name
-        done = DoneRecord(name, digest, shard.num_records, len(good), tuple(entries), job.job_id)
+        done = DoneRecord(name, digest, shard.num_records, len(good), tuple(entries), job=job.job_id)
         job_dir.done(shard.index).write_bytes(done.encode())
 
 

@@ -1,7 +1,9 @@
 """A job for one kind of device: the first to begin fixes it, and no other kind gets in."""
 
+import contextlib
 import dataclasses
 import multiprocessing
+import os
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -73,7 +75,7 @@ def test_a_shard_that_one_kind_began_and_another_ended_names_both(
     job.compute(num_batches=2)
     monkeypatch.setattr("gpu_tasks.shard.shard_run.kind_here", lambda _: OTHER)
     job.compute()
-    done = read_done(job.job_dir, 0)
+    done = read_done(job.job_dir, job.job.shards[0])
     assert done is not None
     assert done.kinds == (first, OTHER)
 
@@ -85,7 +87,7 @@ def test_a_kind_that_committed_nothing_has_no_part_in_it(
     job.compute(num_batches=0)
     monkeypatch.setattr("gpu_tasks.shard.shard_run.kind_here", lambda _: OTHER)
     job.compute()
-    done = read_done(job.job_dir, 0)
+    done = read_done(job.job_dir, job.job.shards[0])
     assert done is not None
     assert done.kinds == (OTHER,)
 
@@ -146,23 +148,25 @@ def test_an_unreadable_kind_is_damage_and_no_licence(job: Job, directory: JobDir
         fix_kind(job, directory)
 
 
-def claim(path: Path, number: int, start: "multiprocessing.synchronize.Barrier") -> None:
-    start.wait()
-    raise SystemExit(int(create_durably(path, f"{number}".encode() * 1000)))
-
-
-def test_of_many_who_create_a_file_at_once_exactly_one_succeeds(tmp_path: Path) -> None:
+def test_of_many_hosts_that_begin_at_once_one_fixes_the_kind(job: Job, directory: JobDir) -> None:
+    """Each a process of its own, and another kind than all others."""
     context = multiprocessing.get_context("fork")
-    for round_number in range(5):
-        path, start = tmp_path / f"{round_number}.json", context.Barrier(8)
-        claims = [context.Process(target=claim, args=(path, number, start)) for number in range(8)]
-        for each in claims:
-            each.start()
-        for each in claims:
-            each.join()
-        won = [number for number, each in enumerate(claims) if each.exitcode == 1]
-        assert [path.read_text()] == [f"{number}" * 1000 for number in won]
-        assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+    start = context.Barrier(8)
+
+    def begin(number: int) -> None:
+        kind.kind_here = lambda _: dataclasses.replace(OTHER, device=f"device {number}")
+        start.wait()
+        with contextlib.suppress(OtherKind):
+            fix_kind(job, directory)
+            os._exit(1)
+
+    begun = [context.Process(target=begin, args=(number,)) for number in range(8)]
+    for each in begun:
+        each.start()
+    for each in begun:
+        each.join()
+    (won,) = [number for number, each in enumerate(begun) if each.exitcode == 1]
+    assert Kind.decode(directory.kind.read_bytes()).device == f"device {won}"
 
 
 # ---- the job's directory
@@ -206,7 +210,7 @@ def grown(tmp_path: Path, before: InlineJob) -> InlineJob:
 def test_vectors_that_are_copied_keep_the_name_of_what_computed_them(tmp_path: Path, fasta: Path) -> None:
     before = embedded(tmp_path / "a.npy", [fasta])
     job = grown(tmp_path, before)
-    (copied,) = [shard.index for shard in job.job.shards if shard.reused]
+    (copied,) = [shard for shard in job.job.shards if shard.reused]
     done = read_done(job.job_dir, copied)
     assert done is not None
     assert done.kinds == (kind_here(before.job),)

@@ -40,6 +40,7 @@ LASTING = [
     inference.ModelTooLarge("for this host"),
     inference.DeviceUnavailable("cuda:0"),
     inference.NumericsDeviate("broken"),
+    inference.OtherKind("--one-kind"),
     ImportError("libcudart.so"),
     MemoryError(),
     RuntimeError("CUDA error: unspecified launch failure"),

@@ -47,7 +47,7 @@ def copies(job: Job, job_dir: JobDir, num_workers: int = 2) -> list[dict[str, in
 
 
 def publish(job: Job, job_dir: JobDir, index: int) -> None:
-    record = DoneRecord(f"{index:05d}-1.parquet", "digest", 1, 1, (), job.job_id)
+    record = DoneRecord(f"{index:05d}-1.parquet", "digest", 1, 1, job=job.job_id)
     (job_dir.results / record.file).touch()
     job_dir.done(index).write_bytes(record.encode())
 

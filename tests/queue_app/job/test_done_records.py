@@ -68,7 +68,8 @@ def failing(number: int) -> Callable[..., None]:
 
 def record_of(shard: Shard, token: int, generation: int = 0) -> DoneRecord:
     file = f"{shard.index:05d}-{token}.parquet"
-    return DoneRecord(file, "ab" * 16, shard.num_records, shard.num_records, (), shard.job_id, generation)
+    count = shard.num_records
+    return DoneRecord(file, "ab" * 16, count, count, job=shard.job_id, generation=generation)
 
 
 def damage(job: Job, job_dir: JobDir, index: int) -> None:

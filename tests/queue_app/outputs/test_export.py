@@ -234,7 +234,7 @@ def publish_anew(job: Job, job_dir: JobDir, index: int, value: float) -> None:
     path = job_dir.result(index, 2)
     digest = publish_vectors(path, vectors, ordinals=ordinals)
     count = shard.num_records
-    create(job_dir, shard, DoneRecord(path.name, digest, count, count, (), job.job_id, generation=1))
+    create(job_dir, shard, DoneRecord(path.name, digest, count, count, job=job.job_id, generation=1))
 
 
 def test_an_output_of_other_results_than_those_that_count_is_damage_and_export_writes_it_anew(
@@ -262,7 +262,7 @@ def again(job: Job, job_dir: JobDir, index: int) -> DoneRecord:
     """The same bytes, published once more."""
     path = job_dir.result(index, 1)
     count = job.shards[index].num_records
-    return DoneRecord(path.name, file_digest(path), count, count, (), job.job_id, generation=1)
+    return DoneRecord(path.name, file_digest(path), count, count, job=job.job_id, generation=1)
 
 
 def test_an_output_of_the_same_bytes_published_twice_is_sound(
@@ -361,7 +361,7 @@ def publish_rows(job: Job, job_dir: JobDir, rows: list[np.ndarray]) -> None:
         np.cumsum([0, *map(len, rows)]).astype(np.uint64) if ragged else None,
         names=column_names(job.options),
     )
-    done = DoneRecord(job_dir.result(0, 1).name, digest, len(rows), len(rows), (), job.job_id)
+    done = DoneRecord(job_dir.result(0, 1).name, digest, len(rows), len(rows), job=job.job_id)
     job_dir.done(0).write_bytes(done.encode())
 
 

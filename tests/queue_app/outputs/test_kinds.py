@@ -65,10 +65,9 @@ def job_dir(job: Job, tmp_path: Path) -> JobDir:
 def computed_by(job_dir: JobDir, *kinds: Kind) -> None:
     """One for each shard."""
     for shard, kind in zip(job_dir.load().shards, kinds, strict=True):
-        index = shard.index
         done = read_done(job_dir, shard)
         assert done is not None
-        job_dir.done(index).write_bytes(dataclasses.replace(done, kinds=(kind,)).encode())
+        job_dir.done(shard.index).write_bytes(dataclasses.replace(done, kinds=(kind,)).encode())
 
 
 def test_a_mixed_job_says_so_in_card_and_meta_file_and_when_it_is_verified(job: Job, job_dir: JobDir) -> None:
