@@ -24,7 +24,7 @@ def test_a_holder_that_was_cut_off_changes_nothing_of_what_was_exported_without_
 
 @pytest.mark.timeout(300)
 def test_whatever_befalls_the_hosts_every_job_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    campaign(tmp_path, "--chaos", "--faults", "10", "--seed", "17")
+    campaign(tmp_path, "--chaos", "--faults", "8", "--seed", "17")
 
 
 def campaign(tmp_path: Path, *options: str) -> None:

@@ -222,6 +222,8 @@ class Campaign:
     say: Callable[[str], None]
     rounds: int = 50
     """Of the scenario with cut off holders."""
+    measured: dict[str, float] = field(default_factory=dict)
+    """Seconds that more than one scenario is held against."""
     _inputs: dict[tuple[int, int], Input] = field(default_factory=dict)
 
     @contextlib.contextmanager
