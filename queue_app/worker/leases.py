@@ -57,8 +57,8 @@ class Heartbeat:
         self._wake.set()
 
     def should_stop(self) -> bool:
-        """True when the shard is no longer ours to compute, or the job was paused or cancelled."""
-        return self.lost.is_set() or self.job_state in (JobState.PAUSED, JobState.CANCELLED)
+        """True when the shard is no longer ours to compute, or the job was paused, cancelled or given up."""
+        return self.lost.is_set() or self.job_state is not JobState.RUNNING
 
     def _run(self) -> None:
         while not self._ended.is_set():

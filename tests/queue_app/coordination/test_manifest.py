@@ -1,5 +1,6 @@
 """The manifest's promises, against a real server."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 import fakeredis
@@ -242,6 +243,16 @@ def test_cancel_takes_the_lease_from_its_holder(manifest: CheckpointManifest, jo
     assert manifest.cancel() is JobState.CANCELLED
     assert manifest.beat(lease) is None
     assert manifest.running() == []
+
+
+def test_no_call_ends_more_than_so_many_leases_and_the_other_holders_hear_of_it(client: redis.Redis) -> None:
+    job = make_job(num_shards=502, records_per_shard=10)
+    manifest = CheckpointManifest(client, job.job_id)
+    manifest.initialize(job, "/jobs/a", {})
+    leases = [lease_of(manifest, job, index) for index in range(502)]
+    assert manifest.cancel() is JobState.CANCELLED
+    assert len(manifest.running()) == 2
+    assert Counter(map(manifest.beat, leases)) == {None: 500, JobState.CANCELLED: 2}
 
 
 def test_cancel_leaves_a_finished_job_alone(manifest: CheckpointManifest, job: Job) -> None:
