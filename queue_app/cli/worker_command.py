@@ -56,7 +56,7 @@ def drain(
     wait: Annotated[bool, typer.Option("--wait", help="Come back when they have left.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Have workers leave: each ends its batch, commits, gives its shard back and ends with 0.
+    """Have workers leave, each at the end of its batch.
 
     Prints which were asked. They are not started again by what started them.
     """

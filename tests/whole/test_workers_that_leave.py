@@ -7,11 +7,12 @@ import redis
 
 from queue_app.coordination import keys
 from queue_app.coordination.workers import live_workers
+from queue_app.job.directory import JobDir
 from tests.support.command_runs import holdfast, running, status
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.waiting import wait_for
 
-SLOW = ["-m", "mock:16,delay_ms=40", "--toks-per-batch", "512", "--commit-seconds", "0.2"]
+SLOW = ["-m", "mock:16,delay_ms=200", "--toks-per-batch", "512", "--commit-seconds", "0.2"]
 
 
 @pytest.fixture
@@ -43,7 +44,8 @@ def test_a_drained_worker_leaves_in_order_and_the_other_finishes_the_job_to_the_
     job_dir = enqueue(tmp_path, **broker)
     with running("worker", "cpu0", "cpu1", **broker) as workers:
         wait_for(lambda: len(names(client)) == 2, "both workers")
-        wait_for(lambda: status(job_dir, **broker)["shards"]["running"] == 2, "both at work")
+        job_id = JobDir(job_dir).load().job_id
+        wait_for(lambda: client.zcard(keys.running(job_id)) == 2, "both at work")
         leaves, stays = names(client)
         told = holdfast("drain", leaves, "--wait", **broker).stdout
         assert told.splitlines() == [f"{leaves}: asked to drain", f"{leaves}: has left"]
