@@ -14,6 +14,8 @@ PACE = 1000.0
 """Tokens a second: a job takes three hosts about 50 s."""
 STARTED_SECONDS = 60.0
 PATIENCE_SECONDS = 180.0
+IN_FLIGHT_SECONDS = 0.3
+"""What is begun so soon after a flush was granted before it."""
 TAKE_OVER_SECONDS = 25.0
 """Promised of another host, from the death of a holder to the next commit of its shard."""
 
@@ -24,8 +26,8 @@ def emptied_server(campaign: Campaign) -> Iterator[Figure]:
         submitted = _begin(campaign, fleet)
         flushed = time.time()
         fleet.server.flush()
-        until(lambda: _begun_after(submitted, flushed + 1), PATIENCE_SECONDS / 2)
-        begun = _begun_after(submitted, flushed + 1)
+        until(lambda: _begun_after(submitted, flushed + IN_FLIGHT_SECONDS), PATIENCE_SECONDS / 2)
+        begun = _begun_after(submitted, flushed + IN_FLIGHT_SECONDS)
         ended = begun is not None and until(submitted.is_exported, PATIENCE_SECONDS)
         found = "nothing is begun again" if begun is None else f"goes on after {begun - flushed:.1f} s"
         found += f", {submitted.verdict()}" if ended else f", {submitted.num_done()} of {NUM_SHARDS} shards"
