@@ -83,6 +83,7 @@ class PretendedWorker:
         now = time.monotonic()
         self.next_tick = now + random.uniform(0, self.config.beat_seconds)
         self.next_event = now + random.uniform(0, EVENT_SECONDS)
+        self.first_share = random.random()  # of its first shard: so that not all end at the same moment
 
     def run(self) -> None:
         while not self.ended.is_set():
@@ -123,7 +124,8 @@ class PretendedWorker:
         pipe.execute()
 
     def compute(self, manifest: CheckpointManifest, lease: Lease) -> None:
-        until = time.monotonic() + self.shard_seconds
+        share = 1.0 if self.num_done else self.first_share
+        until = time.monotonic() + self.shard_seconds * share
         while (left := until - time.monotonic()) > 0:
             manifest.beat(lease, Progress(1, 1, 0, 0.1))
             self.ended.wait(min(left, self.config.beat_seconds))
