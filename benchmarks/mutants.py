@@ -267,7 +267,7 @@ MUTANTS = (
     Mutant(
         "a slow worker leaves what others end sooner",
         "queue_app/coordination/dealing.lua",
-        "return others > 0 and cost / pace > left / others",
+        "return others > 0 and cost / pace > (left - cost) / others + cost / pace_of_one",
         "return false",
         "tests/queue_app/coordination/test_dealing.py",
     ),

@@ -18,11 +18,13 @@ local function rests(job, worker, time)
   return left > 0 and left < DELAY_MOST -- a server's clock that was set back makes nobody wait for ever
 end
 
--- The others would have ended all that is left, this shard among it, before this worker had ended it alone.
+-- The others would be through with all else that is left, and one of them with this shard, before this worker had
+-- ended it.
 local function is_too_slow(job, cost, pace)
   local name = key(job, 'job')
   local others, left = number(name, 'pace'), number(name, 'cost_total') - number(name, 'cost_done')
-  return others > 0 and cost / pace > left / others
+  local pace_of_one = others / math.max(1, call('ZCARD', key(job, 'running')))
+  return others > 0 and cost / pace > (left - cost) / others + cost / pace_of_one
 end
 
 local function first_that_fits(job, indices, host, pace)

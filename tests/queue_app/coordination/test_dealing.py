@@ -299,6 +299,21 @@ def test_a_slow_worker_begins_what_it_ends_before_the_others_are_through(fleet: 
     assert fleet.ask(C) is not None
 
 
+def test_a_worker_as_fast_as_the_others_begins_the_last_shard_though_they_are_nearly_through(
+    fleet: Fleet,
+) -> None:
+    job = fleet.submit("one", num_shards=3)
+    manifest = CheckpointManifest(fleet.client, "one")
+    for worker in (A, B, C):
+        pace_of(fleet, job, worker, 1000.0)
+    for worker in (A, B):
+        index = fleet.work(job, worker)
+        held = manifest.shard_status(index)
+        assert held is not None
+        manifest.beat(Lease(job.shards[index], held.token), Progress(9, 9, 0, 0.9))
+    assert fleet.ask(C) is not None
+
+
 def test_a_slow_worker_does_all_when_nobody_else_is_there(fleet: Fleet) -> None:
     job = fleet.submit("one", num_shards=1)
     pace_of(fleet, job, C, 0.001)
