@@ -27,6 +27,9 @@ DRAIN = "holdfast:drain"
 RECONCILER = "holdfast:reconciler"
 """string with a short expiry: the worker that looks for outputs nobody writes"""
 
+UNENDED = "holdfast:unended"
+"""set: jobs that are not done, failed or cancelled"""
+
 UNEXPORTED = "holdfast:unexported"
 """set: jobs that are done and whose output a worker is to write"""
 

@@ -330,6 +330,7 @@ function op.forget(job)
   local kind = call('HGET', key(job, 'job'), 'kind')
   if kind then call('ZREM', 'holdfast:ready:' .. kind, job) end
   call('SREM', 'holdfast:unexported', job)
+  call('SREM', 'holdfast:unended', job)
   call('HDEL', 'holdfast:jobs', job)
   for _, name in ipairs({ 'job', 'shards', 'pending', 'dealt', 'running', 'held', 'beats', 'figures', 'failed', 'errors',
     'tried', 'avoid', 'paces', 'trouble', 'quarantine', 'samples', 'events', 'canary', 'begun' }) do

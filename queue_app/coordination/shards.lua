@@ -44,6 +44,7 @@
 --   holdfast:hosts:<kind>      sorted set host -> when it was heard of last
 --   holdfast:on_host:<host>    sorted set worker -> when it was heard of last
 --   holdfast:workers           hash worker -> JSON of WorkerEntry
+--   holdfast:unended           set of the jobs that are not done, failed or cancelled
 --   holdfast:unexported        set of the jobs that are done and whose output a worker is to write
 -- Times are the server's, in seconds.
 --
@@ -124,10 +125,13 @@ end
 
 -- ---- jobs
 
--- Whether the job has a shard to deal, and how urgent that is.
+local ENDED = { done = true, failed = true, cancelled = true }
+
+-- Whether the job has ended, has a shard to deal, and how urgent that is: the last step of whatever changes that.
 local function rank(job)
   local state, kind, priority, most = unpack(call('HMGET', key(job, 'job'), 'state', 'kind', 'priority', 'max_workers'))
   if not kind then return end
+  call(ENDED[state] and 'SREM' or 'SADD', 'holdfast:unended', job)
   local at_work = call('ZCARD', key(job, 'running')) + call('HLEN', key(job, 'dealt'))
   local has_room = not most or most == '' or at_work < tonumber(most)
   if state == 'running' and has_room and call('ZCARD', key(job, 'pending')) > 0 then

@@ -71,7 +71,7 @@ class BacklogReader:
         ]
 
     def _jobs(self) -> dict[str, JobStatus]:
-        job_ids = sorted(cast("Sequence[str]", self._client.hkeys(keys.JOBS)))
+        job_ids = sorted({*cast("set[str]", self._client.smembers(keys.UNENDED)), *self._unended})
         pipe = self._client.pipeline(transaction=False)
         for job_id in job_ids:
             pipe.hgetall(keys.job(job_id))

@@ -261,6 +261,23 @@ def test_cancel_leaves_a_finished_job_alone(manifest: CheckpointManifest, job: J
     assert manifest.cancel() is JobState.DONE
 
 
+def test_whoever_asks_for_the_jobs_under_way_reads_no_ended_one(
+    manifest: CheckpointManifest, job: Job, client: redis.Redis
+) -> None:
+    under_way = [client.smembers(keys.UNENDED)]
+    for change in (manifest.cancel, manifest.revive, manifest.pause):
+        change()
+        under_way.append(client.smembers(keys.UNENDED))
+    manifest.unpause()
+    for index in range(3):
+        finish(manifest, job, index)
+    under_way.append(client.smembers(keys.UNENDED))
+    manifest.reopen(1)
+    under_way.append(client.smembers(keys.UNENDED))
+    here: set[str] = {job.job_id}
+    assert under_way == [here, set(), here, here, set(), here]
+
+
 def test_a_damaged_result_puts_its_shard_back(manifest: CheckpointManifest, job: Job) -> None:
     for index in range(3):
         finish(manifest, job, index)
