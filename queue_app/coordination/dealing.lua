@@ -70,8 +70,10 @@ local function dealt_in_vain(worker, kind, host, time)
     else
       local age = math.abs(time - tonumber(call('ZSCORE', 'holdfast:dealt:' .. kind, member)))
       local pace = number(key(job, 'paces'), worker)
-      local waits = call('HGET', key(job, 'job'), 'state') == 'running' and not rests(job, worker, time)
-      if waits and age > (pace > 0 and SOON_SECONDS or PATIENCE_SECONDS)
+      local is_running = call('HGET', key(job, 'job'), 'state') == 'running'
+      if not is_running and age > PATIENCE_SECONDS then
+        op.undeal(job, index) -- or what nobody may begin would be all that is looked at
+      elseif is_running and not rests(job, worker, time) and age > (pace > 0 and SOON_SECONDS or PATIENCE_SECONDS)
         and first_that_fits(job, { index }, host, pace) then
         undeal(job, index)
         return hand(job, index, worker, kind, time)

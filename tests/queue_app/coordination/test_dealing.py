@@ -137,6 +137,18 @@ def test_a_shard_whose_worker_takes_too_long_goes_to_an_idle_one(fleet: Fleet) -
     assert fleet.ask(B) == ("one", 0)
 
 
+def test_what_was_dealt_of_jobs_that_rest_hides_nothing_that_waits_in_vain(fleet: Fleet) -> None:
+    job = fleet.submit("resting", num_shards=8)
+    for number in range(10, 18):
+        fleet.come_up(entry(number))
+        assert fleet.ask(entry(number)) is not None
+    CheckpointManifest(fleet.client, job.job_id).pause()
+    fleet.submit("one", num_shards=1)
+    assert fleet.ask(A) == ("one", 0)
+    fleet.age(seconds=31)
+    assert {fleet.ask(B), fleet.ask(B)} == {None, ("one", 0)}
+
+
 def test_what_was_dealt_to_a_worker_that_has_gone_waits_again_and_its_queue_is_empty(fleet: Fleet) -> None:
     fleet.submit("one", num_shards=1)
     fleet.ask(A)
