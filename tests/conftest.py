@@ -53,6 +53,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     started.stop()
 
 
+@pytest.fixture
+def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A second one, which the test may stop."""
+    home = tmp_path_factory.mktemp("other-server")
+    started = EmbeddedServer(JobDir(home), ProcessFile(home / "processes.json"))
+    started.start()
+    yield started
+    started.stop()
+
+
 @pytest.fixture(autouse=True)
 def state_home(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the processes of this test remember: they would take over what an earlier one left undone."""

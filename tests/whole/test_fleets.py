@@ -11,8 +11,6 @@ import redis
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.redis_client import connect
-from queue_app.host.processes import ProcessFile
-from queue_app.job.directory import JobDir
 from queue_app.job.output_names import meta_path
 from tests.support.command_runs import holdfast, running, status
 from tests.support.jobs_and_inputs import write_fasta
@@ -44,20 +42,9 @@ def broker(server_url: str, client: redis.Redis) -> dict[str, str]:
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Iterator[EmbeddedServer]:
-    """A second server."""
-    home = JobDir(tmp_path / "other server")
-    home.path.mkdir()
-    started = EmbeddedServer(home, ProcessFile(home.path / "processes.json"))
-    started.start()
-    yield started
-    started.stop()
-
-
-@pytest.fixture
-def other_broker(other: EmbeddedServer) -> dict[str, str]:
-    assert other.address is not None
-    return {"HOLDFAST_BROKER_URL": other.address.url, **QUICK}
+def other_broker(other_server: EmbeddedServer) -> dict[str, str]:
+    assert other_server.address is not None
+    return {"HOLDFAST_BROKER_URL": other_server.address.url, **QUICK}
 
 
 @contextlib.contextmanager
@@ -178,7 +165,7 @@ def test_a_job_whose_server_is_gone_for_good_is_taken_over_by_enqueue(
     fasta: Path,
     undisturbed: bytes,
     broker: dict[str, str],
-    other: EmbeddedServer,
+    other_server: EmbeddedServer,
     other_broker: dict[str, str],
     tmp_path: Path,
 ) -> None:
@@ -187,7 +174,7 @@ def test_a_job_whose_server_is_gone_for_good_is_taken_over_by_enqueue(
     with worker(tmp_path / "log", **other_broker):
         holdfast(*command, **other_broker)
         wait_for_first_shard(job_dir)
-    other.stop()
+    other_server.stop()
     with worker(tmp_path / "log", HOLDFAST_ROOTS=str(tmp_path), **broker):
         wait_for(lambda: "left alone" in (tmp_path / "log").read_text(), "a look at the other's job")
         assert "this job was submitted before" in holdfast(*command, **broker).stderr

@@ -14,7 +14,6 @@ from queue_app.coordination.embedded_server import EmbeddedServer, ServerAddress
 from queue_app.coordination.fleet import Fleet, address_of, fleet_of_job, remember_job, take_job
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.host.fleet_memory import FleetMemory
-from queue_app.host.processes import ProcessFile
 from queue_app.job.directory import JobDir
 from queue_app.settings import runtime_config
 from tests.support.free_ports import free_ports
@@ -28,20 +27,9 @@ def job_dir(tmp_path: Path) -> JobDir:
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Iterator[EmbeddedServer]:
-    """A second server."""
-    home = JobDir(tmp_path / "other")
-    home.path.mkdir()
-    started = EmbeddedServer(home, ProcessFile(home.path / "processes.json"))
-    started.start()
-    yield started
-    started.stop()
-
-
-@pytest.fixture
-def other_client(other: EmbeddedServer) -> Iterator[redis.Redis]:
-    assert other.address is not None
-    with connect(other.address.url) as made:
+def other_client(other_server: EmbeddedServer) -> Iterator[redis.Redis]:
+    assert other_server.address is not None
+    with connect(other_server.address.url) as made:
         yield made
 
 
@@ -177,16 +165,16 @@ def test_a_scan_in_between_hides_no_loss(client: redis.Redis) -> None:
 
 
 def test_after_a_broken_connection_data_may_be_lost_though_the_epoch_is_the_same(
-    other: EmbeddedServer, other_client: redis.Redis
+    other_server: EmbeddedServer, other_client: redis.Redis
 ) -> None:
     """The server may have been started again on its data of an hour ago."""
     fleet = member(other_client)
     fleet.lost_data()
     held = other_client.get(keys.FLEET)
-    other.stop()
+    other_server.stop()
     with pytest.raises(TRANSIENT):
         fleet.lost_data()
-    other.start()
+    other_server.start()
     assert fleet.lost_data()
     assert not fleet.lost_data()
     assert other_client.get(keys.FLEET) == held
