@@ -1,5 +1,6 @@
 """Jobs and inputs for the tests."""
 
+import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from checkpoint.records import DoneRecord, QuarantineEntry
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
+from queue_app.job.output_names import card_paths
+from queue_app.job.output_place import CARD_SCHEMA
 from queue_app.job.result_files import EMBEDDING, embedding_columns, result_rows, write_result
 from queue_app.job.shard_table import Shard, ShardTable
 from queue_app.job.spec import DatasetCounts, EmbedOptions, InputFile, Job, RunOptions
@@ -50,6 +53,12 @@ def make_job(*, num_shards: int, records_per_shard: int, job_id: str = "01234567
             ),
         ),
     )
+
+
+def mark_exported(output: Path, job_id: str) -> None:
+    """What tells that this job has written its output there."""
+    card = {"schema": CARD_SCHEMA, "job": job_id, "job_digest": "ab" * 16, "output": {}}
+    card_paths(output)[1].write_text(json.dumps(card))
 
 
 def publish(

@@ -108,9 +108,9 @@ def test_the_digests_of_its_files_are_those_of_what_lies_on_the_disk(
 ) -> None:
     publish(job, job_dir, quarantined=quarantined)
     export(job, job_dir, tmp_path / name)
-    meta = json.loads((tmp_path / f"{name}.meta.json").read_text())
+    card = json.loads((tmp_path / f"{name}.card.json").read_text())
     written = files_of(tmp_path / name)
-    assert meta["files"] == {str(path.relative_to(tmp_path)): file_digest(path) for path in written}
+    assert card["output"]["files"] == {str(path.relative_to(tmp_path)): file_digest(path) for path in written}
 
 
 @pytest.mark.parametrize("name", ["out.npy", "out.parquet", "out.feather", "out"])
