@@ -8,6 +8,7 @@ import numpy as np
 
 from checkpoint.records import DoneRecord, QuarantineEntry
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
+from queue_app.job.done_records import create, current_generation, reopen
 from queue_app.job.output_names import card_paths
 from queue_app.job.output_place import CARD_SCHEMA
 from queue_app.job.result_files import EMBEDDING, embedding_columns, result_rows, write_result
@@ -84,6 +85,18 @@ def publish(
         name = job_dir.result(shard.index, 1).name
         done = DoneRecord(name, digest, shard.num_records, len(good), tuple(entries), job=job.job_id)
         job_dir.done(shard.index).write_bytes(done.encode())
+
+
+def publish_anew(job: Job, job_dir: JobDir, index: int, value: float) -> None:
+    """Reopen a shard and publish it with these numbers, as another host might have computed them."""
+    shard = job.shards[index]
+    reopen(job_dir, shard, current_generation(job_dir, shard))
+    ordinals = np.arange(shard.first_ordinal, shard.first_ordinal + shard.num_records, dtype=np.uint64)
+    vectors = np.full((shard.num_records, 8), value, np.float32)
+    path = job_dir.result(index, 2)
+    digest = publish_vectors(path, vectors, ordinals=ordinals)
+    count = shard.num_records
+    create(job_dir, shard, DoneRecord(path.name, digest, count, count, job=job.job_id, generation=1))
 
 
 def publish_vectors(

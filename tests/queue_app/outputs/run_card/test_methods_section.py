@@ -70,8 +70,8 @@ def test_a_paper_can_take_it_as_it_stands() -> None:
     model = replace(ESM2, revision="c731040f")
     assert told_of(job_of(model, dtype="bfloat16"), COUNTED) == (
         "Embeddings were computed with the protein language model ESM-2 (8M parameters, 6 layers; Lin et "
-        "al., 2023), facebook/esm2_t6_8M_UR50D on the Hugging Face hub, revision c731040f, using Holdfast 0.1.0 "
-        "and PyTorch 2.13 (Paszke et al., 2019). All 20 protein sequences from a.fasta were embedded. "
+        "al., 2023), facebook/esm2_t6_8M_UR50D on the Hugging Face hub, revision c731040f, using Holdfast "
+        "0.1.0 and PyTorch 2.13 (Paszke et al., 2019). All 20 protein sequences from a.fasta were embedded. "
         "Each is represented by a vector of 320 dimensions, the mean of the last layer's hidden states over "
         "its residues, special tokens left out. Vectors were stored as float32. No protein sequence was "
         "longer than the limit of 1,022 residues. Computation was in bfloat16 with pooling in float64 on "
