@@ -52,10 +52,10 @@ class Published:
     cites: tuple[str, ...]
     weights: str = ""
 
-    def by_hub_id(self, model: ModelSpec) -> str:
-        """Its name, where the model's hub id says it and the shapes do not contradict; else nothing."""
+    def name_by_hub_id(self, model: ModelSpec) -> str:
+        """Its name, where the model's hub id says it; else nothing."""
         found = re.fullmatch(self.hub, model.name, re.IGNORECASE)
-        return found.expand(self.name) if found and self.has_shape_of(model) else ""
+        return found.expand(self.name) if found else ""
 
     def is_by_weights(self, model: ModelSpec) -> bool:
         """True where the model's weights are the published ones, byte for byte."""
@@ -166,7 +166,7 @@ PUBLISHED = (
         ("reimers2019sbert", "wang2020minilm"),
     ),
     Published(
-        r"\1", "", r"sentence-transformers/([\w-]*mpnet[\w-]*)", Shape("mpnet"),
+        r"\1", "", r"sentence-transformers/((?!.*multilingual)[\w-]*mpnet[\w-]*)", Shape("mpnet"),
         ("reimers2019sbert", "song2020mpnet"),
     ),
     Published(

@@ -47,8 +47,9 @@ def name_of(model: ModelSpec) -> ModelName:
 
 
 def _by_hub_id(model: ModelSpec) -> ModelName | None:
-    found = ((row, row.by_hub_id(model)) for row in PUBLISHED)
-    return next((ModelName(name, "hub id", row.cites, row.size) for row, name in found if name), None)
+    """The first row of that id decides: with other shapes it is something else under its name."""
+    row, name = next(((row, name) for row in PUBLISHED if (name := row.name_by_hub_id(model))), (None, ""))
+    return ModelName(name, "hub id", row.cites, row.size) if row and row.has_shape_of(model) else None
 
 
 def _by_weights(model: ModelSpec) -> ModelName | None:
