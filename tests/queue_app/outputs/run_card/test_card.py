@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from queue_app.ingest.model_options import configured
 from queue_app.ingest.request import DECLARED, EmbedRequest
 from queue_app.job.directory import JobDir
 from queue_app.job.history import Attempt, AttemptLog, CommandLog, Outcome
-from queue_app.job.spec import Job
+from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import (
     AdapterSpec,
     EncoderSpec,
@@ -29,8 +30,9 @@ from queue_app.outputs.clean import clean
 from queue_app.outputs.export import export
 from queue_app.outputs.run_card.card import command_of
 from queue_app.outputs.run_card.card_json import card_json
-from queue_app.outputs.run_card.markdown import INPUTS_SHOWN, card_markdown
+from queue_app.outputs.run_card.markdown import INPUTS_SHOWN, OPTIONS, card_markdown
 from queue_app.status.summary import print_summary
+from tests.support import ROOT
 from tests.support.jobs_and_inputs import make_job, publish
 
 JOB_ID = "0123456789ab-cafecafe"
@@ -166,6 +168,40 @@ def test_the_card_for_people_says_the_same(job: Job, job_dir: JobDir) -> None:
         assert said in text
     assert "| a\\|b.fasta | 100 bytes |" in text
     assert "## Interruptions survived\n\nNone.\n" in text
+
+
+def test_its_keys_are_those_that_the_documentation_explains(job: Job, job_dir: JobDir) -> None:
+    publish(job, job_dir)
+    card = exported(job, job_dir)
+    page = (ROOT / "docs" / "file_formats.md").read_text()
+    section = page.partition("## The run card")[2].partition("\n## ")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    assert list(card) == [key for row in rows for key in re.findall(r"`(\w+)`", row[1])]
+    told = {row[1].strip(): row[2] for row in rows}
+    for key in ("output", "counts", "model_name"):
+        assert [*card[key]] == [
+            word for word in re.findall(r"`(\w+)`", told[f"`{key}`"]) if word in card[key]
+        ]
+
+
+def test_the_card_for_people_has_its_fingerprints_at_the_end(job: Job, job_dir: JobDir) -> None:
+    publish(job, job_dir, quarantined={0})
+    exported(job, job_dir)
+    text = Path(job.output).with_name("out.npy.card.md").read_text()
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert headings == [
+        "# out.npy: embeddings by mock:8, a stand-in without weights, whose vectors mean nothing",
+        "## What was embedded", "## How", "## What came out", "## Quarantined", "## Devices and speed",
+        "## Interruptions survived", "## To compute it again", "## For a Methods section", "## To cite",
+        "## Fingerprints",
+    ]  # fmt: skip
+    beginning, _, fingerprints = text.partition("## Fingerprints")
+    assert job.model.digest in fingerprints
+    assert re.search(r"\b[0-9a-f]{32}\b", beginning.replace(job.digest, "")) is None
+
+
+def test_no_option_is_without_words_for_people() -> None:
+    assert set(OPTIONS) == {field.name for field in dataclasses.fields(EmbedOptions)}
 
 
 def test_the_card_for_people_lists_the_first_of_many_inputs(job: Job, job_dir: JobDir) -> None:
