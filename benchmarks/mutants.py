@@ -428,7 +428,7 @@ MUTANTS = (
     Mutant(
         "an output is held against the records that count",
         "queue_app/outputs/export.py",
-        'if meta.get("results_digest") == results_digest(done):',
+        'if card["output"]["results_digest"] == results_digest(done):',
         "if True:",
         "tests/queue_app/outputs/test_export.py",
     ),
@@ -522,6 +522,27 @@ MUTANTS = (
         "if shared := sharing_one_vector(embeddings, offsets):",
         "if shared := False:",
         "tests/whole/test_guards.py -k vector",
+    ),
+    Mutant(
+        "a card of what was there before",
+        "queue_app/job/output_place.py",
+        " and _name(job_dir, output) not in _claims(job_dir):",
+        ":",
+        "tests/queue_app/outputs/test_killed_export.py",
+    ),
+    Mutant(
+        "a card of a later schema",
+        "queue_app/job/output_place.py",
+        'if card and card["schema"] > CARD_SCHEMA:',
+        "if False:",
+        "tests/queue_app/job/test_output_place.py",
+    ),
+    Mutant(
+        "a hub id of other shapes",
+        "queue_app/outputs/run_card/model_name.py",
+        " if row and row.has_shape_of(model) else None",
+        " if row else None",
+        "tests/queue_app/outputs/run_card/test_model_name.py",
     ),
     Mutant(
         "a foreign output",

@@ -38,7 +38,8 @@ class JobNotFound(UsageError):
 
 
 class OtherVersion(UsageError):
-    """Raised when a job was planned by a version whose shards and batches this one would cut differently."""
+    """Raised when a job was planned by a version whose shards and batches this one would cut differently, or
+    its run card written by one that knows more."""
 
 
 class JobFailed(HoldfastError):

@@ -22,8 +22,8 @@ from queue_app.job.directory import JobDir
 
 log = logging.getLogger(__name__)
 
-MARKS_OF_AN_OUTPUT = (".meta.json", ".holdfast")
-ENDINGS_OF_AN_OUTPUT = ("", ".meta.json", ".quarantine.tsv", ".card.json", ".card.md", ".holdfast")
+MARKS_OF_AN_OUTPUT = (".card.json", ".holdfast")
+ENDINGS_OF_AN_OUTPUT = ("", ".quarantine.tsv", ".card.json", ".card.md", ".holdfast")
 IDS_ENDING = ".ids.txt"
 NAMED_OF_IGNORED = 3
 COPY_BYTES = 1 << 20

@@ -60,12 +60,8 @@ def needs_sequences(output: Path, h5_layout: H5Layout) -> bool:
     return output_format(output) == "h5" and h5_layout == "per-hash"
 
 
-def meta_path(output: Path) -> Path:
-    return output.with_name(output.name + ".meta.json")
-
-
 def card_paths(output: Path) -> tuple[Path, Path]:
-    """The run card, for people and for machines."""
+    """The run card, for people and for machines; the second is written last of all."""
     return output.with_name(output.name + ".card.md"), output.with_name(output.name + ".card.json")
 
 

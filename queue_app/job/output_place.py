@@ -3,8 +3,9 @@
 job.json says where the output was to go at submit, and never changes. What a later run was told instead, and
 in which directory, stands in place.json beside it: so a directory that was moved or copied since is known.
 
-An output is known by the meta.json beside it, which is written last. Until then a claim in the job directory
-says that the job was about to write there: a run that was killed meanwhile finds its own half-written files.
+An output is known by the card.json beside it, which is written last. Until then a claim in the job directory
+says that the job was about to write there: a run that was killed meanwhile finds its own half-written files,
+and nobody takes the card of what was there before for that of what is being written.
 """
 
 import contextlib
@@ -17,13 +18,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from queue_app.errors import UsageError
+from queue_app.errors import OtherVersion, UsageError
 from queue_app.host.durable_files import write_durably
 from queue_app.job.directory import ENDING, JobDir, default_directory
 from queue_app.job.output_names import (
     card_paths,
     ids_path,
-    meta_path,
     output_format,
     quarantine_path,
     target_of,
@@ -34,6 +34,9 @@ OF_ANOTHER_PLACE = ("server.json", "processes.json")
 """What a copy must not take for its own: the server and the processes of the directory it was copied from."""
 ANY_MAY_WRITE = 0o222
 REMEDY = "move it away or choose another -o; embed, enqueue and export replace it with --overwrite"
+CARD_SCHEMA = 1
+"""The layout of card.json: one more with every change that a reader of the one before would misunderstand."""
+_OF_A_CARD = {"schema", "job", "job_digest", "output"}
 _PIECE = re.compile(r"\d{5,}\.parquet")
 """What a directory of ours consists of."""
 
@@ -103,20 +106,40 @@ def output_of(job: Job, job_dir: JobDir) -> Path:
 
 
 def exported(job: Job, job_dir: JobDir) -> dict[str, Any] | None:
-    """The meta.json of the job's output; None while it was not written, or belongs to another job."""
+    """The card.json of the job's output, in whatever layout; None while the output is not written, or is
+    being written anew, and where it is that of another job."""
     with contextlib.suppress(UsageError):
-        meta = _read_meta(output_of(job, job_dir))
-        return meta if meta and meta["job"] == job.job_id else None
+        output = output_of(job, job_dir)
+        card = _read_card(output)
+        if card and card["job"] == job.job_id and _name(job_dir, output) not in _claims(job_dir):
+            return card
     return None
 
 
-def _read_meta(output: Path) -> dict[str, Any] | None:
+def exported_card(job: Job, job_dir: JobDir) -> dict[str, Any] | None:
+    """The same for whoever looks into it.
+
+    Raises:
+        OtherVersion: it was written in a layout that came later.
+    """
+    card = exported(job, job_dir)
+    if card and card["schema"] > CARD_SCHEMA:
+        output = output_of(job, job_dir)
+        raise OtherVersion(
+            f"{card_paths(output)[1]}: written by a newer Holdfast (schema {card['schema']}, this one reads "
+            f"{CARD_SCHEMA}); use that one, or holdfast export {job_dir.path} -o {output} writes it anew"
+        )
+    return card
+
+
+def _read_card(output: Path) -> dict[str, Any] | None:
     """What Holdfast wrote beside an output; None where nothing of ours lies there."""
     try:
-        meta = json.loads(meta_path(output).read_bytes())
+        card = json.loads(card_paths(output)[1].read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return meta if isinstance(meta, dict) and "job" in meta else None
+    is_ours = isinstance(card, dict) and card.keys() >= _OF_A_CARD and isinstance(card["schema"], int)
+    return card if is_ours else None
 
 
 # ---- what may be written there
@@ -172,14 +195,14 @@ def refuse_foreign(output: Path, job_dir: JobDir, job_id: str | None) -> None:
     """
     if _name(job_dir, output) in _claims(job_dir):
         return
-    meta = _read_meta(output)
-    if meta is not None and meta["job"] == job_id:
+    card = _read_card(output)
+    if card is not None and card["job"] == job_id:
         return
     if _holds_anything(output):
-        whose = f"the output of job {meta['job']}" if meta else "not written by this job"
+        whose = f"the output of job {card['job']}" if card else "not written by this job"
         raise UsageError(f"{output}: is there already, {whose}; {REMEDY}")
-    if meta is None or "content_digest" not in meta:
-        for path in _beside(output):
+    if card is None:
+        for path in beside(output):
             if path.exists():
                 raise UsageError(f"{path}: is there already, and {output} would replace it; {REMEDY}")
 
@@ -189,11 +212,19 @@ def _holds_anything(output: Path) -> bool:
     return any(output.iterdir()) if output.is_dir() else output.exists()
 
 
-def _beside(output: Path) -> Iterator[Path]:
+def beside(output: Path) -> Iterator[Path]:
     """What is written beside an output."""
     if output_format(output) == "npy":
         yield ids_path(output)
-    yield from (meta_path(output), quarantine_path(output), *card_paths(output))
+    yield from (quarantine_path(output), *card_paths(output))
+
+
+def remove_former_meta(output: Path, job_id: str) -> None:
+    """Remove what an earlier version wrote beside its output, `.meta.json`, where it is this job's."""
+    path = output.with_name(output.name + ".meta.json")
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError):
+        if json.loads(path.read_bytes())["job"] == job_id:
+            path.unlink()
 
 
 # ---- claims
@@ -205,7 +236,7 @@ def claim(job_dir: JobDir, output: Path) -> None:
 
 
 def give_up_claim(job_dir: JobDir, output: Path) -> None:
-    """The output is written, and its meta.json tells whose it is."""
+    """The output is written, and its card.json tells whose it is."""
     _write_claims(job_dir, _claims(job_dir) - {_name(job_dir, output)})
 
 

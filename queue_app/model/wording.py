@@ -14,7 +14,7 @@ from queue_app.model.spec import (
 from queue_app.wording import listed
 
 ESM2_LETTERS = {letter: place for place, letter in enumerate("LAGVSERTIDPKQNFYMHWCXBUZO", start=4)}
-"""The ids of letters in every published ESM-2."""
+"""The ids of letters in every published ESM-2, which has signs of alignments beside them."""
 ESM2_TOKENS = 33
 
 
@@ -25,7 +25,7 @@ def is_esm2(model: ModelSpec) -> bool:
         (model.family, encoder.model_type, tokens.kind) == ("esm2", "esm", "letters")
         and not (encoder.learned_positions or encoder.norm_before)
         and encoder.vocab_size == ESM2_TOKENS
-        and dict(zip(tokens.letters, tokens.ids, strict=True)) == ESM2_LETTERS
+        and dict(zip(tokens.letters, tokens.ids, strict=True)).items() >= ESM2_LETTERS.items()
     )
 
 

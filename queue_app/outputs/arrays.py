@@ -21,7 +21,7 @@ from queue_app.host.durable_files import removed_on_failure, rename_durably, roo
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import all_done, results_digest
 from queue_app.job.output_names import ids_path, output_format
-from queue_app.job.output_place import exported, output_of
+from queue_app.job.output_place import exported_card, output_of
 from queue_app.job.quarantine import list_quarantine
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_files import Vectors
@@ -147,12 +147,12 @@ def _results_key(job: Job, job_dir: JobDir) -> str:
 
 def _own_array(job: Job, job_dir: JobDir, key: str) -> Path | None:
     """The job's output, where it is a .npy and was written from these results."""
-    meta = exported(job, job_dir)
-    if meta is None:
+    card = exported_card(job, job_dir)
+    if card is None:
         return None
     output = output_of(job, job_dir)
     is_there = output_format(output) == "npy" and output.is_file() and ids_path(output).is_file()
-    return output if is_there and meta.get("results_digest") == key else None
+    return output if is_there and card["output"]["results_digest"] == key else None
 
 
 def _array(job: Job, job_dir: JobDir, key: str) -> Path:

@@ -6,11 +6,10 @@ import platform
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from checkpoint.records import DoneRecord, QuarantineEntry
 from queue_app.choices import H5Layout
@@ -20,19 +19,29 @@ from queue_app.job.done_records import results_digest
 from queue_app.job.output_names import (
     card_paths,
     check_format,
-    meta_path,
     needs_sequences,
     one_line,
     output_format,
     quarantine_path,
     target_of,
 )
-from queue_app.job.output_place import check_output, claim, exported, give_up_claim, output_of, refuse_foreign
+from queue_app.job.output_place import (
+    beside,
+    check_output,
+    claim,
+    exported_card,
+    give_up_claim,
+    output_of,
+    refuse_foreign,
+    remove_former_meta,
+)
 from queue_app.job.spec import Job
 from queue_app.outputs.content import Content, content_lock, require_sequences
-from queue_app.outputs.run_card.card import RunCard, make_card
+from queue_app.outputs.leftovers import remove_leftovers
+from queue_app.outputs.run_card.card import RunCard, Written, make_card
+from queue_app.outputs.run_card.card_json import card_json
 from queue_app.outputs.run_card.markdown import card_markdown
-from queue_app.outputs.writers import OUTPUTS, Digests
+from queue_app.outputs.writers import OUTPUTS
 
 VERSIONS_OF = ("holdfast", "torch", "tokenizers", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 
@@ -53,7 +62,7 @@ class ExportReport:
 def export(
     job: Job, job_dir: JobDir, output: Path, *, h5_layout: H5Layout | None = None, overwrite: bool = False
 ) -> ExportReport:
-    """Write a finished job's output, its meta.json and, where there is any, its quarantine.tsv.
+    """Write a finished job's output, its run card and, where there is any, its quarantine.tsv.
 
     Without `h5_layout` an HDF5 file has the one that the job was submitted with. Exporting twice gives the
     same bytes; two exports at once wait for each other. What lies there and is not the job's is replaced
@@ -77,9 +86,14 @@ def export(
             refuse_foreign(output, job_dir, job.job_id)
         content = Content(job, job_dir, layout)
         claim(job_dir, output)
+        remove_leftovers([output, *beside(output)], "tmp")
         with room_for(output):
-            files = OUTPUTS[output_format(output)](output, content)
-            card = _write_companions(job, job_dir, output, content, files)
+            digests = OUTPUTS[output_format(output)](output, content)
+            files = {str(path.relative_to(output.parent)): digest for path, digest in digests.items()}
+            card = make_card(job, job_dir, output, content, _written(job, files))
+            _write_companions(card, output, content.quarantine)
+        remove_former_meta(output, job.job_id)
+        remove_leftovers([output], "old")
         give_up_claim(job_dir, output)
     quarantined = job.counts.num_records - content.num_rows
     seconds = time.monotonic() - started
@@ -88,20 +102,21 @@ def export(
     )
 
 
-def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content, files: Digests) -> RunCard:
-    """quarantine.tsv and the run card, then meta.json: its being there says that everything else is."""
+def _write_companions(card: RunCard, output: Path, quarantine: Sequence[QuarantineEntry]) -> None:
+    """quarantine.tsv, then the card for people, then card.json: its being there says that all else is."""
     listed = quarantine_path(output)
-    if content.quarantine:
-        write_durably(target_of(listed), "".join(_tsv_lines(content.quarantine)).encode())
+    if quarantine:
+        write_durably(target_of(listed), "".join(_tsv_lines(quarantine)).encode())
     else:
         listed.unlink(missing_ok=True)
-    card = make_card(job, job_dir, output, content, _versions(job))
-    meta = _meta(card, content, {str(path.relative_to(output.parent)): files[path] for path in files})
-    markdown, data = card_paths(output)
-    write_durably(target_of(markdown), card_markdown(card).encode())
-    write_durably(target_of(data), json.dumps(card.as_json(), indent=1).encode())
-    write_durably(target_of(meta_path(output)), json.dumps(meta, indent=1).encode())
-    return card
+    for_people, for_programs = card_paths(output)
+    write_durably(target_of(for_people), card_markdown(card).encode())
+    write_durably(target_of(for_programs), json.dumps(card_json(card), indent=1).encode())
+
+
+def _written(job: Job, files: Mapping[str, str]) -> Written:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Written(host=socket.gethostname(), at=now, versions=_versions(job), files=files)
 
 
 def _versions(job: Job) -> dict[str, str]:
@@ -113,7 +128,7 @@ def _versions(job: Job) -> dict[str, str]:
     return found
 
 
-def _tsv_lines(entries: list[QuarantineEntry]) -> Iterator[str]:
+def _tsv_lines(entries: Sequence[QuarantineEntry]) -> Iterator[str]:
     yield "ordinal\tid\tlength\treason\n"
     for entry in entries:
         fields = (str(entry.ordinal), entry.id, str(entry.length), entry.reason)
@@ -122,11 +137,11 @@ def _tsv_lines(entries: list[QuarantineEntry]) -> Iterator[str]:
 
 def output_damage(job: Job, job_dir: JobDir) -> list[str]:
     """What is wrong with the job's output, if it was written; one that was moved away is not damage."""
-    meta = exported(job, job_dir)
-    output = output_of(job, job_dir) if meta else Path(job.output)
-    if meta is None or not output.exists():
+    card = exported_card(job, job_dir)
+    output = output_of(job, job_dir) if card else Path(job.output)
+    if card is None or not output.exists():
         return []
-    written = {output.parent / name: digest for name, digest in meta["files"].items()}
+    written = {output.parent / name: digest for name, digest in card["output"]["files"].items()}
     damaged = [path for path, digest in written.items() if not has_digest(path, digest)]
     return [f"output {path} is not what was written; run the same embed command again" for path in damaged]
 
@@ -136,41 +151,11 @@ def outdated_output(job: Job, job_dir: JobDir, done: Sequence[DoneRecord]) -> li
 
     `done` are the records that count; as long as shards are missing among them, the output is yet to come.
     """
-    meta = exported(job, job_dir)
-    if meta is None or len(done) < len(job.shards) or not output_of(job, job_dir).exists():
+    card = exported_card(job, job_dir)
+    if card is None or len(done) < len(job.shards) or not output_of(job, job_dir).exists():
         return []
-    if meta.get("results_digest") == results_digest(done):
+    if card["output"]["results_digest"] == results_digest(done):
         return []
     output = output_of(job, job_dir)
     what = f"output {output} was written from other results than those that count now"
     return [f"{what}; holdfast export {job_dir.path} -o {output} writes it anew"]
-
-
-def _meta(card: RunCard, content: Content, files: Mapping[str, str]) -> dict[str, Any]:
-    job, counts = card.job, card.job.counts
-    return {
-        "job": job.job_id,
-        "content_digest": content.digest,
-        "results_digest": content.results_digest,
-        "files": files,
-        "sequences": {
-            "total": counts.num_records,
-            "done": content.num_rows,
-            "quarantined": counts.num_records - content.num_rows,
-            "duplicate_ids": counts.num_duplicate_ids,
-            "duplicate_sequences": counts.num_duplicate_sequences,
-            "twins": card.num_duplicates,
-            "reused": card.num_reused,
-        },
-        "reuse": asdict(job.reuse) if job.reuse else None,
-        "kinds": [asdict(share) for share in card.kinds],
-        "mixed_kinds": card.mixed_kinds or None,
-        "dim": content.dim,
-        "columns": list(content.columns),
-        "model": asdict(job.model),
-        "options": asdict(job.options),
-        "inputs": [asdict(file) for file in job.inputs],
-        "versions": _versions(job),
-        "host": socket.gethostname(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }

@@ -1,5 +1,6 @@
 """Jobs and inputs for the tests."""
 
+import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import numpy as np
 
 from checkpoint.records import DoneRecord, QuarantineEntry
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
+from queue_app.job.done_records import create, current_generation, reopen
+from queue_app.job.output_names import card_paths
+from queue_app.job.output_place import CARD_SCHEMA
 from queue_app.job.result_files import EMBEDDING, embedding_columns, result_rows, write_result
 from queue_app.job.shard_table import Shard, ShardTable
 from queue_app.job.spec import DatasetCounts, EmbedOptions, InputFile, Job, RunOptions
@@ -52,6 +56,12 @@ def make_job(*, num_shards: int, records_per_shard: int, job_id: str = "01234567
     )
 
 
+def mark_exported(output: Path, job_id: str) -> None:
+    """What tells that this job has written its output there."""
+    card = {"schema": CARD_SCHEMA, "job": job_id, "job_digest": "ab" * 16, "output": {}}
+    card_paths(output)[1].write_text(json.dumps(card))
+
+
 def publish(
     job: Job, job_dir: JobDir, *, quarantined: Collection[int] = (), num_vectors: int | None = None
 ) -> None:
@@ -75,6 +85,18 @@ def publish(
         name = job_dir.result(shard.index, 1).name
         done = DoneRecord(name, digest, shard.num_records, len(good), tuple(entries), job=job.job_id)
         job_dir.done(shard.index).write_bytes(done.encode())
+
+
+def publish_anew(job: Job, job_dir: JobDir, index: int, value: float) -> None:
+    """Reopen a shard and publish it with these numbers, as another host might have computed them."""
+    shard = job.shards[index]
+    reopen(job_dir, shard, current_generation(job_dir, shard))
+    ordinals = np.arange(shard.first_ordinal, shard.first_ordinal + shard.num_records, dtype=np.uint64)
+    vectors = np.full((shard.num_records, 8), value, np.float32)
+    path = job_dir.result(index, 2)
+    digest = publish_vectors(path, vectors, ordinals=ordinals)
+    count = shard.num_records
+    create(job_dir, shard, DoneRecord(path.name, digest, count, count, job=job.job_id, generation=1))
 
 
 def publish_vectors(

@@ -340,7 +340,7 @@ def test_the_pods_commands_do_a_job_answer_the_probes_and_drain_before_they_stop
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
                 assert answer.status == 200
         submit(tmp_path, env)
-        wait_for((tmp_path / "proteins.h5.meta.json").exists, "the output")
+        wait_for((tmp_path / "proteins.h5.card.json").exists, "the output")
         hook = container("holdfast-worker")["lifecycle"]["preStop"]["exec"]["command"]
         told = subprocess.run(hook, env=env, capture_output=True, text=True, check=True, timeout=60)
         assert told.stdout.endswith("has left\n")

@@ -123,7 +123,7 @@ def test_a_child_that_was_stopped_while_it_had_nothing_to_do_is_replaced(
         wait_for(lambda: client.hlen(keys.WORKERS), "the worker")
         os.kill(json.loads(client.hvals(keys.WORKERS)[0])["child_pid"], signal.SIGSTOP)
         holdfast("enqueue", fasta, "-o", output, "-m", "mock:4", "--queues", "cpu0", **broker)
-        wait_for((tmp_path / "out.npy.meta.json").exists, "the output")
+        wait_for((tmp_path / "out.npy.card.json").exists, "the output")
 
 
 def test_a_killed_worker_is_started_again_and_costs_nothing(
@@ -299,8 +299,7 @@ def test_enqueued_work_is_done_and_exported_by_workers_alone(
     with running(
         "worker", "cpu0", "cpu1", HOLDFAST_BROKER_URL=server_url, HOLDFAST_PRELOAD_TORCH="0"
     ) as workers:
-        meta = tmp_path / "out.npy.meta.json"
-        wait_for(meta.exists, "the workers' export")
+        wait_for((tmp_path / "out.npy.card.json").exists, "the workers' export")
         seen = status(tmp_path / "out.npy.holdfast", HOLDFAST_BROKER_URL=server_url)
         assert seen["state"] == "done"
         assert {worker["queue"] for worker in seen["workers"]} == {"cpu0", "cpu1"}
@@ -326,7 +325,7 @@ def test_a_drained_worker_gives_its_shard_back_and_another_goes_on(
     assert drained["shards"]["running"] == 0
     assert list(client.scan_iter("cpu0*")) == []  # nothing waits for who has gone
     with running("worker", "cpu0", **broker):
-        wait_for((tmp_path / "out.npy.meta.json").exists, "the output", seconds=120)
+        wait_for((tmp_path / "out.npy.card.json").exists, "the output", seconds=120)
     assert bytes_of(output) == bytes_of(undisturbed)
 
 

@@ -54,5 +54,5 @@ def test_a_data_set_that_grew_computes_what_is_new(killed: Path, tmp_path: Path)
     vectors = np.load(tmp_path / "grown.npy")
     np.testing.assert_array_equal(vectors[:150], np.load(killed)[:150])
     np.testing.assert_array_equal(vectors[155], vectors[3])
-    assert json.loads((tmp_path / "grown.npy.meta.json").read_text())["sequences"]["reused"] == 150
+    assert json.loads((tmp_path / "grown.npy.card.json").read_text())["counts"]["reused"] == 150
     assert "dedup: True -> False" in holdfast(*command, "--no-dedup", expect=2).stderr

@@ -11,7 +11,7 @@ import redis
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.redis_client import connect
-from queue_app.job.output_names import meta_path
+from queue_app.job.output_names import card_paths
 from tests.support.command_runs import holdfast, running, status
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.waiting import wait_for
@@ -66,7 +66,7 @@ def wait_for_first_shard(job_dir: Path) -> None:
 
 def wait_for_output(output: Path) -> bytes:
     """Written by the workers, when all is done."""
-    wait_for(meta_path(output).exists, str(output), seconds=120)
+    wait_for(card_paths(output)[1].exists, str(output), seconds=120)
     return output.read_bytes()
 
 

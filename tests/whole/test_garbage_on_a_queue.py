@@ -52,7 +52,7 @@ def test_a_worker_drops_what_is_no_message_and_does_the_next_task_in_the_same_pr
         client.rpush("cpu0", *GARBAGE, *WORSE)
         wait_for(lambda: not client.llen("cpu0"), "the worker to read it all")
         holdfast("enqueue", fasta, "-o", output, "-m", "mock:4", "--queues", "cpu0", **broker)
-        wait_for((tmp_path / "a.npy.meta.json").exists, "the output", seconds=25)
+        wait_for((tmp_path / "a.npy.card.json").exists, "the output", seconds=25)
         (after,) = status(tmp_path / "a.npy.holdfast", **broker)["workers"]
         workers.send_signal(signal.SIGTERM)
         printed, _ = workers.communicate(timeout=40)

@@ -122,7 +122,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, server: Any) -> Iterator[Run]:
         make_app(server.address.url).send_task(EMBED_SHARD, args=arguments, queue="cpu0")
         wait_for(lambda: reached(is_queue_told), "what waits in the queue")
         os.kill(worker.child_pid, signal.SIGKILL)
-        wait_for((home / "out.npy.meta.json").exists, "the output")
+        wait_for((home / "out.npy.card.json").exists, "the output")
         wait_for(lambda: reached(is_over), "the last figures")
         yield Run(ports, early, scrapes, listening)
     client.flushall()

@@ -59,8 +59,8 @@ def queues_of_workers(job_dir: JobDir, broker: dict[str, str]) -> set[str]:
     return {worker["queue"] for worker in status(job_dir.path, **broker)["workers"]}
 
 
-def meta(tmp_path: Path) -> Any:
-    return json.loads((tmp_path / "out.npy.meta.json").read_text())
+def card(tmp_path: Path) -> Any:
+    return json.loads((tmp_path / "out.npy.card.json").read_text())
 
 
 def test_a_worker_of_another_kind_begins_no_shard_and_says_why(
@@ -81,11 +81,11 @@ def test_a_worker_of_another_kind_begins_no_shard_and_says_why(
         with worker("cpu0", **broker):
             wait_for(lambda: queues_of_workers(job_dir, broker) == {"cpu0", "cpu1"}, "both workers")
             holdfast(*enqueue, "--one-kind", **broker)
-            wait_for((tmp_path / "out.npy.meta.json").exists, "the output", seconds=120)
+            wait_for((tmp_path / "out.npy.card.json").exists, "the output", seconds=120)
     assert devices(job_dir) == begun
     assert job_dir.kind.read_bytes() == fixed
-    (share,) = meta(tmp_path)["kinds"]
-    assert (share["num_shards"], meta(tmp_path)["mixed_kinds"]) == (NUM_SHARDS, None)
+    (share,) = card(tmp_path)["kinds"]
+    assert (share["num_shards"], card(tmp_path)["mixed_kinds"]) == (NUM_SHARDS, None)
 
 
 def test_an_emptied_server_lets_no_other_kind_in(
@@ -115,8 +115,8 @@ def test_without_it_both_kinds_compute_and_the_output_says_so(
     with worker("cpu0", **broker):
         wait_for(lambda: devices(job_dir), "a shard")
     with worker("cpu1", **broker, **other):
-        wait_for((tmp_path / "out.npy.meta.json").exists, "the output", seconds=120)
+        wait_for((tmp_path / "out.npy.card.json").exists, "the output", seconds=120)
     assert devices(job_dir) == {f"({CAPABILITY})", f"({FEWER[CAPABILITY].upper()})"}
-    assert meta(tmp_path)["mixed_kinds"].startswith("Computed by 2 kinds of device")
+    assert card(tmp_path)["mixed_kinds"].startswith("Computed by 2 kinds of device")
     assert "Note: Computed by 2 kinds of device" in (tmp_path / "out.npy.card.md").read_text()
     assert "Computed by 2 kinds of device" in holdfast("verify", job_dir.path).stdout

@@ -57,7 +57,7 @@ def test_a_worker_that_celery_starts_there_imports_none_of_them_either(
     try:
         wait_for(lambda: client.hlen("holdfast:workers"), "the worker")
         run(home, "enqueue", *EMBED[1:6], "--queues", "cpu0", HOLDFAST_BROKER_URL=server_url)
-        wait_for((home / "out.npy.meta.json").exists, "the output")
+        wait_for((home / "out.npy.card.json").exists, "the output")
     finally:
         worker.send_signal(signal.SIGTERM)
         said = worker.communicate(timeout=60)[0].decode()
@@ -125,4 +125,4 @@ def test_the_warning_of_a_library_ends_no_job(home: Path) -> None:
     (home / "esm2").mkdir()
     save_esm2(home / "esm2")
     run(home, *EMBED, "-m", "esm2", PYTHONWARNINGS="error", PYTHONPATH=":")
-    assert json.loads((home / "out.npy.meta.json").read_text())["sequences"]["done"] == 20
+    assert json.loads((home / "out.npy.card.json").read_text())["counts"]["embedded"] == 20

@@ -51,7 +51,7 @@ def test_a_drained_worker_leaves_in_order_and_the_other_finishes_the_job_to_the_
         assert told.splitlines() == [f"{leaves}: asked to drain", f"{leaves}: has left"]
         assert names(client) == [stays]
         assert client.hlen(keys.DRAIN) == 0
-        wait_for((tmp_path / "out.npy.meta.json").exists, "the output", seconds=120)
+        wait_for((tmp_path / "out.npy.card.json").exists, "the output", seconds=120)
         assert names(client) == [stays]
         holdfast("drain", stays, **broker)
         said, _ = workers.communicate(timeout=60)

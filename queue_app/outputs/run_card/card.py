@@ -1,27 +1,27 @@
-"""The run card: where an output comes from, as data; markdown.py writes the same for people.
+"""The run card: where an output comes from, as data; card_json.py and markdown.py write it.
 
-It is made from the job directory alone, so that it says the same whoever exports, and after whatever crashes.
-Nothing of it goes into the output itself: times, hosts and faults differ from run to run.
+But for who wrote it and when, it is made from the job directory alone: it says the same whoever exports, and
+after whatever crashes. Nothing of it goes into the output itself: times, hosts and faults differ by run.
 """
 
 import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from checkpoint.records import QuarantineEntry
 from queue_app.host.devices import cpu_workers_of
 from queue_app.job.directory import JobDir
 from queue_app.job.history import read_history
 from queue_app.job.quarantine_reasons import OF_HOW_MANY, PLACE_IN_FILE
-from queue_app.job.readouts import is_ragged, vector_dim
+from queue_app.job.readouts import is_ragged
 from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, NormalizeSpec, TruncateSpec
 from queue_app.outputs.content import Content
 from queue_app.outputs.kinds import KindShare, mixed_text
+from queue_app.outputs.run_card.citations import Citation, citations_of, software_of
 from queue_app.outputs.run_card.faults_and_speed import (
     Device,
     Faults,
@@ -32,6 +32,7 @@ from queue_app.outputs.run_card.faults_and_speed import (
     total_of,
 )
 from queue_app.outputs.run_card.methods_section import Counted, methods
+from queue_app.outputs.run_card.model_name import ModelName, name_of
 from queue_app.wording import count
 
 QUARANTINE_SHOWN = 10
@@ -41,12 +42,27 @@ _PLACE = re.compile(rf" at position \d+|^\d+ (?=tokens do not fit)|{PLACE_IN_FIL
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """Who wrote the output, when (UTC), and with what. `files` are its files, by names beside it, and the
+    xxh3-128 (hex) of each."""
+
+    host: str
+    at: str
+    versions: Mapping[str, str]
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class RunCard:
     """Everything that a reader of the output may ask. `quarantine` has the first records of it."""
 
     job: Job
     output: str
+    columns: Sequence[str]
     content_digest: str
+    results_digest: str
+    written: Written
+    model_name: ModelName
     counted: Counted
     quarantine: Sequence[QuarantineEntry]
     devices: Sequence[Device]
@@ -75,53 +91,19 @@ class RunCard:
 
     @property
     def methods(self) -> str:
-        return methods(self.job, self.counted)
+        return methods(self.job, self.model_name, self.counted)
 
-    def as_json(self) -> dict[str, Any]:
-        """The layout of `<output>.card.json`."""
-        job = self.job
-        reasons = dict(self.counted.reasons)
-        return {
-            "job": job.job_id,
-            "job_digest": job.digest,
-            "output": {"name": self.output, "content_digest": self.content_digest,
-                       "dim": vector_dim(job.model, job.options), "dtype": job.options.store_dtype},
-            "inputs": [asdict(file) for file in job.inputs],
-            "model": asdict(job.model),
-            "options": asdict(job.options),
-            "threads": job.threads,
-            "num_shards": len(job.shards),
-            "notes": list(job.notes),
-            "command": self.command,
-            "counts": {
-                "records": job.counts.num_records,
-                "embedded": self.counted.num_embedded,
-                "quarantined": self.num_quarantined,
-                "longer_than_limit": self.counted.num_long,
-                "duplicate_ids": job.counts.num_duplicate_ids,
-                "duplicate_sequences": job.counts.num_duplicate_sequences,
-                "twins": self.num_duplicates,
-                "reused": self.num_reused,
-            },
-            "quarantine": {"reasons": reasons, "first": [asdict(one) for one in self.quarantine]},
-            "devices": [asdict(device) for device in self.devices],
-            "kinds": [asdict(share) for share in self.kinds],
-            "mixed_kinds": self.mixed_kinds or None,
-            "versions": dict(self.versions),
-            "throughput": asdict(self.throughput),
-            "faults": asdict(self.faults),
-            "methods": self.methods,
-        }  # fmt: skip
+    @property
+    def citations(self) -> Sequence[Citation]:
+        return citations_of(self.job.model, self.model_name, self.versions)
 
 
-def make_card(
-    job: Job, job_dir: JobDir, output: Path, content: Content, versions: Mapping[str, str]
-) -> RunCard:
+def make_card(job: Job, job_dir: JobDir, output: Path, content: Content, written: Written) -> RunCard:
     """The card of a finished job's output, made of this content. It names the first of the quarantine."""
     history = read_history(job_dir, job.job_id)
     # What computed counts, not what is installed where the output is written.
     torch = " and ".join(sorted({attempt.torch for attempt in history.attempts}))
-    versions = {**versions, "torch": torch or versions["torch"]}
+    versions = {**written.versions, "torch": torch or written.versions["torch"]}
     reasons = Counter(" ".join(_PLACE.sub("", entry.reason).split()) for entry in content.quarantine)
     devices = devices_of(history)
     counted = Counted(
@@ -129,12 +111,16 @@ def make_card(
         reasons=dict(reasons.most_common()),
         num_long=total_of(job, history, "num_long"),
         hardware=[_device_text(job, device) for device in devices],
-        software=f"Holdfast {versions['holdfast']} (PyTorch {versions['torch']})",
+        software=software_of(job.model, versions),
     )
     return RunCard(
         job=job,
         output=output.name,
+        columns=content.columns,
         content_digest=content.digest,
+        results_digest=content.results_digest,
+        written=written,
+        model_name=name_of(job.model),
         counted=counted,
         quarantine=content.quarantine[:QUARANTINE_SHOWN],
         devices=devices,

@@ -1,4 +1,4 @@
-"""The run card for people: `<output>.card.md`."""
+"""The run card for people: `<output>.card.md`. What one reads first stands first, fingerprints at the end."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -6,9 +6,10 @@ from dataclasses import asdict
 from rich.filesize import decimal
 
 from queue_app.ingest.readers.formats import reading
-from queue_app.job.readouts import vector_dim
-from queue_app.model.wording import described_head, model_kind, run_by, written
+from queue_app.job.readouts import is_ragged, vector_dim
+from queue_app.model.wording import described_head, run_by, written
 from queue_app.outputs.run_card.card import RunCard
+from queue_app.outputs.run_card.model_name import ModelName, title_of
 from queue_app.wording import count, duration, percent
 
 Row = Sequence[object]
@@ -18,21 +19,45 @@ TOKENIZERS = {
     "fast": "the model's tokenizer, by the tokenizers library",
     "slow": "the model's tokenizer, by transformers",
 }
+OPTIONS = {
+    "pool": "pooling",
+    "dtype": "computed in",
+    "store_dtype": "stored as",
+    "alphabet": "sequences are",
+    "long": "what becomes of longer ones",
+    "max_length": "longest piece, in tokens",
+    "window_overlap": "least overlap of windows, in tokens",
+    "toks_per_batch": "tokens in a batch",
+    "device_class": "kind of device",
+    "id_column": "column of ids",
+    "sequence_column": "column of sequences",
+    "delimiter": "delimiter",
+    "layers": "layer",
+    "input_format": "format of the input",
+    "dedup": "identical sequences computed once",
+}
+EVIDENCE = {
+    "hub id": "its id on the Hugging Face hub; its shapes agree",
+    "weights": "its weights, which are the published ones byte for byte",
+    "shapes": "its shapes alone: whether its weights are the published ones is not known",
+    "architecture": "its architecture alone: it is none of the published models that Holdfast knows",
+    "none": "a stand-in for tests",
+}
 
 
 def card_markdown(card: RunCard) -> str:
     """The whole card. Sections that would be empty are left out."""
     sections: dict[str, Iterable[str]] = {
-        "For a Methods section": [card.methods],
-        "To compute it again": _again(card),
-        "Inputs": _inputs(card),
-        "Model": _table("model", "value", rows=_model(card)),
-        "Options": _table("option", "value", rows=_options(card)),
-        "Counts": _table("what", "records", rows=_counts(card)),
-        "Quarantine": _quarantine(card),
+        "What was embedded": _embedded(card),
+        "How": _how(card),
+        "What came out": _table("what", "value", rows=_output(card)),
+        "Quarantined": _quarantine(card),
         "Devices and speed": _speed(card),
-        "Faults survived": _faults(card),
-        "Versions": _table("software", "version", rows=card.versions.items()),
+        "Interruptions survived": _faults(card),
+        "To compute it again": _again(card),
+        "For a Methods section": [card.methods],
+        "To cite": _citations(card),
+        "Fingerprints": _fingerprints(card),
     }
     lines = list(_head(card))
     for name, found in sections.items():
@@ -43,16 +68,45 @@ def card_markdown(card: RunCard) -> str:
 
 def _head(card: RunCard) -> Iterator[str]:
     job = card.job
-    yield f"# Run card of {card.output}"
+    yield f"# {card.output}: embeddings by {title_of(job.model, card.model_name)}"
     yield ""
     yield (
-        f"{card.counted.num_embedded:,} of {count(job.counts.num_records, 'record')} embedded with "
-        f"{job.model.name}: {vector_dim(job.model, job.options):,} dimensions, {job.options.store_dtype}. "
-        f"Content digest `{card.content_digest}`."
+        f"{card.counted.num_embedded:,} of {count(job.counts.num_records, 'record')} embedded, "
+        f"{card.num_quarantined:,} quarantined. Written by Holdfast {card.written.versions['holdfast']} at "
+        f"{card.written.at} on {card.written.host}."
     )
     for note in (*job.notes, *filter(None, [card.mixed_kinds])):
         yield ""
         yield f"Note: {note}."
+
+
+def _embedded(card: RunCard) -> Iterator[str]:
+    inputs = card.job.inputs
+    rows = [
+        (file.name, decimal(file.size_bytes), reading(file.read_as) if file.read_as else "not known")
+        for file in inputs[:INPUTS_SHOWN]
+    ]
+    yield from _table("file", "size", "read as", rows=rows)
+    yield ""
+    if len(inputs) > INPUTS_SHOWN:
+        yield f"And {len(inputs) - INPUTS_SHOWN:,} more: {card.output}.card.json lists all of them."
+        yield ""
+    yield from _table("what", "records", rows=_counts(card))
+
+
+def _how(card: RunCard) -> Iterator[str]:
+    yield from _table("model", "value", rows=_model(card, card.model_name))
+    yield ""
+    yield from _table("option", "value", rows=_options(card))
+
+
+def _output(card: RunCard) -> Iterator[Row]:
+    job = card.job
+    each = "a vector for every residue or token" if is_ragged(job.options) else "a vector for each record"
+    yield "files", ", ".join(card.written.files)
+    yield "rows", f"{card.counted.num_embedded:,}, in the order of the input"
+    yield "columns", f"{', '.join(card.columns)}: {each} in each" if len(card.columns) > 1 else each
+    yield "numbers of a vector", f"{vector_dim(job.model, job.options):,}, {job.options.store_dtype}"
 
 
 def _again(card: RunCard) -> Iterator[str]:
@@ -61,53 +115,61 @@ def _again(card: RunCard) -> Iterator[str]:
         same = f"as many cores of the same kind, {count(card.job.threads, 'thread')} per worker,"
     else:
         same = "the same kind of GPU"
-    yield f"On {same} and with the versions below it gives the same bytes, elsewhere the same up to rounding."
+    yield f"On {same} and with these versions it gives the same bytes, elsewhere the same up to rounding."
     yield ""
-    yield (
-        f"To cite: Holdfast {card.versions['holdfast']}, the model by its own publication, and the content "
-        "digest above, by which these very vectors are known."
-    )
+    yield from _table("software", "version", rows=card.versions.items())
 
 
-def _inputs(card: RunCard) -> Iterator[str]:
-    inputs = card.job.inputs
-    rows = [
-        (file.name, decimal(file.size_bytes), reading(file.read_as) if file.read_as else "not known",
-         f"`{file.digest}`")
-        for file in inputs[:INPUTS_SHOWN]
-    ]  # fmt: skip
-    yield from _table("file", "size", "read as", "xxh3-128", rows=rows)
-    if len(inputs) > INPUTS_SHOWN:
+def _citations(card: RunCard) -> Iterator[str]:
+    if not card.model_name.is_known and card.job.model.family != "mock":
+        yield "The source of the model's weights is not known here: cite it as well."
         yield ""
-        yield f"And {len(inputs) - INPUTS_SHOWN:,} more: {card.output}.card.json lists all of them."
+    yield from (f"- {_cell(each.reference)}" for each in card.citations)
+    yield from ("", "```bibtex", *(each.bibtex for each in card.citations), "```")
 
 
-def _model(card: RunCard) -> list[Row]:
+def _fingerprints(card: RunCard) -> Iterator[str]:
+    """xxh3-128, in hex."""
+    job = card.job
+    yield "xxh3-128 checksums; the first is that of ids and vectors, in whatever format they are stored."
+    yield ""
+    shown = [(f"input {file.name}", file.digest) for file in job.inputs[:INPUTS_SHOWN]]
+    rows = [
+        ("ids and vectors (content digest)", card.content_digest),
+        *((f"file {name}", digest) for name, digest in card.written.files.items()),
+        ("inputs, model and options (job digest)", job.digest),
+        ("model", job.model.digest),
+        *shown,
+    ]
+    yield from _table("of", "fingerprint", rows=[(what, f"`{digest}`") for what, digest in rows])
+
+
+def _model(card: RunCard, named: ModelName) -> list[Row]:
     model = card.job.model
     return [
-        ("name", model.name),
-        ("fingerprint", f"`{model.digest}`"),
-        ("type", model_kind(model)),
+        ("name", title_of(model, named)),
+        ("known by", EVIDENCE[named.evidence]),
+        ("type in transformers", model.encoder.model_type),
         ("computed by", run_by(model)),
-        *([("commit on the hub", model.revision)] if model.revision else []),
+        *([("revision on the hub", model.revision)] if model.revision else []),
         ("parameters", model.num_parameters),
         ("weights stored as", model.stored_dtype),
         ("adapter", f"LoRA, merged: {model.adapter.file}" if model.adapter else "none"),
         ("sequences", f"{model.alphabet}: {written(model)}"),
         ("tokens", TOKENIZERS[model.tokens.kind]),
         ("prompt", repr(model.prompt.text) if model.prompt else "none"),
-        ("behind the pooling", described_head(model)),
-        ("dimensions", vector_dim(model, card.job.options)),
-        ("longest piece by default", f"{model.max_length:,} tokens"),
+        ("after the pooling", described_head(model)),
+        ("longest piece, by default", f"{model.max_length:,} tokens"),
     ]
 
 
 def _options(card: RunCard) -> list[Row]:
     """As the command takes them, which has no thousands' separators."""
     options = asdict(card.job.options)
-    options["layers"] = ",".join(map(str, options["layers"]))
-    chosen = [(name, str(value)) for name, value in options.items() if value is not None]
-    return [*chosen, ("shards", str(len(card.job.shards)))]
+    options["layers"] = ", ".join(map(str, options["layers"]))
+    options["dedup"] = "yes" if options["dedup"] else "no"
+    chosen = [(OPTIONS[name], str(value)) for name, value in options.items() if value is not None]
+    return [*chosen, ("pieces of work (shards)", str(len(card.job.shards)))]
 
 
 def _counts(card: RunCard) -> list[Row]:
@@ -115,11 +177,11 @@ def _counts(card: RunCard) -> list[Row]:
     return [
         ("records read", counts.num_records),
         ("embedded", card.counted.num_embedded),
-        ("set aside (quarantine)", card.num_quarantined),
+        ("quarantined", card.num_quarantined),
         ("longer than the limit", "not known" if num_long is None else num_long),
         ("repeated ids", counts.num_duplicate_ids),
         ("repeated sequences", counts.num_duplicate_sequences),
-        ("of these computed once for all", card.num_duplicates),
+        ("sharing the vector of an identical one", card.num_duplicates),
         ("copied from an earlier job", card.num_reused),
     ]
 
@@ -129,7 +191,7 @@ def _quarantine(card: RunCard) -> Iterator[str]:
         return
     yield from _table("reason", "records", rows=card.counted.reasons.items())
     yield ""
-    yield f"All of them stand in `{card.output}.quarantine.tsv`; the first:"
+    yield f"`{card.output}.quarantine.tsv` lists all of them; the first:"
     yield ""
     rows = [(str(entry.ordinal), entry.id, str(entry.length), entry.reason) for entry in card.quarantine]
     yield from _table("ordinal", "id", "length", "reason", rows=rows)

@@ -11,8 +11,10 @@ from queue_app.choices import Alphabet, LongRule
 from queue_app.job.readouts import EVERY_TOKEN, is_ragged, num_vectors, vector_dim
 from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, ModelSpec
-from queue_app.model.wording import is_esm2, is_width_changed, treated_vectors, written_sequences
-from queue_app.wording import count, listed, rate
+from queue_app.model.wording import is_width_changed, treated_vectors, written_sequences
+from queue_app.outputs.run_card.citations import cited
+from queue_app.outputs.run_card.model_name import KINDS, ModelName, place_of, size_of
+from queue_app.wording import count, listed
 
 NOUNS: Mapping[str, str] = {
     "protein": "protein sequence",
@@ -37,7 +39,7 @@ OF_WINDOWS: Mapping[str, str] = {
 LONG_RULES: Mapping[LongRule, str] = {
     "window": "cut into equally long windows of that length that overlap by at least {overlap}, {of_windows}",
     "truncate": "cut off there",
-    "error": "set aside",
+    "error": "excluded",
 }
 DTYPES: Mapping[str, str] = {
     "float32": "single precision (float32)",
@@ -45,7 +47,8 @@ DTYPES: Mapping[str, str] = {
     "float16": "half precision (float16) with pooling in float64",
 }
 UNITS: Mapping[Alphabet, str] = {"protein": "residue", "dna": "base", "rna": "base", "text": "token"}
-ESM2 = "Lin et al. 2023, doi:10.1126/science.ade2574"
+SOURCE_WANTED = "[cite the source of these weights]"
+"""Stands in the paragraph where nobody but its author can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +62,11 @@ class Counted:
     software: str
 
 
-def methods(job: Job, counted: Counted) -> str:
+def methods(job: Job, named: ModelName, counted: Counted) -> str:
     """The whole paragraph, on one line."""
     given = written_sequences(job.model)
     sentences = (
-        _model(job.model, counted.software),
+        _model(job.model, named, counted.software),
         _records(job, counted),
         _shared(job),
         f"For the model {listed(given)}." if given else "",
@@ -75,22 +78,38 @@ def methods(job: Job, counted: Counted) -> str:
     return " ".join(filter(None, sentences))
 
 
-def _model(model: ModelSpec, software: str) -> str:
+def _model(model: ModelSpec, named: ModelName, software: str) -> str:
     if model.family == "mock":
-        return f"Vectors were made by {model.name}, a test model of {software}: they mean nothing."
-    kind = f"ESM-2 protein language model ({ESM2})" if is_esm2(model) else "model"
-    name = model.name if "/" in model.name else f'in the directory "{model.name}"'
-    lora = " with a LoRA adapter merged into its weights" if model.adapter else ""
-    told = [
-        "" if is_esm2(model) else f"of the type {model.encoder.model_type}",
-        f"{rate(model.num_parameters / 1e6)} million parameters",
-        f"revision {model.revision}" if model.revision else "",
-        f"fingerprint {model.digest}",
-    ]
-    return (
-        f"Embeddings were computed with {software} and the {kind} {name}{lora} "
-        f"({', '.join(filter(None, told))})."
-    )
+        return f"Vectors were made by {model.name}, a test model, with {software}: they mean nothing."
+    lora = f" with a LoRA adapter ({cited(['hu2022lora'])}) merged into its weights" if model.adapter else ""
+    return f"Embeddings were computed with {_named(model, named)}{lora}, using {software}."
+
+
+def _named(model: ModelSpec, named: ModelName) -> str:
+    """The model as one may call it, what is cited for it, and where it was taken from."""
+    kind, size, cites = KINDS[model.alphabet], size_of(model, named), cited(named.cites)
+    told = "; ".join(filter(None, [size, cites]))
+    where = _where(model)
+    match named.evidence:
+        case "hub id":
+            return f"the {kind} {named.name} ({told}), {where}"
+        case "weights":
+            return f"the {kind} {named.name} ({told}), whose published weights were {where}"
+        case "shapes":
+            return f"{_a(kind)} of the shapes of {named.name} ({told}), {where} {SOURCE_WANTED}"
+        case _:
+            return f"{_a(kind)} of the {named.name} architecture ({told}), {where} {SOURCE_WANTED}"
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind.startswith("RNA") else f"a {kind}"
+
+
+def _where(model: ModelSpec) -> str:
+    if "/" not in model.name:
+        return f"read from the {place_of(model)}"
+    revision = f", revision {model.revision}" if model.revision else ""
+    return f"{model.name} on the Hugging Face hub{revision}"
 
 
 def _records(job: Job, counted: Counted) -> str:
@@ -101,14 +120,16 @@ def _records(job: Job, counted: Counted) -> str:
     reasons = [f"{number:,}: {reason}" for reason, number in counted.reasons.items()]
     why = "; ".join(reasons if len(reasons) > 1 else counted.reasons)
     were = "was" if embedded == 1 else "were"
-    return f"Of {read}, {embedded:,} {were} embedded and {total - embedded:,} set aside ({why})."
+    return f"Of {read}, {embedded:,} {were} embedded and {total - embedded:,} excluded ({why})."
 
 
 def _shared(job: Job) -> str:
     """Which vectors were not computed for their own record."""
     told = []
     if job.twins:
-        told.append(f"{count(job.twins.num_twins, 'record')} had the sequence of another and got its vector")
+        told.append(
+            f"{count(job.twins.num_twins, 'record')} got the vector of another with the same sequence"
+        )
     if job.reuse:
         told.append(f"{count(job.reuse.num_vectors, 'vector')} came from an earlier run of the same model")
     return f"{' and '.join(told)}." if told else ""
@@ -168,8 +189,8 @@ def _long(job: Job, num_long: int | None) -> str:
     )
     if num_long == 1:
         return f"The one {noun} of more than {limit} was {rule}."
-    number = "" if num_long is None else f"{num_long:,} "
-    return f"The {number}{noun}s of more than {limit} were {rule}."
+    which = f"{noun.capitalize()}s" if num_long is None else f"The {num_long:,} {noun}s"
+    return f"{which} of more than {limit} were {rule}."
 
 
 def _of_windows(options: EmbedOptions) -> str:
@@ -184,13 +205,10 @@ def _of_windows(options: EmbedOptions) -> str:
 def _computing(job: Job, hardware: Sequence[str]) -> str:
     where = f" on {listed(hardware)}" if hardware else ""
     if job.model.family == "mock":
-        return f"They were computed{where}."
+        return f"They were computed{where}." if where else ""
     exact = "" if job.options.dtype == "float32" else "; what overflowed was computed again in float32"
     return f"Computation was in {DTYPES[job.options.dtype]}{where}{exact}."
 
 
 def _identity(job: Job) -> str:
-    return (
-        f"Inputs, model and options have the joint fingerprint {job.digest}; fingerprints are xxh3-128 "
-        "checksums of file contents."
-    )
+    return f"Inputs, model and options together have the xxh3-128 fingerprint {job.digest}."

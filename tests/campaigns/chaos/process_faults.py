@@ -128,7 +128,7 @@ KILL_POINTS = {
     "after-completion": "kill after a completion",
     "after-last-completion": "kill between last completion and export message",
     "before-export": "kill before the export",
-    "before-meta": "kill between output and meta.json",
+    "before-card": "kill between output and run card",
 }
 STOP_POINTS = {
     "stop-before-commit": "SIGSTOP with a commit in hand, past its lease",

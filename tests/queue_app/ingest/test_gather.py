@@ -92,9 +92,9 @@ def test_outputs_that_lie_in_a_directory_are_none_of_its_inputs(
 ) -> None:
     """Else the same command would find other inputs the second time."""
     (home / "data" / "out.parquet.holdfast").mkdir()
-    for name in ("out.parquet", "out.parquet.meta.json", "out.parquet.quarantine.tsv"):
+    for name in ("out.parquet", "out.parquet.card.json", "out.parquet.quarantine.tsv"):
         (home / "data" / name).write_text("x")
-    for name in ("a.npy", "a.npy.meta.json", "a.ids.txt"):
+    for name in ("a.npy", "a.npy.card.json", "a.ids.txt"):
         (home / "data" / name).write_text("x")
     assert named("data") == ["data/a.fa", "data/b.fasta.gz"]
     assert not caplog.records
@@ -103,7 +103,7 @@ def test_outputs_that_lie_in_a_directory_are_none_of_its_inputs(
 def test_outputs_that_match_a_pattern_are_none_of_its_inputs(home: Path) -> None:
     for name in ("out.parquet.holdfast", "out", "work"):
         (home / "data" / name).mkdir()
-    for name in ("out.parquet", "out/00000.parquet", "out.meta.json", "work/job.json", "work/twins.arrow"):
+    for name in ("out.parquet", "out/00000.parquet", "out.card.json", "work/job.json", "work/twins.arrow"):
         (home / "data" / name).write_text("x")
     assert named("data/*") == named("data") == ["data/a.fa", "data/b.fasta.gz"]
     with pytest.raises(InputError, match=r"data/\*\.parquet: no file matches"):

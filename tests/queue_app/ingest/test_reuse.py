@@ -10,7 +10,7 @@ import pytest
 
 from queue_app.errors import Damage, DiskFull, JobChanged, JobNotFound, UsageError
 from queue_app.ingest import prepare, reuse
-from queue_app.job.output_names import meta_path
+from queue_app.job.output_names import card_paths
 from queue_app.outputs.clean import clean
 from queue_app.outputs.verify import verify_job
 from tests.support.inline_job import InlineJob, embedded, submitted, write_numbered
@@ -71,9 +71,9 @@ def test_the_rows_are_those_of_a_job_that_reused_nothing(grown: InlineJob, afres
 
 
 def test_an_output_says_what_was_reused(grown: InlineJob, previous: InlineJob) -> None:
-    meta = json.loads(meta_path(Path(grown.job.output)).read_bytes())
-    assert meta["reuse"]["job_id"] == previous.job.job_id
-    assert meta["sequences"]["reused"] == 190
+    card = json.loads(card_paths(Path(grown.job.output))[1].read_bytes())
+    assert card["reuse"]["job_id"] == previous.job.job_id
+    assert card["counts"]["reused"] == 190
 
 
 def test_a_subset_is_done_without_computing_anything(previous: InlineJob, tmp_path: Path) -> None:

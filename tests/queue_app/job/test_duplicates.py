@@ -211,7 +211,7 @@ def test_what_befalls_a_first_befalls_its_twins(
     assert [entry.id for entry in list_quarantine(job.job_dir)] == ["x", "y", "z"]
     assert ids_of(tmp_path / "a.npy") == ["r0", "r1", "r2", "ok"]
     assert sum(report.quarantined for report in job.reports[-len(job.job.shards) :]) == 3
-    assert json.loads((tmp_path / "a.npy.meta.json").read_text())["sequences"]["quarantined"] == 3
+    assert json.loads((tmp_path / "a.npy.card.json").read_text())["counts"]["quarantined"] == 3
     report = verify_job(job.job_dir)
     assert report.sound
     assert (report.num_embedded, report.num_quarantined) == (4, 3)

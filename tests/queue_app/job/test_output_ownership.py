@@ -62,7 +62,7 @@ def test_a_file_that_is_not_the_jobs_is_refused_at_once_and_replaced_only_when_t
 
 
 @pytest.mark.parametrize(
-    "name", ["out.ids.txt", "out.npy.meta.json", "out.npy.card.md", "out.npy.quarantine.tsv"]
+    "name", ["out.ids.txt", "out.npy.card.json", "out.npy.card.md", "out.npy.quarantine.tsv"]
 )
 def test_a_file_beside_the_output_is_not_replaced_either(
     tmp_path: Path, job: tuple[Job, JobDir], name: str
@@ -147,12 +147,12 @@ def test_a_link_stays_one_and_the_file_that_it_leads_to_is_written(
 ) -> None:
     (tmp_path / "big").mkdir()
     (tmp_path / name).symlink_to(Path("big") / name)
-    (tmp_path / f"{name}.meta.json").symlink_to(Path("big") / "meta.json")
+    (tmp_path / f"{name}.card.json").symlink_to(Path("big") / "card.json")
     if target == "ours":
         export(*job, tmp_path / name)
     export(*job, tmp_path / name)
     assert (tmp_path / name).is_symlink()
-    assert (tmp_path / f"{name}.meta.json").is_symlink()
+    assert (tmp_path / f"{name}.card.json").is_symlink()
     assert (tmp_path / "big" / name).exists()
     assert not [path for path in tmp_path.rglob(".*") if path.suffix in (".tmp", ".old")]
 

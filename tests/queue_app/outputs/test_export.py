@@ -27,7 +27,7 @@ from queue_app.job.spec import Job
 from queue_app.outputs import content
 from queue_app.outputs.export import export, output_damage
 from queue_app.outputs.verify import verify_job
-from tests.support.jobs_and_inputs import make_job, publish, publish_vectors
+from tests.support.jobs_and_inputs import make_job, publish, publish_anew, publish_vectors
 from tests.support.output_files import table_of
 
 FORMATS = ["out.h5", "out.npy", "out.parquet", "out.arrow", "out"]
@@ -108,9 +108,9 @@ def test_the_digests_of_its_files_are_those_of_what_lies_on_the_disk(
 ) -> None:
     publish(job, job_dir, quarantined=quarantined)
     export(job, job_dir, tmp_path / name)
-    meta = json.loads((tmp_path / f"{name}.meta.json").read_text())
+    card = json.loads((tmp_path / f"{name}.card.json").read_text())
     written = files_of(tmp_path / name)
-    assert meta["files"] == {str(path.relative_to(tmp_path)): file_digest(path) for path in written}
+    assert card["output"]["files"] == {str(path.relative_to(tmp_path)): file_digest(path) for path in written}
 
 
 @pytest.mark.parametrize("name", ["out.npy", "out.parquet", "out.feather", "out"])
@@ -223,18 +223,6 @@ def test_a_changed_output_is_damage_and_a_moved_one_is_not(job: Job, job_dir: Jo
     assert str(ids) in found
     (tmp_path / "out.npy").rename(tmp_path / "elsewhere.npy")
     assert output_damage(job, job_dir) == []
-
-
-def publish_anew(job: Job, job_dir: JobDir, index: int, value: float) -> None:
-    """Reopen a shard and publish it with these numbers, as another host might have computed them."""
-    shard = job.shards[index]
-    reopen(job_dir, shard, current_generation(job_dir, shard))
-    ordinals = np.arange(shard.first_ordinal, shard.first_ordinal + shard.num_records, dtype=np.uint64)
-    vectors = np.full((shard.num_records, 8), value, np.float32)
-    path = job_dir.result(index, 2)
-    digest = publish_vectors(path, vectors, ordinals=ordinals)
-    count = shard.num_records
-    create(job_dir, shard, DoneRecord(path.name, digest, count, count, job=job.job_id, generation=1))
 
 
 def test_an_output_of_other_results_than_those_that_count_is_damage_and_export_writes_it_anew(

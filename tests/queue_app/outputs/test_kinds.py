@@ -70,16 +70,15 @@ def computed_by(job_dir: JobDir, *kinds: Kind) -> None:
         job_dir.done(shard.index).write_bytes(dataclasses.replace(done, kinds=(kind,)).encode())
 
 
-def test_a_mixed_job_says_so_in_card_and_meta_file_and_when_it_is_verified(job: Job, job_dir: JobDir) -> None:
+def test_a_mixed_job_says_so_in_both_cards_and_when_it_is_verified(job: Job, job_dir: JobDir) -> None:
     computed_by(job_dir, H200, A100, H200)
     card = export(job, job_dir, Path(job.output)).card
     line = card.mixed_kinds
     assert f"{H200} (2 shards, 10 sequences); {A100} (1 shard, 5 sequences)" in line
     assert f"Note: {line}." in card_markdown(card)
-    for name in ("out.npy.meta.json", "out.npy.card.json"):
-        told = json.loads(Path(job.output).with_name(name).read_text())
-        assert told["mixed_kinds"] == line
-        assert [share["num_shards"] for share in told["kinds"]] == [2, 1]
+    told = json.loads(Path(job.output).with_name("out.npy.card.json").read_text())
+    assert told["mixed_kinds"] == line
+    assert [share["num_shards"] for share in told["kinds"]] == [2, 1]
     report = verify_job(job_dir)
     assert line in report.lines()
     assert report.as_json()["mixed_kinds"] == line
@@ -88,9 +87,9 @@ def test_a_mixed_job_says_so_in_card_and_meta_file_and_when_it_is_verified(job: 
 def test_a_job_of_one_kind_names_it_and_warns_of_nothing(job: Job, job_dir: JobDir) -> None:
     computed_by(job_dir, H200, H200, H200)
     card = export(job, job_dir, Path(job.output)).card
-    meta = json.loads(Path(job.output).with_name("out.npy.meta.json").read_text())
-    (share,) = meta["kinds"]
+    told = json.loads(Path(job.output).with_name("out.npy.card.json").read_text())
+    (share,) = told["kinds"]
     assert (share["kinds"], share["num_shards"]) == ([dataclasses.asdict(H200)], 3)
-    assert meta["mixed_kinds"] is None
+    assert told["mixed_kinds"] is None
     assert "kinds of device" not in card_markdown(card)
     assert verify_job(job_dir).as_json()["mixed_kinds"] is None

@@ -12,10 +12,9 @@ from queue_app.coordination.embedded_server import ServerAddress
 from queue_app.coordination.fleet import Fleet, fleet_of_job, take_job
 from queue_app.host.fleet_memory import FleetMemory
 from queue_app.job.directory import JobDir
-from queue_app.job.output_names import meta_path
 from queue_app.job.spec import Job
 from queue_app.worker.forgotten_jobs import ForgottenJobs
-from tests.support.jobs_and_inputs import make_job
+from tests.support.jobs_and_inputs import make_job, mark_exported
 
 URL = "redis://127.0.0.1:7000/0"
 
@@ -84,9 +83,9 @@ def test_a_held_job_is_left_alone(job_dir: JobDir, jobs: ForgottenJobs) -> None:
 def test_an_exported_job_is_left_alone_and_the_output_of_an_earlier_one_hides_nothing(
     job: Job, jobs: ForgottenJobs
 ) -> None:
-    meta_path(Path(job.output)).write_text(json.dumps({"job": "an earlier one"}))
+    mark_exported(Path(job.output), "an earlier one")
     assert forgotten(jobs) == [job.job_id]
-    meta_path(Path(job.output)).write_text(json.dumps({"job": job.job_id}))
+    mark_exported(Path(job.output), job.job_id)
     assert forgotten(jobs) == []
 
 
@@ -185,7 +184,7 @@ def test_a_finished_job_is_remembered_no_longer_even_while_the_server_knows_it(
     jobs = ForgottenJobs([], URL, fleet)
     assert forgotten(jobs, job.job_id) == []
     assert fleet.directories() == [job_dir.path]
-    meta_path(Path(job.output)).write_text(json.dumps({"job": job.job_id}))
+    mark_exported(Path(job.output), job.job_id)
     assert forgotten(jobs, job.job_id) == []
     assert fleet.directories() == []
 

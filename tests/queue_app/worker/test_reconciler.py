@@ -1,7 +1,6 @@
 """The reconciler's promises, on a real server and a clock that the test moves."""
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,11 +20,10 @@ from queue_app.coordination.states import Lease, ShardState
 from queue_app.coordination.workers import Owner, WorkerEntry, live_workers
 from queue_app.host.fleet_memory import FleetMemory
 from queue_app.job.directory import JobDir
-from queue_app.job.output_names import meta_path
 from queue_app.job.spec import Job, Progress
 from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.reconciler import Reconciler
-from tests.support.jobs_and_inputs import make_job
+from tests.support.jobs_and_inputs import make_job, mark_exported
 
 LEASE_SECONDS = 15.0
 RESEND_SECONDS = 30.0
@@ -244,7 +242,7 @@ def test_an_output_whose_message_was_lost_is_asked_for_again(ended: Ended) -> No
     ended.look(RESEND_SECONDS)
     ended.look(RESEND_SECONDS)
     assert ended.asked == [(ended.job.job_id, str(ended.home), "cpu0@host")]
-    meta_path(Path(ended.job.output)).write_text(json.dumps({"job": ended.job.job_id}))
+    mark_exported(Path(ended.job.output), ended.job.job_id)
     ended.look(100 * RESEND_SECONDS)
     assert len(ended.asked) == 1
     assert ended.client.smembers(keys.UNEXPORTED) == set()

@@ -201,7 +201,7 @@ def change_manifest(module: ModuleType) -> None:
 
 def change_export(module: ModuleType) -> None:
     wrap(module, "export", before="before-export")
-    wrap(module, "write_durably", before="before-meta")
+    wrap(module, "write_durably", before="before-card")
 
 
 def move_host(module: ModuleType) -> None:

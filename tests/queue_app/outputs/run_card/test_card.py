@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from queue_app.ingest.model_options import configured
 from queue_app.ingest.request import DECLARED, EmbedRequest
 from queue_app.job.directory import JobDir
 from queue_app.job.history import Attempt, AttemptLog, CommandLog, Outcome
-from queue_app.job.spec import Job
+from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import (
     AdapterSpec,
     EncoderSpec,
@@ -28,8 +29,10 @@ from queue_app.model.written_sequences import TokenRules
 from queue_app.outputs.clean import clean
 from queue_app.outputs.export import export
 from queue_app.outputs.run_card.card import command_of
-from queue_app.outputs.run_card.markdown import INPUTS_SHOWN, card_markdown
+from queue_app.outputs.run_card.card_json import card_json
+from queue_app.outputs.run_card.markdown import INPUTS_SHOWN, OPTIONS, card_markdown
 from queue_app.status.summary import print_summary
+from tests.support import ROOT
 from tests.support.jobs_and_inputs import make_job, publish
 
 JOB_ID = "0123456789ab-cafecafe"
@@ -84,7 +87,7 @@ def test_its_counts_are_those_of_the_output(job: Job, job_dir: JobDir) -> None:
     card = exported(job, job_dir)
     assert card["counts"] == {
         "records": 15, "embedded": 13, "quarantined": 2, "longer_than_limit": 3,
-        "duplicate_ids": 0, "duplicate_sequences": 0, "twins": 0, "reused": 0,
+        "duplicate_ids": 0, "duplicate_sequences": 0, "computed_once": 0, "reused": 0,
     }  # fmt: skip
     assert card["quarantine"]["reasons"] == {"empty sequence": 2}
     assert [entry["id"] for entry in card["quarantine"]["first"]] == ["p0", "p7"]
@@ -164,7 +167,41 @@ def test_the_card_for_people_says_the_same(job: Job, job_dir: JobDir) -> None:
     for said in (card["methods"], card["command"], card["output"]["content_digest"], "| embedded | 14 |"):
         assert said in text
     assert "| a\\|b.fasta | 100 bytes |" in text
-    assert "## Faults survived\n\nNone.\n" in text
+    assert "## Interruptions survived\n\nNone.\n" in text
+
+
+def test_its_keys_are_those_that_the_documentation_explains(job: Job, job_dir: JobDir) -> None:
+    publish(job, job_dir)
+    card = exported(job, job_dir)
+    page = (ROOT / "docs" / "file_formats.md").read_text()
+    section = page.partition("## The run card")[2].partition("\n## ")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    assert list(card) == [key for row in rows for key in re.findall(r"`(\w+)`", row[1])]
+    told = {row[1].strip(): row[2] for row in rows}
+    for key in ("output", "counts", "model_name"):
+        assert [*card[key]] == [
+            word for word in re.findall(r"`(\w+)`", told[f"`{key}`"]) if word in card[key]
+        ]
+
+
+def test_the_card_for_people_has_its_fingerprints_at_the_end(job: Job, job_dir: JobDir) -> None:
+    publish(job, job_dir, quarantined={0})
+    exported(job, job_dir)
+    text = Path(job.output).with_name("out.npy.card.md").read_text()
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert headings == [
+        "# out.npy: embeddings by mock:8, a stand-in without weights, whose vectors mean nothing",
+        "## What was embedded", "## How", "## What came out", "## Quarantined", "## Devices and speed",
+        "## Interruptions survived", "## To compute it again", "## For a Methods section", "## To cite",
+        "## Fingerprints",
+    ]  # fmt: skip
+    beginning, _, fingerprints = text.partition("## Fingerprints")
+    assert job.model.digest in fingerprints
+    assert re.search(r"\b[0-9a-f]{32}\b", beginning.replace(job.digest, "")) is None
+
+
+def test_no_option_is_without_words_for_people() -> None:
+    assert set(OPTIONS) == {field.name for field in dataclasses.fields(EmbedOptions)}
 
 
 def test_the_card_for_people_lists_the_first_of_many_inputs(job: Job, job_dir: JobDir) -> None:
@@ -174,7 +211,7 @@ def test_the_card_for_people_lists_the_first_of_many_inputs(job: Job, job_dir: J
     text = card_markdown(card)
     assert text.count(job.inputs[0].digest) == INPUTS_SHOWN
     assert f"And 2 more: {card.output}.card.json lists all of them." in text
-    assert len(card.as_json()["inputs"]) == INPUTS_SHOWN + 2
+    assert len(card_json(card)["inputs"]) == INPUTS_SHOWN + 2
 
 
 def test_a_second_export_has_a_card_of_its_own(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
@@ -189,7 +226,7 @@ def test_clean_keeps_the_card_and_what_another_one_is_made_from(job: Job, job_di
     before = exported(job, job_dir)
     clean(job_dir)
     assert Path(job.output).with_name("out.npy.card.md").exists()
-    assert exported(job, job_dir) == before
+    assert {**exported(job, job_dir), "written": None} == {**before, "written": None}
 
 
 def test_the_summary_names_what_was_survived_and_the_card(
@@ -289,8 +326,10 @@ def test_the_card_says_what_the_model_is_and_what_it_was_given(job: Job, job_dir
     card = export(dataclasses.replace(job, model=known), job_dir, Path(job.output)).card
     text = card_markdown(card)
     for row in (
-        "| type | mock |", "| computed by | a stand-in without weights |", "| prompt | 'query: ' |",
-        "| adapter | LoRA, merged: adapter_model.safetensors |", "| behind the pooling | nothing |",
-        "| sequences | text: prompt 'query: ' in front |", "| dimensions | 8 |",
+        "| type in transformers | mock |", "| computed by | a stand-in without weights |",
+        "| prompt | 'query: ' |",
+        "| adapter | LoRA, merged: adapter_model.safetensors |",
+        "| after the pooling | nothing |", "| sequences | text: prompt 'query: ' in front |",
+        "| numbers of a vector | 8, float32 |",
     ):  # fmt: skip
         assert row in text

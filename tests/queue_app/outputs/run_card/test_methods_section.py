@@ -23,14 +23,23 @@ from queue_app.model.spec import (
 )
 from queue_app.model.wording import is_esm2
 from queue_app.model.written_sequences import TokenRules
-from queue_app.outputs.run_card.methods_section import DTYPES, NOUNS, OF_WINDOWS, POOLED, Counted, methods
+from queue_app.outputs.run_card.methods_section import (
+    DTYPES,
+    NOUNS,
+    OF_WINDOWS,
+    POOLED,
+    SOURCE_WANTED,
+    Counted,
+    methods,
+)
+from queue_app.outputs.run_card.model_name import name_of
 from tests.support.jobs_and_inputs import make_job
 
-LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO"
+LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO.-"
 ESM2 = ModelSpec(
     "facebook/esm2_t6_8M_UR50D", "/models/esm2", "esm2", "ef" * 16, 7_511_801, "protein", 1022, "mean",
-    EncoderSpec("", "esm", ("model.safetensors",), 320, 6, vocab_size=33, max_positions=None),
-    TokensSpec("letters", (0,), (2,), 3, TokenRules("letters"), LETTERS, tuple(range(4, 29))),
+    EncoderSpec("", "esm", ("model.safetensors",), 320, 6, 33, None, num_heads=20),
+    TokensSpec("letters", (0,), (2,), 3, TokenRules("letters"), LETTERS, tuple(range(4, 31))),
 )  # fmt: skip
 MINILM = ModelSpec(
     "all-MiniLM-L6-v2", "/models/minilm", "bert", "ef" * 16, 22_713_216, "text", 254, "mean",
@@ -43,7 +52,7 @@ COUNTED = Counted(
     reasons={},
     num_long=0,
     hardware=["1 GPU (NVIDIA H200)"],
-    software="Holdfast 0.1.0 (PyTorch 2.13)",
+    software="Holdfast 0.1.0 and PyTorch 2.13 (Paszke et al., 2019)",
 )
 
 
@@ -53,24 +62,31 @@ def job_of(model: ModelSpec, **options: Any) -> Job:
     return replace(job, model=model, options=replace(job.options, **named))
 
 
+def told_of(job: Job, counted: Counted) -> str:
+    return methods(job, name_of(job.model), counted)
+
+
 def test_a_paper_can_take_it_as_it_stands() -> None:
-    assert methods(job_of(ESM2, dtype="bfloat16"), COUNTED) == (
-        "Embeddings were computed with Holdfast 0.1.0 (PyTorch 2.13) and the ESM-2 protein language model "
-        "(Lin et al. 2023, doi:10.1126/science.ade2574) facebook/esm2_t6_8M_UR50D (7.5 million parameters, "
-        "fingerprint efefefefefefefefefefefefefefefef). All 20 protein sequences from a.fasta were embedded. "
+    model = replace(ESM2, revision="c731040f")
+    assert told_of(job_of(model, dtype="bfloat16"), COUNTED) == (
+        "Embeddings were computed with the protein language model ESM-2 (8M parameters, 6 layers; Lin et "
+        "al., 2023), facebook/esm2_t6_8M_UR50D on the Hugging Face hub, revision c731040f, using Holdfast "
+        "0.1.0 and PyTorch 2.13 (Paszke et al., 2019). All 20 protein sequences from a.fasta were embedded. "
         "Each is represented by a vector of 320 dimensions, the mean of the last layer's hidden states over "
         "its residues, special tokens left out. Vectors were stored as float32. No protein sequence was "
         "longer than the limit of 1,022 residues. Computation was in bfloat16 with pooling in float64 on "
-        "1 GPU (NVIDIA H200); what overflowed was computed again in float32. Inputs, model and options have "
-        "the joint fingerprint abababababababababababababababab; fingerprints are xxh3-128 checksums of file "
-        "contents."
+        "1 GPU (NVIDIA H200); what overflowed was computed again in float32. Inputs, model and options "
+        "together have the xxh3-128 fingerprint abababababababababababababababab."
     )
 
 
 def test_a_model_that_was_named_by_its_directory_is_told_to_be_one() -> None:
     """Its name says as much as whoever made the directory wanted."""
-    text = methods(job_of(replace(ESM2, name="model")), COUNTED)
-    assert 'doi:10.1126/science.ade2574) in the directory "model" (7.5 million' in text
+    text = told_of(job_of(replace(ESM2, name="esm2_t33_650M_UR50D")), COUNTED)
+    assert (
+        "a protein language model of the shapes of ESM-2 8M (7.5M parameters, 6 layers; Lin et al., 2023), "
+        f'read from the directory "esm2_t33_650M_UR50D" {SOURCE_WANTED}, using Holdfast'
+    ) in text
 
 
 @pytest.mark.parametrize("pool", [*get_args(Pool), "mean,cls,max", "none"])
@@ -83,7 +99,7 @@ def test_every_combination_of_options_is_told_in_whole_sentences(
         get_args(LongRule), get_args(Dtype), get_args(Alphabet), (None, 0, 1, 7)
     ):
         job = job_of(model, pool=pool, layers=layers, long=long, dtype=dtype, alphabet=alphabet)
-        text = methods(job, replace(COUNTED, num_long=num_long))
+        text = told_of(job, replace(COUNTED, num_long=num_long))
         assert "'" + pool + "'" not in text
         assert "{" not in text
         assert "  " not in text
@@ -108,7 +124,7 @@ def test_no_option_is_without_words() -> None:
     ],
 )
 def test_a_models_own_pooling_and_scaling_are_told(pool: str, said: str) -> None:
-    assert said in methods(job_of(MINILM, pool=pool), COUNTED)
+    assert said in told_of(job_of(MINILM, pool=pool), COUNTED)
 
 
 @pytest.mark.parametrize(
@@ -120,11 +136,11 @@ def test_a_models_own_pooling_and_scaling_are_told(pool: str, said: str) -> None
         ("window", "max", "from the one in which it lies deepest."),
         ("window", "cls", "by at least 127, of whose first tokens the mean was taken, with equal weight."),
         ("truncate", "mean", "The 3 texts of more than 254 tokens were cut off there."),
-        ("error", "mean", "The 3 texts of more than 254 tokens were set aside."),
+        ("error", "mean", "The 3 texts of more than 254 tokens were excluded."),
     ],
 )  # fmt: skip
 def test_what_became_of_long_records_is_told(long: str, pool: str, said: str) -> None:
-    assert said in methods(job_of(MINILM, long=long, pool=pool), replace(COUNTED, num_long=3))
+    assert said in told_of(job_of(MINILM, long=long, pool=pool), replace(COUNTED, num_long=3))
 
 
 @pytest.mark.parametrize(
@@ -141,31 +157,31 @@ def test_what_became_of_long_records_is_told(long: str, pool: str, said: str) ->
     ],
 )  # fmt: skip
 def test_what_was_taken_out_of_the_model_is_told(options: dict[str, Any], said: str) -> None:
-    assert said in methods(job_of(ESM2, **options), replace(COUNTED, num_long=3))
+    assert said in told_of(job_of(ESM2, **options), replace(COUNTED, num_long=3))
 
 
 def test_vectors_that_were_not_computed_for_their_record_are_told() -> None:
     twins, reuse = TwinsFile("00" * 16, 4, 1), Reuse("/data/old.h5", "a", "b", 9)
-    text = methods(replace(job_of(ESM2), twins=twins, reuse=reuse), COUNTED)
-    assert "4 records had the sequence of another and got its vector and 9 vectors came from" in text
+    text = told_of(replace(job_of(ESM2), twins=twins, reuse=reuse), COUNTED)
+    assert "4 records got the vector of another with the same sequence and 9 vectors came from" in text
 
 
-def test_records_that_were_set_aside_are_told_with_their_reasons() -> None:
+def test_records_that_were_quarantined_are_told_with_their_reasons() -> None:
     counted = replace(COUNTED, num_embedded=17, reasons={"empty sequence": 2, "illegal letter '4'": 1})
-    text = methods(job_of(ESM2), counted)
+    text = told_of(job_of(ESM2), counted)
     assert (
-        "Of 20 protein sequences from a.fasta, 17 were embedded and 3 set aside (2: empty sequence; "
+        "Of 20 protein sequences from a.fasta, 17 were embedded and 3 excluded (2: empty sequence; "
         "1: illegal letter '4')."
     ) in text
 
 
 def test_full_precision_needs_no_second_computation() -> None:
-    text = methods(job_of(ESM2, dtype="float32"), COUNTED)
+    text = told_of(job_of(ESM2, dtype="float32"), COUNTED)
     assert "Computation was in single precision (float32) on 1 GPU (NVIDIA H200). Inputs" in text
 
 
 def test_a_test_model_is_called_one() -> None:
-    text = methods(make_job(num_shards=2, records_per_shard=10), COUNTED)
+    text = told_of(make_job(num_shards=2, records_per_shard=10), COUNTED)
     assert text.startswith("Vectors were made by mock:8, a test model")
     assert "hidden states" not in text
 
@@ -193,8 +209,7 @@ def test_only_an_esm2_is_called_one() -> None:
     assert is_esm2(ESM2)
     for model in (SAPROT, PROTT5, MINILM, learned, other_letters, larger, run_by_transformers):
         assert not is_esm2(model)
-        assert "ESM-2" not in methods(job_of(model), COUNTED)
-        assert f"of the type {model.encoder.model_type}, " in methods(job_of(model), COUNTED)
+        assert "ESM-2" not in told_of(job_of(model), COUNTED)
 
 
 @pytest.mark.parametrize(
@@ -212,20 +227,20 @@ def test_only_an_esm2_is_called_one() -> None:
             "For the model sequences were written as 6-mers and blanks were put between 6-mers.",
         ),
         (replace(MINILM, tokens=replace(MINILM.tokens, lower_case=True)), "letters were made small."),
-        (replace(MINILM, revision="0a1b2c"), "million parameters, revision 0a1b2c, fingerprint"),
+        (replace(MINILM, name="a/b", revision="0a1b2c"), "a/b on the Hugging Face hub, revision 0a1b2c"),
         (
             replace(MINILM, adapter=AdapterSpec("adapter_model.safetensors", (), ())),
-            "all-MiniLM-L6-v2\" with a LoRA adapter merged into its weights (of the type bert",
+            "with a LoRA adapter (Hu et al., 2022) merged into its weights, using Holdfast",
         ),
     ],
 )  # fmt: skip
 def test_what_the_model_was_given_is_told(model: ModelSpec, said: str) -> None:
-    assert said in methods(job_of(model), COUNTED)
+    assert said in told_of(job_of(model), COUNTED)
 
 
 def test_nothing_is_told_of_sequences_that_were_given_as_they_stand() -> None:
     for model in (ESM2, MINILM):
-        assert "For the model" not in methods(job_of(model), COUNTED)
+        assert "For the model" not in told_of(job_of(model), COUNTED)
 
 
 @pytest.mark.parametrize(
@@ -242,19 +257,19 @@ def test_nothing_is_told_of_sequences_that_were_given_as_they_stand() -> None:
     ids=str,
 )
 def test_what_stands_behind_the_pooling_is_told(head: tuple[HeadModule, ...], said: str) -> None:
-    assert said in methods(job_of(replace(MINILM, head=head)), COUNTED)
+    assert said in told_of(job_of(replace(MINILM, head=head)), COUNTED)
 
 
 def test_the_dimensions_are_those_of_the_stored_vectors() -> None:
     dense = replace(MINILM, head=(DENSE,))
-    assert "by a vector of 256 dimensions, made of the mean" in methods(job_of(dense), COUNTED)
-    assert "hidden state, 384 dimensions;" in methods(job_of(dense, pool="none"), COUNTED)
-    joined = methods(job_of(MINILM, pool="cls+mean"), COUNTED)
+    assert "by a vector of 256 dimensions, made of the mean" in told_of(job_of(dense), COUNTED)
+    assert "hidden state, 384 dimensions;" in told_of(job_of(dense, pool="none"), COUNTED)
+    joined = told_of(job_of(MINILM, pool="cls+mean"), COUNTED)
     assert "by a vector of 768 dimensions, the concatenation of the last layer's hidden" in joined
 
 
 def test_a_token_is_called_what_it_stands_for() -> None:
     dna = replace(ESM2, alphabet="dna")
-    assert "longer than the limit of 1,022 bases" in methods(job_of(dna), COUNTED)
+    assert "longer than the limit of 1,022 bases" in told_of(job_of(dna), COUNTED)
     by_tokenizer = replace(ESM2, tokens=replace(ESM2.tokens, kind="fast"))
-    assert "longer than the limit of 1,022 tokens" in methods(job_of(by_tokenizer), COUNTED)
+    assert "longer than the limit of 1,022 tokens" in told_of(job_of(by_tokenizer), COUNTED)
