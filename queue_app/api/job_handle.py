@@ -1,4 +1,4 @@
-"""JobHandle, exported as `queue_app.Job`: one job in the hands of a Python program, wherever it runs.
+"""JobHandle, exported as `holdfast.Job`: one job in the hands of a Python program, wherever it runs.
 
 It holds nothing of the job but where it is: every answer is read anew, so any number of handles, in any
 number of processes, say the same.
@@ -17,8 +17,9 @@ from queue_app.errors import JobFailed, JobNotFound
 from queue_app.job.directory import JobDir, find_job_directory
 from queue_app.job.output_place import exported, output_of
 from queue_app.job.spec import Job
-from queue_app.outputs.arrays import Result, open_result
+from queue_app.outputs.arrays import open_result
 from queue_app.outputs.export import export
+from queue_app.outputs.result import Result
 from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.snapshot import snapshots
 
