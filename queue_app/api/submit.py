@@ -9,11 +9,13 @@ from queue_app.api.cpu_threads import choose_threads, require_same_threads
 from queue_app.api.inputs import Paths, Sequences, input_files
 from queue_app.api.job_handle import JobHandle
 from queue_app.api.options import Options, request_of
+from queue_app.api.signatures import name_every_option
 from queue_app.celery_app import make_app
 from queue_app.coordination.manifest import forgetting
 from queue_app.coordination.messages import announce
 from queue_app.coordination.redis_client import connected
 from queue_app.coordination.workers import every_live_queue
+from queue_app.errors import UsageError
 from queue_app.host.queues import check_queues, device_class
 from queue_app.ingest.prepare import prepare
 from queue_app.ingest.request import EmbedRequest
@@ -59,9 +61,14 @@ def submit(
     """
     if isinstance(inputs, EmbedRequest):
         return _submit(inputs, broker_url, queues, threads)
+    if not model or not output:
+        raise UsageError("submit: name a model and an output, which the workers see under the same paths")
     with input_files(inputs, sequences) as files:
         request = replace(request_of(model, output, options), inputs=files)
         return _submit(request, broker_url, queues, threads)
+
+
+name_every_option(submit)
 
 
 def _submit(
