@@ -39,7 +39,7 @@ def frame_of(
 ) -> "pd.DataFrame":
     """[N, dim] or [N, columns, dim], not copied, under the names `column_0`, …."""
     names = [f"{column}_{number}" for column in columns for number in range(vectors.shape[-1])]
-    side_by_side = vectors.reshape(len(vectors), len(names))
+    side_by_side = np.asarray(vectors).reshape(len(vectors), len(names))
     made: pd.DataFrame = _imported("pandas").DataFrame(side_by_side, index, names, copy=False)
     return made
 
@@ -51,16 +51,22 @@ def ann_data(
     columns: Sequence[str],
     provenance: Mapping[str, str],
 ) -> Any:
-    """An AnnData of [N, dim], in `X`, or of [N, columns, dim], in `obsm`."""
+    """An AnnData of [N, dim], in `X`, or of [N, columns, dim], in `obsm`.
+
+    Strings are Python's: not every AnnData can write those of pandas 3.
+    """
     anndata, pandas = _imported("anndata"), _imported("pandas")
-    names = anndata.utils.make_index_unique(pandas.Index(ids, dtype=object))
-    obs = pandas.DataFrame({"id": ids, "ordinal": ordinals}, index=names)
+    names = anndata.utils.make_index_unique(pandas.Index(ids, dtype=object)).astype(object)
+    obs = pandas.DataFrame({"id": pandas.Series(ids, names, object), "ordinal": ordinals}, index=names)
     uns = {PROVENANCE: dict(provenance)}
-    if embeddings.ndim == 3:
-        obsm = {column: embeddings[:, place] for place, column in enumerate(columns)}
-        return anndata.AnnData(obs=obs, obsm=obsm, uns=uns)
-    dimensions = [f"{columns[0]}_{number}" for number in range(embeddings.shape[1])]
-    return anndata.AnnData(embeddings, obs=obs, var=pandas.DataFrame(index=dimensions), uns=uns)
+    embeddings = np.asarray(embeddings)  # the same memory: its writers know no np.memmap
+    is_one = embeddings.ndim == 2
+    dimensions = [f"{columns[0]}_{number}" for number in range(embeddings.shape[1] if is_one else 0)]
+    var = pandas.DataFrame(index=pandas.Index(dimensions, dtype=object))
+    if is_one:
+        return anndata.AnnData(embeddings, obs=obs, var=var, uns=uns)
+    obsm = {column: embeddings[:, place] for place, column in enumerate(columns)}
+    return anndata.AnnData(obs=obs, var=var, obsm=obsm, uns=uns)
 
 
 def _imported(package: str) -> Any:

@@ -3,19 +3,8 @@
 from collections.abc import Iterable
 from html import escape
 
-LETTERS_SHOWN = 60
 
-
-def html_table(caption: str, header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Everything is text, and escaped; what is long is cut."""
-    head = _row(header, "th")
-    body = "".join(_row(row, "td") for row in rows)
-    return f"<table><caption>{escape(caption)}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
-
-
-def _row(cells: Iterable[str], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(_cut(cell))}</{tag}>" for cell in cells) + "</tr>"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LETTERS_SHOWN else text[: LETTERS_SHOWN - 1] + "…"
+def html_table(caption: str, rows: Iterable[tuple[str, str]]) -> str:
+    """A name and what is told of it in each row. Everything is text, and escaped."""
+    cells = (f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows)
+    return f"<table><caption>{escape(caption)}</caption><tbody>{''.join(cells)}</tbody></table>"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 5
 NUMBERS_SHOWN = 4
+LETTERS_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -118,14 +119,18 @@ class Result:
     def _repr_html_(self) -> str:
         """The first rows, and what was quarantined: what a notebook shows."""
         shown = min(len(self), ROWS_SHOWN)
-        rows = [[self.ids[row], _in_short(self.rows[row])] for row in range(shown)]
-        rows += [["…", f"{len(self) - shown:,} more"]] if shown < len(self) else []
-        quarantined = [[entry.id, f"quarantined: {entry.reason}"] for entry in self.quarantine[:ROWS_SHOWN]]
-        return html_table(f"Result: {self._described()}", ("id", self.columns[0]), [*rows, *quarantined])
+        rows = [(self.ids[row], _in_short(self.rows[row])) for row in range(shown)]
+        rows += [("…", f"{len(self) - shown:,} more")] if shown < len(self) else []
+        rows += [(entry.id, f"quarantined: {entry.reason}") for entry in self.quarantine[:ROWS_SHOWN]]
+        return html_table(f"Result: {self._described()}", ((_cut(name), _cut(text)) for name, text in rows))
 
 
 def _in_short(vectors: Vectors) -> str:
-    """The shape and the first numbers of a row."""
+    """The shape and the first numbers of a row: `[320] 0.113 -0.027 0.098 0.004 …`."""
     numbers = " ".join(f"{number:.3f}" for number in vectors.flat[:NUMBERS_SHOWN])
     shape = " x ".join(map(str, vectors.shape))
     return f"[{shape}] {numbers}{' …' if vectors.size > NUMBERS_SHOWN else ''}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LETTERS_SHOWN else text[: LETTERS_SHOWN - 1] + "…"

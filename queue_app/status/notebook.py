@@ -61,7 +61,7 @@ class NotebookView(LiveView):
         """As a notebook takes it: HTML, and plain text for what shows none."""
         console = _console()
         for text in self._said[-LINES_KEPT:]:
-            console.print(text, highlight=False, markup=False)
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
         if self._now is not None or not is_last:
             console.print(self._picture())
         html = console.export_html(inline_styles=True, code_format=PRE, clear=False)
