@@ -2,6 +2,7 @@
 
 import logging
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,11 @@ import numpy as np
 import pytest
 
 import holdfast
+from queue_app.api.cached_output import named_by_content, unnamed_output
+from queue_app.api.inputs import input_files
+from queue_app.api.options import request_of
+from queue_app.choices import DeviceClass
+from queue_app.model.reader import find_model
 from queue_app.settings import RuntimeConfig, runtime_config
 
 HERE: Any = {"model": "mock:8", "device": "cpu", "workers": 1, "num_shards": 1}
@@ -38,25 +44,38 @@ def test_the_same_call_finds_the_job_done(cache: Path, caplog: pytest.LogCapture
     assert first.result().ids == named.ids == ["a", "b"]
 
 
+def test_other_sequences_have_a_job_of_their_own_and_leave_the_first(cache: Path) -> None:
+    first, other = embed(), embed(sequences={**TEXTS, "b": "GLSAE"})
+    assert first.output != other.output
+    assert other.result().ids == first.result().ids
+    assert len([*cache.iterdir()]) == 2
+
+
+def place(
+    *, sequences: Any = TEXTS, model: str = "mock:8", device: DeviceClass = "cpu", **asked: Any
+) -> Path:
+    """Where the job of a call lies."""
+    with input_files(None, sequences) as files:
+        request = replace(request_of(model, unnamed_output(asked), asked), inputs=files)
+        return named_by_content(request, find_model(model), device).output
+
+
 @pytest.mark.parametrize(
     "changed",
     [
-        {"sequences": {"a": "MKV", "b": "GLSAE"}},
         {"sequences": {"a": "MKV", "c": "GLSAD"}},
         {"sequences": {"b": "GLSAD", "a": "MKV"}},
         {"model": "mock:4"},
         {"pool": "mean,cls"},
+        {"layers": (1,)},
         {"store_dtype": "float16"},
+        {"long": "truncate"},
+        {"device": "cuda"},
     ],
     ids=str,
 )
-def test_what_changes_a_row_has_a_job_of_its_own_and_leaves_the_other(
-    cache: Path, changed: dict[str, Any]
-) -> None:
-    first, other = embed(), embed(**changed)
-    assert first.output != other.output
-    assert embed().id == first.id
-    assert len([*cache.iterdir()]) == 2
+def test_whatever_changes_a_row_changes_the_place(cache: Path, changed: dict[str, Any]) -> None:
+    assert place(**changed) != place() == place(overwrite=True) == place(commit_seconds=1.0, priority=3)
 
 
 @pytest.mark.parametrize("changed", [{"pool": "none"}, {"h5_layout": "per-id"}], ids=str)
