@@ -14,6 +14,7 @@ from queue_app.ingest.request import DECLARED
 WIDTH = 100
 _ARGS = re.compile(r"^Args:\n(?: .*\n?)+", re.MULTILINE)
 _NO_VALUE = re.compile(r"'--([\w-]+)='")
+_PLACE = re.compile(r"<\w+>[\w.]*")
 _FLAG = re.compile(r"--([a-z][\w-]*)")
 _MODULE = re.compile(r"\b(?:\w+\.)+(?=\w)")
 
@@ -59,7 +60,8 @@ def _explained(name: str) -> str:
 
 
 def _in_python(about: str) -> str:
-    """Options of the command under their names here."""
+    """Options of the command under their names here; what stands in <…> would be taken for HTML."""
+    about = _PLACE.sub(r"`\g<0>`", about)
     about = _NO_VALUE.sub(lambda found: f"{_name(found[1])}=''", about)
     return _FLAG.sub(lambda found: _name(found[1]), about)
 
