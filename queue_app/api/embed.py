@@ -6,31 +6,15 @@ command, goes on with it.
 
 import asyncio
 import inspect
-import logging
 import os
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
 from typing import Unpack
 
-from queue_app.api import local_run
 from queue_app.api.background_run import BackgroundRun
-from queue_app.api.cached_output import make_cache, named_by_content, unnamed_output
-from queue_app.api.inputs import Paths, Sequences, input_files
+from queue_app.api.inputs import Paths, Sequences
 from queue_app.api.job_handle import JobHandle
-from queue_app.api.local_workers import LocalSetup
-from queue_app.api.options import Options, RunArguments, request_of
+from queue_app.api.local_job import LocalJob
+from queue_app.api.options import Options, RunArguments
 from queue_app.api.signatures import name_every_option, take_after
-from queue_app.coordination.redis_client import own_broker
-from queue_app.errors import UsageError
-from queue_app.host.queues import device_class
-from queue_app.ingest.request import EmbedRequest
-from queue_app.ingest.settle import choose_workers, settle
-from queue_app.model.spec import FoundModel
-from queue_app.settings import RuntimeConfig, runtime_config
-from queue_app.status.notebook import open_progress
-from queue_app.status.view import View
-
-log = logging.getLogger(__name__)
 
 
 def embed(
@@ -78,7 +62,7 @@ def embed(
     job = LocalJob(inputs, model, output, sequences, device, workers, broker_url, progress, options)
     with job.open_view() as view:
         job.run(view)
-    return job.handle()
+    return _handle(job)
 
 
 def start(inputs: Paths | None = None, **arguments: Unpack[RunArguments]) -> JobHandle:
@@ -87,10 +71,10 @@ def start(inputs: Paths | None = None, **arguments: Unpack[RunArguments]) -> Job
     The run ends with this process at the latest: a program that ends without `Job.wait()` lets it finish
     first, one that is killed takes it along, resumable.
     """
-    job = LocalJob.called_with(inputs, arguments)
+    job = _called_with(inputs, arguments)
     run = BackgroundRun(job.run, job.open_view)
     run.start()
-    return job.handle(run)
+    return _handle(job, run)
 
 
 async def embed_async(inputs: Paths | None = None, **arguments: Unpack[RunArguments]) -> JobHandle:
@@ -106,64 +90,18 @@ async def embed_async(inputs: Paths | None = None, **arguments: Unpack[RunArgume
     return job
 
 
-SIGNATURE = inspect.signature(embed)
+def _called_with(inputs: Paths | None, arguments: RunArguments) -> LocalJob:
+    """The job that `embed` would run."""
+    given = _SIGNATURE.bind(inputs, **arguments)
+    given.apply_defaults()
+    return LocalJob(**given.arguments)
+
+
+def _handle(job: LocalJob, run: BackgroundRun | None = None) -> JobHandle:
+    return JobHandle(job.request.directory, broker_url=job.broker_url, run=run)
+
+
+_SIGNATURE = inspect.signature(embed)
 name_every_option(embed)
 for _call in (start, embed_async):
     take_after(_call, embed)
-
-
-@dataclass
-class LocalJob:
-    """A job to be run on this machine: the parameters of `embed`, `start` and `embed_async`."""
-
-    inputs: Paths | None
-    model: str | os.PathLike[str]
-    output: str | os.PathLike[str] | None
-    sequences: Sequences | None
-    device: str | int
-    workers: int | None
-    broker_url: str | None
-    progress: bool | None
-    options: Options
-    request: EmbedRequest = field(init=False)
-
-    def __post_init__(self) -> None:
-        if self.output is None and self.inputs is not None:
-            raise UsageError("output: name one, as in output='out.h5'; only sequences= may do without")
-        output = unnamed_output(self.options) if self.output is None else self.output
-        self.request = request_of(self.model, output, self.options)
-
-    @classmethod
-    def called_with(cls, inputs: Paths | None, arguments: RunArguments) -> "LocalJob":
-        """As `embed` would be."""
-        given = SIGNATURE.bind(inputs, **arguments)
-        given.apply_defaults()
-        return cls(**given.arguments)
-
-    def open_view(self) -> AbstractContextManager[View]:
-        return open_progress(self.progress)
-
-    def run(self, view: View) -> None:
-        """To its end."""
-        config = runtime_config()
-        with input_files(self.inputs, self.sequences) as files:
-            self.request = replace(self.request, inputs=files)
-            if self.output is None:
-                make_cache(self.request.output)
-            model = settle(self.request)
-            if self.output is None:
-                self._name_output(model, config, view)
-            setup = LocalSetup(self._queues(model, config), own_broker(self.broker_url), config, view)
-            local_run.embed(self.request, model, setup)
-
-    def _name_output(self, model: FoundModel, config: RuntimeConfig, view: View) -> None:
-        """In the cache, now that it is known what it depends on; and say so."""
-        self.request = named_by_content(self.request, model, device_class(self._queues(model, config)))
-        log.info("no output was named: it is %s", self.request.output)
-        view.say(f"no output was named: it is {self.request.output}")
-
-    def _queues(self, model: FoundModel, config: RuntimeConfig) -> list[str]:
-        return choose_workers(self.request, model, str(self.device), self.workers, config)
-
-    def handle(self, run: BackgroundRun | None = None) -> JobHandle:
-        return JobHandle(self.request.directory, broker_url=self.broker_url, run=run)

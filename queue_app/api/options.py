@@ -77,8 +77,10 @@ def request_of(
     """What `embed` or `submit` was called with, but for its inputs.
 
     Raises:
-        UsageError: an option is unknown or cannot be; names it.
+        UsageError: an option is unknown or cannot be; names it. Or there is no model or output.
     """
+    if not os.fspath(model) or not os.fspath(output):
+        raise UsageError("name a model and an output, as in model='mock:8', output='out.h5'")
     try:
         given = _Given.model_validate(dict(options))
     except ValidationError as error:

@@ -15,7 +15,6 @@ from queue_app.coordination.manifest import forgetting
 from queue_app.coordination.messages import announce
 from queue_app.coordination.redis_client import connected
 from queue_app.coordination.workers import every_live_queue
-from queue_app.errors import UsageError
 from queue_app.host.queues import check_queues, device_class
 from queue_app.ingest.prepare import prepare
 from queue_app.ingest.request import EmbedRequest
@@ -61,8 +60,6 @@ def submit(
     """
     if isinstance(inputs, EmbedRequest):
         return _submit(inputs, broker_url, queues, threads)
-    if not model or not output:
-        raise UsageError("submit: name a model and an output, which the workers see under the same paths")
     with input_files(inputs, sequences) as files:
         request = replace(request_of(model, output, options), inputs=files)
         return _submit(request, broker_url, queues, threads)

@@ -33,7 +33,7 @@ def embed(**changed: Any) -> holdfast.Job:
 
 
 def test_the_same_call_finds_the_job_done(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "queue_app.api.embed")
+    caplog.set_level(logging.INFO, "queue_app.api.local_job")
     first, second = embed(), embed(commit_seconds=1.0, priority=3)
     assert (first.id, first.output) == (second.id, second.output)
     assert caplog.messages == [f"no output was named: it is {first.output}"] * 2
@@ -113,7 +113,7 @@ def test_files_without_an_output_are_refused_before_anything_is_made(cache: Path
     for call in (holdfast.embed, holdfast.start):
         with pytest.raises(holdfast.UsageError, match=r"^output: name one, as in output='out.h5'; only seq"):
             call(tmp_path / "a.fasta", **HERE)
-    with pytest.raises(holdfast.UsageError, match=r"^submit: name a model and an output"):
+    with pytest.raises(holdfast.UsageError, match=r"^name a model and an output"):
         holdfast.submit(sequences=TEXTS, model="mock:8")
     assert not cache.exists()
 
