@@ -21,6 +21,7 @@ RUN case "$DEVICE" in \
 
 COPY pyproject.toml README.md LICENSE ./
 COPY checkpoint checkpoint
+COPY holdfast holdfast
 COPY queue_app queue_app
 COPY gpu_tasks gpu_tasks
 RUN pip install --constraint constraints.txt '.[monitor]'

@@ -110,4 +110,4 @@ $(BIN)/python:
 
 clean:
 	rm -rf $(VENV) demo-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find checkpoint queue_app gpu_tasks tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find checkpoint holdfast queue_app gpu_tasks tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,7 +21,9 @@ from rich.table import Table
 
 from benchmarks.common.checkout import ROOT
 
-COPIED = ("checkpoint", "queue_app", "gpu_tasks", "tests", "examples", "pyproject.toml", "README.md")
+COPIED = (
+    "checkpoint", "holdfast", "queue_app", "gpu_tasks", "tests", "examples", "pyproject.toml", "README.md",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

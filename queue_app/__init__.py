@@ -1,6 +1,6 @@
 """The queue: Celery app, producer, manifest, recovery and the command line. Never imports torch.
 
-From Python: `embed`, `start`, `submit` and `embed_async` make a job, `Job` is a handle on one.
+What of it is for programs, `import holdfast` hands on.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -8,20 +8,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from queue_app.api.embed import embed, embed_async, start
     from queue_app.api.job_handle import JobHandle as Job
+    from queue_app.api.options import Options
     from queue_app.api.submit import submit
     from queue_app.celery_app import app
     from queue_app.coordination.manifest import CheckpointManifest as Manifest
-    from queue_app.outputs.arrays import Result
+    from queue_app.outputs.ragged import Ragged
+    from queue_app.outputs.result import Result
+    from queue_app.status.job_snapshot import JobSnapshot
 
-__all__ = ["Job", "Manifest", "Result", "app", "embed", "embed_async", "start", "submit"]
+__all__ = [
+    "Job", "JobSnapshot", "Manifest", "Options", "Ragged", "Result", "app", "embed", "embed_async", "start",
+    "submit",
+]  # fmt: skip
 
 _HOMES = {
     "app": ("queue_app.celery_app", "app"),
     "embed": ("queue_app.api.embed", "embed"),
     "embed_async": ("queue_app.api.embed", "embed_async"),
     "Job": ("queue_app.api.job_handle", "JobHandle"),
+    "JobSnapshot": ("queue_app.status.job_snapshot", "JobSnapshot"),
     "Manifest": ("queue_app.coordination.manifest", "CheckpointManifest"),
-    "Result": ("queue_app.outputs.arrays", "Result"),
+    "Options": ("queue_app.api.options", "Options"),
+    "Ragged": ("queue_app.outputs.ragged", "Ragged"),
+    "Result": ("queue_app.outputs.result", "Result"),
     "start": ("queue_app.api.embed", "start"),
     "submit": ("queue_app.api.submit", "submit"),
 }

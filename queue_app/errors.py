@@ -21,6 +21,10 @@ class WrongType(UsageError, TypeError):
     """Raised when Python hands over what holds neither sequences nor names of files; says what to write."""
 
 
+class WrongReadout(UsageError, AttributeError):
+    """Raised when vectors of records are read of a job that has those of residues, or the other way round."""
+
+
 class ModelError(UsageError):
     """Raised when a model is unknown or its directory cannot be used."""
 

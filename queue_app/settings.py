@@ -18,17 +18,24 @@ def _split_paths(value: object) -> object:
 
 
 def _directory_or_none(value: object) -> object:
-    """HOLDFAST_STATE= is none, and not the working directory."""
+    """HOLDFAST_STATE= is none, and not the working directory; HOLDFAST_CACHE= likewise."""
     return value or None
 
 
 def _state_home() -> Path | None:
+    return _home(os.environ.get("XDG_STATE_HOME", ""), ".local/state")
+
+
+def _cache_home() -> Path | None:
+    return _home(os.environ.get("XDG_CACHE_HOME", ""), ".cache")
+
+
+def _home(named: str, usual: str) -> Path | None:
     """As the XDG Base Directory Specification has it; None for a user without a home."""
-    named = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if named.is_absolute():
-        return named / "holdfast"
+    if Path(named).is_absolute():
+        return Path(named) / "holdfast"
     try:
-        return Path.home() / ".local" / "state" / "holdfast"
+        return Path.home() / usual / "holdfast"
     except RuntimeError:
         return None
 
@@ -47,6 +54,8 @@ class RuntimeConfig(BaseSettings):
     the server has forgotten them."""
     state: Annotated[Path | None, BeforeValidator(_directory_or_none)] = Field(default_factory=_state_home)
     """Where this user's processes remember their fleets' job directories, for a server that lost its data."""
+    cache: Annotated[Path | None, BeforeValidator(_directory_or_none)] = Field(default_factory=_cache_home)
+    """Where jobs lie, under `jobs`, whose sequences came from memory and whose output nobody named."""
 
     beat_seconds: float = Field(default=3.0, gt=0)
     """How often a worker raises its shard's heartbeat."""

@@ -7,34 +7,26 @@ command, goes on with it.
 import asyncio
 import inspect
 import os
-from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Unpack
 
-from queue_app.api import local_run
 from queue_app.api.background_run import BackgroundRun
-from queue_app.api.inputs import Paths, Sequences, input_files
+from queue_app.api.inputs import Paths, Sequences
 from queue_app.api.job_handle import JobHandle
-from queue_app.api.local_workers import LocalSetup
-from queue_app.api.options import Options, RunArguments, request_of
-from queue_app.coordination.redis_client import own_broker
-from queue_app.ingest.request import EmbedRequest
-from queue_app.ingest.settle import choose_workers, settle
-from queue_app.settings import runtime_config
-from queue_app.status.screens import open_view
-from queue_app.status.view import View
+from queue_app.api.local_job import LocalJob
+from queue_app.api.options import Options, RunArguments
+from queue_app.api.signatures import name_every_option, take_after
 
 
 def embed(
     inputs: Paths | None = None,
     *,
     model: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
     sequences: Sequences | None = None,
     device: str | int = "auto",
     workers: int | None = None,
     broker_url: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Unpack[Options],
 ) -> JobHandle:
     """Run a whole job on this machine, and come back when its output is written.
@@ -45,19 +37,21 @@ def embed(
     Args:
         inputs: a file or several. Text in memory goes to `sequences`.
         model: a directory with config.json and *.safetensors, a hub id, or mock:DIM.
-        output: out.h5, out.npy, out.parquet, out.arrow, or a directory.
+        output: out.h5, out.npy, out.parquet, out.arrow, or a directory. Sequences in memory do without: the
+            job then lies in ~/.cache/holdfast/jobs (`Job.output` says where), and the same call finds it.
         sequences: instead of files, id -> sequence, or a Series of pandas, whose index are the ids; or
             sequences alone (a list, an array, a generator, a Series of polars), whose ids are "0", "1", …
         device: auto, cpu, or GPU numbers such as 0 or "0,1".
         workers: on the CPU; default: by the model's size.
         broker_url: a server of your own; default: HOLDFAST_BROKER_URL, else one is started.
-        progress: shows on standard error how far it is.
+        progress: shows how far it is, below the cell or on standard error. Default: only in a notebook.
 
     Returns:
         The finished job; `.result()` are its vectors.
 
     Raises:
-        UsageError: an input, model or option cannot be used; nothing is left behind.
+        UsageError: an input, model or option cannot be used, or files have no output; nothing is left
+            behind.
         WrongType: a TypeError, for a DataFrame and the like: says what to write.
         JobChanged: the output belongs to a job with other inputs, model or options.
         JobBusy: another process works on it.
@@ -66,9 +60,9 @@ def embed(
         KeyboardInterrupt: on Ctrl-C, when the workers have committed what they had.
     """
     job = LocalJob(inputs, model, output, sequences, device, workers, broker_url, progress, options)
-    with open_view(quiet=not progress) as view:
+    with job.open_view() as view:
         job.run(view)
-    return job.handle()
+    return _handle(job)
 
 
 def start(inputs: Paths | None = None, **arguments: Unpack[RunArguments]) -> JobHandle:
@@ -77,10 +71,10 @@ def start(inputs: Paths | None = None, **arguments: Unpack[RunArguments]) -> Job
     The run ends with this process at the latest: a program that ends without `Job.wait()` lets it finish
     first, one that is killed takes it along, resumable.
     """
-    job = LocalJob.called_with(inputs, arguments)
-    run = BackgroundRun(job.run, partial(open_view, quiet=not job.progress))
+    job = _called_with(inputs, arguments)
+    run = BackgroundRun(job.run, job.open_view)
     run.start()
-    return job.handle(run)
+    return _handle(job, run)
 
 
 async def embed_async(inputs: Paths | None = None, **arguments: Unpack[RunArguments]) -> JobHandle:
@@ -96,45 +90,18 @@ async def embed_async(inputs: Paths | None = None, **arguments: Unpack[RunArgume
     return job
 
 
-SIGNATURE = inspect.signature(embed)
-for _call in (start, embed_async):  # so that help and notebooks name every parameter of theirs, too
-    setattr(_call, "__signature__", SIGNATURE)  # noqa: B010
+def _called_with(inputs: Paths | None, arguments: RunArguments) -> LocalJob:
+    """The job that `embed` would run."""
+    given = _SIGNATURE.bind(inputs, **arguments)
+    given.apply_defaults()
+    return LocalJob(**given.arguments)
 
 
-@dataclass
-class LocalJob:
-    """A job to be run on this machine: the parameters of `embed`, `start` and `embed_async`."""
+def _handle(job: LocalJob, run: BackgroundRun | None = None) -> JobHandle:
+    return JobHandle(job.request.directory, broker_url=job.broker_url, run=run)
 
-    inputs: Paths | None
-    model: str | os.PathLike[str]
-    output: str | os.PathLike[str]
-    sequences: Sequences | None
-    device: str | int
-    workers: int | None
-    broker_url: str | None
-    progress: bool
-    options: Options
-    request: EmbedRequest = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.request = request_of(self.model, self.output, self.options)
-
-    @classmethod
-    def called_with(cls, inputs: Paths | None, arguments: RunArguments) -> "LocalJob":
-        """As `embed` would be."""
-        given = SIGNATURE.bind(inputs, **arguments)
-        given.apply_defaults()
-        return cls(**given.arguments)
-
-    def run(self, view: View) -> None:
-        """To its end."""
-        config = runtime_config()
-        with input_files(self.inputs, self.sequences) as files:
-            request = replace(self.request, inputs=files)
-            model = settle(request)
-            queues = choose_workers(request, model, str(self.device), self.workers, config)
-            setup = LocalSetup(queues, own_broker(self.broker_url), config, view)
-            local_run.embed(request, model, setup)
-
-    def handle(self, run: BackgroundRun | None = None) -> JobHandle:
-        return JobHandle(self.request.directory, broker_url=self.broker_url, run=run)
+_SIGNATURE = inspect.signature(embed)
+name_every_option(embed)
+for _call in (start, embed_async):
+    take_after(_call, embed)

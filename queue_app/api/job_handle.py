@@ -1,4 +1,4 @@
-"""JobHandle, exported as `queue_app.Job`: one job in the hands of a Python program, wherever it runs.
+"""JobHandle, exported as `holdfast.Job`: one job in the hands of a Python program, wherever it runs.
 
 It holds nothing of the job but where it is: every answer is read anew, so any number of handles, in any
 number of processes, say the same.
@@ -13,12 +13,14 @@ from queue_app.api.background_run import BackgroundRun
 from queue_app.coordination import job_control
 from queue_app.coordination.find_job import JOB_ID, manifest_of
 from queue_app.coordination.states import JobState
-from queue_app.errors import JobFailed, JobNotFound
+from queue_app.errors import HoldfastError, JobFailed, JobNotFound
 from queue_app.job.directory import JobDir, find_job_directory
 from queue_app.job.output_place import exported, output_of
 from queue_app.job.spec import Job
-from queue_app.outputs.arrays import Result, open_result
+from queue_app.outputs.arrays import open_result
 from queue_app.outputs.export import export
+from queue_app.outputs.html_table import html_table
+from queue_app.outputs.result import Result
 from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.snapshot import snapshots
 
@@ -73,6 +75,16 @@ class JobHandle:
 
     def __repr__(self) -> str:
         return f"Job({self._name!r})"
+
+    def _repr_html_(self) -> str | None:
+        """How far it is: what a notebook shows. None, so that it shows the name, where nobody can tell."""
+        try:
+            now, output = self.status(), self.output
+        except HoldfastError:
+            return None
+        rows = [("state", str(now.state)), ("sequences", f"{now.done:,} of {now.total:,} embedded")]
+        rows += [("quarantined", f"{now.quarantined:,}")] if now.quarantined else []
+        return html_table(f"Job {now.job}", [*rows, ("output", str(output))])
 
     @property
     def id(self) -> str:

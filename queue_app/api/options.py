@@ -1,7 +1,7 @@
 """What a call of the Python API may ask for: the options of the command, by name."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Required, TypedDict, get_args
 
@@ -16,9 +16,9 @@ from queue_app.ingest.request import DECLARED, EmbedRequest
 class Options(TypedDict, total=False):
     """What else may be asked for, under the names and with the defaults of `holdfast embed --help`."""
 
-    job_dir: Path | None
+    job_dir: str | os.PathLike[str] | None
     pool: str | None
-    layers: tuple[int, ...]
+    layers: Sequence[int]
     prompt: str | None
     prompt_name: str | None
     truncate_dim: int | None
@@ -33,7 +33,7 @@ class Options(TypedDict, total=False):
     toks_per_batch: int | None
     num_shards: int | None
     dedup: bool
-    reuse: Path | None
+    reuse: str | os.PathLike[str] | None
     input_format: InputFormat | None
     id_column: str | None
     sequence_column: str | None
@@ -53,12 +53,12 @@ class RunArguments(Options, total=False):
     """What `start` and `embed_async` take as `embed` does."""
 
     model: Required[str | os.PathLike[str]]
-    output: Required[str | os.PathLike[str]]
+    output: str | os.PathLike[str] | None
     sequences: Sequences | None
     device: str | int
     workers: int | None
     broker_url: str | None
-    progress: bool
+    progress: bool | None
 
 
 def _checked(name: str) -> Any:
@@ -77,8 +77,10 @@ def request_of(
     """What `embed` or `submit` was called with, but for its inputs.
 
     Raises:
-        UsageError: an option is unknown or cannot be; names it.
+        UsageError: an option is unknown or cannot be; names it. Or there is no model or output.
     """
+    if not os.fspath(model) or not os.fspath(output):
+        raise UsageError("name a model and an output, as in model='mock:8', output='out.h5'")
     try:
         given = _Given.model_validate(dict(options))
     except ValidationError as error:

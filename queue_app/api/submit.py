@@ -9,6 +9,7 @@ from queue_app.api.cpu_threads import choose_threads, require_same_threads
 from queue_app.api.inputs import Paths, Sequences, input_files
 from queue_app.api.job_handle import JobHandle
 from queue_app.api.options import Options, request_of
+from queue_app.api.signatures import name_every_option
 from queue_app.celery_app import make_app
 from queue_app.coordination.manifest import forgetting
 from queue_app.coordination.messages import announce
@@ -62,6 +63,9 @@ def submit(
     with input_files(inputs, sequences) as files:
         request = replace(request_of(model, output, options), inputs=files)
         return _submit(request, broker_url, queues, threads)
+
+
+name_every_option(submit)
 
 
 def _submit(

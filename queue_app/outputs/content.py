@@ -65,7 +65,7 @@ class Content:
         self.is_ragged = is_ragged(job.options)
         self.dtype = job.options.store_dtype
         self.h5_layout = h5_layout or job.run.h5_layout
-        self.provenance = _provenance(job, self.num_rows)
+        self.provenance = provenance(job, self.num_rows)
         self.digest = ""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -114,7 +114,7 @@ def _all_done(job: Job, job_dir: JobDir) -> list[DoneRecord]:
     return all_done(job, job_dir, how_to_go_on=f"holdfast resume {job_dir.path} goes on")
 
 
-def _provenance(job: Job, num_embedded: int) -> dict[str, str]:
+def provenance(job: Job, num_embedded: int) -> dict[str, str]:
     """What is the same in every run of the job, as strings: it stands inside the output."""
     return {
         "model_name": job.model.name,

@@ -1,6 +1,6 @@
 """The house in figures: `python tests/support/house.py [CHECKOUT ...]`, checkouts side by side.
 
-Counted are the modules of the three packages. An import counts wherever it stands in a module, also inside a
+Counted are the modules of the packages. An import counts wherever it stands in a module, also inside a
 function and for typing; a package's `__init__` that only hands names on is looked through.
 """
 
@@ -12,7 +12,7 @@ from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-PACKAGES = ("checkpoint", "queue_app", "gpu_tasks")
+PACKAGES = ("checkpoint", "holdfast", "queue_app", "gpu_tasks")
 
 
 class Module:

@@ -14,7 +14,7 @@ import pytest
 from tests.support import ROOT
 from tests.support.jobs_and_inputs import write_fasta
 
-PACKAGES = ("checkpoint", "gpu_tasks", "queue_app")
+PACKAGES = ("checkpoint", "gpu_tasks", "holdfast", "queue_app")
 
 
 def run(command: Sequence[str | Path], cwd: Path) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from queue_app.cli.main import app
 from queue_app.cli.options import with_dashes
+from queue_app.settings import runtime_config
 from tests.support import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,6 +47,8 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
     """Where a page names a model of the hub, the job of the test has the mock model."""
     monkeypatch.chdir(finished)
     monkeypatch.setenv("HF_HOME", str(finished / "cache"))
+    monkeypatch.setenv("HOLDFAST_CACHE", str(finished / "cache"))
+    runtime_config.cache_clear()
     code = "\n".join(blocks(page, "python"))
     exec(compile(MODEL.sub("mock:8", code), page.name, "exec"), {"__name__": page.stem})
 

@@ -387,9 +387,9 @@ def test_the_documented_codes_are_those_of_the_errors() -> None:
 
     codes = {kind.__name__: kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)}
     assert codes == {
-        "HoldfastError": 1, "UsageError": 2, "InputError": 2, "WrongType": 2, "ModelError": 2,
-        "JobChanged": 2, "OtherVersion": 2, "JobNotFound": 2, "BrokerUnreachable": 1, "JobFailed": 1,
-        "JobBusy": 1, "DiskFull": 1, "Damage": 4,
+        "HoldfastError": 1, "UsageError": 2, "InputError": 2, "WrongType": 2, "WrongReadout": 2,
+        "ModelError": 2, "JobChanged": 2, "OtherVersion": 2, "JobNotFound": 2, "BrokerUnreachable": 1,
+        "JobFailed": 1, "JobBusy": 1, "DiskFull": 1, "Damage": 4,
     }  # fmt: skip
 
 

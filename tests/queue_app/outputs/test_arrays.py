@@ -16,7 +16,8 @@ from queue_app import Job, Result
 from queue_app.errors import UsageError
 from queue_app.job.directory import JobDir
 from queue_app.model.reader import find_model
-from queue_app.outputs.arrays import Ragged, open_result
+from queue_app.outputs.arrays import open_result
+from queue_app.outputs.ragged import Ragged
 from tests.support.inline_job import InlineJob, embedded, write_numbered
 from tests.support.jobs_and_inputs import make_job, protein, publish
 
@@ -30,8 +31,7 @@ def rows_of(output: Path, column: str) -> list[bytes]:
 
 def result_of(made: InlineJob) -> tuple[Result, Ragged]:
     result = Job(made.job_dir).result()
-    assert isinstance(result.embeddings, Ragged)
-    return result, result.embeddings
+    return result, result.residues
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_rows_are_read_from_the_disk_only_when_they_are_looked_at(fasta: Path, t
 def test_it_goes_to_another_process_by_pickle(fasta: Path, tmp_path: Path) -> None:
     result, rows = result_of(embedded(tmp_path / "out.h5", [fasta], pool="none"))
     again = pickle.loads(pickle.dumps(result))
-    assert [row.tobytes() for row in again.embeddings] == [row.tobytes() for row in rows]
+    assert [row.tobytes() for row in again.residues] == [row.tobytes() for row in rows]
 
 
 def test_a_npy_output_of_such_a_job_stays_refused(fasta: Path, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def peak():
 job_dir = JobDir(Path(sys.argv[1]))
 before = peak()
 result = open_result(job_dir.load(), job_dir)
-print(result.embeddings.values.nbytes, peak() - before)
+print(result.residues.values.nbytes, peak() - before)
 """
 
 
