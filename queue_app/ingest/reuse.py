@@ -31,8 +31,9 @@ from queue_app.model.wording import model_differences
 
 MAY_DIFFER = frozenset(
     {"alphabet", "toks_per_batch", "dedup", "input_format", "id_column", "sequence_column", "delimiter"}
+    | {"id", "keep"}
 )
-"""Options that say which sequences are read, or change no more than the last bits of a vector."""
+"""Options that say what is read, or change no more than the last bits of a vector."""
 NO_TOKEN = 0
 """In the names of copied results: no worker ever holds this one."""
 

@@ -51,6 +51,10 @@ class EmbedOptions:
     dedup: bool = True
     """Compute identical sequences once. It changes last bits, as other batches come of it."""
     input_format: InputFormat | None = None
+    id: str | None = None
+    """What an id is made of; None: the first word of a header, or what stands in the column."""
+    keep: tuple[str, ...] | None = None
+    """Columns that stay with the records, or `all` or `none`; None: descriptions of headers."""
 
 
 @dataclass(frozen=True, slots=True)
