@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from queue_app.errors import InputError
-from queue_app.ingest.readers.columns import Columns, known_sequences
+from queue_app.ingest.readers.columns import Columns, known_id, known_sequences
 from queue_app.ingest.readers.json_objects import Objects, with_each_key_once
 from queue_app.ingest.readers.sources import Rows, Source
 from queue_app.ingest.readers.values import row_of
@@ -22,6 +22,7 @@ from queue_app.ingest.readers.values import row_of
 CHUNK_CHARACTERS = 1 << 20
 ELEMENT_CHARACTERS_MOST = 64 << 20
 """A longer element is no record, but would fill the memory."""
+AS_PANDAS = "columns, one after the other, as pandas writes them: write it with orient='records'"
 AS_JSON_LINES = "if it is one object a line, say --input-format jsonl"
 
 _BLANKS = re.compile(r"[ \t\n\r]*")
@@ -37,6 +38,7 @@ def read_json(source: Source, columns: Columns) -> Rows:
     kind: type | None = None
     for number, (key, value) in enumerate(text.elements(), start=1):
         place, kind = f"record {number}", kind or type(value)
+        text.refuse_unless(number > 1 or not _is_a_column(key, value), AS_PANDAS)
         text.refuse_unless(kind in (str, dict), f"{place} is neither an object nor a string{_hint(value)}")
         text.refuse_unless(type(value) is kind, f"{place} is another kind of value than the first")
         name = number if key is None else key
@@ -50,13 +52,21 @@ def read_json(source: Source, columns: Columns) -> Rows:
         objects.end()
 
 
+def _is_a_column(key: str | None, value: object) -> bool:
+    """True where a key names what should be many, and its value has as many."""
+    is_known = key is not None and (known_id([key]) is not None or bool(known_sequences([key])))
+    return is_known and isinstance(value, list | dict)
+
+
 def _hint(value: object) -> str:
     return "; jq takes the part out that holds the records, as in jq .data" if isinstance(value, list) else ""
 
 
 def _refuse_unheeded(text: "JsonText", columns: Columns, key: str | None) -> None:
     options = [*columns.asked, *(["--keep"] if columns.keep.asked else [])]
-    text.refuse_unless(not options, f"{', '.join(options)}: its records are strings, without keys")
+    text.refuse_unless(
+        not options, f"{', '.join(options)}: its records are strings, without keys; {AS_JSON_LINES}"
+    )
     is_one = key is not None and known_sequences([key])
     text.refuse_unless(not is_one, f"one object with a key {key!r} is a single record: put it into [ ]")
 

@@ -67,8 +67,11 @@ class Head:
             first = json.loads(self.lines[0])
         except (ValueError, RecursionError):
             return False
-        is_record = isinstance(first, dict) and bool(known_sequences(list(first)))
-        return is_record or (isinstance(first, dict) and any(map(str.strip, self.lines[1:])))
+        if not isinstance(first, dict):
+            return False
+        names, values = list(first), list(first.values())
+        is_record = any(isinstance(values[place], str) for place in known_sequences(names))
+        return is_record or any(map(str.strip, self.lines[1:]))
 
     def unread(self) -> str | None:
         """What it is, where it is of a format that is not read; with the remedy."""
