@@ -6,7 +6,7 @@ Alphabet = Literal["protein", "dna", "rna", "text"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 StoreDtype = Literal["float32", "float16"]
 LongRule = Literal["window", "truncate", "error"]
-InputFormat = Literal["fasta", "fastq", "csv", "tsv", "jsonl", "lines", "parquet", "arrow"]
+InputFormat = Literal["fasta", "fastq", "csv", "tsv", "jsonl", "json", "lines", "parquet", "arrow"]
 H5Layout = Literal["flat", "per-sequence", "per-id", "per-hash"]
 RuleName = Literal[
     "auto", "saprot", "prostt5", "prott5", "ankh", "protbert", "antiberta2", "letters", "codons", "kmers2",

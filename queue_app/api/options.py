@@ -38,6 +38,8 @@ class Options(TypedDict, total=False):
     id_column: str | None
     sequence_column: str | None
     delimiter: str | None
+    id: str | None
+    keep: str | tuple[str, ...] | None
     overwrite: bool
     commit_seconds: float
     commit_sequences: int

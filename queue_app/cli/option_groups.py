@@ -92,4 +92,4 @@ def _taken(kind: Any) -> Any:
     if members and all(get_origin(each) is Literal for each in members):
         words = [word for each in members for word in get_args(each)]
         return Literal[tuple(sorted(words, key=lambda word: word != "auto"))]
-    return kind
+    return str | None if tuple[str, ...] in members else kind

@@ -16,7 +16,7 @@ from pathlib import Path
 from queue_app.errors import InputError
 from queue_app.host.durable_files import room_for
 from queue_app.ingest.readers.formats import FORMATS, format_by_name
-from queue_app.ingest.readers.saved_dataset import saved_dataset
+from queue_app.ingest.readers.saved_dataset import downloaded_dataset, saved_dataset
 from queue_app.ingest.readers.sources import STANDARD_INPUT, Input
 from queue_app.job.directory import JobDir
 
@@ -88,7 +88,9 @@ def _files_in(directory: Path) -> list[Path]:
         return saved
     visible = [path for path in sorted(directory.iterdir()) if not path.name.startswith(".")]
     others = [path for path in visible if not _is_of_a_job(path)]
-    files = [path for path in others if format_by_name(path) and not path.is_dir()]
+    files = _named_as_inputs(others)
+    if not files and (downloaded := downloaded_dataset(directory)):
+        return downloaded
     if not files:
         endings = ", ".join(ending for form in FORMATS.values() for ending in form.endings)
         raise InputError(f"{directory}: a directory without a file whose name says a format: {endings}")
@@ -102,6 +104,12 @@ def _files_in(directory: Path) -> list[Path]:
     taken = set(files)
     _tell_ignored(directory, [path for path in others if path not in taken], len(files))
     return files
+
+
+def _named_as_inputs(paths: Sequence[Path]) -> list[Path]:
+    """JSON beside files of another format says something of them, most likely, and holds no records."""
+    files = [path for path in paths if format_by_name(path) and not path.is_dir()]
+    return [path for path in files if format_by_name(path) != "json"] or files
 
 
 def _is_of_a_job(path: Path) -> bool:

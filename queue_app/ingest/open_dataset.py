@@ -44,6 +44,8 @@ def opened_dataset(
             id_column=request.id_column,
             sequence_column=request.sequence_column,
             delimiter=request.delimiter,
+            keep=request.keep,
+            id=request.id,
         )
         dataset.check()
         options = resolve_options(request, model.spec, device_class, alphabet)

@@ -30,8 +30,8 @@ from queue_app.job.spec import EmbedOptions, InputFile, Job
 from queue_app.model.spec import FoundModel, ModelSpec
 
 INSTALLED = (
-    "shards", "shards.table", "results", "done", "sequences.arrow", "twins.arrow", "tokenizer.json",
-    "kind.json",
+    "shards", "shards.table", "results", "done", "sequences.arrow", "twins.arrow", "kept.parquet",
+    "tokenizer.json", "kind.json",
 )  # fmt: skip
 """What moves from `incoming` to its place before job.json does."""
 
@@ -111,8 +111,10 @@ def _install(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None
             if (job_dir.path / name).is_dir():
                 shutil.rmtree(job_dir.path / name)  # a file is replaced in one step
             (incoming.path / name).rename(job_dir.path / name)
-    if incoming.load().twins is None:
-        job_dir.twins.unlink(missing_ok=True)
+    job = incoming.load()
+    for path, written in ((job_dir.twins, job.twins), (job_dir.kept, job.kept)):
+        if written is None:
+            path.unlink(missing_ok=True)
     job_dir.held.unlink(missing_ok=True)
     job_dir.fleet_json.unlink(missing_ok=True)  # the new job is nobody's before it is announced
     rename_durably(incoming.job_json, job_dir.job_json)
@@ -146,6 +148,7 @@ def _ingest(
         cost_most=shard_cost_most(options.device_class, spec.num_parameters, token_bytes),
         dedup=options.dedup,
         previous=previous,
+        keep=dataset.columns.keep.asked,
     )
     for before, after in zip(inputs, dataset.inputs, strict=True):
         if before.digest != after.digest:
@@ -167,6 +170,7 @@ def _ingest(
         twins=ingested.twins,
         reuse=ingested.reuse,
         notes=dataset.notes,
+        kept=ingested.kept,
     )
 
 

@@ -1,6 +1,6 @@
 """The dataset: every record of the inputs, in order, each judged; nothing is dropped in silence."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 
 from queue_app.choices import Alphabet, InputFormat
@@ -8,9 +8,11 @@ from queue_app.errors import InputError
 from queue_app.ingest.alphabets import AS_IT_STANDS, judge
 from queue_app.ingest.first_look import FirstLook
 from queue_app.ingest.readers.columns import Columns
-from queue_app.ingest.readers.formats import FORMATS, WITHOUT_COLUMNS, format_of
+from queue_app.ingest.readers.formats import FORMATS, WITH_HEADERS, WITHOUT_COLUMNS, format_of
+from queue_app.ingest.readers.ids import Ids
+from queue_app.ingest.readers.keep import DESCRIPTION, Keep
 from queue_app.ingest.readers.sources import Input, open_source
-from queue_app.ingest.readers.values import Unusable
+from queue_app.ingest.readers.values import Row, Unusable
 from queue_app.job.shard_files import Record
 from queue_app.job.spec import InputFile, ReadAs
 from queue_app.model.written_sequences import TokenRules
@@ -30,13 +32,16 @@ class Dataset:
         id_column: str | None = None,
         sequence_column: str | None = None,
         delimiter: str | None = None,
+        keep: str | Sequence[str] | None = None,
+        id: str | None = None,
     ) -> None:
         self.files = list(files)
         self.alphabet: Alphabet = alphabet
         self.rules = rules
         self.look = look
         self.input_format = input_format
-        self.columns = Columns(id_column, sequence_column, delimiter)
+        self.columns = Columns(id_column, sequence_column, delimiter, Keep.of(keep))
+        self.ids = Ids(id)
         self.inputs: tuple[InputFile, ...] = ()
 
     def check(self) -> None:
@@ -53,6 +58,13 @@ class Dataset:
             forms.add(form)
         if self.columns.asked and forms <= WITHOUT_COLUMNS:
             raise InputError(f"{self.columns.asked[0]}: none of the inputs is a table; see --input-format")
+        self._refuse_unkept(forms)
+
+    def _refuse_unkept(self, forms: Set[InputFormat]) -> None:
+        keep, described = self.columns.keep, bool(forms & WITH_HEADERS)
+        if {*keep.asked} - ({DESCRIPTION} if described else set()) and forms <= WITHOUT_COLUMNS:
+            has = f"headers have a {DESCRIPTION}" if described else "plain lines have nothing to keep"
+            raise InputError(f"{keep.option}: none of the inputs is a table; {has}")
 
     def __iter__(self) -> Iterator[Record]:
         """Raises InputError, also where most cannot be embedded; what was yielded counts for nothing then."""
@@ -61,27 +73,30 @@ class Dataset:
             first = ordinal
             form = self._format(file)
             with open_source(file) as source:
-                for record_id, raw in FORMATS[form].read(source, self.columns):
-                    if isinstance(raw, Unusable):
-                        record = Record(ordinal, record_id, "", raw.reason)
-                    else:
-                        sequence, problem = judge(raw, self.alphabet, self.rules)
-                        record = Record(ordinal, record_id, sequence, problem)
-                        if self.look:
-                            self.look.add(record_id, raw, sequence, problem)
-                    yield record
+                for row in FORMATS[form].read(source, self.columns):
+                    yield self._record(ordinal, row)
                     ordinal += 1
                 inputs.append(replace(source.file(), read_as=ReadAs(form, *source.taken)))
             if ordinal == first:
                 raise InputError(f"{file.title}: no records in it")
         if self.look:
             self.look.refuse_hopeless()
+        self.ids.refuse_unfound()
         self.inputs = tuple(inputs)
+
+    def _record(self, ordinal: int, row: Row) -> Record:
+        name, raw = self.ids.of(row), row.sequence
+        if isinstance(raw, Unusable):
+            return Record(ordinal, name, "", raw.reason, row.kept)
+        sequence, problem = judge(raw, self.alphabet, self.rules)
+        if self.look:
+            self.look.add(name, raw, sequence, problem)
+        return Record(ordinal, name, sequence, problem, row.kept)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was noticed about the records beside what sets one aside."""
-        return self.look.notes() if self.look else ()
+        return (*(self.look.notes() if self.look else ()), *self.ids.notes())
 
     def _format(self, file: Input) -> InputFormat:
         form = self.input_format or format_of(file)

@@ -1,6 +1,7 @@
-"""From the stream of records to what a job directory is made of: shards, twins, sequences, copied results."""
+"""From the stream of records to what a job directory is made of: shards, twins, sequences, what
+stays with the records, copied results."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import pyarrow as pa
 from queue_app.array_types import Int64s
 from queue_app.host.durable_files import file_digest, sync_file
 from queue_app.ingest.cut_shards import write_shards
+from queue_app.ingest.kept_spool import KeptSpool
 from queue_app.ingest.record_spool import Spool, spooled
 from queue_app.ingest.reuse import Previous, copy_results
 from queue_app.job.directory import JobDir
 from queue_app.job.duplicates import NOT_FOUND, TWINS_SCHEMA, write_sequences
 from queue_app.job.shard_files import Record
 from queue_app.job.shard_table import ShardTable
-from queue_app.job.spec import DatasetCounts, Reuse, TwinsFile
+from queue_app.job.spec import DatasetCounts, KeptFile, Reuse, TwinsFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Ingested:
     counts: DatasetCounts
     shards: ShardTable
     sequences_digest: str
+    kept: KeptFile | None
     twins: TwinsFile | None
     reuse: Reuse | None
 
@@ -39,11 +42,12 @@ def ingest(
     cost_most: int,
     dedup: bool,
     previous: Previous | None,
+    keep: Sequence[str] = (),
 ) -> Ingested:
     """Read all records; every one ends in a shard, or as the twin of one that does.
 
     `num_shards` and `cost_most` are about the shards that are computed, as in `write_shards`; those of
-    copied vectors stand behind them.
+    copied vectors stand behind them. `keep` names columns that kept.parquet has before others.
 
     Raises:
         InputError: there are no records.
@@ -51,7 +55,12 @@ def ingest(
     """
     for path in (job_dir.shards, job_dir.results, job_dir.dones):
         path.mkdir(parents=True)
-    with spooled(records, job_dir.path / ".spool.arrow") as spool:
+    home = job_dir.path
+    with (
+        KeptSpool(home / ".kept") as beside,
+        spooled(beside.passing(records), home / ".spool.arrow") as spool,
+    ):
+        kept = beside.write(job_dir.kept, keep)
         census = spool.census
         firsts = census.firsts(dedup=dedup)
         twins = _write_duplicates(job_dir.twins, spool, firsts)
@@ -70,7 +79,7 @@ def ingest(
         if reused:
             copy_results(previous, job_dir, reused, known.sources)
     shards = ShardTable.of(job_id, (*computed, *reused))
-    return Ingested(census.counts, shards, sequences_digest, twins, reuse)
+    return Ingested(census.counts, shards, sequences_digest, kept, twins, reuse)
 
 
 def _write_duplicates(path: Path, spool: Spool, firsts: Int64s) -> TwinsFile | None:

@@ -34,7 +34,8 @@ class Option(NamedTuple):
 class EmbedRequest:
     """What the user asked for; None and `auto` leave the choice to Holdfast. In the order of `--help`.
 
-    Pool, layers and delimiter may be given as they are written; UsageError is raised for what is none.
+    Pool, layers, delimiter and columns to keep may be given as they are written; UsageError is raised for
+    what is none.
     """
 
     inputs: Annotated[
@@ -149,6 +150,22 @@ class EmbedRequest:
             "one of them, or with two, is refused."
         ),
     ] = None
+    id: Annotated[
+        str | None,
+        Option(
+            "Of a header or an id: accession (P12345 of sp|P12345|…), full, or a regular expression, whose "
+            "first group is taken. Default: the header up to the first blank.",
+            metavar="accession|full|REGEX",
+        ),
+    ] = None
+    keep: Annotated[
+        str | tuple[str, ...] | None,
+        Option(
+            "Columns of a table, or keys of JSON, that stay with the records in .parquet, .arrow and "
+            "directories. Descriptions of headers do without it; none: nothing does.",
+            metavar="COLUMNS|all|none",
+        ),
+    ] = None
     delimiter: Annotated[
         str | None, Option("Between the fields of a CSV or TSV, such as ';' or tab, where it is another.")
     ] = None
@@ -164,12 +181,16 @@ class EmbedRequest:
 
     def __post_init__(self) -> None:
         from queue_app.ingest.readers.columns import parse_delimiter
+        from queue_app.ingest.readers.ids import parse_id
+        from queue_app.ingest.readers.keep import parse_keep
         from queue_app.job.readouts import parse_layers, parse_pool
 
-        parsers = {"pool": parse_pool, "layers": parse_layers, "delimiter": parse_delimiter}
+        parsers = {"pool": parse_pool, "layers": parse_layers, "delimiter": parse_delimiter, "id": parse_id}
         for name, parse in parsers.items():
             if isinstance(written := getattr(self, name), str):
                 object.__setattr__(self, name, parse(written))
+        if self.keep is not None:
+            object.__setattr__(self, "keep", parse_keep(self.keep))
 
     @property
     def run(self) -> "RunOptions":

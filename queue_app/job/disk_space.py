@@ -114,7 +114,7 @@ def _left(job: Job, job_dir: JobDir) -> Int64s:
 
 def _is_linked(job: Job, job_dir: JobDir, output: Path) -> bool:
     """True where the output is a directory of the results themselves, which are linked."""
-    as_published = job.twins is None and job.reuse is None
+    as_published = job.twins is None and job.reuse is None and job.kept is None
     if output_format(output) != "directory" or not as_published:
         return False
     return _device(output) == _device(job_dir.results)

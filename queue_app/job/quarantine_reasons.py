@@ -3,7 +3,7 @@
 MOSTLY_UNKNOWN = "more than half of its tokens are unknown to the model"
 OF_HOW_MANY = r" \([\d,]+ of [\d,]+\)"
 """What differs between the reasons of two records: taken out where reasons are counted."""
-PLACE_IN_FILE = r" \((?:line|row) \d+\)$"
+PLACE_IN_FILE = r" \((?:line|row|record) \d+\)$"
 """What a reason ends in, as an expression: records of one kind have one reason but for it."""
 
 

@@ -101,12 +101,17 @@ def num_vectors(column: pa.Array) -> npt.NDArray[np.int64]:
     return lengths
 
 
-def write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> str:
+def write_parquet(
+    path: Path, schema: pa.Schema, tables: Iterable[pa.Table], *, kept: Sequence[str] = ()
+) -> str:
     """Write and fsync; answers the xxh3-128 (hex) of the file.
 
-    Vectors are noise to a compressor and to a dictionary: both would only cost time.
+    Vectors are noise to a compressor and to a dictionary: both would only cost time. `kept` are columns that
+    are worth it.
     """
-    how = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    how: dict[str, Any] = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    if kept:
+        how |= {"compression": dict.fromkeys(kept, "zstd"), "use_dictionary": [*kept]}
     with DigestedFile(path) as file, pq.ParquetWriter(file, schema, **how) as writer:
         for table in tables:
             group = _rows_within(table.nbytes, table.num_rows, ROWS_PER_GROUP)

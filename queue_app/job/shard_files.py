@@ -1,6 +1,7 @@
 """A shard's file: its records as a small, self-contained Arrow file."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +64,13 @@ def num_records_of(path: Path, ordinals: Ordinals) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record. `ordinal` is its place over all inputs; `problem` says why it cannot be embedded."""
+    """One record. `ordinal` is its place over all inputs; `problem` says why it cannot be embedded.
+
+    `kept` has what stays with it beside its id, by name; workers see nothing of it.
+    """
 
     ordinal: int
     id: str
     sequence: str
     problem: str | None = None
+    kept: Mapping[str, object] = field(default_factory=dict)

@@ -51,6 +51,10 @@ class EmbedOptions:
     dedup: bool = True
     """Compute identical sequences once. It changes last bits, as other batches come of it."""
     input_format: InputFormat | None = None
+    id: str | None = None
+    """What an id is made of; None: the first word of a header, or what stands in the column."""
+    keep: tuple[str, ...] | None = None
+    """Columns that stay with the records, or `all` or `none`; None: descriptions of headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,14 @@ class TwinsFile:
     digest: str  # xxh3-128 (hex)
     num_twins: int
     num_firsts: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """What kept.parquet holds: descriptions of headers and columns of tables, a row for each record."""
+
+    digest: str  # xxh3-128 (hex)
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +133,7 @@ class Job:
     reuse: Reuse | None = None
     notes: tuple[str, ...] = ()
     """What was noticed about the records at submit: a line each."""
+    kept: KeptFile | None = None  # None: nothing stays with the records but their ids
 
 
 RECORD_COST = 8

@@ -7,6 +7,7 @@ Only the files that done records name are read, each against its digest; and rec
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from heapq import merge
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from queue_app.host.file_lock import FileLock
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import all_done, require_published, results_digest
 from queue_app.job.duplicates import read_duplicates
+from queue_app.job.kept_columns import KeptColumns, open_kept
 from queue_app.job.readouts import column_names, is_ragged, vector_dim
 from queue_app.job.result_files import as_matrix, num_vectors
 from queue_app.job.result_rows import in_input_order
@@ -57,7 +59,8 @@ class Content:
         quarantine = (entry for record in done for entry in record.quarantine)
         self.quarantine = sorted(quarantine, key=lambda entry: entry.ordinal)
         self.num_rows = sum(record.num_embedded for record in done)
-        self.as_published = (job.twins is None and job.reuse is None) or self.num_rows == 0
+        is_whole = job.twins is None and job.reuse is None and job.kept is None
+        self.as_published = is_whole or self.num_rows == 0
         self.kinds = shares_of(done)
         self._job, self._job_dir, self._done = job, job_dir, dict(enumerate(done))
         self.dim = vector_dim(job.model, job.options)
@@ -85,6 +88,20 @@ class Content:
         if _all_done(self._job, self._job_dir) != [*self._done.values()]:
             raise HoldfastError(f"{self._job_dir.path}: results were published anew meanwhile; run again")
         self.digest = digest.hexdigest()
+
+    @cached_property
+    def kept(self) -> KeptColumns | None:
+        """What stays with the records beside their ids. Raises Damage when it is not what was submitted."""
+        return open_kept(self._job, self._job_dir)
+
+    def batches_with_kept(self) -> Iterator[pa.RecordBatch]:
+        """As `batches`, with the kept columns between ordinal and vectors. Raises as `kept`, too."""
+        for batch in self.batches():
+            own = self.kept.rows(batch.column("ordinal").to_numpy()) if self.kept else batch.select([])
+            joined = [column.combine_chunks() for column in own.columns]
+            columns = [*batch.columns[:2], *joined, *batch.columns[2:]]
+            names = [*batch.schema.names[:2], *own.column_names, *batch.schema.names[2:]]
+            yield pa.record_batch(columns, names=names)
 
     def sequences(self) -> RecordSequences:
         """The sequence of every record, in input order, read again from the shards. Raises Damage when a file

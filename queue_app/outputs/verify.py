@@ -15,6 +15,7 @@ from queue_app.errors import HoldfastError
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import current_generation, published_result
 from queue_app.job.duplicates import check_digest, read_duplicates
+from queue_app.job.kept_columns import open_kept
 from queue_app.job.result_files import iter_result
 from queue_app.job.shard_files import ShardRecords, read_shard
 from queue_app.job.shard_table import Shard
@@ -145,6 +146,9 @@ class _Checks:
         """The files beside the shards."""
         with self._noting_damage():
             check_digest(self.job_dir.sequences, self.job.sequences_digest)
+        with self._noting_damage():
+            if (kept := open_kept(self.job, self.job_dir)) is not None:
+                kept.close()
         with self._noting_damage():
             for duplicates in read_duplicates(self.job, self.job_dir):
                 self.coverage.embed_duplicates(duplicates)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -88,10 +88,10 @@ def write_parquet_file(output: Path, content: Content) -> Digests:
     """A table: see `_schema`."""
     schema = _schema(content)
     with _replacing(output) as temporary:
-        batches = (batch.select(schema.names) for batch in content.batches())
+        batches = (batch.select(schema.names) for batch in content.batches_with_kept())
         tables = (pa.Table.from_batches([batch]).cast(schema) for batch in batches)
         tables = (table.replace_schema_metadata(schema.metadata) for table in tables)
-        return {output: write_parquet(temporary, schema, tables)}
+        return {output: write_parquet(temporary, schema, tables, kept=_kept_names(content))}
 
 
 def write_arrow_file(output: Path, content: Content) -> Digests:
@@ -109,11 +109,16 @@ def write_arrow_file(output: Path, content: Content) -> Digests:
 
 
 def _schema(content: Content) -> pa.Schema:
-    """Columns `id` and `embedding`, or several of these; provenance in the metadata."""
+    """Columns `id`, what is kept, and `embedding`, or several of these; provenance in the metadata."""
     vector = pa.list_(pa.from_numpy_dtype(np.dtype(content.dtype)), content.dim)
     embedding = pa.list_(vector) if content.is_ragged else vector
-    fields = [("id", pa.string()), *((name, embedding) for name in content.columns)]
+    vectors = [pa.field(name, embedding) for name in content.columns]
+    fields = [pa.field("id", pa.string()), *(content.kept.schema if content.kept else []), *vectors]
     return pa.schema(fields, metadata=content.provenance)
+
+
+def _kept_names(content: Content) -> Sequence[str]:
+    return content.kept.names if content.kept else ()
 
 
 def write_directory(output: Path, content: Content) -> Digests:
@@ -126,7 +131,7 @@ def write_directory(output: Path, content: Content) -> Digests:
         if not content.as_published:
             return {
                 output / f"{number:05d}.parquet": write_parquet(
-                    temporary / f"{number:05d}.parquet", table.schema, [table]
+                    temporary / f"{number:05d}.parquet", table.schema, [table], kept=_kept_names(content)
                 )
                 for number, table in enumerate(_pieces(content))
             }
@@ -143,7 +148,7 @@ def write_directory(output: Path, content: Content) -> Digests:
 def _pieces(content: Content) -> Iterator[pa.Table]:
     """The rows in tables of at least 16,384, or 32 MB, but for the last."""
     waiting: list[pa.RecordBatch] = []
-    for batch in content.batches():
+    for batch in content.batches_with_kept():
         waiting.append(batch)
         num_rows, num_bytes = (sum(each.num_rows for each in waiting), sum(each.nbytes for each in waiting))
         if num_rows >= ROWS_PER_GROUP or num_bytes >= PIECE_BYTES:

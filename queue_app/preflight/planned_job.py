@@ -20,6 +20,8 @@ ROW_BYTES: dict[Format, int] = {"npy": 1, "parquet": 8, "arrow": 4, "directory":
 """What a record takes beside its vector and the letters of its id."""
 H5_ROW_BYTES: dict[H5Layout, int] = {"flat": 41, "per-sequence": 350, "per-id": 355, "per-hash": 415}
 """What it takes in each layout of an .h5: a dataset of one's own has a header, a name and an attribute."""
+KEPT_SHARES: dict[Format, float] = {"parquet": 0.25, "arrow": 1, "directory": 0.25}
+"""What stays with the records is packed in Parquet: to about so much of its text."""
 SHARD_ROW_BYTES = 28
 """What it takes in a shard's file, beside id and sequence."""
 
@@ -79,8 +81,10 @@ def planned_sizes(job: Job, found: Survey) -> Sizes:
     outputs = {
         name: vectors + found.num_id_bytes + num_good * row + OUTPUT_BYTES for name, row in row_bytes.items()
     }
+    results = round(outputs["directory"] * found.own_share)
+    for name, share in KEPT_SHARES.items():
+        outputs[name] += round(found.num_kept_bytes * share)
     own_bytes = len(job.shards) * SHARD_BYTES
     num_sequence_bytes = int((found.computed.costs - RECORD_COST).sum())
     shards = num_sequence_bytes + found.num_id_bytes + num_rows * SHARD_ROW_BYTES + own_bytes
-    results = round(outputs["directory"] * found.own_share) + own_bytes
-    return Sizes(vectors, outputs, shards, results)
+    return Sizes(vectors, outputs, shards, results + own_bytes)

@@ -49,6 +49,7 @@ class Survey:
     share: float
     own_share: float
     num_id_bytes: int
+    num_kept_bytes: int
     rejected: tuple[Rejected, ...]
     seconds: float
     notes: tuple[str, ...]
@@ -62,11 +63,12 @@ class Survey:
 def survey(dataset: Dataset, sample: StratifiedSampler, *, dedup: bool, previous: Previous | None) -> Survey:
     """Read the dataset to its end, and fill the sample. Raises InputError."""
     started = monotonic()
-    census, characters, num_id_bytes = Census(), array("q"), 0
+    census, characters, num_id_bytes, num_kept_bytes = Census(), array("q"), 0, 0
     rejections = _Rejections()
     for record in dataset:
         census.add(record)
         num_id_bytes += len(record.id.encode())
+        num_kept_bytes += sum(len(str(value).encode(errors="replace")) for value in record.kept.values())
         if record.problem is None:
             characters.append(len(record.sequence))
             sample.add(record.sequence)
@@ -88,6 +90,7 @@ def survey(dataset: Dataset, sample: StratifiedSampler, *, dedup: bool, previous
         share=_share(lengths, census, computed),
         own_share=_share(lengths, census, rows),
         num_id_bytes=num_id_bytes,
+        num_kept_bytes=num_kept_bytes,
         rejected=rejections.by_count(),
         seconds=monotonic() - started,
         notes=dataset.notes,

@@ -3,10 +3,11 @@
 Never by their place: the second column of a stranger's table is as likely a label as a sequence.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from queue_app.errors import InputError, UsageError
+from queue_app.ingest.readers.keep import Keep, refuse_twice, shown_names
 
 SEQUENCE_COLUMNS = (
     "sequence", "seq", "text", "protein_sequence", "aa_sequence", "amino_acid_sequence", "dna_sequence",
@@ -17,8 +18,6 @@ ID_COLUMNS = ("id", "_id", "identifier", "sequence_id", "seq_id", "protein_id", 
 """A table may have several; the first of these that is there is taken."""
 TAB = "tab"
 """How options write the one delimiter that cannot be seen."""
-NAMES_SHOWN = 12
-NAME_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,7 @@ class Columns:
     id: str | None = None
     sequence: str | None = None
     delimiter: str | None = None
+    keep: Keep = field(default_factory=Keep)
 
     @property
     def asked(self) -> list[str]:
@@ -79,7 +79,7 @@ def find_places(where: str, header: Sequence[str], columns: Columns) -> Places:
         return Places(_asked(where, names, columns.id), sequence)
     record_id = known_id(names)
     if record_id is not None:
-        _refuse_twice(where, names, names[record_id])
+        refuse_twice(where, names, names[record_id])
     return Places(None if record_id == sequence else record_id, sequence)
 
 
@@ -94,13 +94,6 @@ def known_sequences(names: Sequence[str]) -> list[int]:
     return [place for place, name in enumerate(names) if _normal(name) in SEQUENCE_COLUMNS]
 
 
-def shown_names(names: Collection[str]) -> str:
-    """The first of them, each cut to what can be read."""
-    short = [name if len(name) <= NAME_CHARACTERS else f"{name[:NAME_CHARACTERS]}…" for name in names]
-    more = [f"… and {len(short) - NAMES_SHOWN:,} more"] if len(short) > NAMES_SHOWN else []
-    return " ".join(", ".join([*short[:NAMES_SHOWN], *more]).split()) or "nothing"
-
-
 def _normal(name: str) -> str:
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
@@ -112,7 +105,7 @@ def _known_sequence(where: str, names: Sequence[str]) -> int:
             f"{where}: no column of sequences by its name ({', '.join(SEQUENCE_COLUMNS[:3])}, …); it has: "
             f"{shown_names(names)}; say with --sequence-column which one it is"
         )
-    _refuse_twice(where, names, names[found[0]])
+    refuse_twice(where, names, names[found[0]])
     if len(found) > 1:
         raise InputError(
             f"{where}: several columns of sequences by their names; it has: {shown_names(names)}; "
@@ -124,10 +117,5 @@ def _known_sequence(where: str, names: Sequence[str]) -> int:
 def _asked(where: str, names: Sequence[str], name: str) -> int:
     if name not in names:
         raise InputError(f"{where}: no column {name!r}; it has: {shown_names(names)}")
-    _refuse_twice(where, names, name)
+    refuse_twice(where, names, name)
     return names.index(name)
-
-
-def _refuse_twice(where: str, names: Sequence[str], name: str) -> None:
-    if names.count(name) > 1:
-        raise InputError(f"{where}: two columns {name!r}; it has: {shown_names(names)}")

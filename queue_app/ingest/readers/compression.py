@@ -67,7 +67,6 @@ _KINDS = (
     _Kind("zstd", _ZSTD_MAGICS, lambda: zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)),
 )
 _UNREAD = {
-    b"PK\x03\x04": "zip archive, or a spreadsheet",
     b"7z\xbc\xaf\x27\x1c": "7z archive",
     b"\x04\x22\x4d\x18": "LZ4 archive",
     b"\x1f\x9d": "compress (.Z) archive",

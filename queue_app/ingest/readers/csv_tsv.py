@@ -6,18 +6,18 @@ from itertools import chain
 
 from queue_app.errors import InputError
 from queue_app.ingest.readers.columns import Columns, Places, find_places
-from queue_app.ingest.readers.sources import Pairs, Source
-from queue_app.ingest.readers.values import pair_of_text
+from queue_app.ingest.readers.sources import Rows, Source
+from queue_app.ingest.readers.values import row_of_text
 
 FIELD_CHARACTERS_MOST = 1 << 30
 
 
-def read_csv(source: Source, columns: Columns) -> Pairs:
+def read_csv(source: Source, columns: Columns) -> Rows:
     """Strict: a stray quotation mark would otherwise swallow every record to the end of the file."""
     return _read_table(source, columns, source.text(newline=""), csv.excel)
 
 
-def read_tsv(source: Source, columns: Columns) -> Pairs:
+def read_tsv(source: Source, columns: Columns) -> Rows:
     """A quotation mark is a letter like any other, unless the header is quoted, as R writes it."""
     text = source.text(newline="")
     first = text.readline()
@@ -29,11 +29,13 @@ class _Unquoted(csv.excel_tab):
     quoting = csv.QUOTE_NONE
 
 
-def _read_table(source: Source, columns: Columns, lines: Iterable[str], dialect: type[csv.Dialect]) -> Pairs:
+def _read_table(source: Source, columns: Columns, lines: Iterable[str], dialect: type[csv.Dialect]) -> Rows:
     rows = _rows(source, lines, dialect, columns.separator or dialect.delimiter)
     _, header = next(rows, (1, []))
     places = _places(source.name, header, columns)
-    source.taken = places.names([name.strip() for name in header])
+    names = [name.strip() for name in header]
+    source.taken = places.names(names)
+    kept = columns.keep.of_table(source.name, names, (places.id, places.sequence))
     number = 0
     for line, row in rows:
         if not row and len(header) > 1:
@@ -45,7 +47,8 @@ def _read_table(source: Source, columns: Columns, lines: Iterable[str], dialect:
                 f"{source.name}: line {line}: {len(fields)} fields, but the header has {len(header)}"
             )
         record_id = str(number) if places.id is None else fields[places.id]
-        yield pair_of_text(line, record_id, fields[places.sequence])
+        own = {name: fields[place] for name, place in kept}
+        yield row_of_text(line, record_id, fields[places.sequence], own)
 
 
 def _rows(

@@ -8,13 +8,14 @@ ALPHA CRYSTALLIN B CHAIN.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from queue_app.errors import InputError
 from queue_app.ingest.readers.columns import Columns
-from queue_app.ingest.readers.sources import Pairs, Source, shown
-from queue_app.ingest.readers.values import Unusable, pair_of_text
+from queue_app.ingest.readers.keep import DESCRIPTION
+from queue_app.ingest.readers.sources import Rows, Source, shown
+from queue_app.ingest.readers.values import Row, row_of_text, writable
 
 COMMENTS = "#;"
 _PIR_HEADER = re.compile(r">(?:P1|F1|DL|DC|RL|RC|N1|N3|XX);\s*(\S*)")
@@ -24,8 +25,10 @@ _PIR_COMMENT = re.compile("[A-Z];")
 """What a line behind the * begins with."""
 
 
-def read_fasta(source: Source, columns: Columns) -> Pairs:
-    """The id is the header up to the first blank, as in Biopython. Lines from # or ; on are comments.
+def read_fasta(source: Source, columns: Columns) -> Rows:
+    """The id is the header up to the first blank, as in Biopython, and the description what stands behind it.
+
+    Lines from # or ; on are comments.
 
     A record whose header is that of PIR is read as such: its title is none of its letters.
     """
@@ -36,17 +39,17 @@ def read_fasta(source: Source, columns: Columns) -> Pairs:
         is_text = line and line[0] not in COMMENTS
         if line[:1] == ">":
             if begin:
-                yield _record(source, begin, header, lines)
+                yield _record(source, columns, begin, header, lines)
             header, begin, lines = line, number, []
         elif begin and (is_text or _PIR_HEADER.match(header)):
             lines.append(line)
         elif is_text:
             raise _refusal(source, number, f"not FASTA: a record begins with >, here stands {shown(line)}")
     if begin:
-        yield _record(source, begin, header, lines)
+        yield _record(source, columns, begin, header, lines)
 
 
-def read_fastq(source: Source, columns: Columns) -> Pairs:
+def read_fastq(source: Source, columns: Columns) -> Rows:
     """Four lines a record; the qualities are checked for their number and left out. The id as in FASTA."""
     lines = enumerate((line.strip() for line in source.text()), start=1)
     for number, header in lines:
@@ -55,7 +58,7 @@ def read_fastq(source: Source, columns: Columns) -> Pairs:
         if not header.startswith("@"):
             what = f"not FASTQ: a record begins with @, here stands {shown(header)}"
             raise _refusal(source, number, what)
-        yield pair_of_text(number, _id(header), _fastq_letters(source, number, header, lines))
+        yield _named(columns, number, header, _fastq_letters(source, number, header, lines))
 
 
 def _fastq_letters(source: Source, number: int, header: str, lines: Iterator[tuple[int, str]]) -> str:
@@ -71,10 +74,22 @@ def _fastq_letters(source: Source, number: int, header: str, lines: Iterator[tup
     return sequence
 
 
-def _record(source: Source, number: int, header: str, lines: Sequence[str]) -> tuple[str, str | Unusable]:
+def _record(source: Source, columns: Columns, number: int, header: str, lines: Sequence[str]) -> Row:
     if found := _PIR_HEADER.match(header):
-        return pair_of_text(number, found[1], _pir_letters(source, number, header, lines))
-    return pair_of_text(number, _id(header), "".join(lines))
+        letters = _pir_letters(source, number, header, lines)
+        return row_of_text(number, found[1], letters, _described(columns, lines[0]))
+    return _named(columns, number, header, "".join(lines))
+
+
+def _named(columns: Columns, number: int, header: str, letters: str) -> Row:
+    """A record whose id is the first word of its header, and what stands behind that its description."""
+    name, *rest = header[1:].split(None, 1) or [""]
+    row = row_of_text(number, name, letters, _described(columns, *rest))
+    return row._replace(header=writable(header[1:].strip()))
+
+
+def _described(columns: Columns, description: str = "") -> Mapping[str, object]:
+    return {DESCRIPTION: description} if description and columns.keep.descriptions else {}
 
 
 def _pir_letters(source: Source, number: int, header: str, lines: Sequence[str]) -> str:
@@ -92,11 +107,6 @@ def _pir_letters(source: Source, number: int, header: str, lines: Sequence[str])
         if line and not _PIR_COMMENT.match(line):
             raise _refusal(source, number, f"behind the * of a record of PIR, here stands {line[:40]!r}")
     return letters
-
-
-def _id(header: str) -> str:
-    words = header[1:].split(None, 1)
-    return words[0] if words else ""
 
 
 def _refusal(source: Source, line: int, what: str) -> InputError:

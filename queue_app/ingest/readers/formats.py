@@ -11,10 +11,11 @@ from queue_app.ingest.readers.compression import ENDINGS
 from queue_app.ingest.readers.csv_tsv import read_csv, read_tsv
 from queue_app.ingest.readers.fasta import read_fasta, read_fastq
 from queue_app.ingest.readers.json_lines import read_json_lines
+from queue_app.ingest.readers.json_values import read_json
 from queue_app.ingest.readers.parquet_arrow import read_arrow, read_parquet
 from queue_app.ingest.readers.signatures import Head, binary_format
-from queue_app.ingest.readers.sources import Input, Pairs, Source, open_source
-from queue_app.ingest.readers.values import pair_of_text
+from queue_app.ingest.readers.sources import Input, Rows, Source, open_source
+from queue_app.ingest.readers.values import row_of_text
 from queue_app.job.spec import InputFile, ReadAs
 
 
@@ -24,13 +25,13 @@ class Format:
 
     title: str
     endings: tuple[str, ...]
-    read: Callable[[Source, Columns], Pairs]
+    read: Callable[[Source, Columns], Rows]
 
 
-def read_lines(source: Source, columns: Columns) -> Pairs:
+def read_lines(source: Source, columns: Columns) -> Rows:
     """One text a line; its id is the line's number."""
     for number, line in enumerate(source.text(), start=1):
-        yield pair_of_text(number, str(number), line.removesuffix("\n"))
+        yield row_of_text(number, str(number), line.removesuffix("\n"), {})
 
 
 FORMATS: Mapping[InputFormat, Format] = {
@@ -39,12 +40,14 @@ FORMATS: Mapping[InputFormat, Format] = {
     "csv": Format("CSV", (".csv",), read_csv),
     "tsv": Format("TSV", (".tsv",), read_tsv),
     "jsonl": Format("JSON lines", (".jsonl", ".ndjson"), read_json_lines),
+    "json": Format("JSON", (".json",), read_json),
     "lines": Format("plain lines", (".txt",), read_lines),
     "parquet": Format("Parquet", (".parquet", ".pq"), read_parquet),
     "arrow": Format("Arrow", (".arrow", ".arrows", ".feather", ".ipc"), read_arrow),
 }
 _BY_ENDING = {ending: name for name, form in FORMATS.items() for ending in form.endings}
 COLUMNAR: frozenset[InputFormat] = frozenset(("parquet", "arrow"))
+WITH_HEADERS: frozenset[InputFormat] = frozenset(("fasta", "fastq"))
 WITHOUT_COLUMNS: frozenset[InputFormat] = frozenset(("fasta", "fastq", "lines"))
 
 
@@ -69,7 +72,13 @@ def _of_text(title: str, by_name: InputFormat | None, head: Head) -> InputFormat
     by_letter = head.by_first_letter
     if head.is_fastq:
         return "fastq"
+    if by_name in ("json", "jsonl") and head.begins_json_array:
+        return "json"
+    if by_name in (None, "json") and by_letter in ("json", "jsonl"):
+        return by_letter
     if by_name is None:
+        if what := head.unread():
+            raise InputError(f"{title}: {what}")
         if by_letter is None:
             raise InputError(
                 f"{title}: neither its name nor its first letter says what it is; say it with "
@@ -85,7 +94,7 @@ def _of_lines(title: str, head: Head) -> InputFormat:
     """Any text is plain lines, also one that is something else."""
     if head.by_first_letter == "fasta":
         return "fasta"
-    if head.is_json_object:
+    if head.is_json_lines:
         return "jsonl"
     if what := head.why_no_lines():
         raise _contradiction(title, "lines", what)

@@ -1,4 +1,4 @@
-"""Parquet and Arrow: the columns of ids and sequences, a few rows at a time, and nothing else of the file.
+"""Parquet and Arrow: the columns that are wanted, a few rows at a time, and nothing else of the file.
 
 What these formats leave unchecked is checked before a value is looked at: damaged offsets would kill the
 process that follows them, and a stream that ends between two batches shows only by its missing end that it
@@ -10,15 +10,15 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count, islice, repeat
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from queue_app.errors import InputError
 from queue_app.ingest.readers.columns import Columns, find_places
-from queue_app.ingest.readers.sources import Pairs, Source
-from queue_app.ingest.readers.values import pair_of
+from queue_app.ingest.readers.sources import Rows, Source
+from queue_app.ingest.readers.values import row_of
 
 PARQUET_MAGIC = b"PAR1"
 ARROW_FILE_MAGIC = b"ARROW1"
@@ -40,14 +40,16 @@ class _Chosen:
     id: int | None
     sequence: int
     numbers: Iterator[int]
+    kept: Sequence[tuple[str, int]]
 
     @property
     def places(self) -> list[int]:
         """In the order in which the file has them."""
-        return sorted({place for place in (self.id, self.sequence) if place is not None})
+        kept = [place for _, place in self.kept]
+        return sorted({place for place in (self.id, self.sequence, *kept) if place is not None})
 
 
-def read_parquet(source: Source, columns: Columns) -> Pairs:
+def read_parquet(source: Source, columns: Columns) -> Rows:
     """Pages are read as they are needed, and their checksums compared where there are any."""
     if not source.magic.startswith(PARQUET_MAGIC):
         raise InputError(f"{source.name}: not a Parquet file; unpack one that was compressed as a whole")
@@ -58,7 +60,7 @@ def read_parquet(source: Source, columns: Columns) -> Pairs:
         )
         index = _numbered_index(file.schema_arrow, file.metadata.num_rows)
         chosen = _choose(source, file.schema_arrow, columns, index)
-        yield from _pairs(chosen, _parquet_batches(file, chosen))
+        yield from _rows(chosen, _parquet_batches(file, chosen))
 
 
 def _parquet_batches(file: pq.ParquetFile, chosen: _Chosen) -> Batches:
@@ -67,7 +69,7 @@ def _parquet_batches(file: pq.ParquetFile, chosen: _Chosen) -> Batches:
         yield batch.select(names)
 
 
-def read_arrow(source: Source, columns: Columns) -> Pairs:
+def read_arrow(source: Source, columns: Columns) -> Rows:
     """An IPC file (Feather, version 2, is one) or an IPC stream, told by the first bytes."""
     if not source.magic.startswith((ARROW_FILE_MAGIC, ARROW_STREAM_MAGIC)):
         raise InputError(
@@ -80,7 +82,7 @@ def read_arrow(source: Source, columns: Columns) -> Pairs:
         chosen = _choose(source, schema, columns)
         options = pa.ipc.IpcReadOptions(included_fields=chosen.places, use_threads=False)
         batches = (_file_batches if is_file else _stream_batches)(source, options)
-        yield from _pairs(chosen, batches)
+        yield from _rows(chosen, batches)
 
 
 def _file_batches(source: Source, options: pa.ipc.IpcReadOptions) -> Batches:
@@ -135,9 +137,10 @@ def _choose(source: Source, schema: pa.Schema, columns: Columns, index: _RowInde
         kind = pa.int64() if place == len(schema.names) else schema.field(place).type
         if not _is_text(kind) and not (place == places.id and pa.types.is_integer(kind)):
             raise InputError(f"{source.name}: column {names[place]!r} holds {kind}, and no text")
+    kept = columns.keep.of_table(source.name, schema.names, (places.id, places.sequence))
     if index and places.id == len(schema.names):
-        return _Chosen(None, places.sequence, index[1])
-    return _Chosen(places.id, places.sequence, count(1))
+        return _Chosen(None, places.sequence, index[1], kept)
+    return _Chosen(places.id, places.sequence, count(1), kept)
 
 
 def _numbered_index(schema: pa.Schema, num_rows: int) -> _RowIndex | None:
@@ -162,15 +165,32 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in is_any)
 
 
-def _pairs(chosen: _Chosen, batches: Batches) -> Pairs:
+def _rows(chosen: _Chosen, batches: Batches) -> Rows:
     number = 0
     for batch in batches:
-        values = dict(zip(chosen.places, map(_values, batch.columns), strict=True))
-        sequences = values[chosen.sequence]
-        ids = islice(chosen.numbers, len(sequences)) if chosen.id is None else values[chosen.id]
-        for record_id, sequence in zip(ids, sequences, strict=True):
+        columns = dict(zip(chosen.places, batch.columns, strict=True))
+        sequences = _values(columns[chosen.sequence])
+        taken = islice(chosen.numbers, len(sequences))
+        ids = taken if chosen.id is None else _values(columns[chosen.id])
+        names, kept = [name for name, _ in chosen.kept], [_kept(columns[place]) for _, place in chosen.kept]
+        own = zip(*kept, strict=True) if kept else repeat((), len(sequences))
+        for record_id, sequence, values in zip(ids, sequences, own, strict=True):
             number += 1
-            yield pair_of(f"row {number}", record_id, sequence)
+            yield row_of(f"row {number}", record_id, sequence, dict(zip(names, values, strict=True)))
+
+
+def _kept(column: pa.Array) -> Sequence[object]:
+    """Strings, numbers and truth as they are; of all else its text, or what JSON can be made of."""
+    kind = column.type
+    if _is_text(kind):
+        return _values(column)
+    if pa.types.is_floating(kind):
+        column = column.cast(pa.float64())
+    elif not any(is_kind(kind) for is_kind in (pa.types.is_integer, pa.types.is_boolean, pa.types.is_nested)):
+        with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            column = column.cast(pa.string())
+    values: list[object] = column.to_pylist()
+    return values
 
 
 def _values(column: pa.Array) -> Sequence[object]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from queue_app.choices import InputFormat
 from queue_app.ingest.readers.columns import known_id, known_sequences
+from queue_app.ingest.readers.documents import unread_text
 from queue_app.ingest.readers.parquet_arrow import ARROW_FILE_MAGIC, ARROW_STREAM_MAGIC, PARQUET_MAGIC
 from queue_app.ingest.readers.sources import Source
 
@@ -18,19 +19,13 @@ LINES_COMPARED = 50
 _MAGICS: Mapping[bytes, InputFormat] = {
     PARQUET_MAGIC: "parquet", ARROW_FILE_MAGIC: "arrow", ARROW_STREAM_MAGIC: "arrow"
 }  # fmt: skip
-_FIRST_LETTERS: Mapping[str, InputFormat] = {">": "fasta", "@": "fastq", "{": "jsonl", "[": "jsonl"}
+_FIRST_LETTERS: Mapping[str, InputFormat] = {">": "fasta", "@": "fastq", "{": "json", "[": "json"}
 _BEFORE_FIRST_LETTER = "\ufeff \t\r\n"
 _COMMENTS = ("#", ";")
 _JSON = re.compile(r'\{\s*("|$)|\[\s*(["{]|$)')
 _LINE_END = re.compile(r"\r\n?|\n")
 _COLUMN_NAME = re.compile(r"[A-Za-z_][\w .()/#%-]{0,40}")
 """What a header may call a column. A sentence has a blank behind its comma."""
-_UNREAD: Mapping[str, str] = {
-    "LOCUS   ": "GenBank", "ID   ": "UniProt's text", "CLUSTAL": "Clustal", "# STOCKHOLM": "Stockholm",
-    "HEADER    ": "PDB", "##fileformat=VCF": "VCF", "@HD\t": "SAM", "@SQ\t": "SAM", "<?xml": "XML",
-    "<!DOCTYPE": "HTML", "<html": "HTML",
-}  # fmt: skip
-"""Formats of sequences and of documents that are text, are not read, and are no texts, one a line."""
 SEPARATORS: Mapping[str, str] = {
     "\t": "tsv", ",": "csv", ";": "csv --delimiter ';'", "|": "csv --delimiter '|'",
     " ": "csv --delimiter ' '",
@@ -42,6 +37,7 @@ class Head:
     """The first lines of a text, as many as are whole, and what they say."""
 
     def __init__(self, source: Source) -> None:
+        self._name = source.name
         data = source.head(HEAD_BYTES)
         text = data.decode(errors="replace").lstrip(_BEFORE_FIRST_LETTER)
         lines = _LINE_END.split(text)
@@ -49,7 +45,8 @@ class Head:
 
     @property
     def by_first_letter(self) -> InputFormat | None:
-        return _FIRST_LETTERS.get(self.lines[0][:1])
+        found = _FIRST_LETTERS.get(self.lines[0][:1])
+        return "jsonl" if found == "json" and self.is_json_lines else found
 
     @property
     def is_fastq(self) -> bool:
@@ -60,19 +57,32 @@ class Head:
         return header.startswith("@") and plus in ("+", f"+{header[1:]}") and len(letters) == len(qualities)
 
     @property
-    def is_json_object(self) -> bool:
+    def begins_json_array(self) -> bool:
+        return self.lines[0][:1] == "["
+
+    @property
+    def is_json_lines(self) -> bool:
+        """The first line is an object by itself: a record, where its keys say so or others follow."""
         try:
-            return isinstance(json.loads(self.lines[0]), dict)
+            first = json.loads(self.lines[0])
         except (ValueError, RecursionError):
             return False
+        if not isinstance(first, dict):
+            return False
+        names, values = list(first), list(first.values())
+        is_record = any(isinstance(values[place], str) for place in known_sequences(names))
+        return is_record or any(map(str.strip, self.lines[1:]))
+
+    def unread(self) -> str | None:
+        """What it is, where it is of a format that is not read; with the remedy."""
+        return unread_text(self._name, self.lines[0])
 
     def why_no_lines(self) -> str | None:
         """What these lines are if they are no texts, one a line, as their name says; with the remedy."""
-        for start, title in _UNREAD.items():
-            if self.lines[0].startswith(start):
-                return f"it begins as {title} does, which is not read: make FASTA or a table of it"
+        if what := self.unread():
+            return what
         if _JSON.match(self.lines[0]):
-            return "it begins as JSON does: say --input-format jsonl"
+            return "it begins as JSON does: say --input-format json"
         after_comments = [line for line in self.lines if line.strip() and not line.startswith(_COMMENTS)]
         if after_comments and after_comments[0].startswith(">"):
             return "it begins as FASTA does, behind comments: say --input-format fasta"

@@ -18,7 +18,8 @@ import xxhash
 
 from queue_app.errors import InputError
 from queue_app.ingest.readers.compression import ArchiveError, Reader, unpack
-from queue_app.ingest.readers.values import Unusable
+from queue_app.ingest.readers.documents import unread_document
+from queue_app.ingest.readers.values import Row
 from queue_app.job.spec import InputFile
 
 LINE_BYTES_MOST = 64 << 20
@@ -33,8 +34,8 @@ _CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1f]")
 _NO_UTF_8 = re.compile("[\udc80-\udcff]")
 _LINE_END = re.compile(b"\r\n?|\n")
 
-Pairs = Iterator[tuple[str, str | Unusable]]
-"""(id, sequence) of every record, in the file's order."""
+Rows = Iterator[Row]
+"""Every record, in the file's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Source:
         self.taken: tuple[str | None, str | None] = (None, None)
         self._raw = _Hashed(source)
         self.magic = self._raw.peek(MAGIC_BYTES)
+        if what := unread_document(source.path, self.name, self.magic):
+            raise ArchiveError(what)
         self._guarded = _Guarded(self.name, unpack(self._raw, self.magic))
         self.binary = _Shared(self._guarded, BUFFER_BYTES)
 
@@ -68,8 +71,12 @@ class Source:
     def line(self) -> int:
         return self._guarded.num_lines + 1
 
-    def text(self, *, newline: str | None = None) -> io.TextIOWrapper:
-        """UTF-8, in lines that end as on any system; \\x0b, \\x1c and U+2028 may stand in a text."""
+    def text(self, *, newline: str | None = None, is_in_lines: bool = True) -> io.TextIOWrapper:
+        """UTF-8, in lines that end as on any system; \\x0b, \\x1c and U+2028 may stand in a text.
+
+        Of what is not in lines one may be as long as the file: its reader must have an eye on the memory.
+        """
+        self._guarded.has_lines = is_in_lines
         return io.TextIOWrapper(self.binary, encoding="utf-8-sig", newline=newline)
 
     def seekable(self) -> io.FileIO:
@@ -194,6 +201,7 @@ class _Guarded(io.RawIOBase):
         self._line_has_nul = False
         self._ended_in_return = False
         self.num_lines = 0
+        self.has_lines = True
 
     def readable(self) -> bool:
         return True
@@ -228,7 +236,7 @@ class _Guarded(io.RawIOBase):
         self._ended_in_return = data.endswith(b"\r") if data else self._ended_in_return
         self.num_lines += ends
         self._line_bytes = len(data) - last - 1 if last >= 0 else self._line_bytes + len(data)
-        if self._line_bytes > LINE_BYTES_MOST:
+        if self._line_bytes > LINE_BYTES_MOST and self.has_lines:
             line, most = self.num_lines + 1, LINE_BYTES_MOST >> 20
             raise InputError(f"{self._name}: line {line} is longer than {most} MiB; is this the right file?")
 

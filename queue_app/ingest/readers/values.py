@@ -4,7 +4,9 @@ Values of the wrong kind set their record aside, and nothing else: of millions, 
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 _KINDS: dict[type, str] = {
@@ -21,7 +23,19 @@ class Unusable:
     reason: str
 
 
-def pair_of(place: str, record_id: object, sequence: object) -> tuple[str, str | Unusable]:
+class Row(NamedTuple):
+    """A record as a reader finds it. `header` is what an id was taken from, where that is more than the id.
+
+    `kept` has what stays with the record, by name: a description, or columns of its table.
+    """
+
+    id: str
+    sequence: str | Unusable
+    kept: Mapping[str, object] = {}
+    header: str | None = None
+
+
+def row_of(place: str, record_id: object, sequence: object, kept: Mapping[str, object]) -> Row:
     """A record as its values say; None is as good as an empty string, and an id may be a whole number.
 
     Where an id cannot be written as it is, its record is set aside under one that can.
@@ -34,15 +48,20 @@ def pair_of(place: str, record_id: object, sequence: object) -> tuple[str, str |
     elif _UNWRITABLE.search(sequence):
         wrong = wrong or f"{_what(sequence)} in the sequence"
     if wrong is None and isinstance(sequence, str):
-        return name, sequence
-    return name, Unusable(f"{wrong} ({place})")
+        return Row(name, sequence, kept)
+    return Row(name, Unusable(f"{wrong} ({place})"), kept)
 
 
-def pair_of_text(line: int, record_id: str, sequence: str) -> tuple[str, str | Unusable]:
+def row_of_text(line: int, record_id: str, sequence: str, kept: Mapping[str, object]) -> Row:
     """A record of a text file, which holds no halves of surrogate pairs, and rarely a NUL."""
     if "\0" in sequence or "\0" in record_id:
-        return pair_of(f"line {line}", record_id, sequence)
-    return record_id, sequence
+        return row_of(f"line {line}", record_id, sequence, kept)
+    return Row(record_id, sequence, kept)
+
+
+def writable(text: str) -> str:
+    """What no UTF-8 file holds, or no id, as an escape: `\\u0000`."""
+    return _UNWRITABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _id_of(value: object) -> tuple[str, str | None]:
@@ -52,7 +71,7 @@ def _id_of(value: object) -> tuple[str, str | None]:
     if isinstance(value, str):
         if not _UNWRITABLE.search(value):
             return value, None
-        return _UNWRITABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", value), f"{_what(value)} in the id"
+        return writable(value), f"{_what(value)} in the id"
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value), None
     shown = repr(value)[:SHOWN_ID_CHARACTERS]

@@ -107,3 +107,56 @@ def test_a_state_of_something_else_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text("[]")
     assert saved_dataset(tmp_path) is None
     assert read(tmp_path) == [("a", "MK")]
+
+
+# ---- as downloaded from the hub
+
+
+def downloaded(home: Path, **splits: int) -> Path:
+    """A split's name and its number of files."""
+    for split, num_files in splits.items():
+        for number in range(num_files):
+            texts = TEXTS[number::num_files]
+            path = home / "hub/data" / f"{split}-{number:05d}-of-{num_files:05d}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            datasets.Dataset.from_dict({"id": texts, "text": texts}).to_parquet(path)
+    (home / "hub/README.md").write_text("---\nlicense: mit\n---\n")
+    return home / "hub"
+
+
+def test_a_download_of_one_split_is_read_as_datasets_reads_it(tmp_path: Path) -> None:
+    hub = downloaded(tmp_path, train=3)
+    theirs = datasets.load_dataset(str(hub), split="train", cache_dir=str(tmp_path / "cache"))
+    assert read(hub) == [(row["id"], row["text"]) for row in theirs]
+
+
+def test_of_several_splits_one_is_to_be_named_by_its_pattern(tmp_path: Path) -> None:
+    hub = downloaded(tmp_path, train=2, test=1)
+    with pytest.raises(InputError, match="several splits or configurations; name one: ") as refused:
+        read(hub)
+    for split, number in (("train", 30), ("test", 30)):
+        pattern = hub / f"data/{split}-*.parquet"
+        assert repr(str(pattern)) in str(refused.value)
+        assert len(read(pattern)) == number
+
+
+def test_a_download_that_lacks_a_file_is_refused(tmp_path: Path) -> None:
+    hub = downloaded(tmp_path, train=3)
+    (hub / "data/train-00001-of-00003.parquet").unlink()
+    with pytest.raises(InputError, match="2 of 3 files of the split 'train' are there"):
+        read(hub)
+
+
+def test_parquet_as_the_hub_converts_it_is_found_by_configuration_and_split(tmp_path: Path) -> None:
+    path = tmp_path / "hub/default/train/0000.parquet"
+    path.parent.mkdir(parents=True)
+    datasets.Dataset.from_dict({"id": TEXTS, "text": TEXTS}).to_parquet(path)
+    assert len(read(tmp_path / "hub")) == 30
+
+
+def test_a_dictionary_of_splits_names_them_and_each_is_read(tmp_path: Path) -> None:
+    parts = {name: datasets.Dataset.from_dict({"text": [name]}) for name in ("train", "test")}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "saved")
+    with pytest.raises(InputError, match="saved/train"):
+        read(tmp_path / "saved")
+    assert read(tmp_path / "saved/train") == [("1", "train")]

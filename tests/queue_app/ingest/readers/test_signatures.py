@@ -98,28 +98,50 @@ def test_json_lines_are_read_under_the_names_of_json_and_of_lines(tmp_path: Path
         assert read(written(tmp_path, name, contents(".jsonl", RECORDS))) == RECORDS
 
 
-DOCUMENTS = {
+WHOLE = {
     "one object, an entry a record": json.dumps({f"P{number}": "MKV" + "L" * number for number in range(5)}),
     "the same in lines": json.dumps({"P1": "MKV", "P2": "MKL"}, indent=1),
-    "one record": json.dumps({"P1": "MKV"}),
-    "columns of values": json.dumps({"id": ["a", "b"], "sequence": ["MKV", "MKL"]}),
-    "columns by row": json.dumps({"id": {"0": "a"}, "sequence": {"0": "MKV"}}),
     "an array of objects": json.dumps([{"id": "a", "sequence": "MKV"}, {"id": "b", "sequence": "MKL"}]),
     "an array in lines": json.dumps([{"id": "a", "sequence": "MKV"}], indent=2),
     "an array of strings": json.dumps(["MKV", "MKL"]),
+}
+"""JSON, and no JSON lines."""
+NO_RECORDS = {
+    "columns of values": json.dumps({"id": ["a", "b"], "sequence": ["MKV", "MKL"]}),
+    "columns by row": json.dumps({"id": {"0": "a"}, "sequence": {"0": "MKV"}}),
     "an object around an array": json.dumps({"data": [{"id": "a", "sequence": "MKV"}]}),
     "two objects in one line": '{"id": "a", "sequence": "MKV"} {"id": "b", "sequence": "MKL"}',
     "an object over several lines": json.dumps({"id": "a", "sequence": "MKV"}, indent=1),
 }
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.txt", "a.json.gz"])
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_json_that_is_no_json_lines_is_refused_and_not_one_record(
+@pytest.mark.parametrize("name", ["a.json", "a", "a.json.gz"])
+@pytest.mark.parametrize("document", WHOLE)
+def test_json_is_told_from_json_lines_by_its_begin(tmp_path: Path, document: str, name: str) -> None:
+    packed = PACKED[".gz" if name.endswith(".gz") else ""]
+    assert read(written(tmp_path, name, packed(WHOLE[document].encode()))) == read(
+        written(tmp_path, "b.json", WHOLE[document]), "json"
+    )
+
+
+@pytest.mark.parametrize("document", [name for name in WHOLE if "array" in name])
+def test_an_array_called_json_lines_is_read_as_what_it_is(tmp_path: Path, document: str) -> None:
+    assert read(written(tmp_path, "a.jsonl", WHOLE[document]))
+
+
+REFUSED = [
+    (name, document) for name in ("a.json", "a.jsonl", "a.txt", "a.json.gz") for document in NO_RECORDS
+]
+REFUSED += [("a.txt", document) for document in WHOLE]
+REFUSED += [("a.jsonl", document) for document in WHOLE if "array" not in document]
+
+
+@pytest.mark.parametrize(("name", "document"), REFUSED)
+def test_json_that_is_no_records_or_called_something_else_is_refused(
     tmp_path: Path, document: str, name: str
 ) -> None:
     packed = PACKED[".gz" if name.endswith(".gz") else ""]
-    path = written(tmp_path, name, packed(DOCUMENTS[document].encode()))
+    path = written(tmp_path, name, packed({**NO_RECORDS, **WHOLE}[document].encode()))
     with pytest.raises(InputError) as refused:
         read(path)
     assert str(path) in str(refused.value)

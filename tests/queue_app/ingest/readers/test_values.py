@@ -141,7 +141,7 @@ def test_a_cell_of_a_table_that_is_no_text_sets_its_row_aside(tmp_path: Path, ki
 
 NOT_THE_FORMAT = {
     "a.jsonl": ('{"id": 1, "seq": "MK"}\nMKV\n', "line 2: not JSON lines"),
-    "b.jsonl": ('{"id": 1, "seq": "MK"}\n["MKV"]\n', "line 2: a JSON array"),
+    "b.jsonl": ('{"id": 1, "seq": "MK"}\n["MKV"]\n', "line 2: not a JSON object, as every line must be one"),
     "a.csv": ("id,seq\na,MK\nb\n", "line 3: 1 fields, but the header has 2"),
     "a.tsv": ("id\tseq\na\tMK\nb\tMK\tx\n", "line 3: 3 fields, but the header has 2"),
     "a.fastq": ("@a\nMK\n+\nII\nMK\n", "line 5: not FASTQ"),
