@@ -6,9 +6,9 @@ https://doi.org/10.1093/bioinformatics/btm604), and weighed by a logistic regres
 
     p = sigmoid(bias + sum over heads of weight * (S - r r^T / sum(r))),    r = the sums of the rows of S
 
-As this is a sum over heads, each layer adds to one [L, L] for each row, and only the maps of one layer and one
-row are ever held. What is added is half of it, and the other half its transpose at the end: so the result is
-symmetric to the bit.
+As this is a sum over heads, each layer adds to one [L, L] for each row, and only the maps of one layer and
+one row are ever held. What is added is half of it, and the other half its transpose at the end: so the result
+is symmetric to the bit.
 """
 
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ class ContactMaps:
         halves = [self.weight.new_zeros(length - 2, length - 2) for length in lengths]
 
         def add_layer(layer: int, query: Tensor, key: Tensor) -> None:
-            rows = zip(halves, query.split(lengths), key.split(lengths), strict=True)
+            rows = zip(halves, torch.split(query, lengths), torch.split(key, lengths), strict=True)
             for half, row_query, row_key in rows:
                 half += half_of_layer(row_query, row_key, self.weight[layer])
 

@@ -2,18 +2,22 @@
 
 from typing import get_args
 
+import numpy as np
+
+from queue_app.array_types import Int64s
 from queue_app.errors import UsageError
 from queue_app.job.spec import EmbedOptions
 from queue_app.model.spec import CONTACTS, ModelSpec, Pool
 
 EVERY_TOKEN = "none"
 """The pool that keeps the vector of every token: rows are ragged."""
+RAGGED = (EVERY_TOKEN, CONTACTS)
 
 
 def parse_pool(text: str) -> str:
     """`mean`, `mean,cls`, `none` or `contacts`, without blanks. Raises UsageError for anything else."""
     names = [name.strip() for name in text.split(",")]
-    known = names in ([EVERY_TOKEN], [CONTACTS]) or all(name in get_args(Pool) for name in names)
+    known = text.strip() in RAGGED or all(name in get_args(Pool) for name in names)
     if not known or len(set(names)) < len(names):
         raise UsageError(
             f"--pool {text}: some of {', '.join(get_args(Pool))}, each once, or {EVERY_TOKEN} alone, "
@@ -44,7 +48,7 @@ def resolve_layers(layers: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
 
 def is_ragged(options: EmbedOptions) -> bool:
     """True when a record has as many vectors as tokens, or as pairs of them."""
-    return options.pool in (EVERY_TOKEN, CONTACTS)
+    return options.pool in RAGGED
 
 
 def is_contacts(options: EmbedOptions) -> bool:
@@ -75,8 +79,16 @@ def token_bytes(spec: ModelSpec, options: EmbedOptions) -> int:
     return vector_bytes(spec, options) * (options.max_length if is_contacts(options) else 1)
 
 
+def num_vectors_of(lengths: Int64s, options: EmbedOptions) -> int:
+    """How many vectors, or rows of them where there are several, records of so many tokens have together."""
+    if is_contacts(options):
+        within = lengths[lengths <= options.max_length] if options.long == "error" else lengths
+        return int((np.minimum(within, options.max_length) ** 2).sum())
+    return int(lengths.sum()) if is_ragged(options) else len(lengths)
+
+
 def column_names(options: EmbedOptions) -> tuple[str, ...]:
-    """`embedding`, or `contacts`; with several pools or layers, `embedding_cls`, `embedding_layer_6`, or with both."""
+    """`embedding`, `contacts`; with several pools or layers `embedding_cls`, `embedding_layer_6`, or both."""
     if is_contacts(options):
         return (CONTACTS,)
     pools = options.pool.split(",")

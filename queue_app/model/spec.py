@@ -234,8 +234,8 @@ class ModelSpec:
         return self.vector_dim(self.pool)
 
     def vector_dim(self, pool: str) -> int:
-        """Numbers of one vector of this pool: `none` keeps the tokens' vectors as the encoder made them, and of
-        contacts each pair of residues has one number.
+        """Numbers of one vector of this pool: `none` keeps the tokens' vectors as the encoder made them, and
+        of contacts each pair of residues has one number.
 
         Raises:
             UsageError: the head does not fit behind this pool.

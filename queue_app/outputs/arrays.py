@@ -4,18 +4,14 @@ A .npy output is mapped as it lies. For any other output one array is written in
 written anew only when the results have changed; `holdfast clean` removes it.
 """
 
-import operator
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from checkpoint.records import QuarantineEntry
-from queue_app.array_types import Int64s
 from queue_app.errors import Damage
 from queue_app.host.durable_files import removed_on_failure, rename_durably, room_for
 from queue_app.job.directory import JobDir
@@ -23,64 +19,15 @@ from queue_app.job.done_records import all_done, results_digest
 from queue_app.job.output_names import ids_path, output_format
 from queue_app.job.output_place import exported, output_of
 from queue_app.job.quarantine import list_quarantine
-from queue_app.job.readouts import column_names, is_ragged
+from queue_app.job.readouts import column_names, is_contacts, is_ragged
 from queue_app.job.result_files import Vectors
 from queue_app.job.spec import Job
+from queue_app.outputs.contacts import Contacts
 from queue_app.outputs.content import Content, content_lock
+from queue_app.outputs.ragged import Ragged
 from queue_app.outputs.writers import offsets_path, write_npy, write_ragged_npy
 
 ARRAY = "embeddings.npy"
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Ragged:
-    """N rows, each with a vector for every residue or token: row i is [L_i, dim], as a view of `values`.
-
-    With several layers row i is [L_i, layers, dim], in their order. Special tokens have no vector.
-    """
-
-    values: Vectors
-    """[vectors, dim] or [vectors, layers, dim], read-only: those of all rows, end to end."""
-    offsets: Int64s
-    """[N + 1]: row i has the values from `offsets[i]` to `offsets[i + 1]`."""
-
-    def __len__(self) -> int:
-        """N, the number of rows."""
-        return len(self.offsets) - 1
-
-    @overload
-    def __getitem__(self, place: int) -> Vectors: ...
-    @overload
-    def __getitem__(self, place: slice) -> "Ragged": ...
-    def __getitem__(self, place: int | slice) -> "Vectors | Ragged":
-        """The vectors of one row; of a slice the rows in it. Neither copies.
-
-        Raises:
-            IndexError: there is no such row.
-            ValueError: a slice with a step, whose rows do not lie side by side.
-        """
-        if isinstance(place, slice):
-            return self._between(*place.indices(len(self)))
-        number = operator.index(place)
-        if not -len(self) <= number < len(self):
-            raise IndexError(f"row {number} of {len(self)}")
-        first, end = self.offsets[number % len(self) :][:2]
-        return self.values[first:end]
-
-    def _between(self, start: int, stop: int, step: int) -> "Ragged":
-        if step != 1:
-            raise ValueError("rows can only be sliced without a step: others do not lie side by side")
-        bounds = self.offsets[start : max(start, stop) + 1]
-        return Ragged(self.values[bounds[0] : bounds[-1]], bounds - bounds[0])
-
-    def __iter__(self) -> Iterator[Vectors]:
-        """The vectors of every row."""
-        return (self[place] for place in range(len(self)))
-
-    def __repr__(self) -> str:
-        vectors, *dims = self.values.shape
-        shape = " x ".join(map(str, dims))
-        return f"Ragged({len(self)} rows, {vectors} vectors of {shape} {self.values.dtype})"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -98,7 +45,7 @@ class Result:
     """[N, dim], float32 or float16, read-only: only the rows that are looked at are read from the disk.
 
     With several pools or layers [N, columns, dim]. With `pool="none"` row i is [L_i, dim], a vector for every
-    residue or token, and [L_i, columns, dim] with several layers.
+    residue or token, and [L_i, columns, dim] with several layers; with `pool="contacts"` it is [L_i, L_i].
     """
     columns: tuple[str, ...]
     """What the columns are, as the other outputs call them: `embedding`, or `embedding_cls`, …"""
@@ -132,7 +79,8 @@ def open_result(job: Job, job_dir: JobDir) -> Result:
     values: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     embeddings: Vectors | Ragged = values
     if is_ragged(job.options):
-        embeddings = Ragged(values, np.load(offsets_path(path), allow_pickle=False))
+        kind = Contacts if is_contacts(job.options) else Ragged
+        embeddings = kind(values, np.load(offsets_path(path), allow_pickle=False))
     if not len(ids) == len(embeddings) == num_rows:
         raise Damage(f"{path}: {len(embeddings)} rows and {len(ids)} ids, {num_rows} were published")
     everything = np.arange(job.counts.num_records)

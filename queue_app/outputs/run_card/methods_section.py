@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from queue_app.choices import Alphabet, LongRule
-from queue_app.job.readouts import EVERY_TOKEN, is_ragged, num_vectors, vector_dim
+from queue_app.job.readouts import EVERY_TOKEN, is_contacts, is_ragged, num_vectors, vector_dim
 from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, ModelSpec
 from queue_app.model.wording import is_esm2, is_width_changed, treated_vectors, written_sequences
@@ -45,6 +45,12 @@ DTYPES: Mapping[str, str] = {
     "float16": "half precision (float16) with pooling in float64",
 }
 UNITS: Mapping[Alphabet, str] = {"protein": "residue", "dna": "base", "rna": "base", "text": "token"}
+CONTACTS = (
+    "Each is represented by a symmetric matrix of the probabilities that two of its residues are in contact, "
+    "predicted from the attention maps of all layers and heads by average product correction and the model's "
+    "logistic regression (Rao et al. 2020, doi:10.1101/2020.12.15.422761); special tokens were left out. "
+    "Matrices were stored as {stored}."
+)
 ESM2 = "Lin et al. 2023, doi:10.1126/science.ade2574"
 
 
@@ -118,6 +124,8 @@ def _vectors(model: ModelSpec, options: EmbedOptions) -> str:
     dim, stored = f"{vector_dim(model, options):,} dimensions", f"stored as {options.store_dtype}"
     if model.family == "mock":
         return f"Each vector has {dim} and is {stored}."
+    if is_contacts(options):
+        return CONTACTS.format(stored=options.store_dtype)
     layers = [str(layer) for layer in options.layers]
     of_layers = f", of each of the layers {listed(layers)}" if len(layers) > 1 else ""
     if is_ragged(options):
