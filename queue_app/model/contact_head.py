@@ -43,6 +43,12 @@ def refuse_contacts(spec: ModelSpec) -> None:
                 f"--pool contacts: the weights of {spec.name} lack {name}; the ESM-2 of the hub have it, "
                 "models that were trained further often not"
             )
+    layers, heads, size = spec.num_layers, spec.encoder.num_heads, found[NAMES[0]].size
+    if size != layers * heads:
+        raise UsageError(
+            f"--pool contacts: {NAMES[0]} of {spec.name} has {size:,} numbers, and there are {layers} layers "
+            f"of {heads} heads"
+        )
     if _is_untrained(*(found[name] for name in NAMES)):
         raise UsageError(
             f"--pool contacts: the contact head of {spec.name} was never trained: its weights are small "

@@ -171,9 +171,8 @@ def _long(job: Job, num_long: int | None) -> str:
     noun, limit = NOUNS[options.alphabet], f"{options.max_length:,} {unit}s"
     if num_long == 0:
         return f"No {noun} was longer than the limit of {limit}."
-    rule = LONG_RULES[options.long].format(
-        overlap=f"{options.window_overlap:,}", of_windows=_of_windows(options).format(token=f"a {unit}")
-    )
+    of_windows = _of_windows(options).format(token=f"a {unit}") if options.long == "window" else ""
+    rule = LONG_RULES[options.long].format(overlap=f"{options.window_overlap:,}", of_windows=of_windows)
     if num_long == 1:
         return f"The one {noun} of more than {limit} was {rule}."
     number = "" if num_long is None else f"{num_long:,} "
@@ -194,7 +193,10 @@ def _computing(job: Job, hardware: Sequence[str]) -> str:
     if job.model.family == "mock":
         return f"They were computed{where}."
     exact = "" if job.options.dtype == "float32" else "; what overflowed was computed again in float32"
-    return f"Computation was in {DTYPES[job.options.dtype]}{where}{exact}."
+    dtype = DTYPES[job.options.dtype]
+    if is_contacts(job.options):
+        dtype = dtype.replace("pooling in float64", "attention maps in float32")
+    return f"Computation was in {dtype}{where}{exact}."
 
 
 def _identity(job: Job) -> str:
