@@ -122,7 +122,7 @@ def test_of_the_vectors_of_tokens_no_more_are_counted_than_there_must_be(
 def test_of_contacts_the_square_of_the_mean_length_is_counted(
     job: Job, job_dir: JobDir, long: str, max_length: int, num_numbers: int
 ) -> None:
-    """1,640 residues in each shard, of 100, 300 and 200 proteins: no map is smaller than that of equally long ones."""
+    """1,640 residues in each shard, of 100, 300 and 200 proteins, as if they were equally long."""
     shards = ShardTable.of(
         job.job_id, (replace(shard, cost=8 * shard.num_rows + 1640) for shard in job.shards)
     )
