@@ -19,8 +19,9 @@ vectors are deposited again before the next shards.
 import base64
 import binascii
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isqrt
 from typing import Protocol
 
 import numpy as np
@@ -72,7 +73,8 @@ class Deposits(Protocol):
 
 
 def embed_sequences(model: EmbeddingModel) -> Vectors:
-    """The vectors of the fixed sequences, one row each; where every token has one, their mean."""
+    """The vectors of the fixed sequences, one row each; where every token has one, their mean; of contacts
+    the mean of each row of the map, behind those of a short sequence zeros."""
     plan = plan_batches(
         model.tokenize(SEQUENCES),
         range(len(SEQUENCES)),
@@ -86,7 +88,18 @@ def embed_sequences(model: EmbeddingModel) -> Vectors:
     results = list(AsyncInferenceRunner(model).run(plan))
     order = np.argsort(np.concatenate([result.ordinals for result in results]))
     rows = [row for result in results for row in split_rows(result.embeddings, result.offsets)]
+    if model.readout.is_contacts:
+        return _row_means([rows[place] for place in order])
     return np.stack([rows[place].mean(axis=0, dtype=np.float32) for place in order])
+
+
+def _row_means(contacts: Sequence[Vectors]) -> Vectors:
+    """[n, L] of the longest, from [L * L, 1] each: of one number a map the cosine would say nothing."""
+    lengths = [isqrt(len(row)) for row in contacts]
+    means = np.zeros((len(contacts), max(lengths)), np.float32)
+    for place, (row, length) in enumerate(zip(contacts, lengths, strict=True)):
+        means[place, :length] = row.reshape(length, length).mean(axis=0)
+    return means
 
 
 def cosine_distance(ours: Vectors, theirs: Vectors) -> float:

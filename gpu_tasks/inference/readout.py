@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 
 from gpu_tasks.inference.rows import Int64s
-from queue_app.model.spec import CONCATENATED, Pool
+from queue_app.model.spec import CONCATENATED, CONTACTS, Pool
 
 EVERY_TOKEN = "none"
 
@@ -18,7 +18,8 @@ class Readout:
 
     A pool is one of Pool, or several joined by `+`, which make one vector. Without `pools` every token keeps
     its vector, special tokens left out: rows are ragged. With several pools or layers their vectors stand
-    side by side in the row, layer by layer, in the order given.
+    side by side in the row, layer by layer, in the order given. With CONTACTS alone a row has a number for
+    each pair of its tokens, row by row, special tokens left out: L * L vectors of one number.
     """
 
     layers: tuple[int, ...] = (-1,)
@@ -26,7 +27,11 @@ class Readout:
 
     @property
     def is_ragged(self) -> bool:
-        return not self.pools
+        return not self.pools or self.is_contacts
+
+    @property
+    def is_contacts(self) -> bool:
+        return self.pools == (CONTACTS,)
 
     @property
     def num_vectors(self) -> int:
@@ -68,14 +73,15 @@ def joined_pools(pool: str) -> list[Pool]:
 
 
 def parse_pools(text: str) -> tuple[str, ...]:
-    """`mean`, `mean,cls`, `cls+mean`, or `none`, which gives (). Raises ValueError for anything else."""
-    if text == EVERY_TOKEN:
-        return ()
+    """`mean`, `mean,cls`, `cls+mean`, `contacts`, or `none`, which gives (). Raises ValueError for others."""
+    if text in (EVERY_TOKEN, CONTACTS):
+        return () if text == EVERY_TOKEN else (CONTACTS,)
     pools = tuple(text.split(","))
     for pool in pools:
         if pools.count(pool) > 1 or not set(joined_pools(pool)) <= {*get_args(Pool)}:
             raise ValueError(
-                f"pool={text!r}: some of {', '.join(get_args(Pool))}, each once, or {EVERY_TOKEN} alone"
+                f"pool={text!r}: some of {', '.join(get_args(Pool))}, each once, or {EVERY_TOKEN} alone, "
+                f"or {CONTACTS} alone"
             )
     return pools
 

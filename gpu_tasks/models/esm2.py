@@ -5,7 +5,7 @@ GELU, a final layer norm. ESM-1b (https://doi.org/10.1073/pnas.2016239118) and E
 instead, and a layer norm on the embeddings.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,9 @@ _ROPE_THETA = 1e4
 # https://github.com/facebookresearch/esm/blob/main/esm/model/esm2.py
 _KEPT_IN_TRAINING = 1 - 0.15 * 0.8
 
+Watch = Callable[[int, Tensor, Tensor], None]
+"""Is shown each layer, from 0, with its query and key as they meet: [T, heads, head_dim] each."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Esm2:
@@ -47,17 +50,20 @@ class Esm2:
     norm: LayerNorm
     attention: Attention
 
-    def __call__(self, packed: Packed, layers: tuple[int, ...]) -> list[Tensor]:
+    def __call__(self, packed: Packed, layers: tuple[int, ...], watch: Watch | None = None) -> list[Tensor]:
         """See Encoder."""
-        return tap(self._states(packed, max(layers)), layers)
+        return tap(self._states(packed, max(layers), watch), layers)
 
-    def _states(self, packed: Packed, last: int) -> Iterator[Tensor]:
+    def _states(self, packed: Packed, last: int, watch: Watch | None) -> Iterator[Tensor]:
         # The final layer norm belongs to the last layer, as in fair-esm and transformers.
         x = self._embed(packed)
         angles = self._angles(packed.positions, x.dtype) if self.positions is None else None
-        for layer in self.layers[:last]:
+        for index, layer in enumerate(self.layers[:last]):
             yield x
-            x = x + self._attend(layer, layer.attention_norm(x), angles, packed)
+            query, key, value = self._heads(layer, layer.attention_norm(x), angles)
+            if watch is not None:
+                watch(index, query, key)
+            x = x + layer.attention_out(self.attention(query, key, value, packed))
             x = x + feed_forward(layer, layer.mlp_norm(x))
         yield self.norm(x) if last == len(self.layers) else x
 
@@ -67,12 +73,12 @@ class Esm2:
             x = x + functional.embedding(packed.positions, self.positions)
         return x if self.norm_before is None else self.norm_before(x)
 
-    def _attend(
-        self, layer: Layer, x: Tensor, angles: tuple[Tensor, Tensor] | None, packed: Packed
-    ) -> Tensor:
+    def _heads(
+        self, layer: Layer, x: Tensor, angles: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         qkv = layer.qkv(x).view(len(x), 3, self.num_heads, -1)
         query, key = (qkv[:, :2] if angles is None else rotate(qkv[:, :2], *angles)).unbind(1)
-        return layer.attention_out(self.attention(query, key, qkv[:, 2], packed))
+        return query, key, qkv[:, 2]
 
     def _angles(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         angles = (positions[:, None].float() * self.inv_freq)[:, None, None, :]

@@ -10,6 +10,7 @@ from gpu_tasks.inference.readout import Readout, check_layers
 from gpu_tasks.inference.torch_device import open_device
 from gpu_tasks.models.auto import load_auto
 from gpu_tasks.models.bert import load_bert
+from gpu_tasks.models.contacts import ContactMaps, load_contacts
 from gpu_tasks.models.esm2 import load_esm2
 from gpu_tasks.models.files import ModelFiles, model_files
 from gpu_tasks.models.head import load_head
@@ -45,7 +46,7 @@ def load_directory(
     dims = [spec.vector_dim(pool) for pool in readout.pools or ("none",)]
     on, files = open_device(device, threads), model_files(spec)
     tokens = load_tokens(spec, tokenizer, files)
-    encoder = _encoder(spec, files, on.device, getattr(torch, dtype))
+    encoder, contacts = _encoder(spec, files, on.device, getattr(torch, dtype), readout)
     head = load_head(spec.head, files, on.device)
     on.settle()
     return PackedModel(
@@ -61,19 +62,29 @@ def load_directory(
         encoder=encoder,
         head=head,
         on=on,
+        contacts=contacts,
     )
 
 
-def _encoder(spec: ModelSpec, files: ModelFiles, device: torch.device, dtype: torch.dtype) -> Encoder:
+def _encoder(
+    spec: ModelSpec, files: ModelFiles, device: torch.device, dtype: torch.dtype, readout: Readout
+) -> tuple[Encoder, ContactMaps | None]:
+    """With what makes contacts of it, where these are read out."""
+    if readout.is_contacts and spec.family != "esm2":
+        raise UnsupportedModel(f"{spec.path}: only of an ESM-2, ESM-1b or ESM-1v contacts can be predicted")
     tensors = read_tensors(files, spec.encoder.weights)
     if spec.adapter:
         merge_adapter(tensors, spec.adapter, files)
     if spec.family == "auto":
-        return load_auto(spec, files, tensors, device, dtype)
+        return load_auto(spec, files, tensors, device, dtype), None
     if spec.encoder.token_dropout and spec.tokens.kind != "letters":
         # A <mask> in a sequence changes what all its tokens are scaled by; a table of letters has none.
         raise UnsupportedModel(f"{spec.path}: token dropout with a tokenizer is for transformers to compute")
-    return _NATIVE[spec.family](native_weights(spec, tensors, device, dtype))
+    weights = native_weights(spec, tensors, device, dtype)
+    if readout.is_contacts:
+        contacts = load_contacts(weights)
+        return contacts.encoder, contacts
+    return _NATIVE[spec.family](weights), None
 
 
 def _padding(spec: ModelSpec) -> tuple[int, int] | None:

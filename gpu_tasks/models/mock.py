@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from gpu_tasks.errors import ModelLoadError
+from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.inference.batch_plan import TokenBatch
 from gpu_tasks.inference.model import HostPending, StoreDtype, host_pending
 from gpu_tasks.inference.readout import Left, Readout, check_layers, joined_pools
@@ -115,7 +115,7 @@ class MockStaged:
 def load_mock(
     ref: str, *, pools: tuple[str, ...] | None = None, layers: tuple[int, ...] = (-1,)
 ) -> MockModel:
-    """Raises ModelLoadError when `ref` is not `mock:DIM` with its options."""
+    """Raises ModelLoadError when `ref` is not `mock:DIM` with its options, UnsupportedModel for contacts."""
     match = MOCK.fullmatch(ref)
     if match is None or not int(match["dim"]):
         raise ModelLoadError(f"{ref!r}: write mock:DIM or mock:DIM,delay_ms=N, as in mock:16,delay_ms=20")
@@ -123,6 +123,8 @@ def load_mock(
     delay_ms = int(options.pop("delay_ms", 0))
     found = check_layers(layers, MOCK_LAYERS)
     readout = Readout(found, Readout().pools if pools is None else pools)
+    if readout.is_contacts:
+        raise UnsupportedModel(f"{ref}: a stand-in has no attention, of which contacts could be predicted")
     return MockModel(ref, int(match["dim"]), delay_ms, options, readout)
 
 

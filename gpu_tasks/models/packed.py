@@ -1,6 +1,6 @@
 """A transformer on packed tokens: what all torch families share, from planned batch to pooled vector."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -27,6 +27,7 @@ class PackedModel:
     `pool_special` pools the special tokens with the rest, as sentence-transformers does. `max_positions`
     is the longest segment that the weights have positions for, special tokens included, or None. `padding` is
     as in `positions_of`. `dim` is the width of what the head makes of all that the readout puts side by side.
+    `contacts` gives a map [L, L] for each row, special tokens left out, where the readout asks for them.
     """
 
     name: str
@@ -41,6 +42,7 @@ class PackedModel:
     encoder: Encoder
     head: Head
     on: TorchDevice
+    contacts: Callable[[Packed], list[Tensor]] | None = None
 
     @property
     def prefix(self) -> tuple[int, ...]:
@@ -77,7 +79,8 @@ class PackedModel:
         return finished
 
     def stage(self, batch: TokenBatch) -> "PackedStaged | EmptyStaged":
-        """Raises ValueError when a segment is longer than the model has positions for."""
+        """Raises ValueError when a segment is longer than the model has positions for, or a window where
+        only whole records can be read out."""
         if batch.num_rows == 0:
             return EmptyStaged(self.dim, self.readout.is_ragged)
         if self.max_positions is not None and batch.max_seqlen > self.max_positions:
@@ -87,6 +90,8 @@ class PackedModel:
                 f"{self.max_positions} positions; plan with max_length="
                 f"{self.max_positions - len(self.prefix) - len(self.suffix)} or less"
             )
+        if self.contacts and batch.of_windows:
+            raise ValueError(f"batch {batch.batch_idx}: windows of a record make no map of its contacts")
         positions = positions_of(batch, self.padding)
         bounds, firsts = pooling_bounds(batch, self.left)
         # One array, one copy: split again on the device.
@@ -101,7 +106,7 @@ class PackedModel:
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedStaged:
     """One vector for each row and pool, [n, dim]; of a ragged readout one for each token of a row, special
-    ones left out, [sum of lengths, dim]."""
+    ones left out, [sum of lengths, dim], or for each pair of them, [sum of squared lengths, 1]."""
 
     model: PackedModel
     batch: TokenBatch
@@ -114,6 +119,9 @@ class PackedStaged:
             return self.upload.compute(lambda flat: self._pooled(self._unpack(flat), dtype))
         bounds, _ = pooling_bounds(self.batch, self.model.left)
         lengths = bounds[2::3] - bounds[1::3]
+        if self.model.contacts:
+            pending = self.upload.compute(lambda flat: self._contacts(self._unpack(flat), dtype))
+            return RaggedPending(pending, offsets_of(lengths**2))
         num_tokens = int(lengths.sum())
         pending = self.upload.compute(lambda flat: self._each_token(self._unpack(flat), dtype, num_tokens))
         return RaggedPending(pending, offsets_of(lengths))
@@ -150,6 +158,11 @@ class PackedStaged:
             hidden.index_select(0, firsts[rows] + behind),
             finite_rows(hidden.isfinite().all(dim=1), packed.bounds),
         )
+
+    def _contacts(self, packed: Packed, dtype: torch.dtype) -> Outputs:
+        assert self.model.contacts is not None
+        maps = [each.flatten().to(dtype) for each in self.model.contacts(packed)]
+        return Outputs(torch.cat(maps)[:, None], torch.stack([each.isfinite().all() for each in maps]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -149,7 +149,9 @@ class Publisher:
             if ordinal in tokens:
                 tokens[ordinal] += ids.tobytes()
         different = {*{content: ordinal for ordinal, content in tokens.items()}.values()}
-        portions = cut_portions([row for row in rows if row[0] in different], PORTION_BYTES)
+        least = 2 if self.model.readout.is_contacts else 1  # one residue has the same map, whichever it is
+        told_apart = [row for row in rows if row[0] in different and len(row[1]) >= least]
+        portions = cut_portions(told_apart, PORTION_BYTES)
         for portion in itertools.islice(portions, 1):
             ordinals, embeddings, offsets = self._combined(portion)
             if shared := sharing_one_vector(embeddings, offsets):

@@ -13,17 +13,20 @@ from gpu_tasks.inference.runner import InferenceResult
 from queue_app.job.directory import JobDir
 from queue_app.job.duplicates import duplicates_of
 from queue_app.job.quarantine_reasons import unknown_reason
+from queue_app.job.readouts import is_contacts
 from queue_app.job.shard_files import ShardRecords
-from queue_app.job.spec import Job
+from queue_app.job.spec import EmbedOptions, Job
 
 NOT_FINITE = "the model's output is not finite, in float32 either"
 TOO_LARGE = "its vector holds a number beyond 65,504, the largest of float16; --store-dtype float32 holds it"
+WITHOUT_WINDOWS = ", and windows make no map of contacts; --long truncate gives that of its first ones"
 
 
-def rejected_entries(records: ShardRecords, plan: BatchPlan, max_length: int) -> list[QuarantineEntry]:
+def rejected_entries(records: ShardRecords, plan: BatchPlan, options: EmbedOptions) -> list[QuarantineEntry]:
     """The records that never reach the model: bad ones, and those too long under `--long error`,
     those that the model mostly does not know."""
-    reasons = dict.fromkeys(plan.too_long, f"longer than {max_length} tokens")
+    why = WITHOUT_WINDOWS if is_contacts(options) else ""
+    reasons = dict.fromkeys(plan.too_long, f"longer than {options.max_length} tokens{why}")
     reasons |= {ordinal: unknown_reason(*counts) for ordinal, counts in plan.unknown.items()}
     reasons |= {
         ordinal: problem

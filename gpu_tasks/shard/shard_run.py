@@ -97,7 +97,7 @@ class ShardRun:
     def _compute_and_publish(
         self, plan: BatchPlan, records: ShardRecords, store: CheckpointStore, generation: int
     ) -> DoneRecord | None:
-        entries = rejected_entries(records, plan, self.job.options.max_length)
+        entries = rejected_entries(records, plan, self.job.options)
         rejected = with_duplicates(self.job, self.job_dir, records, entries)
         allow_same = _first_set(self.config.allow_same_vectors, self.job.run.allow_same_vectors)
         publisher = Publisher(

@@ -7,8 +7,10 @@ from pathlib import Path
 from queue_app.errors import UsageError
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.model_place import at_its_place, require_directory
+from queue_app.job.readouts import EVERY_TOKEN, resolve_layers
+from queue_app.model.contact_head import refuse_contacts
 from queue_app.model.reader import start_finding
-from queue_app.model.spec import FoundModel, ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
+from queue_app.model.spec import CONTACTS, FoundModel, ModelSpec, NormalizeSpec, PromptSpec, TruncateSpec
 
 
 def start_finding_requested(request: EmbedRequest) -> Callable[[], FoundModel]:
@@ -33,6 +35,9 @@ def configured(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:
     _refuse_without_effect(spec, request)
     prompted = _prompted(spec, request)
     refuse_foreign_prompt(prompted)
+    if request.pool == CONTACTS:
+        _refuse_other_layers(prompted, request)
+        refuse_contacts(prompted)
     return _normalized(_truncated(prompted, request), request)
 
 
@@ -59,12 +64,16 @@ def _refuse_without_effect(spec: ModelSpec, request: EmbedRequest) -> None:
                 raise UsageError(f"{option}: {spec.name} is a stand-in, which has nothing of the kind")
         if request.rules != "auto":
             raise UsageError(f"--rules: {spec.name} is a stand-in, which reads sequences as they stand")
-    if request.pool == "none":
+    if request.pool in (EVERY_TOKEN, CONTACTS):
+        kept = "keeps those of its tokens" if request.pool == EVERY_TOKEN else "has none"
         for option, asked in (("--truncate-dim", request.truncate_dim), ("--normalize", request.normalize)):
             if asked:
-                raise UsageError(
-                    f"{option}: changes the vector of a sequence; --pool none keeps those of its tokens"
-                )
+                raise UsageError(f"{option}: changes the vector of a sequence; --pool {request.pool} {kept}")
+
+
+def _refuse_other_layers(spec: ModelSpec, request: EmbedRequest) -> None:
+    if resolve_layers(request.layers, spec) != (spec.num_layers,):
+        raise UsageError("--layer: --pool contacts takes the attention of all layers; leave --layer away")
 
 
 def _prompted(spec: ModelSpec, request: EmbedRequest) -> ModelSpec:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from queue_app.choices import Alphabet, DeviceClass, Dtype
 from queue_app.ingest.first_look import FirstLook
@@ -13,13 +14,15 @@ from queue_app.ingest.request import EmbedRequest
 from queue_app.job.output_names import check_format
 from queue_app.job.readouts import resolve_layers
 from queue_app.job.spec import EmbedOptions
-from queue_app.model.spec import FoundModel, ModelSpec
+from queue_app.model.spec import CONTACTS, FoundModel, ModelSpec
 
 # By benchmarks/token_budgets.py; those of CUDA by estimate, until it has run there.
 CPU_TOKENS: Mapping[Dtype, int] = {"float32": 1024, "bfloat16": 4096, "float16": 4096}
 CUDA_TOKENS = ((50_000_000, 65_536), (1_000_000_000, 32_768), (5_000_000_000, 16_384))
 """Token budget by number of parameters, up to; larger models take the smallest budget."""
 CUDA_TOKENS_LARGEST = 8_192
+CONTACTS_TOKENS = 8_192
+"""Eight maps of proteins of 1,022 residues, 32 MB in float32; those of shorter ones are less."""
 WINDOW_OVERLAP_SHARE = 8
 """Neighbouring windows of a long sequence share at least 1/8 of their length."""
 
@@ -78,7 +81,18 @@ def resolve_options(
         "toks_per_batch": request.toks_per_batch or token_budget(device_class, dtype, spec.num_parameters),
         "device_class": device_class,
     }
+    if request.pool == CONTACTS:
+        resolved |= _of_contacts(request, resolved)
     return EmbedOptions(**{**request.asked_of(EmbedOptions), **resolved})
+
+
+def _of_contacts(request: EmbedRequest, resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """No map can be put together from windows: what would be cut into them is quarantined. And a batch leaves
+    the square of its tokens, so that it has fewer of them."""
+    return {
+        "long": "error" if request.long == "window" else request.long,
+        "toks_per_batch": request.toks_per_batch or min(CONTACTS_TOKENS, resolved["toks_per_batch"]),
+    }
 
 
 def token_budget(device_class: DeviceClass, dtype: Dtype, num_parameters: int) -> int:

@@ -25,7 +25,7 @@ from queue_app.ingest.reuse import Previous, open_previous
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION, JobDir
 from queue_app.job.model_place import note_place
 from queue_app.job.output_place import claim
-from queue_app.job.readouts import is_ragged, vector_bytes
+from queue_app.job.readouts import token_bytes
 from queue_app.job.spec import EmbedOptions, InputFile, Job
 from queue_app.model.spec import FoundModel, ModelSpec
 
@@ -139,13 +139,12 @@ def _ingest(
     digest = job_digest(inputs, spec, options, previous.digest if previous else None)
     # The random generation keeps two outputs of one input apart, and a job from the one it replaces.
     job_id = f"{digest[:12]}-{secrets.token_hex(4)}"
-    token_bytes = vector_bytes(spec, options) if is_ragged(options) else 0
     ingested = ingest(
         dataset,
         incoming,
         job_id,
         num_shards=request.num_shards,
-        cost_most=shard_cost_most(options.device_class, spec.num_parameters, token_bytes),
+        cost_most=shard_cost_most(options.device_class, spec.num_parameters, token_bytes(spec, options)),
         dedup=options.dedup,
         previous=previous,
         keep=dataset.columns.keep.asked,

@@ -58,8 +58,9 @@ class EmbedRequest:
     pool: Annotated[
         str | None,
         Option(
-            "Several as in mean,cls; none keeps every token's vector. Default: the model's own pooling.",
-            metavar="mean|cls|max|last|mean_sqrt_len|weighted_mean|none",
+            "Several as in mean,cls; none keeps every token's vector; contacts: a map [L, L] of each "
+            "protein, by an ESM-2. Default: the model's own pooling.",
+            metavar="mean|cls|max|last|mean_sqrt_len|weighted_mean|none|contacts",
         ),
     ] = None
     layers: Annotated[
@@ -95,7 +96,11 @@ class EmbedRequest:
         Option("Longest piece of a sequence, in tokens. Default: what the model was made for.", least=1),
     ] = None
     long: Annotated[
-        LongRule, Option("Sequences over --max-length: overlapping windows, cut off, or quarantine.")
+        LongRule,
+        Option(
+            "Sequences over --max-length: overlapping windows (for contacts quarantine), cut off, or "
+            "quarantine."
+        ),
     ] = "window"
     num_shards: Annotated[int | None, Option("Default: at least 32, by cost.", ("--shards",), least=1)] = None
     dedup: Annotated[bool, Option("Compute identical sequences one by one.", ("--no-dedup",))] = True

@@ -21,7 +21,7 @@ from queue_app.job.directory import JobDir
 from queue_app.job.done_records import begun, read_done
 from queue_app.job.output_names import output_format
 from queue_app.job.output_place import output_of
-from queue_app.job.readouts import is_ragged, vector_bytes
+from queue_app.job.readouts import is_contacts, is_ragged, vector_bytes
 from queue_app.job.spec import RECORD_COST, Job
 from queue_app.settings import RuntimeConfig
 
@@ -149,6 +149,11 @@ def _num_vectors(job: Job) -> Int64s:
     if not is_ragged(options) or not job.model.is_read_by_letters:
         return num_rows
     num_letters: Int64s = job.shards.columns["cost"] - RECORD_COST * num_rows
+    if is_contacts(options):
+        # The mean of squares is no less than the square of the mean. Which records are too long and have no
+        # map is not known of a shard: half is left to them.
+        kept = np.minimum(num_letters, options.max_length * num_rows)
+        return kept**2 // (num_rows * (2 if options.long == "error" else 1))
     return num_letters if options.long == "window" else np.minimum(num_letters, options.max_length * num_rows)
 
 

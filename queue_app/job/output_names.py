@@ -5,7 +5,7 @@ from typing import Literal
 
 from queue_app.choices import H5Layout
 from queue_app.errors import UsageError
-from queue_app.job.readouts import EVERY_TOKEN, column_names, is_ragged
+from queue_app.job.readouts import RAGGED, column_names
 from queue_app.job.spec import EmbedOptions
 
 Format = Literal["h5", "npy", "parquet", "arrow", "directory"]
@@ -34,19 +34,19 @@ def refuse_unheeded(output: Path, pool: str | None, h5_layout: H5Layout) -> None
     """
     if h5_layout != "flat" and output_format(output) != "h5":
         raise UsageError(f"{output}: --h5-layout {h5_layout} is for an .h5; leave it away, or write an .h5")
-    _refuse_shape(output, h5_layout, is_ragged=pool == EVERY_TOKEN, num_columns=len((pool or "").split(",")))
+    _refuse_shape(output, h5_layout, pool, num_columns=len((pool or "").split(",")))
 
 
 def check_format(output: Path, options: EmbedOptions, h5_layout: H5Layout) -> None:
     """Raises UsageError where the output's format cannot hold what is computed."""
-    _refuse_shape(output, h5_layout, is_ragged=is_ragged(options), num_columns=len(column_names(options)))
+    _refuse_shape(output, h5_layout, options.pool, num_columns=len(column_names(options)))
 
 
-def _refuse_shape(output: Path, h5_layout: H5Layout, *, is_ragged: bool, num_columns: int) -> None:
+def _refuse_shape(output: Path, h5_layout: H5Layout, pool: str | None, *, num_columns: int) -> None:
     kind = output_format(output)
-    if kind == "npy" and is_ragged:
+    if kind == "npy" and pool in RAGGED:
         raise UsageError(
-            f"{output}: a .npy holds no rows of different lengths, which --pool none makes; "
+            f"{output}: a .npy holds no rows of different lengths, which --pool {pool} makes; "
             "use .h5, .parquet, .arrow, or a directory"
         )
     if kind == "h5" and h5_layout != "flat" and num_columns > 1:

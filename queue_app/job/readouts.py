@@ -2,21 +2,26 @@
 
 from typing import get_args
 
+import numpy as np
+
+from queue_app.array_types import Int64s
 from queue_app.errors import UsageError
 from queue_app.job.spec import EmbedOptions
-from queue_app.model.spec import ModelSpec, Pool
+from queue_app.model.spec import CONTACTS, ModelSpec, Pool
 
 EVERY_TOKEN = "none"
 """The pool that keeps the vector of every token: rows are ragged."""
+RAGGED = (EVERY_TOKEN, CONTACTS)
 
 
 def parse_pool(text: str) -> str:
-    """`mean`, `mean,cls` or `none`, without blanks. Raises UsageError for anything else."""
+    """`mean`, `mean,cls`, `none` or `contacts`, without blanks. Raises UsageError for anything else."""
     names = [name.strip() for name in text.split(",")]
-    known = names == [EVERY_TOKEN] or all(name in get_args(Pool) for name in names)
+    known = text.strip() in RAGGED or all(name in get_args(Pool) for name in names)
     if not known or len(set(names)) < len(names):
         raise UsageError(
-            f"--pool {text}: some of {', '.join(get_args(Pool))}, each once, or {EVERY_TOKEN} alone"
+            f"--pool {text}: some of {', '.join(get_args(Pool))}, each once, or {EVERY_TOKEN} alone, "
+            f"or {CONTACTS} alone"
         )
     return ",".join(names)
 
@@ -42,8 +47,13 @@ def resolve_layers(layers: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
 
 
 def is_ragged(options: EmbedOptions) -> bool:
-    """True when every token of a record has a vector."""
-    return options.pool == EVERY_TOKEN
+    """True when a record has as many vectors as tokens, or as pairs of them."""
+    return options.pool in RAGGED
+
+
+def is_contacts(options: EmbedOptions) -> bool:
+    """True when every pair of a record's residues has a number: L * L vectors of one number, row by row."""
+    return options.pool == CONTACTS
 
 
 def num_vectors(options: EmbedOptions) -> int:
@@ -58,12 +68,29 @@ def vector_dim(spec: ModelSpec, options: EmbedOptions) -> int:
 
 
 def vector_bytes(spec: ModelSpec, options: EmbedOptions) -> int:
-    """Bytes on disk of what each record has, or each of its tokens."""
+    """Bytes on disk of what each record has, or each of its tokens, or each pair of them."""
     return vector_dim(spec, options) * num_vectors(options) * (2 if options.store_dtype == "float16" else 4)
 
 
+def token_bytes(spec: ModelSpec, options: EmbedOptions) -> int:
+    """Bytes that each token of a record adds to its vectors, at most; 0 where only records have them."""
+    if not is_ragged(options):
+        return 0
+    return vector_bytes(spec, options) * (options.max_length if is_contacts(options) else 1)
+
+
+def num_vectors_of(lengths: Int64s, options: EmbedOptions) -> int:
+    """How many vectors, or rows of them where there are several, records of so many tokens have together."""
+    if is_contacts(options):
+        within = lengths[lengths <= options.max_length] if options.long == "error" else lengths
+        return int((np.minimum(within, options.max_length) ** 2).sum())
+    return int(lengths.sum()) if is_ragged(options) else len(lengths)
+
+
 def column_names(options: EmbedOptions) -> tuple[str, ...]:
-    """`embedding`; with several pools or layers, `embedding_cls`, `embedding_layer_6`, or with both."""
+    """`embedding`, `contacts`; with several pools or layers `embedding_cls`, `embedding_layer_6`, or both."""
+    if is_contacts(options):
+        return (CONTACTS,)
     pools = options.pool.split(",")
     of_layers = [f"_layer_{layer}" for layer in options.layers] if len(options.layers) > 1 else [""]
     of_pools = [f"_{pool}" for pool in pools] if len(pools) > 1 else [""]

@@ -1,7 +1,8 @@
 """Published shard results: one Parquet file per shard, the same bytes in every run.
 
 Columns: id (string), ordinal (int64), embedding (fixed-size list of float32 or float16), in input order. With
-several pools or layers there are several embedding columns. Ragged, an embedding is a list of such lists.
+several pools or layers there are several embedding columns. Ragged, an embedding is a list of such lists, or,
+where its vectors are contacts, a list of numbers.
 """
 
 import os
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from queue_app.errors import Damage
 from queue_app.host.durable_files import DigestedFile, removed_on_failure, rename_durably, room_for, sync_file
+from queue_app.model.spec import CONTACTS
 
 ROWS_PER_GROUP = 16_384
 READ_ROWS = 4_096
@@ -76,6 +78,7 @@ def embedding_columns(
     parts = [as_fixed_lists(embeddings[:, first : first + width]) for first in firsts]
     if offsets is not None:
         bounds = pa.array(offsets.astype(np.int32))
+        parts = [part.flatten() for part in parts] if names == (CONTACTS,) else parts
         parts = [pa.ListArray.from_arrays(bounds, part) for part in parts]
     return pa.record_batch(parts, names=[*names])
 
@@ -87,10 +90,13 @@ def as_fixed_lists(embeddings: Vectors) -> pa.FixedSizeListArray:
 
 
 def as_matrix(column: Any) -> Vectors:
-    """The numbers of a column: [n, dim], or all rows of a ragged one end to end, [vectors, dim]."""
+    """The numbers of a column: [n, dim], or all rows of a ragged one end to end, [vectors, dim]; of contacts
+    [pairs, 1]."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if pa.types.is_list(array.type):
         array = array.flatten()
+    if not pa.types.is_nested(array.type):
+        return array.to_numpy(zero_copy_only=False)[:, None]  # type: ignore[no-any-return]
     vectors: Vectors = array.flatten().to_numpy(zero_copy_only=False)
     return vectors.reshape(len(array), array.type.list_size)
 

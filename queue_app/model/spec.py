@@ -27,6 +27,8 @@ MOCK = re.compile(
 """A stand-in without weights, see gpu_tasks.models.mock."""
 MOCK_LAYERS = 3
 MOCK_MAX_LENGTH = 1022
+CONTACTS = "contacts"
+"""In the place of a pool: how probable it is that two residues touch, from the attention maps of an ESM-2."""
 CONCATENATED = "+"
 """Joins the pools of a model whose one vector holds several, as in `cls+mean`."""
 
@@ -232,13 +234,16 @@ class ModelSpec:
         return self.vector_dim(self.pool)
 
     def vector_dim(self, pool: str) -> int:
-        """Numbers of one vector of this pool: `none` keeps the tokens' vectors as the encoder made them.
+        """Numbers of one vector of this pool: `none` keeps the tokens' vectors as the encoder made them, and
+        of contacts each pair of residues has one number.
 
         Raises:
             UsageError: the head does not fit behind this pool.
         """
         if pool == "none":
             return self.encoder.hidden_size
+        if pool == CONTACTS:
+            return 1
         dim = self.encoder.hidden_size * (pool.count(CONCATENATED) + 1)
         for module in self.head:
             dim = _width_behind(module, dim, self.name, pool)

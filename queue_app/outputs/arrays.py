@@ -16,9 +16,10 @@ from queue_app.job.done_records import all_done, results_digest
 from queue_app.job.output_names import ids_path, output_format
 from queue_app.job.output_place import exported_card, output_of
 from queue_app.job.quarantine import list_quarantine
-from queue_app.job.readouts import column_names, is_ragged
+from queue_app.job.readouts import column_names, is_contacts, is_ragged
 from queue_app.job.result_files import Vectors
 from queue_app.job.spec import Job
+from queue_app.outputs.contacts import Contacts
 from queue_app.outputs.content import Content, content_lock, provenance
 from queue_app.outputs.ragged import Ragged
 from queue_app.outputs.result import Result
@@ -43,7 +44,8 @@ def open_result(job: Job, job_dir: JobDir) -> Result:
     values: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     rows: Vectors | Ragged = values
     if is_ragged(job.options):
-        rows = Ragged(values, np.load(offsets_path(path), allow_pickle=False))
+        kind = Contacts if is_contacts(job.options) else Ragged
+        rows = kind(values, np.load(offsets_path(path), allow_pickle=False))
     if not len(ids) == len(rows) == num_rows:
         raise Damage(f"{path}: {len(rows)} rows and {len(ids)} ids, {num_rows} were published")
     everything = np.arange(job.counts.num_records)

@@ -21,7 +21,7 @@ from queue_app.job.directory import JobDir
 from queue_app.job.done_records import all_done, require_published, results_digest
 from queue_app.job.duplicates import read_duplicates
 from queue_app.job.kept_columns import KeptColumns, open_kept
-from queue_app.job.readouts import column_names, is_ragged, vector_dim
+from queue_app.job.readouts import column_names, is_contacts, is_ragged, vector_dim
 from queue_app.job.result_files import as_matrix, num_vectors
 from queue_app.job.result_rows import in_input_order
 from queue_app.job.shard_files import read_shard
@@ -43,9 +43,8 @@ class Content:
     """All rows of a job; its reader holds `content_lock`. `digest` stands once `batches` was read to its end.
 
     Each of the `columns` has vectors of `dim` numbers: one for each row or, where they are ragged, for each
-    token of it. `as_published` says that the `files`, one after another, hold what `batches` yields;
-    each has its digest.
-    `kinds` say what computed them.
+    token of it; of contacts each pair of tokens has one number. `as_published` says that the `files`, one
+    after another, hold what `batches` yields; each has its digest. `kinds` say what computed them.
 
     Raises:
         HoldfastError: shards are not done yet.
@@ -66,6 +65,7 @@ class Content:
         self.dim = vector_dim(job.model, job.options)
         self.columns = column_names(job.options)
         self.is_ragged = is_ragged(job.options)
+        self.is_contacts = is_contacts(job.options)
         self.dtype = job.options.store_dtype
         self.h5_layout = h5_layout or job.run.h5_layout
         self.provenance = provenance(job, self.num_rows)

@@ -23,6 +23,7 @@ import pyarrow as pa
 from queue_app.choices import H5Layout
 from queue_app.errors import Damage
 from queue_app.job.result_files import EMBEDDING, Vectors, as_matrix, num_vectors
+from queue_app.outputs.contacts import as_map
 from queue_app.outputs.content import Content
 
 CHUNK_BYTES = 1 << 20
@@ -49,7 +50,8 @@ def write_h5(path: Path, content: Content) -> None:
 def _write_flat(file: h5py.File, output: "OutputFile", content: Content) -> None:
     """`ids` (UTF-8) and `embeddings` [N, dim], or `embeddings_mean`, `embeddings_cls`, … with several.
 
-    Ragged, `embeddings` is [vectors, dim], and record i has those from `offsets[i]` to `offsets[i + 1]`.
+    Ragged, `embeddings` is [vectors, dim], and record i has those from `offsets[i]` to `offsets[i + 1]`. The
+    `contacts` are [pairs]: the map [L, L] of each record, row by row.
     """
     ids = file.create_dataset("ids", (content.num_rows,), h5py.string_dtype(), track_times=False)
     datasets = {
@@ -63,7 +65,8 @@ def _write_flat(file: h5py.File, output: "OutputFile", content: Content) -> None
         offsets[row + 1 : end + 1] = offsets[row] + np.cumsum(counts, dtype=np.uint64)
         for name, dataset in datasets.items():
             dataset.resize(int(offsets[end]), axis=0)
-            dataset[int(offsets[row]) :] = as_matrix(batch.column(name))
+            vectors = as_matrix(batch.column(name))
+            dataset[int(offsets[row]) :] = vectors[:, 0] if content.is_contacts else vectors
         output.raise_failure()
         row = end
     if content.is_ragged:
@@ -71,13 +74,18 @@ def _write_flat(file: h5py.File, output: "OutputFile", content: Content) -> None
 
 
 def _growing(file: h5py.File, name: str, content: Content) -> Any:
-    """An empty dataset [0, dim] that grows."""
+    """An empty dataset [0, dim] that grows; of contacts [0]."""
     row_bytes = content.dim * np.dtype(content.dtype).itemsize
     rows = RAGGED_CHUNK_BYTES // row_bytes if content.is_ragged else CHUNK_BYTES // row_bytes
     most = rows if content.is_ragged else min(rows, content.num_rows)
-    chunks = (max(1, most), content.dim)
+    vector = () if content.is_contacts else (content.dim,)
     return file.create_dataset(
-        name, (0, content.dim), content.dtype, maxshape=(None, content.dim), chunks=chunks, track_times=False
+        name,
+        (0, *vector),
+        content.dtype,
+        maxshape=(None, *vector),
+        chunks=(max(1, most), *vector),
+        track_times=False,
     )
 
 
@@ -85,7 +93,7 @@ def _growing(file: h5py.File, name: str, content: Content) -> Any:
 
 
 def _write_records(file: h5py.File, output: "OutputFile", content: Content) -> None:
-    """In the order of the input: [dim], or [tokens, dim] where they are ragged.
+    """In the order of the input: [dim], or [tokens, dim] where they are ragged, and contacts [L, L].
 
     Whatever its name, a dataset has the id as the input has it in `original_id`.
     """
@@ -106,9 +114,12 @@ def _rows(content: Content) -> Iterator[tuple[int, str, Vectors]]:
 
 
 def _vectors(column: pa.Array, content: Content) -> list[Vectors]:
-    """[dim] of each row, or [tokens, dim] of a ragged one."""
+    """[dim] of each row, or [tokens, dim] of a ragged one, or [L, L] of contacts."""
     vectors: Any = as_matrix(column)
-    return np.split(vectors, np.cumsum(num_vectors(column))[:-1]) if content.is_ragged else list(vectors)
+    if not content.is_ragged:
+        return list(vectors)
+    rows = np.split(vectors, np.cumsum(num_vectors(column))[:-1])
+    return [as_map(row) for row in rows] if content.is_contacts else rows
 
 
 def _by_ordinal(file: h5py.File, content: Content) -> Naming:

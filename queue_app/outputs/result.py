@@ -12,6 +12,7 @@ from queue_app.array_types import Int64s
 from queue_app.errors import WrongReadout
 from queue_app.job.result_files import Vectors
 from queue_app.outputs import frames
+from queue_app.outputs.contacts import Contacts
 from queue_app.outputs.html_table import html_table
 from queue_app.outputs.ragged import Ragged
 
@@ -21,14 +22,20 @@ if TYPE_CHECKING:
 ROWS_SHOWN = 5
 NUMBERS_SHOWN = 4
 LETTERS_SHOWN = 80
+READOUTS: Mapping[type, tuple[str, str]] = {
+    np.ndarray: ("a vector for each record", "embeddings"),
+    Ragged: ('a vector for every residue or token (pool="none")', "residues"),
+    Contacts: ('a map of contacts for each record (pool="contacts")', "contacts"),
+}
+"""What a job may have computed, and where a result has it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Result:
     """What a job computed: row i of `embeddings` is that of `ids[i]`, in the order of the input.
 
-    A job with `pool="none"` has `residues` instead. Quarantined records have no row; `embedded +
-    quarantined = records read`, always.
+    A job with `pool="none"` has `residues` instead, one with `pool="contacts"` has `contacts`. Quarantined
+    records have no row; `embedded + quarantined = records read`, always.
     """
 
     ids: list[str]
@@ -36,7 +43,7 @@ class Result:
     ordinals: Int64s
     """[N], ascending: the place of each row's record in the input, counted from 0."""
     rows: Vectors | Ragged
-    """`embeddings`, or `residues` with `pool="none"`: for programs that take both."""
+    """`embeddings`, `residues` or `contacts`: for programs that take any of them."""
     columns: tuple[str, ...]
     """What the columns are, as the other outputs call them: `embedding`, or `embedding_cls`, …"""
     quarantine: tuple[QuarantineEntry, ...]
@@ -54,10 +61,7 @@ class Result:
             WrongReadout: the job has a vector for every residue or token: read `residues`.
         """
         if isinstance(self.rows, Ragged):
-            raise WrongReadout(
-                'pool="none" keeps a vector for every residue or token: read result.residues; '
-                "result.embeddings is for pooled vectors"
-            )
+            raise self._wrong_readout("embeddings")
         return self.rows
 
     @property
@@ -67,14 +71,26 @@ class Result:
         With several layers [L_i, layers, dim].
 
         Raises:
-            WrongReadout: the job has pooled vectors: read `embeddings`.
+            WrongReadout: the job has something else: pooled vectors, or contacts.
         """
-        if not isinstance(self.rows, Ragged):
-            raise WrongReadout(
-                'this job has pooled vectors: read result.embeddings; result.residues is for pool="none", '
-                "which keeps a vector for every residue or token"
-            )
+        if not isinstance(self.rows, Ragged) or isinstance(self.rows, Contacts):
+            raise self._wrong_readout("residues")
         return self.rows
+
+    @property
+    def contacts(self) -> Contacts:
+        """N maps: map i is [L_i, L_i], how probable it is that two residues of the protein touch.
+
+        Raises:
+            WrongReadout: the job has something else: vectors.
+        """
+        if not isinstance(self.rows, Contacts):
+            raise self._wrong_readout("contacts")
+        return self.rows
+
+    def _wrong_readout(self, asked: str) -> WrongReadout:
+        has, read = READOUTS[type(self.rows) if isinstance(self.rows, Ragged) else np.ndarray]
+        return WrongReadout(f"this job has {has}: read result.{read}, not result.{asked}")
 
     def to_pandas(self) -> "pd.DataFrame":
         """A frame with the ids as its index, `id`, and a column for every number: `embedding_0`, ….
@@ -85,7 +101,10 @@ class Result:
 
         Raises:
             UsageError: pandas is not installed.
+            WrongReadout: the job has maps of contacts, which are no rows of a table.
         """
+        if isinstance(self.rows, Contacts):
+            raise self._wrong_readout("to_pandas()")
         if isinstance(self.rows, Ragged):
             index = frames.index_of_tokens(self.ids, self.rows.offsets)
             return frames.frame_of(self.rows.values, index, self.columns)

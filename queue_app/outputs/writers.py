@@ -110,7 +110,8 @@ def write_arrow_file(output: Path, content: Content) -> Digests:
 
 def _schema(content: Content) -> pa.Schema:
     """Columns `id`, what is kept, and `embedding`, or several of these; provenance in the metadata."""
-    vector = pa.list_(pa.from_numpy_dtype(np.dtype(content.dtype)), content.dim)
+    number = pa.from_numpy_dtype(np.dtype(content.dtype))
+    vector = number if content.is_contacts else pa.list_(number, content.dim)
     embedding = pa.list_(vector) if content.is_ragged else vector
     vectors = [pa.field(name, embedding) for name in content.columns]
     fields = [pa.field("id", pa.string()), *(content.kept.schema if content.kept else []), *vectors]

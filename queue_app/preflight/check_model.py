@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
+from queue_app.errors import UsageError
 from queue_app.ingest.model_options import refuse_foreign_prompt
+from queue_app.model.contact_head import refuse_contacts
 from queue_app.model.reader import find_model
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import described_head, model_line, run_by, written
@@ -20,6 +22,16 @@ def examine_model(ref: str, revision: str | None = None) -> Iterator[Finding]:
     yield Finding(
         "vectors", "ok", f"{spec.pool} pooling, behind it {described_head(spec)}: {spec.dim:,} numbers"
     )
+    if spec.alphabet == "protein" and spec.family == "esm2":
+        yield _contacts(spec)
+
+
+def _contacts(spec: ModelSpec) -> Finding:
+    try:
+        refuse_contacts(spec)
+    except UsageError as error:
+        return Finding("contacts", "ok", f"none: {error}")
+    return Finding("contacts", "ok", "--pool contacts predicts them, by the model's own head")
 
 
 def _length(spec: ModelSpec) -> str:

@@ -11,7 +11,9 @@ from queue_app.choices import Alphabet, LongRule
 from queue_app.ingest.readers.formats import readings
 from queue_app.job.disk_space import Room
 from queue_app.job.output_names import one_line, output_format
-from queue_app.job.readouts import is_ragged, vector_dim
+from queue_app.job.readouts import is_contacts, is_ragged, vector_dim
+from queue_app.job.spec import EmbedOptions
+from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import described_head, model_line, written
 from queue_app.preflight.length_histogram import bars, histogram
 from queue_app.preflight.plan import Plan
@@ -125,15 +127,21 @@ def _too_long(plan: Plan) -> Iterator[str]:
 
 def _model(plan: Plan) -> Iterator[str]:
     spec, options = plan.job.model, plan.job.options
-    pooling = "a vector for every token" if is_ragged(options) else f"{options.pool} pooling"
-    each = f" of each of {len(options.layers)} layers" if len(options.layers) > 1 else ""
-    yield f"{model_line(spec)}: {pooling}{each}, vectors of {vector_dim(spec, options):,} numbers"
+    yield f"{model_line(spec)}: {_readout(spec, options)}"
     if spec.family != "mock":
         yield f"sequences {written(spec)}"
     if spec.head and not is_ragged(options):
         yield f"behind the pooling {described_head(spec)}"
     threads = f", {count(plan.job.threads, 'thread')} each"
     yield f"{options.dtype} on {', '.join(plan.queues)}{threads if options.device_class == 'cpu' else ''}"
+
+
+def _readout(spec: ModelSpec, options: EmbedOptions) -> str:
+    if is_contacts(options):
+        return "a map of the contacts of each protein, a number for every pair of residues"
+    pooling = "a vector for every token" if is_ragged(options) else f"{options.pool} pooling"
+    each = f" of each of {len(options.layers)} layers" if len(options.layers) > 1 else ""
+    return f"{pooling}{each}, vectors of {vector_dim(spec, options):,} numbers"
 
 
 def _work(plan: Plan) -> Iterator[str]:

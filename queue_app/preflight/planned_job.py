@@ -7,7 +7,7 @@ from queue_app.ingest.cut_shards import cut_rows, shard_cost_most
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION
 from queue_app.job.output_names import Format
-from queue_app.job.readouts import is_ragged, vector_bytes
+from queue_app.job.readouts import num_vectors_of, token_bytes, vector_bytes
 from queue_app.job.shard_table import ShardTable
 from queue_app.job.spec import RECORD_COST, EmbedOptions, Job, TwinsFile
 from queue_app.model.spec import ModelSpec
@@ -41,8 +41,7 @@ def planned_job(
     request: EmbedRequest, spec: ModelSpec, options: EmbedOptions, threads: int, found: Survey
 ) -> Job:
     """The job as it would be, with an id and digests that stand for nothing."""
-    token_bytes = vector_bytes(spec, options) if is_ragged(options) else 0
-    cost_most = shard_cost_most(options.device_class, spec.num_parameters, token_bytes)
+    cost_most = shard_cost_most(options.device_class, spec.num_parameters, token_bytes(spec, options))
     computed = [*cut_rows(found.computed, num_shards=request.num_shards, cost_most=cost_most)]
     reused = [*cut_rows(found.reused, num_shards=None, cost_most=cost_most, reused=True)]
     return Job(
@@ -75,8 +74,7 @@ def planned_sizes(job: Job, found: Survey) -> Sizes:
     Datasets that records share are counted once for each.
     """
     num_good, num_rows = len(found.lengths), len(found.computed) + len(found.reused)
-    num_vectors = int(found.lengths.sum()) if is_ragged(job.options) else num_good
-    vectors = num_vectors * vector_bytes(job.model, job.options)
+    vectors = num_vectors_of(found.lengths, job.options) * vector_bytes(job.model, job.options)
     row_bytes: dict[Format, int] = {"h5": H5_ROW_BYTES[job.run.h5_layout], **ROW_BYTES}
     outputs = {
         name: vectors + found.num_id_bytes + num_good * row + OUTPUT_BYTES for name, row in row_bytes.items()

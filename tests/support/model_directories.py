@@ -19,6 +19,7 @@ from transformers import (
     EsmConfig,
     EsmForMaskedLM,
     EsmModel,
+    EsmTokenizer,
     MPNetConfig,
     MPNetModel,
     MPNetTokenizer,
@@ -151,6 +152,37 @@ def randomize(model: torch.nn.Module) -> None:
                 parameter.copy_(noise if "embeddings" in name else noise * parameter.shape[1] ** -0.5)
             else:
                 parameter.copy_(0.1 * noise + float(name.endswith("weight")))
+
+
+def with_contact_head(directory: Path, *, scale: float = 8.0, bias: float = -3.0) -> Path:
+    """Numbers as a trained head has them: contacts are rare, and the attention that it weighs is small."""
+
+    def change(tensors: Tensors) -> None:
+        (prefix,) = {name.partition("contact_head.")[0] for name in tensors if "contact_head." in name}
+        weight = tensors[f"{prefix}contact_head.regression.weight"]
+        noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
+        tensors[f"{prefix}contact_head.regression.weight"] = (scale * noise).to(weight.dtype)
+        tensors[f"{prefix}contact_head.regression.bias"] = torch.tensor([bias], dtype=weight.dtype)
+
+    return change_weights(directory, change)
+
+
+def contacts_of_transformers(directory: Path, sequences: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+    """[L, L] of each, one sequence at a time, as `predict_contacts` has them."""
+    model = EsmForMaskedLM.from_pretrained(directory, attn_implementation="eager").eval()
+    tokenizer = EsmTokenizer.from_pretrained(directory)
+    found = []
+    for sequence in sequences:
+        encoded = tokenizer(sequence, return_tensors="pt")
+        with torch.inference_mode():
+            found.append(model.predict_contacts(encoded["input_ids"], encoded["attention_mask"])[0].numpy())
+    return found
+
+
+def contact_maps(model: EmbeddingModel, sequences: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+    """[L, L] of each, through the planner and the runner."""
+    rows = token_rows(model, [*sequences])
+    return [row.reshape(len(each), len(each)) for each, row in zip(sequences, rows, strict=True)]
 
 
 def change_weights(directory: Path, change: Callable[[Tensors], None]) -> Path:

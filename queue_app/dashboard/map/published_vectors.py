@@ -44,7 +44,8 @@ class Published:
         """Raises HoldfastError where there is no vector for every record, or not yet."""
         if is_ragged(job.options):
             raise UsageError(
-                "every token has a vector, and no record one (--pool none); embed with --pool mean for a map"
+                f"every token has a vector, and no record one (--pool {job.options.pool}); embed with --pool "
+                "mean for a map"
             )
         done = all_done(job, job_dir, how_to_go_on=f"holdfast resume {job_dir.path}")
         return cls(job, job_dir, dict(enumerate(done)))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from queue_app.choices import Alphabet, LongRule
-from queue_app.job.readouts import EVERY_TOKEN, is_ragged, num_vectors, vector_dim
+from queue_app.job.readouts import EVERY_TOKEN, is_contacts, is_ragged, num_vectors, vector_dim
 from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, ModelSpec
 from queue_app.model.wording import is_width_changed, treated_vectors, written_sequences
@@ -49,6 +49,12 @@ DTYPES: Mapping[str, str] = {
 UNITS: Mapping[Alphabet, str] = {"protein": "residue", "dna": "base", "rna": "base", "text": "token"}
 SOURCE_WANTED = "[cite the source of these weights]"
 """Stands in the paragraph where nobody but its author can tell."""
+CONTACTS = (
+    "Each is represented by a symmetric matrix of the probabilities that two of its residues are in contact, "
+    "predicted from the attention maps of all layers and heads by average product correction and the model's "
+    "logistic regression (Rao et al. 2020, doi:10.1101/2020.12.15.422761); special tokens were left out. "
+    "Matrices were stored as {stored}."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +145,8 @@ def _vectors(model: ModelSpec, options: EmbedOptions) -> str:
     dim, stored = f"{vector_dim(model, options):,} dimensions", f"stored as {options.store_dtype}"
     if model.family == "mock":
         return f"Each vector has {dim} and is {stored}."
+    if is_contacts(options):
+        return CONTACTS.format(stored=options.store_dtype)
     layers = [str(layer) for layer in options.layers]
     of_layers = f", of each of the layers {listed(layers)}" if len(layers) > 1 else ""
     if is_ragged(options):
@@ -184,9 +192,8 @@ def _long(job: Job, num_long: int | None) -> str:
     noun, limit = NOUNS[options.alphabet], f"{options.max_length:,} {unit}s"
     if num_long == 0:
         return f"No {noun} was longer than the limit of {limit}."
-    rule = LONG_RULES[options.long].format(
-        overlap=f"{options.window_overlap:,}", of_windows=_of_windows(options).format(token=f"a {unit}")
-    )
+    of_windows = _of_windows(options).format(token=f"a {unit}") if options.long == "window" else ""
+    rule = LONG_RULES[options.long].format(overlap=f"{options.window_overlap:,}", of_windows=of_windows)
     if num_long == 1:
         return f"The one {noun} of more than {limit} was {rule}."
     which = f"{noun.capitalize()}s" if num_long is None else f"The {num_long:,} {noun}s"
@@ -207,7 +214,10 @@ def _computing(job: Job, hardware: Sequence[str]) -> str:
     if job.model.family == "mock":
         return f"They were computed{where}." if where else ""
     exact = "" if job.options.dtype == "float32" else "; what overflowed was computed again in float32"
-    return f"Computation was in {DTYPES[job.options.dtype]}{where}{exact}."
+    dtype = DTYPES[job.options.dtype]
+    if is_contacts(job.options):
+        dtype = dtype.replace("pooling in float64", "attention maps in float32")
+    return f"Computation was in {dtype}{where}{exact}."
 
 
 def _identity(job: Job) -> str:

@@ -127,6 +127,16 @@ def test_positions_without_an_end_take_any_max_length(esm2: Path) -> None:
     assert resolve_options(request, read(esm2), "cpu", "protein").max_length == 4000
 
 
+def test_contacts_have_small_batches_and_no_windows(esm2: Path) -> None:
+    asked: Any = {"inputs": [], "model": "m", "output": Path("out.h5"), "pool": "contacts"}
+    options = resolve_options(EmbedRequest(**asked), read(esm2), "cuda", "protein")
+    assert (options.toks_per_batch, options.long) == (8192, "error")
+    told = EmbedRequest(**asked, toks_per_batch=999, long="truncate")
+    options = resolve_options(told, read(esm2), "cuda", "protein")
+    assert (options.toks_per_batch, options.long) == (999, "truncate")
+    assert resolve_options(EmbedRequest(**asked), read(esm2), "cpu", "protein").toks_per_batch == 1024
+
+
 def test_weights_that_are_stored_in_half_precision_are_known_as_such(bert: Path) -> None:
     change_weights(bert, lambda all_: all_.update({name: each.half() for name, each in all_.items()}))
     assert read(bert).stored_dtype == "float16"

@@ -17,6 +17,7 @@ from checkpoint import CheckpointStore, CheckpointTrigger, CheckpointWriter
 from checkpoint.errors import StaleToken
 from checkpoint.records import DoneRecord
 from gpu_tasks import load_model
+from gpu_tasks.errors import JobHopeless
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.runner import RESUMED, AsyncInferenceRunner
 from gpu_tasks.shard import publish, shard_run
@@ -35,7 +36,7 @@ from queue_app.settings import RuntimeConfig
 from tests.support.blocks_and_stores import damage_block
 from tests.support.inline_job import prepare_here
 from tests.support.jobs_and_inputs import protein, write_fasta
-from tests.support.model_directories import change_weights, embed, save_esm2
+from tests.support.model_directories import change_weights, embed, save_esm2, with_contact_head
 
 FINAL_NORM = "encoder.emb_layer_norm_after.weight"
 W = 22
@@ -306,6 +307,32 @@ def test_a_changed_shard_file_is_damage(make: Callable[..., Prepared]) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(Damage, match="not the shard that was submitted"):
         Attempt(prepared).run()
+
+
+def contacts_of(tmp_path: Path, model: Path, proteins: Iterable[str]) -> DoneRecord | None:
+    fasta = tmp_path / "a.fasta"
+    fasta.write_text("".join(f">{number}\n{each}\n" for number, each in enumerate(proteins)))
+    request = EmbedRequest(
+        inputs=[fasta], model=str(model), output=tmp_path / "a.h5", pool="contacts", num_shards=1
+    )
+    prepared = prepare_here(request)
+    return ShardRun(
+        job=prepared.job, job_dir=prepared.job_dir, lease=Lease(prepared.job.shards[0], 1),
+        model=load_model(str(model), pool="contacts"), config=RuntimeConfig(), should_stop=lambda: False,
+    ).run()  # fmt: skip
+
+
+def test_single_residues_have_the_same_contacts_and_are_no_sign_of_a_collapsed_model(tmp_path: Path) -> None:
+    model = with_contact_head(save_esm2(tmp_path / "esm2"))
+    done = contacts_of(tmp_path, model, "ACDEFGHIKLMNPQRSTVWY")
+    assert done is not None
+    assert done.num_embedded == 20
+
+
+def test_a_model_that_sees_the_same_contacts_everywhere_is_refused(tmp_path: Path) -> None:
+    model = with_contact_head(save_esm2(tmp_path / "esm2"), scale=0.0)
+    with pytest.raises(JobHopeless, match="10 of 10 different sequences have one and the same vector"):
+        contacts_of(tmp_path, model, map(protein, range(10)))
 
 
 def test_a_record_that_overflows_in_half_precision_is_computed_again_alone_in_float32(tmp_path: Path) -> None:

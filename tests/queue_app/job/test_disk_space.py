@@ -111,6 +111,28 @@ def test_of_the_vectors_of_tokens_no_more_are_counted_than_there_must_be(
     assert copies(ragged, job_dir)[1] == {"results": num_vectors, "output": num_vectors}
 
 
+@pytest.mark.parametrize(
+    ("long", "max_length", "num_numbers"),
+    [
+        ("truncate", 100, sum(1640**2 // number for number in (100, 300, 200))),
+        ("truncate", 1, 600),
+        ("error", 100, sum(1640**2 // (2 * number) for number in (100, 300, 200))),
+    ],
+)
+def test_of_contacts_the_square_of_the_mean_length_is_counted(
+    job: Job, job_dir: JobDir, long: str, max_length: int, num_numbers: int
+) -> None:
+    """1,640 residues in each shard, of 100, 300 and 200 proteins, as if they were equally long."""
+    shards = ShardTable.of(
+        job.job_id, (replace(shard, cost=8 * shard.num_rows + 1640) for shard in job.shards)
+    )
+    options = replace(job.options, pool="contacts", long=long, max_length=max_length)  # type: ignore[arg-type]
+    contacts = replace(job, shards=shards, options=options)
+    num_bytes = 2 if options.store_dtype == "float16" else 4
+    found = rooms(contacts, job_dir, CONFIG, num_workers=0)[0].copies
+    assert {copy.name: copy.num_bytes for copy in found} == {"results": num_bytes * num_numbers}
+
+
 def test_each_disk_is_held_against_its_own_part(job: Job, job_dir: JobDir, tmp_path: Path) -> None:
     elsewhere = Path("/dev/shm")
     if elsewhere.stat().st_dev == tmp_path.stat().st_dev:

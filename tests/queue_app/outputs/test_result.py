@@ -53,7 +53,7 @@ def test_embeddings_are_an_array_and_residues_are_not_there(fasta: Path) -> None
     result = result_of(fasta)
     weights = np.arange(8, dtype=np.float32)
     np.testing.assert_array_equal(result.embeddings @ weights, written(fasta, "embeddings") @ weights)
-    with pytest.raises(WrongReadout, match=r'read result.embeddings; result.residues is for pool="none"'):
+    with pytest.raises(WrongReadout, match=r"read result.embeddings, not result.residues"):
         result.residues  # noqa: B018
     assert not hasattr(result, "residues")
 

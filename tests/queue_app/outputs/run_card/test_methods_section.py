@@ -160,6 +160,17 @@ def test_what_was_taken_out_of_the_model_is_told(options: dict[str, Any], said: 
     assert said in told_of(job_of(ESM2, **options), replace(COUNTED, num_long=3))
 
 
+@pytest.mark.parametrize("long", ["truncate", "error"])
+def test_contacts_are_told_with_their_method(long: Any) -> None:
+    asked: Any = {"pool": "contacts", "layers": (6,), "long": long, "dtype": "bfloat16"}
+    text = methods(job_of(ESM2, **asked), replace(COUNTED, num_long=3))
+    assert "Each is represented by a symmetric matrix of the probabilities that two of its residues" in text
+    assert "by average product correction" in text
+    assert "Rao et al. 2020, doi:10.1101/2020.12.15.422761" in text
+    assert "in bfloat16 with attention maps in float32 on" in text
+    assert "hidden state" not in text
+
+
 def test_vectors_that_were_not_computed_for_their_record_are_told() -> None:
     twins, reuse = TwinsFile("00" * 16, 4, 1), Reuse("/data/old.h5", "a", "b", 9)
     text = told_of(replace(job_of(ESM2), twins=twins, reuse=reuse), COUNTED)
