@@ -1,5 +1,6 @@
 """The output formats: which a name means, what each can hold, and the files that lie beside an output."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -8,12 +9,16 @@ from queue_app.errors import UsageError
 from queue_app.job.readouts import EVERY_TOKEN, column_names, is_ragged
 from queue_app.job.spec import EmbedOptions
 
-Format = Literal["h5", "npy", "parquet", "arrow", "directory"]
+Format = Literal["h5", "h5ad", "npy", "npz", "safetensors", "parquet", "arrow", "lance", "directory"]
 
 _BY_ENDING: dict[str, Format] = {
-    ".h5": "h5", ".hdf5": "h5", ".npy": "npy", ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
-    "": "directory",
+    ".h5": "h5", ".hdf5": "h5", ".h5ad": "h5ad", ".npy": "npy", ".npz": "npz", ".safetensors": "safetensors",
+    ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".lance": "lance", "": "directory",
 }  # fmt: skip
+DIRECTORIES: tuple[Format, ...] = ("directory", "lance")
+"""What is a directory of files."""
+NO_RAGGED: tuple[Format, ...] = ("npy", "h5ad")
+"""What has one vector a row, and no rows of different lengths."""
 
 
 def output_format(output: Path) -> Format:
@@ -21,10 +26,18 @@ def output_format(output: Path) -> Format:
     suffix = output.suffix.lower()
     if suffix not in _BY_ENDING:
         raise UsageError(
-            f"{output}: unknown format {suffix}; "
-            "use .h5, .npy, .parquet, .arrow, or no ending for a directory"
+            f"{output}: unknown format {suffix}; use .h5, .npy, .npz, .parquet, .arrow, .safetensors, .h5ad, "
+            ".lance, or no ending for a directory"
         )
     return _BY_ENDING[suffix]
+
+
+def require_extra(output: Path) -> None:
+    """Raises UsageError, with what to do, where the package is missing that writes this format."""
+    if output_format(output) == "lance" and find_spec("lance") is None:
+        raise UsageError(
+            f"{output}: is written by pylance, not installed here: pip install 'holdfast[lance]'"
+        )
 
 
 def refuse_unheeded(output: Path, pool: str | None, h5_layout: H5Layout) -> None:
@@ -34,20 +47,22 @@ def refuse_unheeded(output: Path, pool: str | None, h5_layout: H5Layout) -> None
     """
     if h5_layout != "flat" and output_format(output) != "h5":
         raise UsageError(f"{output}: --h5-layout {h5_layout} is for an .h5; leave it away, or write an .h5")
+    require_extra(output)
     _refuse_shape(output, h5_layout, is_ragged=pool == EVERY_TOKEN, num_columns=len((pool or "").split(",")))
 
 
 def check_format(output: Path, options: EmbedOptions, h5_layout: H5Layout) -> None:
     """Raises UsageError where the output's format cannot hold what is computed."""
+    require_extra(output)
     _refuse_shape(output, h5_layout, is_ragged=is_ragged(options), num_columns=len(column_names(options)))
 
 
 def _refuse_shape(output: Path, h5_layout: H5Layout, *, is_ragged: bool, num_columns: int) -> None:
     kind = output_format(output)
-    if kind == "npy" and is_ragged:
+    if kind in NO_RAGGED and is_ragged:
         raise UsageError(
-            f"{output}: a .npy holds no rows of different lengths, which --pool none makes; "
-            "use .h5, .parquet, .arrow, or a directory"
+            f"{output}: a .{kind} holds no rows of different lengths, which --pool none makes; "
+            "use .h5, .parquet, .arrow, .npz, .safetensors, .lance, or a directory"
         )
     if kind == "h5" and h5_layout != "flat" and num_columns > 1:
         raise UsageError(
@@ -80,8 +95,16 @@ def target_of(path: Path) -> Path:
 
 
 def ids_path(output: Path) -> Path:
-    """Where the ids of a .npy output lie."""
-    return output.with_suffix(".ids.txt")
+    """Where the ids of an output lie that cannot hold them: those of out.npy in out.ids.txt, of anything else
+    behind its whole name, so that two outputs never share them."""
+    if output.suffix == ".npy":
+        return output.with_suffix(".ids.txt")
+    return output.with_name(output.name + ".ids.txt")
+
+
+def companions(output: Path) -> tuple[Path, ...]:
+    """The files that an output consists of beside the one that it is named after."""
+    return (ids_path(output),) if output_format(output) in ("npy", "safetensors") else ()
 
 
 def one_line(text: str) -> str:

@@ -21,8 +21,9 @@ from queue_app.errors import UsageError
 from queue_app.host.durable_files import write_durably
 from queue_app.job.directory import ENDING, JobDir, default_directory
 from queue_app.job.output_names import (
+    DIRECTORIES,
     card_paths,
-    ids_path,
+    companions,
     meta_path,
     output_format,
     quarantine_path,
@@ -36,6 +37,8 @@ ANY_MAY_WRITE = 0o222
 REMEDY = "move it away or choose another -o; embed, enqueue and export replace it with --overwrite"
 _PIECE = re.compile(r"\d{5,}\.parquet")
 """What a directory of ours consists of."""
+_OF_LANCE = re.compile(r"data|_versions|_transactions")
+"""What a data set of Lance consists of until somebody indexes it or deletes rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +143,12 @@ def check_output(output: Path) -> None:
             raise UsageError(f"{output}: {parent} is not writable")
     if not output.exists():
         return
-    if output.is_dir() != (kind == "directory"):
+    if output.is_dir() != (kind in DIRECTORIES):
         what = "a directory" if output.is_dir() else "a file"
         raise UsageError(f"{output}: {what} is there already; choose another output")
     if output.is_dir():
-        others = (path.name for path in output.iterdir() if not _PIECE.fullmatch(path.name))
+        own = _OF_LANCE if kind == "lance" else _PIECE
+        others = (path.name for path in output.iterdir() if not own.fullmatch(path.name))
         if other := next(others, None):
             raise UsageError(f"{output}: {other} lies in it, which would be removed; choose another output")
     elif not output.is_file():
@@ -191,9 +195,7 @@ def _holds_anything(output: Path) -> bool:
 
 def _beside(output: Path) -> Iterator[Path]:
     """What is written beside an output."""
-    if output_format(output) == "npy":
-        yield ids_path(output)
-    yield from (meta_path(output), quarantine_path(output), *card_paths(output))
+    yield from (*companions(output), meta_path(output), quarantine_path(output), *card_paths(output))
 
 
 # ---- claims

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from heapq import merge
 
+import numpy as np
 import pyarrow as pa
 import xxhash
 
 from checkpoint.records import DoneRecord
+from queue_app.array_types import Int64s
 from queue_app.choices import H5Layout
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.host.file_lock import FileLock
@@ -20,7 +22,7 @@ from queue_app.job.directory import JobDir
 from queue_app.job.done_records import all_done, require_published, results_digest
 from queue_app.job.duplicates import read_duplicates
 from queue_app.job.readouts import column_names, is_ragged, vector_dim
-from queue_app.job.result_files import as_matrix, num_vectors
+from queue_app.job.result_files import EMBEDDING, as_matrix, num_vectors
 from queue_app.job.result_rows import in_input_order
 from queue_app.job.shard_files import read_shard
 from queue_app.job.spec import Job
@@ -162,6 +164,20 @@ class ContentDigest:
         """xxh3-128, in hex."""
         parts = [self._ids, *self._vectors.values(), *([self._lengths] if self._lengths else [])]
         return xxhash.xxh3_128_hexdigest(b"".join(part.digest() for part in parts))
+
+
+# ---- arrays
+
+
+def array_name(column: str) -> str:
+    """What a column is called as an array of its own: `embeddings`, or `embeddings_cls`, …"""
+    return column.replace(EMBEDDING, "embeddings", 1)
+
+
+def row_offsets(content: Content) -> Int64s:
+    """[N + 1]: ragged row i has the vectors from `offsets[i]` to `offsets[i + 1]`. Reads all rows once."""
+    counts = [num_vectors(batch.column(content.columns[0])) for batch in content.batches()]
+    return np.cumsum(np.concatenate([np.zeros(1, np.int64), *counts]))
 
 
 # ---- the sequences, for outputs that name vectors by them

@@ -30,9 +30,10 @@ from queue_app.job.output_names import (
 from queue_app.job.output_place import check_output, claim, exported, give_up_claim, output_of, refuse_foreign
 from queue_app.job.spec import Job
 from queue_app.outputs.content import Content, content_lock, require_sequences
+from queue_app.outputs.replacing import Digests
 from queue_app.outputs.run_card.card import RunCard, make_card
 from queue_app.outputs.run_card.markdown import card_markdown
-from queue_app.outputs.writers import OUTPUTS, Digests
+from queue_app.outputs.writers import OUTPUTS
 
 VERSIONS_OF = ("holdfast", "torch", "tokenizers", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 

@@ -22,8 +22,10 @@ import pyarrow as pa
 
 from queue_app.choices import H5Layout
 from queue_app.errors import Damage
-from queue_app.job.result_files import EMBEDDING, Vectors, as_matrix, num_vectors
-from queue_app.outputs.content import Content
+from queue_app.host.durable_files import file_digest, sync_file
+from queue_app.job.result_files import Vectors, as_matrix, num_vectors
+from queue_app.outputs.content import Content, array_name
+from queue_app.outputs.replacing import Digests, replacing
 
 CHUNK_BYTES = 1 << 20
 RAGGED_CHUNK_BYTES = 1 << 17
@@ -33,7 +35,15 @@ Naming = Callable[[int, str], str | None]
 """From ordinal and id to the name of a dataset; None where another record has it already."""
 
 
-def write_h5(path: Path, content: Content) -> None:
+def write_h5_file(output: Path, content: Content) -> Digests:
+    """In the layout that was asked for."""
+    with replacing(output) as temporary:
+        _write_h5(temporary, content)
+        sync_file(temporary)
+    return {output: file_digest(output)}  # read back: HDF5 goes to and fro in its file
+
+
+def _write_h5(path: Path, content: Content) -> None:
     """Write the file, and close it. Raises OSError."""
     with new_file(path) as (file, output):
         file.attrs.update(content.provenance)
@@ -52,9 +62,7 @@ def _write_flat(file: h5py.File, output: "OutputFile", content: Content) -> None
     Ragged, `embeddings` is [vectors, dim], and record i has those from `offsets[i]` to `offsets[i + 1]`.
     """
     ids = file.create_dataset("ids", (content.num_rows,), h5py.string_dtype(), track_times=False)
-    datasets = {
-        name: _growing(file, name.replace(EMBEDDING, "embeddings", 1), content) for name in content.columns
-    }
+    datasets = {name: _growing(file, array_name(name), content) for name in content.columns}
     offsets, row = np.zeros(content.num_rows + 1, np.uint64), 0
     for batch in content.batches():
         end = row + batch.num_rows

@@ -16,7 +16,9 @@ from queue_app.preflight.survey import Survey
 OUTPUT_BYTES = 4096
 SHARD_BYTES = 1024
 """What a file takes by itself, and each shard has two: headers, names, provenance."""
-ROW_BYTES: dict[Format, int] = {"npy": 1, "parquet": 8, "arrow": 4, "directory": 15}
+ROW_BYTES: dict[Format, int] = {
+    "npy": 1, "npz": 15, "safetensors": 1, "h5ad": 50, "parquet": 8, "arrow": 4, "lance": 8, "directory": 15,
+}  # fmt: skip
 """What a record takes beside its vector and the letters of its id."""
 H5_ROW_BYTES: dict[H5Layout, int] = {"flat": 41, "per-sequence": 350, "per-id": 355, "per-hash": 415}
 """What it takes in each layout of an .h5: a dataset of one's own has a header, a name and an attribute."""
