@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 MARKS_OF_AN_OUTPUT = (".meta.json", ".holdfast")
 ENDINGS_OF_AN_OUTPUT = (
-    "", ".meta.json", ".quarantine.tsv", ".card.json", ".card.md", ".holdfast", ".ids.txt",
+    "", ".meta.json", ".quarantine.tsv", ".card.json", ".card.md", ".holdfast", ".ids.txt", ".faiss",
+    ".faiss.ids.txt", ".faiss.json",
 )  # fmt: skip
 IDS_ENDING = ".ids.txt"
 NAMED_OF_IGNORED = 3

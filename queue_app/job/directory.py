@@ -17,7 +17,7 @@ from queue_app.host.durable_files import write_durably
 from queue_app.host.file_lock import FileLock
 from queue_app.job.spec import Job
 
-JOB_SCHEMA = 5
+JOB_SCHEMA = 6
 PLANNER_VERSION = 3
 SETTLED_NS = 2_000_000_000
 REMEMBERED_MOST = 16

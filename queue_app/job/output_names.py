@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from queue_app.choices import H5Layout
+from queue_app.choices import H5Layout, Precision
 from queue_app.errors import UsageError
 from queue_app.job.readouts import EVERY_TOKEN, column_names, is_ragged
 from queue_app.job.spec import EmbedOptions
@@ -19,6 +19,9 @@ DIRECTORIES: tuple[Format, ...] = ("directory", "lance")
 """What is a directory of files."""
 NO_RAGGED: tuple[Format, ...] = ("npy", "h5ad")
 """What has one vector a row, and no rows of different lengths."""
+
+OF_ANY_PRECISION: tuple[Format, ...] = ("h5", "npy", "npz", "safetensors", "parquet", "arrow")
+"""What can say of whole numbers how they are to be read."""
 
 
 def output_format(output: Path) -> Format:
@@ -40,7 +43,9 @@ def require_extra(output: Path) -> None:
         )
 
 
-def refuse_unheeded(output: Path, pool: str | None, h5_layout: H5Layout) -> None:
+def refuse_unheeded(
+    output: Path, pool: str | None, h5_layout: H5Layout, precision: Precision = "float32"
+) -> None:
     """Raises UsageError for an option that this output would have to ignore, or cannot hold what it asks for.
 
     What was asked for tells, before anything is read; `check_format` knows what it comes to.
@@ -49,12 +54,16 @@ def refuse_unheeded(output: Path, pool: str | None, h5_layout: H5Layout) -> None
         raise UsageError(f"{output}: --h5-layout {h5_layout} is for an .h5; leave it away, or write an .h5")
     require_extra(output)
     _refuse_shape(output, h5_layout, is_ragged=pool == EVERY_TOKEN, num_columns=len((pool or "").split(",")))
+    _refuse_precision(output, h5_layout, precision, is_ragged=pool == EVERY_TOKEN)
 
 
-def check_format(output: Path, options: EmbedOptions, h5_layout: H5Layout) -> None:
+def check_format(
+    output: Path, options: EmbedOptions, h5_layout: H5Layout, precision: Precision = "float32"
+) -> None:
     """Raises UsageError where the output's format cannot hold what is computed."""
     require_extra(output)
     _refuse_shape(output, h5_layout, is_ragged=is_ragged(options), num_columns=len(column_names(options)))
+    _refuse_precision(output, h5_layout, precision, is_ragged=is_ragged(options))
 
 
 def _refuse_shape(output: Path, h5_layout: H5Layout, *, is_ragged: bool, num_columns: int) -> None:
@@ -67,6 +76,21 @@ def _refuse_shape(output: Path, h5_layout: H5Layout, *, is_ragged: bool, num_col
     if kind == "h5" and h5_layout != "flat" and num_columns > 1:
         raise UsageError(
             f"{output}: --h5-layout {h5_layout} has one vector a record; choose one pool and one layer"
+        )
+
+
+def _refuse_precision(output: Path, h5_layout: H5Layout, precision: Precision, *, is_ragged: bool) -> None:
+    if precision == "float32":
+        return
+    if is_ragged:
+        raise UsageError(
+            f"{output}: --precision {precision} is for one vector a record, and --pool none makes one for "
+            "every token; leave one of them away"
+        )
+    if output_format(output) not in OF_ANY_PRECISION or h5_layout != "flat":
+        raise UsageError(
+            f"{output}: --precision {precision} is for .npy, .npz, .parquet, .arrow, .safetensors, and .h5 "
+            "with all vectors in one dataset; leave it away, or write one of these"
         )
 
 
@@ -102,9 +126,17 @@ def ids_path(output: Path) -> Path:
     return output.with_name(output.name + ".ids.txt")
 
 
+def ranges_path(output: Path) -> Path:
+    """Where a .npy output of int8 or uint8 has its ranges."""
+    return output.with_suffix(".ranges.npy")
+
+
 def companions(output: Path) -> tuple[Path, ...]:
-    """The files that an output consists of beside the one that it is named after."""
-    return (ids_path(output),) if output_format(output) in ("npy", "safetensors") else ()
+    """The files that an output may consist of beside the one that it is named after."""
+    kind = output_format(output)
+    if kind == "npy":
+        return ids_path(output), ranges_path(output)
+    return (ids_path(output),) if kind == "safetensors" else ()
 
 
 def one_line(text: str) -> str:

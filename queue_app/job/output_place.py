@@ -136,11 +136,7 @@ def check_output(output: Path) -> None:
     if not output.name:
         raise UsageError(f"{output}: name an output in it, as in {output / 'out.h5'}")
     kind = output_format(output)
-    for parent in _parents(output):
-        if not parent.is_dir():
-            raise UsageError(f"{output}: {parent} is no directory; make it first")
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise UsageError(f"{output}: {parent} is not writable")
+    check_parents(output)
     if not output.exists():
         return
     if output.is_dir() != (kind in DIRECTORIES):
@@ -156,6 +152,15 @@ def check_output(output: Path) -> None:
     # Root may write everything; that its owner has made a file read-only counts all the same.
     if not (os.access(output, os.W_OK) and output.stat().st_mode & ANY_MAY_WRITE):
         raise UsageError(f"{output}: is not writable")
+
+
+def check_parents(output: Path) -> None:
+    """Raises UsageError where no file can be made in that place."""
+    for parent in _parents(output):
+        if not parent.is_dir():
+            raise UsageError(f"{output}: {parent} is no directory; make it first")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise UsageError(f"{output}: {parent} is not writable")
 
 
 def _parents(output: Path) -> Iterator[Path]:
@@ -174,7 +179,7 @@ def refuse_foreign(output: Path, job_dir: JobDir, job_id: str | None) -> None:
     Raises:
         UsageError: names what lies there.
     """
-    if _name(job_dir, output) in _claims(job_dir):
+    if is_claimed(job_dir, output):
         return
     meta = _read_meta(output)
     if meta is not None and meta["job"] == job_id:
@@ -186,6 +191,12 @@ def refuse_foreign(output: Path, job_dir: JobDir, job_id: str | None) -> None:
         for path in _beside(output):
             if path.exists():
                 raise UsageError(f"{path}: is there already, and {output} would replace it; {REMEDY}")
+
+
+def written_before(output: Path, job_id: str) -> list[Path]:
+    """The files that this job's output at this place consists of; none where there is none of it."""
+    meta = _read_meta(output)
+    return [output.parent / name for name in meta.get("files", ())] if meta and meta["job"] == job_id else []
 
 
 def _holds_anything(output: Path) -> bool:
@@ -204,6 +215,11 @@ def _beside(output: Path) -> Iterator[Path]:
 def claim(job_dir: JobDir, output: Path) -> None:
     """Note, durably, that whatever lies at this place from now on is the job's to replace."""
     _write_claims(job_dir, _claims(job_dir) | {_name(job_dir, output)})
+
+
+def is_claimed(job_dir: JobDir, output: Path) -> bool:
+    """True where a run of this job was about to write there, and was killed."""
+    return _name(job_dir, output) in _claims(job_dir)
 
 
 def give_up_claim(job_dir: JobDir, output: Path) -> None:

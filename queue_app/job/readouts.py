@@ -2,6 +2,7 @@
 
 from typing import get_args
 
+from queue_app.choices import Precision
 from queue_app.errors import UsageError
 from queue_app.job.spec import EmbedOptions
 from queue_app.model.spec import ModelSpec, Pool
@@ -60,6 +61,18 @@ def vector_dim(spec: ModelSpec, options: EmbedOptions) -> int:
 def vector_bytes(spec: ModelSpec, options: EmbedOptions) -> int:
     """Bytes on disk of what each record has, or each of its tokens."""
     return vector_dim(spec, options) * num_vectors(options) * (2 if options.store_dtype == "float16" else 4)
+
+
+def num_codes(dim: int, precision: Precision) -> int:
+    """How many numbers an output has of each vector of `dim` numbers; of bits, one for 8 of them."""
+    return (dim + 7) // 8 if precision.endswith("binary") else dim
+
+
+def written_bytes(spec: ModelSpec, options: EmbedOptions, precision: Precision) -> int:
+    """Bytes in an output of that precision, as `vector_bytes` on disk."""
+    if precision == "float32":
+        return vector_bytes(spec, options)
+    return num_codes(vector_dim(spec, options), precision) * num_vectors(options)
 
 
 def column_names(options: EmbedOptions) -> tuple[str, ...]:

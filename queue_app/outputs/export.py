@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpoint.records import DoneRecord, QuarantineEntry
-from queue_app.choices import H5Layout
+from queue_app.choices import H5Layout, Precision
 from queue_app.host.durable_files import has_digest, room_for, write_durably
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import results_digest
@@ -27,7 +27,15 @@ from queue_app.job.output_names import (
     quarantine_path,
     target_of,
 )
-from queue_app.job.output_place import check_output, claim, exported, give_up_claim, output_of, refuse_foreign
+from queue_app.job.output_place import (
+    check_output,
+    claim,
+    exported,
+    give_up_claim,
+    output_of,
+    refuse_foreign,
+    written_before,
+)
 from queue_app.job.spec import Job
 from queue_app.outputs.content import Content, content_lock, require_sequences
 from queue_app.outputs.replacing import Digests
@@ -52,12 +60,18 @@ class ExportReport:
 
 
 def export(
-    job: Job, job_dir: JobDir, output: Path, *, h5_layout: H5Layout | None = None, overwrite: bool = False
+    job: Job,
+    job_dir: JobDir,
+    output: Path,
+    *,
+    h5_layout: H5Layout | None = None,
+    precision: Precision | None = None,
+    overwrite: bool = False,
 ) -> ExportReport:
     """Write a finished job's output, its meta.json and, where there is any, its quarantine.tsv.
 
-    Without `h5_layout` an HDF5 file has the one that the job was submitted with. Exporting twice gives the
-    same bytes; two exports at once wait for each other. What lies there and is not the job's is replaced
+    Without `h5_layout` and `precision` they are those that the job was submitted with. Exporting twice gives
+    the same bytes; two exports at once wait for each other. What lies there and is not the job's is replaced
     only with `overwrite`.
 
     Raises:
@@ -68,18 +82,22 @@ def export(
         DiskFull: no room; the output that was there before stays.
     """
     check_output(output)
-    layout = h5_layout or job.run.h5_layout
-    check_format(output, job.options, layout)
+    layout, precision = h5_layout or job.run.h5_layout, precision or job.run.precision
+    check_format(output, job.options, layout, precision)
     if needs_sequences(output, layout):
         require_sequences(job, job_dir)
     started = time.monotonic()
     with content_lock(job_dir):
         if not overwrite:
             refuse_foreign(output, job_dir, job.job_id)
-        content = Content(job, job_dir, layout)
+        content = Content(job, job_dir, layout, precision)
         claim(job_dir, output)
         with room_for(output):
+            before = written_before(output, job.job_id)
             files = OUTPUTS[output_format(output)](output, content)
+            for path in before:
+                if path not in files:  # ranges of another precision
+                    path.unlink(missing_ok=True)
             card = _write_companions(job, job_dir, output, content, files)
         give_up_claim(job_dir, output)
     quarantined = job.counts.num_records - content.num_rows
@@ -168,6 +186,7 @@ def _meta(card: RunCard, content: Content, files: Mapping[str, str]) -> dict[str
         "mixed_kinds": card.mixed_kinds or None,
         "dim": content.dim,
         "columns": list(content.columns),
+        "precision": content.coding.precision,
         "model": asdict(job.model),
         "options": asdict(job.options),
         "inputs": [asdict(file) for file in job.inputs],

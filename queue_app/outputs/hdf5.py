@@ -24,7 +24,7 @@ from queue_app.choices import H5Layout
 from queue_app.errors import Damage
 from queue_app.host.durable_files import file_digest, sync_file
 from queue_app.job.result_files import Vectors, as_matrix, num_vectors
-from queue_app.outputs.content import Content, array_name
+from queue_app.outputs.content import Content, array_name, ranges_by_name
 from queue_app.outputs.replacing import Digests, replacing
 
 CHUNK_BYTES = 1 << 20
@@ -59,7 +59,8 @@ def _write_h5(path: Path, content: Content) -> None:
 def _write_flat(file: h5py.File, output: "OutputFile", content: Content) -> None:
     """`ids` (UTF-8) and `embeddings` [N, dim], or `embeddings_mean`, `embeddings_cls`, … with several.
 
-    Ragged, `embeddings` is [vectors, dim], and record i has those from `offsets[i]` to `offsets[i + 1]`.
+    Of int8 and uint8 there are `ranges` [2, dim]. Ragged, `embeddings` is [vectors, dim], and record i has
+    those from `offsets[i]` to `offsets[i + 1]`.
     """
     ids = file.create_dataset("ids", (content.num_rows,), h5py.string_dtype(), track_times=False)
     datasets = {name: _growing(file, array_name(name), content) for name in content.columns}
@@ -74,8 +75,9 @@ def _write_flat(file: h5py.File, output: "OutputFile", content: Content) -> None
             dataset[int(offsets[row]) :] = as_matrix(batch.column(name))
         output.raise_failure()
         row = end
-    if content.is_ragged:
-        file.create_dataset("offsets", data=offsets, track_times=False)
+    small = {"offsets": offsets} if content.is_ragged else ranges_by_name(content)
+    for name, array in small.items():
+        file.create_dataset(name, data=array, track_times=False)
 
 
 def _growing(file: h5py.File, name: str, content: Content) -> Any:

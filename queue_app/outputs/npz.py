@@ -5,6 +5,7 @@
 | `embeddings` | [N, dim]; with several pools or layers `embeddings_mean`, `embeddings_cls`, … |
 | `ids` | [N], strings as wide as the longest |
 | `offsets` | [N + 1], of ragged rows: record i has the vectors from `offsets[i]` to `offsets[i + 1]` |
+| `ranges` | [2, dim], of int8 and uint8: the least and the most of each number; or `ranges_mean`, … |
 | `provenance` | JSON |
 """
 
@@ -23,7 +24,7 @@ import pyarrow.compute as pc
 from queue_app.errors import UsageError
 from queue_app.host.durable_files import DigestedFile, sync_file
 from queue_app.job.result_files import as_matrix
-from queue_app.outputs.content import Content, array_name, row_offsets
+from queue_app.outputs.content import Content, array_name, ranges_by_name, row_offsets
 from queue_app.outputs.replacing import Digests, replacing
 
 IDS_BYTES_MOST = 1 << 30
@@ -57,8 +58,9 @@ def _write_vectors(archive: zipfile.ZipFile, content: Content, ids: "_SpooledIds
                 member.write(as_matrix(batch.column(name)).data)
                 if name == content.columns[0]:
                     ids.append(batch)
-    if offsets is not None:
-        _write_array(archive, "offsets", offsets)
+    small: dict[str, Any] = {} if offsets is None else {"offsets": offsets}
+    for name, array in {**small, **ranges_by_name(content)}.items():
+        _write_array(archive, name, array)
     return len(content.columns) * shape[0] * shape[1] * np.dtype(content.dtype).itemsize
 
 

@@ -1,8 +1,8 @@
 """safetensors: a header that says where each tensor lies, then the tensors, written as a stream.
 
 Tensors are `embeddings` [N, dim], or `embeddings_mean`, `embeddings_cls`, … with several pools or layers;
-ragged rows have `offsets` [N + 1], int64. Provenance stands in the metadata, and the ids, as there are no
-tensors of strings, one a line in <output>.ids.txt.
+ragged rows have `offsets` [N + 1], int64, those of int8 and uint8 `ranges` [2, dim]. Provenance stands in the
+metadata, and the ids, as there are no tensors of strings, one a line in <output>.ids.txt.
 
 The format: https://github.com/huggingface/safetensors#format
 """
@@ -17,7 +17,7 @@ import numpy as np
 from queue_app.host.durable_files import DigestedFile, sync_file
 from queue_app.job.output_names import ids_path
 from queue_app.job.result_files import as_matrix
-from queue_app.outputs.content import Content, array_name, row_offsets
+from queue_app.outputs.content import Content, array_name, ranges_by_name, row_offsets
 from queue_app.outputs.replacing import Digests, id_lines, replacing
 
 ALIGNMENT = 8
@@ -28,7 +28,7 @@ Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 
 def write_safetensors(output: Path, content: Content) -> Digests:
     """Small arrays stand before the vectors: what is wider lies first, so that all are aligned."""
-    small: Arrays = {"offsets": row_offsets(content)} if content.is_ragged else {}
+    small: Arrays = {"offsets": row_offsets(content)} if content.is_ragged else ranges_by_name(content)
     num_vectors = int(small["offsets"][-1]) if content.is_ragged else content.num_rows
     with replacing(ids_path(output)) as ids_temporary, replacing(output) as temporary:
         with DigestedFile(temporary) as file, DigestedFile(ids_temporary) as ids:

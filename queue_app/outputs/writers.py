@@ -1,5 +1,6 @@
 """The writers of the output formats. Each writes under a temporary name, fsyncs, and renames into place."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from queue_app.host.durable_files import DigestedFile, sync_file
-from queue_app.job.output_names import Format, ids_path
+from queue_app.job.output_names import Format, ids_path, ranges_path
 from queue_app.job.result_files import ROWS_PER_GROUP, as_matrix, num_vectors, write_parquet
 from queue_app.outputs.content import Content
 from queue_app.outputs.replacing import Digests, id_lines, replacing
@@ -32,7 +33,19 @@ def write_npy(output: Path, content: Content) -> Digests:
                 ids.write(id_lines(batch))
         sync_file(temporary)
         sync_file(ids_temporary)
-    return {output: file.hexdigest(), ids_path(output): ids.hexdigest()}
+    return {output: file.hexdigest(), ids_path(output): ids.hexdigest(), **_write_ranges(output, content)}
+
+
+def _write_ranges(output: Path, content: Content) -> Digests:
+    """[2, dim], or [2, columns, dim] where there are several, of int8 and uint8."""
+    ranges, path = [*content.coding.ranges.values()], ranges_path(output)
+    if not ranges:
+        return {}
+    with replacing(path) as temporary:
+        with DigestedFile(temporary) as file:
+            np.save(file, ranges[0] if len(ranges) == 1 else np.stack(ranges, axis=1))
+        sync_file(temporary)
+    return {path: file.hexdigest()}
 
 
 def write_ragged_npy(output: Path, content: Content) -> None:
@@ -100,7 +113,9 @@ def table_schema(content: Content) -> pa.Schema:
     vector = pa.list_(pa.from_numpy_dtype(np.dtype(content.dtype)), content.dim)
     embedding = pa.list_(vector) if content.is_ragged else vector
     fields = [("id", pa.string()), *((name, embedding) for name in content.columns)]
-    return pa.schema(fields, metadata=content.provenance)
+    ranges = {name: each.tolist() for name, each in content.coding.ranges.items()}
+    metadata = {**content.provenance, **({"ranges": json.dumps(ranges)} if ranges else {})}
+    return pa.schema(fields, metadata=metadata)
 
 
 def write_directory(output: Path, content: Content) -> Digests:

@@ -6,8 +6,8 @@ from queue_app.choices import H5Layout
 from queue_app.ingest.cut_shards import cut_rows, shard_cost_most
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION
-from queue_app.job.output_names import Format
-from queue_app.job.readouts import is_ragged, vector_bytes
+from queue_app.job.output_names import OF_ANY_PRECISION, Format
+from queue_app.job.readouts import is_ragged, vector_bytes, written_bytes
 from queue_app.job.shard_table import ShardTable
 from queue_app.job.spec import RECORD_COST, EmbedOptions, Job, TwinsFile
 from queue_app.model.spec import ModelSpec
@@ -78,8 +78,13 @@ def planned_sizes(job: Job, found: Survey) -> Sizes:
     num_vectors = int(found.lengths.sum()) if is_ragged(job.options) else num_good
     vectors = num_vectors * vector_bytes(job.model, job.options)
     row_bytes: dict[Format, int] = {"h5": H5_ROW_BYTES[job.run.h5_layout], **ROW_BYTES}
+    coded = num_vectors * written_bytes(job.model, job.options, job.run.precision)
     outputs = {
-        name: vectors + found.num_id_bytes + num_good * row + OUTPUT_BYTES for name, row in row_bytes.items()
+        name: (coded if name in OF_ANY_PRECISION else vectors)
+        + found.num_id_bytes
+        + num_good * row
+        + OUTPUT_BYTES
+        for name, row in row_bytes.items()
     }
     own_bytes = len(job.shards) * SHARD_BYTES
     num_sequence_bytes = int((found.computed.costs - RECORD_COST).sum())

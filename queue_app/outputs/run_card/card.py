@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpoint.records import QuarantineEntry
+from queue_app.choices import Precision
 from queue_app.host.devices import cpu_workers_of
 from queue_app.job.directory import JobDir
 from queue_app.job.history import read_history
@@ -55,6 +56,7 @@ class RunCard:
     throughput: Throughput
     faults: Faults
     command: str
+    precision: Precision = "float32"
 
     @property
     def num_quarantined(self) -> int:
@@ -85,7 +87,8 @@ class RunCard:
             "job": job.job_id,
             "job_digest": job.digest,
             "output": {"name": self.output, "content_digest": self.content_digest,
-                       "dim": vector_dim(job.model, job.options), "dtype": job.options.store_dtype},
+                       "dim": vector_dim(job.model, job.options), "dtype": job.options.store_dtype,
+                       "precision": self.precision},
             "inputs": [asdict(file) for file in job.inputs],
             "model": asdict(job.model),
             "options": asdict(job.options),
@@ -143,6 +146,7 @@ def make_card(
         throughput=throughput_of(job, history, content.num_rows),
         faults=faults_of(history),
         command=command_of(job, output),
+        precision=content.coding.precision,
     )
 
 
