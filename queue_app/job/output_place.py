@@ -147,6 +147,10 @@ def check_output(output: Path) -> None:
         others = (path.name for path in output.iterdir() if not own.fullmatch(path.name))
         if other := next(others, None):
             raise UsageError(f"{output}: {other} lies in it, which would be removed; choose another output")
+        if len([*output.glob("_versions/*.manifest")]) > 1:
+            raise UsageError(
+                f"{output}: was changed since it was written, and would be replaced; choose another output"
+            )
     elif not output.is_file():
         raise UsageError(f"{output}: neither a file nor a directory; choose another output")
     # Root may write everything; that its owner has made a file read-only counts all the same.

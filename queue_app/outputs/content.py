@@ -9,12 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from heapq import merge
 
-import numpy as np
 import pyarrow as pa
 import xxhash
 
 from checkpoint.records import DoneRecord
-from queue_app.array_types import Int64s
 from queue_app.choices import H5Layout, Precision
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.host.file_lock import FileLock
@@ -22,14 +20,14 @@ from queue_app.job.directory import JobDir
 from queue_app.job.done_records import all_done, require_published, results_digest
 from queue_app.job.duplicates import read_duplicates
 from queue_app.job.readouts import column_names, is_ragged, vector_dim
-from queue_app.job.result_files import EMBEDDING, as_matrix, num_vectors
+from queue_app.job.result_files import as_matrix, num_vectors
 from queue_app.job.result_rows import computed_rows, in_input_order
 from queue_app.job.shard_files import read_shard
 from queue_app.job.spec import Job
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import described_head
 from queue_app.outputs.kinds import shares_of
-from queue_app.outputs.precision import Ranges, coding_of
+from queue_app.outputs.precision import coding_of
 
 RecordSequences = Iterator[tuple[int, str | None]]
 """Ordinal and sequence of every record, by ordinal; None for a duplicate, whose sequence came before."""
@@ -175,26 +173,6 @@ class ContentDigest:
         """xxh3-128, in hex."""
         parts = [self._ids, *self._vectors.values(), *([self._lengths] if self._lengths else [])]
         return xxhash.xxh3_128_hexdigest(b"".join(part.digest() for part in parts))
-
-
-# ---- arrays
-
-
-def array_name(column: str) -> str:
-    """What a column is called as an array of its own: `embeddings`, or `embeddings_cls`, …"""
-    return column.replace(EMBEDDING, "embeddings", 1)
-
-
-def ranges_by_name(content: Content) -> dict[str, Ranges]:
-    """The ranges of each column as an array of its own: `ranges`, or `ranges_cls`, … None where none are
-    needed."""
-    return {name.replace(EMBEDDING, "ranges", 1): each for name, each in content.coding.ranges.items()}
-
-
-def row_offsets(content: Content) -> Int64s:
-    """[N + 1]: ragged row i has the vectors from `offsets[i]` to `offsets[i + 1]`. Reads all rows once."""
-    counts = [num_vectors(batch.column(content.columns[0])) for batch in content.batches()]
-    return np.cumsum(np.concatenate([np.zeros(1, np.int64), *counts]))
 
 
 # ---- the sequences, for outputs that name vectors by them

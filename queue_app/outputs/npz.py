@@ -24,7 +24,8 @@ import pyarrow.compute as pc
 from queue_app.errors import UsageError
 from queue_app.host.durable_files import DigestedFile, sync_file
 from queue_app.job.result_files import as_matrix
-from queue_app.outputs.content import Content, array_name, ranges_by_name, row_offsets
+from queue_app.outputs.content import Content
+from queue_app.outputs.named_arrays import array_name, ranges_by_name, row_offsets, write_array_header
 from queue_app.outputs.replacing import Digests, replacing
 
 IDS_BYTES_MOST = 1 << 30
@@ -87,8 +88,7 @@ def _write_array(archive: zipfile.ZipFile, name: str, values: "np.ndarray[Any, A
 def _member(archive: zipfile.ZipFile, name: str, dtype: Any, shape: tuple[int, ...]) -> Any:
     """An array to be written, of which the header is: `ZipInfo` is of 1980, whenever that happens."""
     member = archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)
-    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(member, header)
+    write_array_header(member, dtype, shape)
     return member
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from queue_app.host.durable_files import DigestedFile, sync_file
 from queue_app.job.output_names import ids_path
 from queue_app.job.result_files import as_matrix
-from queue_app.outputs.content import Content, array_name, ranges_by_name, row_offsets
+from queue_app.outputs.content import Content
+from queue_app.outputs.named_arrays import array_name, ranges_by_name, row_offsets
 from queue_app.outputs.replacing import Digests, id_lines, replacing
 
 ALIGNMENT = 8

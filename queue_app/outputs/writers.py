@@ -15,6 +15,7 @@ from queue_app.host.durable_files import DigestedFile, sync_file
 from queue_app.job.output_names import Format, ids_path, ranges_path
 from queue_app.job.result_files import ROWS_PER_GROUP, as_matrix, num_vectors, write_parquet
 from queue_app.outputs.content import Content
+from queue_app.outputs.named_arrays import write_array_header
 from queue_app.outputs.replacing import Digests, id_lines, replacing
 
 PIECE_BYTES = 32 << 20
@@ -43,7 +44,10 @@ def _write_ranges(output: Path, content: Content) -> Digests:
         return {}
     with replacing(path) as temporary:
         with DigestedFile(temporary) as file:
-            np.save(file, ranges[0] if len(ranges) == 1 else np.stack(ranges, axis=1))
+            array = ranges[0] if len(ranges) == 1 else np.stack(ranges, axis=1)
+            # Not by np.save, which writes past the file object, and so past its digest.
+            write_array_header(file, array.dtype, array.shape)
+            file.write(array.tobytes())
         sync_file(temporary)
     return {path: file.hexdigest()}
 
@@ -73,10 +77,8 @@ def _values(batch: pa.RecordBatch, content: Content) -> memoryview:
 
 
 def _write_header(file: BinaryIO, content: Content, length: int) -> None:
-    """NumPy leaves room in it for a first dimension that grows, so it may be written over."""
     shape = (length, *([len(content.columns)] if len(content.columns) > 1 else []), content.dim)
-    header = {"descr": np.dtype(content.dtype).str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
+    write_array_header(file, content.dtype, shape)
 
 
 def offsets_path(path: Path) -> Path:

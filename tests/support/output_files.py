@@ -15,6 +15,11 @@ from safetensors.numpy import load_file
 
 from queue_app.job.output_names import companions
 
+EVERY_FORMAT = [
+    "out.h5", "out.h5ad", "out.npy", "out.npz", "out.safetensors", "out.parquet", "out.arrow", "out.lance",
+    "out",
+]  # fmt: skip
+
 
 def table_of(output: Path) -> pa.Table:
     """That of a .parquet, .arrow, .feather or .lance file, or of a directory."""

@@ -26,12 +26,9 @@ from queue_app.outputs import content
 from queue_app.outputs.export import export, output_damage
 from queue_app.outputs.verify import verify_job
 from tests.support.jobs_and_inputs import make_job, publish, publish_vectors
-from tests.support.output_files import files_of, ids_of, ragged_rows_of, table_of, vectors_of
+from tests.support.output_files import EVERY_FORMAT, files_of, ids_of, ragged_rows_of, table_of, vectors_of
 
-FORMATS = [
-    "out.h5", "out.h5ad", "out.npy", "out.npz", "out.safetensors", "out.parquet", "out.arrow", "out.lance",
-    "out",
-]  # fmt: skip
+FORMATS = EVERY_FORMAT
 
 
 @pytest.fixture
