@@ -28,7 +28,7 @@ Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 
 
 def write_safetensors(output: Path, content: Content) -> Digests:
-    """Small arrays stand before the vectors: what is wider lies first, so that all are aligned."""
+    """In the library's own order: what is wider lies first, so that all are aligned; then by name."""
     small: Arrays = {"offsets": row_offsets(content)} if content.is_ragged else ranges_by_name(content)
     num_vectors = int(small["offsets"][-1]) if content.is_ragged else content.num_rows
     with replacing(ids_path(output)) as ids_temporary, replacing(output) as temporary:
@@ -36,10 +36,10 @@ def write_safetensors(output: Path, content: Content) -> Digests:
             file.write(_header(content, small, num_vectors))
             for array in small.values():
                 file.write(array.tobytes())
-            for name in content.columns:
+            for name in (columns := sorted(content.columns)):
                 for batch in content.batches():
                     file.write(as_matrix(batch.column(name)).data)
-                    if name == content.columns[0]:
+                    if name == columns[0]:
                         ids.write(id_lines(batch))
         sync_file(temporary)
         sync_file(ids_temporary)
@@ -50,7 +50,7 @@ def _header(content: Content, small: Arrays, num_vectors: int) -> bytes:
     """Its length in 8 bytes, and JSON that blanks fill up to a whole number of words."""
     tensors = [(name, str(array.dtype), array.shape) for name, array in small.items()]
     shape = (num_vectors, content.dim)
-    tensors += [(array_name(name), content.dtype, shape) for name in content.columns]
+    tensors += [(array_name(name), content.dtype, shape) for name in sorted(content.columns)]
     header = {"__metadata__": dict(content.provenance), **dict(_entries(tensors))}
     text = json.dumps(header, sort_keys=True).encode()
     text += b" " * (-len(text) % ALIGNMENT)

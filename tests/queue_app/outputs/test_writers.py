@@ -91,11 +91,11 @@ print(peak() - before)
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a small job and, in `large`, one of 98 MB."""
+    """A directory with a small job and, in `large`, one of 295 MB."""
     home = tmp_path_factory.mktemp("jobs")
     (home / "large").mkdir()
     made_job(home, "small.npy", dim=2048)
-    made_job(home / "large", "large.npy", dim=2048, records=4_000)
+    made_job(home / "large", "large.npy", dim=2048, records=12_000)
     return home
 
 
@@ -104,8 +104,8 @@ def test_a_large_output_is_written_with_a_part_of_it_in_memory(jobs: Path, endin
     run = [sys.executable, "-c", MEMORY, str(jobs), ending]
     peak = int(subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
     num_bytes = sum(path.stat().st_size for path in files_of(jobs / f"large{ending}"))
-    assert 98e6 < num_bytes < 99e6
-    assert peak < 0.6 * num_bytes, f"{peak:,} of {num_bytes:,} bytes"
+    assert 294e6 < num_bytes < 300e6
+    assert peak < 0.75 * num_bytes, f"{peak:,} of {num_bytes:,} bytes"
 
 
 # ---- a full disk
