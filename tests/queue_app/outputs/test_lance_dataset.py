@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from queue_app.errors import Damage, UsageError
+from queue_app.ingest.request import EmbedRequest
+from queue_app.ingest.settle import settle
 from queue_app.outputs.content import Content
 from tests.support.inline_job import InlineJob, embedded, write_numbered
 from tests.support.output_files import lance, table_of, vectors_of
@@ -70,6 +73,6 @@ def test_without_lance_one_line_says_what_to_install_before_anything_is_read(
 ) -> None:
     monkeypatch.setitem(sys.modules, "lance", None)
     monkeypatch.setattr("queue_app.job.output_names.find_spec", lambda name: None)
+    asked: Any = {"inputs": [tmp_path / "is not there"], "model": "mock:8", "output": tmp_path / "out.lance"}
     with pytest.raises(UsageError, match=r"out\.lance: .*pip install 'holdfast\[lance\]'"):
-        made(tmp_path)
-    assert not (tmp_path / "out.lance.holdfast").exists()
+        settle(EmbedRequest(**asked))
