@@ -17,7 +17,7 @@ OUTPUT_BYTES = 4096
 SHARD_BYTES = 1024
 """What a file takes by itself, and each shard has two: headers, names, provenance."""
 ROW_BYTES: dict[Format, int] = {
-    "npy": 1, "npz": 15, "safetensors": 1, "h5ad": 50, "parquet": 8, "arrow": 4, "lance": 8, "directory": 15,
+    "npy": 1, "npz": 15, "safetensors": 1, "h5ad": 65, "parquet": 8, "arrow": 4, "lance": 8, "directory": 15,
 }  # fmt: skip
 """What a record takes beside its vector and the letters of its id."""
 H5_ROW_BYTES: dict[H5Layout, int] = {"flat": 41, "per-sequence": 350, "per-id": 355, "per-hash": 415}
