@@ -7,6 +7,8 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 StoreDtype = Literal["float32", "float16"]
 LongRule = Literal["window", "truncate", "error"]
 InputFormat = Literal["fasta", "fastq", "csv", "tsv", "jsonl", "json", "lines", "parquet", "arrow"]
+Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
+Metric = Literal["cosine", "inner-product", "l2"]
 H5Layout = Literal["flat", "per-sequence", "per-id", "per-hash"]
 RuleName = Literal[
     "auto", "saprot", "prostt5", "prott5", "ankh", "protbert", "antiberta2", "letters", "codons", "kmers2",

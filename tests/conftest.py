@@ -19,8 +19,10 @@ from queue_app.coordination.redis_client import connect
 from queue_app.host.processes import ProcessFile
 from queue_app.job.directory import JobDir
 from queue_app.outputs.export import export
+from queue_app.outputs.faiss_index import write_index
 from queue_app.settings import runtime_config
 from tests.support.jobs_and_inputs import TEXTS, write_fasta
+from tests.support.output_files import EVERY_FORMAT
 
 # A deadline would turn a busy machine into a failed promise.
 settings.register_profile("holdfast", deadline=None)
@@ -97,8 +99,8 @@ def examples(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with proteins.fasta and its vectors in every format: out.h5, out.npy, out.parquet,
-    out.arrow, out; and texts.npy, of TEXTS.
+    """A directory with proteins.fasta and its vectors in every format: out.h5, out.npy, …, also as int8.npy;
+    out.h5.faiss; and texts.npy, of TEXTS.
 
     The last of the 61 proteins is in quarantine. Both jobs were run at once by one event loop, in a thread
     that is not the main one.
@@ -119,6 +121,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     thread.start()
     thread.join()
     job = Job.open(home / "out.h5")
-    for name in ("out.npy", "out.parquet", "out.arrow", "out"):
+    for name in EVERY_FORMAT:
         export(job.job, job.job_dir, home / name)
+    export(job.job, job.job_dir, home / "int8.npy", precision="int8")
+    write_index(job.job, job.job_dir, home / "out.h5.faiss")
     return home

@@ -12,7 +12,7 @@ from pathlib import Path
 from queue_app.api.local_watch import watch
 from queue_app.api.local_workers import LocalSetup, LocalWorkers, local_workers, process_file, worker_settings
 from queue_app.api.wording import what_is_to_do, what_was_read
-from queue_app.choices import H5Layout
+from queue_app.choices import H5Layout, Precision
 from queue_app.errors import HoldfastError
 from queue_app.host.devices import cpu_threads
 from queue_app.host.memory import give_memory_back
@@ -49,6 +49,7 @@ def embed(request: EmbedRequest, model: FoundModel, setup: LocalSetup) -> Export
         settings=worker_settings(request.model, request.run),
         overwrite=request.overwrite,
         h5_layout=request.h5_layout,
+        precision=request.precision,
     ).run()
 
 
@@ -57,7 +58,7 @@ class LocalRun:
     """One job to be run on this machine.
 
     `prepare` finds or makes the job; once there is a server it gets what forgets the keys of a replaced one.
-    `h5_layout` None means the one that the job was submitted with.
+    `h5_layout` and `precision` None mean those that the job was submitted with.
     """
 
     job_dir: JobDir
@@ -67,6 +68,7 @@ class LocalRun:
     settings: Mapping[str, str]
     overwrite: bool = False
     h5_layout: H5Layout | None = None
+    precision: Precision | None = None
 
     def run(self) -> ExportReport:
         """To its end, while nobody else works on it."""
@@ -116,7 +118,12 @@ class LocalRun:
 
     def _export(self, prepared: Prepared) -> ExportReport:
         return export(
-            prepared.job, self.job_dir, self.output, h5_layout=self.h5_layout, overwrite=self.overwrite
+            prepared.job,
+            self.job_dir,
+            self.output,
+            h5_layout=self.h5_layout,
+            precision=self.precision,
+            overwrite=self.overwrite,
         )
 
 

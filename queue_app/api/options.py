@@ -8,7 +8,16 @@ from typing import Annotated, Any, Literal, Required, TypedDict, get_args
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from queue_app.api.inputs import Sequences
-from queue_app.choices import Alphabet, Dtype, H5Layout, InputFormat, LongRule, RuleName, StoreDtype
+from queue_app.choices import (
+    Alphabet,
+    Dtype,
+    H5Layout,
+    InputFormat,
+    LongRule,
+    Precision,
+    RuleName,
+    StoreDtype,
+)
 from queue_app.errors import UsageError
 from queue_app.ingest.request import DECLARED, EmbedRequest
 
@@ -45,6 +54,7 @@ class Options(TypedDict, total=False):
     commit_sequences: int
     keep_checkpoints: bool
     h5_layout: H5Layout
+    precision: Precision
     allow_same_vectors: bool
     one_kind: bool
     priority: int

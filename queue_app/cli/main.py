@@ -11,6 +11,7 @@ from queue_app.cli.job_commands import (
     clean,
     dashboard,
     export,
+    index,
     pause,
     quarantine,
     status,
@@ -41,7 +42,7 @@ def holdfast(version: options.Version = False) -> None:
 
 for command in (
     embed, plan, enqueue, worker, drain, status, resume, cancel, pause, unpause, dashboard,
-    verify, quarantine, export, clean, doctor, convert,
+    verify, quarantine, export, index, clean, doctor, convert,
 ):  # fmt: skip
     app.command()(command)
 

@@ -29,6 +29,17 @@ Version = Annotated[
 ]
 Output = Annotated[Path, written("output")]
 H5Layout = Annotated[choices.H5Layout, written("h5_layout")]
+Precision = Annotated[choices.Precision, written("precision")]
+IndexKind = Annotated[
+    str,
+    typer.Option(
+        metavar="flat|hnsw|ivf|FACTORY",
+        help="flat: exact; hnsw: a graph; ivf: clusters; or what faiss.index_factory takes, as IVF4096,PQ64.",
+    ),
+]
+Metric = Annotated[
+    choices.Metric, typer.Option(help="cosine: vectors of unit length, by inner product; queries likewise.")
+]
 Revision = Annotated[str | None, written("revision")]
 ResumedOutput = Annotated[
     Path | None, typer.Option("--output", "-o", help="Default: the one named, or that of the job directory.")

@@ -105,6 +105,14 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(directory: Path) -> None:
+    """fsync all files below a directory, then the directories that name them."""
+    for home, _, names in os.walk(directory, topdown=False):
+        for name in names:
+            sync_file(Path(home) / name)
+        sync_directory(Path(home))
+
+
 class DurableFiles:
     """Writes many new files into a directory; on leaving, all of them and their names are durable.
 

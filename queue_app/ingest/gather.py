@@ -23,7 +23,10 @@ from queue_app.job.directory import JobDir
 log = logging.getLogger(__name__)
 
 MARKS_OF_AN_OUTPUT = (".card.json", ".holdfast")
-ENDINGS_OF_AN_OUTPUT = ("", ".quarantine.tsv", ".card.json", ".card.md", ".holdfast")
+ENDINGS_OF_AN_OUTPUT = (
+    "", ".quarantine.tsv", ".card.json", ".card.md", ".holdfast", ".ids.txt", ".faiss", ".faiss.ids.txt",
+    ".faiss.json",
+)  # fmt: skip
 IDS_ENDING = ".ids.txt"
 NAMED_OF_IGNORED = 3
 COPY_BYTES = 1 << 20

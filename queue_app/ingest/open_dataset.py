@@ -52,7 +52,7 @@ def opened_dataset(
         )
         dataset.check()
         options = resolve_options(request, model.spec, device_class, alphabet)
-        check_format(request.output, options, request.h5_layout)
+        check_format(request.output, options, request.h5_layout, request.precision)
         yield dataset, options
 
 

@@ -9,7 +9,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from queue_app.choices import Alphabet, Dtype, H5Layout, InputFormat, LongRule, RuleName, StoreDtype
+from queue_app.choices import (
+    Alphabet,
+    Dtype,
+    H5Layout,
+    InputFormat,
+    LongRule,
+    Precision,
+    RuleName,
+    StoreDtype,
+)
 from queue_app.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +60,10 @@ class EmbedRequest:
     ]
     output: Annotated[
         Path,
-        Option("out.h5, out.npy, out.parquet, out.arrow or .feather, or a directory.", ("--output", "-o")),
+        Option(
+            "out.h5, .npy, .npz, .parquet, .arrow or .feather, .safetensors, .h5ad, .lance, or a directory.",
+            ("--output", "-o"),
+        ),
     ]
     job_dir: Annotated[Path | None, Option("Default: <output>.holdfast")] = None
     keep_checkpoints: Annotated[bool, Option("Keep the LMDB stores of done shards.")] = False
@@ -120,6 +132,14 @@ class EmbedRequest:
             "(per-sequence: bio_embeddings), its id (protspace) or the hash of its sequence (biotrainer)."
         ),
     ] = "flat"
+    precision: Annotated[
+        Precision,
+        Option(
+            "Of the vectors in the output, as sentence-transformers writes them: int8 and uint8 by the least "
+            "and the most of each number, which are kept beside them; binary and ubinary one bit a number. "
+            "float32: as they are stored."
+        ),
+    ] = "float32"
     allow_same_vectors: Annotated[
         bool, Option("Store them, where different sequences have one and the same vector.")
     ] = False

@@ -31,7 +31,7 @@ def start_settling(request: EmbedRequest, *, to_write: bool = True) -> Callable[
         ModelError: there is no such model.
     """
     check_output(request.output)
-    refuse_unheeded(request.output, request.pool, request.h5_layout)
+    refuse_unheeded(request.output, request.pool, request.h5_layout, request.precision)
     if to_write and not request.overwrite:
         job_dir = request.directory
         job_id = job_dir.load().job_id if job_dir.job_json.exists() else None

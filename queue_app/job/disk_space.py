@@ -21,7 +21,7 @@ from queue_app.job.directory import JobDir
 from queue_app.job.done_records import begun, read_done
 from queue_app.job.output_names import output_format
 from queue_app.job.output_place import output_of
-from queue_app.job.readouts import is_contacts, is_ragged, vector_bytes
+from queue_app.job.readouts import is_contacts, is_ragged, vector_bytes, written_bytes
 from queue_app.job.spec import RECORD_COST, Job
 from queue_app.settings import RuntimeConfig
 
@@ -132,7 +132,8 @@ def _output_bytes(job: Job) -> int:
     if is_ragged(job.options):
         vectors = _num_vectors(job) * num_records / job.shards.num_rows
         return int(vectors.sum()) * _vector_bytes(job)
-    return (int(num_records.sum()) - job.counts.num_rejected) * _vector_bytes(job)
+    each = written_bytes(job.model, job.options, job.run.precision)
+    return (int(num_records.sum()) - job.counts.num_rejected) * each
 
 
 def _aside_bytes(job: Job) -> int:

@@ -22,8 +22,9 @@ from queue_app.errors import OtherVersion, UsageError
 from queue_app.host.durable_files import write_durably
 from queue_app.job.directory import ENDING, JobDir, default_directory
 from queue_app.job.output_names import (
+    DIRECTORIES,
     card_paths,
-    ids_path,
+    companions,
     output_format,
     quarantine_path,
     target_of,
@@ -39,6 +40,8 @@ CARD_SCHEMA = 1
 _OF_A_CARD = {"schema", "job", "job_digest", "output"}
 _PIECE = re.compile(r"\d{5,}\.parquet")
 """What a directory of ours consists of."""
+_OF_LANCE = re.compile(r"data|_versions|_transactions")
+"""What a data set of Lance consists of until somebody indexes it or deletes rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,25 +159,35 @@ def check_output(output: Path) -> None:
     if not output.name:
         raise UsageError(f"{output}: name an output in it, as in {output / 'out.h5'}")
     kind = output_format(output)
-    for parent in _parents(output):
-        if not parent.is_dir():
-            raise UsageError(f"{output}: {parent} is no directory; make it first")
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise UsageError(f"{output}: {parent} is not writable")
+    check_parents(output)
     if not output.exists():
         return
-    if output.is_dir() != (kind == "directory"):
+    if output.is_dir() != (kind in DIRECTORIES):
         what = "a directory" if output.is_dir() else "a file"
         raise UsageError(f"{output}: {what} is there already; choose another output")
     if output.is_dir():
-        others = (path.name for path in output.iterdir() if not _PIECE.fullmatch(path.name))
+        own = _OF_LANCE if kind == "lance" else _PIECE
+        others = (path.name for path in output.iterdir() if not own.fullmatch(path.name))
         if other := next(others, None):
             raise UsageError(f"{output}: {other} lies in it, which would be removed; choose another output")
+        if len([*output.glob("_versions/*.manifest")]) > 1:
+            raise UsageError(
+                f"{output}: was changed since it was written, and would be replaced; choose another output"
+            )
     elif not output.is_file():
         raise UsageError(f"{output}: neither a file nor a directory; choose another output")
     # Root may write everything; that its owner has made a file read-only counts all the same.
     if not (os.access(output, os.W_OK) and output.stat().st_mode & ANY_MAY_WRITE):
         raise UsageError(f"{output}: is not writable")
+
+
+def check_parents(output: Path) -> None:
+    """Raises UsageError where no file can be made in that place."""
+    for parent in _parents(output):
+        if not parent.is_dir():
+            raise UsageError(f"{output}: {parent} is no directory; make it first")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise UsageError(f"{output}: {parent} is not writable")
 
 
 def _parents(output: Path) -> Iterator[Path]:
@@ -193,7 +206,7 @@ def refuse_foreign(output: Path, job_dir: JobDir, job_id: str | None) -> None:
     Raises:
         UsageError: names what lies there.
     """
-    if _name(job_dir, output) in _claims(job_dir):
+    if is_claimed(job_dir, output):
         return
     card = _read_card(output)
     if card is not None and card["job"] == job_id:
@@ -207,6 +220,14 @@ def refuse_foreign(output: Path, job_dir: JobDir, job_id: str | None) -> None:
                 raise UsageError(f"{path}: is there already, and {output} would replace it; {REMEDY}")
 
 
+def written_before(output: Path, job_id: str) -> list[Path]:
+    """The files that this job's output at this place consists of; none where there is none of it."""
+    card = _read_card(output)
+    if card is None or card["job"] != job_id:
+        return []
+    return [output.parent / name for name in card["output"].get("files", ())]
+
+
 def _holds_anything(output: Path) -> bool:
     """An empty directory is a place for an output like none at all."""
     return any(output.iterdir()) if output.is_dir() else output.exists()
@@ -214,9 +235,7 @@ def _holds_anything(output: Path) -> bool:
 
 def beside(output: Path) -> Iterator[Path]:
     """What is written beside an output."""
-    if output_format(output) == "npy":
-        yield ids_path(output)
-    yield from (quarantine_path(output), *card_paths(output))
+    yield from (*companions(output), quarantine_path(output), *card_paths(output))
 
 
 def remove_former_meta(output: Path, job_id: str) -> None:
@@ -233,6 +252,11 @@ def remove_former_meta(output: Path, job_id: str) -> None:
 def claim(job_dir: JobDir, output: Path) -> None:
     """Note, durably, that whatever lies at this place from now on is the job's to replace."""
     _write_claims(job_dir, _claims(job_dir) | {_name(job_dir, output)})
+
+
+def is_claimed(job_dir: JobDir, output: Path) -> bool:
+    """True where a run of this job was about to write there, and was killed."""
+    return _name(job_dir, output) in _claims(job_dir)
 
 
 def give_up_claim(job_dir: JobDir, output: Path) -> None:

@@ -5,6 +5,7 @@ from typing import get_args
 import numpy as np
 
 from queue_app.array_types import Int64s
+from queue_app.choices import Precision
 from queue_app.errors import UsageError
 from queue_app.job.spec import EmbedOptions
 from queue_app.model.spec import CONTACTS, ModelSpec, Pool
@@ -85,6 +86,18 @@ def num_vectors_of(lengths: Int64s, options: EmbedOptions) -> int:
         within = lengths[lengths <= options.max_length] if options.long == "error" else lengths
         return int((np.minimum(within, options.max_length) ** 2).sum())
     return int(lengths.sum()) if is_ragged(options) else len(lengths)
+
+
+def num_codes(dim: int, precision: Precision) -> int:
+    """How many numbers an output has of each vector of `dim` numbers; of bits, one for 8 of them."""
+    return (dim + 7) // 8 if precision.endswith("binary") else dim
+
+
+def written_bytes(spec: ModelSpec, options: EmbedOptions, precision: Precision) -> int:
+    """Bytes in an output of that precision, as `vector_bytes` on disk."""
+    if precision == "float32":
+        return vector_bytes(spec, options)
+    return num_codes(vector_dim(spec, options), precision) * num_vectors(options)
 
 
 def column_names(options: EmbedOptions) -> tuple[str, ...]:

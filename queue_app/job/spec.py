@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from queue_app.choices import Alphabet, DeviceClass, Dtype, H5Layout, InputFormat, LongRule, StoreDtype
+from queue_app.choices import (
+    Alphabet,
+    DeviceClass,
+    Dtype,
+    H5Layout,
+    InputFormat,
+    LongRule,
+    Precision,
+    StoreDtype,
+)
 from queue_app.job.shard_table import ShardTable
 from queue_app.model.spec import ModelSpec
 
@@ -102,6 +111,8 @@ class RunOptions:
     commit_sequences: int = 10_000
     keep_checkpoints: bool = False
     h5_layout: H5Layout = "flat"
+    precision: Precision = "float32"
+    """How an output writes what is computed and stored; float32 as it is stored."""
     allow_same_vectors: bool = False
     """Different sequences may have one and the same vector."""
     one_kind: bool = False

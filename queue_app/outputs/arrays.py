@@ -66,7 +66,8 @@ def _own_array(job: Job, job_dir: JobDir, key: str) -> Path | None:
         return None
     output = output_of(job, job_dir)
     is_there = output_format(output) == "npy" and output.is_file() and ids_path(output).is_file()
-    return output if is_there and card["output"]["results_digest"] == key else None
+    is_whole = card["output"].get("precision", "float32") == "float32"  # not codes in the place of vectors
+    return output if is_there and is_whole and card["output"]["results_digest"] == key else None
 
 
 def _array(job: Job, job_dir: JobDir, key: str) -> Path:

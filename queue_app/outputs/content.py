@@ -14,7 +14,7 @@ import pyarrow as pa
 import xxhash
 
 from checkpoint.records import DoneRecord
-from queue_app.choices import H5Layout
+from queue_app.choices import H5Layout, Precision
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.host.file_lock import FileLock
 from queue_app.job.directory import JobDir
@@ -23,12 +23,13 @@ from queue_app.job.duplicates import read_duplicates
 from queue_app.job.kept_columns import KeptColumns, open_kept
 from queue_app.job.readouts import column_names, is_contacts, is_ragged, vector_dim
 from queue_app.job.result_files import as_matrix, num_vectors
-from queue_app.job.result_rows import in_input_order
+from queue_app.job.result_rows import computed_rows, in_input_order
 from queue_app.job.shard_files import read_shard
 from queue_app.job.spec import Job
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import described_head
 from queue_app.outputs.kinds import shares_of
+from queue_app.outputs.precision import coding_of
 
 RecordSequences = Iterator[tuple[int, str | None]]
 """Ordinal and sequence of every record, by ordinal; None for a duplicate, whose sequence came before."""
@@ -43,15 +44,22 @@ class Content:
     """All rows of a job; its reader holds `content_lock`. `digest` stands once `batches` was read to its end.
 
     Each of the `columns` has vectors of `dim` numbers: one for each row or, where they are ragged, for each
-    token of it; of contacts each pair of tokens has one number. `as_published` says that the `files`, one
-    after another, hold what `batches` yields; each has its digest. `kinds` say what computed them.
+    token of it; of contacts each pair of tokens has one number. With another precision than float32 they are
+    codes; the digest stays that of the vectors. `as_published` says that the `files`, one after another, hold
+    what `batches` yields; each has its digest. `kinds` say what computed them.
 
     Raises:
         HoldfastError: shards are not done yet.
         Damage: a result is not the one that was published, or records are missing.
     """
 
-    def __init__(self, job: Job, job_dir: JobDir, h5_layout: H5Layout | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        job_dir: JobDir,
+        h5_layout: H5Layout | None = None,
+        precision: Precision = "float32",
+    ) -> None:
         done = _done_records(job, job_dir)
         self.files = {job_dir.results / record.file: record.digest for record in done}
         self.results_digest = results_digest(done)
@@ -62,13 +70,17 @@ class Content:
         self.as_published = is_whole or self.num_rows == 0
         self.kinds = shares_of(done)
         self._job, self._job_dir, self._done = job, job_dir, dict(enumerate(done))
-        self.dim = vector_dim(job.model, job.options)
         self.columns = column_names(job.options)
         self.is_ragged = is_ragged(job.options)
         self.is_contacts = is_contacts(job.options)
-        self.dtype = job.options.store_dtype
+        dim, published = vector_dim(job.model, job.options), computed_rows(job, job_dir, self._done)
+        self.coding = coding_of(precision, self.columns, dim, published)
+        self.dim = self.coding.dim(dim)
+        self.dtype = self.coding.dtype(job.options.store_dtype)
         self.h5_layout = h5_layout or job.run.h5_layout
         self.provenance = provenance(job, self.num_rows)
+        if precision != "float32":
+            self.provenance["precision"] = precision
         self.digest = ""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -82,7 +94,7 @@ class Content:
         for batch in in_input_order(self._job, self._job_dir, self._done):
             digest.update(batch)
             rows += batch.num_rows
-            yield batch
+            yield self.coding.encoded(batch, self.columns)
         if rows != self.num_rows:
             raise Damage(f"{rows} rows in the results, {self.num_rows} were published")
         if _all_done(self._job, self._job_dir) != [*self._done.values()]:

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from checkpoint.records import DoneRecord, QuarantineEntry
-from queue_app.choices import H5Layout
+from queue_app.choices import H5Layout, Precision
 from queue_app.host.durable_files import has_digest, room_for, write_durably
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import results_digest
@@ -34,6 +34,7 @@ from queue_app.job.output_place import (
     output_of,
     refuse_foreign,
     remove_former_meta,
+    written_before,
 )
 from queue_app.job.spec import Job
 from queue_app.outputs.content import Content, content_lock, require_sequences
@@ -60,12 +61,18 @@ class ExportReport:
 
 
 def export(
-    job: Job, job_dir: JobDir, output: Path, *, h5_layout: H5Layout | None = None, overwrite: bool = False
+    job: Job,
+    job_dir: JobDir,
+    output: Path,
+    *,
+    h5_layout: H5Layout | None = None,
+    precision: Precision | None = None,
+    overwrite: bool = False,
 ) -> ExportReport:
     """Write a finished job's output, its run card and, where there is any, its quarantine.tsv.
 
-    Without `h5_layout` an HDF5 file has the one that the job was submitted with. Exporting twice gives the
-    same bytes; two exports at once wait for each other. What lies there and is not the job's is replaced
+    Without `h5_layout` and `precision` they are those that the job was submitted with. Exporting twice gives
+    the same bytes; two exports at once wait for each other. What lies there and is not the job's is replaced
     only with `overwrite`.
 
     Raises:
@@ -76,19 +83,23 @@ def export(
         DiskFull: no room; the output that was there before stays.
     """
     check_output(output)
-    layout = h5_layout or job.run.h5_layout
-    check_format(output, job.options, layout)
+    layout, precision = h5_layout or job.run.h5_layout, precision or job.run.precision
+    check_format(output, job.options, layout, precision)
     if needs_sequences(output, layout):
         require_sequences(job, job_dir)
     started = time.monotonic()
     with content_lock(job_dir):
         if not overwrite:
             refuse_foreign(output, job_dir, job.job_id)
-        content = Content(job, job_dir, layout)
+        content = Content(job, job_dir, layout, precision)
         claim(job_dir, output)
         remove_leftovers([output, *beside(output)], "tmp")
         with room_for(output):
+            before = written_before(output, job.job_id)
             digests = OUTPUTS[output_format(output)](output, content)
+            for path in before:
+                if path not in digests:  # ranges of another precision
+                    path.unlink(missing_ok=True)
             files = {str(path.relative_to(output.parent)): digest for path, digest in digests.items()}
             card = make_card(job, job_dir, output, content, _written(job, files))
             _write_companions(card, output, content.quarantine)

@@ -22,9 +22,12 @@ import pyarrow as pa
 
 from queue_app.choices import H5Layout
 from queue_app.errors import Damage
-from queue_app.job.result_files import EMBEDDING, Vectors, as_matrix, num_vectors
+from queue_app.host.durable_files import file_digest, sync_file
+from queue_app.job.result_files import Vectors, as_matrix, num_vectors
 from queue_app.outputs.contacts import as_map
 from queue_app.outputs.content import Content
+from queue_app.outputs.named_arrays import array_name, ranges_by_name
+from queue_app.outputs.replacing import Digests, replacing
 
 CHUNK_BYTES = 1 << 20
 RAGGED_CHUNK_BYTES = 1 << 17
@@ -34,7 +37,15 @@ Naming = Callable[[int, str], str | None]
 """From ordinal and id to the name of a dataset; None where another record has it already."""
 
 
-def write_h5(path: Path, content: Content) -> None:
+def write_h5_file(output: Path, content: Content) -> Digests:
+    """In the layout that was asked for."""
+    with replacing(output) as temporary:
+        _write_h5(temporary, content)
+        sync_file(temporary)
+    return {output: file_digest(output)}  # read back: HDF5 goes to and fro in its file
+
+
+def _write_h5(path: Path, content: Content) -> None:
     """Write the file, and close it. Raises OSError."""
     with new_file(path) as (file, output):
         file.attrs.update(content.provenance)
@@ -50,13 +61,12 @@ def write_h5(path: Path, content: Content) -> None:
 def _write_flat(file: h5py.File, output: "OutputFile", content: Content) -> None:
     """`ids` (UTF-8) and `embeddings` [N, dim], or `embeddings_mean`, `embeddings_cls`, … with several.
 
-    Ragged, `embeddings` is [vectors, dim], and record i has those from `offsets[i]` to `offsets[i + 1]`. The
-    `contacts` are [pairs]: the map [L, L] of each record, row by row.
+    Of int8 and uint8 there are `ranges` [2, dim]. Ragged, `embeddings` is [vectors, dim], and record i has
+    those from `offsets[i]` to `offsets[i + 1]`. The `contacts` are [pairs]: the map [L, L] of each record,
+    row by row.
     """
     ids = file.create_dataset("ids", (content.num_rows,), h5py.string_dtype(), track_times=False)
-    datasets = {
-        name: _growing(file, name.replace(EMBEDDING, "embeddings", 1), content) for name in content.columns
-    }
+    datasets = {name: _growing(file, array_name(name), content) for name in content.columns}
     offsets, row = np.zeros(content.num_rows + 1, np.uint64), 0
     for batch in content.batches():
         end = row + batch.num_rows
@@ -69,8 +79,9 @@ def _write_flat(file: h5py.File, output: "OutputFile", content: Content) -> None
             dataset[int(offsets[row]) :] = vectors[:, 0] if content.is_contacts else vectors
         output.raise_failure()
         row = end
-    if content.is_ragged:
-        file.create_dataset("offsets", data=offsets, track_times=False)
+    small = {"offsets": offsets} if content.is_ragged else ranges_by_name(content)
+    for name, array in small.items():
+        file.create_dataset(name, data=array, track_times=False)
 
 
 def _growing(file: h5py.File, name: str, content: Content) -> Any:

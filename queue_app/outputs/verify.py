@@ -21,6 +21,7 @@ from queue_app.job.shard_files import ShardRecords, read_shard
 from queue_app.job.shard_table import Shard
 from queue_app.job.spec import Job
 from queue_app.outputs.export import outdated_output, output_damage
+from queue_app.outputs.faiss_index import index_damage
 from queue_app.outputs.kinds import KindShare, mixed_text, shares_of
 from queue_app.settings import runtime_config
 
@@ -87,6 +88,7 @@ def verify_job(job_dir: JobDir) -> JobReport:
     if not checks.damage:
         checks.damage += checks.coverage.damage(finished=len(done) == len(job.shards))
     checks.damage += output_damage(job, job_dir) or outdated_output(job, job_dir, done)
+    checks.damage += index_damage(job, job_dir)
     num_blocks = sum(map(checks.check_store, job.shards))
     return JobReport(
         job_id=job.job_id,

@@ -1,31 +1,24 @@
 """The writers of the output formats. Each writes under a temporary name, fsyncs, and renames into place."""
 
-import contextlib
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
-from queue_app.host.durable_files import (
-    DigestedFile,
-    file_digest,
-    removed_on_failure,
-    rename_durably,
-    sync_file,
-)
-from queue_app.job.output_names import Format, ids_path, one_line, target_of
+from queue_app.host.durable_files import DigestedFile, sync_file
+from queue_app.job.output_names import Format, ids_path, ranges_path
 from queue_app.job.result_files import ROWS_PER_GROUP, as_matrix, num_vectors, write_parquet
 from queue_app.outputs.content import Content
+from queue_app.outputs.named_arrays import write_array_header
+from queue_app.outputs.replacing import Digests, id_lines, replacing
 
 PIECE_BYTES = 32 << 20
-
-Digests = Mapping[Path, str]
-"""The files that an output consists of, and the xxh3-128 (hex) of each: what was written, not what was read
-back."""
 
 
 def write_npy(output: Path, content: Content) -> Digests:
@@ -33,15 +26,30 @@ def write_npy(output: Path, content: Content) -> Digests:
 
     One id a line, always: a line break inside an id becomes a blank there.
     """
-    with _replacing(ids_path(output)) as ids_temporary, _replacing(output) as temporary:
+    with replacing(ids_path(output)) as ids_temporary, replacing(output) as temporary:
         with DigestedFile(temporary) as file, DigestedFile(ids_temporary) as ids:
             _write_header(file, content, content.num_rows)
             for batch in content.batches():
                 file.write(_values(batch, content))
-                ids.write(_id_lines(batch))
+                ids.write(id_lines(batch))
         sync_file(temporary)
         sync_file(ids_temporary)
-    return {output: file.hexdigest(), ids_path(output): ids.hexdigest()}
+    return {output: file.hexdigest(), ids_path(output): ids.hexdigest(), **_write_ranges(output, content)}
+
+
+def _write_ranges(output: Path, content: Content) -> Digests:
+    """[2, dim], or [2, columns, dim] where there are several, of int8 and uint8."""
+    ranges, path = [*content.coding.ranges.values()], ranges_path(output)
+    if not ranges:
+        return {}
+    with replacing(path) as temporary:
+        with DigestedFile(temporary) as file:
+            array = ranges[0] if len(ranges) == 1 else np.stack(ranges, axis=1)
+            # Not by np.save, which writes past the file object, and so past its digest.
+            write_array_header(file, array.dtype, array.shape)
+            file.write(array.tobytes())
+        sync_file(temporary)
+    return {path: file.hexdigest()}
 
 
 def write_ragged_npy(output: Path, content: Content) -> None:
@@ -52,7 +60,7 @@ def write_ragged_npy(output: Path, content: Content) -> None:
         _write_header(file, content, 0)
         for batch in content.batches():
             file.write(_values(batch, content))
-            ids.write(_id_lines(batch))
+            ids.write(id_lines(batch))
             end = row + batch.num_rows
             lengths = num_vectors(batch.column(content.columns[0]))
             offsets[row + 1 : end + 1] = offsets[row] + np.cumsum(lengths)
@@ -68,15 +76,9 @@ def _values(batch: pa.RecordBatch, content: Content) -> memoryview:
     return np.stack([as_matrix(batch.column(name)) for name in content.columns], axis=1).data
 
 
-def _id_lines(batch: pa.RecordBatch) -> bytes:
-    return "".join(f"{one_line(each)}\n" for each in batch.column("id").to_pylist()).encode()
-
-
 def _write_header(file: BinaryIO, content: Content, length: int) -> None:
-    """NumPy leaves room in it for a first dimension that grows, so it may be written over."""
     shape = (length, *([len(content.columns)] if len(content.columns) > 1 else []), content.dim)
-    header = {"descr": np.dtype(content.dtype).str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
+    write_array_header(file, content.dtype, shape)
 
 
 def offsets_path(path: Path) -> Path:
@@ -85,9 +87,9 @@ def offsets_path(path: Path) -> Path:
 
 
 def write_parquet_file(output: Path, content: Content) -> Digests:
-    """A table: see `_schema`."""
-    schema = _schema(content)
-    with _replacing(output) as temporary:
+    """A table: see `table_schema`."""
+    schema = table_schema(content)
+    with replacing(output) as temporary:
         batches = (batch.select(schema.names) for batch in content.batches_with_kept())
         tables = (pa.Table.from_batches([batch]).cast(schema) for batch in batches)
         tables = (table.replace_schema_metadata(schema.metadata) for table in tables)
@@ -95,12 +97,12 @@ def write_parquet_file(output: Path, content: Content) -> Digests:
 
 
 def write_arrow_file(output: Path, content: Content) -> Digests:
-    """A table (see `_schema`) as an Arrow IPC file, not compressed, so that it can be mapped as it lies.
+    """A table (see `table_schema`) as an Arrow IPC file, not compressed, so that it can be mapped as it lies.
 
     What a reader takes for one array is one record batch: few and large ones are what it wants.
     """
-    schema = _schema(content)
-    with _replacing(output) as temporary:
+    schema = table_schema(content)
+    with replacing(output) as temporary:
         with DigestedFile(temporary) as file, pa.ipc.new_file(file, schema) as writer:
             for table in _pieces(content):
                 writer.write_table(table.select(schema.names).combine_chunks().cast(schema))
@@ -108,14 +110,16 @@ def write_arrow_file(output: Path, content: Content) -> Digests:
     return {output: file.hexdigest()}
 
 
-def _schema(content: Content) -> pa.Schema:
+def table_schema(content: Content) -> pa.Schema:
     """Columns `id`, what is kept, and `embedding`, or several of these; provenance in the metadata."""
     number = pa.from_numpy_dtype(np.dtype(content.dtype))
     vector = number if content.is_contacts else pa.list_(number, content.dim)
     embedding = pa.list_(vector) if content.is_ragged else vector
     vectors = [pa.field(name, embedding) for name in content.columns]
     fields = [pa.field("id", pa.string()), *(content.kept.schema if content.kept else []), *vectors]
-    return pa.schema(fields, metadata=content.provenance)
+    ranges = {name: each.tolist() for name, each in content.coding.ranges.items()}
+    metadata = {**content.provenance, **({"ranges": json.dumps(ranges)} if ranges else {})}
+    return pa.schema(fields, metadata=metadata)
 
 
 def _kept_names(content: Content) -> Sequence[str]:
@@ -127,7 +131,7 @@ def write_directory(output: Path, content: Content) -> Digests:
 
     Where they are not the rows in their order, files of about a shard's size are written instead.
     """
-    with _replacing(output) as temporary:
+    with replacing(output) as temporary:
         temporary.mkdir()
         if not content.as_published:
             return {
@@ -168,41 +172,25 @@ def _link(source: Path, target: Path) -> None:
         sync_file(target)
 
 
-def write_h5_file(output: Path, content: Content) -> Digests:
-    """In the layout that was asked for: see queue_app.outputs.hdf5."""
-    # Not above, as workers import this module and most never write an output.
-    from queue_app.outputs.hdf5 import write_h5
+def _by(module: str, name: str) -> Callable[[Path, Content], Digests]:
+    """A writer in a module of its own, imported when it is wanted: workers import this one, and most never
+    write an output."""
 
-    with _replacing(output) as temporary:
-        write_h5(temporary, content)
-        sync_file(temporary)
-    return {output: file_digest(output)}  # read back: HDF5 goes to and fro in its file
+    def write(output: Path, content: Content) -> Digests:
+        writer: Callable[[Path, Content], Digests] = getattr(import_module(module), name)
+        return writer(output, content)
 
-
-@contextlib.contextmanager
-def _replacing(output: Path) -> Iterator[Path]:
-    """A temporary name beside `output`, renamed to it at the end, removed when writing fails.
-
-    A symbolic link stays one: the file that it leads to is replaced.
-    """
-    output = target_of(output)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    with removed_on_failure(temporary):
-        yield temporary
-        if temporary.is_dir() and output.exists():
-            # A directory cannot be renamed over another that is not empty.
-            old = output.with_name(f".{output.name}.{os.getpid()}.old")
-            output.rename(old)
-            rename_durably(temporary, output)
-            shutil.rmtree(old)
-        else:
-            rename_durably(temporary, output)
+    return write
 
 
 OUTPUTS: dict[Format, Callable[[Path, Content], Digests]] = {
-    "h5": write_h5_file,
+    "h5": _by("queue_app.outputs.hdf5", "write_h5_file"),
+    "h5ad": _by("queue_app.outputs.h5ad", "write_h5ad"),
     "npy": write_npy,
+    "npz": _by("queue_app.outputs.npz", "write_npz"),
+    "safetensors": _by("queue_app.outputs.safetensors_file", "write_safetensors"),
     "parquet": write_parquet_file,
     "arrow": write_arrow_file,
+    "lance": _by("queue_app.outputs.lance_dataset", "write_lance"),
     "directory": write_directory,
 }

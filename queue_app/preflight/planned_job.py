@@ -6,8 +6,8 @@ from queue_app.choices import H5Layout
 from queue_app.ingest.cut_shards import cut_rows, shard_cost_most
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION
-from queue_app.job.output_names import Format
-from queue_app.job.readouts import num_vectors_of, token_bytes, vector_bytes
+from queue_app.job.output_names import OF_ANY_PRECISION, Format
+from queue_app.job.readouts import num_vectors_of, token_bytes, vector_bytes, written_bytes
 from queue_app.job.shard_table import ShardTable
 from queue_app.job.spec import RECORD_COST, EmbedOptions, Job, TwinsFile
 from queue_app.model.spec import ModelSpec
@@ -16,7 +16,9 @@ from queue_app.preflight.survey import Survey
 OUTPUT_BYTES = 4096
 SHARD_BYTES = 1024
 """What a file takes by itself, and each shard has two: headers, names, provenance."""
-ROW_BYTES: dict[Format, int] = {"npy": 1, "parquet": 8, "arrow": 4, "directory": 15}
+ROW_BYTES: dict[Format, int] = {
+    "npy": 1, "npz": 15, "safetensors": 1, "h5ad": 65, "parquet": 8, "arrow": 4, "lance": 8, "directory": 15,
+}  # fmt: skip
 """What a record takes beside its vector and the letters of its id."""
 H5_ROW_BYTES: dict[H5Layout, int] = {"flat": 41, "per-sequence": 350, "per-id": 355, "per-hash": 415}
 """What it takes in each layout of an .h5: a dataset of one's own has a header, a name and an attribute."""
@@ -74,10 +76,16 @@ def planned_sizes(job: Job, found: Survey) -> Sizes:
     Datasets that records share are counted once for each.
     """
     num_good, num_rows = len(found.lengths), len(found.computed) + len(found.reused)
-    vectors = num_vectors_of(found.lengths, job.options) * vector_bytes(job.model, job.options)
+    num_vectors = num_vectors_of(found.lengths, job.options)
+    vectors = num_vectors * vector_bytes(job.model, job.options)
     row_bytes: dict[Format, int] = {"h5": H5_ROW_BYTES[job.run.h5_layout], **ROW_BYTES}
+    coded = num_vectors * written_bytes(job.model, job.options, job.run.precision)
     outputs = {
-        name: vectors + found.num_id_bytes + num_good * row + OUTPUT_BYTES for name, row in row_bytes.items()
+        name: (coded if name in OF_ANY_PRECISION else vectors)
+        + found.num_id_bytes
+        + num_good * row
+        + OUTPUT_BYTES
+        for name, row in row_bytes.items()
     }
     results = round(outputs["directory"] * found.own_share)
     for name, share in KEPT_SHARES.items():

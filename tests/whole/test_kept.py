@@ -58,8 +58,8 @@ def test_every_row_of_a_killed_and_resumed_job_has_its_own_description(killed: P
     found = list(zip(table["id"].to_pylist(), table["description"].to_pylist(), strict=True))
     assert found == by_hand(killed.with_name("a.fasta"))
     assert len(found) == NUM_RECORDS - NUM_RECORDS // 50
-    meta = json.loads(Path(f"{killed}.meta.json").read_text())
-    assert meta["sequences"]["twins"] > 100
+    card = json.loads(Path(f"{killed}.card.json").read_text())
+    assert card["counts"]["computed_once"] > 100
 
 
 def test_they_are_verified_exported_and_found_by_a_query(killed: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from checkpoint.records import QuarantineEntry
+from queue_app.choices import Precision
 from queue_app.host.devices import cpu_workers_of
 from queue_app.job.directory import JobDir
 from queue_app.job.history import read_history
@@ -71,6 +72,7 @@ class RunCard:
     throughput: Throughput
     faults: Faults
     command: str
+    precision: Precision = "float32"
 
     @property
     def num_quarantined(self) -> int:
@@ -129,6 +131,7 @@ def make_card(job: Job, job_dir: JobDir, output: Path, content: Content, written
         throughput=throughput_of(job, history, content.num_rows),
         faults=faults_of(history),
         command=command_of(job, output),
+        precision=content.coding.precision,
     )
 
 

@@ -61,6 +61,7 @@ def _output(card: RunCard) -> dict[str, Any]:
         "columns": list(card.columns),
         "dim": vector_dim(job.model, job.options),
         "dtype": job.options.store_dtype,
+        "precision": card.precision,
     }
 
 

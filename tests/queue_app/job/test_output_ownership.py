@@ -21,6 +21,7 @@ from queue_app.outputs.export import export
 from tests.support.command_runs import HOLDFAST, environment, holdfast
 from tests.support.inline_job import submitted
 from tests.support.jobs_and_inputs import make_job, publish, write_fasta
+from tests.support.output_files import EVERY_FORMAT
 
 CPU = ["--device", "cpu", "--workers", "1", "--quiet"]
 PRECIOUS = b"the work of years"
@@ -74,6 +75,31 @@ def test_a_file_beside_the_output_is_not_replaced_either(
     assert not (tmp_path / "out.npy").exists()
     export(*job, tmp_path / "out.npy", overwrite=True)
     export(*job, tmp_path / "out.npy")
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [("out.safetensors", "out.safetensors.ids.txt"), ("out.npy", "out.ranges.npy")],
+)
+def test_what_an_output_also_consists_of_is_not_replaced_either(
+    tmp_path: Path, job: tuple[Job, JobDir], name: str, beside: str
+) -> None:
+    precious(tmp_path / beside)
+    with pytest.raises(UsageError, match=f"{beside}: is there already, and .*{name} would replace it"):
+        export(*job, tmp_path / name)
+    assert (tmp_path / beside).read_bytes() == PRECIOUS
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY_FORMAT if name != "out"])
+def test_a_file_called_like_an_output_of_whatever_format_is_refused(
+    tmp_path: Path, job: tuple[Job, JobDir], name: str
+) -> None:
+    if name == "out.lance":
+        (tmp_path / name / "data").mkdir(parents=True)
+    path = precious(tmp_path / name / "data" / "a" if name == "out.lance" else tmp_path / name)
+    with pytest.raises(UsageError, match=f"{name}: is there already, not written by this job"):
+        export(*job, tmp_path / name)
+    assert path.read_bytes() == PRECIOUS
 
 
 def test_a_directory_of_another_job_is_refused_and_an_empty_one_is_a_place(
@@ -140,7 +166,7 @@ def test_a_file_that_its_owner_made_read_only_is_refused_also_to_root(
         export(*job, tmp_path / "out.npy", overwrite=True)
 
 
-@pytest.mark.parametrize("name", ["out.h5", "out.npy", "out.parquet", "out.arrow", "out"])
+@pytest.mark.parametrize("name", EVERY_FORMAT)
 @pytest.mark.parametrize("target", ["none", "ours"])
 def test_a_link_stays_one_and_the_file_that_it_leads_to_is_written(
     tmp_path: Path, job: tuple[Job, JobDir], name: str, target: str

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from queue_app.host.durable_files import file_digest
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import create, current_generation, read_done, reopen
-from queue_app.job.output_names import ids_path, output_format
 from queue_app.job.output_place import check_output
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_rows import in_input_order
@@ -28,9 +26,9 @@ from queue_app.outputs import content
 from queue_app.outputs.export import export, output_damage
 from queue_app.outputs.verify import verify_job
 from tests.support.jobs_and_inputs import make_job, publish, publish_anew, publish_vectors
-from tests.support.output_files import table_of
+from tests.support.output_files import EVERY_FORMAT, files_of, ids_of, ragged_rows_of, table_of, vectors_of
 
-FORMATS = ["out.h5", "out.npy", "out.parquet", "out.arrow", "out"]
+FORMATS = EVERY_FORMAT
 
 
 @pytest.fixture
@@ -44,14 +42,7 @@ def job_dir(tmp_path: Path) -> JobDir:
 
 
 def rows(output: Path) -> tuple[list[str], np.ndarray]:
-    """Ids and vectors, as a user of each format reads them."""
-    if output.suffix == ".h5":
-        with h5py.File(output) as file:
-            return list(file["ids"].asstr()[:]), file["embeddings"][:]
-    if output.suffix == ".npy":
-        return output.with_suffix(".ids.txt").read_text().splitlines(), np.load(output)
-    table = table_of(output)
-    return table["id"].to_pylist(), np.array(table["embedding"].to_pylist(), np.float32)
+    return ids_of(output), vectors_of(output)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -95,12 +86,6 @@ def test_a_job_whose_records_are_all_quarantined_has_an_empty_output(
     assert len(vectors) == 0
 
 
-def files_of(output: Path) -> list[Path]:
-    if output.is_dir():
-        return sorted(output.iterdir())
-    return [output, ids_path(output)] if output_format(output) == "npy" else [output]
-
-
 @pytest.mark.parametrize("quarantined", [set(), set(range(15))], ids=["all", "none"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_digests_of_its_files_are_those_of_what_lies_on_the_disk(
@@ -113,7 +98,9 @@ def test_the_digests_of_its_files_are_those_of_what_lies_on_the_disk(
     assert card["output"]["files"] == {str(path.relative_to(tmp_path)): file_digest(path) for path in written}
 
 
-@pytest.mark.parametrize("name", ["out.npy", "out.parquet", "out.feather", "out"])
+@pytest.mark.parametrize(
+    "name", ["out.npy", "out.npz", "out.safetensors", "out.parquet", "out.feather", "out"]
+)
 def test_exporting_twice_gives_the_same_bytes(job: Job, job_dir: JobDir, tmp_path: Path, name: str) -> None:
     publish(job, job_dir)
     export(job, job_dir, tmp_path / name)
@@ -362,21 +349,13 @@ def ragged(job_dir: JobDir) -> tuple[Job, list[np.ndarray]]:
     return job, rows
 
 
-def ragged_rows(output: Path) -> list[np.ndarray]:
-    if output.suffix == ".h5":
-        with h5py.File(output) as file:
-            vectors, offsets = file["embeddings"][:], file["offsets"][:]
-        return [vectors[first:end] for first, end in pairwise(offsets.tolist())]
-    return [np.array(row, np.float32) for row in table_of(output)["embedding"].to_pylist()]
-
-
-@pytest.mark.parametrize("name", ["out.h5", "out.parquet", "out.arrow", "out"])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("out.npy", "out.h5ad")])
 def test_every_token_of_every_record_comes_out(
     ragged: tuple[Job, list[np.ndarray]], job_dir: JobDir, tmp_path: Path, name: str
 ) -> None:
     job, rows = ragged
     export(job, job_dir, tmp_path / name)
-    found = ragged_rows(tmp_path / name)
+    found = ragged_rows_of(tmp_path / name)
     assert [row.shape for row in found] == [row.shape for row in rows]
     for own, expected in zip(found, rows, strict=True):
         np.testing.assert_array_equal(own, expected)
@@ -392,11 +371,12 @@ def test_where_a_record_ends_is_part_of_the_content_digest(tmp_path: Path) -> No
     assert digests[0] != digests[1]
 
 
-def test_a_npy_refuses_rows_of_different_lengths(
-    ragged: tuple[Job, list[np.ndarray]], job_dir: JobDir, tmp_path: Path
+@pytest.mark.parametrize("name", ["out.npy", "out.h5ad"])
+def test_what_has_one_vector_a_row_refuses_rows_of_different_lengths(
+    ragged: tuple[Job, list[np.ndarray]], job_dir: JobDir, tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(UsageError, match=r"--pool none makes; use \.h5"):
-        export(ragged[0], job_dir, tmp_path / "out.npy")
+        export(ragged[0], job_dir, tmp_path / name)
 
 
 def test_a_dataset_for_each_record_has_its_id_whatever_letters_are_in_it(
@@ -429,18 +409,9 @@ def test_several_pools_and_layers_have_a_column_each(job_dir: JobDir, tmp_path: 
     names = ["layer_1_mean", "layer_1_cls", "layer_3_mean", "layer_3_cls"]
     expected = np.stack(rows).reshape(3, 4, 8)
     for place, column in enumerate(names):
-        np.testing.assert_array_equal(column_of(tmp_path / name, column, place), expected[:, place])
-
-
-def column_of(output: Path, column: str, place: int) -> np.ndarray:
-    if output.suffix == ".npy":
-        found: np.ndarray = np.load(output)[:, place]
-    elif output.suffix == ".h5":
-        with h5py.File(output) as file:
-            found = file[f"embeddings_{column}"][:]
-    else:
-        found = np.array(table_of(output)[f"embedding_{column}"].to_pylist(), np.float32)
-    return found
+        np.testing.assert_array_equal(
+            vectors_of(tmp_path / name, f"embedding_{column}", place), expected[:, place]
+        )
 
 
 @pytest.mark.parametrize("layout", ["per-sequence", "per-id", "per-hash"])

@@ -28,6 +28,7 @@ from queue_app.preflight.time_estimate import DeviceTime, Timing
 from queue_app.settings import RuntimeConfig
 from tests.support.command_runs import holdfast
 from tests.support.jobs_and_inputs import protein
+from tests.support.output_files import files_of
 
 MODEL = "mock:64"
 LIMIT = 110
@@ -129,11 +130,10 @@ def test_the_sizes_are_those_of_the_files(
         "shards": sum(path.stat().st_size for path in there.shards.iterdir()),
     }
     assert {name: planned["bytes"][name] for name in sizes} == pytest.approx(sizes, rel=0.1)
-    for name, ending in {"h5": ".h5", "npy": ".npy", "parquet": ".parquet", "arrow": ".arrow"}.items():
-        output = tmp_path / f"out{ending}"
+    for name in planned["bytes"]["outputs"].keys() - {"directory"}:
+        output = tmp_path / f"out.{name}"
         export(job, there, output)
-        files = [output, output.with_suffix(".ids.txt")] if name == "npy" else [output]
-        size = sum(path.stat().st_size for path in files)
+        size = sum(path.stat().st_size for path in files_of(output))
         assert planned["bytes"]["outputs"][name] == pytest.approx(size, rel=0.06)
     assert planned["bytes"]["outputs"].keys() == OUTPUTS.keys()
     assert (planned["output"], planned["format"]) == (str(home / "other.h5"), "h5")
