@@ -71,9 +71,7 @@ def _refuse_unheeded(text: "JsonText", columns: Columns, key: str | None) -> Non
     text.refuse_unless(
         not options, f"{', '.join(options)}: its records are strings, without keys; {AS_JSON_LINES}"
     )
-    text.refuse_unless(
-        not _is_known(key), f"one object with a key {key!r} is a single record: put it into [ ]"
-    )
+    text.refuse_unless(not _is_known(key), f"one object with a key {key!r} is one record: put it into [ ]")
 
 
 class JsonText:

@@ -130,7 +130,7 @@ NOT_BY_NAME = {
         '{"P1": "MKV", "P2": "MKL"}\n',
         "it has: P1, P2; say with --sequence-column .* over all records, say --input-format json",
     ),
-    "a.json": ('{"name": "x", "content": "y"}\n', "one object with a key 'name' is a single record"),
+    "a.json": ('{"name": "x", "content": "y"}\n', "one object with a key 'name' is one record"),
     "a.txt": (UNIPROT, "it looks like a table: say --input-format tsv"),
 }
 
