@@ -64,7 +64,7 @@ def test_every_row_of_a_killed_and_resumed_job_has_its_own_description(killed: P
 
 def test_they_are_verified_exported_and_found_by_a_query(killed: Path, tmp_path: Path) -> None:
     assert "sound" in holdfast("verify", killed).stdout
-    holdfast("export", killed, "-o", tmp_path / "out")
+    holdfast("export", killed, "-o", tmp_path / "out", expect=3)
     (number,) = duckdb.sql(  # type: ignore[misc]
         f"SELECT count(*) FROM '{tmp_path}/out/*.parquet' WHERE description LIKE '%PE=3'"
     ).fetchone()

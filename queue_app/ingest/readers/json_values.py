@@ -54,8 +54,12 @@ def read_json(source: Source, columns: Columns) -> Rows:
 
 def _is_a_column(key: str | None, value: object) -> bool:
     """True where a key names what should be many, and its value has as many."""
-    is_known = key is not None and (known_id([key]) is not None or bool(known_sequences([key])))
-    return is_known and isinstance(value, list | dict)
+    return _is_known(key) and isinstance(value, list | dict)
+
+
+def _is_known(key: str | None) -> bool:
+    """True for a key that a record by itself would have, and no id."""
+    return key is not None and (known_id([key]) is not None or bool(known_sequences([key])))
 
 
 def _hint(value: object) -> str:
@@ -67,8 +71,7 @@ def _refuse_unheeded(text: "JsonText", columns: Columns, key: str | None) -> Non
     text.refuse_unless(
         not options, f"{', '.join(options)}: its records are strings, without keys; {AS_JSON_LINES}"
     )
-    is_one = key is not None and known_sequences([key])
-    text.refuse_unless(not is_one, f"one object with a key {key!r} is a single record: put it into [ ]")
+    text.refuse_unless(not _is_known(key), f"one object with a key {key!r} is one record: put it into [ ]")
 
 
 class JsonText:

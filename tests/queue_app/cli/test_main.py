@@ -126,10 +126,11 @@ NOT_BY_NAME = {
     "b.csv": ("smiles,id,logp\nCCO,m1,0.2\n", "it has: smiles, id, logp; say with --sequence-column"),
     "c.csv": ("id,seq,text\na,MKV,x\n", "say with --sequence-column which one of seq, text it is"),
     "a.jsonl": ('{"url": "a", "timestamp": "b", "content": "c"}\n', "it has: url, timestamp, content; say"),
-    "a.json": (
+    "b.jsonl": (
         '{"P1": "MKV", "P2": "MKL"}\n',
-        "it has: P1, P2; say with --sequence-column .*jq -c 'to_entries",
+        "it has: P1, P2; say with --sequence-column .* over all records, say --input-format json",
     ),
+    "a.json": ('{"name": "x", "content": "y"}\n', "one object with a key 'name' is one record"),
     "a.txt": (UNIPROT, "it looks like a table: say --input-format tsv"),
 }
 

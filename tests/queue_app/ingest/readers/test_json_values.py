@@ -90,7 +90,7 @@ BROKEN = {
     '{"data": [{"id": "a", "sequence": "MKV"}]}': "record 1 is neither .* as in jq .data",
     '{"id": {"0": "a"}, "sequence": {"0": "MKV"}}': "columns, .* orient='records'",
     '{"id": ["a", "b"], "sequence": ["MKV", "MKL"]}': "columns, .* orient='records'",
-    '{\n"id": "a",\n"sequence": "MKV"}': "line 3: one object with a key 'sequence' is a single record",
+    '{\n"id": "a",\n"sequence": "MKV"}': "line 2: one object with a key 'id' is one record",
     '[{"sequence": "MK", "sequence": "ML"}]': "a key stands there twice",
     '[{"x": "MK"}]': "record 1: no column of sequences by its name .*it has: x",
     '[{"seq": "MK"}, {"text": "MK"}]': "record 2: its sequence would come from 'text'",
