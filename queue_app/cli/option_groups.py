@@ -13,6 +13,7 @@ import typer
 
 from queue_app.host.limits import require_limits
 from queue_app.ingest.request import DECLARED, EmbedRequest, Option
+from queue_app.option_words import flag_of
 
 Command = Callable[..., None]
 
@@ -33,23 +34,13 @@ def flattened(command: Command, **instead: inspect.Parameter) -> Command:
             require_limits(given["model"])
         for name, group in groups.items():
             asked = {each.name: given.pop(each.name) for each in fields(group)}
-            given[name] = request_of(**asked) if group is EmbedRequest else group(**asked)
+            given[name] = group(**asked)
         command(**given)
 
     keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (flat | instead).values()]
     called.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
     called.__annotations__ = {each.name: each.annotation for each in keyword}
     return called
-
-
-def request_of(**given: Any) -> EmbedRequest:
-    """The request that these options make; a flag turns its option to what is not the default.
-
-    Raises:
-        UsageError: a pool, layer or delimiter is none.
-    """
-    flags = {name for name in given if get_args(DECLARED[name].type)[0] is bool}
-    return EmbedRequest(**{**given, **{name: given[name] != DECLARED[name].default for name in flags}})
 
 
 @cache
@@ -62,9 +53,12 @@ def written(name: str) -> Any:
     """How an option of a job is written, for typer: its flags, and what its help says."""
     kind, option = get_args(DECLARED[name].type)
     if option.is_argument:
-        return typer.Argument(help=option.help)
-    flags = option.flags or ([f"--{name.replace('_', '-')}"] if kind is bool else [])
-    return typer.Option(*flags, help=option.help, metavar=option.metavar, min=option.least)
+        return typer.Argument(help=option.help, metavar=option.metavar)
+    is_flag = kind is bool and not DECLARED[name].default
+    flags = option.flags or ([flag_of(name)] if is_flag else [])
+    return typer.Option(
+        *flags, help=option.help, metavar=option.metavar, min=option.least, rich_help_panel=option.group
+    )
 
 
 def _parameter(field: "Field[Any]") -> inspect.Parameter:
@@ -74,8 +68,6 @@ def _parameter(field: "Field[Any]") -> inspect.Parameter:
         how = written(field.name)
         if isinstance(default, tuple):
             kind, default = str, ",".join(map(str, default))
-        elif kind is bool:
-            default = False
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,

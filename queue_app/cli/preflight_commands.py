@@ -73,7 +73,7 @@ def doctor(
     job_dir: Annotated[Path, typer.Option(help="Where a job is to lie. Default: here.")] = Path(),
     model: DoctorModel = None,
     revision: options.Revision = None,
-    broker: options.Broker = None,
+    broker_url: options.BrokerUrl = None,
     as_json: options.Json = False,
 ) -> None:
     """What is missing on this machine, and how to mend it.
@@ -92,7 +92,7 @@ def doctor(
             step("reading the model's files")
             found += examine_model(model, revision)
         step("looking at devices, server and disk")
-        found += examine(options.named_broker(broker), job_dir, runtime_config())
+        found += examine(options.named_broker(broker_url), job_dir, runtime_config())
     print_answer(as_json, findings_as_json(found), describe_findings(found))
     if not is_well(found):
         raise typer.Exit(HoldfastError.exit_code)

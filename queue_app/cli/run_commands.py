@@ -50,7 +50,7 @@ def enqueue(
         int | None,
         typer.Option(min=1, help="Of each CPU worker, fixed in the job. Default: by the workers' cores."),
     ] = None,
-    broker: options.Broker = None,
+    broker_url: options.BrokerUrl = None,
     as_json: options.Json = False,
 ) -> None:
     """Hand a job to the workers of a running server. Prints its id and returns."""
@@ -58,7 +58,7 @@ def enqueue(
     from queue_app.api.wording import what_was_read
 
     named = queues.split(",") if queues is not None else None
-    job = submit(request, broker_url=broker, queues=named, threads=threads)
+    job = submit(request, broker_url=broker_url, queues=named, threads=threads)
     if as_json:
         print_json({"job": job.id, "created": job.created, "job_dir": str(job.job_dir.path)})
         return
