@@ -6,7 +6,10 @@ waits for.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from queue_app.errors import WrongType
 
 _SAME = {
     "pool": "pooling pooling_mode pooling_strategy pool_type",
@@ -89,6 +92,36 @@ def key_of(word: str) -> str:
 def flag_of(name: str) -> str:
     """`--store-dtype` of `store_dtype`."""
     return f"--{name.replace('_', '-')}"
+
+
+def understood(given: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """What a call was given, under our names and in our words; what is no word of ours or theirs stays.
+
+    Raises:
+        WrongType: an option is given under two names, or a word is only near to one of ours.
+    """
+    found: dict[str, Any] = {}
+    for word, value in given.items():
+        name = word if word in known else SAME.get(key_of(word), word)
+        if name not in known:
+            _refuse(word, name)
+        if name in found:
+            raise WrongType(f"{word}={value!r}: {name} is given already")
+        found[name] = _dtype(value) if name in ("dtype", "store_dtype") else value
+    return found
+
+
+def _refuse(word: str, name: str) -> None:
+    if near := NEAR.get(key_of(word)) or NEAR.get(name):
+        raise WrongType(f"{word}: {in_python(near)}")
+    if name != word:
+        raise WrongType(f"{word}: use {name}")
+
+
+def _dtype(value: Any) -> str:
+    """Also of torch's own."""
+    word = str(value).removeprefix("torch.").lower()
+    return VALUES.get(word, word)
 
 
 def options_in(sentence: str) -> set[str]:

@@ -11,6 +11,7 @@ from queue_app.api.inputs import Sequences
 from queue_app.choices import Alphabet, Dtype, H5Layout, InputFormat, LongRule, RuleName, StoreDtype
 from queue_app.errors import UsageError
 from queue_app.ingest.request import DECLARED, EmbedRequest
+from queue_app.option_words import understood
 
 
 class Options(TypedDict, total=False):
@@ -77,10 +78,10 @@ def request_of(
     """What `embed` or `submit` was called with, but for its inputs.
 
     Raises:
-        UsageError: an option is unknown or cannot be; names it.
+        UsageError: an option is unknown or cannot be; names it, and what to use instead.
     """
     try:
-        given = _Given.model_validate(dict(options))
+        given = _Given.model_validate(understood(options, Options.__annotations__))
     except ValidationError as error:
         wrong = error.errors()[0]
         name = wrong["loc"][0]

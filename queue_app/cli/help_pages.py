@@ -12,6 +12,7 @@ IN_FRONT = frozenset({
     "model", "output", "pool", "layers", "max_length", "device", "dtype", "reuse", "overwrite", "quiet",
 })  # fmt: skip
 """The options, by their names in Python, that help shows of a command with many."""
+ALSO_IN_FRONT = {"enqueue": {"queues", "broker_url"}, "plan": {"gpu_hour_cost"}}
 MANY = 16
 """A command with so many options has most of them behind --help-all."""
 NAMES_MOST = 24
@@ -32,7 +33,8 @@ def write_options(command: Any, context: Any, formatter: Any, *, every: bool) ->
         for heading, members in grouped(options).items():
             _write(formatter, heading, [row_of(each, context) for each in members])
         return
-    front = [each for each in options if not has_many or each.name in IN_FRONT]
+    needed = IN_FRONT | ALSO_IN_FRONT.get(command.name, set())
+    front = [each for each in options if not has_many or each.name in needed]
     rows = [row_of(each, context) for each in front]
     _write(formatter, "Options", [*rows, SHOW_THIS])
     if has_many:
@@ -79,14 +81,14 @@ def _names(parameter: Any, context: Any) -> Iterator[str]:
 
 def argument_name(parameter: Any) -> str:
     """`JOB`, `INPUT...`."""
-    name: str = parameter.metavar or parameter.name.upper()
+    name = str(parameter.metavar or parameter.name.upper())
     return name if parameter.nargs == 1 else f"{name}..."
 
 
 def _value(parameter: Any, context: Any) -> str:
     if parameter.metavar is not None:
         return str(parameter.metavar)
-    kind = parameter.display_type(context).strip("<>")
+    kind: str = parameter.display_type(context).strip("<>")
     return KINDS.get(kind, kind)
 
 

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
+from queue_app.cli.printing import say
 from queue_app.host.limits import require_limits
 from queue_app.ingest.request import DECLARED, EmbedRequest, Option
+from queue_app.model.short_names import hub_id_of
 from queue_app.option_words import flag_of
 
 Command = Callable[..., None]
@@ -32,6 +34,8 @@ def flattened(command: Command, **instead: inspect.Parameter) -> Command:
     def called(**given: Any) -> None:
         if EmbedRequest in groups.values():
             require_limits(given["model"])
+            if hub_id := hub_id_of(given["model"]):
+                say(f"{given['model']}: the hub's {hub_id}", quiet=given.get("quiet") or given["as_json"])
         for name, group in groups.items():
             asked = {each.name: given.pop(each.name) for each in fields(group)}
             given[name] = group(**asked)

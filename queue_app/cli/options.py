@@ -104,7 +104,10 @@ AnyJobArgument = Annotated[
     typer.Argument(help="Job id, job directory, or output. Default: every job.", autocompletion=jobs_here),
 ]
 JobDirArgument = Annotated[
-    Path, typer.Argument(help="The job directory, or the output it belongs to.", autocompletion=jobs_here)
+    Path,
+    typer.Argument(
+        metavar="JOB", help="The output, or the job directory beside it.", autocompletion=jobs_here
+    ),
 ]
 
 

@@ -1,8 +1,7 @@
 """The commands that have a job computed: `holdfast embed`, `enqueue`, `resume` and `worker`."""
 
+import shlex
 from typing import Annotated
-
-import typer
 
 from queue_app.cli import options as options
 from queue_app.cli.option_groups import flattened
@@ -37,18 +36,25 @@ def embed(
     config = machine.config()
     model = settled()
     queues = choose_workers(request, model, machine.device, machine.workers, config)
-    with resumable(), open_view(quiet=quiet or as_json) as view:
+    named = request.job_dir or request.output
+    with resumable(request.directory, named), open_view(quiet=quiet or as_json) as view:
         report = run(request, model, LocalSetup(queues, machine.own_broker(), config, view))
-    print_report(report, as_json, allowed)
+    print_report(report, as_json, allowed, quiet=quiet)
 
 
 @flattened
 def enqueue(
     request: EmbedRequest,
-    queues: Annotated[str | None, typer.Option(help="gpu0,gpu1,… Default: those of live workers.")] = None,
+    queues: Annotated[
+        str | None, options.option(help="gpu0,gpu1,… Default: those of live workers.", group="Fleet")
+    ] = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Of each CPU worker, fixed in the job. Default: by the workers' cores."),
+        options.option(
+            min=1,
+            help="Of each CPU worker, fixed in the job. Default: by the workers' cores.",
+            group="Devices and speed",
+        ),
     ] = None,
     broker_url: options.BrokerUrl = None,
     as_json: options.Json = False,
@@ -66,6 +72,8 @@ def enqueue(
     for line in what_was_read(job.job):
         say(line)
     say("submitted" if job.created else "this job was submitted before; it goes on")
+    watching = shlex.join(["holdfast", "status", str(request.job_dir or request.output), "--watch"])
+    say(f"to watch it: {watching}" + (" --broker-url …" if broker_url else ""))
 
 
 @flattened
@@ -99,7 +107,7 @@ def resume(
     queues = choose_queues(
         "cpu" if is_cpu else machine.device, machine.workers, config, cpu_workers=cpu_workers_of(job.threads)
     )
-    with resumable(), open_view(quiet=quiet or as_json) as view:
+    with resumable(directory, job_dir), open_view(quiet=quiet or as_json) as view:
         setup = LocalSetup(queues, machine.own_broker(), config, view)
         report = run(directory, setup, output=output or named, model=model)
-    print_report(report, as_json, allowed)
+    print_report(report, as_json, allowed, quiet=quiet)

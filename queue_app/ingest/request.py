@@ -169,7 +169,10 @@ class EmbedRequest:
         ),
     ] = None
     commit_seconds: Annotated[
-        float, Option("A crash repeats at most so much work.", least=0.01, group="Crash safety")
+        float,
+        Option(
+            "Seconds between commits: a crash repeats at most so much work.", least=0.01, group="Crash safety"
+        ),
     ] = 2.0
     commit_sequences: Annotated[
         int, Option("Commit earlier when so many are done.", least=1, group="Crash safety")

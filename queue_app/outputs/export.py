@@ -15,7 +15,7 @@ from typing import Any
 from checkpoint.records import DoneRecord, QuarantineEntry
 from queue_app.choices import H5Layout
 from queue_app.host.durable_files import has_digest, room_for, write_durably
-from queue_app.job.directory import JobDir
+from queue_app.job.directory import JobDir, make_directories
 from queue_app.job.done_records import results_digest
 from queue_app.job.output_names import (
     card_paths,
@@ -48,6 +48,7 @@ class ExportReport:
     output_digest: str
     seconds: float
     card: RunCard
+    h5_layout: H5Layout
 
 
 def export(
@@ -76,6 +77,7 @@ def export(
         if not overwrite:
             refuse_foreign(output, job_dir, job.job_id)
         content = Content(job, job_dir, layout)
+        make_directories(output.absolute().parent)
         claim(job_dir, output)
         with room_for(output):
             files = OUTPUTS[output_format(output)](output, content)
@@ -84,7 +86,7 @@ def export(
     quarantined = job.counts.num_records - content.num_rows
     seconds = time.monotonic() - started
     return ExportReport(
-        output, job.counts.num_records, content.num_rows, quarantined, content.digest, seconds, card
+        output, job.counts.num_records, content.num_rows, quarantined, content.digest, seconds, card, layout
     )
 
 

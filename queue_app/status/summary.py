@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from queue_app.job.output_names import card_paths, quarantine_path
 from queue_app.outputs.export import ExportReport
 from queue_app.outputs.run_card.faults_and_speed import Faults, Throughput
+from queue_app.status.next_steps import next_steps
 from queue_app.wording import count, duration, listed, percent, rate
 
 
-def print_summary(report: ExportReport) -> None:
-    """To standard output; on a terminal with what counts in colour."""
+def print_summary(report: ExportReport, *, quiet: bool = False) -> None:
+    """To standard output, with what can be done next unless `quiet`; on a terminal what counts is coloured."""
     what, *rest = _lines(report)
+    steps = [] if quiet else ["next:", *(f"  {step}" for step in next_steps(report))]
     if not sys.stdout.isatty():
-        print("\n".join([what, *rest]))
+        print("\n".join([what, *rest, *steps]))
         return
     from rich.console import Console
 
@@ -21,6 +23,8 @@ def print_summary(report: ExportReport) -> None:
     console.print(what, style="bold yellow" if report.num_quarantined else "bold green")
     for line in rest:
         console.print(f"  {line}", style="yellow" if "quarantined" in line else None)
+    for line in steps:
+        console.print(line)
 
 
 def _lines(report: ExportReport) -> Iterator[str]:
