@@ -4,14 +4,14 @@ Those of a job are the fields of EmbedRequest.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache, wraps
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from queue_app.cli.printing import say
 from queue_app.host.limits import require_limits
 from queue_app.ingest.request import DECLARED, EmbedRequest, Option
 from queue_app.model.short_names import hub_id_of
@@ -35,7 +35,7 @@ def flattened(command: Command, **instead: inspect.Parameter) -> Command:
         if EmbedRequest in groups.values():
             require_limits(given["model"])
             if hub_id := hub_id_of(given["model"]):
-                say(f"{given['model']}: the hub's {hub_id}", quiet=given.get("quiet") or given["as_json"])
+                _tell_model(given, hub_id)
         for name, group in groups.items():
             asked = {each.name: given.pop(each.name) for each in fields(group)}
             given[name] = group(**asked)
@@ -45,6 +45,12 @@ def flattened(command: Command, **instead: inspect.Parameter) -> Command:
     called.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
     called.__annotations__ = {each.name: each.annotation for each in keyword}
     return called
+
+
+def _tell_model(given: Mapping[str, Any], hub_id: str) -> None:
+    """A short name is not in the job, which has the hub's."""
+    if not (given.get("quiet") or given["as_json"]):
+        print(f"{given['model']}: the hub's {hub_id}", file=sys.stderr)
 
 
 @cache

@@ -26,10 +26,9 @@ COMMAND_MOST = 400
 """In letters: a longer command, of a pattern that the shell has expanded, is not for a screen."""
 
 
-def say(text: str, *, quiet: bool = False) -> None:
+def say(text: str) -> None:
     """One line for the user, beside the result."""
-    if not quiet:
-        print(text, file=sys.stderr)
+    print(text, file=sys.stderr)
 
 
 def print_json(answer: Any) -> None:
