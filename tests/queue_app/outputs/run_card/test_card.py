@@ -10,7 +10,6 @@ import pytest
 import typer
 
 from queue_app.cli.main import app
-from queue_app.cli.option_groups import request_of
 from queue_app.ingest.model_options import configured
 from queue_app.ingest.request import DECLARED, EmbedRequest
 from queue_app.job.directory import JobDir
@@ -269,7 +268,7 @@ def test_its_command_asks_the_model_for_the_same_again(job: Job, asked: dict[str
     words = shlex.split(command_of(dataclasses.replace(job, model=spec, options=options), Path("out.npy")))
     command = typer.main.get_command(app).commands["embed"]  # type: ignore[attr-defined]
     given = command.make_context("embed", words[2:]).params
-    again = request_of(**{name: given[name] for name in DECLARED})
+    again = EmbedRequest(**{name: given[name] for name in DECLARED})
     assert again.revision == "0a1b"
     assert again.rules == spec.tokens.rules.name
     assert again.pool == options.pool
