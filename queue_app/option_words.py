@@ -66,8 +66,8 @@ _NEAR = {
     "[commit_sequences N]: so often is committed what is done",
     "checkpoint_dir": "use [job_dir DIR], where a job keeps what is done",
     "no_dedup": "use [dedup False]",
-    "progress progress_bar show_progress show_progress_bar quiet": "progress is shown on the terminal, "
-    "and --quiet leaves it away; from Python, progress=True shows it",
+    "progress progress_bar show_progress show_progress_bar quiet": "a shell shows progress unless --quiet is "
+    "given, and Python where progress=True is",
     "verbose log_level": "what the workers log lies in <output>.holdfast/logs",
     "seed random_seed": "nothing is random: the same job has the same vectors",
     "config c": "there is no configuration file: what a job needs stands in its command",
