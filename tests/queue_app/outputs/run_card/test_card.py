@@ -199,7 +199,7 @@ def test_the_summary_names_what_was_survived_and_the_card(
     CommandLog(job_dir).worker_died()
     attempt(job_dir, 0, 0, began=990.0, seconds=10.0, **PLANNED)
     report = export(job, job_dir, Path(job.output))
-    print_summary(report)
+    print_summary(report, quiet=True)
     assert capsys.readouterr().out.splitlines() == [
         f"{job.output}: 14 of 15 sequences embedded",
         f"1 quarantined, listed in {job.output}.quarantine.tsv",
