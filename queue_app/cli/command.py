@@ -80,14 +80,14 @@ class Command(TyperCommand):
         return f"{text[:1].lower()}{text[1:]}".rstrip(".").replace("Value error, ", "")
 
     def _unknown(self, option: str, alike: list[str], given: list[str]) -> str:
-        words = (word.partition("=")[0] for word in given)
-        typed = next(
-            (word for word in words if self.in_our_words(word.lstrip("-")) == option.lstrip("-")), option
-        )
+        ours = option.lstrip("-")
+        flags = (word.partition("=")[0] for word in given)
+        typed = next((flag for flag in flags if self.in_our_words(flag.lstrip("-")) == ours), option)
         near = NEAR.get(key_of(typed))
         if near is not None and self._takes(near):
             return f"{typed}: {in_shell(near)}"
-        if alike:
+        begun = sorted(flag for flag in self.flags if len(ours) > 1 and flag.startswith(ours))
+        if alike := [f"--{flag}" for flag in begun] or alike:
             return f"no option {typed}: is {' or '.join(alike)} meant?"
         return f"no option {typed}; holdfast {self.name} --help-all shows every option"
 

@@ -147,6 +147,7 @@ REFUSED = {
         ["embed", *JOB, "--batch_size=32"],
         "embed: --batch_size: batches are filled to a number ",
     ),
+    "begun": (["embed", *JOB, "--seq", "x"], "embed: no option --seq: is --sequence-column meant?"),
     "letters": (["embed", *JOB, "--shard", "1"], "embed: no option --shard: is --num-shards "),
     "nothing near": (
         ["clean", "a", "--qqq"],

@@ -150,7 +150,7 @@ def test_its_command_names_every_option_that_counts(job: Job, monkeypatch: pytes
     assert flags == {
         "--pool": "max", "--dtype": "float32", "--store-dtype": "float32", "--alphabet": "protein",
         "--long": "window", "--max-length": "1022", "--toks-per-batch": "2048", "--id-column": "my id",
-        "--layer": "-1", "--shards": "3", "--device": "cpu", "--workers": "3",
+        "--layers": "-1", "--num-shards": "3", "--device": "cpu", "--workers": "3",
     }  # fmt: skip
 
 
