@@ -155,6 +155,6 @@ def test_the_cards_command_is_that_of_the_job(job: Watched) -> None:
 
 def test_a_job_that_has_ended_is_shown_once(job: Watched) -> None:
     ended = holdfast("status", job.output, "--watch", expect=3)
-    named, shown = ended.stdout.splitlines()
+    named, shown = untimed(ended.stdout).splitlines()
     assert named == f"job {job.card['job']}"
     assert shown.startswith("done ")
