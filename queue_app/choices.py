@@ -19,3 +19,8 @@ DeviceClass = Literal["cpu", "cuda"]
 ALLOW_QUARANTINE = "--allow-quarantine"
 ANY = "any"
 """What the option without a value says."""
+OptionGroup = Literal[
+    "Input", "Model", "Vectors", "Output", "Devices and speed", "Crash safety", "Fleet", "Server and metrics",
+    "What is shown",
+]  # fmt: skip
+"""The headings under which help shows options, in their order."""

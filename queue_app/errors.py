@@ -18,7 +18,7 @@ class InputError(UsageError):
 
 
 class WrongType(UsageError, TypeError):
-    """Raised when Python hands over what holds neither sequences nor names of files; says what to write."""
+    """Raised when a call from Python is given what it does not take; says what to write."""
 
 
 class WrongReadout(UsageError, AttributeError):

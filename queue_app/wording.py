@@ -1,6 +1,7 @@
 """How numbers and lists are written for people, the same on every screen and in every file."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 
 def duration(seconds: float) -> str:
@@ -33,3 +34,8 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """`a`, `a and b`, `a, b and c`; of many the first ones and how many more."""
     shown = list(names) if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1:,} more"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def at_this_time(text: str) -> str:
+    """`2026-11-30 17:36:13 text`, by the local clock, as the workers' logs have it."""
+    return f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}"

@@ -86,7 +86,7 @@ class HuggingFaceEncoder:
             if len(output.hidden_states) != self.num_layers + 1:
                 raise UnsupportedModel(
                     f"{type(self.model).__name__} tells {len(output.hidden_states)} hidden states of "
-                    f"{self.num_layers} layers; only its last layer, --layer -1, is known"
+                    f"{self.num_layers} layers; only its last layer, --layers -1, is known"
                 )
             states = dict(enumerate(output.hidden_states)) | states
         for hidden in (states[layer] for layer in layers):

@@ -20,6 +20,7 @@ from queue_app.choices import (
 )
 from queue_app.errors import UsageError
 from queue_app.ingest.request import DECLARED, EmbedRequest
+from queue_app.option_words import understood
 
 
 class Options(TypedDict, total=False):
@@ -89,12 +90,13 @@ def request_of(
     """What `embed` or `submit` was called with, but for its inputs.
 
     Raises:
-        UsageError: an option is unknown or cannot be; names it. Or there is no model or output.
+        UsageError: an option is unknown or cannot be; names it, and what to use instead. Or a model or an
+            output is missing.
     """
     if not os.fspath(model) or not os.fspath(output):
         raise UsageError("name a model and an output, as in model='mock:8', output='out.h5'")
     try:
-        given = _Given.model_validate(dict(options))
+        given = _Given.model_validate(understood(options, Options.__annotations__))
     except ValidationError as error:
         wrong = error.errors()[0]
         name = wrong["loc"][0]

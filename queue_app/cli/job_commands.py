@@ -21,11 +21,11 @@ from queue_app.errors import UsageError
 
 
 def status(
-    job: Annotated[str | None, typer.Argument(help="Job id or directory. Default: every job.")] = None,
+    job: options.AnyJobArgument = None,
     watch: options.Watch = False,
     allow_quarantine: options.AllowQuarantine = None,
     as_json: options.Json = False,
-    broker: options.Broker = None,
+    broker_url: options.BrokerUrl = None,
 ) -> None:
     """How far a job is. Without a server it is read from the job directory.
 
@@ -35,42 +35,42 @@ def status(
 
     allowed = parse_allowance(allow_quarantine)
     if watch:
-        raise typer.Exit(watched(job, options.named_broker(broker), as_json, allowed))
+        raise typer.Exit(watched(job, options.named_broker(broker_url), as_json, allowed))
     if allow_quarantine is not None:
         raise UsageError(f"{ALLOW_QUARANTINE} is for --watch, whose exit code is that of the job")
     from queue_app.status.snapshot import snapshots
     from queue_app.status.text import describe
 
-    found = snapshots(job, options.named_broker(broker))
+    found = snapshots(job, options.named_broker(broker_url))
     shown = [each.as_json() for each in found]
     lines = [describe(each) for each in found] or ["the server knows no jobs"]
     print_answer(as_json, shown[0] if job is not None else shown, lines)
 
 
-def cancel(job: options.JobArgument, broker: options.Broker = None) -> None:
+def cancel(job: options.JobArgument, broker_url: options.BrokerUrl = None) -> None:
     """Stop a job at the next batch boundary. What is committed stays; resume goes on."""
     from queue_app.coordination.job_control import cancel as run_cancel
 
-    print_state(*run_cancel(job, options.named_broker(broker)))
+    print_state(*run_cancel(job, options.named_broker(broker_url)))
 
 
-def pause(job: options.JobArgument, broker: options.Broker = None) -> None:
+def pause(job: options.JobArgument, broker_url: options.BrokerUrl = None) -> None:
     """Stop a job at the next batch boundary until it is unpaused."""
     from queue_app.coordination.job_control import pause as run_pause
 
-    print_state(*run_pause(job, options.named_broker(broker)))
+    print_state(*run_pause(job, options.named_broker(broker_url)))
 
 
-def unpause(job: options.JobArgument, broker: options.Broker = None) -> None:
+def unpause(job: options.JobArgument, broker_url: options.BrokerUrl = None) -> None:
     """Let a paused job go on."""
     from queue_app.coordination.job_control import unpause as run_unpause
 
-    print_state(*run_unpause(job, options.named_broker(broker)))
+    print_state(*run_unpause(job, options.named_broker(broker_url)))
 
 
 def dashboard(
-    job: Annotated[str | None, typer.Argument(help="Job id, job directory, or output. Default: all.")] = None,
-    broker: options.Broker = None,
+    job: options.AnyJobArgument = None,
+    broker_url: options.BrokerUrl = None,
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in, unencrypted.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default: 8765, or a free one.")] = None,
     metadata: options.Metadata = None,
@@ -84,7 +84,7 @@ def dashboard(
     require_extra()
     from queue_app.dashboard.serve import serve
 
-    serve(job, options.named_broker(broker), host=host, port=port, metadata=metadata)
+    serve(job, options.named_broker(broker_url), host=host, port=port, metadata=metadata)
 
 
 def verify(job_dir: options.JobDirArgument, as_json: options.Json = False) -> None:
@@ -99,10 +99,12 @@ def verify(job_dir: options.JobDirArgument, as_json: options.Json = False) -> No
 
 def quarantine(
     job_dir: options.JobDirArgument,
-    retry: Annotated[bool, typer.Option("--retry", help="Try those again that did harm.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try those again that killed or failed their process.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """List the records that were set aside, and why."""
+    """List the records that could not be embedded, and why."""
     from dataclasses import asdict
 
     from queue_app.job.directory import find_job_directory
@@ -118,7 +120,7 @@ def quarantine(
     if retry and entries:
         say(f"{len(entries)} to be tried again: run the same command, or holdfast resume {directory.path}")
     elif not entries:
-        say("no record can be tried again as it stands" if retry else "no record was set aside")
+        say("no record can be tried again as it stands" if retry else "no record is quarantined")
 
 
 def export(

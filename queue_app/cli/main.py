@@ -6,6 +6,7 @@ import sys
 import typer
 
 from queue_app.cli import options as options
+from queue_app.cli.command import Command, Commands
 from queue_app.cli.job_commands import (
     cancel,
     clean,
@@ -28,8 +29,7 @@ from queue_app.host.surroundings import settle
 
 app = typer.Typer(
     name="holdfast",
-    no_args_is_help=True,
-    add_completion=False,
+    cls=Commands,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -40,11 +40,17 @@ def holdfast(version: options.Version = False) -> None:
     """Crash-safe batch embedding inference. A job that was killed goes on where it was: run it again."""
 
 
-for command in (
-    embed, plan, enqueue, worker, drain, status, resume, cancel, pause, unpause, dashboard,
-    verify, quarantine, export, index, clean, doctor, convert,
-):  # fmt: skip
-    app.command()(command)
+COMMANDS = {
+    "Run a job": (embed, resume),
+    "Before a job": (plan, doctor, convert),
+    "Watch a job": (status, dashboard, quarantine),
+    "Pause or stop a job": (pause, unpause, cancel),
+    "Check, rewrite or clear what it left": (verify, export, index, clean),
+    "Jobs on several machines": (enqueue, worker, drain),
+}
+for heading, members in COMMANDS.items():
+    for command in members:
+        app.command(cls=Command, rich_help_panel=heading)(command)
 
 
 def main() -> None:
@@ -53,7 +59,7 @@ def main() -> None:
     try:
         if "" in sys.argv[1:]:  # as a path it would be the directory that we are in
             raise UsageError("an argument is empty: is a variable of the shell not set?")
-        app(args=options.with_dashes(sys.argv[1:]), prog_name="holdfast")
+        sys.exit(app(args=sys.argv[1:], prog_name="holdfast", standalone_mode=False))
     except HoldfastError as error:
         _fail(error, error.exit_code)
     except KeyboardInterrupt:

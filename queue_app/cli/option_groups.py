@@ -4,7 +4,8 @@ Those of a job are the fields of EmbedRequest.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache, wraps
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -13,6 +14,8 @@ import typer
 
 from queue_app.host.limits import require_limits
 from queue_app.ingest.request import DECLARED, EmbedRequest, Option
+from queue_app.model.short_names import hub_id_of
+from queue_app.option_words import flag_of
 
 Command = Callable[..., None]
 
@@ -31,9 +34,11 @@ def flattened(command: Command, **instead: inspect.Parameter) -> Command:
     def called(**given: Any) -> None:
         if EmbedRequest in groups.values():
             require_limits(given["model"])
+            if hub_id := hub_id_of(given["model"]):
+                _tell_model(given, hub_id)
         for name, group in groups.items():
             asked = {each.name: given.pop(each.name) for each in fields(group)}
-            given[name] = request_of(**asked) if group is EmbedRequest else group(**asked)
+            given[name] = group(**asked)
         command(**given)
 
     keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (flat | instead).values()]
@@ -42,14 +47,10 @@ def flattened(command: Command, **instead: inspect.Parameter) -> Command:
     return called
 
 
-def request_of(**given: Any) -> EmbedRequest:
-    """The request that these options make; a flag turns its option to what is not the default.
-
-    Raises:
-        UsageError: a pool, layer or delimiter is none.
-    """
-    flags = {name for name in given if get_args(DECLARED[name].type)[0] is bool}
-    return EmbedRequest(**{**given, **{name: given[name] != DECLARED[name].default for name in flags}})
+def _tell_model(given: Mapping[str, Any], hub_id: str) -> None:
+    """A short name is not in the job, which has the hub's."""
+    if not (given.get("quiet") or given["as_json"]):
+        print(f"{given['model']}: the hub's {hub_id}", file=sys.stderr)
 
 
 @cache
@@ -62,9 +63,12 @@ def written(name: str) -> Any:
     """How an option of a job is written, for typer: its flags, and what its help says."""
     kind, option = get_args(DECLARED[name].type)
     if option.is_argument:
-        return typer.Argument(help=option.help)
-    flags = option.flags or ([f"--{name.replace('_', '-')}"] if kind is bool else [])
-    return typer.Option(*flags, help=option.help, metavar=option.metavar, min=option.least)
+        return typer.Argument(help=option.help, metavar=option.metavar)
+    is_flag = kind is bool and not DECLARED[name].default
+    flags = option.flags or ([flag_of(name)] if is_flag else [])
+    return typer.Option(
+        *flags, help=option.help, metavar=option.metavar, min=option.least, rich_help_panel=option.group
+    )
 
 
 def _parameter(field: "Field[Any]") -> inspect.Parameter:
@@ -74,8 +78,6 @@ def _parameter(field: "Field[Any]") -> inspect.Parameter:
         how = written(field.name)
         if isinstance(default, tuple):
             kind, default = str, ",".join(map(str, default))
-        elif kind is bool:
-            default = False
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -1,14 +1,14 @@
 """The options beside those of a job, as types, and what they say taken together."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from queue_app import choices
-from queue_app.choices import ALLOW_QUARANTINE, ANY
+from queue_app.choices import OptionGroup
+from queue_app.cli.completion import jobs_here
 from queue_app.cli.option_groups import written
 from queue_app.errors import UsageError
 
@@ -24,8 +24,13 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def option(*flags: str, help: str, group: OptionGroup | None = None, **more: Any) -> Any:
+    """An option for typer, under a heading of the help."""
+    return typer.Option(*flags, help=help, rich_help_panel=group, **more)
+
+
 Version = Annotated[
-    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    bool, option("--version", callback=_print_version, is_eager=True, help="Print the version.")
 ]
 Output = Annotated[Path, written("output")]
 H5Layout = Annotated[choices.H5Layout, written("h5_layout")]
@@ -42,54 +47,79 @@ Metric = Annotated[
 ]
 Revision = Annotated[str | None, written("revision")]
 ResumedOutput = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Default: the one named, or that of the job directory.")
+    Path | None, option("--output", "-o", help="Default: the one named, or that of the job directory.")
 ]
-Replace = Annotated[bool, typer.Option("--overwrite", help="Replace whatever lies there.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="CPU workers. Default: by model size.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, or GPU numbers such as 0,1.")]
-Broker = Annotated[
-    str | None, typer.Option(help="redis://… of your own server. Default: HOLDFAST_BROKER_URL.")
+Replace = Annotated[bool, option("--overwrite", help="Replace whatever lies there.")]
+Workers = Annotated[
+    int | None, option(min=1, help="CPU workers. Default: by model size.", group="Devices and speed")
+]
+Device = Annotated[
+    str,
+    option(
+        metavar="DEVICE",
+        help="cpu, cuda, or GPU numbers such as 0,1. auto: every GPU, else the CPU.",
+        group="Devices and speed",
+    ),
+]
+BrokerUrl = Annotated[
+    str | None,
+    option(help="redis://… of your own server. Default: HOLDFAST_BROKER_URL.", group="Server and metrics"),
 ]
 MetricsPort = Annotated[
     int | None,
-    typer.Option(
+    option(
         min=1,
         max=65535,
         help="Serve Prometheus metrics: the worker of gpuN or cpuN at this port plus N. Default: "
         "HOLDFAST_METRICS_PORT, else not at all.",
+        group="Server and metrics",
     ),
 ]
 MetricsAddress = Annotated[
     str | None,
-    typer.Option(help="Where metrics are served. Default: HOLDFAST_METRICS_ADDRESS, else 127.0.0.1."),
+    option(
+        help="Where metrics are served. Default: HOLDFAST_METRICS_ADDRESS, else 127.0.0.1.",
+        group="Server and metrics",
+    ),
 ]
 Metadata = Annotated[
     Path | None,
-    typer.Option(
+    option(
         help="CSV or TSV with an id column (id, accession, name or the like, else the first): the map of a "
         "finished job can be coloured by its other columns."
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Quiet = Annotated[bool, option("--quiet", "-q", help="No progress.", group="What is shown")]
+Json = Annotated[bool, option("--json", help="One JSON object on standard output.", group="What is shown")]
 Watch = Annotated[
-    bool, typer.Option("--watch", help="Show it until it ends, or Ctrl-C; the job goes on either way.")
+    bool, option("--watch", help="Show it until it ends, or Ctrl-C; the job goes on either way.")
 ]
 AllowQuarantine = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--allow-quarantine",
         metavar="[=N|P%]",
-        help="End with 0 also when records were set aside: any number of them, or at most N, or P% of all "
+        help="End with 0 also when records are quarantined: any number of them, or at most N, or P% of all "
         "(=0.1%). Beyond that with 3, as without it.",
+        group="What is shown",
     ),
 ]
-JobArgument = Annotated[str, typer.Argument(help="Job id, job directory, or output.")]
 MovedModel = Annotated[
-    str | None,
-    typer.Option("--model", "-m", help="Where the job's model lies now. It must be the same one."),
+    str | None, option("--model", "-m", help="Where the job's model lies now. It must be the same one.")
 ]
-JobDirArgument = Annotated[Path, typer.Argument(help="The job directory, or the output it belongs to.")]
+JobArgument = Annotated[
+    str, typer.Argument(help="Job id, job directory, or output.", autocompletion=jobs_here)
+]
+AnyJobArgument = Annotated[
+    str | None,
+    typer.Argument(help="Job id, job directory, or output. Default: every job.", autocompletion=jobs_here),
+]
+JobDirArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="JOB", help="The output, or the job directory beside it.", autocompletion=jobs_here
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +128,7 @@ class Machine:
 
     device: Device = "auto"
     workers: Workers = None
-    broker: Broker = None
+    broker_url: BrokerUrl = None
     metrics_port: MetricsPort = None
     metrics_address: MetricsAddress = None
 
@@ -106,19 +136,7 @@ class Machine:
         return config_with_metrics(self.metrics_port, self.metrics_address)
 
     def own_broker(self) -> str | None:
-        return named_broker(self.broker)
-
-
-def with_dashes(arguments: Sequence[str]) -> list[str]:
-    """`--store_dtype` means `--store-dtype`; values keep their underscores. `--allow-quarantine` alone, as no
-    other option, has a value all the same."""
-    flags = [_with_dashes(argument) if argument.startswith("--") else argument for argument in arguments]
-    return [f"{flag}={ANY}" if flag == ALLOW_QUARANTINE else flag for flag in flags]
-
-
-def _with_dashes(argument: str) -> str:
-    flag, equals, value = argument.partition("=")
-    return flag.replace("_", "-") + equals + value
+        return named_broker(self.broker_url)
 
 
 def config_with_metrics(port: int | None, address: str | None) -> "RuntimeConfig":
@@ -135,7 +153,7 @@ def config_with_metrics(port: int | None, address: str | None) -> "RuntimeConfig
 
 
 def named_broker(broker: str | None) -> str | None:
-    """The user's own server, where --broker or HOLDFAST_BROKER_URL names one; else None."""
+    """The user's own server, where --broker-url or HOLDFAST_BROKER_URL names one; else None."""
     from queue_app.coordination.redis_client import own_broker
 
     return own_broker(broker)

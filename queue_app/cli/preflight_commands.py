@@ -18,12 +18,20 @@ from queue_app.ingest.request import EmbedRequest
 
 PLANNED_OUTPUT = parameters_of(EmbedRequest)["output"].replace(
     annotation=Annotated[
-        Path, typer.Option("--output", "-o", help="As of embed; where there must be room.", show_default=True)
+        Path,
+        options.option(
+            "--output", "-o", metavar="OUTPUT", help="As of embed; where there must be room.", group="Output"
+        ),
     ],
     default=Path("embeddings.h5"),
 )
 Seconds = Annotated[
-    float, typer.Option(min=0, help="Compute a sample for so long at most, for the time. 0: no time.")
+    float,
+    options.option(
+        min=0,
+        help="Compute a sample for so long at most, for the time. 0: no time.",
+        group="Devices and speed",
+    ),
 ]
 DoctorModel = Annotated[
     str | None, typer.Option("--model", "-m", help="Read it as embed would, and say what it is.")
@@ -31,7 +39,10 @@ DoctorModel = Annotated[
 PIPED_WIDTH = 100
 """In columns, where no terminal says how wide it is."""
 GpuHourCost = Annotated[
-    float | None, typer.Option(min=0, help="What an hour of one GPU costs (of the machine, on a CPU).")
+    float | None,
+    options.option(
+        min=0, help="What an hour of one GPU costs (of the machine, on a CPU).", group="Devices and speed"
+    ),
 ]
 
 
@@ -73,7 +84,7 @@ def doctor(
     job_dir: Annotated[Path, typer.Option(help="Where a job is to lie. Default: here.")] = Path(),
     model: DoctorModel = None,
     revision: options.Revision = None,
-    broker: options.Broker = None,
+    broker_url: options.BrokerUrl = None,
     as_json: options.Json = False,
 ) -> None:
     """What is missing on this machine, and how to mend it.
@@ -92,7 +103,7 @@ def doctor(
             step("reading the model's files")
             found += examine_model(model, revision)
         step("looking at devices, server and disk")
-        found += examine(options.named_broker(broker), job_dir, runtime_config())
+        found += examine(options.named_broker(broker_url), job_dir, runtime_config())
     print_answer(as_json, findings_as_json(found), describe_findings(found))
     if not is_well(found):
         raise typer.Exit(HoldfastError.exit_code)

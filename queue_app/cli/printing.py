@@ -1,10 +1,12 @@
 """What the commands print, and the exit codes that go with it. Results to stdout, all else to stderr."""
 
 import json
+import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,12 +15,15 @@ from queue_app.choices import ALLOW_QUARANTINE
 from queue_app.errors import UsageError
 
 if TYPE_CHECKING:
+    from queue_app.job.directory import JobDir
     from queue_app.outputs.export import ExportReport
     from queue_app.status.allowance import Allowance
 
 QUARANTINED = 3
 DAMAGED = 4
 INTERRUPTED = 130
+COMMAND_MOST = 400
+"""In letters: a longer command, of a pattern that the shell has expanded, is not for a screen."""
 
 
 def say(text: str) -> None:
@@ -43,14 +48,14 @@ def print_state(job_id: str, state: str) -> None:
     print(f"job {job_id}: {state}")
 
 
-def print_report(report: "ExportReport", as_json: bool, allowed: "Allowance") -> None:
-    """Ends with 3 where more records than are allowed were set aside."""
+def print_report(report: "ExportReport", as_json: bool, allowed: "Allowance", *, quiet: bool = False) -> None:
+    """Ends with 3 where more records than are allowed are quarantined."""
     from queue_app.status.summary import print_summary
 
     if as_json:
         print_json(_as_json(report))
     else:
-        print_summary(report)
+        print_summary(report, quiet=quiet)
     end_with_quarantine(report.num_quarantined, report.num_records, allowed)
 
 
@@ -58,7 +63,7 @@ def end_with_quarantine(num_quarantined: int, num_records: int, allowed: "Allowa
     """Ends with 3 where more records than are allowed are in quarantine."""
     if not allowed.covers(num_quarantined, num_records):
         if allowed.num_records != 0:  # as without the option
-            say(f"{num_quarantined:,} records were set aside, more than {ALLOW_QUARANTINE} allows")
+            say(f"{num_quarantined:,} records are quarantined, more than {ALLOW_QUARANTINE} allows")
         raise typer.Exit(QUARANTINED)
 
 
@@ -87,11 +92,25 @@ def watched(job: str | None, broker: str | None, as_json: bool, allowed: "Allowa
 
 
 @contextmanager
-def resumable() -> Iterator[None]:
-    """Ctrl-C and SIGTERM (a spot notice) end a run in order; say how to go on."""
+def resumable(job_dir: "JobDir", named: Path) -> Iterator[None]:
+    """Ctrl-C and SIGTERM (a spot notice) end a run in order; say how to go on with the job, which the user
+    has `named` so."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
-        say("interrupted; what is done is committed. The same command goes on.")
+        stands = named if job_dir.job_json.exists() else None
+        say(f"interrupted; what is done is committed. To go on: {how_to_go_on(sys.argv[1:], stands)}")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def how_to_go_on(arguments: Sequence[str], stands: Path | None) -> str:
+    """The same command; a shorter one where it is long, or has inputs that cannot be read twice, and the job
+    `stands`. What may hold a server's password is not repeated."""
+    command = shlex.join(["holdfast", *arguments])
+    if "://" in command:
+        return "the same command again"
+    is_once = any(word == "-" or word.startswith(("/dev/fd/", "/proc/self/fd/")) for word in arguments)
+    if stands is not None and (is_once or len(command) > COMMAND_MOST):
+        return shlex.join(["holdfast", "resume", str(stands)])
+    return command

@@ -1,8 +1,7 @@
 """The commands that have a job computed: `holdfast embed`, `enqueue`, `resume` and `worker`."""
 
+import shlex
 from typing import Annotated
-
-import typer
 
 from queue_app.cli import options as options
 from queue_app.cli.option_groups import flattened
@@ -37,20 +36,27 @@ def embed(
     config = machine.config()
     model = settled()
     queues = choose_workers(request, model, machine.device, machine.workers, config)
-    with resumable(), open_view(quiet=quiet or as_json) as view:
+    named = request.job_dir or request.output
+    with resumable(request.directory, named), open_view(quiet=quiet or as_json) as view:
         report = run(request, model, LocalSetup(queues, machine.own_broker(), config, view))
-    print_report(report, as_json, allowed)
+    print_report(report, as_json, allowed, quiet=quiet)
 
 
 @flattened
 def enqueue(
     request: EmbedRequest,
-    queues: Annotated[str | None, typer.Option(help="gpu0,gpu1,… Default: those of live workers.")] = None,
+    queues: Annotated[
+        str | None, options.option(help="gpu0,gpu1,… Default: those of live workers.", group="Fleet")
+    ] = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Of each CPU worker, fixed in the job. Default: by the workers' cores."),
+        options.option(
+            min=1,
+            help="Of each CPU worker, fixed in the job. Default: by the workers' cores.",
+            group="Devices and speed",
+        ),
     ] = None,
-    broker: options.Broker = None,
+    broker_url: options.BrokerUrl = None,
     as_json: options.Json = False,
 ) -> None:
     """Hand a job to the workers of a running server. Prints its id and returns."""
@@ -58,7 +64,7 @@ def enqueue(
     from queue_app.api.wording import what_was_read
 
     named = queues.split(",") if queues is not None else None
-    job = submit(request, broker_url=broker, queues=named, threads=threads)
+    job = submit(request, broker_url=broker_url, queues=named, threads=threads)
     if as_json:
         print_json({"job": job.id, "created": job.created, "job_dir": str(job.job_dir.path)})
         return
@@ -66,6 +72,8 @@ def enqueue(
     for line in what_was_read(job.job):
         say(line)
     say("submitted" if job.created else "this job was submitted before; it goes on")
+    watching = shlex.join(["holdfast", "status", str(request.job_dir or request.output), "--watch"])
+    say(f"to watch it: {watching}" + (" --broker-url …" if broker_url else ""))
 
 
 @flattened
@@ -99,7 +107,7 @@ def resume(
     queues = choose_queues(
         "cpu" if is_cpu else machine.device, machine.workers, config, cpu_workers=cpu_workers_of(job.threads)
     )
-    with resumable(), open_view(quiet=quiet or as_json) as view:
+    with resumable(directory, job_dir), open_view(quiet=quiet or as_json) as view:
         setup = LocalSetup(queues, machine.own_broker(), config, view)
         report = run(directory, setup, output=output or named, model=model)
-    print_report(report, as_json, allowed)
+    print_report(report, as_json, allowed, quiet=quiet)

@@ -18,7 +18,7 @@ LOOK_SECONDS = 0.5
 
 def worker(
     queues: Annotated[list[str], typer.Argument(help="gpu0 gpu1 … or cpu0 …: one worker each.")],
-    broker: options.Broker = None,
+    broker_url: options.BrokerUrl = None,
     exit_when_idle: Annotated[
         float | None,
         typer.Option(
@@ -44,7 +44,7 @@ def worker(
     config = options.config_with_metrics(metrics_port, metrics_address)
     if exit_when_idle is not None:
         config = config.model_copy(update={"exit_when_idle": exit_when_idle})
-    url, _ = connected(broker)
+    url, _ = connected(broker_url)
     run_workers(queues, url, config)
 
 
@@ -52,7 +52,7 @@ def drain(
     target: Annotated[
         str, typer.Argument(metavar="WORKER|HOST", help="A worker, as status names it, or all of a host.")
     ],
-    broker: options.Broker = None,
+    broker_url: options.BrokerUrl = None,
     wait: Annotated[bool, typer.Option("--wait", help="Come back when they have left.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -65,7 +65,7 @@ def drain(
     from queue_app.worker.drain import request_drain, still_there
 
     lease_seconds = runtime_config().lease_seconds
-    _, client = connected(broker)
+    _, client = connected(broker_url)
     there = request_drain(client, target, lease_seconds)
     if as_json:
         print_json({"asked": [worker.name for worker in there]})

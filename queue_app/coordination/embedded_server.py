@@ -144,7 +144,7 @@ def _require_loopback() -> None:
         raise BrokerUnreachable(
             f"{LOOPBACK} cannot be reached ({error.strerror or error}), "
             "and the embedded server listens there; bring the loopback interface up (ip link set lo up), "
-            "or name a server of your own by --broker"
+            "or name a server of your own by --broker-url"
         ) from None
 
 

@@ -55,7 +55,7 @@ def check(server: redis.Redis, url: str) -> None:
     except redis.RedisError as error:
         raise BrokerUnreachable(
             f"{without_password(url)}: no server answers ({error}); "
-            "start one, or name another by --broker or HOLDFAST_BROKER_URL; "
+            "start one, or name another by --broker-url or HOLDFAST_BROKER_URL; "
             "holdfast embed, where neither names one, starts its own"
         ) from None
 

@@ -14,6 +14,8 @@ from queue_app.settings import RuntimeConfig
 SMALL_MODEL = 100_000_000
 """In parameters."""
 CPU_WORKERS_MOST = 16
+EVERY_GPU = ("cuda", "gpu")
+_NUMBER = re.compile(r"(?:(?:cuda|gpu):?)?(\d+)")
 CPUINFO = Path("/proc/cpuinfo")
 NATIVE = {
     "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
@@ -35,8 +37,8 @@ def count_gpus(config: RuntimeConfig) -> int:
 def choose_queues(
     device: str, num_workers: int | None, config: RuntimeConfig, *, cpu_workers: int
 ) -> list[str]:
-    """One queue per device: `auto`, `cpu`, or device numbers such as `0,1`; on the CPU `cpu_workers`, unless
-    a number was asked for.
+    """One queue per device: `auto`, `cpu`, `cuda` (every GPU), or device numbers such as `0,1`, which may be
+    written `cuda:0,cuda:1`; on the CPU `cpu_workers`, unless a number was asked for.
 
     Raises:
         UsageError: the device is none of these or is not there; `--workers` was given for GPUs, or is 0.
@@ -55,11 +57,14 @@ def _gpus(device: str, config: RuntimeConfig) -> Sequence[int]:
     if device == "cpu":
         return []
     num_gpus = count_gpus(config)
-    if device == "auto":
+    if device in EVERY_GPU and not num_gpus:
+        raise UsageError(f"--device {device}: this host has no GPU; --device cpu does without")
+    if device == "auto" or device in EVERY_GPU:
         return range(num_gpus)
-    if not re.fullmatch(r"\d+(,\d+)*", device):
-        raise UsageError(f"--device {device}: write auto, cpu, or device numbers such as 0,1")
-    numbers = sorted({int(number) for number in device.split(",")})
+    named = [_NUMBER.fullmatch(each) for each in device.split(",")]
+    if not all(named):
+        raise UsageError(f"--device {device}: write auto, cpu, or device numbers such as 0,1; cuda is all")
+    numbers = sorted({int(each[1]) for each in named if each})
     if numbers[-1] >= num_gpus:
         raise UsageError(
             f"--device {device}: no GPU {numbers[-1]} among the {num_gpus} of this host; "

@@ -5,9 +5,9 @@ Whatever this imports, `holdfast --help` waits for.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from queue_app.choices import (
     Alphabet,
@@ -15,6 +15,7 @@ from queue_app.choices import (
     H5Layout,
     InputFormat,
     LongRule,
+    OptionGroup,
     Precision,
     RuleName,
     StoreDtype,
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
     from queue_app.job.spec import RunOptions
 
 
-class Option(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Option:
     """How a field of a request is explained and written, and the least that it may be.
 
-    `flags`: where they are others than the field's name. `is_argument`: it stands without one.
+    `group`: the heading under which help shows it. `flags`: where there are others than the field's name.
+    `is_argument`: it stands without one.
     """
 
     help: str
+    _: KW_ONLY
+    group: OptionGroup
     flags: tuple[str, ...] = ()
     metavar: str | None = None
     least: float | None = None
@@ -52,84 +57,138 @@ class EmbedRequest:
         Option(
             "FASTA, FASTQ, CSV, TSV, JSON lines or plain lines, each also as .gz, .bz2, .xz or .zst; "
             "Parquet; Arrow. A directory, a quoted 'pattern*', or - for standard input.",
+            metavar="INPUT",
             is_argument=True,
+            group="Input",
         ),
     ]
     model: Annotated[
-        str, Option("A directory (config.json, *.safetensors), a hub id, or mock:DIM.", ("--model", "-m"))
+        str,
+        Option(
+            "A hub id, a short name such as esm2_t33_650M_UR50D, or a directory (config.json, "
+            "*.safetensors). mock:DIM stands in for one.",
+            flags=("--model", "-m"),
+            metavar="MODEL",
+            group="Model",
+        ),
     ]
     output: Annotated[
         Path,
         Option(
             "out.h5, .npy, .npz, .parquet, .arrow or .feather, .safetensors, .h5ad, .lance, or a directory.",
-            ("--output", "-o"),
+            flags=("--output", "-o"),
+            metavar="OUTPUT",
+            group="Output",
         ),
     ]
-    job_dir: Annotated[Path | None, Option("Default: <output>.holdfast")] = None
-    keep_checkpoints: Annotated[bool, Option("Keep the LMDB stores of done shards.")] = False
+    job_dir: Annotated[
+        Path | None, Option("Where the job keeps what is done. Default: <output>.holdfast", group="Output")
+    ] = None
+    keep_checkpoints: Annotated[
+        bool, Option("Keep the LMDB stores of done shards.", group="Crash safety")
+    ] = False
     pool: Annotated[
         str | None,
         Option(
-            "Several as in mean,cls; none keeps every token's vector; contacts: a map [L, L] of each "
-            "protein, by an ESM-2. Default: the model's own pooling.",
+            "How the vectors of a sequence's tokens become one. Several as in mean,cls; none keeps those of "
+            "all tokens; contacts: a map [L, L] of each protein, by an ESM-2. Default: the model's own.",
             metavar="mean|cls|max|last|mean_sqrt_len|weighted_mean|none|contacts",
+            group="Vectors",
         ),
     ] = None
     layers: Annotated[
         tuple[int, ...],
-        Option("Several as in 6,-1. 0 is before the first layer, -1 the last one.", ("--layer",)),
+        Option(
+            "Layers whose vectors are taken, as in 6,-1: 0 is before the first one, -1 the last.",
+            metavar="N,…",
+            group="Vectors",
+        ),
     ] = (-1,)
     prompt: Annotated[
         str | None,
-        Option("Text to put before every sequence. Default: the model's own; '--prompt=' for none."),
+        Option(
+            "Text to put before every sequence. Default: the model's own; '--prompt=' for none.",
+            group="Model",
+        ),
     ] = None
-    prompt_name: Annotated[str | None, Option("One of those that the model's directory names.")] = None
+    prompt_name: Annotated[
+        str | None, Option("One of those that the model's directory names.", group="Model")
+    ] = None
     truncate_dim: Annotated[
-        int | None, Option("Keep so many numbers of each vector. Default: the model's own.", least=1)
+        int | None,
+        Option("Keep so many numbers of each vector. Default: the model's own.", least=1, group="Vectors"),
     ] = None
-    normalize: Annotated[bool | None, Option("Vectors of unit length. Default: the model's own.")] = None
+    normalize: Annotated[
+        bool | None, Option("Vectors of unit length. Default: the model's own.", group="Vectors")
+    ] = None
     rules: Annotated[
         RuleName,
         Option(
-            "How sequences are written for the model: blanks between residues, k-mers, … auto: by its "
-            "vocabulary; plain: as they stand."
+            "How sequences are written for the model (blanks between residues, k-mers, …): auto, by its "
+            f"vocabulary; plain, as they stand; or by name: {', '.join(get_args(RuleName)[1:-1])}.",
+            metavar="RULE",
+            group="Model",
         ),
     ] = "auto"
-    revision: Annotated[str | None, Option("Branch, tag or commit of a hub model. Default: the newest.")] = (
-        None
-    )
-    dtype: Annotated[Dtype | Literal["auto"], Option("auto: bfloat16 on a GPU, float32 on the CPU.")] = "auto"
-    store_dtype: Annotated[StoreDtype, Option("Of the vectors on disk.")] = "float32"
-    toks_per_batch: Annotated[int | None, Option("Token budget of a batch. Default: by device.", least=1)] = (
-        None
-    )
+    revision: Annotated[
+        str | None, Option("Branch, tag or commit of a hub model. Default: the newest.", group="Model")
+    ] = None
+    dtype: Annotated[
+        Dtype | Literal["auto"],
+        Option("What it computes in. auto: bfloat16 on a GPU, float32 on the CPU.", group="Model"),
+    ] = "auto"
+    store_dtype: Annotated[StoreDtype, Option("Of the numbers on disk.", group="Vectors")] = "float32"
+    toks_per_batch: Annotated[
+        int | None, Option("Token budget of a batch. Default: by device.", least=1, group="Devices and speed")
+    ] = None
     max_length: Annotated[
         int | None,
-        Option("Longest piece of a sequence, in tokens. Default: what the model was made for.", least=1),
+        Option(
+            "Longest piece of a sequence, in tokens. Default: what the model was made for.",
+            least=1,
+            group="Model",
+        ),
     ] = None
     long: Annotated[
         LongRule,
         Option(
             "Sequences over --max-length: overlapping windows (for contacts quarantine), cut off, or "
-            "quarantine."
+            "quarantine.",
+            group="Model",
         ),
     ] = "window"
-    num_shards: Annotated[int | None, Option("Default: at least 32, by cost.", ("--shards",), least=1)] = None
-    dedup: Annotated[bool, Option("Compute identical sequences one by one.", ("--no-dedup",))] = True
+    num_shards: Annotated[
+        int | None,
+        Option(
+            "Parts that the job is cut into. Default: at least 32, by cost.",
+            least=1,
+            group="Devices and speed",
+        ),
+    ] = None
+    dedup: Annotated[bool, Option("Compute identical sequences once.", group="Vectors")] = True
     reuse: Annotated[
         Path | None,
         Option(
             "Output or directory of an earlier job of the same model and options: vectors of sequences "
-            "that it has are copied."
+            "that it has are copied.",
+            group="Vectors",
         ),
     ] = None
-    commit_seconds: Annotated[float, Option("A crash repeats at most so much work.", least=0.01)] = 2.0
-    commit_sequences: Annotated[int, Option("Commit earlier when so many are done.", least=1)] = 10_000
+    commit_seconds: Annotated[
+        float,
+        Option(
+            "Seconds between commits: a crash repeats at most so much work.", least=0.01, group="Crash safety"
+        ),
+    ] = 2.0
+    commit_sequences: Annotated[
+        int, Option("Commit earlier when so many are done.", least=1, group="Crash safety")
+    ] = 10_000
     h5_layout: Annotated[
         H5Layout,
         Option(
             "Of an .h5: all vectors in one dataset, or a dataset for each record, named by its place "
-            "(per-sequence: bio_embeddings), its id (protspace) or the hash of its sequence (biotrainer)."
+            "(per-sequence: bio_embeddings), its id (protspace) or the hash of its sequence (biotrainer).",
+            group="Output",
         ),
     ] = "flat"
     precision: Annotated[
@@ -137,42 +196,52 @@ class EmbedRequest:
         Option(
             "Of the vectors in the output, as sentence-transformers writes them: int8 and uint8 by the least "
             "and the most of each number, which are kept beside them; binary and ubinary one bit a number. "
-            "float32: as they are stored."
+            "float32: as they are stored.",
+            group="Output",
         ),
     ] = "float32"
     allow_same_vectors: Annotated[
-        bool, Option("Store them, where different sequences have one and the same vector.")
+        bool, Option("Store them, where different sequences have one and the same vector.", group="Vectors")
     ] = False
     one_kind: Annotated[
         bool,
         Option(
             "Only workers of one kind (device, torch, dtype) compute the job: that of the first shard that "
-            "is begun. Vectors of two kinds may differ in their last bits."
+            "is begun. Vectors of two kinds may differ in their last bits.",
+            group="Fleet",
         ),
     ] = False
-    priority: Annotated[int, Option("Of several jobs on a server the higher number goes first.")] = 0
+    priority: Annotated[
+        int, Option("Of several jobs on a server the higher number goes first.", group="Fleet")
+    ] = 0
     max_workers: Annotated[
-        int | None, Option("At most so many workers of the server compute it at a time.", least=1)
+        int | None,
+        Option("At most so many workers of the server compute it at a time.", least=1, group="Fleet"),
     ] = None
-    overwrite: Annotated[bool, Option("Forget earlier work on this output; replace whatever lies there.")] = (
-        False
-    )
+    overwrite: Annotated[
+        bool, Option("Forget earlier work on this output; replace whatever lies there.", group="Output")
+    ] = False
     input_format: Annotated[
         InputFormat | None,
         Option(
             "Of all inputs. Default: FASTA, FASTQ, JSON, Parquet or Arrow by the first bytes, else by the "
-            "name's ending."
+            "name's ending.",
+            group="Input",
         ),
     ] = None
     id_column: Annotated[
         str | None,
-        Option("Of a table: default id, accession, entry, name or the like, else records are numbered."),
+        Option(
+            "Of a table: default id, accession, entry, name or the like, else records are numbered.",
+            group="Input",
+        ),
     ] = None
     sequence_column: Annotated[
         str | None,
         Option(
             "Of a table, or the key of JSON lines: default sequence, seq, text or the like; a table without "
-            "one of them, or with two, is refused."
+            "one of them, or with two, is refused.",
+            group="Input",
         ),
     ] = None
     id: Annotated[
@@ -181,6 +250,7 @@ class EmbedRequest:
             "Of a header or an id: accession (P12345 of sp|P12345|…), full, or a regular expression, whose "
             "first group is taken. Default: the header up to the first blank.",
             metavar="accession|full|REGEX",
+            group="Input",
         ),
     ] = None
     keep: Annotated[
@@ -189,10 +259,12 @@ class EmbedRequest:
             "Columns of a table, or keys of JSON, that stay with the records in .parquet, .arrow and "
             "directories. Descriptions of headers do without it; none: nothing does.",
             metavar="COLUMNS|all|none",
+            group="Input",
         ),
     ] = None
     delimiter: Annotated[
-        str | None, Option("Between the fields of a CSV or TSV, such as ';' or tab, where it is another.")
+        str | None,
+        Option("Between the fields of a CSV or TSV, such as ';' or tab, where it is another.", group="Input"),
     ] = None
     alphabet: Annotated[
         Alphabet | Literal["auto"],
@@ -200,7 +272,8 @@ class EmbedRequest:
             "protein: the 20 letters and B J O U X Z; one closing * is dropped. dna, rna: IUPAC codes; "
             "U and T are one. In all three, lower case counts as upper case, and blanks are left out; "
             "any other letter, a * within, or a gap (- or .) sends the record to quarantine. "
-            "text: as it stands. auto: the model's."
+            "text: as it stands. auto: the model's.",
+            group="Input",
         ),
     ] = "auto"
 

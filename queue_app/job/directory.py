@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from checkpoint.store_files import make_directory
 from queue_app.errors import Damage, JobNotFound, OtherVersion, UsageError
-from queue_app.host.durable_files import write_durably
+from queue_app.host.durable_files import room_for, write_durably
 from queue_app.host.file_lock import FileLock
 from queue_app.job.spec import Job
 
@@ -223,25 +223,49 @@ def locked_job_directory(job_dir: JobDir, *, wait: bool = False) -> Iterator[Non
     One that was made for a job that did not come to be is gone again afterwards.
 
     Raises:
-        UsageError: it is a file.
+        UsageError: it is a file, or cannot be made.
         JobBusy: another process works on it, and `wait` is false.
     """
     if job_dir.path.is_file():
         raise UsageError(f"{job_dir.path}: a file; a job directory is made where there is nothing yet")
+    above = standing(job_dir.path.parent)
     made, lock = _make_and_lock(job_dir.path, wait=wait)
     try:
         yield
     finally:
         if made and not job_dir.job_json.exists():
             shutil.rmtree(job_dir.path)
+            _remove_empty(job_dir.path.parent, above)
         lock.release()
 
 
 def _make_and_lock(path: Path, *, wait: bool) -> tuple[bool, FileLock]:
     while True:
         made = not path.exists()
-        make_directory(path)
+        make_directories(path)
         lock = FileLock(path / "lock", wait=wait)
         with contextlib.suppress(FileNotFoundError):
             lock.acquire()
             return made, lock
+
+
+def make_directories(path: Path) -> None:
+    """Make a directory, and those above it that are missing, durably. Raises UsageError where that fails."""
+    try:
+        with room_for(path):
+            make_directory(path)
+    except OSError as error:
+        raise UsageError(f"{path}: this directory cannot be made: {error.strerror}") from None
+
+
+def standing(path: Path) -> Path:
+    """The path itself, or the nearest directory above it that is there."""
+    return path if path.exists() else standing(path.parent)
+
+
+def _remove_empty(path: Path, above: Path) -> None:
+    """A directory and those over it, up to one that was there before, unless something lies in them."""
+    with contextlib.suppress(OSError):
+        while path != above:
+            path.rmdir()
+            path = path.parent

@@ -17,7 +17,7 @@ from checkpoint.network_filesystems import refuse_network_file_system
 from queue_app.array_types import Int64s
 from queue_app.errors import DiskFull, UsageError
 from queue_app.host.limits import require_file_size
-from queue_app.job.directory import JobDir
+from queue_app.job.directory import JobDir, standing
 from queue_app.job.done_records import begun, read_done
 from queue_app.job.output_names import output_format
 from queue_app.job.output_place import output_of
@@ -174,8 +174,3 @@ def _by_disk(copies: Sequence[Copy]) -> Iterator[Room]:
 
 def _device(path: Path) -> int:
     return standing(path).stat().st_dev
-
-
-def standing(path: Path) -> Path:
-    """The path itself, or what is there of the way to it."""
-    return path if path.exists() else standing(path.parent)

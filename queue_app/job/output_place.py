@@ -20,7 +20,7 @@ from typing import Any
 
 from queue_app.errors import OtherVersion, UsageError
 from queue_app.host.durable_files import write_durably
-from queue_app.job.directory import ENDING, JobDir, default_directory
+from queue_app.job.directory import ENDING, JobDir, default_directory, make_directories, standing
 from queue_app.job.output_names import (
     DIRECTORIES,
     card_paths,
@@ -67,6 +67,7 @@ class Place:
 
 def take_place(job_dir: JobDir, output: Path) -> None:
     """Note where a run goes on, and where it was told to write; the caller holds the directory's lock."""
+    make_directories(output.absolute().parent)
     now = Place(str(job_dir.path), str(output.absolute()))
     if Place.read(job_dir) != now:
         write_durably(job_dir.place, json.dumps(asdict(now)).encode())
@@ -152,9 +153,9 @@ def check_output(output: Path) -> None:
     """Refuse what could not be written at the end, before anything is begun.
 
     Raises:
-        UsageError: no name, an unknown format, a directory that is not there or not writable, a file where a
-            directory is meant, or the other way round, a directory with other things in it, or a link that
-            leads nowhere.
+        UsageError: no name, an unknown format, a directory that is not writable or cannot be made, a file
+            where a directory is meant, or the other way round, a directory with other things in it, or a link
+            that leads nowhere.
     """
     if not output.name:
         raise UsageError(f"{output}: name an output in it, as in {output / 'out.h5'}")
@@ -185,14 +186,15 @@ def check_parents(output: Path) -> None:
     """Raises UsageError where no file can be made in that place."""
     for parent in _parents(output):
         if not parent.is_dir():
-            raise UsageError(f"{output}: {parent} is no directory; make it first")
+            raise UsageError(f"{output}: {parent} is no directory")
         if not os.access(parent, os.W_OK | os.X_OK):
             raise UsageError(f"{output}: {parent} is not writable")
 
 
 def _parents(output: Path) -> Iterator[Path]:
-    """The directory that the output is named in, and the one that it lies in where that is a link."""
-    yield output.absolute().parent
+    """The directory that the output is named in, or where that is missing the one in which it is to be made;
+    and the one that the output lies in where it is a link."""
+    yield standing(output.absolute().parent)
     if output.is_symlink():
         try:
             yield target_of(output).parent

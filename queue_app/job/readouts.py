@@ -32,7 +32,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError:
-        raise UsageError(f"--layer {text}: numbers joined by commas, as in 6,-1; -1 is the last") from None
+        raise UsageError(f"--layers {text}: numbers joined by commas, as in 6,-1; -1 is the last") from None
 
 
 def resolve_layers(layers: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
@@ -41,7 +41,7 @@ def resolve_layers(layers: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
     found = tuple(layer + most + 1 if layer < 0 else layer for layer in layers)
     if len(set(found)) < len(found) or not all(0 <= layer <= most for layer in found):
         raise UsageError(
-            f"--layer {','.join(map(str, layers))}: {spec.name} has {most} layers; name some of 0 (before "
+            f"--layers {','.join(map(str, layers))}: {spec.name} has {most} layers; name some of 0 (before "
             f"the first) to {most}, each once; -1 is the last"
         )
     return found

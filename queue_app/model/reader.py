@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 
 import xxhash
@@ -10,6 +11,7 @@ from queue_app.errors import ModelError
 from queue_app.host.json_child import ChildFailed, JsonChild
 from queue_app.host.processes import PYTHON
 from queue_app.model.cache import find_reading, keep_reading, reading_key
+from queue_app.model.short_names import HUB_IDS, hub_id_of
 from queue_app.model.spec import (
     MOCK,
     MOCK_LAYERS,
@@ -33,7 +35,7 @@ HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.
 
 
 def find_model(ref: str, *, rules: str = "auto", revision: str | None = None) -> FoundModel:
-    """Look at `mock:DIM`, a model directory, or a hub id.
+    """Look at `mock:DIM`, a model directory, a hub id, or a short name (short_names.py) of one.
 
     Args:
         rules: how sequences are written for the model: auto, or a name of the table in
@@ -65,7 +67,7 @@ def start_finding(ref: str, *, rules: str = "auto", revision: str | None = None)
             raise ModelError(f"{path}: not readable: {said}") from None
         if "error" in answer:
             pickled = commit and PICKLES_WANTED in answer["error"]
-            raise ModelError(ONLY_PICKLES_ON_HUB.format(ref) if pickled else answer["error"])
+            raise ModelError(ONLY_PICKLES_ON_HUB.format(name) if pickled else answer["error"])
         found = FoundModel(parse_spec(answer["spec"]), answer["tokenizer"])
         if key and key == reading_key(path, rules):  # nothing came meanwhile
             keep_reading(key, answer)
@@ -103,12 +105,18 @@ def locate(ref: str, revision: str | None) -> tuple[Path, str, str]:
         return path.absolute(), path.absolute().name, ""
     if path.exists():
         raise ModelError(f"{ref}: a file; -m takes the directory with config.json and *.safetensors")
-    if HUB_ID.fullmatch(ref) and not ref.startswith("."):
-        snapshot = _from_hub(ref, revision)
-        return snapshot, ref, snapshot.name
-    raise ModelError(
-        f"{ref}: no such model: give a directory, a hub id such as facebook/esm2_t6_8M_UR50D, or mock:DIM"
-    )
+    hub_id = hub_id_of(ref) or ref
+    if HUB_ID.fullmatch(hub_id) and not hub_id.startswith("."):
+        snapshot = _from_hub(hub_id, revision)
+        return snapshot, hub_id, snapshot.name
+    raise ModelError(f"{ref}: no such model: {_meant(ref)}")
+
+
+def _meant(ref: str) -> str:
+    near = get_close_matches(ref.lower().replace("_", "-"), HUB_IDS, n=1, cutoff=0.75)
+    if near:
+        return f"is {HUB_IDS[near[0]]} meant?"
+    return "give a directory, a hub id such as facebook/esm2_t6_8M_UR50D, or mock:DIM"
 
 
 def _from_hub(ref: str, revision: str | None) -> Path:

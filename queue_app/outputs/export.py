@@ -14,7 +14,7 @@ from pathlib import Path
 from checkpoint.records import DoneRecord, QuarantineEntry
 from queue_app.choices import H5Layout, Precision
 from queue_app.host.durable_files import has_digest, room_for, write_durably
-from queue_app.job.directory import JobDir
+from queue_app.job.directory import JobDir, make_directories
 from queue_app.job.done_records import results_digest
 from queue_app.job.output_names import (
     card_paths,
@@ -58,6 +58,7 @@ class ExportReport:
     output_digest: str
     seconds: float
     card: RunCard
+    h5_layout: H5Layout
 
 
 def export(
@@ -92,6 +93,7 @@ def export(
         if not overwrite:
             refuse_foreign(output, job_dir, job.job_id)
         content = Content(job, job_dir, layout, precision)
+        make_directories(output.absolute().parent)
         claim(job_dir, output)
         remove_leftovers([output, *beside(output)], "tmp")
         with room_for(output):
@@ -109,7 +111,7 @@ def export(
     quarantined = job.counts.num_records - content.num_rows
     seconds = time.monotonic() - started
     return ExportReport(
-        output, job.counts.num_records, content.num_rows, quarantined, content.digest, seconds, card
+        output, job.counts.num_records, content.num_rows, quarantined, content.digest, seconds, card, layout
     )
 
 

@@ -11,7 +11,7 @@ from statistics import median
 from rich.filesize import decimal
 
 from checkpoint.network_filesystems import NETWORK_FILE_SYSTEMS, mount_of
-from queue_app.job.disk_space import standing
+from queue_app.job.directory import standing
 from queue_app.preflight.findings import Finding
 
 PASSING = {

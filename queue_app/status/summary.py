@@ -1,19 +1,35 @@
-"""What the user sees last: what was written, how much, how fast, and what was survived."""
+"""What the user sees last: what was written, how much, how fast, what was survived, and what to do next."""
 
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from queue_app.job.output_names import card_paths, quarantine_path
+from queue_app.job.output_names import Format, card_paths, output_format, quarantine_path
+from queue_app.job.readouts import column_names, is_ragged
 from queue_app.outputs.export import ExportReport
 from queue_app.outputs.run_card.faults_and_speed import Faults, Throughput
 from queue_app.wording import count, duration, listed, percent, rate
 
+READ_BY: Mapping[Format, str] = {
+    "h5": "h5py.File({path})[{dataset}][:]",
+    "h5ad": "anndata.read_h5ad({path}).{member}",
+    "npy": "numpy.load({path})",
+    "npz": "numpy.load({path})[{dataset}]",
+    "safetensors": "safetensors.numpy.load_file({path})[{dataset}]",
+    "parquet": "pandas.read_parquet({path})[{column}]",
+    "arrow": "pandas.read_feather({path})[{column}]",
+    "lance": "lance.dataset({path}).to_table()[{column}]",
+    "directory": "pandas.read_parquet({path})[{column}]",
+}
+"""The expression of Python that has an output's vectors, in the order of its ids."""
 
-def print_summary(report: ExportReport) -> None:
-    """To standard output; on a terminal with what counts in colour."""
+
+def print_summary(report: ExportReport, *, quiet: bool = False) -> None:
+    """To standard output, with what to do next unless `quiet`; on a terminal what counts is coloured."""
     what, *rest = _lines(report)
+    steps = [] if quiet else ["next:", *(f"  {step}" for step in next_steps(report))]
     if not sys.stdout.isatty():
-        print("\n".join([what, *rest]))
+        print("\n".join([what, *rest, *steps]))
         return
     from rich.console import Console
 
@@ -21,6 +37,8 @@ def print_summary(report: ExportReport) -> None:
     console.print(what, style="bold yellow" if report.num_quarantined else "bold green")
     for line in rest:
         console.print(f"  {line}", style="yellow" if "quarantined" in line else None)
+    for line in steps:
+        console.print(line)
 
 
 def _lines(report: ExportReport) -> Iterator[str]:
@@ -53,3 +71,41 @@ def faults_text(faults: Faults) -> str:
         (faults.shards_retried, "retried shard"),
     )
     return listed([count(number, noun) for number, noun in counted if number])
+
+
+# ---- what to do next
+
+
+def next_steps(report: ExportReport) -> Iterator[str]:
+    """Each with what it is good for, in line."""
+    steps = list(_steps(report))
+    longest = max(len(step) for step, _ in steps)
+    yield from (f"{step:{longest}}  # {meaning}" for step, meaning in steps)
+
+
+def _steps(report: ExportReport) -> Iterator[tuple[str, str]]:
+    output = shlex.quote(str(report.output))
+    if expression := reading(report):
+        yield expression, "the vectors, in Python"
+    if report.num_quarantined:
+        yield (
+            f"holdfast quarantine {output}",
+            f"why {count(report.num_quarantined, 'record')} cannot be embedded",
+        )
+    yield f"holdfast dashboard {output}", "a map of them"
+    yield f"holdfast verify {output}", "is every byte still what was written?"
+
+
+def reading(report: ExportReport) -> str | None:
+    """How the output is read; None where one expression does not say it: a dataset for each record, or rows
+    of different lengths."""
+    job, kind = report.card.job, output_format(report.output)
+    if is_ragged(job.options) or report.h5_layout != "flat":
+        return None
+    column, *others = column_names(job.options)
+    return READ_BY[kind].format(
+        path=repr(str(report.output)),
+        column=repr(column),
+        dataset=repr(column.replace("embedding", "embeddings", 1)),
+        member=f"obsm[{column!r}]" if others else "X",
+    )

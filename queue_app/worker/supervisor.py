@@ -21,6 +21,7 @@ from queue_app.host.memory import FEW_HEAPS
 from queue_app.host.processes import PYTHON, ProcessFile, kill_session, killed_by, spawn
 from queue_app.host.surroundings import child_environment
 from queue_app.settings import RuntimeConfig
+from queue_app.wording import at_this_time
 from queue_app.worker.metrics.ports import describe, environment, require_ports
 
 log = logging.getLogger(__name__)
@@ -194,7 +195,7 @@ def run_workers(queues: Sequence[str], url: str, config: RuntimeConfig) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     require_ports(queues, config)
     if served := describe(queues, config):
-        print(served, file=sys.stderr)
+        _tell(served)
     with tempfile.TemporaryDirectory(prefix="holdfast-workers-") as scratch:
         settings = {"HOLDFAST_BROKER_URL": url, "HOLDFAST_PARENT_PID": str(os.getpid())}
         if config.exit_when_idle is not None:
@@ -205,9 +206,14 @@ def run_workers(queues: Sequence[str], url: str, config: RuntimeConfig) -> None:
             workers.start()
             while workers.has_workers():
                 for line in workers.restart_dead():
-                    print(line, file=sys.stderr)
+                    _tell(line)
                 time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
-            print("shutting down: each worker ends its batch and commits", file=sys.stderr)
+            _tell("shutting down: each worker ends its batch and commits")
         finally:
             workers.stop(grace_seconds=config.grace_seconds)
+
+
+def _tell(text: str) -> None:
+    """Among the lines that the workers log to the same place."""
+    print(at_this_time(text), file=sys.stderr, flush=True)

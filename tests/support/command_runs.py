@@ -61,6 +61,11 @@ def status(job: str | Path, **env: str) -> dict[str, Any]:
     return answer
 
 
+def untimed(lines: str) -> str:
+    """What a run has said where there is no terminal, without the time that begins each line."""
+    return re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", lines, flags=re.MULTILINE)
+
+
 def wait_for_progress(job_dir: Path, share: float, process: subprocess.Popen[str]) -> dict[str, Any]:
     """Until the given share of the sequences is committed, and the job still runs.
 

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from queue_app.cli.main import app
-from queue_app.cli.options import with_dashes
+from queue_app.option_words import NEAR, SAME, flag_of, key_of
 from queue_app.settings import runtime_config
 from tests.support import ROOT
 
@@ -20,9 +20,13 @@ MODEL = re.compile(r"(facebook|sentence-transformers)/[\w.-]+")
 INLINE_CODE = re.compile(r"`([^`\n]+)`")
 COMMANDS: dict[str, Any] = getattr(typer.main.get_command(app), "commands")  # noqa: B009
 OF_OTHERS = {
-    "--basic-auth", "--help", "--include", "--repr-layers", "--nogpu", "--rm", "--truncation-seq-length",
-}  # fmt: skip
-"""Options of the programs that the pages compare with."""
+    "--basic-auth",
+    "--help",
+    "--help-all",
+    "--install-completion",
+    "--rm",
+}
+"""Options of the programs that the pages compare with, and those of `holdfast` itself."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -58,16 +62,17 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
 )
 def test_every_command_of_a_page_is_one(line: str) -> None:
     _, name, *arguments = shlex.split(line.partition("|")[0])
-    COMMANDS[name].make_context(name, with_dashes(arguments))
+    COMMANDS[name].make_context(name, arguments)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_option_that_a_page_names_exists(page: Path) -> None:
     every = [parameter for command in COMMANDS.values() for parameter in command.params]
     known = {flag for parameter in every for flag in (*parameter.opts, *parameter.secondary_opts)}
+    known |= {flag_of(word) for word in (*SAME, *NEAR)}
     text = FENCE.sub("", page.read_text())
     flags = {flag for code in INLINE_CODE.findall(text) for flag in re.findall(r"--[a-z][\w-]*", code)}
-    assert {flag.partition("=")[0] for flag in with_dashes(sorted(flags))} <= known | OF_OTHERS
+    assert {flag_of(key_of(flag.partition("=")[0])) for flag in flags} <= known | OF_OTHERS
 
 
 def test_the_readers_of_pages_see_blocks_in_tabs(tmp_path: Path) -> None:

@@ -16,7 +16,14 @@ import pytest
 
 from queue_app.status.screens import PlainView
 from queue_app.status.watch import exit_code, watch
-from tests.support.command_runs import environment, holdfast, kill_tree, running, wait_for_progress
+from tests.support.command_runs import (
+    environment,
+    holdfast,
+    kill_tree,
+    running,
+    untimed,
+    wait_for_progress,
+)
 from tests.support.jobs_and_inputs import protein, write_fasta
 from tests.support.waiting import wait_for
 
@@ -93,14 +100,14 @@ def lines_until_told(process: subprocess.Popen[str]) -> str:
 
 
 def test_a_killed_worker_and_its_shard_are_told_as_it_happens_in_plain_lines(job: Watched) -> None:
-    lines = job.first.splitlines()
+    lines = untimed(job.first).splitlines()
     assert TOLD[0] in lines
     assert any(re.fullmatch(rf"shard \d+ {TOLD[1]}\S+: its process \d+ is gone", line) for line in lines)
     assert "\x1b" not in job.first
 
 
 def test_who_watches_from_elsewhere_sees_the_same_until_the_end(job: Watched) -> None:
-    lines = job.watched.splitlines()
+    lines = untimed(job.watched).splitlines()
     assert lines.count(TOLD[0]) == 1
     assert TOLD[1] in job.watched
     assert lines[-1].startswith(f"done  {NUM_RECORDS + 1}/{NUM_RECORDS + 1} sequences (100%)")
@@ -132,7 +139,9 @@ def test_the_run_card_of_a_resumed_job_is_right(job: Watched) -> None:
 def test_the_last_words_name_what_was_survived(job: Watched) -> None:
     assert f"{NUM_RECORDS} of {NUM_RECORDS + 1} sequences embedded\n" in job.second.stdout
     assert "survived 1 worker death and " in job.second.stdout
-    assert job.second.stdout.endswith(f"run card {job.output}.card.md\n")
+    card, steps = job.second.stdout.split("\nnext:\n")
+    assert card.endswith(f"run card {job.output}.card.md")
+    assert f"  holdfast quarantine {job.output} " in steps
 
 
 def test_the_cards_command_is_that_of_the_job(job: Watched) -> None:
@@ -146,6 +155,6 @@ def test_the_cards_command_is_that_of_the_job(job: Watched) -> None:
 
 def test_a_job_that_has_ended_is_shown_once(job: Watched) -> None:
     ended = holdfast("status", job.output, "--watch", expect=3)
-    named, shown = ended.stdout.splitlines()
+    named, shown = untimed(ended.stdout).splitlines()
     assert named == f"job {job.card['job']}"
     assert shown.startswith("done ")

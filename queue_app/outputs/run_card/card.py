@@ -153,11 +153,11 @@ def command_of(job: Job, output: Path) -> str:
         value = getattr(job.options, field.name)
         if value is not None and field.name not in SETTLED_OTHERWISE:
             words += [f"--{field.name.replace('_', '-')}", str(value)]
-    words += ["--layer", ",".join(map(str, job.options.layers))]
+    words += ["--layers", ",".join(map(str, job.options.layers))]
     words += model_flags(job)
     words += [] if job.options.dedup else ["--no-dedup"]
     words += ["--reuse", job.reuse.path] if job.reuse else []
-    words += ["--shards", str(len(job.shards.costs_to_compute))]
+    words += ["--num-shards", str(len(job.shards.costs_to_compute))]
     if job.options.device_class == "cpu":
         # As many as give each the job's number of threads: another one would change the last bits.
         words += ["--device", "cpu", "--workers", str(cpu_workers_of(job.threads))]

@@ -14,7 +14,6 @@ import pytest
 import typer
 
 from queue_app.cli.main import app
-from queue_app.cli.option_groups import request_of
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.errors import HoldfastError
 from queue_app.host.processes import ProcessFile
@@ -26,6 +25,7 @@ from tests.support.jobs_and_inputs import protein, write_fasta
 from tests.support.small_disks import can_mount, small_disk
 
 CPU = ["--device", "cpu"]
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -80,7 +80,11 @@ BAD = {
     "a bad mock": (["good.fasta", "-m", "mock:x"], "mock:x: write mock:DIM or"),
     "a file as model": (["good.fasta", "-m", "table.csv"], "table.csv: a file"),
     "pickled weights": (["good.fasta", "-m", "pickled"], "only pickled weights"),
-    "an output in no directory": (["good.fasta", "-o", "none/out.npy"], "is no directory"),
+    "an output in a file": (["good.fasta", "-o", "table.csv/out.npy"], "table.csv is no directory"),
+    "an output that no directory can be made for": (
+        ["good.fasta", "-o", "/proc/none/out.npy"],
+        "/proc/none/out.npy.holdfast: this directory cannot be made: No such file or directory",
+    ),
     "an output of unknown format": (["good.fasta", "-o", "out.pickle"], "out.pickle: unknown format"),
     "an output that is a directory": (["good.fasta", "-o", "directory.npy"], "a directory is there"),
     "a layout of no HDF5 file": (["good.fasta", "--h5-layout", "per-id"], "--h5-layout per-id is for an .h5"),
@@ -315,7 +319,7 @@ def test_nobody_works_on_a_job_that_has_ended(finished: Path, command: str) -> N
 
 
 def test_a_quarantine_says_so_where_there_is_nothing_to_list_or_to_try_again(finished: Path) -> None:
-    assert holdfast("quarantine", finished / "texts.npy").stderr == "no record was set aside\n"
+    assert holdfast("quarantine", finished / "texts.npy").stderr == "no record is quarantined\n"
     listed = holdfast("quarantine", finished / "out.h5")
     assert (listed.stdout.split("\t")[:2], listed.stderr) == (["60", "bad"], "")
     again = holdfast("quarantine", finished / "out.h5", "--retry")
@@ -338,9 +342,8 @@ def test_a_device_has_one_worker_and_a_job_one_kind_of_device(home: Path, server
 
 def test_what_is_not_said_on_the_command_line_is_what_a_request_leaves_open() -> None:
     said: dict[str, Any] = {"inputs": [Path("a.fasta")], "model": "mock:8", "output": Path("out.h5")}
-    command = typer.main.get_command(app).commands["embed"]  # type: ignore[attr-defined]
-    given = command.make_context("embed", ["a.fasta", "-m", "mock:8", "-o", "out.h5"]).params
-    assert request_of(**{name: given[name] for name in DECLARED}) == EmbedRequest(**said)
+    given = COMMANDS["embed"].make_context("embed", ["a.fasta", "-m", "mock:8", "-o", "out.h5"]).params
+    assert EmbedRequest(**{name: given[name] for name in DECLARED}) == EmbedRequest(**said)
 
 
 def test_how_to_run_has_the_same_defaults_in_a_request_as_in_a_job() -> None:
@@ -351,20 +354,21 @@ def test_how_to_run_has_the_same_defaults_in_a_request_as_in_a_job() -> None:
 
 @pytest.mark.parametrize("command", ["embed", "plan", "enqueue"])
 def test_the_commands_that_take_a_job_have_its_options_in_common(command: str) -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    found = {each.name: each for each in commands[command].params}
+    found = {each.name: each for each in COMMANDS[command].params}
     assert DECLARED.keys() <= found.keys()
     assert "request" not in found
-    others = {each.name: each for each in commands["embed"].params}
+    others = {each.name: each for each in COMMANDS["embed"].params}
     assert all(found[name].opts == others[name].opts for name in DECLARED)
     assert all(found[name].default == others[name].default for name in DECLARED if name != "output")
 
 
 def test_the_help_names_every_command_in_a_whole_sentence() -> None:
-    lines = holdfast("--help").stdout.partition("Commands:")[2].splitlines()
-    assert len(lines) > 10
-    assert [line for line in lines if line and not line.endswith(".")] == []
-    assert [line for line in lines if line.endswith("...")] == []
+    text = holdfast("--help").stdout
+    for name, command in COMMANDS.items():
+        (line,) = (line for line in text.splitlines() if line.split()[:1] == [name])
+        assert line.endswith(".")
+        assert not line.endswith("...")
+        assert f"\n{command.rich_help_panel}:\n" in text
 
 
 def test_it_tells_its_version() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from queue_app.errors import UsageError
 from queue_app.host import devices
 from queue_app.host.devices import is_emulated
 from queue_app.settings import RuntimeConfig
@@ -60,3 +61,26 @@ def test_small_models_have_a_worker_per_core_and_large_ones_fewer(
 
 def test_a_number_that_was_asked_for_decides() -> None:
     assert devices.choose_queues("cpu", 3, RuntimeConfig(), cpu_workers=1) == ["cpu0", "cpu1", "cpu2"]
+
+
+@pytest.mark.parametrize(
+    ("device", "queues"),
+    [
+        ("cuda", ["gpu0", "gpu1", "gpu2"]), ("gpu", ["gpu0", "gpu1", "gpu2"]), ("cuda:1", ["gpu1"]),
+        ("gpu2", ["gpu2"]), ("cuda:2,cuda:0", ["gpu0", "gpu2"]), ("0,1", ["gpu0", "gpu1"]),
+    ],
+)  # fmt: skip
+def test_gpus_may_be_written_as_torch_does(
+    monkeypatch: pytest.MonkeyPatch, device: str, queues: list[str]
+) -> None:
+    monkeypatch.setattr(devices, "count_gpus", lambda config: 3)
+    assert devices.choose_queues(device, None, RuntimeConfig(), cpu_workers=1) == queues
+
+
+@pytest.mark.parametrize("device", ["cuda", "gpu", "cuda:0", "cuda:", "cpu0", "mps", "0;1", ""])
+def test_a_device_that_is_not_there_is_never_replaced_by_the_processor(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr(devices, "count_gpus", lambda config: 0)
+    with pytest.raises(UsageError, match=f"--device {device}: (this host has|no GPU|write auto)"):
+        devices.choose_queues(device, None, RuntimeConfig(), cpu_workers=1)

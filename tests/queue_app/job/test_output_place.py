@@ -7,7 +7,17 @@ import pytest
 
 from queue_app import Job
 from queue_app.errors import OtherVersion
-from queue_app.job.output_place import CARD_SCHEMA, claim, exported, exported_card, output_of, take_place
+from queue_app.job.directory import JobDir, locked_job_directory
+from queue_app.job.output_place import (
+    CARD_SCHEMA,
+    check_output,
+    claim,
+    exported,
+    exported_card,
+    output_of,
+    take_place,
+)
+from queue_app.outputs.export import export
 from queue_app.outputs.verify import verify_job
 from tests.support.inline_job import InlineJob, embedded, submitted
 from tests.support.jobs_and_inputs import write_fasta
@@ -88,3 +98,32 @@ def test_two_files_lie_beside_an_output_and_what_an_earlier_version_wrote_goes(
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "a.fasta", "out.ids.txt", "out.npy", "out.npy.card.json", "out.npy.card.md", "out.npy.holdfast",
     ]  # fmt: skip
+
+
+def test_the_directories_above_an_output_are_made_when_its_job_stands(tmp_path: Path) -> None:
+    fasta = write_fasta(tmp_path / "a.fasta", 3)
+    output = tmp_path / "new" / "er" / "out.npy"
+    check_output(output)
+    assert not output.parent.exists()  # looking makes nothing
+    job = submitted(output, [fasta], job_dir=tmp_path / "jobs" / "one")
+    take_place(job.job_dir, output)
+    assert output.parent.is_dir()
+
+
+def test_an_export_makes_the_directories_above_its_output(finished: InlineJob, tmp_path: Path) -> None:
+    export(finished.job, finished.job_dir, tmp_path / "new" / "er" / "out.npy")
+    assert (tmp_path / "new" / "er" / "out.npy").exists()
+
+
+def test_directories_that_were_made_for_a_job_that_did_not_come_to_be_are_gone_again(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+
+    path = there / "new" / "er" / "out.h5.holdfast"
+    with locked_job_directory(JobDir(path)):
+        assert path.is_dir()
+    assert list(there.iterdir()) == []
+    (there / "new").mkdir()
+    with locked_job_directory(JobDir(path)):
+        assert path.is_dir()
+    assert list(there.rglob("*")) == [there / "new"]

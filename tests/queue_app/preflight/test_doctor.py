@@ -120,7 +120,7 @@ def test_a_server_that_does_not_answer_is_a_problem_and_its_password_stays_a_sec
     assert server.level == "problem"
     assert "127.0.0.1:1/0: no server answers" in server.text
     assert server.remedy == (
-        "start one, or name another by --broker or HOLDFAST_BROKER_URL; "
+        "start one, or name another by --broker-url or HOLDFAST_BROKER_URL; "
         "holdfast embed, where neither names one, starts its own"
     )
     assert "secret" not in server.text

@@ -4,6 +4,7 @@ import io
 import re
 import time
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from rich.console import Console
@@ -16,6 +17,7 @@ from queue_app.status.live import LiveView
 from queue_app.status.picture import COLUMNS, EVENTS_SHOWN, GPU_COLUMNS, TROUBLES_SHOWN, picture
 from queue_app.status.screens import UNCHANGED_EVERY_SECONDS, PlainView
 from queue_app.status.text import UNATTENDED, describe
+from tests.support.command_runs import untimed
 
 FIGURES = Figures(105.2, 7812.0, fill=0.984, wait_share=0.012)
 GPU = replace(
@@ -138,7 +140,16 @@ def plainly(*snapshots: JobSnapshot) -> list[str]:
     view = PlainView(stream)
     for now in snapshots:
         view.update(now)
-    return [line for line in stream.getvalue().splitlines() if "sequences" not in line]
+    return [line for line in untimed(stream.getvalue()).splitlines() if "sequences" not in line]
+
+
+def test_elsewhere_each_line_begins_with_its_time_by_the_local_clock() -> None:
+    stream = io.StringIO()
+    before = datetime.now().replace(microsecond=0)
+    PlainView(stream).say("reading the inputs")
+    told, text = stream.getvalue()[:19], stream.getvalue()[19:]
+    assert before <= datetime.strptime(told, "%Y-%m-%d %H:%M:%S") <= datetime.now()
+    assert text == " reading the inputs\n"
 
 
 def test_elsewhere_each_event_is_one_line_told_once() -> None:

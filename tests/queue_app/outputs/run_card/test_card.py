@@ -11,7 +11,6 @@ import pytest
 import typer
 
 from queue_app.cli.main import app
-from queue_app.cli.option_groups import request_of
 from queue_app.ingest.model_options import configured
 from queue_app.ingest.request import DECLARED, EmbedRequest
 from queue_app.job.directory import JobDir
@@ -154,7 +153,7 @@ def test_its_command_names_every_option_that_counts(job: Job, monkeypatch: pytes
     assert flags == {
         "--pool": "max", "--dtype": "float32", "--store-dtype": "float32", "--alphabet": "protein",
         "--long": "window", "--max-length": "1022", "--toks-per-batch": "2048", "--id-column": "my id",
-        "--layer": "-1", "--shards": "3", "--device": "cpu", "--workers": "3",
+        "--layers": "-1", "--num-shards": "3", "--device": "cpu", "--workers": "3",
     }  # fmt: skip
 
 
@@ -237,7 +236,7 @@ def test_the_summary_names_what_was_survived_and_the_card(
     CommandLog(job_dir).worker_died()
     attempt(job_dir, 0, 0, began=990.0, seconds=10.0, **PLANNED)
     report = export(job, job_dir, Path(job.output))
-    print_summary(report)
+    print_summary(report, quiet=True)
     assert capsys.readouterr().out.splitlines() == [
         f"{job.output}: 14 of 15 sequences embedded",
         f"1 quarantined, listed in {job.output}.quarantine.tsv",
@@ -306,7 +305,7 @@ def test_its_command_asks_the_model_for_the_same_again(job: Job, asked: dict[str
     words = shlex.split(command_of(dataclasses.replace(job, model=spec, options=options), Path("out.npy")))
     command = typer.main.get_command(app).commands["embed"]  # type: ignore[attr-defined]
     given = command.make_context("embed", words[2:]).params
-    again = request_of(**{name: given[name] for name in DECLARED})
+    again = EmbedRequest(**{name: given[name] for name in DECLARED})
     assert again.revision == "0a1b"
     assert again.rules == spec.tokens.rules.name
     assert again.pool == options.pool
