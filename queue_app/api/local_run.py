@@ -21,6 +21,7 @@ from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir, locked_job_directory
 from queue_app.job.done_records import finished_shards
+from queue_app.job.known_jobs import remember_job
 from queue_app.job.output_place import forget_other_place, take_place
 from queue_app.model.spec import FoundModel
 from queue_app.outputs.export import ExportReport, export
@@ -87,6 +88,7 @@ class LocalRun:
         prepared = there
         try:
             prepared = prepared or self.prepare(workers.forget_keys)  # the workers come up meanwhile
+            remember_job(self.job_dir)
             job = prepared.job
             take_place(self.job_dir, self.output)
             self._say(what_was_read(job))

@@ -11,7 +11,7 @@ from queue_app.errors import UsageError
 
 
 def status(
-    job: Annotated[str | None, typer.Argument(help="Job id or directory. Default: every job.")] = None,
+    job: Annotated[str | None, typer.Argument(help="Job id or directory. Default: list the jobs.")] = None,
     watch: options.Watch = False,
     allow_quarantine: options.AllowQuarantine = None,
     as_json: options.Json = False,
@@ -19,6 +19,7 @@ def status(
 ) -> None:
     """How far a job is. Without a server it is read from the job directory.
 
+    Without a job it lists those of this directory, the last ones that you began, and those of the server.
     With --watch the exit code is that of the job: 0 all embedded, 3 some quarantined, 1 failed or cancelled.
     """
     from queue_app.status.allowance import parse_allowance
@@ -28,13 +29,19 @@ def status(
         raise typer.Exit(watched(job, options.named_broker(broker), as_json, allowed))
     if allow_quarantine is not None:
         raise UsageError(f"{ALLOW_QUARANTINE} is for --watch, whose exit code is that of the job")
+    if job is None:
+        from queue_app.status.all_jobs import NONE_KNOWN, all_jobs
+
+        jobs = all_jobs(options.named_broker(broker))
+        print_answer(
+            as_json, [each.as_json() for each in jobs], [each.text() for each in jobs] or [NONE_KNOWN]
+        )
+        return
     from queue_app.status.snapshot import snapshots
     from queue_app.status.text import describe
 
-    found = snapshots(job, options.named_broker(broker))
-    shown = [each.as_json() for each in found]
-    lines = [describe(each) for each in found] or ["the server knows no jobs"]
-    print_answer(as_json, shown[0] if job is not None else shown, lines)
+    (found,) = snapshots(job, options.named_broker(broker))
+    print_answer(as_json, found.as_json(), [describe(found)])
 
 
 def cancel(job: options.JobArgument, broker: options.Broker = None) -> None:

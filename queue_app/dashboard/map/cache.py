@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from queue_app.dashboard.job_source import Place, load
-from queue_app.dashboard.map.colours import Names, Scale, choices, colour
+from queue_app.dashboard.map.colours import choices
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
 from queue_app.dashboard.map.metadata import Metadata
-from queue_app.dashboard.map.nearest import Neighbour, nearest, with_beginnings
 from queue_app.dashboard.map.projection import Method, methods, project
 from queue_app.dashboard.map.published_vectors import Published
 from queue_app.dashboard.map.sampled_rows import draw
@@ -94,7 +93,7 @@ class Maps:
 
     def look(self, wanted: Wanted) -> EmbeddingMap | Making:
         """The map, or that it is being made. After an error the next look tries again."""
-        published = self._published(wanted.job)
+        published = self.published(wanted.job)
         column, method = _one_of(published.columns, wanted.column), _one_of(methods(), wanted.method)
         key = (published.key, column, method)
         making = self._making(key, partial(self._make, published, column, method))
@@ -105,23 +104,21 @@ class Maps:
                 self._kept.pop(key, None)
             raise
 
-    def colour(self, wanted: Wanted, by: str) -> Scale | Names:
-        return colour(self._made(wanted), by, self.metadata)
-
-    def nearest(self, wanted: Wanted, ordinal: int) -> list[Neighbour]:
-        """A record that is on the map, and then those that are nearest to it."""
-        embedding_map = self._made(wanted)
-        place = embedding_map.find(ordinal)
-        row = int(embedding_map.rows[embedding_map.places[place]])
-        found = nearest(embedding_map.published, embedding_map.column, row)
-        itself = Neighbour(row, embedding_map.ids[place], 1.0)
-        return with_beginnings(embedding_map.published, [itself, *found])
-
-    def _made(self, wanted: Wanted) -> EmbeddingMap:
+    def made(self, wanted: Wanted) -> EmbeddingMap:
+        """Raises HoldfastError while it is being made."""
         found = self.look(wanted)
         if isinstance(found, Making):
             raise HoldfastError("the map is still being drawn")
         return found
+
+    def published(self, job_id: str) -> Published:
+        """What the job has published, which all of its maps are drawn from."""
+        directory = self.place.of(job_id).directory_of(job_id)
+        job = load(directory) if directory else None
+        if directory is None or job is None or job.job_id != job_id:
+            where = f" {directory.path}" if directory else ""
+            raise HoldfastError(f"this host does not see the job's directory{where}, which it is drawn from")
+        return Published.find(job, directory)
 
     def _making(self, key: tuple[str, str, Method], make: Callable[[Tell], EmbeddingMap]) -> Making:
         with self._lock:
@@ -136,14 +133,6 @@ class Maps:
         """One after the other: each holds its vectors while it is made."""
         with self._turn:
             return make_map(published, column, method, tell)
-
-    def _published(self, job_id: str) -> Published:
-        directory = self.place.directory_of(job_id)
-        job = load(directory) if directory else None
-        if directory is None or job is None or job.job_id != job_id:
-            where = f" {directory.path}" if directory else ""
-            raise HoldfastError(f"this host does not see the job's directory{where}, which it is drawn from")
-        return Published.find(job, directory)
 
 
 def _one_of(known: tuple[Choice, ...], wanted: str) -> Choice:
@@ -161,12 +150,13 @@ def making_message(making: Making) -> dict[str, Any]:
 
 def map_message(found: EmbeddingMap, offer: Offer) -> dict[str, Any]:
     """The points, and what else there is; x and y are at most 1, and as exact as a screen."""
-    extent = float(np.abs(found.points).max(initial=0)) or 1.0
-    x, y = (found.points / extent).astype(np.float64).round(5).T.tolist()
+    x, y = (found.points / found.extent).astype(np.float64).round(5).T.tolist()
     return {
         "made": True,
         **asdict(offer),
         "num_embedded": found.published.num_embedded,
+        "num_records": found.published.job.counts.num_records,
+        "is_text": found.published.job.options.alphabet == "text",
         "shares": found.shares,
         "ids": found.ids,
         "ordinals": found.ordinals.tolist(),
@@ -183,5 +173,6 @@ def make_map(published: Published, column: str, method: Method, tell: Tell) -> E
     projection = project(drawn.vectors, method)
     points = projection.points[drawn.places]
     return EmbeddingMap(
-        published, column, drawn.ids, drawn.ordinals, drawn.places, drawn.rows, points, projection.shares
-    )
+        published, column, drawn.ids, drawn.ordinals, drawn.places, drawn.rows, points,
+        projection.shares, projection.plane,
+    )  # fmt: skip

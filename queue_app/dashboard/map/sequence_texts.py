@@ -14,11 +14,16 @@ from queue_app.job.directory import JobDir
 from queue_app.job.result_rows import among
 from queue_app.job.spec import Job
 
-BEGINNING_LETTERS = 160
+BEGINNING_LETTERS = 200
 
 
 def is_kept(job: Job, job_dir: JobDir) -> bool:
     return bool(job.shards) and job_dir.shard(job.shards[0].index).is_file()
+
+
+def descriptions(job: Job, job_dir: JobDir, ordinals: Int64s) -> pa.Array | None:
+    """What the input said of each of these records beside its sequence; None where nothing of it was kept."""
+    return None
 
 
 def lengths(job: Job, job_dir: JobDir, rows: Int64s) -> list[int]:
@@ -29,6 +34,11 @@ def lengths(job: Job, job_dir: JobDir, rows: Int64s) -> list[int]:
 def beginnings(job: Job, job_dir: JobDir, rows: Int64s) -> list[str]:
     """The first letters of the sequence of each of these rows, which ascend. Raises Damage."""
     return _of_sequences(job, job_dir, rows, lambda text: pc.utf8_slice_codeunits(text, 0, BEGINNING_LETTERS))
+
+
+def sequences(job: Job, job_dir: JobDir, rows: Int64s) -> list[str]:
+    """The sequence of each of these rows, which ascend. Raises Damage."""
+    return _of_sequences(job, job_dir, rows, lambda text: text)
 
 
 def _of_sequences(job: Job, job_dir: JobDir, rows: Int64s, tell: Callable[[pa.Array], pa.Array]) -> list[Any]:
