@@ -17,6 +17,7 @@ from queue_app.cli.job_commands import (
     unpause,
     verify,
 )
+from queue_app.cli.map_command import map_file
 from queue_app.cli.preflight_commands import convert, doctor, plan
 from queue_app.cli.printing import INTERRUPTED, say
 from queue_app.cli.run_commands import embed, enqueue, resume
@@ -44,6 +45,7 @@ for command in (
     verify, quarantine, export, clean, doctor, convert,
 ):  # fmt: skip
     app.command()(command)
+app.command("map")(map_file)
 
 
 def main() -> None:

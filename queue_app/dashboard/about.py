@@ -25,8 +25,8 @@ READ = {
 class About:
     """All but `title` is empty where this host does not see the job's directory.
 
-    `columns` are the vectors of each record, `dim` numbers each; `ragged`: each is one for every token. `read`
-    is a line of Python that reads the output. `card` says whether there is a run card.
+    `columns` are the vectors of each record, `dim` numbers each; `ragged`: each is one for every token.
+    `read` is a line of Python that reads the output. `card` says whether there is a run card.
     """
 
     title: str

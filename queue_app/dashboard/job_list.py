@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 
@@ -18,7 +18,7 @@ from queue_app.status.directory_snapshot import snapshot_of_directory
 
 READ_AGAIN_SECONDS = 5.0
 DONE_AGAIN_SECONDS = 60.0
-"""Of a job that is read from its directory. All of its shards are looked at for it, and a finished one changes
+"""Of a job that is read from its directory, for which all of its shards are looked at. A finished one changes
 only by a quarantine retry."""
 
 
@@ -69,11 +69,10 @@ class JobListReader:
             for job_id, directory in self.place.directories().items()
             if not self._last.get(job_id, NOBODY).state
         }
-        if self.place.directory is not None:
-            return {
-                job_id: _named(job_id, each) for job_id, each in silent.items() if away and not self._last
-            }
-        return {job_id: self._of_directory(job_id, directory) for job_id, directory in silent.items()}
+        if self.place.directory is None:
+            return {job_id: self._of_directory(job_id, directory) for job_id, directory in silent.items()}
+        is_needed = away and not self._last
+        return {job_id: _named(job_id, directory) for job_id, directory in silent.items() if is_needed}
 
     def _of_server(self, client: redis.Redis) -> Iterator[JobLine]:
         directories = self.place.jobs(client)
@@ -98,7 +97,8 @@ class JobListReader:
 
     def _asked(self, job_id: str, directory: JobDir) -> JobLine | None:
         try:
-            fields = self.place.of(job_id).client().hgetall(keys.job(job_id))
+            client = self.place.of(job_id).client()
+            fields = cast("dict[str, str]", client.hgetall(keys.job(job_id)))
         except (*TRANSIENT, redis.AuthenticationError):
             return None
         return _line(job_id, str(directory.path), JobStatus.of(fields)) if "state" in fields else None

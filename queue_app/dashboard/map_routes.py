@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from queue_app.array_types import Int64s
 from queue_app.dashboard.answers import answered, job_of, number_of
-from queue_app.dashboard.map.cache import Making, Maps, Wanted, making_message, map_message
+from queue_app.dashboard.map.cache import Making, Maps, Wanted, making_message, map_message, offer
 from queue_app.dashboard.map.colours import colour
 from queue_app.dashboard.map.metadata import Metadata
 from queue_app.dashboard.map.nearest import neighbourhood, spot
 from queue_app.dashboard.map.record_search import search
 from queue_app.dashboard.map.selection import as_csv, as_fasta, point_texts
+from queue_app.dashboard.map.standalone import page_of
 from queue_app.dashboard.streams import Feed
 
 MAP_THREADS = 2
@@ -36,13 +37,13 @@ class MapAnswers:
     def __init__(self, feed: Feed, metadata: Metadata | None) -> None:
         self.feed = feed
         self.metadata = metadata
-        self._maps = Maps(feed.place, metadata)
+        self._maps = Maps(feed.place)
         self._turns = asyncio.Semaphore(MAP_THREADS)
 
     def routes(self) -> list[Route]:
         asked = {
-            "/search": self.search, "/map": self.map, "/map/colours": self.colours, "/map/texts": self.texts,
-            "/map/nearest": self.nearest, "/map/spot": self.spot,
+            "/map": self.map, "/map.html": self.file, "/map/colours": self.colours, "/map/texts": self.texts,
+            "/map/search": self.search, "/map/nearest": self.nearest, "/map/spot": self.spot,
         }  # fmt: skip
         taken = {"/map/selection.csv": self.csv, "/map/selection.fasta": self.fasta}
         return [
@@ -52,11 +53,11 @@ class MapAnswers:
 
     async def search(self, request: Request) -> Response:
         """`?text=T&from=PART`: the records that have it in their id, description or text."""
-        job_id, start = await job_of(self.feed, request), number_of(request, "from")
+        wanted, start = await self._wanted(request), number_of(request, "from")
         text = request.query_params.get("text", "")
         if len(text) > SEARCH_LETTERS_MOST:
             raise HTTPException(400, f"at most {SEARCH_LETTERS_MOST} letters are looked for")
-        return await self._in_turn(request, lambda: asdict(search(self._maps.published(job_id), text, start)))
+        return await self._in_turn(request, lambda: asdict(search(self._maps.made(wanted), text, start)))
 
     async def map(self, request: Request) -> Response:
         """The points, or how far their making is."""
@@ -66,7 +67,7 @@ class MapAnswers:
             found = self._maps.look(wanted)
             if isinstance(found, Making):
                 return making_message(found)
-            return map_message(found, self._maps.offer(found.published))
+            return map_message(found, offer(found.published, self.metadata))
 
         return await self._in_turn(request, look)
 
@@ -93,6 +94,15 @@ class MapAnswers:
         """`?of=ORDINAL`: where on the map a record belongs that is not drawn."""
         wanted, ordinal = await self._wanted(request), number_of(request, "of")
         return await self._in_turn(request, lambda: asdict(spot(self._maps.made(wanted), ordinal)))
+
+    async def file(self, request: Request) -> Response:
+        """The map as one file. It is only ever saved: its scripts are not to run as this page's."""
+        wanted = await self._wanted(request)
+        headers = {"content-disposition": "attachment", "content-security-policy": "sandbox"}
+        return await self._in_turn(
+            request,
+            lambda: HTMLResponse(page_of(self._maps.made(wanted), self.metadata), headers=headers),
+        )
 
     async def csv(self, request: Request) -> Response:
         """A table of the points whose ordinals are sent."""

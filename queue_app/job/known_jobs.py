@@ -1,7 +1,7 @@
 """Which jobs a user may mean who names none: those of a folder, and the last ones that this user began.
 
-The latter are remembered in `STATE/jobs.json`, paths of job directories, the newest first. The file is replaced
-whole under a lock. What cannot be remembered is no reason for a job to fail.
+The latter are remembered in `STATE/jobs.json`, paths of job directories, the newest first. The file is
+replaced whole, under a lock. What cannot be remembered is no reason for a job to fail.
 """
 
 import contextlib
@@ -29,10 +29,9 @@ def remember_job(job_dir: JobDir) -> None:
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FileLock(state / f"{FILE}.lock", wait=True):
-            others = [
-                path for path in _read(state) if path != job_dir.path and JobDir(path).job_json.is_file()
-            ]
-            paths = [str(path) for path in (job_dir.path.absolute(), *others)]
+            newest = job_dir.path.absolute()
+            others = [path for path in _read(state) if path != newest and JobDir(path).job_json.is_file()]
+            paths = [str(path) for path in (newest, *others)]
             write_durably(state / FILE, json.dumps(paths[:REMEMBERED_MOST], indent=0).encode(), mode=0o600)
     except OSError as error:
         log.warning("the job is not remembered for a list of jobs (%s): set HOLDFAST_STATE", error)

@@ -1,4 +1,4 @@
-"""Every job that a user may mean who names none, with where it writes: from a server, and from directories."""
+"""Every job that a user may mean who names none, with its output: from a server, and from directories."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

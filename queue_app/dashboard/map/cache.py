@@ -81,20 +81,16 @@ class Making:
 class Maps:
     """Every method may take long; each raises HoldfastError, and redis errors where the server is asked."""
 
-    def __init__(self, place: Place, metadata: Metadata | None) -> None:
+    def __init__(self, place: Place) -> None:
         self.place = place
-        self.metadata = metadata
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._kept: OrderedDict[tuple[str, str, Method], Making] = OrderedDict()
 
-    def offer(self, published: Published) -> Offer:
-        return Offer(published.columns, methods(), choices(published, self.metadata))
-
     def look(self, wanted: Wanted) -> EmbeddingMap | Making:
         """The map, or that it is being made. After an error the next look tries again."""
         published = self.published(wanted.job)
-        column, method = _one_of(published.columns, wanted.column), _one_of(methods(), wanted.method)
+        column, method = settled(published, wanted)
         key = (published.key, column, method)
         making = self._making(key, partial(self._make, published, column, method))
         try:
@@ -133,6 +129,15 @@ class Maps:
         """One after the other: each holds its vectors while it is made."""
         with self._turn:
             return make_map(published, column, method, tell)
+
+
+def settled(published: Published, wanted: Wanted) -> tuple[str, Method]:
+    """The column and the layout that are meant. Raises UsageError for what there is not."""
+    return _one_of(published.columns, wanted.column), _one_of(methods(), wanted.method)
+
+
+def offer(published: Published, metadata: Metadata | None) -> Offer:
+    return Offer(published.columns, methods(), choices(published, metadata))
 
 
 def _one_of(known: tuple[Choice, ...], wanted: str) -> Choice:

@@ -95,7 +95,7 @@ class Published:
             tell(number / len(self.done))
 
     def rows(self, column: str) -> Iterator[Rows]:
-        """Every computed row by ordinal; duplicates have none. Raises Damage for a result that cannot be read."""
+        """Every computed row by ordinal; duplicates have none. Raises Damage where none can be read."""
         for batch in computed_rows(self.job, self.job_dir, self.done):
             yield _rows(batch, column)
 

@@ -1,7 +1,7 @@
 """Search over all records of a job, by id, description and text, whatever the number of them.
 
-It goes part by part, and looks at one batch of rows at once. Who asks gets an answer within a second or two: of
-a job that takes longer, what was found by then, and where to go on.
+It goes part by part, and looks at one batch of rows at once. Who asks gets an answer within a second or two:
+of a job that takes longer, what was found by then, and where to go on.
 """
 
 import re
@@ -14,10 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from queue_app.array_types import Int64s
+from queue_app.dashboard.map.embedding_map import EmbeddingMap
 from queue_app.dashboard.map.published_vectors import Published
 from queue_app.dashboard.map.searched_rows import DESCRIPTION, TEXT, has_texts, num_parts, rows_of_part
 from queue_app.job.result_rows import among
 
+Booleans = npt.NDArray[np.bool_]
 HITS_MOST = 50
 SECONDS_MOST = 1.5
 EXCERPT_LETTERS = 160
@@ -48,11 +51,12 @@ class Found:
 
     `count` counts records of one text once, unless their ids were found. `next` is the part to go on with,
     None after the last of `num_parts`. `texts` says whether there are texts, as there are until
-    `holdfast clean`.
+    `holdfast clean`. `drawn` are the ordinals of all points of the map that match.
     """
 
     texts: bool
     num_parts: int
+    drawn: list[int] = field(default_factory=list)
     hits: list[Hit] = field(default_factory=list)
     count: int = 0
     next: int | None = None
@@ -63,19 +67,24 @@ class Found:
         self.hits = sorted([*self.hits, *hits], key=lambda hit: not hit.exact)[:HITS_MOST]
 
 
-def search(published: Published, text: str, start: int = 0, seconds: float = SECONDS_MOST) -> Found:
+def search(embedding_map: EmbeddingMap, text: str, start: int = 0, seconds: float = SECONDS_MOST) -> Found:
     """The records whose id, description or text has `text` in it, whatever its case, from a part on.
+
+    All records of the job are looked at, drawn or not.
 
     Of an id such as `sp|P12345|NAME` its accession alone is looked for, too.
 
     Raises:
         Damage: a shard or a result cannot be read.
     """
+    published = embedding_map.published
     found = Found(texts=has_texts(published), num_parts=num_parts(published))
     until, wanted = time.monotonic() + seconds, needles(text)
     for part in range(start, found.num_parts) if text.strip() else ():
         for batch in rows_of_part(published, part):
-            found.add(*_hits(batch, wanted))
+            by_id, by_text = _matches(batch, wanted)
+            found.drawn += _drawn(embedding_map, batch, by_id, by_text)
+            found.add(*_hits(batch, wanted, np.flatnonzero(by_id | by_text)))
         if time.monotonic() > until and part + 1 < found.num_parts:
             found.next = part + 1
             break
@@ -90,8 +99,7 @@ def needles(text: str) -> list[str]:
     return [typed, uniprot[1]] if uniprot else [typed]
 
 
-def _hits(batch: pa.RecordBatch, wanted: list[str]) -> tuple[list[Hit], int]:
-    places = np.flatnonzero(_matches(batch, wanted))
+def _hits(batch: pa.RecordBatch, wanted: list[str], places: Int64s) -> tuple[list[Hit], int]:
     exact = _is_exact(batch.column("id").take(pa.array(places)), wanted)
     order = np.argsort(~exact, kind="stable")[:HITS_MOST]
     rows = batch.take(pa.array(places[order])).to_pylist()
@@ -99,24 +107,36 @@ def _hits(batch: pa.RecordBatch, wanted: list[str]) -> tuple[list[Hit], int]:
     return hits, len(places)
 
 
-def _matches(batch: pa.RecordBatch, wanted: list[str]) -> npt.NDArray[np.bool_]:
-    looked_at = [(batch.column("id"), text) for text in wanted]
-    looked_at += [
-        (batch.column(name), wanted[0]) for name in (DESCRIPTION, TEXT) if name in batch.schema.names
-    ]
+def _matches(batch: pa.RecordBatch, wanted: list[str]) -> tuple[Booleans, Booleans]:
+    """Which rows have it in their ids, and which in their descriptions or texts."""
+    texts = [name for name in (DESCRIPTION, TEXT) if name in batch.schema.names]
+    return _any(batch, [("id", text) for text in wanted]), _any(batch, [(name, wanted[0]) for name in texts])
+
+
+def _any(batch: pa.RecordBatch, looked_for: list[tuple[str, str]]) -> Booleans:
     matches = np.zeros(batch.num_rows, np.bool_)
-    for column, text in looked_at:
-        matches |= _booleans(pc.match_substring(column, text, ignore_case=True))
+    for name, text in looked_for:
+        matches |= _booleans(pc.match_substring(batch.column(name), text, ignore_case=True))
     return matches
 
 
-def _is_exact(ids: pa.Array, wanted: list[str]) -> npt.NDArray[np.bool_]:
+def _drawn(
+    embedding_map: EmbeddingMap, batch: pa.RecordBatch, by_id: Booleans, by_text: Booleans
+) -> list[int]:
+    """The points of these rows; a text is that of all points of its row."""
+    ordinals = batch.column("ordinal").to_numpy().astype(np.int64)
+    points, rows = embedding_map.ordinals, embedding_map.rows[embedding_map.places]
+    drawn: list[int] = points[among(points, ordinals[by_id]) | among(rows, ordinals[by_text])].tolist()
+    return drawn
+
+
+def _is_exact(ids: pa.Array, wanted: list[str]) -> Booleans:
     """The whole id, or a part of it between bars; a version or an isoform may follow."""
     either = "|".join(re.escape(text) for text in wanted)
     return _booleans(pc.match_substring_regex(ids, rf"(^|\|)({either})([.-]\d+)?($|\|)", ignore_case=True))
 
 
-def _booleans(found: pa.Array) -> npt.NDArray[np.bool_]:
+def _booleans(found: pa.Array) -> Booleans:
     return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), np.bool_)
 
 

@@ -1,4 +1,4 @@
-"""The rows that a search looks through, in parts of which each is read by itself: duplicates, then each shard.
+"""The rows that a search looks through, in parts that are read by themselves: duplicates, then each shard.
 
 Every batch has `ordinal` and `id`; of a shard whose file is still there also `sequence` and `copies`, and
 `description` where the job has kept any.

@@ -19,7 +19,7 @@ LINE_LETTERS = 60
 
 
 def point_texts(embedding_map: EmbeddingMap) -> list[str]:
-    """What stands beside each point: its description, or how its sequence begins; empty where neither is left."""
+    """What stands beside each point: its description or the beginning of its sequence; else an empty text."""
     published = embedding_map.published
     told = descriptions(published.job, published.job_dir, embedding_map.ordinals)
     if told is not None:
@@ -93,8 +93,9 @@ def _columns(embedding_map: EmbeddingMap, places: Int64s, metadata: Metadata | N
         columns["description"] = told
     if job.options.alphabet == "text" and is_kept(job, job_dir):
         columns["text"] = _texts(embedding_map, places)
-    for name in metadata.columns if metadata else ():
-        columns.setdefault(name, metadata.texts(name, ids.to_pylist()))
+    if metadata is not None:
+        for name in metadata.columns:
+            columns.setdefault(name, metadata.texts(name, ids.to_pylist()))
     return columns
 
 
