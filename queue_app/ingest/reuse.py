@@ -16,6 +16,7 @@ import xxhash
 from checkpoint.records import DoneRecord, Kind
 from queue_app.array_types import Hashes, Int64s
 from queue_app.errors import Damage, OtherVersion, UsageError
+from queue_app.host.spilled_rows import SpilledRows
 from queue_app.ingest.request_changes import differing, named
 from queue_app.job.directory import JobDir, find_job_directory
 from queue_app.job.done_records import create, published_result, read_done
@@ -25,7 +26,6 @@ from queue_app.job.result_rows import among, computed_rows
 from queue_app.job.shard_files import read_shard
 from queue_app.job.shard_table import Shard
 from queue_app.job.spec import EmbedOptions, Job
-from queue_app.job.spilled_rows import SpilledRows
 from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import model_differences
 

@@ -17,7 +17,7 @@ from queue_app.host.durable_files import write_durably
 from queue_app.host.file_lock import FileLock
 from queue_app.job.spec import Job
 
-JOB_SCHEMA = 5
+JOB_SCHEMA = 6
 PLANNER_VERSION = 3
 SETTLED_NS = 2_000_000_000
 REMEMBERED_MOST = 16
@@ -110,6 +110,8 @@ class JobDir:
     sequences = _Entry("sequences.arrow")
     """Ordinal and content hash of every row of every shard: what a later job finds vectors by."""
     twins = _Entry("twins.arrow")
+    kept = _Entry("kept.parquet")
+    """What stays with the records beside their ids, where anything does (kept_columns.py)."""
     aside = _Entry(".aside.arrow")
     """The vectors that duplicates wait for while an output is written."""
     array = _Entry("array")

@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from checkpoint.records import DoneRecord
 from queue_app.array_types import Int64s
+from queue_app.host.spilled_rows import SpilledRows
 from queue_app.job.directory import JobDir
 from queue_app.job.duplicates import all_firsts, read_duplicates
 from queue_app.job.readouts import is_ragged
 from queue_app.job.result_files import embeddings_of, iter_result
 from queue_app.job.spec import Job
-from queue_app.job.spilled_rows import SpilledRows
 
 Batches = Iterator[pa.RecordBatch]
 ROWS_AT_ONCE = 4_096

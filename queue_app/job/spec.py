@@ -63,6 +63,14 @@ class TwinsFile:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptFile:
+    """What kept.parquet holds: descriptions of headers and columns of tables, a row for each record."""
+
+    digest: str  # xxh3-128 (hex)
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reuse:
     """Whose vectors were copied, and how many; `digest` is of that job and its results."""
 
@@ -121,6 +129,7 @@ class Job:
     reuse: Reuse | None = None
     notes: tuple[str, ...] = ()
     """What was noticed about the records at submit: a line each."""
+    kept: KeptFile | None = None  # None: nothing stays with the records but their ids
 
 
 RECORD_COST = 8

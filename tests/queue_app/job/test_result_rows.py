@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from queue_app.host.spilled_rows import SpilledRows
 from queue_app.job.result_files import as_fixed_lists
 from queue_app.job.result_rows import WaitingDuplicates, merged, place_duplicates
-from queue_app.job.spilled_rows import SpilledRows
 
 RAGGED = pa.list_(pa.float64())
 batch_sizes = st.integers(1, 5)
