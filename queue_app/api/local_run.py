@@ -21,11 +21,11 @@ from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir, locked_job_directory
 from queue_app.job.done_records import finished_shards
-from queue_app.job.known_jobs import remember_job
 from queue_app.job.output_place import forget_other_place, take_place
 from queue_app.model.spec import FoundModel
 from queue_app.outputs.export import ExportReport, export
 from queue_app.status.directory_snapshot import snapshot_of_directory
+from queue_app.status.known_jobs import remember_job
 
 
 def embed(request: EmbedRequest, model: FoundModel, setup: LocalSetup) -> ExportReport:

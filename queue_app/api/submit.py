@@ -20,9 +20,9 @@ from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.settle import settle
 from queue_app.job.directory import locked_job_directory
 from queue_app.job.disk_space import require_room
-from queue_app.job.known_jobs import remember_job
 from queue_app.job.output_place import forget_other_place, take_place
 from queue_app.settings import runtime_config
+from queue_app.status.known_jobs import remember_job
 
 
 def submit(

@@ -18,8 +18,8 @@ from queue_app.dashboard.routes import make_app
 from queue_app.dashboard.streams import Feed
 from queue_app.errors import HoldfastError, JobNotFound
 from queue_app.job.directory import JobDir, find_job_directory
-from queue_app.job.known_jobs import jobs_of_folder
 from queue_app.settings import runtime_config
+from queue_app.status.known_jobs import jobs_of_folder
 from queue_app.status.snapshot import snapshots
 
 USUAL_PORT = 8765

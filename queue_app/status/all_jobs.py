@@ -9,10 +9,10 @@ from queue_app.coordination import keys
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.errors import HoldfastError
 from queue_app.job.directory import JobDir
-from queue_app.job.known_jobs import known_jobs
 from queue_app.job.output_place import output_of
 from queue_app.settings import runtime_config
 from queue_app.status.job_snapshot import JobSnapshot
+from queue_app.status.known_jobs import known_jobs
 from queue_app.status.snapshot import snapshot, snapshots
 from queue_app.status.text import describe
 

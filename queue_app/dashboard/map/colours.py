@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
+from queue_app.dashboard.map.kept_texts import DESCRIPTION, kept_names, kept_values
 from queue_app.dashboard.map.metadata import Metadata
 from queue_app.dashboard.map.published_vectors import Published
 from queue_app.dashboard.map.sequence_texts import is_kept, lengths
@@ -41,7 +42,9 @@ class Names:
 
 def choices(published: Published, metadata: Metadata | None) -> tuple[str, ...]:
     """What a job's map can be coloured by, the default first."""
-    known = metadata.columns if metadata else ()
+    of_table = metadata.columns if metadata else ()
+    of_input = (name for name in kept_names(published.job) if name not in (*of_table, DESCRIPTION))
+    known = (*of_table, *of_input)
     kept = [LENGTH] if is_kept(published.job, published.job_dir) else []
     return (*known, *(name for name in (*kept, PLACE) if name not in known))
 
@@ -57,9 +60,11 @@ def _values(embedding_map: EmbeddingMap, by: str, metadata: Metadata | None) -> 
         raise UsageError(f"no column {by!r} to colour by")
     if metadata and by in metadata.columns:
         return metadata.values(by, embedding_map.ids)
+    published = embedding_map.published
+    if by in kept_names(published.job):
+        return kept_values(published.job, published.job_dir, by, embedding_map.ordinals)
     if by == PLACE:
         return pa.array(embedding_map.ordinals + 1.0)
-    published = embedding_map.published
     of_rows = lengths(published.job, published.job_dir, embedding_map.rows)
     return pa.array(np.array(of_rows, np.float64)[embedding_map.places])
 

@@ -1,4 +1,4 @@
-"""Search over all records of a job, by id, description and text, whatever the number of them.
+"""Search over all records of a job, by id, what was kept and text, whatever the number of them.
 
 It goes part by part, and looks at one batch of rows at once. Who asks gets an answer within a second or two:
 of a job that takes longer, what was found by then, and where to go on.
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from queue_app.array_types import Int64s
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
 from queue_app.dashboard.map.published_vectors import Published
-from queue_app.dashboard.map.searched_rows import DESCRIPTION, TEXT, has_texts, num_parts, rows_of_part
+from queue_app.dashboard.map.searched_rows import has_texts, num_parts, rows_of_part, texts_of
 from queue_app.job.result_rows import among
 
 Booleans = npt.NDArray[np.bool_]
@@ -33,8 +33,8 @@ _UNIPROT = re.compile(r"[a-z]+\|([^|]+)\|.*", re.IGNORECASE)
 class Hit:
     """A record that was found. `exact`: the id, or the accession in it, is what was asked for.
 
-    `excerpt` is of its description or text, around what was found in it. `copies` counts the records of its
-    text, itself included. One that is quarantined has no vector, and is not on the map.
+    `excerpt` is of its description or sequence, around what was found in it. `copies` counts the records of
+    its sequence, itself included. One that is quarantined has no vector, and is not on the map.
     """
 
     ordinal: int
@@ -68,7 +68,7 @@ class Found:
 
 
 def search(embedding_map: EmbeddingMap, text: str, start: int = 0, seconds: float = SECONDS_MOST) -> Found:
-    """The records whose id, description or text has `text` in it, whatever its case, from a part on.
+    """The records whose id, kept text or sequence has `text` in it, whatever its case, from a part on.
 
     All records of the job are looked at, drawn or not.
 
@@ -102,15 +102,15 @@ def needles(text: str) -> list[str]:
 def _hits(batch: pa.RecordBatch, wanted: list[str], places: Int64s) -> tuple[list[Hit], int]:
     exact = _is_exact(batch.column("id").take(pa.array(places)), wanted)
     order = np.argsort(~exact, kind="stable")[:HITS_MOST]
-    rows = batch.take(pa.array(places[order])).to_pylist()
-    hits = [_hit(row, wanted[0], exact=bool(is_it)) for row, is_it in zip(rows, exact[order], strict=True)]
-    return hits, len(places)
+    rows, names = batch.take(pa.array(places[order])).to_pylist(), texts_of(batch)
+    found = zip(rows, exact[order], strict=True)
+    return [_hit(row, names, wanted[0], exact=bool(is_it)) for row, is_it in found], len(places)
 
 
 def _matches(batch: pa.RecordBatch, wanted: list[str]) -> tuple[Booleans, Booleans]:
-    """Which rows have it in their ids, and which in their descriptions or texts."""
-    texts = [name for name in (DESCRIPTION, TEXT) if name in batch.schema.names]
-    return _any(batch, [("id", text) for text in wanted]), _any(batch, [(name, wanted[0]) for name in texts])
+    """Which rows have it in their ids, and which in their texts."""
+    by_text = [(name, wanted[0]) for name in texts_of(batch)]
+    return _any(batch, [("id", text) for text in wanted]), _any(batch, by_text)
 
 
 def _any(batch: pa.RecordBatch, looked_for: list[tuple[str, str]]) -> Booleans:
@@ -140,8 +140,8 @@ def _booleans(found: pa.Array) -> Booleans:
     return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), np.bool_)
 
 
-def _hit(row: dict[str, Any], wanted: str, *, exact: bool) -> Hit:
-    texts = [row.get(DESCRIPTION) or "", row.get(TEXT) or ""]
+def _hit(row: dict[str, Any], names: list[str], wanted: str, *, exact: bool) -> Hit:
+    texts = [row[name] or "" for name in names]
     around = next(filter(None, (_around(text, wanted) for text in texts)), "")
     begins = next(filter(None, texts), "")[:EXCERPT_LETTERS]
     return Hit(row["ordinal"], row["id"], around or begins, exact, row.get("copies") or 1)

@@ -1,22 +1,24 @@
 """The rows that a search looks through, in parts that are read by themselves: duplicates, then each shard.
 
-Every batch has `ordinal` and `id`; of a shard whose file is still there also `sequence` and `copies`, and
-`description` where the job has kept any.
+Every batch has `ordinal` and `id`; of a shard whose file is still there also `sequence` and `copies`. The columns
+of text that the job has kept stand behind them, under names that begin with `kept `.
 """
 
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from queue_app.dashboard.map.kept_texts import kept_strings
 from queue_app.dashboard.map.published_vectors import Published
-from queue_app.dashboard.map.sequence_texts import descriptions, is_kept
+from queue_app.dashboard.map.sequence_texts import is_kept
 from queue_app.errors import Damage
 from queue_app.job.duplicates import read_duplicates
 from queue_app.job.shard_table import Shard
 
 DUPLICATES_AT_ONCE = 1 << 16
-DESCRIPTION, TEXT = "description", "sequence"
+KEPT, TEXT = "kept ", "sequence"
 TEXT_COLUMNS = ("ordinal", "id", TEXT, "copies")
 ID_COLUMNS = ("ordinal", "id")
 
@@ -62,6 +64,14 @@ def _of_result(published: Published, shard: Shard) -> Iterator[pa.RecordBatch]:
         raise Damage(f"{path}: not a readable result: {error}") from None
 
 
+def texts_of(batch: pa.RecordBatch) -> list[str]:
+    """The names of the columns of text, what was kept before the sequence."""
+    names = [name for name in batch.schema.names if name.startswith(KEPT)]
+    return [*names, TEXT] if TEXT in batch.schema.names else names
+
+
 def _described(published: Published, batch: pa.RecordBatch) -> pa.RecordBatch:
-    found = descriptions(published.job, published.job_dir, batch.column("ordinal").to_numpy().astype("int64"))
-    return batch if found is None else batch.append_column(DESCRIPTION, found)
+    ordinals = batch.column("ordinal").to_numpy().astype(np.int64)
+    for name, column in kept_strings(published.job, published.job_dir, ordinals).items():
+        batch = batch.append_column(f"{KEPT}{name}", column)
+    return batch

@@ -3,14 +3,16 @@
 import csv
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from queue_app.array_types import Int64s
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
+from queue_app.dashboard.map.kept_texts import descriptions, kept_rows
 from queue_app.dashboard.map.metadata import Metadata
-from queue_app.dashboard.map.sequence_texts import beginnings, descriptions, is_kept, sequences
+from queue_app.dashboard.map.sequence_texts import beginnings, is_kept, sequences
 from queue_app.errors import UsageError
 
 AT_ONCE = 500
@@ -83,16 +85,16 @@ def _csv(rows: list[list[object] | tuple[object, ...]]) -> Iterator[str]:
         yield written.getvalue()
 
 
-def _columns(embedding_map: EmbeddingMap, places: Int64s, metadata: Metadata | None) -> dict[str, pa.Array]:
+def _columns(embedding_map: EmbeddingMap, places: Int64s, metadata: Metadata | None) -> dict[str, Any]:
     job, job_dir = embedding_map.published.job, embedding_map.published.job_dir
     ids = pa.array(embedding_map.ids, pa.string()).take(pa.array(places))
     x, y = (pa.array(axis) for axis in embedding_map.points[places].T)
     columns = {"id": ids, "x": x, "y": y}
-    told = descriptions(job, job_dir, embedding_map.ordinals[places])
-    if told is not None:
-        columns["description"] = told
+    kept = kept_rows(job, job_dir, embedding_map.ordinals[places])
+    if kept is not None:
+        columns |= {name: kept[name] for name in kept.column_names if name not in columns}
     if job.options.alphabet == "text" and is_kept(job, job_dir):
-        columns["text"] = _texts(embedding_map, places)
+        columns.setdefault("text", _texts(embedding_map, places))
     if metadata is not None:
         for name in metadata.columns:
             columns.setdefault(name, metadata.texts(name, ids.to_pylist()))

@@ -21,11 +21,6 @@ def is_kept(job: Job, job_dir: JobDir) -> bool:
     return bool(job.shards) and job_dir.shard(job.shards[0].index).is_file()
 
 
-def descriptions(job: Job, job_dir: JobDir, ordinals: Int64s) -> pa.Array | None:
-    """What the input said of each of these records beside its sequence; None where nothing of it was kept."""
-    return None
-
-
 def lengths(job: Job, job_dir: JobDir, rows: Int64s) -> list[int]:
     """Characters of the sequence of each of these rows, which ascend. Raises Damage."""
     return _of_sequences(job, job_dir, rows, pc.utf8_length)

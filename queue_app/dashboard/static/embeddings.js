@@ -38,6 +38,11 @@ export function closeMap() {
   note("");
 }
 
+// So that all of it is in the window, whatever stands above.
+export function fitMap() {
+  if (!$("plane").hidden) $("plane").style.setProperty("--above", `${Math.round($("plane").getBoundingClientRect().top + scrollY)}px`);
+}
+
 export function isMapOf(key) {
   return chart.source?.key === key;
 }
@@ -69,6 +74,7 @@ function showMap(map, of) {
   offer("method", map.methods, (name) => name.toUpperCase());
   offer("by", map.colours);
   $("plane").hidden = $("choices").hidden = $("find").hidden = false;
+  fitMap();
   points.show(map.x, map.y);
   put("caption", captionOf(map));
   offerTakes();
@@ -220,4 +226,5 @@ $("farther").addEventListener("click", () => points.zoom(1 / 1.4));
 $("whole").addEventListener("click", () => points.reset());
 $("png").addEventListener("click", () => savePng(points, chart.title));
 $("svg").addEventListener("click", () => saveSvg(points, chart.title));
+addEventListener("resize", fitMap);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);

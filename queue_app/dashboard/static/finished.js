@@ -1,6 +1,6 @@
 // A finished job: where its vectors are, its map, its card, and what is quarantined.
 
-import { closeMap, isMapOf, openMap } from "./embeddings.js";
+import { closeMap, fitMap, isMapOf, openMap } from "./embeddings.js";
 import { markdownNodes } from "./markdown.js";
 import { serverSource } from "./source.js";
 import { page } from "./state.js";
@@ -29,7 +29,8 @@ export function showFinished(about) {
   tellQuarantined();
   $("html").href = `jobs/${job}/map.html`;
   if (about.ragged) put("map-note", "No map: every token has a vector, and no record one. Embed with --pool mean for a map.");
-  else if (!isMapOf(job)) openMap(serverSource(job), about.title);
+  else if (isMapOf(job)) fitMap();
+  else openMap(serverSource(job), about.title);
 }
 
 function tellVectors({ output, columns, dim, ragged, dtype, read }) {

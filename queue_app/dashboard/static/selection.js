@@ -28,7 +28,7 @@ function setSelection(places, onSelected) {
 // How many are lit, where not all are: they can be selected without a pointer.
 export function offerLit(lit) {
   $("select-lit").hidden = !lit || !lit.size;
-  put("select-lit", lit ? `Select these ${COUNT.format(lit.size)}` : "");
+  put("select-lit", lit ? `Select what is lit (${COUNT.format(lit.size)})` : "");
 }
 
 // What can be taken away of this map.
