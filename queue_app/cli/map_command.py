@@ -21,7 +21,7 @@ def map_file(
 
     In it one can hover, zoom, search, colour, and select ids.
     """
-    from queue_app.dashboard.map.cache import Wanted
+    from queue_app.dashboard.map.make_map import Wanted
     from queue_app.dashboard.map.metadata import read_metadata
     from queue_app.dashboard.map.published_vectors import Published
     from queue_app.dashboard.map.standalone import write_map

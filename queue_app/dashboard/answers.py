@@ -1,21 +1,24 @@
 """What all answers have in common: which job is meant, and errors in one line."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from queue_app.coordination.redis_client import TRANSIENT
-from queue_app.dashboard.streams import Feed
+from queue_app.dashboard.job_list import JobList
 from queue_app.errors import HoldfastError
 
+Jobs = Callable[[], Awaitable[JobList]]
+"""What tells the list of jobs as it is now."""
 
-async def job_of(feed: Feed, request: Request) -> str:
+
+async def job_of(jobs: Jobs, request: Request) -> str:
     """Only ids that are in the list: anything else might be taken for a path."""
     job_id: str = request.path_params["job"]
-    if job_id not in {line.job for line in (await feed.jobs()).jobs}:
+    if job_id not in {line.job for line in (await jobs()).jobs}:
         raise HTTPException(404, "no such job")
     return job_id
 

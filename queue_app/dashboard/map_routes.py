@@ -13,15 +13,17 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from queue_app.array_types import Int64s
-from queue_app.dashboard.answers import answered, job_of, number_of
-from queue_app.dashboard.map.cache import Making, Maps, Wanted, making_message, map_message, offer
+from queue_app.dashboard.answers import Jobs, answered, job_of, number_of
+from queue_app.dashboard.job_source import Place
+from queue_app.dashboard.map.cache import Making, Maps, making_message
 from queue_app.dashboard.map.colours import colour
+from queue_app.dashboard.map.make_map import Wanted, map_message
 from queue_app.dashboard.map.metadata import Metadata
 from queue_app.dashboard.map.nearest import neighbourhood, spot
+from queue_app.dashboard.map.offer import offer
 from queue_app.dashboard.map.record_search import search
 from queue_app.dashboard.map.selection import as_csv, as_fasta, point_texts
 from queue_app.dashboard.map.standalone import page_of
-from queue_app.dashboard.streams import Feed
 
 MAP_THREADS = 2
 """So many questions about maps are answered at once: a pass over all results may take minutes, and is made by
@@ -34,10 +36,10 @@ BODY_BYTES_MOST = 1 << 20
 class MapAnswers:
     """One method per kind of request."""
 
-    def __init__(self, feed: Feed, metadata: Metadata | None) -> None:
-        self.feed = feed
+    def __init__(self, place: Place, jobs: Jobs, metadata: Metadata | None) -> None:
+        self.jobs = jobs
         self.metadata = metadata
-        self._maps = Maps(feed.place)
+        self._maps = Maps(place)
         self._turns = asyncio.Semaphore(MAP_THREADS)
 
     def routes(self) -> list[Route]:
@@ -128,7 +130,7 @@ class MapAnswers:
             return Response() if await request.is_disconnected() else await answered(read)
 
     async def _wanted(self, request: Request) -> Wanted:
-        job_id, asked = await job_of(self.feed, request), request.query_params
+        job_id, asked = await job_of(self.jobs, request), request.query_params
         return Wanted(job_id, asked.get("column", ""), asked.get("method", ""))
 
 

@@ -1,6 +1,6 @@
 """The requests that the page makes, and their answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -19,8 +19,6 @@ from queue_app.dashboard.about import output_path
 from queue_app.dashboard.access import Guard
 from queue_app.dashboard.answers import answered, job_of, number_of
 from queue_app.dashboard.job_source import Place, load
-from queue_app.dashboard.map.metadata import Metadata
-from queue_app.dashboard.map_routes import MapAnswers
 from queue_app.dashboard.static_files import POLICY, read_files
 from queue_app.dashboard.streams import Feed
 from queue_app.errors import UsageError
@@ -35,15 +33,15 @@ CONTROLS: Mapping[str, Callable[[str, str | None], tuple[str, JobState]]] = {
 QUARANTINE_PAGE = 50
 
 
-def make_app(feed: Feed, *, token: str, host: str, metadata: Metadata | None = None) -> ASGIApp:
-    """The page's server; nothing of it answers without the token. Maps can be coloured by `metadata`."""
-    answers, maps = Answers(feed), MapAnswers(feed, metadata)
+def make_app(feed: Feed, maps: Iterable[Route], *, token: str, host: str) -> ASGIApp:
+    """The page's server, with the routes of maps; nothing of it answers without the token."""
+    answers = Answers(feed)
     routes = [
         Route("/", answers.file),
         Route("/events", answers.events),
         Route("/jobs/{job}/quarantine", answers.quarantine),
         Route("/jobs/{job}/card", answers.card),
-        *maps.routes(),
+        *maps,
         Route("/jobs/{job}/{control}", answers.control, methods=["POST"]),
         Route("/{name}", answers.file),
     ]
@@ -72,18 +70,18 @@ class Answers:
 
     async def quarantine(self, request: Request) -> Response:
         """`?from=N`: some of the quarantined records, by ordinal."""
-        job_id = await job_of(self.feed, request)
+        job_id = await job_of(self.feed.jobs, request)
         start = number_of(request, "from")
         return await answered(lambda: read_quarantine(self.feed.place.of(job_id), job_id, start))
 
     async def card(self, request: Request) -> Response:
         """The run card of a finished job, as it lies beside the output."""
-        job_id = await job_of(self.feed, request)
+        job_id = await job_of(self.feed.jobs, request)
         return await answered(lambda: {"card": read_card(self.feed.place.of(job_id), job_id)})
 
     async def control(self, request: Request) -> Response:
         """Pause, unpause or cancel; answers the job's state."""
-        job_id = await job_of(self.feed, request)
+        job_id = await job_of(self.feed.jobs, request)
         act = CONTROLS.get(request.path_params["control"])
         if act is None:
             raise HTTPException(404)

@@ -14,6 +14,7 @@ import uvicorn
 from queue_app.coordination.redis_client import check, connect
 from queue_app.dashboard.job_source import ManyJobs, Place
 from queue_app.dashboard.map.metadata import Metadata, read_metadata
+from queue_app.dashboard.map_routes import MapAnswers
 from queue_app.dashboard.routes import make_app
 from queue_app.dashboard.streams import Feed
 from queue_app.errors import HoldfastError, JobNotFound
@@ -56,7 +57,8 @@ class PageServer(uvicorn.Server):
 
     def __init__(self, feed: Feed, *, token: str, host: str, metadata: Metadata | None = None) -> None:
         # No log of requests: the first one carries the token.
-        app = make_app(feed, token=token, host=host, metadata=metadata)
+        maps = MapAnswers(feed.place, feed.jobs, metadata).routes()
+        app = make_app(feed, maps, token=token, host=host)
         super().__init__(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
         self.feed = feed
 

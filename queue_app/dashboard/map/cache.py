@@ -5,51 +5,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from queue_app.dashboard.job_source import Place, load
-from queue_app.dashboard.map.colours import choices
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
-from queue_app.dashboard.map.metadata import Metadata
-from queue_app.dashboard.map.projection import Method, methods, project
+from queue_app.dashboard.map.make_map import Tell, Wanted, make_map, settled
+from queue_app.dashboard.map.projection import Method
 from queue_app.dashboard.map.published_vectors import Published
-from queue_app.dashboard.map.sampled_rows import draw
-from queue_app.errors import HoldfastError, UsageError
+from queue_app.errors import HoldfastError
 
 KEPT_MOST = 8
 PATIENCE_SECONDS = 0.8
 """So long a request waits for a map; a small one is there by then."""
-LAYING_OUT = {
-    Method.PCA: "laying them out",
-    Method.UMAP: "laying them out by UMAP, whose first map takes half a minute to compile",
-}
-Tell = Callable[[str, float | None], None]
-"""Called with the step that is under way, and the share of it that is done; None: not known."""
-
-
-Choice = TypeVar("Choice", bound=str)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a map is of. `column` and `method` are empty for the first that there is."""
-
-    job: str
-    column: str = ""
-    method: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What the map of a job can show, the defaults first."""
-
-    columns: tuple[str, ...]
-    methods: tuple[Method, ...]
-    colours: tuple[str, ...]
 
 
 class Making:
@@ -131,53 +99,6 @@ class Maps:
             return make_map(published, column, method, tell)
 
 
-def settled(published: Published, wanted: Wanted) -> tuple[str, Method]:
-    """The column and the layout that are meant. Raises UsageError for what there is not."""
-    return _one_of(published.columns, wanted.column), _one_of(methods(), wanted.method)
-
-
-def offer(published: Published, metadata: Metadata | None) -> Offer:
-    return Offer(published.columns, methods(), choices(published, metadata))
-
-
-def _one_of(known: tuple[Choice, ...], wanted: str) -> Choice:
-    """The first where nothing is wanted."""
-    found = next((each for each in known if wanted in ("", each)), None)
-    if found is None:
-        raise UsageError(f"{wanted!r}: there is {', '.join(known)}")
-    return found
-
-
 def making_message(making: Making) -> dict[str, Any]:
     """How far a map is that has no points yet."""
     return {"made": False, "step": making.step, "share": making.share}
-
-
-def map_message(found: EmbeddingMap, offer: Offer) -> dict[str, Any]:
-    """The points, and what else there is; x and y are at most 1, and as exact as a screen."""
-    x, y = (found.points / found.extent).astype(np.float64).round(5).T.tolist()
-    return {
-        "made": True,
-        **asdict(offer),
-        "num_embedded": found.published.num_embedded,
-        "num_records": found.published.job.counts.num_records,
-        "is_text": found.published.job.options.alphabet == "text",
-        "shares": found.shares,
-        "ids": found.ids,
-        "ordinals": found.ordinals.tolist(),
-        "x": x,
-        "y": y,
-    }
-
-
-def make_map(published: Published, column: str, method: Method, tell: Tell) -> EmbeddingMap:
-    """Raises Damage where a result is not the one that was published."""
-    published.check(lambda share: tell("checking the results", share))
-    drawn = draw(published, column, lambda share: tell("reading the vectors", share))
-    tell(LAYING_OUT[method], None)
-    projection = project(drawn.vectors, method)
-    points = projection.points[drawn.places]
-    return EmbeddingMap(
-        published, column, drawn.ids, drawn.ordinals, drawn.places, drawn.rows, points,
-        projection.shares, projection.plane,
-    )  # fmt: skip

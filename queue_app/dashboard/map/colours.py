@@ -8,14 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
-from queue_app.dashboard.map.kept_texts import DESCRIPTION, kept_names, kept_values
+from queue_app.dashboard.map.kept_texts import kept_names, kept_values
 from queue_app.dashboard.map.metadata import Metadata
-from queue_app.dashboard.map.published_vectors import Published
-from queue_app.dashboard.map.sequence_texts import is_kept, lengths
+from queue_app.dashboard.map.offer import PLACE, choices
+from queue_app.dashboard.map.sequence_texts import lengths
 from queue_app.errors import UsageError
 
-LENGTH = "length"
-PLACE = "place in the input"
 ENDS = (2, 98)
 """Percentiles at which a scale ends: a few huge lengths would leave a single colour to all others."""
 
@@ -38,15 +36,6 @@ class Names:
     names: list[str]
     counts: list[int]
     kind: Literal["names"] = "names"
-
-
-def choices(published: Published, metadata: Metadata | None) -> tuple[str, ...]:
-    """What a job's map can be coloured by, the default first."""
-    of_table = metadata.columns if metadata else ()
-    of_input = (name for name in kept_names(published.job) if name not in (*of_table, DESCRIPTION))
-    known = (*of_table, *of_input)
-    kept = [LENGTH] if is_kept(published.job, published.job_dir) else []
-    return (*known, *(name for name in (*kept, PLACE) if name not in known))
 
 
 def colour(embedding_map: EmbeddingMap, by: str, metadata: Metadata | None) -> Scale | Names:

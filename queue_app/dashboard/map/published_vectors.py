@@ -12,6 +12,7 @@ import xxhash
 
 from checkpoint.records import DoneRecord
 from queue_app.array_types import Floats, Int64s
+from queue_app.dashboard.map.shards_of_records import shards_with
 from queue_app.errors import Damage, UsageError
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import all_done, require_published
@@ -19,7 +20,6 @@ from queue_app.job.duplicates import read_duplicates
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_files import as_matrix, iter_result
 from queue_app.job.result_rows import among, computed_rows
-from queue_app.job.shard_table import Shard
 from queue_app.job.spec import Job
 
 
@@ -109,15 +109,6 @@ class Published:
                     vector: Floats = rows.vectors[place]
                     return vector
         raise Damage(f"{self.job_dir.path}: record {ordinal} has no row any more")
-
-
-def shards_with(job: Job, ordinals: Int64s) -> Iterator[Shard]:
-    """The shards that may hold these records: those of reused vectors lie between the others."""
-    for reused in (False, True):
-        shards = [shard for shard in job.shards if shard.reused == reused]
-        starts = [shard.first_ordinal for shard in shards]
-        places = np.unique(np.searchsorted(starts, ordinals, side="right") - 1)
-        yield from (shards[place] for place in places if place >= 0)
 
 
 def _rows(batch: pa.RecordBatch, column: str) -> Rows:

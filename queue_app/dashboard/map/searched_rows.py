@@ -1,6 +1,6 @@
 """The rows that a search looks through, in parts that are read by themselves: duplicates, then each shard.
 
-Every batch has `ordinal` and `id`; of a shard whose file is still there also `sequence` and `copies`. The columns
+Each has `ordinal` and `id`; of a shard whose file is still there also `sequence` and `copies`. The columns
 of text that the job has kept stand behind them, under names that begin with `kept `.
 """
 

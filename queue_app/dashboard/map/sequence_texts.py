@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from queue_app.array_types import Int64s
-from queue_app.dashboard.map.published_vectors import shards_with
+from queue_app.dashboard.map.shards_of_records import shards_with
 from queue_app.errors import Damage
 from queue_app.job.directory import JobDir
 from queue_app.job.result_rows import among

@@ -13,10 +13,11 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from queue_app.dashboard.map.cache import Wanted, make_map, map_message, offer, settled
 from queue_app.dashboard.map.colours import colour
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
+from queue_app.dashboard.map.make_map import Wanted, make_map, map_message, settled
 from queue_app.dashboard.map.metadata import Metadata
+from queue_app.dashboard.map.offer import offer
 from queue_app.dashboard.map.published_vectors import Published
 from queue_app.dashboard.map.selection import point_texts
 from queue_app.dashboard.static_files import read_files
