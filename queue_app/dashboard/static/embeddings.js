@@ -89,7 +89,7 @@ function showMap(map, of) {
 
 function captionOf({ ids, shares, num_embedded: all }) {
   const axes = shares.length
-    ? `The two directions of greatest variance: ${percent(shares[0], 1)} of it across, ${percent(shares[1], 1)} up.`
+    ? `The two directions of greatest variance: ${percent(shares[0], 1)} across, ${percent(shares[1], 1)} up.`
     : "UMAP by cosine: neighbours lie together, while far distances say little.";
   const drawn = isPart()
     ? `${COUNT.format(ids.length)} of ${COUNT.format(all)} records, chosen at random.`

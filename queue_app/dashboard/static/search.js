@@ -11,7 +11,9 @@ const state = { asked: 0, timer: 0, hits: [] };
 export function startSearch({ onChoose, onFound }) {
   const later = () => {
     clearTimeout(state.timer);
-    state.timer = setTimeout(() => search(onChoose, onFound), PAUSE_MILLISECONDS);
+    const pause = $("search").value.trim() ? PAUSE_MILLISECONDS : 0;
+    if (!pause) search(onChoose, onFound);
+    else state.timer = setTimeout(() => search(onChoose, onFound), pause);
   };
   $("search").addEventListener("input", later);
   $("search").addEventListener("keydown", async (event) => {

