@@ -25,6 +25,7 @@ from queue_app.job.output_place import forget_other_place, take_place
 from queue_app.model.spec import FoundModel
 from queue_app.outputs.export import ExportReport, export
 from queue_app.status.directory_snapshot import snapshot_of_directory
+from queue_app.status.known_jobs import remember_job
 
 
 def embed(request: EmbedRequest, model: FoundModel, setup: LocalSetup) -> ExportReport:
@@ -89,6 +90,7 @@ class LocalRun:
         prepared = there
         try:
             prepared = prepared or self.prepare(workers.forget_keys)  # the workers come up meanwhile
+            remember_job(self.job_dir)
             job = prepared.job
             take_place(self.job_dir, self.output)
             self._say(what_was_read(job))

@@ -23,6 +23,7 @@ from queue_app.job.directory import locked_job_directory
 from queue_app.job.disk_space import require_room
 from queue_app.job.output_place import forget_other_place, take_place
 from queue_app.settings import runtime_config
+from queue_app.status.known_jobs import remember_job
 
 
 def submit(
@@ -87,6 +88,7 @@ def _submit(
         )
         require_same_threads(prepared.job, threads)
         take_place(prepared.job_dir, request.output)
+        remember_job(prepared.job_dir)
         require_room(prepared.job, prepared.job_dir, config, num_workers=num_here)
         announce(client, make_app(url), prepared.job, prepared.job_dir, queues)
     return JobHandle(prepared.job_dir, broker_url=url, created=prepared.created)

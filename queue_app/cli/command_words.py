@@ -16,6 +16,7 @@ _SAME = {
     "verify": "validate fsck checksum audit",
     "quarantine": "failed failures errors bad skipped rejected",
     "export": "write save dump",
+    "map": "plot umap pca project",
     "index": "faiss search",
     "clean": "rm remove delete clear purge cleanup gc",
     "plan": "estimate dry-run dryrun cost preview",
@@ -48,6 +49,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "convert": ("holdfast convert pickled-model",),
     "verify": ("holdfast verify out.h5",),
     "export": ("holdfast export out.h5 -o out.parquet",),
+    "map": ("holdfast map out.h5",),
     "index": ("holdfast index out.h5",),
     "clean": ("holdfast clean out.h5",),
 }

@@ -29,6 +29,7 @@ def status(
 ) -> None:
     """How far a job is. Without a server it is read from the job directory.
 
+    Without a job it lists those of this directory, the last ones that you began, and those of the server.
     With --watch the exit code is that of the job: 0 all embedded, 3 some quarantined, 1 failed or cancelled.
     """
     from queue_app.status.allowance import parse_allowance
@@ -38,13 +39,19 @@ def status(
         raise typer.Exit(watched(job, options.named_broker(broker_url), as_json, allowed))
     if allow_quarantine is not None:
         raise UsageError(f"{ALLOW_QUARANTINE} is for --watch, whose exit code is that of the job")
+    if job is None:
+        from queue_app.status.all_jobs import NONE_KNOWN, all_jobs
+
+        jobs = all_jobs(options.named_broker(broker_url))
+        print_answer(
+            as_json, [each.as_json() for each in jobs], [each.text() for each in jobs] or [NONE_KNOWN]
+        )
+        return
     from queue_app.status.snapshot import snapshots
     from queue_app.status.text import describe
 
-    found = snapshots(job, options.named_broker(broker_url))
-    shown = [each.as_json() for each in found]
-    lines = [describe(each) for each in found] or ["the server knows no jobs"]
-    print_answer(as_json, shown[0] if job is not None else shown, lines)
+    (found,) = snapshots(job, options.named_broker(broker_url))
+    print_answer(as_json, found.as_json(), [describe(found)])
 
 
 def cancel(job: options.JobArgument, broker_url: options.BrokerUrl = None) -> None:

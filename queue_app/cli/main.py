@@ -19,6 +19,7 @@ from queue_app.cli.job_commands import (
     unpause,
     verify,
 )
+from queue_app.cli.map_command import map_file
 from queue_app.cli.preflight_commands import convert, doctor, plan
 from queue_app.cli.printing import INTERRUPTED, say
 from queue_app.cli.run_commands import embed, enqueue, resume
@@ -45,12 +46,12 @@ COMMANDS = {
     "Before a job": (plan, doctor, convert),
     "Watch a job": (status, dashboard, quarantine),
     "Pause or stop a job": (pause, unpause, cancel),
-    "Check, rewrite or clear what it left": (verify, export, index, clean),
+    "Check, rewrite or clear what it left": (verify, export, map_file, index, clean),
     "Jobs on several machines": (enqueue, worker, drain),
 }
 for heading, members in COMMANDS.items():
     for command in members:
-        app.command(cls=Command, rich_help_panel=heading)(command)
+        app.command(command.__name__.removesuffix("_file"), cls=Command, rich_help_panel=heading)(command)
 
 
 def main() -> None:

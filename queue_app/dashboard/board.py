@@ -11,11 +11,10 @@ import redis
 
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
-from queue_app.dashboard.job_source import Place, load, title_of
+from queue_app.dashboard.about import About
+from queue_app.dashboard.job_source import Place, load
 from queue_app.dashboard.shard_cells import Cell, ShardMap, cells_of_directory, with_losses
 from queue_app.job.directory import JobDir
-from queue_app.job.readouts import vector_dim
-from queue_app.job.spec import Job
 from queue_app.settings import RuntimeConfig
 from queue_app.status.directory_snapshot import snapshot_of_directory
 from queue_app.status.job_snapshot import JobSnapshot
@@ -25,25 +24,6 @@ from queue_app.status.worker_history import SeenWorker, WorkerHistory
 DIRECTORY_EVERY_SECONDS = 5.0
 
 Source = Literal["server", "directory", "memory"]
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What a job is. All but `title` is empty where this host does not see the job's directory."""
-
-    title: str
-    output: str = ""
-    model: str = ""
-    dim: int = 0
-    inputs: str = ""
-
-    @classmethod
-    def of(cls, directory: JobDir, job: Job | None) -> "About":
-        title = title_of(directory)
-        if job is None:
-            return cls(title)
-        inputs = ", ".join(file.name for file in job.inputs)
-        return cls(title, job.output, job.model.name, vector_dim(job.model, job.options), inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +94,12 @@ class JobReader:
         return replace(self._last, summary=summary, source="memory")
 
     def _about(self, job_dir: str) -> About:
-        if self._known is None or not self._known.model:
-            directory = JobDir(Path(job_dir))
-            job = load(directory)
-            ours = job if job is not None and job.job_id == self.job_id else None
-            self._known = About.of(directory, ours)
-        return self._known
+        """Looked at anew each time: an output and its card appear when the job is done."""
+        directory = JobDir(Path(job_dir))
+        job = load(directory)
+        if job is not None and job.job_id == self.job_id:
+            self._known = About.of(directory, job)
+        return self._known or About.of(directory, None)
 
 
 SAMPLES_KEPT = 450

@@ -1,34 +1,43 @@
-"""The list of jobs, one line each: one round trip, whatever their number of shards."""
+"""The list of jobs, one line each: one round trip to a server, whatever their number of shards."""
 
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 
 from queue_app.coordination import keys
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobStatus
-from queue_app.dashboard.job_source import Place, title_of
+from queue_app.dashboard.job_source import Place, load, title_of
 from queue_app.job.directory import JobDir
+from queue_app.settings import runtime_config
+from queue_app.status.directory_snapshot import snapshot_of_directory
+
+READ_AGAIN_SECONDS = 5.0
+DONE_AGAIN_SECONDS = 60.0
+"""Of a job that is read from its directory, for which all of its shards are looked at. A finished one changes
+only by a quarantine retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobLine:
-    """One job of the list. `state` is empty where the server has no more than its name."""
+    """One job of the list. `state` is empty where nobody has more than its name."""
 
     job: str
     title: str
     state: str = ""
     total: int = 0
     settled: int = 0
+    directory: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class JobList:
-    """The jobs of a server; those last seen, and why, while it is `away`."""
+    """The jobs that are shown; those last seen, and why, while the server is `away`."""
 
-    server: str
     jobs: tuple[JobLine, ...] = ()
     away: str = ""
 
@@ -41,35 +50,80 @@ class JobListReader:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self._last: tuple[JobLine, ...] = ()
+        self._last: dict[str, JobLine] = {}
+        self._read: dict[str, tuple[float, JobLine]] = {}
 
     def read(self) -> JobList:
         """Never raises what a server does that is away: that is something to be shown."""
+        away = ""
         try:
-            self._last = tuple(self._lines(self.place.client()))
+            self._last = {line.job: line for line in self._of_server(self.place.client())}
         except TRANSIENT as error:
-            return JobList(self.place.server, self._last or self._named(), str(error))
-        return JobList(self.place.server, self._last)
+            away = str(error)
+        return JobList(tuple({**self._last, **self._of_directories(away)}.values()), away)
 
-    def _lines(self, client: redis.Redis) -> list[JobLine]:
+    def _of_directories(self, away: str) -> dict[str, JobLine]:
+        """The jobs of which the server says nothing; of the single one that is looked at, only the name."""
+        silent = {
+            job_id: directory
+            for job_id, directory in self.place.directories().items()
+            if not self._last.get(job_id, NOBODY).state
+        }
+        if self.place.directory is None:
+            return {job_id: self._of_directory(job_id, directory) for job_id, directory in silent.items()}
+        is_needed = away and not self._last
+        return {job_id: _named(job_id, directory) for job_id, directory in silent.items() if is_needed}
+
+    def _of_server(self, client: redis.Redis) -> Iterator[JobLine]:
         directories = self.place.jobs(client)
+        if not directories:
+            return
         pipe = client.pipeline(transaction=False)
         for job_id in directories:
             pipe.hgetall(keys.job(job_id))
-        answers = zip(directories.items(), pipe.execute(), strict=True)
-        return [
-            _line(job_id, path, JobStatus.of(fields) if "state" in fields else None)
-            for (job_id, path), fields in answers
-        ]
+        for (job_id, path), fields in zip(directories.items(), pipe.execute(), strict=True):
+            yield _line(job_id, path, JobStatus.of(fields) if "state" in fields else None)
 
-    def _named(self) -> tuple[JobLine, ...]:
-        directory = self.place.directory
-        return (JobLine(self.place.the_job_id(), title_of(directory)),) if directory else ()
+    def _of_directory(self, job_id: str, directory: JobDir) -> JobLine:
+        """What its own server says, where it has one that answers; else its files, now and then."""
+        read_at, line = self._read.get(job_id, (float("-inf"), NOBODY))
+        patience = DONE_AGAIN_SECONDS if line.state == "done" else READ_AGAIN_SECONDS
+        if time.monotonic() - read_at < patience:
+            return line
+        line = self._asked(job_id, directory) or _of_files(job_id, directory)
+        if line.state != "running":
+            self._read[job_id] = (time.monotonic(), line)
+        return line
+
+    def _asked(self, job_id: str, directory: JobDir) -> JobLine | None:
+        try:
+            client = self.place.of(job_id).client()
+            fields = cast("dict[str, str]", client.hgetall(keys.job(job_id)))
+        except (*TRANSIENT, redis.AuthenticationError):
+            return None
+        return _line(job_id, str(directory.path), JobStatus.of(fields)) if "state" in fields else None
+
+
+NOBODY = JobLine("", "")
 
 
 def _line(job_id: str, path: str, status: JobStatus | None) -> JobLine:
     title = title_of(JobDir(Path(path))) or job_id
     if status is None:
-        return JobLine(job_id, title)
+        return JobLine(job_id, title, directory=path)
     settled = status.sequences_done + status.sequences_quarantined
-    return JobLine(job_id, title, str(status.state), status.sequences_total, settled)
+    return JobLine(job_id, title, str(status.state), status.sequences_total, settled, path)
+
+
+def _named(job_id: str, directory: JobDir) -> JobLine:
+    return JobLine(job_id, title_of(directory), directory=str(directory.path))
+
+
+def _of_files(job_id: str, directory: JobDir) -> JobLine:
+    job = load(directory)
+    if job is None or job.job_id != job_id:
+        return _named(job_id, directory)
+    now = snapshot_of_directory(job, directory, runtime_config().scratch)
+    return replace(
+        _named(job_id, directory), state=str(now.state), total=now.total, settled=now.done + now.quarantined
+    )

@@ -1,4 +1,4 @@
-"""Where the jobs are that the page shows: one server, and of a single job perhaps its directory."""
+"""Where the jobs are that the page shows: a server, directories, or of a single job perhaps its directory."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +8,11 @@ import redis
 
 from queue_app.coordination import keys
 from queue_app.coordination.find_job import server_url
-from queue_app.coordination.redis_client import connect, without_password
+from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.errors import HoldfastError
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
+from queue_app.status.known_jobs import jobs_of_folder, known_jobs
 
 
 class Place:
@@ -24,10 +25,13 @@ class Place:
         self._url = ""
         self._client: redis.Redis | None = None
 
-    @property
-    def server(self) -> str:
-        """The server's address as it may be shown."""
-        return without_password(server_url(self.directory, self.broker))
+    def of(self, job_id: str) -> "Place":
+        """Where to look for one of the jobs."""
+        return self
+
+    def directories(self) -> Mapping[str, JobDir]:
+        """Job id -> directory, of jobs that are known by that."""
+        return {self.the_job_id(): self.directory} if self.directory else {}
 
     def client(self) -> redis.Redis:
         """A client of the server; an embedded one may have another address than a moment ago."""
@@ -60,6 +64,41 @@ class Place:
     def name_of(self, job_id: str) -> str:
         """What `pause`, `unpause` and `cancel` call the job: an embedded server is found by directory."""
         return str(self.directory.path) if self.directory else job_id
+
+
+class ManyJobs(Place):
+    """The jobs of one folder; or without one those of the working directory, the last ones of this user, and
+    those of the server, which need not be there unless it was named."""
+
+    def __init__(self, *, broker: str | None, folder: Path | None = None) -> None:
+        super().__init__(job_id=None, directory=None, broker=broker)
+        self.folder = folder
+        self._places: dict[Path, Place] = {}
+
+    def of(self, job_id: str) -> Place:
+        directory = self.directories().get(job_id)
+        if directory is None:
+            return self
+        if directory.path not in self._places:
+            # Where a job has a server of its own, that one knows more of it than any other.
+            broker = None if directory.server_json.exists() else self.broker
+            self._places[directory.path] = Place(job_id=job_id, directory=directory, broker=broker)
+        return self._places[directory.path]
+
+    def directories(self) -> Mapping[str, JobDir]:
+        """The newest last, as a server's jobs come; of one that was copied, only the newest."""
+        found = jobs_of_folder(self.folder) if self.folder else known_jobs()
+        return {job.job_id: directory for directory in reversed(found) if (job := load(directory))}
+
+    def jobs(self, client: redis.Redis) -> Mapping[str, str]:
+        if self.folder is not None:
+            return {}
+        try:
+            return super().jobs(client)
+        except TRANSIENT:
+            if self.broker is not None:
+                raise
+            return {}
 
 
 def load(directory: JobDir) -> Job | None:

@@ -1,14 +1,13 @@
 """The requests that the page makes, and their answers."""
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -16,13 +15,14 @@ from queue_app.coordination import job_control
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobState
+from queue_app.dashboard.about import output_path
 from queue_app.dashboard.access import Guard
-from queue_app.dashboard.job_source import Place
-from queue_app.dashboard.map.cache import Making, Maps, Wanted, making_message, map_message
-from queue_app.dashboard.map.metadata import Metadata
+from queue_app.dashboard.answers import answered, job_of, number_of
+from queue_app.dashboard.job_source import Place, load
 from queue_app.dashboard.static_files import POLICY, read_files
 from queue_app.dashboard.streams import Feed
-from queue_app.errors import HoldfastError
+from queue_app.errors import UsageError
+from queue_app.job.output_names import card_paths
 from queue_app.job.quarantine import list_quarantine
 
 CONTROLS: Mapping[str, Callable[[str, str | None], tuple[str, JobState]]] = {
@@ -31,21 +31,17 @@ CONTROLS: Mapping[str, Callable[[str, str | None], tuple[str, JobState]]] = {
     "cancel": job_control.cancel,
 }
 QUARANTINE_PAGE = 50
-MAP_THREADS = 2
-"""So many questions about maps are answered at once: a pass over all results may take minutes, and is made by
-the threads that also look at the jobs."""
 
 
-def make_app(feed: Feed, *, token: str, host: str, metadata: Metadata | None = None) -> ASGIApp:
-    """The page's server; nothing of it answers without the token. Maps can be coloured by `metadata`."""
-    answers, maps = Answers(feed), MapAnswers(feed, metadata)
+def make_app(feed: Feed, maps: Iterable[Route], *, token: str, host: str) -> ASGIApp:
+    """The page's server, with the routes of maps; nothing of it answers without the token."""
+    answers = Answers(feed)
     routes = [
         Route("/", answers.file),
         Route("/events", answers.events),
         Route("/jobs/{job}/quarantine", answers.quarantine),
-        Route("/jobs/{job}/map", maps.map),
-        Route("/jobs/{job}/map/colours", maps.colours),
-        Route("/jobs/{job}/map/nearest", maps.nearest),
+        Route("/jobs/{job}/card", answers.card),
+        *maps,
         Route("/jobs/{job}/{control}", answers.control, methods=["POST"]),
         Route("/{name}", answers.file),
     ]
@@ -73,95 +69,46 @@ class Answers:
         )
 
     async def quarantine(self, request: Request) -> Response:
-        """`?from=N`: some of the records that were set aside, by ordinal."""
-        job_id = await _job(self.feed, request)
-        start = _number(request, "from")
-        return await _answer(lambda: read_quarantine(self.feed.place, job_id, start))
+        """`?from=N`: some of the quarantined records, by ordinal."""
+        job_id = await job_of(self.feed.jobs, request)
+        start = number_of(request, "from")
+        return await answered(lambda: read_quarantine(self.feed.place.of(job_id), job_id, start))
+
+    async def card(self, request: Request) -> Response:
+        """The run card of a finished job, as it lies beside the output."""
+        job_id = await job_of(self.feed.jobs, request)
+        return await answered(lambda: {"card": read_card(self.feed.place.of(job_id), job_id)})
 
     async def control(self, request: Request) -> Response:
         """Pause, unpause or cancel; answers the job's state."""
-        job_id = await _job(self.feed, request)
+        job_id = await job_of(self.feed.jobs, request)
         act = CONTROLS.get(request.path_params["control"])
         if act is None:
             raise HTTPException(404)
-        place = self.feed.place
+        place = self.feed.place.of(job_id)
 
         def run() -> dict[str, str]:
             _, state = act(place.name_of(job_id), place.broker)
             return {"state": str(state)}
 
-        return await _answer(run)
+        return await answered(run)
 
 
-class MapAnswers:
-    """The same for maps. `?column=C&method=M` choose one, by default the first that there is."""
-
-    def __init__(self, feed: Feed, metadata: Metadata | None) -> None:
-        self.feed = feed
-        self._maps = Maps(feed.place, metadata)
-        self._turns = asyncio.Semaphore(MAP_THREADS)
-
-    async def map(self, request: Request) -> Response:
-        """The points, or how far their making is."""
-        wanted = await self._wanted(request)
-
-        def look() -> dict[str, Any]:
-            found = self._maps.look(wanted)
-            if isinstance(found, Making):
-                return making_message(found)
-            return map_message(found, self._maps.offer(found.published))
-
-        return await self._in_turn(request, look)
-
-    async def colours(self, request: Request) -> Response:
-        """`?by=COLUMN`: what each point is coloured by, and how."""
-        wanted, by = await self._wanted(request), request.query_params.get("by", "")
-        return await self._in_turn(request, lambda: asdict(self._maps.colour(wanted, by)))
-
-    async def nearest(self, request: Request) -> Response:
-        """`?of=ORDINAL`: a record that is on the map, and its nearest neighbours."""
-        wanted, ordinal = await self._wanted(request), _number(request, "of")
-        return await self._in_turn(
-            request, lambda: [asdict(each) for each in self._maps.nearest(wanted, ordinal)]
-        )
-
-    async def _in_turn(self, request: Request, read: Callable[[], object]) -> Response:
-        """Who has gone away meanwhile, or asked for something else, is not answered."""
-        async with self._turns:
-            return Response() if await request.is_disconnected() else await _answer(read)
-
-    async def _wanted(self, request: Request) -> Wanted:
-        job_id, asked = await _job(self.feed, request), request.query_params
-        return Wanted(job_id, asked.get("column", ""), asked.get("method", ""))
-
-
-async def _job(feed: Feed, request: Request) -> str:
-    """Only ids that are in the list: anything else might be taken for a path."""
-    job_id: str = request.path_params["job"]
-    if job_id not in {line.job for line in (await feed.jobs()).jobs}:
-        raise HTTPException(404, "no such job")
-    return job_id
-
-
-def _number(request: Request, name: str) -> int:
-    text = request.query_params.get(name, "0")
-    if not text.isdecimal():
-        raise HTTPException(400, f"{name} is a number")
-    return int(text)
-
-
-async def _answer(read: Callable[[], object]) -> Response:
-    """What `read` answers, in a thread; what it cannot do is said in one line."""
+def read_card(place: Place, job_id: str) -> str:
+    """Markdown. Raises UsageError where there is none, or this host does not see it."""
+    directory = place.directory_of(job_id)
+    job = load(directory) if directory else None
+    if directory is None or job is None:
+        raise UsageError("this host does not see the job's directory")
+    path = card_paths(output_path(job, directory))[0]
     try:
-        return JSONResponse(await asyncio.to_thread(read))
-    except TRANSIENT as error:
-        return JSONResponse({"error": f"the server does not answer: {error}"}, status_code=503)
-    except HoldfastError as error:
-        return JSONResponse({"error": str(error)}, status_code=409)
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; holdfast export writes it anew") from None
 
 
 def read_quarantine(place: Place, job_id: str, start: int) -> dict[str, Any]:
-    """Records that were set aside, by ordinal, a page of them from the `start`-th of `num_entries` on.
+    """Quarantined records by ordinal, a page of them from the `start`-th of `num_entries` on.
 
     Those of finished shards; without a server also what the stores of the others say. Raises redis errors
     where there is no directory to be read instead.

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import uvicorn
 
-from queue_app.dashboard.job_source import Place
+from queue_app.coordination.redis_client import check, connect
+from queue_app.dashboard.job_source import ManyJobs, Place
 from queue_app.dashboard.map.metadata import Metadata, read_metadata
+from queue_app.dashboard.map_routes import MapAnswers
 from queue_app.dashboard.routes import make_app
 from queue_app.dashboard.streams import Feed
 from queue_app.errors import HoldfastError, JobNotFound
 from queue_app.job.directory import JobDir, find_job_directory
 from queue_app.settings import runtime_config
+from queue_app.status.known_jobs import jobs_of_folder
 from queue_app.status.snapshot import snapshots
 
 USUAL_PORT = 8765
@@ -54,7 +57,8 @@ class PageServer(uvicorn.Server):
 
     def __init__(self, feed: Feed, *, token: str, host: str, metadata: Metadata | None = None) -> None:
         # No log of requests: the first one carries the token.
-        app = make_app(feed, token=token, host=host, metadata=metadata)
+        maps = MapAnswers(feed.place, feed.jobs, metadata).routes()
+        app = make_app(feed, maps, token=token, host=host)
         super().__init__(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
         self.feed = feed
 
@@ -85,16 +89,20 @@ def address(listener: socket.socket, token: str) -> str:
 
 
 def find_place(job: str | None, broker: str | None) -> Place:
-    """Where the jobs are, found as `holdfast status` does.
+    """Where the jobs are: a job is found as `holdfast status` does, of a folder it is all of its jobs.
 
     Raises:
         JobNotFound: nobody knows the job.
         BrokerUnreachable: there is no server, and nothing on disk to read instead.
     """
-    found = snapshots(job, broker)
     if job is None:
-        return Place(job_id=None, directory=None, broker=broker)
-    return Place(job_id=found[0].job, directory=_directory_of(job), broker=broker)
+        if broker is not None:
+            check(connect(broker), broker)
+        return ManyJobs(broker=broker)
+    if _directory_of(job) is None and jobs_of_folder(Path(job)):
+        return ManyJobs(broker=broker, folder=Path(job).absolute())
+    (found,) = snapshots(job, broker)
+    return Place(job_id=found.job, directory=_directory_of(job), broker=broker)
 
 
 def _directory_of(job: str) -> JobDir | None:

@@ -48,7 +48,7 @@ class Feed:
     async def board(self, job_id: str) -> Board | None:
         """None when nobody who answers knows the job."""
         if job_id not in self._boards:
-            self._boards[job_id] = Fresh(Watch(JobReader(self.place, job_id, self.config)).board)
+            self._boards[job_id] = Fresh(Watch(JobReader(self.place.of(job_id), job_id, self.config)).board)
         return await self._boards[job_id].get()
 
     def close(self) -> None:

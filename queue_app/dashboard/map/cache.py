@@ -5,52 +5,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from queue_app.dashboard.job_source import Place, load
-from queue_app.dashboard.map.colours import Names, Scale, choices, colour
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
-from queue_app.dashboard.map.metadata import Metadata
-from queue_app.dashboard.map.nearest import Neighbour, nearest, with_beginnings
-from queue_app.dashboard.map.projection import Method, methods, project
+from queue_app.dashboard.map.make_map import Tell, Wanted, make_map, settled
+from queue_app.dashboard.map.projection import Method
 from queue_app.dashboard.map.published_vectors import Published
-from queue_app.dashboard.map.sampled_rows import draw
-from queue_app.errors import HoldfastError, UsageError
+from queue_app.errors import HoldfastError
 
 KEPT_MOST = 8
 PATIENCE_SECONDS = 0.8
 """So long a request waits for a map; a small one is there by then."""
-LAYING_OUT = {
-    Method.PCA: "laying them out",
-    Method.UMAP: "laying them out by UMAP, whose first map takes half a minute to compile",
-}
-Tell = Callable[[str, float | None], None]
-"""Called with the step that is under way, and the share of it that is done; None: not known."""
-
-
-Choice = TypeVar("Choice", bound=str)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a map is of. `column` and `method` are empty for the first that there is."""
-
-    job: str
-    column: str = ""
-    method: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What the map of a job can show, the defaults first."""
-
-    columns: tuple[str, ...]
-    methods: tuple[Method, ...]
-    colours: tuple[str, ...]
 
 
 class Making:
@@ -82,20 +49,16 @@ class Making:
 class Maps:
     """Every method may take long; each raises HoldfastError, and redis errors where the server is asked."""
 
-    def __init__(self, place: Place, metadata: Metadata | None) -> None:
+    def __init__(self, place: Place) -> None:
         self.place = place
-        self.metadata = metadata
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._kept: OrderedDict[tuple[str, str, Method], Making] = OrderedDict()
 
-    def offer(self, published: Published) -> Offer:
-        return Offer(published.columns, methods(), choices(published, self.metadata))
-
     def look(self, wanted: Wanted) -> EmbeddingMap | Making:
         """The map, or that it is being made. After an error the next look tries again."""
-        published = self._published(wanted.job)
-        column, method = _one_of(published.columns, wanted.column), _one_of(methods(), wanted.method)
+        published = self.published(wanted.job)
+        column, method = settled(published, wanted)
         key = (published.key, column, method)
         making = self._making(key, partial(self._make, published, column, method))
         try:
@@ -105,23 +68,21 @@ class Maps:
                 self._kept.pop(key, None)
             raise
 
-    def colour(self, wanted: Wanted, by: str) -> Scale | Names:
-        return colour(self._made(wanted), by, self.metadata)
-
-    def nearest(self, wanted: Wanted, ordinal: int) -> list[Neighbour]:
-        """A record that is on the map, and then those that are nearest to it."""
-        embedding_map = self._made(wanted)
-        place = embedding_map.find(ordinal)
-        row = int(embedding_map.rows[embedding_map.places[place]])
-        found = nearest(embedding_map.published, embedding_map.column, row)
-        itself = Neighbour(row, embedding_map.ids[place], 1.0)
-        return with_beginnings(embedding_map.published, [itself, *found])
-
-    def _made(self, wanted: Wanted) -> EmbeddingMap:
+    def made(self, wanted: Wanted) -> EmbeddingMap:
+        """Raises HoldfastError while it is being made."""
         found = self.look(wanted)
         if isinstance(found, Making):
             raise HoldfastError("the map is still being drawn")
         return found
+
+    def published(self, job_id: str) -> Published:
+        """What the job has published, which all of its maps are drawn from."""
+        directory = self.place.of(job_id).directory_of(job_id)
+        job = load(directory) if directory else None
+        if directory is None or job is None or job.job_id != job_id:
+            where = f" {directory.path}" if directory else ""
+            raise HoldfastError(f"this host does not see the job's directory{where}, which it is drawn from")
+        return Published.find(job, directory)
 
     def _making(self, key: tuple[str, str, Method], make: Callable[[Tell], EmbeddingMap]) -> Making:
         with self._lock:
@@ -137,51 +98,7 @@ class Maps:
         with self._turn:
             return make_map(published, column, method, tell)
 
-    def _published(self, job_id: str) -> Published:
-        directory = self.place.directory_of(job_id)
-        job = load(directory) if directory else None
-        if directory is None or job is None or job.job_id != job_id:
-            where = f" {directory.path}" if directory else ""
-            raise HoldfastError(f"this host does not see the job's directory{where}, which it is drawn from")
-        return Published.find(job, directory)
-
-
-def _one_of(known: tuple[Choice, ...], wanted: str) -> Choice:
-    """The first where nothing is wanted."""
-    found = next((each for each in known if wanted in ("", each)), None)
-    if found is None:
-        raise UsageError(f"{wanted!r}: there is {', '.join(known)}")
-    return found
-
 
 def making_message(making: Making) -> dict[str, Any]:
     """How far a map is that has no points yet."""
     return {"made": False, "step": making.step, "share": making.share}
-
-
-def map_message(found: EmbeddingMap, offer: Offer) -> dict[str, Any]:
-    """The points, and what else there is; x and y are at most 1, and as exact as a screen."""
-    extent = float(np.abs(found.points).max(initial=0)) or 1.0
-    x, y = (found.points / extent).astype(np.float64).round(5).T.tolist()
-    return {
-        "made": True,
-        **asdict(offer),
-        "num_embedded": found.published.num_embedded,
-        "shares": found.shares,
-        "ids": found.ids,
-        "ordinals": found.ordinals.tolist(),
-        "x": x,
-        "y": y,
-    }
-
-
-def make_map(published: Published, column: str, method: Method, tell: Tell) -> EmbeddingMap:
-    """Raises Damage where a result is not the one that was published."""
-    published.check(lambda share: tell("checking the results", share))
-    drawn = draw(published, column, lambda share: tell("reading the vectors", share))
-    tell(LAYING_OUT[method], None)
-    projection = project(drawn.vectors, method)
-    points = projection.points[drawn.places]
-    return EmbeddingMap(
-        published, column, drawn.ids, drawn.ordinals, drawn.places, drawn.rows, points, projection.shares
-    )

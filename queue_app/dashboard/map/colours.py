@@ -8,13 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
+from queue_app.dashboard.map.kept_texts import kept_names, kept_values
 from queue_app.dashboard.map.metadata import Metadata
-from queue_app.dashboard.map.published_vectors import Published
-from queue_app.dashboard.map.sequence_texts import is_kept, lengths
+from queue_app.dashboard.map.offer import PLACE, choices
+from queue_app.dashboard.map.sequence_texts import lengths
 from queue_app.errors import UsageError
 
-LENGTH = "length"
-PLACE = "place in the input"
 ENDS = (2, 98)
 """Percentiles at which a scale ends: a few huge lengths would leave a single colour to all others."""
 
@@ -39,13 +38,6 @@ class Names:
     kind: Literal["names"] = "names"
 
 
-def choices(published: Published, metadata: Metadata | None) -> tuple[str, ...]:
-    """What a job's map can be coloured by, the default first."""
-    known = metadata.columns if metadata else ()
-    kept = [LENGTH] if is_kept(published.job, published.job_dir) else []
-    return (*known, *(name for name in (*kept, PLACE) if name not in known))
-
-
 def colour(embedding_map: EmbeddingMap, by: str, metadata: Metadata | None) -> Scale | Names:
     """Raises UsageError for what is no choice, and Damage."""
     values = _values(embedding_map, by, metadata)
@@ -57,9 +49,11 @@ def _values(embedding_map: EmbeddingMap, by: str, metadata: Metadata | None) -> 
         raise UsageError(f"no column {by!r} to colour by")
     if metadata and by in metadata.columns:
         return metadata.values(by, embedding_map.ids)
+    published = embedding_map.published
+    if by in kept_names(published.job):
+        return kept_values(published.job, published.job_dir, by, embedding_map.ordinals)
     if by == PLACE:
         return pa.array(embedding_map.ordinals + 1.0)
-    published = embedding_map.published
     of_rows = lengths(published.job, published.job_dir, embedding_map.rows)
     return pa.array(np.array(of_rows, np.float64)[embedding_map.places])
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from queue_app.array_types import Floats, Int64s
+from queue_app.dashboard.map.projection import Plane
 from queue_app.dashboard.map.published_vectors import Published
 from queue_app.errors import UsageError
+from queue_app.job.result_rows import among
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,10 +24,17 @@ class EmbeddingMap:
     points: Floats
     """[n, 2]"""
     shares: tuple[float, ...]
+    plane: Plane | None = None
+    """None where further vectors cannot be put among the points."""
 
-    def find(self, ordinal: int) -> int:
-        """The place of a record among the points. Raises UsageError for one that is not on the map."""
-        place = int(np.searchsorted(self.ordinals, ordinal))
-        if place == len(self.ordinals) or self.ordinals[place] != ordinal:
-            raise UsageError(f"record {ordinal} is not on the map")
-        return place
+    @property
+    def extent(self) -> float:
+        """The greatest coordinate there is: what is told of the points is told in parts of it."""
+        return float(np.abs(self.points).max(initial=0)) or 1.0
+
+    def find(self, ordinals: Int64s) -> Int64s:
+        """Their places among the points. Raises UsageError for one that is not on the map."""
+        there = among(ordinals, self.ordinals)
+        if not there.all():
+            raise UsageError(f"record {ordinals[~there][0]} is not on the map")
+        return np.searchsorted(self.ordinals, ordinals)

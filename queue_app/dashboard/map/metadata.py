@@ -37,13 +37,24 @@ class Metadata:
 
         Raises UsageError where the table knows none of the ids.
         """
-        places = pc.index_in(pa.array(ids, pa.string()), value_set=self.table[self.id_column])
+        places = self._places(ids)
         if ids and places.null_count == len(ids):
             raise UsageError(
                 f"{self.name}: its column {self.id_column!r} has none of the ids of this job, "
                 f"such as {ids[0]!r}; the ids of both must be the same"
             )
         return _as_numbers(self.table[column].combine_chunks()).take(places)
+
+    def texts(self, column: str, ids: list[str]) -> pa.Array:
+        """The column's value for each id as it is written in the table; null where it has none."""
+        return self.table[column].combine_chunks().take(self._places(ids))
+
+    def _places(self, ids: list[str]) -> pa.Array:
+        """The row of each id; that of its accession where it is none itself but has UniProt's form."""
+        named = pa.array(ids, pa.string())
+        known = self.table[self.id_column]
+        accessions = pc.replace_substring_regex(named, r"^[A-Za-z]+\|([^|]+)\|.*$", r"\1")
+        return pc.coalesce(*(pc.index_in(names, value_set=known) for names in (named, accessions)))
 
 
 def read_metadata(path: Path) -> Metadata:

@@ -23,11 +23,29 @@ class Method(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Plane:
+    """What PCA projects onto: through the mean, [dim], along the axes, [at most 2, dim]."""
+
+    mean: Floats
+    axes: Floats
+
+    def place(self, vector: Floats) -> Floats:
+        """Where a vector, [dim], lies on it, [2]."""
+        point = np.zeros(2, np.float32)
+        point[: len(self.axes)] = self.axes @ (vector - self.mean)
+        return point
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """`points` are [n, 2]; `shares` says how much of the variance each axis holds, empty where none does."""
+    """`points` are [n, 2]; `shares` says how much of the variance each axis holds, empty where none does.
+
+    By the `plane` further vectors find their places; UMAP has none.
+    """
 
     points: Floats
     shares: tuple[float, ...] = ()
+    plane: Plane | None = None
 
 
 def methods() -> tuple[Method, ...]:
@@ -46,13 +64,14 @@ def pca(vectors: Floats) -> Projection:
     """Onto the two principal axes of greatest variance. `vectors` are centred in place."""
     if not len(vectors):
         return Projection(np.empty((0, 2), np.float32))
-    vectors -= vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    mean: Floats = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    vectors -= mean
     axes = _principal_axes(vectors)
     points = np.zeros((len(vectors), 2), np.float32)
     points[:, : len(axes)] = vectors @ axes.T
     total = float(np.vdot(vectors, vectors))
     shares = np.square(points, dtype=np.float64).sum(axis=0) / total if total else np.zeros(2)
-    return Projection(points, tuple(shares.tolist()))
+    return Projection(points, tuple(shares.tolist()), Plane(mean, axes))
 
 
 def _principal_axes(centred: Floats) -> Floats:

@@ -1,6 +1,6 @@
 """The published rows of a finished job, as the map of its embeddings reads them: checked, a batch at a time.
 
-A record whose sequence an earlier one has (a twin) has that one's row.
+A record whose sequence an earlier one has (a duplicate) has that one's row.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,13 +12,14 @@ import xxhash
 
 from checkpoint.records import DoneRecord
 from queue_app.array_types import Floats, Int64s
+from queue_app.dashboard.map.shards_of_records import shards_with
 from queue_app.errors import Damage, UsageError
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import all_done, require_published
+from queue_app.job.duplicates import read_duplicates
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_files import as_matrix, iter_result
-from queue_app.job.result_rows import computed_rows
-from queue_app.job.shard_table import Shard
+from queue_app.job.result_rows import among, computed_rows
 from queue_app.job.spec import Job
 
 
@@ -66,6 +67,28 @@ class Published:
     def num_embedded(self) -> int:
         return sum(record.num_embedded for record in self.done.values())
 
+    @property
+    def quarantined(self) -> Int64s:
+        """The ordinals of the records that have no vector, ascending."""
+        return np.array(
+            sorted(entry.ordinal for record in self.done.values() for entry in record.quarantine), np.int64
+        )
+
+    def row_of(self, ordinal: int) -> int:
+        """The record that was computed for this one: itself, unless it is a duplicate.
+
+        Raises UsageError for one that the job does not have, or that is quarantined.
+        """
+        if ordinal >= self.job.counts.num_records:
+            raise UsageError(f"record {ordinal} is none of this job's {self.job.counts.num_records:,}")
+        if among(np.array([ordinal]), self.quarantined)[0]:
+            raise UsageError(f"record {ordinal} is quarantined: it has no vector")
+        for batch in read_duplicates(self.job, self.job_dir):
+            here = np.flatnonzero(batch.column("ordinal").to_numpy() == ordinal)
+            if len(here):
+                return int(batch.column("first")[int(here[0])].as_py())
+        return ordinal
+
     def check(self, tell: Callable[[float], None]) -> None:
         """Read every result once, telling the share. Raises Damage for one that was not published."""
         for number, (index, record) in enumerate(self.done.items(), start=1):
@@ -73,7 +96,7 @@ class Published:
             tell(number / len(self.done))
 
     def rows(self, column: str) -> Iterator[Rows]:
-        """Every computed row by ordinal; twins have none. Raises Damage for a result that cannot be read."""
+        """Every computed row by ordinal; duplicates have none. Raises Damage where none can be read."""
         for batch in computed_rows(self.job, self.job_dir, self.done):
             yield _rows(batch, column)
 
@@ -87,15 +110,6 @@ class Published:
                     vector: Floats = rows.vectors[place]
                     return vector
         raise Damage(f"{self.job_dir.path}: record {ordinal} has no row any more")
-
-
-def shards_with(job: Job, ordinals: Int64s) -> Iterator[Shard]:
-    """The shards that may hold these records: those of reused vectors lie between the others."""
-    for reused in (False, True):
-        shards = [shard for shard in job.shards if shard.reused == reused]
-        starts = [shard.first_ordinal for shard in shards]
-        places = np.unique(np.searchsorted(starts, ordinals, side="right") - 1)
-        yield from (shards[place] for place in places if place >= 0)
 
 
 def _rows(batch: pa.RecordBatch, column: str) -> Rows:

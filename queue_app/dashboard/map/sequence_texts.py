@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from queue_app.array_types import Int64s
-from queue_app.dashboard.map.published_vectors import shards_with
+from queue_app.dashboard.map.shards_of_records import shards_with
 from queue_app.errors import Damage
 from queue_app.job.directory import JobDir
 from queue_app.job.result_rows import among
 from queue_app.job.spec import Job
 
-BEGINNING_LETTERS = 160
+BEGINNING_LETTERS = 200
 
 
 def is_kept(job: Job, job_dir: JobDir) -> bool:
@@ -29,6 +29,11 @@ def lengths(job: Job, job_dir: JobDir, rows: Int64s) -> list[int]:
 def beginnings(job: Job, job_dir: JobDir, rows: Int64s) -> list[str]:
     """The first letters of the sequence of each of these rows, which ascend. Raises Damage."""
     return _of_sequences(job, job_dir, rows, lambda text: pc.utf8_slice_codeunits(text, 0, BEGINNING_LETTERS))
+
+
+def sequences(job: Job, job_dir: JobDir, rows: Int64s) -> list[str]:
+    """The sequence of each of these rows, which ascend. Raises Damage."""
+    return _of_sequences(job, job_dir, rows, lambda text: text)
 
 
 def _of_sequences(job: Job, job_dir: JobDir, rows: Int64s, tell: Callable[[pa.Array], pa.Array]) -> list[Any]:

@@ -1,4 +1,4 @@
-// The records that were set aside, a page at a time.
+// The quarantined records, a page at a time.
 
 import { page } from "./state.js";
 import { $, COUNT, make, put } from "./words.js";
@@ -37,7 +37,7 @@ function showAside({ start, num_entries: all, entries }) {
   const waiting = page.status.sequences.quarantined - all;
   $("no-quarantine").hidden = waiting <= 0 && all > 0;
   const more = `${COUNT.format(waiting)} more will be listed when their shards are done.`;
-  put("no-quarantine", waiting > 0 ? more : "No record is set aside.");
+  put("no-quarantine", waiting > 0 ? more : "No record is quarantined.");
   $("pager").hidden = all <= entries.length;
   const [first, last] = [start + 1, start + entries.length].map((number) => COUNT.format(number));
   put("range", entries.length ? `${first} to ${last} of ${COUNT.format(all)}` : "");

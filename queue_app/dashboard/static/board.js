@@ -1,6 +1,6 @@
 // One job on the screen.
 
-import { offerMap } from "./embeddings.js";
+import { showFinished } from "./finished.js";
 import { STATES, ShardMap } from "./shards.js";
 import { drawSpark } from "./spark.js";
 import { hasEnded, page } from "./state.js";
@@ -28,7 +28,7 @@ export function showBoard(news) {
   showShards();
   showWorkers();
   showEvents(news.whole);
-  offerMap();
+  showFinished(news.about);
 }
 
 function showHead(about) {
@@ -37,7 +37,8 @@ function showHead(about) {
   put("state", state);
   $("state").dataset.state = state;
   const model = about.model && `${about.model}, ${about.dim} dimensions`;
-  const parts = [`job ${job}`, model, about.inputs && `from ${about.inputs}`, about.output && `to ${about.output}`];
+  const to = about.output && state !== "done" && `to ${about.output}`; // of a finished one it stands with its vectors
+  const parts = [`job ${job}`, model, about.inputs && `from ${about.inputs}`, to];
   put("about", parts.filter(Boolean).join(" · "));
   $("trouble").hidden = !trouble || hasEnded();
   put("trouble", trouble ? `Tried again: ${trouble}` : "");

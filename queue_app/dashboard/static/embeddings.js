@@ -1,73 +1,95 @@
-// The map of a finished job's embeddings: asked for by a button, coloured, searched, and its points told of.
+// The map of a finished job's embeddings: its points, their colours, and the neighbours of one.
 
+import { chart, isPart, litPlaces, note, placeOf, tellPoint, tellValue, tried } from "./chart.js";
+import { Gestures } from "./gestures.js";
 import { legendItems, palette } from "./legend.js";
+import { savePng, saveSvg } from "./picture.js";
 import { PointMap } from "./points.js";
-import { page } from "./state.js";
+import { startSearch } from "./search.js";
+import { offerLit, offerTakes, startSelection } from "./selection.js";
 import { $, COUNT, make, percent, put } from "./words.js";
 
-const FOUND_SHOWN = 50;
 const AGAIN_MILLISECONDS = 400;
 
-// `map` and `told` are the server's answers, `of` what the map is of while another one may be wanted already;
-// `pressed` is an entry of the legend, `chosen` the place of a point.
-const chart = { job: null, asked: 0, of: {}, map: null, told: null, colours: null, pressed: -1, chosen: -1 };
-const points = new PointMap($("points"), $("tip"), { onPick: choose, tell: tellPoint });
+const points = new PointMap($("points"));
+const gestures = new Gestures(points, $("tip"), {
+  onPick: (place) => choose(place < 0 ? null : { ordinal: chart.map.ordinals[place], id: chart.map.ids[place] }),
+  onSelect: (places, isMore) => select(isMore ? new Set([...chart.selected, ...places]) : places),
+  onWalk: (place) => put("said", `${tellPoint(place)}\nPoint ${COUNT.format(place + 1)} of ${COUNT.format(chart.map.ids.length)}`),
+  tell: tellPoint,
+});
+const searchAgain = startSearch({ onChoose: choose, onFound: () => { paint(); showUnchosen(); } });
+const select = startSelection({ onSelected: (places) => points.select(places), lit: litPlaces });
 
 // ---- the map
 
-export function offerMap() {
-  if (chart.job !== page.job) {
-    Object.assign(chart, { job: page.job, asked: chart.asked + 1, of: {}, map: null });
-    $("plane").hidden = $("choices").hidden = true;
-    $("draw").hidden = $("draw-hint").hidden = false;
-    note("");
-  }
-  $("embeddings").hidden = page.status.state !== "done";
+// Of another job than before, if it is another one; `title` is what pictures are called.
+export function openMap(source, title) {
+  if (chart.source?.key === source.key) return;
+  closeMap();
+  Object.assign(chart, { source, title });
+  drawMap();
+}
+
+export function closeMap() {
+  Object.assign(chart, { source: null, asked: chart.asked + 1, of: {}, map: null, found: null });
+  $("plane").hidden = $("choices").hidden = $("find").hidden = true;
+  $("search").value = "";
+  note("");
+}
+
+// So that all of it is in the window, whatever stands above.
+export function fitMap() {
+  if (!$("plane").hidden) $("plane").style.setProperty("--above", `${Math.round($("plane").getBoundingClientRect().top + scrollY)}px`);
+}
+
+export function isMapOf(key) {
+  return chart.source?.key === key;
 }
 
 async function drawMap() {
-  const asked = chart.asked += 1;
-  $("draw").hidden = $("draw-hint").hidden = true;
+  const [asked, { source }] = [chart.asked += 1, chart];
   note("Asking for the map…");
   const of = chart.map ? { column: $("column").value, method: $("method").value } : {};
-  let answer = await askMap("map", of);
+  let answer = await tried(source.map(of));
   while (asked === chart.asked && answer && !answer.made) {
     note(`Drawing the map: ${answer.step}${answer.share === null ? "…" : `, ${percent(answer.share, 1)}`}`);
     await new Promise((resolve) => { setTimeout(resolve, AGAIN_MILLISECONDS); });
-    answer = await askMap("map", of);
+    answer = asked === chart.asked ? await tried(source.map(of)) : null;
   }
-  if (asked !== chart.asked) return;
-  if (answer) showMap(answer, of);
-  else $("draw").hidden = Boolean(chart.map);
+  if (asked === chart.asked) {
+    $("again").hidden = Boolean(answer) || Boolean(chart.map);
+    if (answer) showMap(answer, of);
+  }
 }
 
-// The point that was chosen stays so.
+// What was chosen stays so.
 function showMap(map, of) {
   note(map.ids.length ? "" : "No record has a vector: there is nothing to draw.");
   if (!map.ids.length) return;
-  const chosen = map.ordinals.indexOf(chart.map?.ordinals[chart.chosen]);
-  Object.assign(chart, { map, of, told: null, chosen: -1, pressed: -1 });
+  const { chosen } = chart;
+  const places = new Map(map.ordinals.map((ordinal, place) => [ordinal, place]));
+  Object.assign(chart, { map, of, places, texts: null, told: null, pressed: -1, found: null, chosen: null });
   offer("column", map.columns);
   offer("method", map.methods, (name) => name.toUpperCase());
   offer("by", map.colours);
-  $("plane").hidden = $("choices").hidden = false;
+  $("plane").hidden = $("choices").hidden = $("find").hidden = false;
+  fitMap();
   points.show(map.x, map.y);
   put("caption", captionOf(map));
+  offerTakes();
+  select([]);
   tell(null);
   repaint();
-  search();
+  searchAgain();
   colourMap();
-  if (chosen >= 0) choose(chosen);
-}
-
-// Whether there are records that are not drawn.
-function isPart() {
-  return chart.map.ids.length < chart.map.num_embedded;
+  readTexts();
+  if (chosen) choose(chosen);
 }
 
 function captionOf({ ids, shares, num_embedded: all }) {
   const axes = shares.length
-    ? `The two directions of greatest variance: ${percent(shares[0], 1)} of it across, ${percent(shares[1], 1)} up.`
+    ? `The two directions of greatest variance: ${percent(shares[0], 1)} across, ${percent(shares[1], 1)} up.`
     : "UMAP by cosine: neighbours lie together, while far distances say little.";
   const drawn = isPart()
     ? `${COUNT.format(ids.length)} of ${COUNT.format(all)} records, chosen at random.`
@@ -82,27 +104,17 @@ function offer(id, names, title = (name) => name) {
   $(id).replaceChildren(...names.map((name) => new Option(title(name), name)));
 }
 
-// The answer, or null, and why is said.
-async function askMap(what, wanted) {
-  const query = new URLSearchParams(wanted);
-  const response = await fetch(`jobs/${chart.job}/${what}?${query}`).catch(() => null);
-  const answer = await response?.json().catch(() => null);
-  if (response?.ok && answer) return answer;
-  const why = answer?.error || (response ? `the server failed (${response.status})` : "no connection");
-  note(`${chart.map ? "" : "No map: "}${why}`, "bad");
-  return null;
-}
-
-function note(text, kind = "note") {
-  $("map-note").dataset.kind = kind;
-  put("map-note", text);
+async function readTexts() {
+  const { map } = chart;
+  const texts = await tried(chart.source.texts(chart.of));
+  if (chart.map === map) chart.texts = texts;
 }
 
 // ---- colours
 
 async function colourMap() {
   const [map, by] = [chart.map, $("by").value];
-  const told = await askMap("map/colours", { ...chart.of, by });
+  const told = await tried(chart.source.colours(chart.of, by));
   if (chart.map !== map || by !== $("by").value) return;
   if (told) note("");
   Object.assign(chart, { told, pressed: -1 });
@@ -111,10 +123,17 @@ async function colourMap() {
 
 function repaint() {
   if (!chart.map) return;
-  chart.colours = palette(chart.told);
+  chart.colours = { ...palette(chart.told), name: chart.told ? $("by").value : "" };
   $("colours").replaceChildren(...legendItems(chart.colours, chart.pressed, press));
-  put("chosen-value", chart.chosen < 0 ? "" : tellValue(chart.chosen));
-  points.paint(chart.colours, litPlaces());
+  put("chosen-value", chart.chosen?.place >= 0 ? tellValue(chart.chosen.place) : "");
+  paint();
+}
+
+function paint() {
+  if (!chart.map) return;
+  const lit = litPlaces();
+  points.paint(chart.colours, lit);
+  offerLit(lit);
 }
 
 function press(entry) {
@@ -123,105 +142,89 @@ function press(entry) {
   $("colours").querySelectorAll("button")[entry]?.focus();
 }
 
-// What is searched for and pressed in the legend, or null for all.
-function litPlaces() {
-  const entry = chart.colours?.entries[chart.pressed];
-  const wanted = searched();
-  if (!entry && !wanted) return null;
-  const places = wanted || chart.map.ids.map((_, place) => place);
-  return new Set(entry ? places.filter(entry.holds) : places);
+// ---- one record and its neighbours
+
+// A record by its ordinal and id, whether it is drawn or not; null for none.
+async function choose(record) {
+  const { map } = chart;
+  chart.chosen = record && { ...record, place: placeOf(record.ordinal) };
+  const { chosen } = chart;
+  points.mark(chosen && spotOf(chosen), []);
+  tell(record ? [] : null);
+  if (!record) return;
+  const isStill = () => chart.chosen === chosen && chart.map === map;
+  if (chosen.place < 0) await findSpot(chosen, isStill);
+  const answer = chart.source.nearest && (await tried(chart.source.nearest(chart.of, chosen.ordinal)));
+  if (!isStill()) return;
+  if (!answer) return put("near-title", "");
+  note("");
+  tell(answer);
+  points.mark(spotOf(chosen), answer.slice(1).map(({ ordinal }) => placeOf(ordinal)).filter((near) => near >= 0));
 }
 
-// ---- search
-
-function searched() {
-  const text = $("search").value.trim().toLowerCase();
-  if (!text) return null;
-  return chart.map.ids.flatMap((id, place) => (id.toLowerCase().includes(text) ? [place] : []));
+function spotOf(chosen) {
+  if (chosen.place < 0) return chosen.spot ? { ...chosen.spot, place: -1 } : null;
+  return { x: chart.map.x[chosen.place], y: chart.map.y[chosen.place], place: chosen.place };
 }
 
-function search() {
-  const found = searched();
-  const shown = (found || []).slice(0, FOUND_SHOWN);
-  $("found").replaceChildren(...shown.map((place) => pointItem(place, chart.map.ids[place], "")));
-  const more = found && found.length > shown.length ? `, ${COUNT.format(shown.length)} listed` : "";
-  const among = isPart() ? ` among the ${COUNT.format(chart.map.ids.length)} drawn` : "";
-  put("hits", found ? `${COUNT.format(found.length)} found${among}${more}` : "");
-  $("found").hidden = !shown.length;
-  points.paint(chart.colours, litPlaces());
+// Where a record belongs that is not drawn, and how that is known.
+async function findSpot(chosen, isStill) {
+  const spot = await tried(chart.source.spot(chart.of, chosen.ordinal));
+  if (!spot || !isStill()) return;
+  const beside = spot.beside && `${spot.beside.id}, the most similar of those that are drawn (${spot.beside.similarity.toFixed(3)})`;
+  chosen.spot = spot;
+  chosen.how = spot.beside ? `Not among the records drawn: the diamond marks ${beside}.`
+    : "Not among the records drawn: the diamond marks its own place on this plane.";
+  put("chosen-place", chosen.how);
+  points.mark(spotOf(chosen), []);
 }
 
-function pointItem(place, text, number) {
+// `answer` is the record and its neighbours; [] while they are looked for, null when none is chosen.
+function tell(answer) {
+  $("chosen").hidden = !answer;
+  showUnchosen();
+  if (!answer) return;
+  const { chosen } = chart;
+  const [itself, ...near] = answer;
+  put("chosen-id", chosen.id);
+  put("chosen-value", chosen.place >= 0 ? tellValue(chosen.place) : "");
+  put("chosen-place", chosen.how || "");
+  put("chosen-text", (chosen.place >= 0 && chart.texts?.[chosen.place]) || itself?.beginning || chosen.excerpt || "");
+  const grey = isPart() ? ", of all records" : "";
+  put("near-title", itself ? `Nearest by cosine${grey}` : chart.source.nearest ? "Looking for its neighbours…" : "");
+  $("near").replaceChildren(...near.map(nearItem));
+}
+
+function showUnchosen() {
+  $("unchosen").hidden = Boolean(chart.chosen) || Boolean(chart.found);
+}
+
+function nearItem({ ordinal, id, similarity, beginning }) {
   const [item, button] = [make("li", ""), make("button", "", "plain")];
   button.type = "button";
-  button.append(make("span", text));
-  if (number) button.append(make("span", number, "number"));
-  button.disabled = place < 0;
-  if (place < 0) button.title = "not among the records that are drawn";
-  button.addEventListener("click", () => choose(place));
+  button.append(make("span", id), make("span", similarity.toFixed(3), "number"));
+  if (beginning) button.append(make("small", beginning));
+  button.addEventListener("click", () => choose({ ordinal, id }));
   item.append(button);
   return item;
 }
 
-// ---- one point and its neighbours
+// ---- the tools
 
-function tellPoint(place) {
-  return [chart.map.ids[place], tellValue(place)].filter(Boolean).join("\n");
+function setLasso(on) {
+  gestures.setLasso(on);
+  $("lasso").setAttribute("aria-pressed", String(on));
 }
 
-function tellValue(place) {
-  return chart.told ? `${$("by").value}: ${chart.colours.tell(place)}` : "";
-}
-
-async function choose(place) {
-  chart.chosen = place;
-  points.mark(place, []);
-  tell(place < 0 ? null : []);
-  if (place < 0) return;
-  const { map } = chart;
-  const answer = await askMap("map/nearest", { ...chart.of, of: map.ordinals[place] });
-  if (chart.chosen !== place || chart.map !== map) return;
-  if (!answer) {
-    put("near-title", "");
-    return;
-  }
-  note("");
-  tell(answer);
-  points.mark(place, answer.slice(1).map(({ ordinal }) => placeOf(ordinal)).filter((near) => near >= 0));
-}
-
-function placeOf(ordinal) {
-  return chart.map.ordinals.indexOf(ordinal);
-}
-
-// `answer` is the record and its neighbours; [] while they are looked for, null when no point is chosen.
-function tell(answer) {
-  $("chosen").hidden = !answer;
-  $("unchosen").hidden = Boolean(answer);
-  if (!answer) return;
-  const [itself, ...near] = answer;
-  put("chosen-id", chart.map.ids[chart.chosen]);
-  put("chosen-value", tellValue(chart.chosen));
-  put("chosen-text", itself?.beginning || "");
-  const grey = isPart() ? ", of all records; those in grey are not drawn" : "";
-  put("near-title", itself ? `Nearest by cosine${grey}` : "Looking for its neighbours…");
-  $("near").replaceChildren(...near.map((each) => {
-    const item = pointItem(placeOf(each.ordinal), each.id, each.similarity.toFixed(3));
-    if (each.beginning) item.firstElementChild.append(make("small", each.beginning));
-    return item;
-  }));
-}
-
-$("draw").addEventListener("click", drawMap);
+$("again").addEventListener("click", drawMap);
 $("column").addEventListener("change", drawMap);
 $("method").addEventListener("change", drawMap);
 $("by").addEventListener("change", colourMap);
-$("search").addEventListener("input", search);
-$("search").addEventListener("keydown", (event) => {
-  const [first] = searched() || [];
-  if (event.key === "Enter" && first !== undefined) choose(first);
-});
+$("lasso").addEventListener("click", () => setLasso(!gestures.lasso));
 $("closer").addEventListener("click", () => points.zoom(1.4));
 $("farther").addEventListener("click", () => points.zoom(1 / 1.4));
 $("whole").addEventListener("click", () => points.reset());
+$("png").addEventListener("click", () => savePng(points, chart.title));
+$("svg").addEventListener("click", () => saveSvg(points, chart.title));
+addEventListener("resize", fitMap);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);

@@ -28,6 +28,7 @@ function scalePalette({ values, low, high }, none) {
     colour: (place) => (has(place) ? shade(values[place]) : none),
     tell: (place) => (has(place) ? SHORT.format(values[place]) : "no value"),
     entries: [],
+    scaleStops: stops.map((colour, at) => ({ colour, text: SHORT.format(low + ((high - low) * at) / (stops.length - 1)) })),
     scale: { low: SHORT.format(low), high: SHORT.format(high), fill: `linear-gradient(90deg, ${stops.join(", ")})` },
     missing: values.filter((value) => value === null).length,
     none,

@@ -27,6 +27,7 @@ function follow(job) {
   });
   stream.onerror = () => {
     const over = stream.readyState === EventSource.CLOSED;
+    $("link").hidden = false;
     showLink("away", over ? "ended: open the address that holdfast dashboard prints" : "no connection, trying again");
   };
   stream.onopen = () => showState();
@@ -42,8 +43,9 @@ function showState() {
   $("link").title = page.list.away;
   if (page.status) showControls();
   const fromDisk = page.kept === "directory" ? "; read from the directory" : "";
+  $("link").hidden = page.status?.state === "done" && page.kept === "directory";
   if (!page.list.away) showLink("live", "live");
-  else if (fromDisk && hasEnded()) showLink("wait", `its server has ended${fromDisk}`);
+  else if (fromDisk && hasEnded()) showLink("wait", "read from the directory");
   else showLink("away", `the server is away${fromDisk || ", trying again"}`);
 }
 
@@ -51,9 +53,8 @@ function showState() {
 
 function showJobs(list) {
   page.list = list;
-  put("server", list.server);
   $("jobs").hidden = list.jobs.length < 2;
-  put("nothing", list.jobs.length ? "Looking at the job…" : "No job yet. It appears here as soon as it is enqueued.");
+  put("nothing", list.jobs.length ? "Looking at the job…" : "No job yet. It appears here as soon as it is begun.");
   $("nothing").hidden = Boolean(page.status);
   listJobs(list.jobs);
   showState();
@@ -75,7 +76,7 @@ function listJobs(jobs) {
     const share = job.total ? `, ${percent(job.settled, job.total)}` : "";
     const button = items[at].firstElementChild;
     button.setAttribute("aria-current", String(job.job === page.job));
-    button.lastElementChild.textContent = `${job.state || "not known to the server"}${share}`;
+    button.lastElementChild.textContent = `${job.state || "nothing is known of it"}${share}`;
   });
 }
 
@@ -84,7 +85,7 @@ function jobItem(job) {
   const button = make("button", job.title);
   item.dataset.job = job.job;
   button.type = "button";
-  button.title = job.job;
+  button.title = job.directory || job.job;
   button.append(make("small", ""));
   button.addEventListener("click", () => follow(job.job));
   item.append(button);

@@ -1,30 +1,22 @@
-// The points of the embeddings' map on a canvas: drawing, moving, and which one is meant.
+// The points of a map on a canvas: where each lies, and drawing them.
 
-import { showTip } from "./words.js";
-
+export const MANY = 5000; // so many points are drawn small
 const CLICK_PIXELS = 12; // so far from a point it still is the one that is meant
-const MANY = 5000; // so many points are drawn small
-const PAN = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-const ZOOM = { "+": 1.4, "=": 1.4, "-": 1 / 1.4, _: 1 / 1.4 };
+const MARGIN = 40;
+const DIM = 0.13;
 
 export class PointMap {
-  constructor(canvas, tip, { onPick, tell }) {
-    Object.assign(this, { canvas, tip, onPick, tell, held: null, due: false, wide: 0, tall: 0 });
+  constructor(canvas) {
+    Object.assign(this, { canvas, due: false, wide: 0, tall: 0 });
     this.show([], []);
-    canvas.addEventListener("pointerdown", (event) => this.hold(event));
-    canvas.addEventListener("pointermove", (event) => this.move(event));
-    canvas.addEventListener("pointerup", (event) => this.release(event));
-    canvas.addEventListener("pointercancel", () => { this.held = null; });
-    canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
-    canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
-    canvas.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.draw()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
   // Whatever was marked and wherever it was looked at, forget it.
   show(x, y) {
-    Object.assign(this, { x, y, order: [], lit: null, chosen: -1, near: [], view: null });
+    Object.assign(this, { x, y, order: [], lit: null, spot: null, near: [], view: null });
+    Object.assign(this, { selected: new Set(), cursor: -1, outline: null });
     this.draw();
   }
 
@@ -36,9 +28,28 @@ export class PointMap {
     this.draw();
   }
 
-  mark(chosen, near) {
-    Object.assign(this, { chosen, near });
-    if (chosen >= 0 && !this.isSeen(chosen)) Object.assign(this.view, { x: this.x[chosen], y: this.y[chosen] });
+  // `spot` is where the chosen record lies: x, y, and its place, -1 for one that is not drawn.
+  mark(spot, near) {
+    Object.assign(this, { spot, near });
+    if (spot) this.bringIntoSight(spot);
+    this.draw();
+  }
+
+  select(places) {
+    this.selected = new Set(places);
+    this.draw();
+  }
+
+  // Where the keyboard is; -1 for nowhere.
+  walkTo(place) {
+    this.cursor = place;
+    if (place >= 0) this.bringIntoSight({ x: this.x[place], y: this.y[place] });
+    this.draw();
+  }
+
+  // The lasso or rectangle that is being drawn, as pixels [x, y]; null for none.
+  trace(outline) {
+    this.outline = outline;
     this.draw();
   }
 
@@ -47,33 +58,46 @@ export class PointMap {
   // All points, with a margin; `scale` is in pixels, x and y are in the middle.
   whole() {
     const [left, right, low, high] = [...range(this.x), ...range(this.y)];
-    const fits = Math.min((this.wide - 40) / (right - left || 1), (this.tall - 40) / (high - low || 1));
+    const fits = Math.min((this.wide - MARGIN) / (right - left || 1), (this.tall - MARGIN) / (high - low || 1));
     return { scale: Math.max(fits, 1), x: (left + right) / 2, y: (low + high) / 2 };
   }
 
+  pixel({ x, y }) {
+    return [this.wide / 2 + (x - this.view.x) * this.view.scale, this.tall / 2 - (y - this.view.y) * this.view.scale];
+  }
+
   at(place) {
-    return [this.wide / 2 + (this.x[place] - this.view.x) * this.view.scale,
-      this.tall / 2 - (this.y[place] - this.view.y) * this.view.scale];
+    return this.pixel({ x: this.x[place], y: this.y[place] });
   }
 
   isSeen(place) {
-    if (!this.view) return true;
     const [x, y] = this.at(place);
     return x > 0 && y > 0 && x < this.wide && y < this.tall;
   }
 
-  nearest({ offsetX, offsetY }) {
-    let [best, least] = [-1, CLICK_PIXELS ** 2];
+  bringIntoSight({ x, y }) {
+    if (!this.view) return;
+    const [across, down] = this.pixel({ x, y });
+    if (across < 8 || down < 8 || across > this.wide - 8 || down > this.tall - 8) Object.assign(this.view, { x, y });
+  }
+
+  nearest(x, y, within = CLICK_PIXELS) {
+    let [best, least] = [-1, within ** 2];
     for (let place = 0; this.view && place < this.x.length; place += 1) {
-      const [x, y] = this.at(place);
-      const far = (x - offsetX) ** 2 + (y - offsetY) ** 2;
+      const [across, down] = this.at(place);
+      const far = (across - x) ** 2 + (down - y) ** 2;
       if (far < least && this.isLit(place)) [best, least] = [place, far];
     }
     return best;
   }
 
   isLit(place) {
-    return !this.lit || this.lit.has(place) || place === this.chosen || this.near.includes(place);
+    return !this.lit || this.lit.has(place) || place === this.spot?.place || this.near.includes(place);
+  }
+
+  // The lit points within an outline in pixels.
+  within(outline) {
+    return this.order.filter((place) => this.isLit(place) && isInside(this.at(place), outline));
   }
 
   // ---- drawing
@@ -92,13 +116,31 @@ export class PointMap {
     [this.canvas.width, this.canvas.height] = [this.wide, this.tall].map((pixels) => Math.round(pixels * scale));
     const pen = this.canvas.getContext("2d");
     pen.scale(scale, scale);
-    const radius = this.x.length > MANY ? 1.5 : 3.2;
-    this.dots(pen, this.order.filter((place) => !this.isLit(place)), radius, 0.13);
-    this.dots(pen, this.order.filter((place) => this.isLit(place)), radius, 0.8);
-    this.marks(pen, radius);
+    this.drawOn(pen);
+    this.drawHand(pen);
   }
 
-  dots(pen, places, radius, alpha) {
+  get radius() {
+    return this.x.length > MANY ? 1.5 : 3.2;
+  }
+
+  // In groups of one opacity, the last on top: places and opacity.
+  layers() {
+    const isStrong = (place) => this.isLit(place) && (!this.selected.size || this.selected.has(place));
+    return [
+      { places: this.order.filter((place) => !isStrong(place)), alpha: this.selected.size ? 0.22 : DIM },
+      { places: this.order.filter(isStrong), alpha: this.selected.size ? 1 : 0.8 },
+    ];
+  }
+
+  // What a picture shows, too.
+  drawOn(pen) {
+    for (const { places, alpha } of this.layers()) this.dots(pen, places, alpha);
+    this.marks(pen);
+  }
+
+  dots(pen, places, alpha) {
+    const radius = this.radius;
     pen.globalAlpha = alpha;
     for (const place of places) {
       const [x, y] = this.at(place);
@@ -114,29 +156,31 @@ export class PointMap {
     pen.globalAlpha = 1;
   }
 
-  marks(pen, radius) {
-    if (this.chosen < 0) return;
-    const from = this.at(this.chosen);
-    pen.strokeStyle = pen.fillStyle = getComputedStyle(this.canvas).color;
+  marks(pen) {
+    if (!this.spot) return;
+    const from = this.pixel(this.spot);
+    pen.strokeStyle = getComputedStyle(this.canvas).color;
     for (const place of this.near) {
       const to = this.at(place);
-      pen.lineWidth = 1;
       pen.globalAlpha = 0.45;
-      pen.beginPath();
-      pen.moveTo(...from);
-      pen.lineTo(...to);
-      pen.stroke();
+      line(pen, [from, to], 1);
       pen.globalAlpha = 1;
-      this.ring(pen, to, radius + 2, 1.5);
+      ring(pen, to, this.radius + 2, 1.5);
     }
-    this.ring(pen, from, radius + 4, 2.5);
+    if (this.spot.place >= 0) ring(pen, from, this.radius + 4, 2.5);
+    else diamond(pen, from, 8);
   }
 
-  ring(pen, [x, y], radius, thickness) {
-    pen.lineWidth = thickness;
-    pen.beginPath();
-    pen.arc(x, y, radius, 0, 7);
-    pen.stroke();
+  // Where the keyboard is, and what the pointer draws.
+  drawHand(pen) {
+    const focus = getComputedStyle(this.canvas).getPropertyValue("--focus");
+    pen.strokeStyle = pen.fillStyle = focus;
+    if (this.cursor >= 0 && this.cursor < this.x.length) ring(pen, this.at(this.cursor), this.radius + 7, 3);
+    if (!this.outline?.length) return;
+    line(pen, [...this.outline, this.outline[0]], 1.5);
+    pen.globalAlpha = 0.1;
+    pen.fill();
+    pen.globalAlpha = 1;
   }
 
   // ---- moving
@@ -163,51 +207,36 @@ export class PointMap {
     this.view = null;
     this.draw();
   }
-
-  hold(event) {
-    this.held = { x: event.offsetX, y: event.offsetY, moved: false };
-    this.canvas.setPointerCapture(event.pointerId);
-  }
-
-  move(event) {
-    if (!this.held) return this.hover(event);
-    const [byX, byY] = [event.offsetX - this.held.x, event.offsetY - this.held.y];
-    if (!this.held.moved && Math.hypot(byX, byY) < 4) return;
-    this.tip.hidden = true;
-    this.held = { x: event.offsetX, y: event.offsetY, moved: true };
-    if (this.view) this.pan(byX, byY);
-  }
-
-  release(event) {
-    const isClick = this.held && !this.held.moved;
-    this.held = null;
-    if (isClick) this.onPick(this.nearest(event));
-  }
-
-  hover(event) {
-    const place = this.nearest(event);
-    this.canvas.style.cursor = place < 0 ? "grab" : "pointer";
-    showTip(this.tip, event, place < 0 ? "" : this.tell(place));
-  }
-
-  // The page scrolls over a map that nobody has touched.
-  wheel(event) {
-    if (!event.ctrlKey && document.activeElement !== this.canvas) return;
-    event.preventDefault();
-    this.zoom(Math.exp(-event.deltaY * 0.002), event.offsetX, event.offsetY);
-  }
-
-  key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || !this.view) return;
-    if (PAN[event.key]) this.pan(...PAN[event.key].map((by) => by * 40));
-    else if (ZOOM[event.key]) this.zoom(ZOOM[event.key]);
-    else if (event.key === "0") this.reset();
-    else if (event.key === "Escape") this.onPick(-1);
-    else return;
-    event.preventDefault();
-  }
 }
 
 function range(values) {
   return values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+}
+
+function ring(pen, [x, y], radius, thickness) {
+  pen.lineWidth = thickness;
+  pen.beginPath();
+  pen.arc(x, y, radius, 0, 7);
+  pen.stroke();
+}
+
+function diamond(pen, [x, y], reach) {
+  line(pen, [[x, y - reach], [x + reach, y], [x, y + reach], [x - reach, y], [x, y - reach]], 2.5);
+}
+
+function line(pen, corners, thickness) {
+  pen.lineWidth = thickness;
+  pen.beginPath();
+  corners.forEach(([x, y], at) => (at ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+  pen.stroke();
+}
+
+// By the number of edges that a ray to the right crosses.
+function isInside([x, y], outline) {
+  let inside = false;
+  outline.forEach(([x1, y1], at) => {
+    const [x2, y2] = outline.at(at - 1);
+    if ((y1 > y) !== (y2 > y) && x < x1 + ((x2 - x1) * (y - y1)) / (y2 - y1)) inside = !inside;
+  });
+  return inside;
 }

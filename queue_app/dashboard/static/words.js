@@ -40,7 +40,7 @@ export function clock(milliseconds) {
 
 export function tellShard(cell) {
   const lines = [`shard ${cell.index}: ${cell.state}`, `${COUNT.format(cell.done)} of ${COUNT.format(cell.total)} done`];
-  if (cell.quarantined) lines.push(`${COUNT.format(cell.quarantined)} set aside`);
+  if (cell.quarantined) lines.push(`${COUNT.format(cell.quarantined)} quarantined`);
   if (cell.worker) lines.push(cell.state === "running" ? `held by ${cell.worker}` : `last held by ${cell.worker}`);
   if (cell.attempts > 1) lines.push(`attempt ${cell.attempts} since its last commit`);
   if (cell.losses) lines.push(`came to an early end ${cell.losses === 1 ? "once" : `${cell.losses} times`}`);

@@ -5,10 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anndata
 import h5py
+import lance
 import numpy
 import pandas
+import pyarrow
 import pytest
+import safetensors.numpy
 
 from queue_app import Job
 from queue_app.cli.main import app
@@ -21,11 +25,17 @@ def report_of(finished: Path, output: Path, **options: Any) -> ExportReport:
     return export(job.job, job.job_dir, output, **options)
 
 
-@pytest.mark.parametrize("name", ["a.h5", "a.npy", "a.parquet", "a.arrow", "it's"])
+@pytest.mark.parametrize(
+    "name", ["a.h5", "a.h5ad", "a.npy", "a.npz", "a.safetensors", "a.parquet", "a.arrow", "a.lance", "it's"]
+)
 def test_the_line_of_python_has_the_vectors_of_its_format(finished: Path, tmp_path: Path, name: str) -> None:
     line = reading(report_of(finished, tmp_path / name))
     assert line is not None
-    found = eval(line, {"h5py": h5py, "numpy": numpy, "pandas": pandas})
+    known = {
+        each.__name__.partition(".")[0]: each for each in (anndata, h5py, lance, numpy, pandas, safetensors)
+    }
+    found = eval(line, known)
+    found = found.to_pylist() if isinstance(found, pyarrow.ChunkedArray) else found
     expected = Job.open(finished / "out.h5").result().embeddings
     assert numpy.array_equal(numpy.stack(list(found)), expected)
 
