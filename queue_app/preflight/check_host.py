@@ -40,9 +40,8 @@ def examine_packages() -> Iterator[Finding]:
 
 
 def _is_wanted(asked: Requirement) -> bool:
-    if asked.name in OTHERS_JUDGE and _version(asked.name) is None:
-        return False
-    return asked.marker is None or asked.marker.evaluate({"extra": ""})
+    judged = asked.name in OTHERS_JUDGE and _version(asked.name) is None
+    return not judged and (asked.marker is None or asked.marker.evaluate({"extra": ""}))
 
 
 def _is_met(asked: Requirement) -> bool:

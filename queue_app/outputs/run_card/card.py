@@ -121,7 +121,7 @@ def make_card(
     history = read_history(job_dir, job.job_id)
     # What computed counts, not what is installed where the output is written.
     torch = " and ".join(sorted({attempt.torch for attempt in history.attempts}))
-    versions = {**versions, "torch": torch or versions["torch"]}
+    versions = {**versions, "torch": torch or versions.get("torch", "unknown")}
     reasons = Counter(" ".join(_PLACE.sub("", entry.reason).split()) for entry in content.quarantine)
     devices = devices_of(history)
     counted = Counted(
