@@ -75,12 +75,16 @@ class LocalRun:
             forget_other_place(self.job_dir)
             for name in process_file(self.job_dir).end_leftovers():
                 say(f"ended {name}, left over from an earlier run")
-            there = self.prepare(None) if self.job_dir.job_json.exists() and not self.overwrite else None
+            gave_way: list[str] = []  # the id of a job that another one replaces
+            known = self.job_dir.job_json.exists() and not self.overwrite
+            there = self.prepare(gave_way.append) if known else None
             if there and _is_finished(there):
                 say(f"job {there.job.job_id}: all {len(there.job.shards)} shards are done already")
                 take_place(self.job_dir, self.output)
                 return self._export(there)
             with local_workers(self.job_dir, self.setup, self.settings) as workers:
+                for job_id in gave_way:
+                    workers.forget_keys(job_id)
                 return self._run_with(workers, there)
 
     def _run_with(self, workers: LocalWorkers, there: Prepared | None) -> ExportReport:

@@ -39,6 +39,7 @@ class Options(TypedDict, total=False):
     sequence_column: str | None
     delimiter: str | None
     overwrite: bool
+    overwrite_changed: bool
     commit_seconds: float
     commit_sequences: int
     keep_checkpoints: bool
