@@ -17,6 +17,7 @@ from queue_app.errors import HoldfastError
 from queue_app.host.devices import cpu_threads
 from queue_app.host.memory import give_memory_back
 from queue_app.host.queues import device_class
+from queue_app.host.torch_missing import require_torch
 from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir, locked_job_directory
@@ -82,6 +83,7 @@ class LocalRun:
                 say(f"job {there.job.job_id}: all {len(there.job.shards)} shards are done already")
                 take_place(self.job_dir, self.output)
                 return self._export(there)
+            require_torch()
             with local_workers(self.job_dir, self.setup, self.settings) as workers:
                 for job_id in gave_way:
                     workers.forget_keys(job_id)

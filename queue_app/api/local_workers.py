@@ -19,7 +19,6 @@ from queue_app.errors import DiskFull, HoldfastError
 from queue_app.host.processes import ProcessFile
 from queue_app.host.queues import KEY_PATTERN
 from queue_app.host.surroundings import child_environment
-from queue_app.host.torch_missing import require_torch
 from queue_app.job.directory import JobDir
 from queue_app.job.disk_space import require_local_disk, require_room
 from queue_app.job.spec import Job, RunOptions
@@ -51,13 +50,11 @@ def local_workers(
     `settings` are passed to the workers in their environment.
 
     Raises:
-        UsageError: checkpoints would lie on a network file system, a port for metrics is taken, or torch is
-            missing.
+        UsageError: checkpoints would lie on a network file system, or a port for metrics is taken.
         BrokerUnreachable: no server answers.
         DiskFull: the server has no room for its data.
     """
     queues, config = setup.queues, setup.config
-    require_torch()
     require_local_disk(config.scratch or job_dir.path)
     require_ports(queues, config)
     if served := describe(queues, config):

@@ -1,4 +1,4 @@
-"""packaging/: the conda recipe and the Apptainer definition ask for what pyproject.toml and the Dockerfile do."""
+"""packaging/: conda recipe and Apptainer definition ask for what pyproject.toml and the Dockerfile do."""
 
 import re
 import tomllib
