@@ -17,6 +17,7 @@ from queue_app.errors import HoldfastError
 from queue_app.host.devices import cpu_threads
 from queue_app.host.memory import give_memory_back
 from queue_app.host.queues import device_class
+from queue_app.host.torch_missing import require_torch
 from queue_app.ingest.prepare import Prepared, prepare
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir, locked_job_directory
@@ -78,12 +79,17 @@ class LocalRun:
             forget_other_place(self.job_dir)
             for name in process_file(self.job_dir).end_leftovers():
                 say(f"ended {name}, left over from an earlier run")
-            there = self.prepare(None) if self.job_dir.job_json.exists() and not self.overwrite else None
+            gave_way: list[str] = []  # the id of a job that another one replaces
+            known = self.job_dir.job_json.exists() and not self.overwrite
+            there = self.prepare(gave_way.append) if known else None
             if there and _is_finished(there):
                 say(f"job {there.job.job_id}: all {len(there.job.shards)} shards are done already")
                 take_place(self.job_dir, self.output)
                 return self._export(there)
+            require_torch()
             with local_workers(self.job_dir, self.setup, self.settings) as workers:
+                for job_id in gave_way:
+                    workers.forget_keys(job_id)
                 return self._run_with(workers, there)
 
     def _run_with(self, workers: LocalWorkers, there: Prepared | None) -> ExportReport:

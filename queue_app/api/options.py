@@ -51,6 +51,7 @@ class Options(TypedDict, total=False):
     id: str | None
     keep: str | tuple[str, ...] | None
     overwrite: bool
+    overwrite_changed: bool
     commit_seconds: float
     commit_sequences: int
     keep_checkpoints: bool

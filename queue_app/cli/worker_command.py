@@ -38,9 +38,11 @@ def worker(
     """
     from queue_app.coordination.redis_client import connected
     from queue_app.host.queues import check_queues
+    from queue_app.host.torch_missing import require_torch
     from queue_app.worker.supervisor import run_workers
 
     check_queues(queues)
+    require_torch()
     config = options.config_with_metrics(metrics_port, metrics_address)
     if exit_when_idle is not None:
         config = config.model_copy(update={"exit_when_idle": exit_when_idle})

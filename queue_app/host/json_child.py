@@ -9,6 +9,7 @@ from typing import Any
 
 from queue_app.host.processes import dying_with_us, kill_session
 from queue_app.host.surroundings import child_environment
+from queue_app.host.torch_missing import in_words
 
 
 class ChildFailed(Exception):
@@ -86,4 +87,4 @@ class JsonChild:
         exit_status = self._process.wait()
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return ChildFailed(lines[-1] if lines else "", exit_status)
+        return ChildFailed(in_words(lines[-1]) if lines else "", exit_status)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import xxhash
 
 from queue_app.choices import DeviceClass
-from queue_app.errors import InputError
+from queue_app.errors import InputError, JobChanged
 from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
 from queue_app.ingest.cut_shards import shard_cost_most
 from queue_app.ingest.open_dataset import opened_dataset
@@ -62,11 +62,10 @@ def prepare(
     with opened_dataset(request, model, device_class, request.directory.piped) as (dataset, options):
         job_dir, spec = request.directory, model.spec
         inputs = digest_inputs(dataset.files)
-        if job_dir.job_json.exists() and not request.overwrite:
-            job = job_dir.load()
-            refuse_changes(job, inputs, spec, options, request)
-            note_place(job, job_dir, spec.path)
-            return Prepared(job, job_dir, created=False)
+        there = job_dir.load() if job_dir.job_json.exists() and not request.overwrite else None
+        if there and not _gives_way(there, inputs, spec, options, request):
+            note_place(there, job_dir, spec.path)
+            return Prepared(there, job_dir, created=False)
         previous = open_previous(request.reuse, spec, options) if request.reuse else None
         kind = previous.only_kind() if previous and request.one_kind else None
         incoming = job_dir.incoming
@@ -78,10 +77,23 @@ def prepare(
             if model.tokenizer is not None:
                 write_durably(incoming.tokenizer, model.tokenizer.encode())
             incoming.write(job)
-    if request.overwrite:
+    if request.overwrite or there:
         claim(job_dir, request.output)  # the next run may have to go on without being told so
     _install(job_dir, forget_keys)
     return Prepared(job, job_dir, created=True)
+
+
+def _gives_way(
+    there: Job, inputs: tuple[InputFile, ...], spec: ModelSpec, options: EmbedOptions, request: EmbedRequest
+) -> bool:
+    """Whether another job takes this one's place. Raises JobChanged where that was not asked for."""
+    try:
+        refuse_changes(there, inputs, spec, options, request)
+    except JobChanged:
+        if not request.overwrite_changed:
+            raise
+        return True
+    return False
 
 
 def _forget(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None:

@@ -221,6 +221,12 @@ class EmbedRequest:
     overwrite: Annotated[
         bool, Option("Forget earlier work on this output; replace whatever lies there.", group="Output")
     ] = False
+    overwrite_changed: Annotated[
+        bool,
+        Option(
+            "The same only where inputs, model or options are others than before; else go on.", group="Output"
+        ),
+    ] = False
     input_format: Annotated[
         InputFormat | None,
         Option(

