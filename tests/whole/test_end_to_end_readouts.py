@@ -43,8 +43,8 @@ def lengths(fasta: Path) -> list[int]:
 
 def test_every_residue_has_a_vector_of_each_layer_also_in_windows(fasta: Path, every_token: Path) -> None:
     table = pq.read_table(every_token)
-    assert table.column_names == ["id", "embedding_layer_1", "embedding_layer_3"]
-    for name in table.column_names[1:]:
+    assert table.column_names == ["id", "description", "embedding_layer_1", "embedding_layer_3"]
+    for name in table.column_names[2:]:
         rows = [np.array(row, np.float32) for row in table[name].to_pylist()]
         assert [row.shape for row in rows] == [(length, 8) for length in lengths(fasta)]
         assert all(np.isfinite(row).all() for row in rows)
