@@ -51,6 +51,7 @@ def test_type_default_and_words_are_those_of_the_command_line(call: Any) -> None
                 about = re.sub(rf"'?{flag}(=?)'?", flags[flag] + r"\1", about)
             assert about.replace("prompt=", "prompt=''").removesuffix(".") in text.replace("`", "")
             assert text.endswith(f"= {DECLARED[name].default!r})")
+            assert text.startswith("False: ") == (DECLARED[name].default is True)
     assert "'float32' | 'bfloat16' | 'float16' | 'auto' = 'auto')" in entries(call)["dtype"]
 
 
