@@ -20,9 +20,8 @@ from queue_app.ingest.prepare import prepare
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.settle import settle
 from queue_app.job.directory import locked_job_directory
-from queue_app.job.disk_space import require_room
+from queue_app.job.disk_space import require_room_of_queues
 from queue_app.job.output_place import forget_other_place, take_place
-from queue_app.settings import runtime_config
 from queue_app.status.known_jobs import remember_job
 
 
@@ -78,9 +77,6 @@ def _submit(
     url, client = connected(broker_url)
     queues = queues or every_live_queue(client)
     kind, num_threads = device_class(queues), choose_threads(client, queues, threads)
-    config = runtime_config()
-    # A scratch directory is each worker's own, and may be large where this host's is small.
-    num_here = len(queues) if config.scratch is None else 0
     with locked_job_directory(request.directory, wait=True):
         forget_other_place(request.directory)
         prepared = prepare(
@@ -89,6 +85,6 @@ def _submit(
         require_same_threads(prepared.job, threads)
         take_place(prepared.job_dir, request.output)
         remember_job(prepared.job_dir)
-        require_room(prepared.job, prepared.job_dir, config, num_workers=num_here)
+        require_room_of_queues(prepared.job, prepared.job_dir, num_queues=len(queues))
         announce(client, make_app(url), prepared.job, prepared.job_dir, queues)
     return JobHandle(prepared.job_dir, broker_url=url, created=prepared.created)

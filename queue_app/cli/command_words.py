@@ -49,7 +49,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "convert": ("holdfast convert pickled-model",),
     "verify": ("holdfast verify out.h5",),
     "export": ("holdfast export out.h5 -o out.parquet",),
-    "map": ("holdfast map out.h5",),
+    "map": ("holdfast map out.h5 -o map.html",),
     "index": ("holdfast index out.h5",),
     "clean": ("holdfast clean out.h5",),
 }

@@ -7,19 +7,8 @@ import typer
 
 from queue_app.cli import options as options
 from queue_app.cli.command import Command, Commands
-from queue_app.cli.job_commands import (
-    cancel,
-    clean,
-    dashboard,
-    export,
-    index,
-    pause,
-    quarantine,
-    status,
-    unpause,
-    verify,
-)
-from queue_app.cli.map_command import map_file
+from queue_app.cli.job_commands import cancel, dashboard, pause, quarantine, status, unpause
+from queue_app.cli.output_commands import clean, export, index, map_file, verify
 from queue_app.cli.preflight_commands import convert, doctor, plan
 from queue_app.cli.printing import INTERRUPTED, say
 from queue_app.cli.run_commands import embed, enqueue, resume

@@ -10,15 +10,7 @@ from queue_app.job.output_names import card_paths
 from queue_app.job.output_place import output_of
 from queue_app.job.readouts import column_names, is_ragged, vector_dim
 from queue_app.job.spec import Job
-
-READ = {
-    ".npy": "numpy.load({path}, mmap_mode='r')",
-    ".parquet": "pandas.read_parquet({path})",
-    ".arrow": "pandas.read_feather({path})",
-    ".feather": "pandas.read_feather({path})",
-    "": "pandas.read_parquet({path})",
-}
-"""A line of Python for each ending of an output that has one kind of content."""
+from queue_app.status.reading import reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +48,7 @@ class About:
             column_names(job.options),
             is_ragged(job.options),
             job.options.store_dtype,
-            reading_line(job, output) if output.exists() else "",
+            (reading(job, output, job.run.h5_layout) or "") if output.exists() else "",
             card_paths(output)[0].is_file(),
         )
 
@@ -67,13 +59,3 @@ def output_path(job: Job, directory: JobDir) -> Path:
         return output_of(job, directory)
     except HoldfastError:
         return Path(job.output)
-
-
-def reading_line(job: Job, output: Path) -> str:
-    """A line of Python; empty for a format that takes more than a line."""
-    suffix = output.suffix.lower()
-    if suffix in (".h5", ".hdf5"):
-        name = column_names(job.options)[0].replace("embedding", "embeddings", 1)
-        flat = job.run.h5_layout == "flat"
-        return f"h5py.File({str(output)!r})" + (f"[{name!r}][:]" if flat else "")
-    return READ.get(suffix, "").format(path=repr(str(output)))

@@ -23,7 +23,7 @@ from queue_app.job.output_names import output_format
 from queue_app.job.output_place import output_of
 from queue_app.job.readouts import is_contacts, is_ragged, vector_bytes, written_bytes
 from queue_app.job.spec import RECORD_COST, Job
-from queue_app.settings import RuntimeConfig
+from queue_app.settings import RuntimeConfig, runtime_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,13 @@ def require_room(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_worker
     for room in rooms(job, job_dir, config, num_workers=num_workers):
         if not room.is_enough:
             raise DiskFull(f"{room}; make room and run the same command again")
+
+
+def require_room_of_queues(job: Job, job_dir: JobDir, *, num_queues: int) -> None:
+    """The same for a job that is handed to so many queues, whose workers may be on this host."""
+    config = runtime_config()
+    # A scratch directory is each worker's own, and may be large where this host's is small.
+    require_room(job, job_dir, config, num_workers=num_queues if config.scratch is None else 0)
 
 
 def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int) -> list[Room]:

@@ -21,9 +21,9 @@ from queue_app.job.result_files import Vectors
 from queue_app.job.spec import Job
 from queue_app.outputs.contacts import Contacts
 from queue_app.outputs.content import Content, content_lock, provenance
+from queue_app.outputs.formats.writers import offsets_path, write_npy, write_ragged_npy
 from queue_app.outputs.ragged import Ragged
 from queue_app.outputs.result import Result
-from queue_app.outputs.writers import offsets_path, write_npy, write_ragged_npy
 
 ARRAY = "embeddings.npy"
 

@@ -38,11 +38,11 @@ from queue_app.job.output_place import (
 )
 from queue_app.job.spec import Job
 from queue_app.outputs.content import Content, content_lock, require_sequences
+from queue_app.outputs.formats.writers import OUTPUTS
 from queue_app.outputs.leftovers import remove_leftovers
 from queue_app.outputs.run_card.card import RunCard, Written, make_card
 from queue_app.outputs.run_card.card_json import card_json
 from queue_app.outputs.run_card.markdown import card_markdown
-from queue_app.outputs.writers import OUTPUTS
 
 VERSIONS_OF = ("holdfast", "tokenizers", "numpy", "pyarrow", "h5py", "celery", "redis", "lmdb")
 

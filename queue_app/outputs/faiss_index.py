@@ -26,7 +26,7 @@ from queue_app.job.output_place import check_parents, claim, give_up_claim, is_c
 from queue_app.job.result_files import as_matrix
 from queue_app.job.spec import Job
 from queue_app.outputs.content import Content, content_lock
-from queue_app.outputs.replacing import Digests, id_lines, replacing
+from queue_app.outputs.formats.replacing import Digests, id_lines, replacing
 
 ENDINGS = (".faiss", ".index")
 POINTS_LEAST = 39

@@ -2,26 +2,13 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from queue_app.job.output_names import Format, card_paths, output_format, quarantine_path
-from queue_app.job.readouts import column_names, is_ragged
+from queue_app.job.output_names import card_paths, quarantine_path
 from queue_app.outputs.export import ExportReport
 from queue_app.outputs.run_card.faults_and_speed import Faults, Throughput
+from queue_app.status.reading import reading
 from queue_app.wording import count, duration, listed, percent, rate
-
-READ_BY: Mapping[Format, str] = {
-    "h5": "h5py.File({path})[{dataset}][:]",
-    "h5ad": "anndata.read_h5ad({path}).{member}",
-    "npy": "numpy.load({path})",
-    "npz": "numpy.load({path})[{dataset}]",
-    "safetensors": "safetensors.numpy.load_file({path})[{dataset}]",
-    "parquet": "pandas.read_parquet({path})[{column}]",
-    "arrow": "pandas.read_feather({path})[{column}]",
-    "lance": "lance.dataset({path}).to_table()[{column}]",
-    "directory": "pandas.read_parquet({path})[{column}]",
-}
-"""The expression of Python that has an output's vectors, in the order of its ids."""
 
 
 def print_summary(report: ExportReport, *, quiet: bool = False) -> None:
@@ -85,7 +72,7 @@ def next_steps(report: ExportReport) -> Iterator[str]:
 
 def _steps(report: ExportReport) -> Iterator[tuple[str, str]]:
     output = shlex.quote(str(report.output))
-    if expression := reading(report):
+    if expression := reading(report.card.job, report.output, report.h5_layout):
         yield expression, "the vectors, in Python"
     if report.num_quarantined:
         yield (
@@ -94,18 +81,3 @@ def _steps(report: ExportReport) -> Iterator[tuple[str, str]]:
         )
     yield f"holdfast dashboard {output}", "a map of them"
     yield f"holdfast verify {output}", "is every byte still what was written?"
-
-
-def reading(report: ExportReport) -> str | None:
-    """How the output is read; None where one expression does not say it: a dataset for each record, or rows
-    of different lengths."""
-    job, kind = report.card.job, output_format(report.output)
-    if is_ragged(job.options) or report.h5_layout != "flat":
-        return None
-    column, *others = column_names(job.options)
-    return READ_BY[kind].format(
-        path=repr(str(report.output)),
-        column=repr(column),
-        dataset=repr(column.replace("embedding", "embeddings", 1)),
-        member=f"obsm[{column!r}]" if others else "X",
-    )

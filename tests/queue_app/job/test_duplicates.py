@@ -112,7 +112,7 @@ def test_a_table_and_a_directory_hold_every_record_in_input_order(
 def test_a_directory_of_many_files_is_in_order_by_their_names(
     shuffled: InlineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("queue_app.outputs.writers.ROWS_PER_GROUP", 100)
+    monkeypatch.setattr("queue_app.outputs.formats.writers.ROWS_PER_GROUP", 100)
     shuffled.export(tmp_path / "out")
     files = sorted((tmp_path / "out").iterdir())
     assert len(files) > 2

@@ -145,7 +145,7 @@ def test_an_arrow_file_is_mapped_and_never_copied(job: Job, job_dir: JobDir, tmp
 def test_an_arrow_file_is_written_a_batch_at_a_time(
     job: Job, job_dir: JobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("queue_app.outputs.writers.ROWS_PER_GROUP", 6)
+    monkeypatch.setattr("queue_app.outputs.formats.writers.ROWS_PER_GROUP", 6)
     publish(job, job_dir)
     export(job, job_dir, tmp_path / "out.arrow")
     with pa.OSFile(str(tmp_path / "out.arrow")) as source, pa.ipc.open_file(source) as file:

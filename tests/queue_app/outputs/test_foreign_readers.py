@@ -19,7 +19,7 @@ from queue_app.choices import H5Layout
 from queue_app.job.directory import find_job_directory
 from queue_app.job.result_files import as_matrix, iter_result
 from queue_app.outputs.export import export
-from queue_app.outputs.hdf5 import sequence_hash
+from queue_app.outputs.formats.hdf5 import sequence_hash
 from tests.support.inline_job import embedded, write_numbered
 from tests.support.jobs_and_inputs import protein
 

@@ -20,7 +20,7 @@ from queue_app.ingest.settle import start_settling
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 from queue_app.outputs.export import export
-from queue_app.outputs.writers import OUTPUTS
+from queue_app.outputs.formats.writers import OUTPUTS
 from queue_app.preflight.plan import Plan, make_plan
 from queue_app.preflight.plan_json import plan_as_json
 from queue_app.preflight.plan_text import about, describe_plan

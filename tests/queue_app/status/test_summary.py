@@ -17,7 +17,8 @@ import safetensors.numpy
 from queue_app import Job
 from queue_app.cli.main import app
 from queue_app.outputs.export import ExportReport, export
-from queue_app.status.summary import next_steps, print_summary, reading
+from queue_app.status.reading import reading
+from queue_app.status.summary import next_steps, print_summary
 
 
 def report_of(finished: Path, output: Path, **options: Any) -> ExportReport:
@@ -25,11 +26,15 @@ def report_of(finished: Path, output: Path, **options: Any) -> ExportReport:
     return export(job.job, job.job_dir, output, **options)
 
 
+def read_by(report: ExportReport) -> str | None:
+    return reading(report.card.job, report.output, report.h5_layout)
+
+
 @pytest.mark.parametrize(
     "name", ["a.h5", "a.h5ad", "a.npy", "a.npz", "a.safetensors", "a.parquet", "a.arrow", "a.lance", "it's"]
 )
 def test_the_line_of_python_has_the_vectors_of_its_format(finished: Path, tmp_path: Path, name: str) -> None:
-    line = reading(report_of(finished, tmp_path / name))
+    line = read_by(report_of(finished, tmp_path / name))
     assert line is not None
     known = {
         each.__name__.partition(".")[0]: each for each in (anndata, h5py, lance, numpy, pandas, safetensors)
@@ -42,14 +47,14 @@ def test_the_line_of_python_has_the_vectors_of_its_format(finished: Path, tmp_pa
 
 def test_what_one_line_cannot_read_has_none(finished: Path, tmp_path: Path) -> None:
     report = report_of(finished, tmp_path / "a.h5", h5_layout="per-id")
-    assert reading(report) is None
+    assert read_by(report) is None
     assert not any("Python" in step for step in next_steps(report))
 
 
 def test_with_several_pools_the_first_ones_vectors_are_read(finished: Path, tmp_path: Path) -> None:
     report = report_of(finished, tmp_path / "a.h5")
     two = replace(report.card.job, options=replace(report.card.job.options, pool="mean,cls"))
-    line = reading(replace(report, card=replace(report.card, job=two)))
+    line = read_by(replace(report, card=replace(report.card, job=two)))
     assert line == f"h5py.File({str(tmp_path / 'a.h5')!r})['embeddings_mean'][:]"
 
 

@@ -26,8 +26,8 @@ from queue_app.host.durable_files import file_digest, sync_file
 from queue_app.job.result_files import Vectors, as_matrix, num_vectors
 from queue_app.outputs.contacts import as_map
 from queue_app.outputs.content import Content
-from queue_app.outputs.named_arrays import array_name, ranges_by_name
-from queue_app.outputs.replacing import Digests, replacing
+from queue_app.outputs.formats.named_arrays import array_name, ranges_by_name
+from queue_app.outputs.formats.replacing import Digests, replacing
 
 CHUNK_BYTES = 1 << 20
 RAGGED_CHUNK_BYTES = 1 << 17

@@ -15,8 +15,8 @@ from queue_app.host.durable_files import DigestedFile, sync_file
 from queue_app.job.output_names import Format, ids_path, ranges_path
 from queue_app.job.result_files import ROWS_PER_GROUP, as_matrix, num_vectors, write_parquet
 from queue_app.outputs.content import Content
-from queue_app.outputs.named_arrays import write_array_header
-from queue_app.outputs.replacing import Digests, id_lines, replacing
+from queue_app.outputs.formats.named_arrays import write_array_header
+from queue_app.outputs.formats.replacing import Digests, id_lines, replacing
 
 PIECE_BYTES = 32 << 20
 
@@ -184,13 +184,13 @@ def _by(module: str, name: str) -> Callable[[Path, Content], Digests]:
 
 
 OUTPUTS: dict[Format, Callable[[Path, Content], Digests]] = {
-    "h5": _by("queue_app.outputs.hdf5", "write_h5_file"),
-    "h5ad": _by("queue_app.outputs.h5ad", "write_h5ad"),
+    "h5": _by("queue_app.outputs.formats.hdf5", "write_h5_file"),
+    "h5ad": _by("queue_app.outputs.formats.h5ad", "write_h5ad"),
     "npy": write_npy,
-    "npz": _by("queue_app.outputs.npz", "write_npz"),
-    "safetensors": _by("queue_app.outputs.safetensors_file", "write_safetensors"),
+    "npz": _by("queue_app.outputs.formats.npz", "write_npz"),
+    "safetensors": _by("queue_app.outputs.formats.safetensors_file", "write_safetensors"),
     "parquet": write_parquet_file,
     "arrow": write_arrow_file,
-    "lance": _by("queue_app.outputs.lance_dataset", "write_lance"),
+    "lance": _by("queue_app.outputs.formats.lance_dataset", "write_lance"),
     "directory": write_directory,
 }

@@ -15,7 +15,7 @@ from queue_app.choices import H5Layout
 from queue_app.errors import Damage, UsageError
 from queue_app.outputs.clean import clean
 from queue_app.outputs.export import export
-from queue_app.outputs.hdf5 import new_file, sequence_hash
+from queue_app.outputs.formats.hdf5 import new_file, sequence_hash
 from tests.support.inline_job import InlineJob, embedded, submitted, write_numbered
 from tests.support.jobs_and_inputs import protein
 
@@ -186,7 +186,7 @@ def test_a_damaged_shard_never_names_a_vector_and_the_earlier_output_stays(tmp_p
 WRITE = """
 import resource, sys
 from pathlib import Path
-from queue_app.outputs.hdf5 import new_file
+from queue_app.outputs.formats.hdf5 import new_file
 
 limit = int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

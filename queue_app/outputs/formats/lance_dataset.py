@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from queue_app.host.durable_files import file_digest, sync_tree
 from queue_app.outputs.content import Content
-from queue_app.outputs.replacing import Digests, replacing
-from queue_app.outputs.writers import table_schema
+from queue_app.outputs.formats.replacing import Digests, replacing
+from queue_app.outputs.formats.writers import table_schema
 
 
 def write_lance(output: Path, content: Content) -> Digests:

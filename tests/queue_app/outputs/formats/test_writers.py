@@ -14,8 +14,8 @@ from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 from queue_app.model.reader import find_model
 from queue_app.outputs.export import export, output_damage
+from queue_app.outputs.formats.writers import OUTPUTS
 from queue_app.outputs.verify import verify_job
-from queue_app.outputs.writers import OUTPUTS
 from tests.support import ROOT
 from tests.support.jobs_and_inputs import make_job, publish
 from tests.support.output_files import EVERY_FORMAT, files_of, ids_of, vectors_of

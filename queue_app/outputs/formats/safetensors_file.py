@@ -18,8 +18,8 @@ from queue_app.host.durable_files import DigestedFile, sync_file
 from queue_app.job.output_names import ids_path
 from queue_app.job.result_files import as_matrix
 from queue_app.outputs.content import Content
-from queue_app.outputs.named_arrays import array_name, array_shape, ranges_by_name, row_offsets
-from queue_app.outputs.replacing import Digests, id_lines, replacing
+from queue_app.outputs.formats.named_arrays import array_name, array_shape, ranges_by_name, row_offsets
+from queue_app.outputs.formats.replacing import Digests, id_lines, replacing
 
 ALIGNMENT = 8
 DTYPES = {"float32": "F32", "float16": "F16", "int8": "I8", "uint8": "U8", "int64": "I64"}

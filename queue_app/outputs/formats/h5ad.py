@@ -17,8 +17,8 @@ import numpy as np
 from queue_app.host.durable_files import file_digest, sync_file
 from queue_app.job.result_files import as_matrix
 from queue_app.outputs.content import Content
-from queue_app.outputs.hdf5 import CHUNK_BYTES, OutputFile, new_file
-from queue_app.outputs.replacing import Digests, replacing
+from queue_app.outputs.formats.hdf5 import CHUNK_BYTES, OutputFile, new_file
+from queue_app.outputs.formats.replacing import Digests, replacing
 
 MAPPINGS = ("layers", "obsm", "obsp", "varm", "varp")
 

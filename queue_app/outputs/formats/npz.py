@@ -27,14 +27,14 @@ from queue_app.errors import UsageError
 from queue_app.host.durable_files import DigestedFile, sync_file
 from queue_app.job.result_files import as_matrix
 from queue_app.outputs.content import Content
-from queue_app.outputs.named_arrays import (
+from queue_app.outputs.formats.named_arrays import (
     array_name,
     array_shape,
     ranges_by_name,
     row_offsets,
     write_array_header,
 )
-from queue_app.outputs.replacing import Digests, replacing
+from queue_app.outputs.formats.replacing import Digests, replacing
 
 IDS_BYTES_MOST = 1 << 30
 """Beyond that, ids of a fixed width may not take more than the vectors do."""
