@@ -91,7 +91,7 @@ class StoreReader:
             return self._records.token(transaction)
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
-        """The records that were set aside while computing, by ordinal. Raises StoreDamaged."""
+        """The records that were quarantined while computing, by ordinal. Raises StoreDamaged."""
         with self._environment.reading() as transaction, self._senseless_is_damage():
             entries = self._records.entries(transaction, self._records.quarantine)
             return tuple(QuarantineEntry.decode(content) for _, content in entries)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class QuarantineEntry:
-    """One record that was set aside, and why."""
+    """One record that was quarantined, and why."""
 
     ordinal: int
     id: str

@@ -77,7 +77,7 @@ class CheckpointStore(StoreReader):
 
         A living local owner is ended first. A store that was not closed is verified in a child process:
         damaged blocks are dropped, so that their batches are computed again, and a store that cannot be
-        read is set aside as `<path>.damaged-N`.
+        read is moved aside as `<path>.damaged-N`.
 
         Args:
             path: the store's directory; made when it is not there.

@@ -83,7 +83,7 @@ class StoreFiles:
             number += 1
         self.path.rename(aside)
         sync_directory(aside.parent)
-        log.warning("store set aside as %s", aside)
+        log.warning("store moved aside as %s", aside)
         return aside
 
 

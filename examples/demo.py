@@ -183,7 +183,7 @@ def verify(output: Path) -> tuple[str, bool]:
 def compare(calm: Run, disturbed: Run) -> bool:
     """Print both runs under one another; true when digests and files are equal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("run", "seconds", "content digest", "verify"):
+    for column in ("run", "seconds", "digest", "verify"):
         table.add_column(column, justify="right" if column == "seconds" else "left", no_wrap=True)
     for run in (calm, disturbed):
         table.add_row(run.name, f"{run.seconds:.1f}", run.digest, "sound" if run.sound else "DAMAGED")

@@ -43,7 +43,7 @@ class RecordTooLarge(OutOfMemory):
     def __init__(self, ordinal: int, num_tokens: int) -> None:
         super().__init__(
             f"record {ordinal}: a segment of {num_tokens} tokens does not fit in the device's memory; "
-            "set it aside, or plan with a smaller max_length"
+            "quarantine it, or plan with a smaller max_length"
         )
         self.ordinal = ordinal
         self.num_tokens = num_tokens

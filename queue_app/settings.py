@@ -74,7 +74,7 @@ class RuntimeConfig(BaseSettings):
     probe_after_deaths: int = Field(default=2, ge=1)
     """So many deaths of the process in one batch have its records tried alone."""
     quarantine_after_deaths: int = Field(default=2, ge=1)
-    """A record that, alone, ended the process so often is set aside."""
+    """A record that, alone, ended the process so often is quarantined."""
     stall_seconds: float = Field(default=600.0, gt=0)
     """A worker's process that ends no batch for so long is killed, and its shard tried again."""
     grace_seconds: float = Field(default=25.0, gt=0)

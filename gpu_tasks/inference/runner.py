@@ -106,7 +106,7 @@ class AsyncInferenceRunner:
             order: the batches to compute, in this order instead.
             skip: batches that are committed already. If there are any, the first result is RESUMED and
                 names their records.
-            exclude: ordinals of records that were set aside; their rows are left out, and a batch of
+            exclude: ordinals of records that were quarantined; their rows are left out, and a batch of
                 which nothing is left yields a result without rows.
             should_stop: asked before each batch; once it says yes, what is under way is still yielded.
             on_start: called with the batch's index right before it is computed. On CUDA up to

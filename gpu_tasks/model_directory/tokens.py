@@ -156,7 +156,7 @@ def _require_ids_below(folder: Path, tokenizer: Any, vocab_size: int) -> None:
     """A tokenizer of another model, or with words of its own, knows some for which there are no embeddings.
 
     A token for padding that was added without one is left: it is in no text, and a record that spells it is
-    set aside.
+    quarantined.
     """
     for word, each in tokenizer.get_vocab().items():
         if each >= vocab_size and word != tokenizer.pad_token:

@@ -178,7 +178,7 @@ class RaggedPending:
 
 @dataclass(frozen=True, slots=True)
 class EmptyStaged:
-    """A batch whose records were all set aside."""
+    """A batch whose records were all quarantined."""
 
     dim: int
     is_ragged: bool

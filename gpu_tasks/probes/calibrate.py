@@ -185,7 +185,7 @@ def _whole_lengths(tokens: Sequence[npt.NDArray[np.int32]], request: Request) ->
 
 
 def _num_segments(lengths: Int64s, request: Request) -> Int64s:
-    """What becomes of each record: one segment, some windows, or, set aside, none. As in window_starts."""
+    """What becomes of each record: one segment, some windows, or, quarantined, none. As in window_starts."""
     over = lengths - request.max_length
     if request.long == "error":
         return (over <= 0).astype(np.int64)

@@ -45,6 +45,6 @@ def _refuse_unknown(job: Job, records: ShardRecords, unknown: dict[int, tuple[in
     if job.model.tokens.kind == "slow" and num_rows >= UNKNOWN_LEAST and 2 * num_unknown > num_rows:
         (first, counts), *_ = unknown.items()
         raise JobHopeless(
-            f"{num_unknown:,} of {num_rows:,} records would be set aside; the first is "
+            f"{num_unknown:,} of {num_rows:,} records would be quarantined; the first is "
             f"{records.ids[records.row(first)]}: {unknown_reason(*counts)}"
         )

@@ -125,7 +125,7 @@ class ShardRun:
             log.info("committed %s batches=%s", self.lease.label, ",".join(map(str, sorted(batches))))
 
         log.info(
-            "computing %s batches=%d tokens=%d fill=%.3f resumed=%d",
+            "computing %s batches=%d tokens=%d packed=%.3f resumed=%d",
             self.lease.label, plan.num_batches, plan.num_tokens, plan.fill, len(committed),
         )  # fmt: skip
         runner = AsyncInferenceRunner(self.model, store_dtype=self.job.options.store_dtype)
@@ -187,7 +187,7 @@ def as_block(result: InferenceResult) -> Block:
 
 
 def committed_progress(plan: BatchPlan, committed: set[int], quarantined: int, rejected: int) -> Progress:
-    """What the manifest is told: records whose last segment is committed, and records set aside."""
+    """What the manifest is told: records whose last segment is committed, and records quarantined."""
     completed = sum(plan.num_completed(index) for index in committed)
     share = len(committed) / max(1, plan.num_batches)
     return Progress(len(committed), completed - quarantined, quarantined + rejected, share)

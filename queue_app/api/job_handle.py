@@ -119,7 +119,7 @@ class JobHandle:
     def wait(self, timeout: float | None = None) -> JobSnapshot:
         """Until the job is done and its output written; answers how it ended.
 
-        Records may have been set aside: see `quarantined` of the answer. A paused job, or one whose
+        Records may have been quarantined: see `quarantined` of the answer. A paused job, or one whose
         `embed` was interrupted elsewhere, is waited for until somebody lets it go on. Ctrl-C while
         waiting for a run that `start` began here stops that run, resumable; others run on.
 

@@ -28,7 +28,7 @@ class EventKind(StrEnum):
     FAILED = "failed"
     """A shard was given up."""
     QUARANTINED = "quarantined"
-    """Records were set aside."""
+    """Records were quarantined."""
     DAMAGED = "damaged"
     """A published result was found damaged, and is computed again."""
     TROUBLE = "trouble"

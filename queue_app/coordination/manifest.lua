@@ -136,7 +136,7 @@ function op.beat(job, index, token, figures, batches, sequences, quarantined, sh
   return { 'ok', call('HGET', key(job, 'job'), 'state') }
 end
 
--- What the holder sets aside, for those who look: some at a time, as a call takes no more arguments than that.
+-- What the holder quarantines, for those who look: some at a time, as a call takes no more arguments than that.
 function op.list(job, index, token, ...)
   if not holds(job, index, token) then return { 'lost' } end
   call('HSET', key(job, 'quarantine'), ...)

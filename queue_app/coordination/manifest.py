@@ -224,7 +224,7 @@ class CheckpointManifest:
         return sorted(map(int, cast("list[str]", self.client.zrange(keys.running(self.job_id), 0, -1))))
 
     def quarantine(self) -> list[QuarantineEntry]:
-        """What finished shards set aside, by ordinal."""
+        """What finished shards quarantined, by ordinal."""
         view = cast("dict[str, str]", self.client.hgetall(keys.quarantine(self.job_id)))
         return sorted(
             (QuarantineEntry(**json.loads(text)) for text in view.values()), key=lambda e: e.ordinal
@@ -267,4 +267,4 @@ def _set_aside(entries: Sequence[QuarantineEntry]) -> str:
     if not entries:
         return ""
     more = f", and {len(entries) - 1} more" if len(entries) > 1 else ""
-    return f"record {entries[0].id} set aside ({entries[0].reason}){more}"
+    return f"record {entries[0].id} quarantined ({entries[0].reason}){more}"

@@ -1,6 +1,6 @@
-"""Alphabets: what of a record is embedded, and what sets it aside. docs/file_formats.md has the rules.
+"""Alphabets: what of a record is embedded, and what quarantines it. docs/file_formats.md has the rules.
 
-A model reads letters that it has no token for as unknown; here only what is no letter at all is set aside.
+A model reads letters that it has no token for as unknown; here only what is no letter at all is quarantined.
 """
 
 import re

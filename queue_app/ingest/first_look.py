@@ -21,7 +21,7 @@ FIRST = 1_000
 CHARACTERS = 2_000
 """How much of a record is looked at."""
 ILLEGAL_LEAST = 10
-"""Among fewer records, some that are set aside for their letters are no sign."""
+"""Among fewer records, some that are quarantined for their letters are no sign."""
 LETTERS_LEAST = 60
 SHARE_LEAST = 0.95
 RARE_SHARE = 0.03
@@ -52,7 +52,7 @@ class _Letters:
 class FirstLook:
     """Give it every record as it is read; then ask what was seen.
 
-    Records without any letter are nobody's fault here: they are set aside whatever the model is.
+    Records without any letter are nobody's fault here: they are quarantined whatever the model is.
     """
 
     model: FoundModel
@@ -74,7 +74,7 @@ class FirstLook:
     def add(self, record_id: str, raw: str, sequence: str, problem: str | None) -> None:
         """`problem` says why the `sequence` that `raw` was judged to be cannot be embedded.
 
-        Raises InputError when every one of the first thousand would be set aside.
+        Raises InputError when every one of the first thousand would be quarantined.
         """
         if self._step > 1 and self._random.random() * self._step >= 1:
             return
@@ -90,7 +90,7 @@ class FirstLook:
             self._step *= 2
 
     def refuse_hopeless(self) -> None:
-        """Raises InputError when the job would set aside most of its records."""
+        """Raises InputError when the job would quarantine most of its records."""
         by_chance = self.num_chosen < ILLEGAL_LEAST and self._num_illegal > self._num_unknown
         if 2 * self._num_set_aside > self._num_records and not by_chance:
             raise self._refusal()
@@ -122,7 +122,7 @@ class FirstLook:
 
     def _refusal(self) -> InputError:
         share = percent(self._num_set_aside / self._num_records)
-        return InputError(f"{share} of the records would be set aside ({self._example}); {self._remedy()}")
+        return InputError(f"{share} of the records would be quarantined ({self._example}); {self._remedy()}")
 
     def _remedy(self) -> str:
         spec = self.model.spec

@@ -95,7 +95,7 @@ class Dataset:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was noticed about the records beside what sets one aside."""
+        """What was noticed about the records beside what quarantines one."""
         return (*(self.look.notes() if self.look else ()), *self.ids.notes())
 
     def _format(self, file: Input) -> InputFormat:

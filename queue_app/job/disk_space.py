@@ -94,7 +94,7 @@ def rooms(job: Job, job_dir: JobDir, config: RuntimeConfig, *, num_workers: int)
     checkpoints = Copy("checkpoints", stores, _bytes_of(job, stored))
     path = output_of(job, job_dir)
     output = Copy("output", path, 0 if _is_linked(job, job_dir, path) else _output_bytes(job))
-    aside = Copy("vectors for twins", job_dir.path, _aside_bytes(job))
+    aside = Copy("vectors of duplicates", job_dir.path, _aside_bytes(job))
     exporting = [results, output, aside, *([checkpoints] if kept else [])]
     return [*_by_disk([results, checkpoints]), *_by_disk(exporting)]
 

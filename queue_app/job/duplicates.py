@@ -1,7 +1,7 @@
 """Which sequences of a job are the same: twins.arrow, and sequences.arrow by which a later job finds vectors.
 
 A duplicate is a record whose sequence an earlier record has. That one, the first, is computed for all: its
-vector is theirs, and when it is set aside so are they.
+vector is theirs, and when it is quarantined so are they.
 """
 
 from collections.abc import Collection, Iterator

@@ -1,4 +1,4 @@
-"""The records that were set aside, and another chance for those that did harm."""
+"""The records that were quarantined, and another chance for those that did harm."""
 
 import shutil
 from collections.abc import Collection
@@ -19,7 +19,7 @@ from queue_app.settings import runtime_config
 
 
 def list_quarantine(job_dir: JobDir) -> list[QuarantineEntry]:
-    """What finished shards, and the stores of the others, have set aside so far; by ordinal."""
+    """What finished shards, and the stores of the others, have quarantined so far; by ordinal."""
     job = job_dir.load()
     found = (_of_shard(job, job_dir, shard, read_done(job_dir, shard)) for shard in job.shards)
     entries = [entry for entries in found for entry in entries]

@@ -1,4 +1,4 @@
-"""Why a record is set aside, where others look for the words of the reason."""
+"""Why a record is quarantined, where others look for the words of the reason."""
 
 MOSTLY_UNKNOWN = "more than half of its tokens are unknown to the model"
 OF_HOW_MANY = r" \([\d,]+ of [\d,]+\)"
@@ -13,5 +13,5 @@ def is_mostly_unknown(num_unknown: int, num_tokens: int) -> bool:
 
 
 def unknown_reason(num_unknown: int, num_tokens: int) -> str:
-    """Why such a record is set aside."""
+    """Why such a record is quarantined."""
     return f"{MOSTLY_UNKNOWN} ({num_unknown:,} of {num_tokens:,}); see --alphabet and --rules"

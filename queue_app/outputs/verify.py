@@ -197,7 +197,7 @@ class Coverage:
         """What is wrong, one line each; of an unfinished job no record is missing yet."""
         found = {"accounted for more than once": np.flatnonzero(self._times > 1)}
         if finished:
-            found["neither embedded nor set aside"] = np.flatnonzero(self._times == 0)
+            found["neither embedded nor quarantined"] = np.flatnonzero(self._times == 0)
         return [_line(ordinals, what) for what, ordinals in found.items() if len(ordinals)]
 
     def _count(self, ordinals: Int64s) -> Int64s:

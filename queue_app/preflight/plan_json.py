@@ -26,7 +26,7 @@ def plan_as_json(plan: Plan, *, gpu_hour_cost: float | None) -> dict[str, Any]:
         "rejected_by_reason": [asdict(each) for each in plan.survey.rejected],
         "duplicate_ids": job.counts.num_duplicate_ids,
         "duplicate_sequences": job.counts.num_duplicate_sequences,
-        "twins": plan.survey.num_duplicates,
+        "computed_once": plan.survey.num_duplicates,
         "reused": len(plan.survey.reused),
         "lengths": _lengths(plan.survey.lengths),
         "longer_than_limit": plan.num_long,

@@ -19,7 +19,7 @@ from queue_app.preflight.length_histogram import bars, histogram
 from queue_app.preflight.plan import Plan
 from queue_app.wording import count
 
-LABEL_WIDTH = 10
+LABEL_WIDTH = 11
 SCREEN_WIDTH_MOST = 100
 ROOM_LEAST = 30
 """Columns beside the labels: a narrower terminal breaks the lines itself."""
@@ -36,7 +36,7 @@ LETTERS: dict[Alphabet, str] = {
 LONG: dict[LongRule, str] = {
     "window": "embedded in overlapping windows",
     "truncate": "they are cut off there",
-    "error": "they are set aside",
+    "error": "they are quarantined",
 }
 
 
@@ -46,7 +46,7 @@ def describe_plan(plan: Plan, *, gpu_hour_cost: float | None, width: int, unicod
     parts = {
         "input": _inputs(plan),
         "lengths": _lengths(plan, room, unicode),
-        "set aside": _rejected(plan),
+        "quarantine": _rejected(plan),
         "repeats": _repeats(plan),
         "too long": _too_long(plan),
         "note": plan.job.notes,

@@ -23,7 +23,7 @@ _PLACE = re.compile(rf" at position \d+|{PLACE_IN_FILE}")
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The records that are set aside for one reason, and the first of them by their ids."""
+    """The records that are quarantined for one reason, and the first of them by their ids."""
 
     reason: str
     num_records: int

@@ -16,7 +16,7 @@ class Allowance:
     percent: Decimal | None = None
 
     def covers(self, num_quarantined: int, num_records: int) -> bool:
-        """True where so many of `num_records` may be set aside."""
+        """True where so many of `num_records` may be quarantined."""
         if self.num_records is not None:
             return num_quarantined <= self.num_records
         return self.percent is None or num_quarantined * 100 <= self.percent * num_records

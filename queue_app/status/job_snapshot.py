@@ -20,7 +20,7 @@ class WorkerView:
     child_pid: int
     shard: int | None
     shard_done: int = 0
-    """Records of its shard that are committed or set aside, of `shard_total`."""
+    """Records of its shard that are committed or quarantined, of `shard_total`."""
     shard_total: int = 0
     figures: Figures | None = None
     """What it computes; None while it is idle, and until its shard is under way."""

@@ -20,11 +20,11 @@ TROUBLES_SHOWN = 3
 DAY_SECONDS = 86_400
 BAR_COLUMNS = 40
 SHARD_BAR_COLUMNS = 8
-COLUMNS = {"worker": 8, "device": 6, "shard": 22, "seq/s": 5, "tokens/s": 8, "fill": 4, "wait": 4}
+COLUMNS = {"worker": 8, "device": 6, "shard": 22, "seq/s": 5, "tokens/s": 8, "packed": 6, "wait": 4}
 GPU_COLUMNS = {"GPU": 4, "memory": 10}
 """What is told of a worker, and how many letters it takes at least."""
 DEVICE_COLUMNS_MOST = 12
-LEFT_OUT_FIRST = ("device", "fill", "wait", "memory", "GPU", "tokens/s")
+LEFT_OUT_FIRST = ("device", "packed", "wait", "memory", "GPU", "tokens/s")
 """Where the terminal is narrow."""
 STATE_STYLES = {
     "done": "bold green",
@@ -167,7 +167,7 @@ def _figures(worker: WorkerView) -> dict[str, str]:
     return {
         "seq/s": rate(figures.sequences_per_second),
         "tokens/s": rate(figures.tokens_per_second),
-        "fill": percent(figures.fill),
+        "packed": percent(figures.fill),
         "wait": percent(figures.wait_share),
         "GPU": percent(figures.gpu_share),
         "memory": f"{used / 1e9:.0f}/{total / 1e9:.0f} GB" if used and total else "",

@@ -32,7 +32,7 @@ def _lines(report: ExportReport) -> Iterator[str]:
     yield f"{report.output}: {report.num_embedded:,} of {report.num_records:,} sequences embedded"
     if report.num_quarantined:
         yield f"{report.num_quarantined:,} quarantined, listed in {quarantine_path(report.output)}"
-    yield f"content digest {report.output_digest}"
+    yield f"digest {report.output_digest}"
     if report.card.throughput.busy_seconds is not None:
         yield speed_line(report.card.throughput)
     if report.card.faults.any:

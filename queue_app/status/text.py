@@ -63,7 +63,7 @@ def trouble_text(trouble: Trouble) -> str:
 
 
 def worker_line(worker: WorkerView, now: JobSnapshot) -> str:
-    """`gpu0@host (cuda:0, pid 712): shard 3, 45/114, 105 seq/s, 7,800 tokens/s, fill 98%, wait 1%`."""
+    """`gpu0@host (cuda:0, pid 712): shard 3, 45/114, 105 seq/s, 7,800 tokens/s, packed 98%, wait 1%`."""
     parts = [f"{worker.name} ({worker.device}, pid {worker.pid}): "]
     if worker.trouble is not None:
         return parts[0] + trouble_text(worker.trouble)
@@ -73,6 +73,6 @@ def worker_line(worker: WorkerView, now: JobSnapshot) -> str:
     if figures := worker.figures:
         said.append(f"{rate(figures.sequences_per_second)} seq/s")
         said.append(f"{rate(figures.tokens_per_second)} tokens/s")
-        shares = {"fill": figures.fill, "wait": figures.wait_share, "GPU": figures.gpu_share}
+        shares = {"packed": figures.fill, "wait": figures.wait_share, "GPU": figures.gpu_share}
         said += [f"{name} {percent(share)}" for name, share in shares.items() if share is not None]
     return parts[0] + ", ".join(said)

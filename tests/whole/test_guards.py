@@ -1,4 +1,4 @@
-"""What a model does not know, what says nothing, and what it was not made for: set aside, refused, or said.
+"""What a model does not know, what says nothing, and what it was not made for: quarantined, refused, or said.
 
 Real commands throughout. References are transformers' own, one sequence at a time.
 """
@@ -142,7 +142,7 @@ def test_a_job_that_would_set_most_records_aside_is_refused(
     """Without blanks a protein is one word, which no ProtBERT knows: all would have one vector."""
     fasta = write(tmp_path / "in.fasta", PROTEINS)
     said = refusal(command, fasta, protbert, "--alphabet", "text")
-    assert "100% of the records would be set aside" in said
+    assert "100% of the records would be quarantined" in said
     assert "r0: 1 of 1 tokens are unknown to the model" in said
     assert "--alphabet" in said
 
@@ -151,7 +151,7 @@ def test_proteins_for_a_model_of_dna_are_refused_and_not_set_aside_one_by_one(
     tmp_path: Path, dnabert: Path
 ) -> None:
     said = refusal("embed", write(tmp_path / "in.fasta", PROTEINS), dnabert)
-    assert "100% of the records would be set aside" in said
+    assert "100% of the records would be quarantined" in said
     assert "the records look like proteins" in said
 
 
@@ -160,7 +160,7 @@ def test_a_tokenizer_that_only_workers_have_ends_the_job_with_the_reason(tmp_pat
     fasta = write(tmp_path / "in.fasta", ["X" * length for length in range(30, 60)])
     command = ("embed", fasta, "-m", directory, "-o", tmp_path / "out.npy", *CPU, "--shards", "1")
     said = holdfast(*command, expect=1).stderr
-    assert "30 of 30 records would be set aside; the first is r0: more than half of its tokens" in said
+    assert "30 of 30 records would be quarantined; the first is r0: more than half of its tokens" in said
     assert not (tmp_path / "out.npy").exists()
 
 

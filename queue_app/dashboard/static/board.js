@@ -7,7 +7,7 @@ import { hasEnded, page } from "./state.js";
 import { $, COUNT, clock, duration, make, perSecond, percent, put, tellShard } from "./words.js";
 
 const CELL = ["index", "state", "done", "quarantined", "total", "attempts", "losses", "worker", "error"];
-const NUMBERS = ["Sequences/s", "Tokens/s", "Fill", "Wait"];
+const NUMBERS = ["Sequences/s", "Tokens/s", "Packed", "Wait"];
 const GPU_NUMBERS = ["GPU", "Memory"];
 const EVENT_LOOKS = { recovered: "good", failed: "bad" }; // of the kinds in events.py; all others warn
 const SAMPLES_SHOWN = 450;

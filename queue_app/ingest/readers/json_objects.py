@@ -17,7 +17,7 @@ Keys = tuple[str, str | None]
 class Objects:
     """The objects of one file, in their order.
 
-    A later one that lacks the key of the sequence is set aside, unless another of its keys would stand in
+    A later one that lacks the key of the sequence is quarantined, unless another of its keys would stand in
     for it: that is refused. `are_named` says that each brings its id from without.
     """
 

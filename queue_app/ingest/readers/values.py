@@ -38,7 +38,7 @@ class Row(NamedTuple):
 def row_of(place: str, record_id: object, sequence: object, kept: Mapping[str, object]) -> Row:
     """A record as its values say; None is as good as an empty string, and an id may be a whole number.
 
-    Where an id cannot be written as it is, its record is set aside under one that can.
+    Where an id cannot be written as it is, its record is quarantined under one that can.
     """
     name, wrong = _id_of(record_id)
     if sequence is None:

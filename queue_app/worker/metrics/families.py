@@ -21,7 +21,7 @@ COUNTERS = {
     ),
     "holdfast_sequences_quarantined_total": (
         Count.SEQUENCES_QUARANTINED,
-        "Sequences that were set aside in the shards that this worker completed.",
+        "Sequences that were quarantined in the shards that this worker completed.",
     ),
     "holdfast_tokens_embedded_total": (
         Count.TOKENS_EMBEDDED,

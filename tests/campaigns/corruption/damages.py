@@ -56,7 +56,7 @@ def tree_bit(store: SoundStore, rng: random.Random) -> bytes:
 
 
 def record_bit(store: SoundStore, rng: random.Random) -> bytes:
-    """In the value of a small record: token, plan, done record, a record that was set aside."""
+    """In the value of a small record: token, plan, done record, a record that was quarantined."""
     key, value = rng.choice(_small_records(store.data))
     place, bit = rng.randrange(len(value)), rng.randrange(8)
     data = store.data

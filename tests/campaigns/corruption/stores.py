@@ -163,7 +163,7 @@ def commit(store: CheckpointStore, shape: Shape, blocks: Iterable[Block], token:
 
 
 def entries_of(shape: Shape, batch_idx: int) -> list[QuarantineEntry]:
-    """The record that was set aside while the batch was computed; it follows from the batch's index."""
+    """The record that was quarantined while the batch was computed; it follows from the batch's index."""
     if not shape.quarantine or batch_idx % shape.blocks_in_commit:
         return []
     return [QuarantineEntry(batch_idx * shape.rows, f"record-{batch_idx}", 312, "the output is not finite")]

@@ -9,7 +9,7 @@ from checkpoint import QuarantineEntry
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What an acknowledged store holds: batch indices, and the ordinals that were set aside."""
+    """What an acknowledged store holds: batch indices, and the ordinals that were quarantined."""
 
     batches: frozenset[int] = frozenset()
     quarantined: frozenset[int] = frozenset()

@@ -74,7 +74,7 @@ class StoreJudge:
 
 def _broken(path: Path, found: State, before: State, after: State) -> Iterator[str]:
     if found not in (before, after):
-        yield f"half a commit: {len(found.batches)} batches, {len(found.quarantined)} set aside"
+        yield f"half a commit: {len(found.batches)} batches, {len(found.quarantined)} quarantined"
     with CheckpointStore.open_readonly(path) as store:
         if ONE_MORE not in store.committed():
             yield "the new owner's commit is gone"

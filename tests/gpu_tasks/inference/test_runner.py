@@ -106,7 +106,7 @@ def test_a_batch_computed_by_itself_has_the_bytes_of_the_run() -> None:
     assert as_bytes([runner.compute(plan.batch(5))])[5] == as_bytes(run())[5]
 
 
-# ---- what is committed or set aside
+# ---- what is committed or quarantined
 
 
 def test_a_resumed_run_first_names_the_committed_records() -> None:

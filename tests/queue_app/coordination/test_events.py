@@ -69,7 +69,7 @@ def test_quarantined_records_are_told_once_by_number_and_name(manifest: Checkpoi
     entries = [QuarantineEntry(3, "p3", 0, "empty sequence"), QuarantineEntry(5, "p5", 0, "empty sequence")]
     for _ in range(2):  # the second is a call repeated after a lost answer
         manifest.complete(lease, Progress(1, 8, 2), entries)
-    assert told(manifest) == [("quarantined", "shard 0: record p3 set aside (empty sequence), and 1 more")]
+    assert told(manifest) == [("quarantined", "shard 0: record p3 quarantined (empty sequence), and 1 more")]
 
 
 def test_a_damaged_result_is_told(manifest: CheckpointManifest, job: Job) -> None:

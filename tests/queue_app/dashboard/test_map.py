@@ -38,7 +38,7 @@ TWINS = (3, 3, 17)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> InlineJob:
-    """63 records in three shards, three of them twins, and one more that was set aside."""
+    """63 records in three shards, three of them twins, and one more that was quarantined."""
     home = tmp_path_factory.mktemp("map")
     fasta = write_numbered(home / "a.fasta", [*range(NUM_PROTEINS), *TWINS], extra=">bad\nMK1V\n")
     return embedded(home / "out.npy", [fasta], pool="mean,cls")

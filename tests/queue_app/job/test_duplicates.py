@@ -272,7 +272,7 @@ def test_a_record_that_is_nowhere_is_found(once: InlineJob) -> None:
     once.job_dir.write(job)
     report = verify_job(once.job_dir)
     once.job_dir.job_json.write_bytes(whole)
-    assert report.damage == ("records 120 are neither embedded nor set aside",)
+    assert report.damage == ("records 120 are neither embedded nor quarantined",)
 
 
 def test_a_job_of_an_older_version_is_refused_as_such(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_a_line_that_does_not_fit_goes_on_below_under_its_label(home: Path, widt
     assert labels == [
         "input",
         "lengths",
-        "set aside",
+        "quarantine",
         "repeats",
         "too long",
         "model",

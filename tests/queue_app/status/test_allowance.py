@@ -1,4 +1,4 @@
-"""What a pipeline is told: 3 where records were set aside, 0 where as many of them were allowed."""
+"""What a pipeline is told: 3 where records were quarantined, 0 where as many of them were allowed."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_no_records_at_all_are_within_every_share() -> None:
 
 @pytest.fixture(scope="module")
 def fasta(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight records, two of which are set aside."""
+    """Eight records, two of which are quarantined."""
     path = write_fasta(tmp_path_factory.mktemp("allowed") / "a.fasta", 6)
     path.write_text(path.read_text() + ">bad\nMK1V\n>empty\n\n")
     return path

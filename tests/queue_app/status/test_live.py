@@ -204,7 +204,7 @@ def test_a_failed_job_says_why() -> None:
 
 def test_status_describes_each_worker_in_a_line() -> None:
     assert (
-        "  cpu0@host (cpu, pid 11): shard 7, 45/114, 105 seq/s, 7,812 tokens/s, fill 98%, wait 1%\n"
+        "  cpu0@host (cpu, pid 11): shard 7, 45/114, 105 seq/s, 7,812 tokens/s, packed 98%, wait 1%\n"
         "  cpu1@host (cpu, pid 13): getting ready"
     ) in describe(NOW)
 

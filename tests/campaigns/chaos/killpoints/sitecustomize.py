@@ -166,7 +166,7 @@ class ShortMemory:
         self.num_rows = 0
 
     def has_room(self, num_rows: int) -> bool:
-        """A single row is spared: one that does not fit is set aside, which no passing shortage may do."""
+        """A single row is spared: one that does not fit is quarantined, which no passing shortage may do."""
         if not self.times_left and num_rows > 1:
             self.times_left = next((times for point, times in OUT_OF_MEMORY.items() if take(point)), 0)
             self.num_rows = num_rows

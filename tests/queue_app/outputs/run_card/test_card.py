@@ -240,7 +240,7 @@ def test_the_summary_names_what_was_survived_and_the_card(
     assert capsys.readouterr().out.splitlines() == [
         f"{job.output}: 14 of 15 sequences embedded",
         f"1 quarantined, listed in {job.output}.quarantine.tsv",
-        f"content digest {report.output_digest}",
+        f"digest {report.output_digest}",
         "40 s at work: 0.3 seq/s, 75 tokens/s, batches filled to 24%",
         "survived 1 worker death and 1 recovered shard",
         f"run card {job.output}.card.md",
