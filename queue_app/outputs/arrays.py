@@ -13,6 +13,7 @@ from queue_app.errors import Damage
 from queue_app.host.durable_files import removed_on_failure, rename_durably, room_for
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import all_done, results_digest
+from queue_app.job.kept_columns import open_kept
 from queue_app.job.output_names import ids_path, output_format
 from queue_app.job.output_place import exported_card, output_of
 from queue_app.job.quarantine import list_quarantine
@@ -50,8 +51,8 @@ def open_result(job: Job, job_dir: JobDir) -> Result:
         raise Damage(f"{path}: {len(rows)} rows and {len(ids)} ids, {num_rows} were published")
     everything = np.arange(job.counts.num_records)
     ordinals = np.delete(everything, [entry.ordinal for entry in quarantine])
-    made_by = provenance(job, num_rows)
-    return Result(ids, ordinals, rows, column_names(job.options), quarantine, made_by)
+    made_by, kept = provenance(job, num_rows), open_kept(job, job_dir)
+    return Result(ids, ordinals, rows, column_names(job.options), quarantine, made_by, kept)
 
 
 def _results_key(job: Job, job_dir: JobDir) -> str:

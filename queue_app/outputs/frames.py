@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from queue_app.array_types import Int64s
 from queue_app.errors import UsageError
@@ -50,6 +51,7 @@ def ann_data(
     embeddings: npt.NDArray[np.floating],
     columns: Sequence[str],
     provenance: Mapping[str, str],
+    kept: pa.Table,
 ) -> Any:
     """An AnnData of [N, dim], in `X`, or of [N, columns, dim], in `obsm`.
 
@@ -58,6 +60,8 @@ def ann_data(
     anndata, pandas = _imported("anndata"), _imported("pandas")
     names = anndata.utils.make_index_unique(pandas.Index(ids, dtype=object)).astype(object)
     obs = pandas.DataFrame({"id": pandas.Series(ids, names, object), "ordinal": ordinals}, index=names)
+    for name in kept.column_names:
+        obs[name] = _of_observations(kept.column(name), pandas)
     uns = {PROVENANCE: dict(provenance)}
     embeddings = np.asarray(embeddings)  # the same memory: its writers know no np.memmap
     is_one = embeddings.ndim == 2
@@ -67,6 +71,15 @@ def ann_data(
         return anndata.AnnData(embeddings, obs=obs, var=var, uns=uns)
     obsm = {column: embeddings[:, place] for place, column in enumerate(columns)}
     return anndata.AnnData(obs=obs, var=var, obsm=obsm, uns=uns)
+
+
+def _of_observations(column: pa.ChunkedArray, pandas: Any) -> Any:
+    """Texts are categories, as AnnData would make them, of Python's strings."""
+    if not pa.types.is_string(column.type):
+        return column.to_pandas().to_numpy()
+    found = column.combine_chunks().dictionary_encode()
+    categories = pandas.Index(found.dictionary.to_pylist(), dtype=object)
+    return pandas.Categorical.from_codes(found.indices.fill_null(-1).to_numpy(), categories)
 
 
 def _imported(package: str) -> Any:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from checkpoint.records import QuarantineEntry
 from queue_app.array_types import Int64s
 from queue_app.errors import WrongReadout
+from queue_app.job.kept_columns import KeptColumns
 from queue_app.job.result_files import Vectors
 from queue_app.outputs import frames
 from queue_app.outputs.contacts import Contacts
@@ -50,6 +52,13 @@ class Result:
     """The records without a row: `ordinal`, `id`, `length` in characters, and `reason`."""
     provenance: Mapping[str, str]
     """The model, the inputs and the options, as an .h5 has them in its attributes."""
+    kept_columns: KeptColumns | None = None
+    """What stays with every record of the input, by ordinal: `kept` has that of the rows."""
+
+    @property
+    def kept(self) -> pa.Table:
+        """N rows: the descriptions, and the columns that `keep` named, as a .parquet has them. Read anew."""
+        return self.kept_columns.rows(self.ordinals) if self.kept_columns else pa.table({})
 
     @property
     def embeddings(self) -> npt.NDArray[np.floating]:
@@ -111,7 +120,7 @@ class Result:
         return frames.frame_of(self.rows, frames.index_of(self.ids), self.columns)
 
     def to_anndata(self) -> Any:
-        """An `anndata.AnnData`: a row of `obs` for each of the N ids, with `id` and `ordinal`.
+        """An `anndata.AnnData`: a row of `obs` for each of the N ids, with `id`, `ordinal` and what is kept.
 
         `X` is `embeddings`; with several pools or layers each is in `obsm` under its name in `columns`, and
         there is no `X`. `obs_names` are the ids, repeated ones told apart as AnnData does (`a`, `a-1`), and
@@ -121,7 +130,9 @@ class Result:
             UsageError: anndata is not installed.
             WrongReadout: the job has a vector for every residue or token, and AnnData one row a record.
         """
-        return frames.ann_data(self.ids, self.ordinals, self.embeddings, self.columns, self.provenance)
+        return frames.ann_data(
+            self.ids, self.ordinals, self.embeddings, self.columns, self.provenance, self.kept
+        )
 
     def __len__(self) -> int:
         """N, the number of rows."""

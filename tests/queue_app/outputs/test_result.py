@@ -150,6 +150,20 @@ def test_anndata_of_several_pools_has_each_under_its_name(fasta: Path) -> None:
         np.testing.assert_array_equal(made.obsm[name], written(fasta, name.replace("ing", "ings", 1)))
 
 
+def test_what_stays_with_the_records_stands_beside_their_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.fasta").write_text(">b of mine\nMKV\n>bad one\nM4\n>a\nMKVA\n>c yours\nMK\n")
+    result = result_of(tmp_path / "a.fasta")
+    assert result.kept.to_pydict() == {"description": ["of mine", None, "yours"]}
+    result.to_anndata().write_h5ad(tmp_path / "out.h5ad")
+    described = anndata.read_h5ad(tmp_path / "out.h5ad").obs["description"]
+    assert [each if isinstance(each, str) else None for each in described] == ["of mine", None, "yours"]
+
+
+def test_what_keeps_nothing_has_no_columns_of_it(tmp_path: Path) -> None:
+    (tmp_path / "a.fasta").write_text(">b\nMKV\n")
+    assert result_of(tmp_path / "a.fasta").kept.column_names == []
+
+
 def test_no_warning_is_due_to_ids_that_repeat(fasta: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
