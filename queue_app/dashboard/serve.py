@@ -1,10 +1,10 @@
 """`holdfast dashboard`: serves the page until it is interrupted."""
 
-import contextlib
 import errno
 import ipaddress
 import os
 import secrets
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -41,6 +41,9 @@ def serve(
     place = find_place(job, broker)
     with listen(host, port) as listener:
         feed, token = Feed(place, runtime_config()), secrets.token_urlsafe(24)
+        page = PageServer(feed, token=token, host=host, metadata=known)
+        # What asyncio does with a Ctrl-C until the server listens to it can be lost: the page would not end.
+        signal.signal(signal.SIGINT, page.handle_exit)
         print(address(listener, token), flush=True)
         print(
             "whoever has this address can see the jobs, pause and cancel them; Ctrl-C ends the page",
@@ -48,8 +51,7 @@ def serve(
         )
         if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
             print("nothing on its way is encrypted: ssh -L with the usual --host is safer", file=sys.stderr)
-        with contextlib.suppress(KeyboardInterrupt):
-            PageServer(feed, token=token, host=host, metadata=known).run(sockets=[listener])
+        page.run(sockets=[listener])
 
 
 class PageServer(uvicorn.Server):

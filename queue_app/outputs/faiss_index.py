@@ -20,7 +20,7 @@ import pyarrow as pa
 from queue_app.choices import Metric
 from queue_app.errors import UsageError
 from queue_app.host.durable_files import DigestedFile, has_digest, room_for, sync_file, write_durably
-from queue_app.job.directory import JobDir
+from queue_app.job.directory import JobDir, make_directories
 from queue_app.job.output_names import ids_path, target_of
 from queue_app.job.output_place import check_parents, claim, give_up_claim, is_claimed, output_of
 from queue_app.job.result_files import as_matrix
@@ -109,6 +109,7 @@ def write_index(
         content = Content(job, job_dir)
         column = _column(content, column)
         index = _trained(content, column, kind, metric)
+        make_directories(path.absolute().parent)
         claim(job_dir, path)
         with room_for(path):
             files = _write(path, content, index, column, metric)

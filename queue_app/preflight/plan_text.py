@@ -21,7 +21,7 @@ from queue_app.wording import count
 
 LABEL_WIDTH = 11
 SCREEN_WIDTH_MOST = 100
-ROOM_LEAST = 30
+ROOM_LEAST = 29
 """Columns beside the labels: a narrower terminal breaks the lines itself."""
 REASONS_MOST = 8
 BUSY_SHARE = 0.9

@@ -58,7 +58,7 @@ def test_the_card_names_the_commit(cache: Path, tmp_path: Path) -> None:
     on = {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
     holdfast("embed", fasta, "-m", "org/tiny", "-o", output, "--device", "cpu", "--workers", "1", **on)
     assert json.loads((tmp_path / "out.npy.card.json").read_text())["model"]["revision"] == OLD
-    assert f"| commit on the hub | {OLD} |" in (tmp_path / "out.npy.card.md").read_text()
+    assert f"| revision on the hub | {OLD} |" in (tmp_path / "out.npy.card.md").read_text()
 
 
 def test_a_directory_has_no_revision(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Names are those of the input, and the columns of the outputs are called so too.
 """
 
 import csv
+import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,6 +124,13 @@ def parse_keep(text: str | Sequence[str]) -> tuple[str, ...]:
         if _is_own(name):
             raise UsageError(f"--keep {name}: an output has a column of this name already")
     return names
+
+
+def written_keep(names: Sequence[str]) -> str:
+    """As `parse_keep` reads it."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()
 
 
 def _is_own(name: str) -> bool:

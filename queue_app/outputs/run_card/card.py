@@ -14,6 +14,7 @@ from pathlib import Path
 from checkpoint.records import QuarantineEntry
 from queue_app.choices import Precision
 from queue_app.host.devices import cpu_workers_of
+from queue_app.ingest.readers.keep import written_keep
 from queue_app.job.directory import JobDir
 from queue_app.job.history import read_history
 from queue_app.job.quarantine_reasons import OF_HOW_MANY, PLACE_IN_FILE
@@ -37,7 +38,7 @@ from queue_app.outputs.run_card.model_name import ModelName, name_of
 from queue_app.wording import count
 
 QUARANTINE_SHOWN = 10
-SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup", "pool")
+SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup", "pool", "keep")
 """Options that the command has no flag of that name and form for."""
 _PLACE = re.compile(rf" at position \d+|^\d+ (?=tokens do not fit)|{PLACE_IN_FILE}|{OF_HOW_MANY}")
 
@@ -154,6 +155,7 @@ def command_of(job: Job, output: Path) -> str:
         if value is not None and field.name not in SETTLED_OTHERWISE:
             words += [f"--{field.name.replace('_', '-')}", str(value)]
     words += ["--layers", ",".join(map(str, job.options.layers))]
+    words += ["--keep", written_keep(job.options.keep)] if job.options.keep else []
     words += model_flags(job)
     words += [] if job.options.dedup else ["--no-dedup"]
     words += ["--reuse", job.reuse.path] if job.reuse else []

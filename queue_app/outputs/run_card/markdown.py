@@ -6,6 +6,7 @@ from dataclasses import asdict
 from rich.filesize import decimal
 
 from queue_app.ingest.readers.formats import reading
+from queue_app.ingest.readers.keep import written_keep
 from queue_app.job.readouts import is_ragged, vector_dim
 from queue_app.model.wording import described_head, run_by, written
 from queue_app.outputs.run_card.card import RunCard
@@ -32,6 +33,8 @@ OPTIONS = {
     "id_column": "column of ids",
     "sequence_column": "column of sequences",
     "delimiter": "delimiter",
+    "id": "ids are made by",
+    "keep": "columns that stay with the records",
     "layers": "layer",
     "input_format": "format of the input",
     "dedup": "identical sequences computed once",
@@ -168,6 +171,8 @@ def _options(card: RunCard) -> list[Row]:
     options = asdict(card.job.options)
     options["layers"] = ", ".join(map(str, options["layers"]))
     options["dedup"] = "yes" if options["dedup"] else "no"
+    if options["keep"]:
+        options["keep"] = written_keep(options["keep"])
     chosen = [(OPTIONS[name], str(value)) for name, value in options.items() if value is not None]
     return [*chosen, ("pieces of work (shards)", str(len(card.job.shards)))]
 

@@ -105,7 +105,7 @@ def test_an_option_has_one_name_in_the_shell_and_in_python() -> None:
             assert flag_of(each.name) in each.opts or each.name == "as_json"
     shell_only = {"as_json", "quiet", "allow_quarantine", "metrics_port", "metrics_address"}
     assert {each.name for each in EMBED.params} - in_python.keys() == shell_only
-    assert in_python.keys() - {each.name for each in EMBED.params} == {"sequences", "progress", "options"}
+    assert in_python.keys() - {each.name for each in EMBED.params} == {"sequences", "progress"}
 
 
 @pytest.mark.parametrize(("word", "name"), SAME.items())

@@ -132,7 +132,7 @@ def test_a_finished_job_leads_with_vectors_map_card_and_quarantined_inside_the_w
     assert not shown.locator("#map").is_visible()
 
     shown.get_by_role("button", name="Show", exact=True).first.click()
-    wait_for_text(shown, "#card-text h3", "Run card of out.npy")
+    wait_for_text(shown, "#card-text h3", "out.npy: embeddings by")
     assert shown.locator("#card-text table").count() > 3
     shown.keyboard.press("Escape")
     shown.locator("#aside-show").click()

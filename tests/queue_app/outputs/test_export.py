@@ -286,7 +286,7 @@ def test_a_changed_arrow_file_is_damage(job: Job, job_dir: JobDir, tmp_path: Pat
     ("name", "message"),
     [
         ("out.xyz", r"unknown format \.xyz"),
-        ("none/out.npy", "no directory"),
+        ("is_a_file/out.npy", "is_a_file is no directory"),
         ("is_a_directory.npy", "a directory is there already"),
         ("is_a_file", "a file is there already"),
     ],

@@ -205,12 +205,13 @@ def test_an_index_that_was_killed_half_way_goes_on_over_its_own_files(
     ("name", "named"),
     [
         ("out.npy", "an index is called .faiss or .index"),
-        ("none/out.faiss", "no directory"),
+        ("file/out.faiss", "file is no directory"),
         ("dir.faiss", "not a file"),
     ],
 )
 def test_a_place_that_cannot_be_is_refused(few: InlineJob, tmp_path: Path, name: str, named: str) -> None:
     (tmp_path / "dir.faiss").mkdir()
+    (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=named):
         index_of(few, tmp_path / name)
 

@@ -193,7 +193,7 @@ def test_ranges_of_an_earlier_precision_do_not_stay(make: Make, tmp_path: Path) 
         ("out.lance", {}, "is for .npy"),
         ("out", {}, "is for .npy"),
         ("out.h5", {"h5_layout": "per-id"}, "is for .npy"),
-        ("out.parquet", {"pool": "none"}, "--pool none makes one for every token"),
+        ("out.parquet", {"pool": "none"}, "--pool none makes something else"),
     ],
 )
 def test_what_cannot_hold_codes_is_refused_before_the_input_is_read(

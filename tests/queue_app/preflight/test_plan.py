@@ -236,7 +236,7 @@ def test_nothing_is_computed_when_no_time_is_asked_for(home: Path) -> None:
     assert plan.timing is None
     assert plan_as_json(plan, gpu_hour_cost=1.0)["cost"] is None
     assert "time" not in [line[:4] for line in screen(plan, 1.0).splitlines()]
-    assert "cost      not known, as nothing was computed" in screen(plan, 1.0)
+    assert "cost       not known, as nothing was computed" in screen(plan, 1.0)
 
 
 def test_a_job_that_is_there_already_is_noticed(home: Path) -> None:

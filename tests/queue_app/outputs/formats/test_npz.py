@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from queue_app.errors import UsageError
-from queue_app.outputs import npz
+from queue_app.outputs.formats import npz
 from tests.support.inline_job import InlineJob, embedded
 from tests.support.jobs_and_inputs import protein
 

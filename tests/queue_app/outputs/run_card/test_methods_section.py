@@ -163,7 +163,7 @@ def test_what_was_taken_out_of_the_model_is_told(options: dict[str, Any], said: 
 @pytest.mark.parametrize("long", ["truncate", "error"])
 def test_contacts_are_told_with_their_method(long: Any) -> None:
     asked: Any = {"pool": "contacts", "layers": (6,), "long": long, "dtype": "bfloat16"}
-    text = methods(job_of(ESM2, **asked), replace(COUNTED, num_long=3))
+    text = told_of(job_of(ESM2, **asked), replace(COUNTED, num_long=3))
     assert "Each is represented by a symmetric matrix of the probabilities that two of its residues" in text
     assert "by average product correction" in text
     assert "Rao et al. 2020, doi:10.1101/2020.12.15.422761" in text
