@@ -245,4 +245,4 @@ def test_the_note_stands_in_the_view_the_plan_and_the_card(tmp_path: Path, esm2:
     assert json.loads((tmp_path / "in.npy.card.json").read_text())["notes"] == [note]
     assert f"Note: {note}." in (tmp_path / "in.npy.card.md").read_text()
     told = holdfast("plan", fasta, "-m", esm2, "-o", tmp_path / "other.npy", *CPU, "--seconds", "0").stdout
-    assert "note      the records look like DNA" in told
+    assert "note       the records look like DNA" in told

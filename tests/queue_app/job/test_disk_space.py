@@ -91,7 +91,7 @@ def test_an_output_that_links_to_the_results_needs_no_more_room(job: Job, job_di
     directory = replace(job, output=str(job_dir.path / "out"))
     assert copies(directory, job_dir)[1] == {"results": 600}
     with_twins = replace(directory, twins=TwinsFile("digest", 60, 30))
-    assert copies(with_twins, job_dir)[1] == {"results": 600, "output": 600, "vectors for twins": 30}
+    assert copies(with_twins, job_dir)[1] == {"results": 600, "output": 600, "vectors of duplicates": 30}
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ def test_a_job_of_an_older_version_is_refused_as_such(tmp_path: Path) -> None:
 def test_room_is_asked_for_the_vectors_that_twins_wait_for(ten_times: InlineJob) -> None:
     (exporting,) = rooms(ten_times.job, ten_times.job_dir, RuntimeConfig(), num_workers=1)
     sizes = {copy.name: copy.num_bytes // (8 * 4) for copy in exporting.copies}
-    assert sizes == {"output": 1200, "vectors for twins": 120}
+    assert sizes == {"output": 1200, "vectors of duplicates": 120}
 
 
 # ---- rows that are more than one vector: every token's, and several side by side
