@@ -223,11 +223,14 @@ def refuse_foreign(output: Path, job_dir: JobDir, job_id: str | None) -> None:
 
 
 def written_before(output: Path, job_id: str) -> list[Path]:
-    """The files that this job's output at this place consists of; none where there is none of it."""
+    """Which of its companions this job's output at this place has; none where there is none of it.
+
+    Only names of ours are answered, whatever a card says: what is answered may be removed.
+    """
     card = _read_card(output)
     if card is None or card["job"] != job_id:
         return []
-    return [output.parent / name for name in card["output"].get("files", ())]
+    return [path for path in companions(output) if path.name in card["output"].get("files", ())]
 
 
 def _holds_anything(output: Path) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file
 
 from queue_app import embed
 from queue_app.preflight.check_model import examine_model
@@ -83,7 +84,7 @@ def test_every_table_has_the_contacts_that_transformers_predicts(
     assert table.column_names == ["id", "contacts"]
     assert table["id"].to_pylist() == [f"p{number}" for number in range(len(PROTEINS))]
     assert_close(maps_of(table), expected)
-    for name in ("out", "out.arrow"):
+    for name in ("out", "out.arrow", "out.lance"):
         holdfast("export", f"{output}.holdfast", "-o", tmp_path / name)
         assert_close(maps_of(table_of(tmp_path / name)), expected)
 
@@ -99,6 +100,17 @@ def test_an_h5_has_them_end_to_end_or_a_matrix_for_each_record(
     holdfast("export", f"{output}.holdfast", "-o", tmp_path / "own.h5", "--h5-layout", "per-id")
     with h5py.File(tmp_path / "own.h5") as file:
         assert_close([file[f"p{number}"][:] for number in range(len(PROTEINS))], expected)
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out.safetensors"])
+def test_what_has_arrays_by_name_has_them_end_to_end(
+    output: Path, expected: Maps, tmp_path: Path, name: str
+) -> None:
+    holdfast("export", f"{output}.holdfast", "-o", tmp_path / name)
+    arrays = np.load(tmp_path / name) if name.endswith("npz") else load_file(tmp_path / name)
+    assert arrays["contacts"].ndim == 1
+    rows = [arrays["contacts"][first:end] for first, end in pairwise(arrays["offsets"].tolist())]
+    assert_close([row.reshape(int(len(row) ** 0.5), -1) for row in rows], expected)
 
 
 def test_a_numpy_array_cannot_hold_them(output: Path, tmp_path: Path) -> None:

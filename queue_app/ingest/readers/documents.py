@@ -67,7 +67,10 @@ def _members(path: Path) -> tuple[set[str], str]:
             kind = archive.read("mimetype").decode("ascii", "replace") if "mimetype" in members else ""
             return members, kind.strip()
     except (zipfile.BadZipFile, NotImplementedError, io.UnsupportedOperation, RuntimeError):
-        return set(), ""  # cut off, or encrypted
+        return (
+            set(),
+            "",
+        )  # cut off, packed in a way that Python cannot, or encrypted: no document that we name
 
 
 def _spreadsheet(title: str, ending: str, engine: str) -> str:

@@ -187,6 +187,7 @@ def _kept(column: pa.Array) -> Sequence[object]:
     if pa.types.is_floating(kind):
         column = column.cast(pa.float64())
     elif not any(is_kind(kind) for is_kind in (pa.types.is_integer, pa.types.is_boolean, pa.types.is_nested)):
+        # What Arrow has no text of, as bytes that are no UTF-8, is told by its Python value below.
         with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             column = column.cast(pa.string())
     values: list[object] = column.to_pylist()

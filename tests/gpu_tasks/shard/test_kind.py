@@ -59,7 +59,7 @@ def test_a_processor_is_named_with_the_instructions_that_torch_uses(tmp_path: Pa
     assert [record and record.kinds for record in records] == [(expected,)] * 3
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about a host without a GPU")
 def test_a_gpu_that_is_gone_is_said_to_be(job: Job) -> None:
     options = dataclasses.replace(job.options, device_class="cuda")
     model = dataclasses.replace(job.model, family="esm2")
