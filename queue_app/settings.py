@@ -47,6 +47,9 @@ class RuntimeConfig(BaseSettings):
 
     broker_url: str = "redis://127.0.0.1:6379/0"
     """Where the Redis-protocol server is; may carry a password, so it is never logged."""
+    key_file: Annotated[Path | None, BeforeValidator(_directory_or_none)] = None
+    """The fleet's keys: what the server hands on is signed with the first, and believed only where one of
+    them has signed it. None: nothing is signed."""
     scratch: Path | None = None
     """A local directory for checkpoints, needed when the job directory is on a network file system."""
     roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)] = ()

@@ -12,20 +12,22 @@ from tests.support import ROOT
 from tests.support.house import House
 
 BELOW_JOB = {"queue_app.job", "queue_app.model", "queue_app.host"}
-READ_AND_COORDINATE = BELOW_JOB | {"queue_app.ingest.readers", "queue_app.coordination"}
+COORDINATE = BELOW_JOB | {"queue_app.coordination", "queue_app.trust"}
+READ_AND_COORDINATE = COORDINATE | {"queue_app.ingest.readers"}
 OF_A_MODEL = {"queue_app.model.spec", "queue_app.model.written_sequences", "queue_app.model.files"}
 """What inference may know of queue_app. They know nobody."""
 ARROWS = {
     "queue_app.host": set(),
     "queue_app.model": {"queue_app.host"},
     "queue_app.job": {"queue_app.model", "queue_app.host"},
-    "queue_app.coordination": BELOW_JOB,
+    "queue_app.trust": BELOW_JOB,
+    "queue_app.coordination": BELOW_JOB | {"queue_app.trust"},
     "queue_app.ingest.readers": BELOW_JOB,
     "queue_app.ingest": BELOW_JOB | {"queue_app.ingest.readers"},
     "queue_app.outputs": BELOW_JOB | {"queue_app.ingest.readers"},
-    "queue_app.worker.metrics": BELOW_JOB | {"queue_app.coordination"},
-    "queue_app.worker": BELOW_JOB | {"queue_app.coordination", "queue_app.worker.metrics"},
-    "queue_app.status": BELOW_JOB | {"queue_app.coordination", "queue_app.outputs"},
+    "queue_app.worker.metrics": COORDINATE,
+    "queue_app.worker": COORDINATE | {"queue_app.worker.metrics"},
+    "queue_app.status": COORDINATE | {"queue_app.outputs"},
     "queue_app.preflight": READ_AND_COORDINATE | {"queue_app.ingest"},
     "queue_app.dashboard": READ_AND_COORDINATE | {"queue_app.status"},
     "queue_app.api": READ_AND_COORDINATE

@@ -40,7 +40,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         rename_durably(temporary, path)
 
 
-def create_durably(path: Path, data: bytes) -> bool:
+def create_durably(path: Path, data: bytes, *, mode: int = 0o644) -> bool:
     """Write `data` to `path`, durably, unless something stands there, which then stays as it is; answers
     whether it was written.
 
@@ -57,8 +57,8 @@ def create_durably(path: Path, data: bytes) -> bool:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     with room_for(path):
         try:
-            _write_synced(temporary, data, os.O_EXCL)
-            is_made = _link_or_write(temporary, path, data)
+            _write_synced(temporary, data, os.O_EXCL, mode)
+            is_made = _link_or_write(temporary, path, data, mode)
         finally:
             temporary.unlink(missing_ok=True)
         # Also where it was there already: its maker may not have come so far, and what is believed must last.
@@ -66,7 +66,7 @@ def create_durably(path: Path, data: bytes) -> bool:
     return is_made
 
 
-def _link_or_write(temporary: Path, path: Path, data: bytes) -> bool:
+def _link_or_write(temporary: Path, path: Path, data: bytes, mode: int) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -76,7 +76,7 @@ def _link_or_write(temporary: Path, path: Path, data: bytes) -> bool:
         if error.errno not in NO_HARD_LINKS:
             raise
         try:
-            _write_synced(path, data, os.O_EXCL)
+            _write_synced(path, data, os.O_EXCL, mode)
         except FileExistsError:
             return False
     return True
