@@ -7,16 +7,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_READY := $(VENV)/.installed-demo
 TEST_READY := $(VENV)/.installed-test
+TOOLS := build/tools
 INPUTS := pyproject.toml constraints.txt
 TESTS_AT_ONCE ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-gpu calibrate house mutants chaos fleet takeover power-loss corruption fuzz fuzz-models storage peers by-hand clean
+.PHONY: help demo test check bench bench-gpu calibrate house mutants chaos fleet takeover power-loss corruption fuzz fuzz-models storage peers by-hand sbom hashes clean
 
 help:
 	@echo "make demo       install, embed the example data twice (once with a worker killed), compare"
 	@echo "make test       install, run all tests"
-	@echo "make check      install, run ruff, the formatter's check and mypy, build the documentation"
+	@echo "make check      install, run ruff, the formatter's check, mypy and bandit, build the documentation"
 	@echo "make bench      install, measure throughput beside other systems, the roof and the bare loop; 20 minutes"
 	@echo "make bench-gpu  install, measure ESM-2 650M and 3B on a CUDA device beside transformers and the device's peak"
 	@echo "make calibrate  install, measure which token budget this device wants for models of several sizes"
@@ -32,6 +33,8 @@ help:
 	@echo "make by-hand    install, time the whole command beside what one would write by hand"
 	@echo "make house      install, measure the code: longest import chain, fullest folder, heads, functions"
 	@echo "make mutants    install, take the guards away one at a time, see that the tests notice"
+	@echo "make sbom       install, list what the package brings along and under which licences, in build/sbom/"
+	@echo "make hashes     ask the package index for the hashes in requirements-hashed*.txt again"
 	@echo "make clean      remove the environment, the demo's output and all caches"
 
 demo: $(DEMO_READY)
@@ -45,6 +48,7 @@ check: $(TEST_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --configfile pyproject.toml --quiet --recursive checkpoint gpu_tasks holdfast queue_app
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(TEST_READY)
@@ -92,6 +96,18 @@ fuzz-models: $(TEST_READY)
 
 corruption: $(TEST_READY)
 	$(BIN)/python -m benchmarks.corruption $(ARGS)
+
+# Tools that look at the environment have one of their own, so that they do not look at themselves.
+sbom: $(TEST_READY) $(TOOLS)/.installed
+	$(BIN)/python packaging/bill_of_materials.py $(TOOLS) build/sbom
+
+hashes: $(TOOLS)/.installed
+	$(TOOLS)/bin/python packaging/hashed_requirements.py $(TOOLS)/bin/uv
+
+$(TOOLS)/.installed: packaging/tools.txt | $(BIN)/python
+	$(BIN)/python -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --requirement packaging/tools.txt
+	@touch $@
 
 $(DEMO_READY): $(INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo]'

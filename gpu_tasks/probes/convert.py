@@ -127,7 +127,7 @@ def _alone(tensor: "Tensor", taken: set[int]) -> "Tensor":
 
 
 def _load(path: Path) -> Any:
-    import pickle
+    import pickle  # nosec B403 # for the name of its error; torch builds nothing but tensors
 
     import torch
 
