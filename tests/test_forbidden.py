@@ -52,7 +52,7 @@ def pickles(tree: ast.AST) -> Iterator[str]:
 
 
 def code_of_models(tree: ast.AST) -> Iterator[str]:
-    """trust_remote_code, also as a key of options, and models opened without what keeps them from fetching."""
+    """trust_remote_code, also as a key of options, and models opened without what forbids to fetch."""
     for name, call in calls(tree):
         if name.endswith(".from_pretrained") and options(call).get("**") != "LOCAL":
             yield f"{name} without **LOCAL"
