@@ -3,6 +3,7 @@
 import contextlib
 import json
 import platform
+import shlex
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -170,5 +171,16 @@ def outdated_output(job: Job, job_dir: JobDir, done: Sequence[DoneRecord]) -> li
     if card["output"]["results_digest"] == results_digest(done):
         return []
     output = output_of(job, job_dir)
-    what = f"output {output} was written from other results than those that count now"
-    return [f"{what}; holdfast export {job_dir.path} -o {output} writes it anew"]
+    again = shlex.join(
+        ["holdfast", "export", str(job_dir.path), "-o", str(output), *_asked_for(card["output"])]
+    )
+    return [
+        f"output {output} was written from other results than those that count now; {again} writes it anew"
+    ]
+
+
+def _asked_for(written: Mapping[str, str]) -> Iterator[str]:
+    """The options that `export` needs to write an output of this card again."""
+    for key, option, usual in (("precision", "--precision", "float32"), ("h5_layout", "--h5-layout", "flat")):
+        if written.get(key, usual) != usual:
+            yield from (option, written[key])

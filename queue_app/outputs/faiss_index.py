@@ -7,7 +7,8 @@ A vector is found under its row number, which is that of its row in every output
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from checkpoint.records import DoneRecord
 from queue_app.choices import Metric
 from queue_app.errors import UsageError
 from queue_app.host.durable_files import DigestedFile, has_digest, room_for, sync_file, write_durably
 from queue_app.job.directory import JobDir, make_directories
+from queue_app.job.done_records import results_digest
 from queue_app.job.output_names import ids_path, target_of
 from queue_app.job.output_place import check_parents, claim, give_up_claim, is_claimed, output_of
 from queue_app.job.result_files import as_matrix
@@ -127,19 +130,32 @@ def require_faiss() -> None:
         raise UsageError("an index is built by faiss, not installed here: pip install 'holdfast[faiss]'")
 
 
-def index_damage(job: Job, job_dir: JobDir) -> list[str]:
-    """What is wrong with the index beside the job's output; nothing where there is none of this job."""
+def index_damage(job: Job, job_dir: JobDir, done: Sequence[DoneRecord]) -> list[str]:
+    """What is wrong with the index beside the job's output; nothing where there is none of this job.
+
+    `done` are the records that count; only when no shard is missing among them an index can be out of date.
+    """
     with contextlib.suppress(UsageError):  # a directory that was moved: nobody knows where its output is
         path = default_index(output_of(job, job_dir))
         told = _told(path)
         if told is not None and told["job"] == job.job_id and path.exists():
-            damaged = (
-                path.parent / name
-                for name, digest in told["files"].items()
-                if not has_digest(path.parent / name, digest)
-            )
-            return [f"index {each} is not what was written; run holdfast index again" for each in damaged]
+            files = ((path.parent / name, digest) for name, digest in told["files"].items())
+            damaged = [each for each, digest in files if not has_digest(each, digest)]
+            if damaged:
+                return [f"index {each} is not what was written; run holdfast index again" for each in damaged]
+            return _outdated(path, told, job, job_dir, done)
     return []
+
+
+def _outdated(
+    path: Path, told: dict[str, Any], job: Job, job_dir: JobDir, done: Sequence[DoneRecord]
+) -> list[str]:
+    """Whether an index was made from other results than those that count, and the command that renews it."""
+    if len(done) < len(job.shards) or told.get("results_digest") == results_digest(done):
+        return []
+    asked = [f"--{key}={told[key]}" for key in ("kind", "metric", "column") if key in told]
+    again = shlex.join(["holdfast", "index", str(job_dir.path), *asked])
+    return [f"index {path} was made from other results than those that count now; {again} makes it anew"]
 
 
 # ---- what is refused

@@ -88,7 +88,7 @@ def verify_job(job_dir: JobDir) -> JobReport:
     if not checks.damage:
         checks.damage += checks.coverage.damage(finished=len(done) == len(job.shards))
     checks.damage += output_damage(job, job_dir) or outdated_output(job, job_dir, done)
-    checks.damage += index_damage(job, job_dir)
+    checks.damage += index_damage(job, job_dir, done)
     num_blocks = sum(map(checks.check_store, job.shards))
     return JobReport(
         job_id=job.job_id,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from checkpoint.records import QuarantineEntry
-from queue_app.choices import Precision
+from queue_app.choices import H5Layout, Precision
 from queue_app.host.devices import cpu_workers_of
 from queue_app.ingest.readers.keep import written_keep
 from queue_app.job.directory import JobDir
@@ -74,6 +74,7 @@ class RunCard:
     faults: Faults
     command: str
     precision: Precision = "float32"
+    h5_layout: H5Layout = "flat"
 
     @property
     def num_quarantined(self) -> int:
@@ -133,6 +134,7 @@ def make_card(job: Job, job_dir: JobDir, output: Path, content: Content, written
         faults=faults_of(history),
         command=command_of(job, output),
         precision=content.coding.precision,
+        h5_layout=content.h5_layout,
     )
 
 

@@ -1,8 +1,10 @@
 """The run card for programs: `<output>.card.json`, whose keys docs/file_formats.md explains."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from queue_app.job.output_names import output_format
 from queue_app.job.output_place import CARD_SCHEMA
 from queue_app.job.readouts import vector_dim
 from queue_app.outputs.run_card.card import RunCard
@@ -62,6 +64,7 @@ def _output(card: RunCard) -> dict[str, Any]:
         "dim": vector_dim(job.model, job.options),
         "dtype": job.options.store_dtype,
         "precision": card.precision,
+        **({"h5_layout": card.h5_layout} if output_format(Path(card.output)) == "h5" else {}),
     }
 
 

@@ -233,6 +233,25 @@ def test_an_output_of_other_results_than_those_that_count_is_damage_and_export_w
     assert np.load(output)[-1, 0] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("name", "written", "asked"),
+    [
+        ("out.npy", {"precision": "int8"}, " --precision int8"),
+        ("out.h5", {"h5_layout": "per-id"}, " --h5-layout per-id"),
+        ("out.h5", {}, ""),
+    ],
+)
+def test_an_output_that_is_written_anew_is_as_it_was_asked_for(
+    job: Job, job_dir: JobDir, tmp_path: Path, name: str, written: dict[str, Any], asked: str
+) -> None:
+    job = dataclasses.replace(job, output=str(tmp_path / name))
+    publish(job, job_dir)
+    export(job, job_dir, tmp_path / name, **written)
+    publish_anew(job, job_dir, 2, 0.5)
+    (found,) = [line for line in verify_job(job_dir).damage if name in line]
+    assert f"; holdfast export {job_dir.path} -o {tmp_path / name}{asked} writes it anew" in found
+
+
 def again(job: Job, job_dir: JobDir, index: int) -> DoneRecord:
     """The same bytes, published once more."""
     path = job_dir.result(index, 1)

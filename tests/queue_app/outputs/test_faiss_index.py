@@ -1,5 +1,6 @@
 """Indexes of FAISS: they find what numpy finds by comparing with all; only their own job replaces them."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ import pytest
 from queue_app.choices import Metric
 from queue_app.errors import UsageError
 from queue_app.host.durable_files import file_digest
+from queue_app.job.directory import JobDir
 from queue_app.job.output_place import claim
 from queue_app.outputs import faiss_index
 from queue_app.outputs.faiss_index import IndexReport, index_damage, write_index
 from queue_app.outputs.verify import verify_job
 from tests.support.inline_job import InlineJob, embedded, write_numbered
+from tests.support.jobs_and_inputs import make_job, publish, publish_anew
 
 faiss = pytest.importorskip("faiss")
 
@@ -226,7 +229,30 @@ def test_verify_notices_a_damaged_index_and_not_one_that_was_moved(few: InlineJo
         assert f"index {path} is not what was written" in found
         path.write_bytes(whole)
     report.path.unlink()
-    assert index_damage(few.job, few.job_dir) == []
+    assert index_damage(few.job, few.job_dir, []) == []
+
+
+def test_verify_notices_an_index_that_is_older_than_the_results_and_says_how_it_is_made_anew(
+    tmp_path: Path,
+) -> None:
+    made = make_job(num_shards=3, records_per_shard=5)
+    job, job_dir = dataclasses.replace(made, output=str(tmp_path / "out.npy")), JobDir(tmp_path / "job")
+    publish(job, job_dir)
+    path = write_index(job, job_dir, tmp_path / "out.npy.faiss", kind="hnsw", metric="l2").path
+
+    def told() -> list[str]:
+        return [line for line in verify_job(job_dir).damage if line.startswith("index ")]
+
+    assert told() == []
+    publish_anew(job, job_dir, 2, 0.5)
+    assert index_damage(job, job_dir, []) == [], "while shards are missing it may yet be right"
+    (found,) = told()
+    assert found == (
+        f"index {path} was made from other results than those that count now; "
+        f"holdfast index {job_dir.path} --kind=hnsw --metric=l2 --column=embedding makes it anew"
+    )
+    write_index(job, job_dir, path, kind="hnsw", metric="l2")
+    assert told() == []
 
 
 def test_without_faiss_one_line_says_what_to_install(few: InlineJob, monkeypatch: pytest.MonkeyPatch) -> None:
