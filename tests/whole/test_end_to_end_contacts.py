@@ -1,5 +1,6 @@
 """Contacts of ESM-2 through the whole command, beside those that transformers predicts."""
 
+import json
 import os
 import signal
 from itertools import pairwise
@@ -87,6 +88,17 @@ def test_every_table_has_the_contacts_that_transformers_predicts(
     for name in ("out", "out.arrow", "out.lance"):
         holdfast("export", f"{output}.holdfast", "-o", tmp_path / name)
         assert_close(maps_of(table_of(tmp_path / name)), expected)
+
+
+def test_the_card_cites_their_method_and_calls_them_no_vectors(output: Path) -> None:
+    card = json.loads(Path(f"{output}.card.json").read_text())
+    assert "rao2021contacts" in [each["key"] for each in card["citations"]]
+    for_people = Path(f"{output}.card.md").read_text()
+    assert "| rows | 41, in the order of the input |" in for_people
+    assert "a matrix of contacts for each record" in for_people
+    assert "one for each pair of residues, float32" in for_people
+    assert "dimensions" not in for_people
+    assert "Each is represented by a symmetric matrix" in for_people
 
 
 def test_an_h5_has_them_end_to_end_or_a_matrix_for_each_record(

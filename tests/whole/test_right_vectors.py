@@ -16,10 +16,10 @@ from gpu_tasks.errors import ModelLoadError
 from queue_app.errors import ModelError
 from tests.support import ROOT
 from tests.support.command_runs import holdfast
-from tests.support.model_directories import embed
+from tests.support.model_directories import contact_maps, embed
 from tests.zoo.inputs import watched
 from tests.zoo.records import TEXTS
-from tests.zoo.reference import Vectors, differences, sentence_vectors
+from tests.zoo.reference import Vectors, differences, in_one_table, sentence_vectors
 from tests.zoo.table import ROWS, Row
 from tests.zoo.zoo import Zoo, folder
 
@@ -64,7 +64,11 @@ def test_a_model_gives_the_vectors_of_its_reference(zoo: Zoo, found: dict[str, s
     directory = zoo.directory(row)
     if row.words and refusal(directory):
         pytest.skip("refused, which is as right: see the refusals")
-    ours = embed(load_model(str(directory), pool=row.pool), row.records, long="truncate")
+    model = load_model(str(directory), pool=row.pool)
+    if row.pool == "contacts":
+        ours = in_one_table(contact_maps(model, row.records))
+    else:
+        ours = embed(model, row.records, long="truncate")
     difference = differences(ours, zoo.reference(row))
     assert difference <= MOST
     found[row.name] = f"{difference:.0e}"

@@ -23,7 +23,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from tests.support.model_directories import randomize
+from tests.support.model_directories import randomize, with_contact_head
 from tests.zoo.vocabularies import (
     BERT_NAMES,
     BERT_SPECIAL,
@@ -56,6 +56,12 @@ def save(model: PreTrainedModel, directory: Path, dtype: torch.dtype = torch.flo
 
 def esm2(directory: Path, *, dtype: torch.dtype = torch.float32, **changed: Any) -> None:
     esm(directory, position_embedding_type="rotary", dtype=dtype, **changed)
+
+
+def esm2_with_contacts(directory: Path) -> None:
+    """With a contact head of numbers as training leaves them."""
+    esm2(directory, masked_lm=True)
+    with_contact_head(directory)
 
 
 def esm1v(directory: Path) -> None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from transformers import AutoConfig, AutoModel, AutoTokenizer, T5EncoderModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, EsmForMaskedLM, T5EncoderModel
 from transformers import logging as transformers_logging
 
 from tests.zoo.mosaic import mosaic_states
@@ -184,6 +184,26 @@ def sentence_vectors(directory: Path, sequences: Sequence[str], **options: Any) 
 def read_as(reading: Reading, pool: str = "mean") -> Callable[[Path, Sequence[str]], Vectors]:
     """The reference of a model that wants its sequences so."""
     return partial(transformers_vectors, reading=reading, pool=pool)
+
+
+def contact_maps(directory: Path, sequences: Sequence[str]) -> Vectors:
+    """Of each sequence the numbers of its [L, L] as `predict_contacts` has them, and zeros up to the longest."""
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = EsmForMaskedLM.from_pretrained(directory, attn_implementation="eager").eval()
+    maps = []
+    for sequence in sequences:
+        encoded = tokenizer(sequence, return_tensors="pt")
+        with torch.inference_mode():
+            maps.append(model.predict_contacts(encoded["input_ids"], encoded["attention_mask"])[0].numpy())
+    return in_one_table(maps)
+
+
+def in_one_table(maps: Sequence[npt.NDArray[Any]]) -> Vectors:
+    """[N, most numbers]: each map's numbers, and zeros behind them."""
+    table = np.zeros((len(maps), max(each.size for each in maps)), np.float32)
+    for row, each in zip(table, maps, strict=True):
+        row[: each.size] = each.ravel()
+    return table
 
 
 def differences(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:

@@ -33,6 +33,7 @@ from tests.zoo.reference import (
     Reading,
     Vectors,
     adapted_vectors,
+    contact_maps,
     dnabert,
     mosaic_vectors,
     read_as,
@@ -132,6 +133,7 @@ def _of_proteins() -> list[Row]:
         _right("IgBert", "tokenizer.json", proteins.igbert, ANTIBODIES, antibody),
         _right("AntiBERTa2", "tokenizer.json", proteins.antiberta2, ANTIBODIES, antibody),
         *(_pooled("ESM-2", pool, esm2, PROTEINS, PLAIN) for pool in ("cls", "max", "last")),
+        Row("ESM-2", "--pool contacts", proteins.esm2_with_contacts, PROTEINS, contact_maps, pool="contacts"),
         *(
             _pooled("ProtBERT", pool, proteins.protbert, PROTEINS, PROTBERT)
             for pool in ("cls", "max", "last")

@@ -18,7 +18,7 @@ from queue_app.ingest.readers.keep import written_keep
 from queue_app.job.directory import JobDir
 from queue_app.job.history import read_history
 from queue_app.job.quarantine_reasons import OF_HOW_MANY, PLACE_IN_FILE
-from queue_app.job.readouts import is_ragged
+from queue_app.job.readouts import is_contacts, is_ragged
 from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, NormalizeSpec, TruncateSpec
 from queue_app.outputs.content import Content
@@ -99,7 +99,8 @@ class RunCard:
 
     @property
     def citations(self) -> Sequence[Citation]:
-        return citations_of(self.job.model, self.model_name, self.versions)
+        has_contacts = is_contacts(self.job.options)
+        return citations_of(self.job.model, self.model_name, self.versions, has_contacts=has_contacts)
 
 
 def make_card(job: Job, job_dir: JobDir, output: Path, content: Content, written: Written) -> RunCard:

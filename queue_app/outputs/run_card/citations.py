@@ -29,9 +29,12 @@ class Citation:
         return self.publication.bibtex(self.key)
 
 
-def citations_of(model: ModelSpec, named: ModelName, versions: Mapping[str, str]) -> Sequence[Citation]:
-    """All of them, in the order in which the Methods paragraph comes to them."""
+def citations_of(
+    model: ModelSpec, named: ModelName, versions: Mapping[str, str], *, has_contacts: bool = False
+) -> Sequence[Citation]:
+    """All of them: for the model, the adapter and the method of contacts, then for the software."""
     keys = [*named.cites, *(["hu2022lora"] if model.adapter else [])]
+    keys += ["rao2021contacts"] if has_contacts else []
     return [
         *(Citation(key, PUBLICATIONS[key]) for key in keys),
         Citation("holdfast", holdfast(versions["holdfast"])),

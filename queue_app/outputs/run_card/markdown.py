@@ -7,7 +7,7 @@ from rich.filesize import decimal
 
 from queue_app.ingest.readers.formats import reading
 from queue_app.ingest.readers.keep import written_keep
-from queue_app.job.readouts import is_ragged, vector_dim
+from queue_app.job.readouts import is_contacts, is_ragged, vector_dim
 from queue_app.model.wording import described_head, run_by, written
 from queue_app.outputs.run_card.card import RunCard
 from queue_app.outputs.run_card.model_name import ModelName, title_of
@@ -104,12 +104,16 @@ def _how(card: RunCard) -> Iterator[str]:
 
 
 def _output(card: RunCard) -> Iterator[Row]:
-    job = card.job
+    job, of_contacts = card.job, is_contacts(card.job.options)
     each = "a vector for every residue or token" if is_ragged(job.options) else "a vector for each record"
+    each = "a matrix of contacts for each record" if of_contacts else each
     yield "files", ", ".join(card.written.files)
     yield "rows", f"{card.counted.num_embedded:,}, in the order of the input"
     yield "columns", f"{', '.join(card.columns)}: {each} in each" if len(card.columns) > 1 else each
-    yield "numbers of a vector", f"{vector_dim(job.model, job.options):,}, {job.options.store_dtype}"
+    if of_contacts:
+        yield "numbers of a matrix", f"one for each pair of residues, {job.options.store_dtype}"
+    else:
+        yield "numbers of a vector", f"{vector_dim(job.model, job.options):,}, {job.options.store_dtype}"
 
 
 def _again(card: RunCard) -> Iterator[str]:

@@ -52,7 +52,7 @@ SOURCE_WANTED = "[cite the source of these weights]"
 CONTACTS = (
     "Each is represented by a symmetric matrix of the probabilities that two of its residues are in contact, "
     "predicted from the attention maps of all layers and heads by average product correction and the model's "
-    "logistic regression (Rao et al. 2020, doi:10.1101/2020.12.15.422761); special tokens were left out. "
+    "logistic regression ({cited}); special tokens were left out. "
     "Matrices were stored as {stored}."
 )
 
@@ -146,7 +146,7 @@ def _vectors(model: ModelSpec, options: EmbedOptions) -> str:
     if model.family == "mock":
         return f"Each vector has {dim} and is {stored}."
     if is_contacts(options):
-        return CONTACTS.format(stored=options.store_dtype)
+        return CONTACTS.format(cited=cited(["rao2021contacts"]), stored=options.store_dtype)
     layers = [str(layer) for layer in options.layers]
     of_layers = f", of each of the layers {listed(layers)}" if len(layers) > 1 else ""
     if is_ragged(options):

@@ -198,6 +198,13 @@ PUBLICATIONS = {
         arxiv="2412.13663",
     ),
     # ---- software and methods
+    "rao2021contacts": Publication(
+        authors="Rao, R.; Meier, J.; Sercu, T.; Ovchinnikov, S.; Rives, A.",
+        year=2021,
+        title="Transformer protein language models are unsupervised structure learners",
+        venue=_ICLR, is_in_proceedings=True,
+        url="https://www.biorxiv.org/content/10.1101/2020.12.15.422761",
+    ),
     "hu2022lora": Publication(
         authors="Hu, E. J.; Shen, Y.; Wallis, P.; Allen-Zhu, Z.; Li, Y.; Wang, S.; Wang, L.; Chen, W.",
         year=2022,

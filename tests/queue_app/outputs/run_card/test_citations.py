@@ -31,6 +31,13 @@ def test_the_model_holdfast_and_what_computed_are_cited() -> None:
         "holdfast",
         "paszke2019pytorch",
     ]
+    contacts = citations_of(ESM2, name_of(ESM2), VERSIONS, has_contacts=True)
+    assert [each.key for each in contacts] == [
+        "lin2023esm2",
+        "rao2021contacts",
+        "holdfast",
+        "paszke2019pytorch",
+    ]
     assert keys_of(replace(ESM2, family="auto"))[-2:] == ["paszke2019pytorch", "wolf2020transformers"]
 
 

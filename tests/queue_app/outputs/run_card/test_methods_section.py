@@ -166,9 +166,10 @@ def test_contacts_are_told_with_their_method(long: Any) -> None:
     text = told_of(job_of(ESM2, **asked), replace(COUNTED, num_long=3))
     assert "Each is represented by a symmetric matrix of the probabilities that two of its residues" in text
     assert "by average product correction" in text
-    assert "Rao et al. 2020, doi:10.1101/2020.12.15.422761" in text
+    assert "logistic regression (Rao et al., 2021); special" in text
     assert "in bfloat16 with attention maps in float32 on" in text
     assert "hidden state" not in text
+    assert "dimensions" not in text
 
 
 def test_vectors_that_were_not_computed_for_their_record_are_told() -> None:
