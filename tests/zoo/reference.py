@@ -187,7 +187,7 @@ def read_as(reading: Reading, pool: str = "mean") -> Callable[[Path, Sequence[st
 
 
 def contact_maps(directory: Path, sequences: Sequence[str]) -> Vectors:
-    """Of each sequence the numbers of its [L, L] as `predict_contacts` has them, and zeros up to the longest."""
+    """Of each sequence the numbers of its [L, L], as `predict_contacts` has it, and zeros behind them."""
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = EsmForMaskedLM.from_pretrained(directory, attn_implementation="eager").eval()
     maps = []
