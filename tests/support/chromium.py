@@ -1,6 +1,7 @@
 """A real headless Chromium for the tests, where this machine has one."""
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ FLAGS = [
     "--disable-sync",
 ]
 EXECUTABLE = next(filter(None, map(shutil.which, NAMES)), None)
+
+SOON = 40_000
+"""Milliseconds after which what a page shows is not going to be there, however slow the machine."""
 
 needs_chromium = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium here (apt-get install chromium)")
 
@@ -40,3 +44,8 @@ def browser(home: Path, *, colours: str = "light") -> Iterator[Any]:
             yield window
         finally:
             window.close()
+
+
+def wait_for_text(page: Any, selector: str, text: str) -> None:
+    """Until an element of this selector shows a text of this pattern."""
+    page.locator(selector).filter(has_text=re.compile(text)).first.wait_for(timeout=SOON)

@@ -27,7 +27,7 @@ from queue_app.dashboard.serve import find_place
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Progress
 from queue_app.status.snapshot import snapshots
-from tests.support.chromium import browser, needs_chromium
+from tests.support.chromium import needs_chromium, wait_for_text
 from tests.support.command_runs import HOLDFAST, environment, running, wait_for_progress
 from tests.support.dashboard_pages import TOKEN, acquire, running_job, serving
 from tests.support.inline_job import embedded, write_numbered
@@ -38,7 +38,6 @@ pytestmark = needs_chromium
 
 SLOW = ["-m", "mock:16,delay_ms=60", "--toks-per-batch", "512", "--commit-seconds", "0.2"]
 CPU = ["--device", "cpu", "--workers", "2", "--shards", "2", "--quiet"]
-SOON = 40_000
 
 
 @contextlib.contextmanager
@@ -59,28 +58,6 @@ def dashboard(job: Path) -> Iterator[str]:
 
 def settled(page: Any) -> int:
     return int(page.locator("#settled").inner_text().replace(",", ""))
-
-
-def wait_for_text(page: Any, selector: str, text: str) -> None:
-    page.locator(selector).filter(has_text=re.compile(text)).first.wait_for(timeout=SOON)
-
-
-@pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def page(window: Any) -> Iterator[Any]:
-    """A tab, in which no script may fail."""
-    opened = window.new_page()
-    failed: list[object] = []
-    opened.set_default_timeout(SOON)
-    opened.on("pageerror", lambda error: failed.append(error))
-    yield opened
-    opened.close()
-    assert failed == []
 
 
 def test_a_job_is_seen_at_work_paused_crashing_recovering_and_cancelled(tmp_path: Path, page: Any) -> None:

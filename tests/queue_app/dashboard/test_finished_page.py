@@ -16,7 +16,7 @@ import pytest
 from queue_app.dashboard.job_source import ManyJobs
 from queue_app.dashboard.serve import find_place
 from queue_app.outputs.clean import clean
-from tests.support.chromium import browser, needs_chromium
+from tests.support.chromium import needs_chromium, wait_for_text
 from tests.support.command_runs import holdfast
 from tests.support.dashboard_pages import TOKEN, serving
 from tests.support.inline_job import InlineJob, embedded, write_numbered
@@ -24,7 +24,6 @@ from tests.support.jobs_and_inputs import protein
 
 pytestmark = needs_chromium
 
-SOON = 40_000
 EVIL = "<img/src=x/onerror=document.title='evil'></script><script>document.title='evil'</script>"
 NUM_PROTEINS = 60
 
@@ -42,25 +41,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> InlineJob:
     return embedded(home / "out.npy", [write_proteins(home / "a.fasta")])
 
 
-@pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def page(window: Any) -> Iterator[Any]:
-    """A tab, in which no script may fail."""
-    opened = window.new_page()
-    failed: list[object] = []
-    opened.set_default_timeout(SOON)
-    opened.set_viewport_size({"width": 1280, "height": 800})
-    opened.on("pageerror", lambda error: failed.append(error))
-    yield opened
-    opened.close()
-    assert failed == []
-
-
 @pytest.fixture
 def shown(made: InlineJob, page: Any) -> Iterator[Any]:
     """The page of the job, its map drawn."""
@@ -73,10 +53,6 @@ def open_page(page: Any, url: str) -> None:
     page.goto(f"{url}/?token={TOKEN}")
     wait_for_text(page, "#caption", "records")
     page.locator("#colours .scale").wait_for()
-
-
-def wait_for_text(page: Any, selector: str, text: str) -> None:
-    page.locator(selector).filter(has_text=re.compile(text)).first.wait_for(timeout=SOON)
 
 
 def find(page: Any, text: str) -> None:
