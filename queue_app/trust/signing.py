@@ -82,6 +82,22 @@ def write_key_file(path: Path) -> bool:
     return create_durably(path, line.encode(), mode=0o600)
 
 
+_OF_EMBEDDED: dict[str, KeyRing] = {}
+"""Those of embedded servers that this process has to do with, by the servers' passwords."""
+
+
+def use_embedded_key(password: str, path: Path) -> None:
+    """What goes by an embedded server is signed with its own key from now on, where it has one."""
+    if path.is_file():
+        _OF_EMBEDDED[password] = read_key_file(path)
+
+
+def ring_of_server(password: str | None) -> KeyRing | None:
+    """The keys that are used with a server, which is known by its password: those of an embedded one, else
+    those of this process."""
+    return _OF_EMBEDDED.get(password or "") or key_ring()
+
+
 @cache
 def key_ring() -> KeyRing | None:
     """The keys of this process, read once; None without HOLDFAST_KEY_FILE: nothing is signed."""
