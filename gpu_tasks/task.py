@@ -27,8 +27,10 @@ from queue_app.errors import Damage, HoldfastError
 from queue_app.host.memory import do_without_pandas
 from queue_app.job.directory import JobDir
 from queue_app.settings import runtime_config
+from queue_app.trust.values import Garbage
 from queue_app.worker.child_state import Stage
 from queue_app.worker.device_worker import child_state, this_worker
+from queue_app.worker.metrics.counters import Count, counters
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +67,11 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
     if not (isinstance(job_id, str) and isinstance(job_dir, str) and isinstance(index, int)):
         log.error("dropped: no message of ours job=%r dir=%r shard=%r", job_id, job_dir, index)
         return "nonsense"
-    outcome = _embed(CheckpointManifest(client(), job_id), JobDir(Path(job_dir)), index)
+    manifest = CheckpointManifest(client(), job_id)
+    try:
+        outcome = _embed(manifest, JobDir(Path(job_dir)), index)
+    except Garbage as fault:
+        outcome = _pass_over(manifest, fault)
     if not child_state.is_draining():
         _ask_for_next()
     return outcome
@@ -75,8 +81,16 @@ def _ask_for_next() -> None:
     """Before this message is acknowledged the next one waits: between two shards a device stands still."""
     try:
         deal_to(client(), app, this_worker.entry)
-    except (*TRANSIENT, OperationalError) as error:  # the parent asks as soon as the server is back
+    except (*TRANSIENT, OperationalError, Garbage) as error:  # the parent asks again by and by
         log.warning("no next shard asked for: %s", error)
+
+
+def _pass_over(manifest: CheckpointManifest, fault: Garbage) -> str:
+    """What the server holds of the job is garbage: it is to be made known anew. What is published stays."""
+    log.error("passed over job=%s: %s", manifest.job_id, fault)
+    counters.add(Count.GARBAGE)
+    manifest.note_unsound(fault)
+    return "garbage"
 
 
 def _embed(manifest: CheckpointManifest, directory: JobDir, index: int) -> str:
@@ -105,6 +119,8 @@ def export_job(self: Any, job_id: str, job_dir: str) -> str:
     manifest = CheckpointManifest(client(), job_id)
     try:
         return write_output(manifest, JobDir(Path(job_dir)))
+    except Garbage as fault:
+        return _pass_over(manifest, fault)
     except Exception as error:
         if pass_export_on(manifest, error):
             return "passed on"

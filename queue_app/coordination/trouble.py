@@ -136,7 +136,8 @@ def seconds_to_rest(client: redis.Redis, worker: WorkerEntry, pauses: Pauses) ->
 
     Asks about as many jobs as are looked at for a shard (dealing.lua).
     """
-    with values.read_from(keys.ready(worker.kind)):
+    ready: list[str] = []
+    with suppress(values.Garbage), values.read_from(keys.ready(worker.kind)):
         ready = cast("list[str]", client.zrange(keys.ready(worker.kind), 0, JOBS_LOOKED_AT - 1))
     waits: list[float | None] = []
     for job_id in filter(values.JOB_ID.fullmatch, ready):

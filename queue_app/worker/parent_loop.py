@@ -22,13 +22,17 @@ from queue_app.coordination.fleet import fleet_of_server
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.trouble import pauses_of, seconds_to_rest
 from queue_app.coordination.workers import WorkerEntry
+from queue_app.host.lasting_threads import UNEXPECTED_STATUS, lasting_thread
 from queue_app.host.limits import num_oom_kills
 from queue_app.settings import RuntimeConfig, runtime_config
+from queue_app.trust.told_once import ToldOnce
+from queue_app.trust.values import Garbage
 from queue_app.worker.child_deaths import DeathCount, DeathReports
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.hung_child import end_hung as _end_hung
 from queue_app.worker.kombu_repairs import LostDeliveries, Standstill, is_at_work
+from queue_app.worker.lasting_steps import LastingStep
 from queue_app.worker.metrics.counters import Count, counters
 from queue_app.worker.own_end import OwnEnd
 from queue_app.worker.reconciler import Reconciler
@@ -60,7 +64,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
         self._death_count = DeathCount(child_state, lambda: counters.total(Count.BATCHES), num_oom_kills)
 
     def start(self, worker: Any) -> None:
-        self._thread = threading.Thread(target=self._run, args=(worker,), name="reconciler", daemon=True)
+        self._thread = lasting_thread("reconciler", partial(self._run, worker))
         self._thread.start()
 
     def stop(self, worker: Any) -> None:
@@ -100,16 +104,21 @@ class ReconcilerStep(bootsteps.StartStopStep):
         config = runtime_config()
         client = connect(config.broker_url)
         look = _Look(worker, client, config)
+        faults = ToldOnce(log, lambda: counters.add(Count.GARBAGE))
+        steps = [
+            LastingStep(run, faults, is_supervised=config.parent_pid is not None)
+            for run in (
+                look.at_own,
+                lambda: self._death_reports.send(client, this_worker.entry, config),
+                look.at_others,
+            )
+        ]
         while not self._ended.is_set():
-            try:
-                with reconciling:
-                    look.at_own()
-                    self._death_reports.send(client, this_worker.entry, config)
-                    look.at_others()
-            except TRANSIENT as error:
-                log.warning("not registered: %s", error)
+            with reconciling:
+                for step in steps:
+                    step.take()
             self._ended.wait(config.reconcile_seconds)
-        with contextlib.suppress(*TRANSIENT):  # a server that is away forgets us by itself
+        with contextlib.suppress(*TRANSIENT, Garbage):  # a server that is away forgets us by itself
             leave(client, worker.hostname)
 
 
@@ -175,7 +184,7 @@ def _leave(worker: WorkerEntry) -> None:
     if worker.child_pid:
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.child_pid, signal.SIGKILL)
-    os._exit(1)
+    os._exit(UNEXPECTED_STATUS)
 
 
 def _child_pid(worker: Any) -> int:

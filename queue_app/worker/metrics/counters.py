@@ -35,6 +35,8 @@ class Count(IntEnum):
     LEASES_EXPIRED = auto()
     CHILDREN_STARTED = auto()
     TROUBLES = auto()
+    GARBAGE = auto()
+    UNSIGNED = auto()
 
 
 class Counters:

@@ -37,6 +37,14 @@ COUNTERS = {
         Count.TROUBLES,
         "Failures of this worker that are its host's, as a model or a disk that is not there; tried again.",
     ),
+    "holdfast_garbage_total": (
+        Count.GARBAGE,
+        "How often this worker met on the server what cannot be ours, and passed it over.",
+    ),
+    "holdfast_unsigned_total": (
+        Count.UNSIGNED,
+        "Leases that this worker took for nobody's, as no key of the fleet has signed them.",
+    ),
     "holdfast_lease_expired_total": (
         Count.LEASES_EXPIRED,
         "Leases that this worker took away from one that died or fell silent.",

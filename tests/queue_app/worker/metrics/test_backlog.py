@@ -1,6 +1,7 @@
 """What is told of queues and jobs, on a real server with messages as Celery sends them."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import redis
@@ -58,7 +59,11 @@ def test_an_empty_queue_is_shown_with_no_age(client: redis.Redis) -> None:
 
 
 def test_the_queue_of_a_worker_that_died_is_still_shown(client: redis.Redis, server_url: str) -> None:
-    client.hset("holdfast:workers", "gpu1@gone", json.dumps(asdict(WorkerEntry("gpu1@gone", "gpu1", "cuda:0", "gone", 1, 2, ""))))
+    client.hset(
+        "holdfast:workers",
+        "gpu1@gone",
+        json.dumps(asdict(WorkerEntry("gpu1@gone", "gpu1", "cuda:0", "gone", 1, 2, ""))),
+    )
     send(server_url, "gpu1")
     (queue,) = BacklogReader(client).read().queues
     assert (queue.name, queue.length) == ("gpu1", 1)
