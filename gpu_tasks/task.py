@@ -18,7 +18,7 @@ from gpu_tasks.shard.attempt import work
 from gpu_tasks.shard.canary_check import note_begun
 from gpu_tasks.shard.getting_ready import GettingReady, find_job
 from gpu_tasks.shard.job_model import load_and_check, load_exact
-from gpu_tasks.shard.worker_trouble import pass_export_on
+from gpu_tasks.shard.worker_trouble import pass_export_on, unless_garbage
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.coordination.dealing import deal_to
 from queue_app.coordination.manifest import CheckpointManifest
@@ -27,10 +27,8 @@ from queue_app.errors import Damage, HoldfastError
 from queue_app.host.memory import do_without_pandas
 from queue_app.job.directory import JobDir
 from queue_app.settings import runtime_config
-from queue_app.trust.values import Garbage
 from queue_app.worker.child_state import Stage
 from queue_app.worker.device_worker import child_state, this_worker
-from queue_app.worker.metrics.counters import Count, counters
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +66,7 @@ def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
         log.error("dropped: no message of ours job=%r dir=%r shard=%r", job_id, job_dir, index)
         return "nonsense"
     manifest = CheckpointManifest(client(), job_id)
-    try:
-        outcome = _embed(manifest, JobDir(Path(job_dir)), index)
-    except Garbage as fault:
-        outcome = _pass_over(manifest, fault)
+    outcome = unless_garbage(manifest, partial(_embed, manifest, JobDir(Path(job_dir)), index))
     if not child_state.is_draining():
         _ask_for_next()
     return outcome
@@ -81,16 +76,8 @@ def _ask_for_next() -> None:
     """Before this message is acknowledged the next one waits: between two shards a device stands still."""
     try:
         deal_to(client(), app, this_worker.entry)
-    except (*TRANSIENT, OperationalError, Garbage) as error:  # the parent asks again by and by
+    except (*TRANSIENT, OperationalError, HoldfastError) as error:  # the parent asks again by and by
         log.warning("no next shard asked for: %s", error)
-
-
-def _pass_over(manifest: CheckpointManifest, fault: Garbage) -> str:
-    """What the server holds of the job is garbage: it is to be made known anew. What is published stays."""
-    log.error("passed over job=%s: %s", manifest.job_id, fault)
-    counters.add(Count.GARBAGE)
-    manifest.note_unsound(fault)
-    return "garbage"
 
 
 def _embed(manifest: CheckpointManifest, directory: JobDir, index: int) -> str:
@@ -118,9 +105,7 @@ def export_job(self: Any, job_id: str, job_dir: str) -> str:
     """Write the job's output, once all its shards are done; where this host cannot, another is asked."""
     manifest = CheckpointManifest(client(), job_id)
     try:
-        return write_output(manifest, JobDir(Path(job_dir)))
-    except Garbage as fault:
-        return _pass_over(manifest, fault)
+        return unless_garbage(manifest, partial(write_output, manifest, JobDir(Path(job_dir))))
     except Exception as error:
         if pass_export_on(manifest, error):
             return "passed on"

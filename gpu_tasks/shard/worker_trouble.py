@@ -7,6 +7,7 @@ job ends with the reason.
 import logging
 import os
 import signal
+from collections.abc import Callable
 
 from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate, OtherKind
 from gpu_tasks.inference.device_errors import Fault, fault_of
@@ -19,6 +20,7 @@ from queue_app.coordination.states import TIMES_MOST, Trouble
 from queue_app.coordination.trouble import PASSING_TIMES_MOST, TroubleRegister, give_up_hopeless, pauses_of
 from queue_app.errors import HoldfastError
 from queue_app.settings import runtime_config
+from queue_app.trust.values import Garbage
 from queue_app.worker.child_state import Stage
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.metrics.counters import Count, counters
@@ -86,6 +88,18 @@ def pass_export_on(manifest: CheckpointManifest, error: Exception) -> bool:
     return ask_for_export(
         app, manifest.job_id, status.job_dir, others[0], state=status.state, export_by=status.export_by
     )
+
+
+def unless_garbage(manifest: CheckpointManifest, work: Callable[[], str]) -> str:
+    """The word that `work` ends with. Where the server holds garbage of the job, it is to be made known anew;
+    what is published stays."""
+    try:
+        return work()
+    except Garbage as fault:
+        log.error("passed over job=%s: %s", manifest.job_id, fault)
+        counters.add(Count.GARBAGE)
+        manifest.note_unsound(fault)
+        return "garbage"
 
 
 def register_of(manifest: CheckpointManifest) -> TroubleRegister:

@@ -6,6 +6,7 @@ worker has a queue of its own, named like the worker, beside the public one of i
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -97,7 +98,8 @@ def tick(client: redis.Redis, entry: WorkerEntry) -> Tick:
 
 def leave(client: redis.Redis, name: str) -> None:
     """The worker has ended: what was dealt to it goes to others."""
-    Script(client)("leave", name)
+    with suppress(values.Garbage):  # what it leaves behind others find
+        Script(client)("leave", name)
 
 
 def deal_to(client: redis.Redis, app: Celery, entry: WorkerEntry, *, is_idle: bool = False) -> bool:

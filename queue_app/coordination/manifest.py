@@ -367,7 +367,7 @@ def known_jobs(client: redis.Redis) -> dict[str, str]:
 
 
 def job_statuses(client: redis.Redis, job_ids: Iterable[str]) -> dict[str, JobStatus | Garbage]:
-    """Of several jobs that the server knows, in one round trip: what is wrong with one is said of it alone."""
+    """Of several jobs that it knows, in one round trip: what is wrong with one is said of it alone."""
     wanted = list(job_ids)
     pipe = client.pipeline(transaction=False)
     for job_id in wanted:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
+GAVE_UP_STATUS = 79
+"""The exit status of a worker whose child was killed again and again: it is not simply started again."""
 UNEXPECTED_STATUS = 80
 """The exit status of a process that was up, and ended by an error that nobody expected: it may be gone when
 the process is started again."""

@@ -7,18 +7,15 @@ exchanged without a pause: append the new one on every host, put it first on eve
 import hashlib
 import hmac
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from queue_app.errors import UsageError
-from queue_app.host.durable_files import create_durably
 from queue_app.settings import runtime_config
 
 KEY_LINE = re.compile(r"([A-Za-z0-9_.-]{1,32})[ \t]+(\S{32,512})")
-SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +71,6 @@ def read_key_file(path: Path) -> KeyRing:
     if not keys:
         raise UsageError(f"{path}: holds no key; a line is ID SECRET")
     return KeyRing(keys)
-
-
-def write_key_file(path: Path) -> bool:
-    """Make a file with one new key, for this user alone; False where a file stood there, which stays."""
-    line = f"{secrets.token_hex(4)} {secrets.token_urlsafe(SECRET_BYTES)}\n"
-    return create_durably(path, line.encode(), mode=0o600)
 
 
 _OF_EMBEDDED: dict[str, KeyRing] = {}

@@ -25,6 +25,6 @@ class DeviceWorker(Worker):
         return {**options, "without_gossip": True, "without_mingle": True, "heartbeat_interval": every}
 
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
-        """An error that ended it once it was up says so by its status: what caused it may be gone next time."""
+        """An error that ends it once it is up says so by its status: the cause may be gone next time."""
         unexpected = exitcode == EX_FAILURE
         super().stop(in_sighandler=in_sighandler, exitcode=UNEXPECTED_STATUS if unexpected else exitcode)

@@ -5,16 +5,23 @@ Each is tried again after a pause that doubles, so that an error which comes eve
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.host.lasting_threads import end_process
 from queue_app.trust.told_once import ToldOnce
+from queue_app.worker.metrics.counters import Count, counters
 
 log = logging.getLogger(__name__)
 
 PAUSE_MOST_SECONDS = 20.0
 HOPELESS_SECONDS = 120.0
+
+
+def lasting_steps(runs: Iterable[Callable[[], None]], *, is_supervised: bool) -> list["LastingStep"]:
+    """Of one thread."""
+    faults = ToldOnce(log, lambda: counters.add(Count.GARBAGE))
+    return [LastingStep(run, faults, is_supervised=is_supervised) for run in runs]
 
 
 class LastingStep:
@@ -54,9 +61,7 @@ class LastingStep:
         self._num_failures += 1
         pause = min(PAUSE_MOST_SECONDS, 2.0**self._num_failures)
         self._due = self._clock() + pause
-        told = "tried again in %.0f s: %s: %s"
-        log.error(
-            told, pause, type(error).__name__, error, exc_info=error if self._num_failures == 1 else None
-        )
+        trace = error if self._num_failures == 1 else None
+        log.error("tried again in %.0f s: %s: %s", pause, type(error).__name__, error, exc_info=trace)
         if self._is_supervised and self._clock() - self._well > HOPELESS_SECONDS:
             end_process(f"for {HOPELESS_SECONDS:.0f} s nothing was looked after: {error}", error)

@@ -122,6 +122,7 @@ def take_away(client: redis.Redis, seen: LeaseSeen, reason: str) -> bool:
     return taken
 
 
+NOBODYS = "no holder of this fleet has signed the lease"
 UNSIGNED = -1
 """The beat of a lease that nobody has signed, whatever the server says."""
 
@@ -174,10 +175,8 @@ class LeaseWatch:
             return None
         if is_signed:
             return f"no beat for {silent:.0f} s"
-        self._unsigned.tell(
-            f"job={seen.job_id} shard={seen.index}: no holder of this fleet has signed the lease"
-        )
-        return f"no holder of this fleet has signed the lease within {silent:.0f} s"
+        self._unsigned.tell(f"job={seen.job_id} shard={seen.index}: {NOBODYS}")
+        return f"{NOBODYS} within {silent:.0f} s"
 
     def _is_signed(self, seen: LeaseSeen) -> bool:
         return is_signed_lease(self._ring, seen.job_id, seen.index, seen.owner, seen.token, seen.signature)

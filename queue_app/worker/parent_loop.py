@@ -18,26 +18,22 @@ from celery import bootsteps
 
 from queue_app.celery_app import app
 from queue_app.coordination.dealing import Tick, leave
-from queue_app.coordination.fleet import fleet_of_server
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.trouble import pauses_of, seconds_to_rest
 from queue_app.coordination.workers import WorkerEntry
-from queue_app.host.lasting_threads import UNEXPECTED_STATUS, lasting_thread
+from queue_app.host.lasting_threads import GAVE_UP_STATUS, UNEXPECTED_STATUS, lasting_thread
 from queue_app.host.limits import num_oom_kills
 from queue_app.settings import RuntimeConfig, runtime_config
-from queue_app.trust.told_once import ToldOnce
-from queue_app.trust.values import Garbage
 from queue_app.worker.child_deaths import DeathCount, DeathReports
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.hung_child import end_hung as _end_hung
 from queue_app.worker.kombu_repairs import LostDeliveries, Standstill, is_at_work
-from queue_app.worker.lasting_steps import LastingStep
+from queue_app.worker.lasting_steps import lasting_steps
 from queue_app.worker.metrics.counters import Count, counters
 from queue_app.worker.own_end import OwnEnd
 from queue_app.worker.reconciler import Reconciler
 from queue_app.worker.rest import Rest, TroubleWatch
-from queue_app.worker.supervisor import GAVE_UP_STATUS
 
 log = logging.getLogger(__name__)
 
@@ -104,21 +100,16 @@ class ReconcilerStep(bootsteps.StartStopStep):
         config = runtime_config()
         client = connect(config.broker_url)
         look = _Look(worker, client, config)
-        faults = ToldOnce(log, lambda: counters.add(Count.GARBAGE))
-        steps = [
-            LastingStep(run, faults, is_supervised=config.parent_pid is not None)
-            for run in (
-                look.at_own,
-                lambda: self._death_reports.send(client, this_worker.entry, config),
-                look.at_others,
-            )
-        ]
+        tell_deaths = partial(self._death_reports.send, client, this_worker.entry, config)
+        steps = lasting_steps(
+            (look.at_own, tell_deaths, look.at_others), is_supervised=config.parent_pid is not None
+        )
         while not self._ended.is_set():
             with reconciling:
                 for step in steps:
                     step.take()
             self._ended.wait(config.reconcile_seconds)
-        with contextlib.suppress(*TRANSIENT, Garbage):  # a server that is away forgets us by itself
+        with contextlib.suppress(*TRANSIENT):  # a server that is away forgets us by itself
             leave(client, worker.hostname)
 
 
@@ -132,7 +123,7 @@ class _Look:
             app,
             lease_seconds=config.lease_seconds,
             resend_seconds=config.resend_seconds,
-            forgotten=ForgottenJobs(config.roots, config.broker_url, fleet_of_server(client)),
+            forgotten=ForgottenJobs.of_server(client, config),
         )
         self._deliveries, self._standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
         self._own_end = OwnEnd(config.exit_when_idle)

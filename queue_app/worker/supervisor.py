@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from queue_app.errors import HoldfastError
-from queue_app.host.lasting_threads import UNEXPECTED_STATUS
+from queue_app.host.lasting_threads import GAVE_UP_STATUS, UNEXPECTED_STATUS
 from queue_app.host.memory import FEW_HEAPS
 from queue_app.host.processes import PYTHON, ProcessFile, kill_session, killed_by, spawn
 from queue_app.host.surroundings import child_environment
@@ -27,14 +27,11 @@ from queue_app.worker.metrics.ports import describe, environment, require_ports
 
 log = logging.getLogger(__name__)
 
-GAVE_UP_STATUS = 79
-"""The exit status of a worker whose child was killed again and again: it is not simply started again."""
 POLL_SECONDS = 0.25
 QUICK_DEATH_SECONDS = 20.0
 QUICK_DEATHS_MOST = 3
 RESTART_MOST_SECONDS = 16.0
-"""So long one that ends again and again waits at most: every worker is at work within a minute after what ended
-it is gone."""
+"""So long one that ends again and again waits at most: all are at work within a minute after its cause is gone."""
 NO_LOG = "it wrote no log"
 
 
