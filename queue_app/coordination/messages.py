@@ -18,6 +18,7 @@ from queue_app.job.directory import JobDir
 from queue_app.job.done_records import finished_shards
 from queue_app.job.spec import Job, Progress
 from queue_app.settings import runtime_config
+from queue_app.trust.signing import key_ring
 
 
 def announce(client: redis.Redis, app: Celery, job: Job, job_dir: JobDir, queues: Sequence[str]) -> int:
@@ -25,7 +26,11 @@ def announce(client: redis.Redis, app: Celery, job: Job, job_dir: JobDir, queues
 
     From here on the job is this server's fleet's. One that was cancelled, paused or given up goes on. Each of
     `queues` that no worker serves yet gets one shard to begin with. Answers how many shards are left.
+
+    Raises:
+        UsageError: there is a key file, and no key in it: no worker would take what is sent without.
     """
+    key_ring()
     take_job(client, job_dir)
     manifest = CheckpointManifest(client, job.job_id)
     done = finished_shards(job, job_dir, remove_damaged=True)
@@ -56,5 +61,5 @@ def ask_for_export(
     """Have a worker write the output where the job is done and no coordinator will; answers whether."""
     is_wanted = state is JobState.DONE and export_by == "workers"
     if is_wanted:
-        app.send_task(EXPORT_JOB, args=[job_id, job_dir], queue=queue)
+        app.send_task(EXPORT_JOB, args=[job_id], queue=queue)
     return is_wanted
