@@ -10,6 +10,7 @@ local OBSERVERS = 3
 local GONE_SECONDS = 60       -- a worker that was not heard of for so long is forgotten
 local HOST_GONE_SECONDS = 86400
 local DELAY_MOST = 600
+local BOOK_MOST = 100         -- messages that a worker may have held: it holds one, but for acknowledgements that got lost
 
 -- An object of JSON; an empty one where it is none, or too much of one.
 local function object(text)
@@ -212,6 +213,18 @@ local function forget_worker(worker)
   if not is_worker(worker) then return drop('holdfast:ring') end
   call('UNLINK', worker, '_kombu.binding.' .. worker, 'holdfast:unacked:' .. worker, 'holdfast:unacked_index:' .. worker,
     'holdfast:unacked_mutex:' .. worker)
+end
+
+-- What kombu wrote down of the messages that a worker held (kombu_repairs.py), each of `bytes_most` at most.
+function op.take_book(worker, bytes_most)
+  local book, found = 'holdfast:unacked:' .. worker, {}
+  if call('TYPE', book).ok == 'hash' and call('HLEN', book) <= BOOK_MOST then
+    for _, text in ipairs(call('HVALS', book)) do
+      if #text <= tonumber(bytes_most) then found[#found + 1] = text end
+    end
+  end
+  call('UNLINK', book, 'holdfast:unacked_index:' .. worker, 'holdfast:unacked_mutex:' .. worker)
+  return found
 end
 
 function op.leave(worker)

@@ -102,6 +102,14 @@ def leave(client: redis.Redis, name: str) -> None:
         Script(client)("leave", name)
 
 
+def take_book(client: redis.Redis, worker: str, bytes_most: int) -> list[str]:
+    """What the server had in its book of messages that a worker of this name held; the book is gone then.
+
+    Of a book that no worker has written, as it is too large, nothing.
+    """
+    return Script(client)("take_book", worker, bytes_most)
+
+
 def deal_to(client: redis.Redis, app: Celery, entry: WorkerEntry, *, is_idle: bool = False) -> bool:
     """Send a worker its next shard, if there is one for it; one that is idle waits for it otherwise."""
     operation = "ask" if is_idle else "deal"
@@ -152,5 +160,4 @@ def _send(app: Celery, dealt: "Iterator[Dealt] | list[Dealt]") -> None:
     """One message each. One that is lost is noticed: its shard stays dealt, and nobody begins it."""
     with app.producer_or_acquire() as producer:
         for each in dealt:
-            arguments = [each.job_id, each.job_dir, each.index]
-            app.send_task(EMBED_SHARD, args=arguments, queue=each.queue, producer=producer)
+            app.send_task(EMBED_SHARD, args=[each.job_id, each.index], queue=each.queue, producer=producer)

@@ -13,6 +13,7 @@ from queue_app.celery_app import EXPORT_JOB
 from queue_app.coordination.dealing import deal_to_idle, deal_to_queue
 from queue_app.coordination.fleet import take_job
 from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.redis_client import ring_of
 from queue_app.coordination.states import JobState, ShardState
 from queue_app.coordination.workers import live_workers
 from queue_app.job.directory import JobDir
@@ -29,7 +30,11 @@ def announce(client: redis.Redis, app: Celery, job: Job, job_dir: JobDir, queues
 
     From here on the job is this server's fleet's. One that was cancelled, paused or given up goes on. Each of
     `queues` that no worker serves yet gets one shard to begin with. Answers how many shards are left.
+
+    Raises:
+        UsageError: there is a key file, and no key in it: no worker would take what is sent without.
     """
+    ring_of(client)
     take_job(client, job_dir)
     manifest = CheckpointManifest(client, job.job_id)
     done = finished_shards(job, job_dir, remove_damaged=True)
@@ -75,5 +80,5 @@ def ask_for_export(
     """Have a worker write the output where the job is done and no coordinator will; answers whether."""
     is_wanted = state is JobState.DONE and export_by == "workers"
     if is_wanted:
-        app.send_task(EXPORT_JOB, args=[job_id, job_dir], queue=queue)
+        app.send_task(EXPORT_JOB, args=[job_id], queue=queue)
     return is_wanted

@@ -68,8 +68,7 @@ class TroubleRegister:
         words = " ".join(text.split())[:WORDS_MOST]
         times = before.times + 1 if before else 1
         most = self.pauses.alone if self.is_alone(worker) else self.pauses.among_others
-        # Of one host's workers, not all look at once.
-        pause = min(most, 2.0 ** min(times - 1, DOUBLED_MOST)) * random.uniform(0.5, 1.0)
+        pause = pause_seconds(times, most)
         since = before.since if before else now
         noted = Trouble(words, times, since, now, now + pause, times_most, at_work)
         self._write(worker.name, noted)
@@ -129,6 +128,14 @@ class TroubleRegister:
         for entry in live_workers(self.client, self.pauses.lease_seconds):
             if entry.name != worker.name and entry.kind == worker.kind:
                 yield entry
+
+
+def pause_seconds(times: int, most: float) -> float:
+    """How long to wait after so many failures in a row: 1, 2, 4 … seconds, `most` at most.
+
+    With jitter: of one host's workers, not all look at once.
+    """
+    return min(most, 2.0 ** min(times - 1, DOUBLED_MOST)) * random.uniform(0.5, 1.0)
 
 
 def seconds_to_rest(client: redis.Redis, worker: WorkerEntry, pauses: Pauses) -> float | None:

@@ -28,9 +28,9 @@ from queue_app.worker.child_deaths import DeathCount, DeathReports
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.hung_child import end_hung as _end_hung
-from queue_app.worker.kombu_repairs import LostDeliveries, Standstill, is_at_work
+from queue_app.worker.kombu_repairs import Standstill, is_at_work
 from queue_app.worker.lasting_steps import lasting_steps
-from queue_app.worker.metrics.counters import Count, counters
+from queue_app.worker.metrics.counters import DROPPED, Count, counters
 from queue_app.worker.own_end import OwnEnd
 from queue_app.worker.reconciler import Reconciler
 from queue_app.worker.rest import Rest, TroubleWatch
@@ -125,7 +125,7 @@ class _Look:
             resend_seconds=config.resend_seconds,
             forgotten=ForgottenJobs.of_server(client, config),
         )
-        self._deliveries, self._standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
+        self._standstill = Standstill()
         self._own_end = OwnEnd(config.exit_when_idle)
         self._due = time.monotonic()
         self._was_idle = False
@@ -133,10 +133,9 @@ class _Look:
         self._rest = Rest(this_worker.entry.queue)
 
     def at_own(self) -> None:
-        """The child: ended where it hangs, and its deliveries dropped that nothing came of."""
+        """The child is ended where it hangs; in trouble, the worker rests."""
         this_worker.entry = replace(this_worker.entry, child_pid=_child_pid(self._worker))
         _end_hung(this_worker.entry.child_pid, self._config)
-        self._deliveries.drop(self._worker.consumer)
         if not child_state.is_draining():
             ask = partial(seconds_to_rest, self._client, this_worker.entry, pauses_of(self._config))
             self._rest.step(self._worker.consumer, self._troubles.until(ask))
@@ -159,13 +158,14 @@ class _Look:
         return bool(this_worker.entry.child_pid) and not child_state.is_draining()
 
     def _leave_if_stuck(self, said: Tick) -> None:
-        waited = self._standstill.seconds(said.has_messages and not self._rest.is_resting)
+        num_dropped = sum(map(counters.total, DROPPED.values()))
+        waited = self._standstill.seconds(said.has_messages and not self._rest.is_resting, num_dropped)
         if waited > _patience(self._config) and not child_state.is_draining():
             _leave(this_worker.entry)
 
 
 def _patience(config: RuntimeConfig) -> float:
-    """How long a worker may take no message though some wait: a lost delivery is dropped meanwhile."""
+    """How long a worker may take no message though some wait."""
     return 3 * config.retry_seconds + 2 * config.resend_seconds
 
 

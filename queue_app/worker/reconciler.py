@@ -22,10 +22,12 @@ from queue_app.coordination.manifest import CheckpointManifest, job_statuses
 from queue_app.coordination.messages import announce, ask_for_export
 from queue_app.coordination.redis_client import TRANSIENT, ring_of
 from queue_app.coordination.states import JobStatus
+from queue_app.coordination.trouble import TroubleRegister, pauses_of
 from queue_app.coordination.workers import WorkerEntry, live_queues
 from queue_app.job.directory import JobDir
 from queue_app.job.output_place import exported
 from queue_app.job.spec import Job
+from queue_app.settings import runtime_config
 from queue_app.trust.told_once import ToldOnce
 from queue_app.trust.values import JOB_ID, Garbage, read_from
 from queue_app.worker.forgotten_jobs import ForgottenJobs
@@ -82,6 +84,8 @@ class Reconciler:
         self.resend_seconds = resend_seconds
         self.clock = clock
         self._export_due: dict[str, float] = {}
+        self._export_failures: dict[str, int] = {}
+        """Job id -> how often this worker had failed at its output when it was asked for again."""
         self._next_scan = clock()
         self._actor: tuple[str, float] = ("", clock())
         self._faults = ToldOnce(log, lambda: counters.add(Count.GARBAGE))
@@ -177,6 +181,9 @@ class Reconciler:
             found = cast("list[str]", self.client.srandmember(keys.UNEXPORTED, UNEXPORTED_MOST))
         waiting = set(filter(JOB_ID.fullmatch, found))
         self._export_due = {job_id: due for job_id, due in self._export_due.items() if job_id in waiting}
+        self._export_failures = {
+            job_id: times for job_id, times in self._export_failures.items() if job_id in waiting
+        }
         for job_id in sorted(waiting):
             with self._faults.passed_over():
                 self._resend_lost_export(CheckpointManifest(self.client, job_id), entry)
@@ -192,6 +199,8 @@ class Reconciler:
             manifest.note_exported()
             return
         due = self._export_due.setdefault(job_id, self.clock() + self.resend_seconds)
+        if self._has_rested_from_failing(manifest, entry.name):
+            due = self.clock()
         # This host sees the directory. Where a message waits already the child may hang: another's turn.
         if self.clock() >= due and not self.client.llen(entry.name) and self._may_act(entry.name):
             # A large output takes its time: ask less and less often.
@@ -200,6 +209,17 @@ class Reconciler:
                 self.app, job_id, status.job_dir, entry.name, state=status.state, export_by=status.export_by
             ):
                 log.warning("export asked for again job=%s", job_id)
+
+    def _has_rested_from_failing(self, manifest: CheckpointManifest, name: str) -> bool:
+        """True once after each failure of this worker at the output, when its pause is over, while there is
+        hope. What may pass is so tried again within seconds; without hope it is asked for, but seldom."""
+        register = TroubleRegister(self.client, manifest.job_id, pauses_of(runtime_config()))
+        trouble = register.of(name)
+        if trouble is None or trouble.is_lasting or register.wait_seconds(trouble) > 0:
+            return False
+        is_new = trouble.times != self._export_failures.get(manifest.job_id)
+        self._export_failures[manifest.job_id] = trouble.times
+        return is_new
 
     def _may_act(self, name: str) -> bool:
         """True for one observer at a time.

@@ -31,7 +31,7 @@ POLL_SECONDS = 0.25
 QUICK_DEATH_SECONDS = 20.0
 QUICK_DEATHS_MOST = 3
 RESTART_MOST_SECONDS = 16.0
-"""So long one that ends again and again waits at most: all are at work within a minute after its cause is gone."""
+"""So long one that ends again and again waits at most: a minute after its cause is gone all are at work."""
 NO_LOG = "it wrote no log"
 
 
