@@ -85,6 +85,19 @@ def ring_of(server: redis.Redis) -> KeyRing | None:
     return ring_of_server(server.connection_pool.connection_kwargs.get("password"))
 
 
+def open_to_writers(url: str) -> str:
+    """What whoever may write to a server on the network can do where nothing is signed; empty where all is,
+    and of a server on this host."""
+    parts = urlsplit(url)
+    is_here = parts.scheme == "unix" or parts.hostname in (None, "localhost", "127.0.0.1", "::1")
+    if is_here or ring_of_server(parts.password) is not None:
+        return ""
+    return (
+        "whoever can write to this broker can stop jobs, and begin any that lies where its workers look: "
+        "holdfast key-file PATH makes a key, HOLDFAST_KEY_FILE names it on every host"
+    )
+
+
 def without_password(url: str) -> str:
     """The url as it may be shown and logged."""
     parts = urlsplit(url)
