@@ -1,29 +1,27 @@
 """The Celery tasks: embed one shard, export a finished job. The packages meet here, and in what they call.
 
 A message is a wake-up call. The task asks the manifest for the shard, and drops a delivery that is
-refused: whatever that costs, the reconciler mends.
+refused: whatever that costs, the reconciler mends. What may pass is waited for here, or the shard is given
+back with a delay; Celery sends nothing again.
 """
 
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from celery.exceptions import Reject
 from celery.signals import worker_process_init
-from kombu.exceptions import OperationalError
 
-from gpu_tasks.errors import JobHopeless
 from gpu_tasks.shard.attempt import work
 from gpu_tasks.shard.canary_check import note_begun
 from gpu_tasks.shard.getting_ready import GettingReady, find_job
 from gpu_tasks.shard.job_model import load_and_check, load_exact
-from gpu_tasks.shard.worker_trouble import pass_export_on
+from gpu_tasks.shard.setbacks import AWAY, setbacks
+from gpu_tasks.shard.worker_trouble import register_of, tell_export_failed, unless_garbage
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.coordination.dealing import deal_to
 from queue_app.coordination.manifest import CheckpointManifest
-from queue_app.coordination.redis_client import TRANSIENT, client
-from queue_app.errors import Damage, HoldfastError
+from queue_app.coordination.redis_client import client
+from queue_app.errors import HoldfastError
 from queue_app.host.memory import do_without_pandas
 from queue_app.job.directory import JobDir
 from queue_app.settings import runtime_config
@@ -44,28 +42,14 @@ def warm_up(**_: object) -> None:
         child_state.set_stage(Stage.IDLE)
 
 
-@app.task(
-    name=EMBED_SHARD,
-    bind=True,
-    # Whatever it was may pass; the manifest counts the attempts, and gives up at the limit. What is the
-    # host's own is counted as trouble, and not tried again by Celery unless the server was away.
-    autoretry_for=(Exception,),
-    dont_autoretry_for=(Reject, Damage, JobHopeless),
-    retry_backoff=1,
-    retry_backoff_max=runtime_config().retry_seconds,
-    retry_jitter=True,
-    max_retries=None,
-)
-def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
+@app.task(name=EMBED_SHARD)
+def embed_shard(job_id: str, index: int) -> str:
     """Embed one shard of a job; answers how it ended, in a word.
 
     The model is loaded before the shard is asked for, so that a host without the model costs the shard
     no attempt.
     """
-    if not (isinstance(job_id, str) and isinstance(job_dir, str) and isinstance(index, int)):
-        log.error("dropped: no message of ours job=%r dir=%r shard=%r", job_id, job_dir, index)
-        return "nonsense"
-    outcome = _embed(CheckpointManifest(client(), job_id), JobDir(Path(job_dir)), index)
+    outcome = setbacks.outlast(partial(unless_garbage, job_id, partial(_embed, job_id, index)))
     if not child_state.is_draining():
         _ask_for_next()
     return outcome
@@ -75,12 +59,21 @@ def _ask_for_next() -> None:
     """Before this message is acknowledged the next one waits: between two shards a device stands still."""
     try:
         deal_to(client(), app, this_worker.entry)
-    except (*TRANSIENT, OperationalError) as error:  # the parent asks as soon as the server is back
+    except (*AWAY, HoldfastError) as error:  # the parent asks again by and by
         log.warning("no next shard asked for: %s", error)
 
 
-def _embed(manifest: CheckpointManifest, directory: JobDir, index: int) -> str:
-    job_id = manifest.job_id
+def _directory_of(manifest: CheckpointManifest) -> JobDir | None:
+    """Where the job lies; None when the server does not know the job."""
+    status = manifest.job_status()
+    return JobDir(Path(status.job_dir)) if status is not None else None
+
+
+def _embed(job_id: str, index: int) -> str:
+    manifest = CheckpointManifest(client(), job_id)
+    directory = _directory_of(manifest)
+    if directory is None:
+        return "unknown"
     with child_state.during(Stage.GETTING_READY, job_id):
         begun = GettingReady(manifest, directory, index).begin(partial(load_and_check, directory=directory))
     if isinstance(begun, str):
@@ -92,23 +85,25 @@ def _embed(manifest: CheckpointManifest, directory: JobDir, index: int) -> str:
         return work(manifest, lease, job, directory, model, partial(load_exact, job, directory))
 
 
-@app.task(
-    name=EXPORT_JOB,
-    bind=True,
-    autoretry_for=(*TRANSIENT, OSError, HoldfastError),
-    retry_backoff=1,
-    retry_backoff_max=runtime_config().retry_seconds,
-    max_retries=20,
-)
-def export_job(self: Any, job_id: str, job_dir: str) -> str:
+@app.task(name=EXPORT_JOB)
+def export_job(job_id: str) -> str:
     """Write the job's output, once all its shards are done; where this host cannot, another is asked."""
+    return setbacks.outlast(partial(unless_garbage, job_id, partial(_export, job_id)))
+
+
+def _export(job_id: str) -> str:
     manifest = CheckpointManifest(client(), job_id)
+    directory = _directory_of(manifest)
+    if directory is None:
+        return "unknown"
     try:
-        return write_output(manifest, JobDir(Path(job_dir)))
-    except Exception as error:
-        if pass_export_on(manifest, error):
-            return "passed on"
+        ended = write_output(manifest, directory)
+    except AWAY:
         raise
+    except Exception as error:
+        return tell_export_failed(manifest, error)
+    register_of(manifest).clear(this_worker.entry.name)
+    return ended
 
 
 def write_output(manifest: CheckpointManifest, directory: JobDir) -> str:

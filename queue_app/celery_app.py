@@ -1,27 +1,27 @@
 """The Celery app, with every option in one place. Importing it touches neither network nor GPU.
 
 A message is only a wake-up call: it names a shard, and the manifest decides. What the options must
-do is keep one message in a worker's hands, give it back when the worker dies, and never store results.
+do is keep one message in a worker's hands, give it back when the worker dies, never store results, and take
+no orders but messages.
 """
 
 import time
+from collections.abc import Sequence
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
 from celery.loaders.app import AppLoader
 from celery.signals import before_task_publish
 
 from queue_app.settings import runtime_config
-
-EMBED_SHARD = "gpu_tasks.embed_shard"
-EXPORT_JOB = "gpu_tasks.export_job"
-
-SENT_AT = "sent_at"
-"""The header of every message that says when it was sent, in seconds by the sender's clock."""
-
-VISIBILITY_TIMEOUT_SECONDS = 30 * 24 * 3600
-"""So long that it never ends a lease: the reconciler does, within seconds instead of an hour."""
+from queue_app.trust.message_gate import EMBED_SHARD as EMBED_SHARD  # others know the tasks from here
+from queue_app.trust.message_gate import EXPORT_JOB as EXPORT_JOB
+from queue_app.trust.message_gate import SENT_AT as SENT_AT
+from queue_app.trust.message_gate import SIGNATURE, SIGNED_AS, signed_parts
+from queue_app.trust.signing import KeyRing, ring_of_server
 
 OPTIONS: dict[str, Any] = {
     "imports": ("queue_app.worker.device_worker", "queue_app.worker.parent_loop", "gpu_tasks.task"),
@@ -37,20 +37,25 @@ OPTIONS: dict[str, Any] = {
     "worker_disable_prefetch": True,
     "worker_proc_alive_timeout": 120.0,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_enable_remote_control": False,  # who may write to the server is to give no orders
     "worker_hijack_root_logger": True,
     "worker_send_task_events": True,
     "task_send_sent_event": True,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
+    "broker_channel_error_retry": True,  # a key of the wrong type ends no worker
 }
 
 TRANSPORT_OPTIONS: dict[str, Any] = {
-    "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
     "socket_timeout": 10.0,
     "socket_connect_timeout": 5.0,
     "health_check_interval": 5,
     "priority_steps": [0],  # one list a queue; kombu's four would make four keys of each in every wait
 }
+
+
+_ring: ContextVar[KeyRing | None] = ContextVar("ring", default=None)
+"""The keys that the message which is sent just now is signed with."""
 
 
 class OwnLoader(AppLoader):
@@ -77,6 +82,14 @@ class OwnApp(Celery):
         where: Any = "queue_app.worker.celery_worker:DeviceWorker"  # imported by workers alone
         return self.subclass_with_self(where, name="Worker")
 
+    def send_task(self, name: str, *rest: Any, **options: Any) -> Any:
+        """Signed with the keys that are used with this server."""
+        before = _ring.set(ring_of_server(urlsplit(self.server_url).password))
+        try:
+            return super().send_task(name, *rest, **options)
+        finally:
+            _ring.reset(before)
+
     def connection(self, hostname: str | None = None, *rest: Any, **options: Any) -> Any:
         return super().connection(hostname or self.server_url, *rest, **options)
 
@@ -95,9 +108,18 @@ def make_app(broker_url: str) -> Celery:
 
 
 @before_task_publish.connect
-def stamp(headers: dict[str, Any], **_: object) -> None:
-    """So that whoever looks at a queue can tell how long its messages have waited. Nothing else reads it."""
-    headers[SENT_AT] = time.time()
+def stamp(
+    sender: str, body: tuple[Sequence[Any], Any, Any], headers: dict[str, Any], routing_key: str, **_: object
+) -> None:
+    """Say when the message was sent, for whoever looks at a queue, and sign it where the fleet has a key.
+
+    The routing key is the queue's name: kombu's direct exchange has no other. A signal's errors are
+    swallowed: who sends has looked at the key before (messages.py), and what is not signed nobody takes.
+    """
+    sent_at = headers[SENT_AT] = time.time()
+    if (keys := _ring.get()) is not None:
+        parts = signed_parts(sender, body[0], routing_key, headers["id"], sent_at)
+        headers[SIGNATURE] = keys.sign(SIGNED_AS, *parts)
 
 
 app = make_app(runtime_config().broker_url)

@@ -110,7 +110,7 @@ class PretendedWorker:
         pipe = self.client.pipeline()
         pipe.zadd(book["unacked_index_key"], {tag: time.time()}).hset(book["unacked_key"], tag, message)
         pipe.execute()
-        job_id, _, index, *_ = json.loads(message)
+        job_id, index, *_ = json.loads(message)
         manifest = CheckpointManifest(self.client, job_id)
         shard = Shard(job_id, int(index), NUM_RECORDS, 0, 0, "")
         lease = manifest.acquire(shard, owner=self.entry.owner, floor=0, attempt_limit=20)

@@ -5,13 +5,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from celery.exceptions import Reject
-
 from checkpoint import DoneRecord
 from gpu_tasks.errors import JobHopeless
-from gpu_tasks.shard.observers import (
-    HistoryNotes,
-)
+from gpu_tasks.shard.observers import HistoryNotes
 from gpu_tasks.shard.whose_failure import Whose, whose
 from gpu_tasks.shard.worker_trouble import end_in_trouble, note_trouble, register_of, words_of
 from queue_app.celery_app import app
@@ -19,18 +15,16 @@ from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import ask_for_export
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import Lease, Refusal
+from queue_app.coordination.trouble import pause_seconds
 from queue_app.job.history import Outcome
 from queue_app.job.spec import Progress
+from queue_app.settings import runtime_config
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.leases import Heartbeat
 from queue_app.worker.metrics.counters import Count, counters
 
 if TYPE_CHECKING:
     from gpu_tasks.shard.shard_run import ShardRun
-
-
-RELEASE_DELAY_SECONDS = 1.0
-
 
 INSIST_SECONDS = 60.0
 
@@ -56,10 +50,22 @@ def tell_failure(
             return give_back_unspent(manifest, lease, error)
         case Whose.SHARD:
             reason = f"{type(error).__name__}: {error}"
-            insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
+            log.error("failed, to be tried again %s", lease.label, exc_info=error)
+            insist(lambda: release_for_later(manifest, lease, reason))
             history.fail(reason)
             counters.add(Count.SHARD_RETRIES)
+            return "to be tried again"
     return None
+
+
+def release_for_later(manifest: CheckpointManifest, lease: Lease, reason: str) -> bool:
+    """Give a shard back that failed: the more often it did without a commit, the later it is dealt again.
+
+    The manifest counts the attempts, and gives the shard up at the limit.
+    """
+    status = manifest.shard_status(lease.shard.index)
+    pause = pause_seconds(status.attempts if status else 1, runtime_config().retry_seconds)
+    return manifest.release(lease, reason, delay_seconds=pause)
 
 
 def give_back_unspent(manifest: CheckpointManifest, lease: Lease, error: Exception) -> str:
@@ -81,7 +87,7 @@ def give_back(manifest: CheckpointManifest, lease: Lease, heartbeat: Heartbeat) 
     """The shard was stopped at a batch boundary: by the worker's end, a pause, a cancel or a lost lease."""
     insist(lambda: manifest.release(lease, "stopped early", counts=False))
     if child_state.is_draining():
-        raise Reject("the worker is shutting down", requeue=True)
+        return "stopped"
     return "lost" if heartbeat.lost.is_set() else str(heartbeat.job_state)
 
 

@@ -25,6 +25,7 @@ from queue_app.errors import JobNotFound
 from queue_app.job.directory import JobDir
 from queue_app.job.model_place import at_its_place
 from queue_app.job.spec import Job
+from queue_app.trust.values import Garbage
 from queue_app.worker.device_worker import this_worker
 
 Model = TypeVar("Model")
@@ -57,7 +58,7 @@ class GettingReady:
             return "resting"
         try:
             begun = self._begin(load)
-        except TRANSIENT:
+        except (*TRANSIENT, Garbage):
             raise
         except Exception as error:
             note_trouble(self.manifest, self.index, error, at_work=False)
@@ -85,12 +86,14 @@ def find_job(manifest: CheckpointManifest, directory: JobDir) -> Job | None:
 
     Raises:
         JobNotFound: this host does not see the job's directory, or sees another one in its place.
+        Garbage: nobody of this fleet has made the job known.
     """
     try:
         job = directory.load()
     except JobNotFound:
         job = None
     if job is not None and job.job_id == manifest.job_id:
+        manifest.require_signed(job)
         return job
     if manifest.job_status() is None:
         return None

@@ -7,6 +7,7 @@ job ends with the reason.
 import logging
 import os
 import signal
+from collections.abc import Callable
 
 from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate, OtherKind
 from gpu_tasks.inference.device_errors import Fault, fault_of
@@ -15,10 +16,12 @@ from queue_app.celery_app import app
 from queue_app.coordination.dealing import deal_to_idle
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import ask_for_export
+from queue_app.coordination.redis_client import client
 from queue_app.coordination.states import TIMES_MOST, Trouble
 from queue_app.coordination.trouble import PASSING_TIMES_MOST, TroubleRegister, give_up_hopeless, pauses_of
 from queue_app.errors import HoldfastError
 from queue_app.settings import runtime_config
+from queue_app.trust.values import Garbage
 from queue_app.worker.child_state import Stage
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.metrics.counters import Count, counters
@@ -72,20 +75,37 @@ def give_back_unbegun(manifest: CheckpointManifest, index: int) -> None:
     log.info("given back job=%s shard=%d", manifest.job_id, index)
 
 
-def pass_export_on(manifest: CheckpointManifest, error: Exception) -> bool:
-    """Have another worker write the output where this host failed at it; False where nobody else is."""
-    if whose(error) is not Whose.HOST:
-        return False
-    words = words_of(error)
-    log.error("output not written job=%s: %s", manifest.job_id, words)
+def tell_export_failed(manifest: CheckpointManifest, error: Exception) -> str:
+    """Have another worker write the output where this host failed at it; answers in a word what follows.
+
+    Where nobody else is, or it would fail everywhere, the reconciler asks for it again after this worker's
+    rest, as long as there is hope, and from then on seldom.
+    """
+    if isinstance(error, Garbage):
+        raise error
+    words, is_hosts = words_of(error), whose(error) is Whose.HOST
+    log.error("output not written job=%s: %s", manifest.job_id, words, exc_info=None if is_hosts else error)
     register, status = register_of(manifest), manifest.job_status()
     register.note(this_worker.entry, words, times_most=PASSING_TIMES_MOST)
-    others = register.others_awake(this_worker.entry)
-    if not others or status is None:
-        return False
-    return ask_for_export(
-        app, manifest.job_id, status.job_dir, others[0], state=status.state, export_by=status.export_by
-    )
+    counters.add(Count.TROUBLES)
+    others = register.others_awake(this_worker.entry) if is_hosts else []
+    if others and status is not None:
+        state, export_by = status.state, status.export_by
+        ask_for_export(app, manifest.job_id, status.job_dir, others[0], state=state, export_by=export_by)
+        return "passed on"
+    return "to be asked for again"
+
+
+def unless_garbage(job_id: str, work: Callable[[], str]) -> str:
+    """The word that `work` ends with. Where the server holds garbage of the job, it is to be made known anew;
+    what is published stays."""
+    try:
+        return work()
+    except Garbage as fault:
+        log.error("passed over job=%s: %s", job_id, fault)
+        counters.add(Count.GARBAGE)
+        CheckpointManifest(client(), job_id).note_unsound(fault)
+        return "garbage"
 
 
 def register_of(manifest: CheckpointManifest) -> TroubleRegister:

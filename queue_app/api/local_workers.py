@@ -10,11 +10,11 @@ import redis
 
 from queue_app.celery_app import make_app
 from queue_app.coordination import keys
-from queue_app.coordination.embedded_server import EmbeddedServer
+from queue_app.coordination.embedded_server import EmbeddedServer, key_file_of
 from queue_app.coordination.events import EventKind
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import announce
-from queue_app.coordination.redis_client import TRANSIENT, check, connect
+from queue_app.coordination.redis_client import TRANSIENT, check, connect, open_to_writers
 from queue_app.errors import DiskFull, HoldfastError
 from queue_app.host.processes import ProcessFile
 from queue_app.host.queues import KEY_PATTERN
@@ -65,12 +65,15 @@ def local_workers(
         url = server.start().url if server else str(setup.broker_url)
         client = connect(url)
         check(client, url)
+        if server is None and (warning := open_to_writers(url)):
+            setup.view.say(warning)
         if server:
             # Messages of an earlier run may name queues that have no worker now, or a shard twice.
             client.delete("", *client.scan_iter(KEY_PATTERN, _type="list"))
         home = {"HOLDFAST_BROKER_URL": url, "HOLDFAST_ROOTS": str(job_dir.path)}
         if server:
             home["HOLDFAST_STATE"] = ""  # its one job is all that there is to be remembered
+            home["HOLDFAST_KEY_FILE"] = str(key_file_of(job_dir).absolute())
         env = dict(child_environment(**settings, **home, **environment(config)))
         env.pop("HOLDFAST_EXIT_WHEN_IDLE", None)  # they are there for this job, and wait until it is read
         processes = GPUProcessCoordinator(queues, env, job_dir.logs, pids)

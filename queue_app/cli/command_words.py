@@ -38,6 +38,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "enqueue": (f"holdfast enqueue {_JOB} --broker-url redis://HOST:6379/0",),
     "worker": ("holdfast worker gpu0 gpu1 --broker-url redis://HOST:6379/0",),
     "drain": ("holdfast drain HOST --wait",),
+    "key-file": ("holdfast key-file fleet.key",),
     "status": ("holdfast status out.h5", "holdfast status out.h5 --watch"),
     "dashboard": ("holdfast dashboard out.h5",),
     "quarantine": ("holdfast quarantine out.h5", "holdfast quarantine out.h5 --retry"),

@@ -12,7 +12,7 @@ from queue_app.cli.output_commands import clean, export, index, map_file, verify
 from queue_app.cli.preflight_commands import convert, doctor, plan
 from queue_app.cli.printing import INTERRUPTED, say
 from queue_app.cli.run_commands import embed, enqueue, resume
-from queue_app.cli.worker_command import drain, worker
+from queue_app.cli.worker_command import drain, key_file, worker
 from queue_app.errors import HoldfastError, UsageError
 from queue_app.host.limits import is_thread_refused, out_of_memory, thread_refused
 from queue_app.host.surroundings import settle
@@ -36,11 +36,12 @@ COMMANDS = {
     "Watch a job": (status, dashboard, quarantine),
     "Pause or stop a job": (pause, unpause, cancel),
     "Check, rewrite or clear what it left": (verify, export, map_file, index, clean),
-    "Jobs on several machines": (enqueue, worker, drain),
+    "Jobs on several machines": (enqueue, worker, drain, key_file),
 }
+NAMES = {map_file: "map", key_file: "key-file"}
 for heading, members in COMMANDS.items():
     for command in members:
-        app.command(command.__name__.removesuffix("_file"), cls=Command, rich_help_panel=heading)(command)
+        app.command(NAMES.get(command, command.__name__), cls=Command, rich_help_panel=heading)(command)
 
 
 def main() -> None:

@@ -62,7 +62,11 @@ def enqueue(
     """Hand a job to the workers of a running server. Prints its id and returns."""
     from queue_app.api.submit import submit
     from queue_app.api.wording import what_was_read
+    from queue_app.coordination.redis_client import open_to_writers
+    from queue_app.settings import runtime_config
 
+    if warning := open_to_writers(broker_url or runtime_config().broker_url):
+        say(warning)
     named = queues.split(",") if queues is not None else None
     job = submit(request, broker_url=broker_url, queues=named, threads=threads)
     if as_json:

@@ -3,12 +3,14 @@
 import contextlib
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from queue_app.cli import options as options
-from queue_app.cli.printing import print_json
+from queue_app.cli.printing import print_json, say
+from queue_app.errors import UsageError
 
 if TYPE_CHECKING:
     from queue_app.coordination.workers import WorkerEntry
@@ -36,7 +38,7 @@ def worker(
     A worker that dies is started again; one that was drained, or found nothing to do, is not, and
     with the last of them the command ends.
     """
-    from queue_app.coordination.redis_client import connected
+    from queue_app.coordination.redis_client import connected, open_to_writers
     from queue_app.host.queues import check_queues
     from queue_app.host.torch_missing import require_torch
     from queue_app.worker.supervisor import run_workers
@@ -47,7 +49,27 @@ def worker(
     if exit_when_idle is not None:
         config = config.model_copy(update={"exit_when_idle": exit_when_idle})
     url, _ = connected(broker_url)
+    if warning := open_to_writers(url):
+        say(warning)
     run_workers(queues, url, config)
+
+
+def key_file(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Where it is to lie.")],
+) -> None:
+    """Write a new key of a fleet into a file that only you can read.
+
+    Copy it to every host and set HOLDFAST_KEY_FILE there: what the server hands on is signed then.
+    """
+    from queue_app.trust.key_file import write_key_file
+
+    try:
+        is_new = write_key_file(path)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such directory") from None
+    if not is_new:
+        raise UsageError(f"{path}: a file is there already, and stays; name another")
+    say(f"{path}: a new key; copy it to every host, and set HOLDFAST_KEY_FILE={path.absolute()} there")
 
 
 def drain(

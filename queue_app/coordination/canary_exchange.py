@@ -6,6 +6,7 @@ from typing import cast
 import redis
 
 from queue_app.coordination import keys
+from queue_app.trust import values
 
 CANARY_SECONDS = 7 * 24 * 3600
 GOLDEN = "golden"
@@ -31,11 +32,13 @@ class CanaryDeposits:
         pipe.hset(key, self._field(device), vectors)
         pipe.expire(key, CANARY_SECONDS)
         pipe.hget(key, self._field(GOLDEN))
-        return cast("str | None", pipe.execute()[-1])
+        with values.read_from(key):
+            return cast("str | None", pipe.execute()[-1])
 
     def all(self) -> dict[str, str]:
         """What each device deposited last."""
-        fields = cast("dict[str, str]", self.client.hgetall(keys.canary(self.job_id)))
+        with values.read_from(keys.canary(self.job_id)):
+            fields = cast("dict[str, str]", self.client.hgetall(keys.canary(self.job_id)))
         prefix = self._field("")
         ours = {field[len(prefix) :]: text for field, text in fields.items() if field.startswith(prefix)}
         return {device: text for device, text in ours.items() if device != GOLDEN}
@@ -45,20 +48,26 @@ class CanaryDeposits:
         pipe = self.client.pipeline()
         pipe.hsetnx(keys.canary(self.job_id), self._field(GOLDEN), vectors)
         pipe.hget(keys.canary(self.job_id), self._field(GOLDEN))
-        return cast("str", pipe.execute()[-1])
+        with values.read_from(keys.canary(self.job_id)):
+            return cast("str", pipe.execute()[-1])
 
     def begin(self, device: str, index: int) -> None:
         """Note that a device begins a shard."""
         pipe = self.client.pipeline()
         pipe.sadd(keys.begun(self.job_id), f"{index} {device}")
         pipe.expire(keys.begun(self.job_id), CANARY_SECONDS)
-        pipe.execute()
+        with values.read_from(keys.begun(self.job_id)):
+            pipe.execute()
 
     def begun(self, device: str) -> list[int]:
         """The shards that a device has begun."""
-        members = cast("set[str]", self.client.smembers(keys.begun(self.job_id)))
-        split = (member.split(" ", 1) for member in members)
-        return sorted(int(index) for index, each in split if each == device)
+        with values.read_from(keys.begun(self.job_id)):
+            members = cast("set[str]", self.client.smembers(keys.begun(self.job_id)))
+        return sorted(values.readable(_index, (m for m in members if m.partition(" ")[2] == device)))
 
     def _field(self, device: str) -> str:
         return f"{self.subject}|{device}"
+
+
+def _index(member: str) -> int:
+    return values.whole(member.partition(" ")[0], "begun", values.INDEX_MOST)

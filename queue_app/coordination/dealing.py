@@ -5,7 +5,8 @@ worker has a queue of its own, named like the worker, beside the public one of i
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -17,6 +18,7 @@ from queue_app.coordination import keys
 from queue_app.coordination.script import Script
 from queue_app.coordination.states import JobState
 from queue_app.coordination.workers import WorkerEntry
+from queue_app.trust import values
 
 DEALT_AT_A_TIME = 100
 """Idle workers in one call: a few milliseconds of the server's."""
@@ -36,7 +38,7 @@ class Dealt:
         """As `deal` of dealing.lua says it: four strings each."""
         for at in range(0, len(answer), 4):
             queue, job_id, index, job_dir = answer[at : at + 4]
-            yield cls(queue, job_id, int(index), job_dir)
+            yield cls(queue, job_id, values.whole(index, keys.dealt(job_id), values.INDEX_MOST), job_dir)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,22 @@ class LeaseSeen:
     beat: int
     token: int
     owner: str
+    signature: str = ""
+    """The holder's, where the fleet has a key (signed_entries.py)."""
+
+    @classmethod
+    def read(cls, told: Sequence[str]) -> "LeaseSeen":
+        """As `tick` of dealing.lua says it: six strings. Raises Garbage."""
+        job_id, index, beat, token, owner, signature = told
+        where = f"{keys.held(job_id)} {index}"
+        return cls(
+            values.job_id(job_id, keys.LEASES),
+            values.whole(index, where, values.INDEX_MOST),
+            values.whole(beat, where),
+            values.token(token, where),
+            values.short(owner, where),
+            signature,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +77,10 @@ class Tick:
     """In its own queue or in that of its device."""
     fleet: str
     """What the server holds as the fleet's id (fleet.py); empty where it has none."""
+    unsound: tuple[str, ...]
+    """Some of the jobs of which the server holds garbage: they are to be made known anew."""
+    num_dropped: int
+    """Odd members of what all share that were dropped so far."""
     leases: tuple[LeaseSeen, ...]
     """Those that it is to observe, however many there are in all."""
 
@@ -66,19 +88,26 @@ class Tick:
 def tick(client: redis.Redis, entry: WorkerEntry) -> Tick:
     """Tell that the worker lives. Three live workers observe each lease, and those of the same host."""
     told = json.dumps(asdict(entry))
-    is_asked, num_queues, fleet, *found = Script(client)(
+    is_asked, num_queues, fleet, unsound, dropped, *found = Script(client)(
         "tick", entry.name, entry.kind, entry.host_key, told, entry.queue
     )
-    leases = tuple(
-        LeaseSeen(job_id, int(index), int(beat), int(token), owner)
-        for job_id, index, beat, token, owner in zip(*(found[part::5] for part in range(5)), strict=True)
-    )
-    return Tick(bool(int(is_asked)), int(num_queues) > 0, fleet, leases)
+    six = [found[at : at + 6] for at in range(0, len(found), 6)]
+    leases = tuple(values.readable(LeaseSeen.read, six))
+    return Tick(bool(int(is_asked)), int(num_queues) > 0, fleet, tuple(unsound.split()), int(dropped), leases)
 
 
 def leave(client: redis.Redis, name: str) -> None:
     """The worker has ended: what was dealt to it goes to others."""
-    Script(client)("leave", name)
+    with suppress(values.Garbage):  # what it leaves behind others find
+        Script(client)("leave", name)
+
+
+def take_book(client: redis.Redis, worker: str, bytes_most: int) -> list[str]:
+    """What the server had in its book of messages that a worker of this name held; the book is gone then.
+
+    Of a book that no worker has written, as it is too large, nothing.
+    """
+    return Script(client)("take_book", worker, bytes_most)
 
 
 def deal_to(client: redis.Redis, app: Celery, entry: WorkerEntry, *, is_idle: bool = False) -> bool:
@@ -110,18 +139,25 @@ def has_work(client: redis.Redis, kind: str) -> bool:
     """
     if client.exists(keys.ready(kind)):
         return True
-    waiting = {
-        member.split()[0]
-        for key in (keys.dealt_of(kind), keys.DELAYED)
-        for member in cast("list[str]", client.zrange(key, 0, DEALT_AT_A_TIME - 1))
-    }
-    wanted = [JobState.RUNNING, kind]
-    return any(client.hmget(keys.job(job_id), "state", "kind") == wanted for job_id in waiting)
+    with values.read_from(keys.dealt_of(kind)):
+        waiting = {
+            member.partition(" ")[0]
+            for key in (keys.dealt_of(kind), keys.DELAYED)
+            for member in cast("list[str]", client.zrange(key, 0, DEALT_AT_A_TIME - 1))
+        }
+    return any(_waits(client, job_id, kind) for job_id in filter(values.JOB_ID.fullmatch, waiting))
+
+
+def _waits(client: redis.Redis, job_id: str, kind: str) -> bool:
+    try:
+        with values.read_from(keys.job(job_id)):
+            return client.hmget(keys.job(job_id), "state", "kind") == [JobState.RUNNING, kind]
+    except values.Garbage:
+        return False
 
 
 def _send(app: Celery, dealt: "Iterator[Dealt] | list[Dealt]") -> None:
     """One message each. One that is lost is noticed: its shard stays dealt, and nobody begins it."""
     with app.producer_or_acquire() as producer:
         for each in dealt:
-            arguments = [each.job_id, each.job_dir, each.index]
-            app.send_task(EMBED_SHARD, args=arguments, queue=each.queue, producer=producer)
+            app.send_task(EMBED_SHARD, args=[each.job_id, each.index], queue=each.queue, producer=producer)

@@ -22,6 +22,8 @@ from queue_app.host.processes import ProcessFile, spawn, stop
 from queue_app.host.server_program import ServerProgram, find_server_program
 from queue_app.host.surroundings import child_environment
 from queue_app.job.directory import JobDir
+from queue_app.trust.key_file import write_key_file
+from queue_app.trust.signing import use_embedded_key
 
 START_SECONDS = 20.0
 PORT_TRIES = 5
@@ -52,6 +54,19 @@ class ServerAddress:
             return None
 
 
+def key_file_of(job_dir: JobDir) -> Path:
+    """Its own key, which nobody needs to know who may write to the server: what goes by it is signed."""
+    return job_dir.path / "server" / "key"
+
+
+def embedded_address(job_dir: JobDir) -> ServerAddress | None:
+    """Where the job's own server is, where it has one; what goes by it is signed with its key from now on."""
+    address = ServerAddress.read(job_dir.server_json)
+    if address is not None:
+        use_embedded_key(address.password, key_file_of(job_dir))
+    return address
+
+
 class EmbeddedServer:
     """Starts and stops the server of one job directory; a restart finds the same data."""
 
@@ -74,12 +89,15 @@ class EmbeddedServer:
         """
         _require_loopback()
         self.data.mkdir(parents=True, exist_ok=True)
+        if not write_key_file(key_file_of(self.job_dir)):
+            key_file_of(self.job_dir).chmod(0o600)  # of a directory that was copied
         known = ServerAddress.read(self.job_dir.server_json)
         password = known.password if known else secrets.token_urlsafe(24)
         ports = ([known.port] if known else []) + [_free_port() for _ in range(PORT_TRIES)]
         for port in ports:
             address = ServerAddress(port, password)
             address.write(self.job_dir.server_json)
+            use_embedded_key(password, key_file_of(self.job_dir))
             if self._come_up(address):
                 self.address = address
                 return address

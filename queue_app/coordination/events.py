@@ -13,9 +13,12 @@ import redis
 
 from queue_app.coordination import keys
 from queue_app.coordination.workers import server_time
+from queue_app.trust import values
 
 EVENTS_KEPT = 50
 """As in manifest.lua."""
+TEXT_MOST = 2_000
+"""Characters."""
 
 
 class EventKind(StrEnum):
@@ -49,20 +52,24 @@ class Event:
 
     @classmethod
     def decode(cls, entry: str) -> "Event":
-        """Read `<time> <kind> <text>`."""
-        time, kind, text = entry.split(" ", 2)
-        return cls(float(time), EventKind(kind), " ".join(text.split()))
+        """Read `<time> <kind> <text>`. Raises Garbage."""
+        time, kind, text = (*values.short(entry, "events").split(" ", 2), "", "")[:3]
+        return cls(
+            values.finite(time, "events"), values.word(EventKind, kind, "events"), " ".join(text.split())
+        )
 
 
 def publish(client: redis.Redis, job_id: str, kind: EventKind, text: str) -> None:
     """Note what a process went through. What falls off the list's end is forgotten."""
     pipe = client.pipeline()
-    pipe.lpush(keys.events(job_id), f"{server_time(client):.3f} {kind} {text}")
+    pipe.lpush(keys.events(job_id), f"{server_time(client):.3f} {kind} {text[:TEXT_MOST]}")
     pipe.ltrim(keys.events(job_id), 0, EVENTS_KEPT - 1)
-    pipe.execute()
+    with values.read_from(keys.events(job_id)):
+        pipe.execute()
 
 
 def read_events(client: redis.Redis, job_id: str) -> tuple[Event, ...]:
-    """The events that are kept, in the order in which they happened."""
-    entries = cast("Sequence[str]", client.lrange(keys.events(job_id), 0, -1))
-    return tuple(Event.decode(entry) for entry in reversed(entries))
+    """The events that are kept, in the order in which they happened; what is none is left out."""
+    with values.read_from(keys.events(job_id)):
+        entries = cast("Sequence[str]", client.lrange(keys.events(job_id), 0, EVENTS_KEPT - 1))
+    return tuple(values.readable(Event.decode, reversed(entries)))

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from queue_app.coordination.embedded_server import ServerAddress
+from queue_app.coordination.embedded_server import embedded_address
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import check, connect
 from queue_app.errors import BrokerUnreachable, JobNotFound
@@ -26,7 +26,7 @@ def named_directory(job: str) -> JobDir | None:
 def server_url(directory: JobDir | None, broker: str | None) -> str:
     """The server that was asked for, else the job's own embedded one, else the default."""
     if broker is None and directory is not None:
-        address = ServerAddress.read(directory.server_json)
+        address = embedded_address(directory)
         if address is not None:
             return address.url
     return broker or runtime_config().broker_url

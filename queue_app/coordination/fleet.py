@@ -32,10 +32,14 @@ from queue_app.host.durable_files import write_durably
 from queue_app.host.fleet_memory import FleetMemory
 from queue_app.job.directory import JobDir
 from queue_app.settings import runtime_config
+from queue_app.trust.values import SHOWN_MOST, Garbage, read_from
+from queue_app.wording import visible
 
 log = logging.getLogger(__name__)
 
 FLEET_ID = re.compile("[0-9a-f]{16}")
+FORMER_MOST = 100
+_HELD = re.compile("[0-9a-f]{16} [0-9a-f]{8}")
 _LOOPBACKS = ("localhost", LOOPBACK, "::1")
 
 
@@ -61,19 +65,45 @@ class Fleet:
     def _ask(self) -> str:
         """Answers what the server holds now."""
         known = self.id or self.memory.fleet_at(self._address)
-        ours = f"{known or secrets.token_hex(8)} {secrets.token_hex(4)}"
-        pipe = self.client.pipeline(transaction=True)
-        pipe.set(keys.FLEET, ours, nx=True)
-        pipe.get(keys.FLEET)
-        pipe.smembers(keys.FORMER_FLEETS)
-        _, held, former = pipe.execute()
-        self.id = cast("str", held).partition(" ")[0]
+        held = self._put(f"{known or secrets.token_hex(8)} {secrets.token_hex(4)}")
+        former = self._former()
+        self.id = held.partition(" ")[0]
         self.ids |= {self.id, *former, *([known] if known else ())}
         if missing := self.ids - {self.id, *former}:
             self.client.sadd(keys.FORMER_FLEETS, *missing)
             log.warning("the server has a new fleet id %s; that of before was %s", self.id, known)
         self.memory.note_fleet(self._address, self.id)
-        return cast("str", held)
+        return held
+
+    def _held(self) -> str:
+        try:
+            with read_from(keys.FLEET):
+                return cast("str | None", self.client.get(keys.FLEET)) or ""
+        except Garbage:
+            return ""
+
+    def _put(self, ours: str) -> str:
+        """Ours, unless the server holds one already; answers what it holds. What is no id is replaced: it
+        would name a directory of this user's."""
+        pipe = self.client.pipeline(transaction=True)
+        pipe.set(keys.FLEET, ours, nx=True)
+        pipe.get(keys.FLEET)
+        _, held = pipe.execute(raise_on_error=False)
+        if isinstance(held, str) and _HELD.fullmatch(held):
+            return held
+        log.warning("%s: '%s' is no id of a fleet; replaced", keys.FLEET, visible(str(held), SHOWN_MOST))
+        self.client.set(keys.FLEET, ours)
+        return ours
+
+    def _former(self) -> set[str]:
+        """The ids that the server says the fleet had before."""
+        try:
+            with read_from(keys.FORMER_FLEETS):
+                found = self.client.srandmember(keys.FORMER_FLEETS, FORMER_MOST)
+        except Garbage:
+            self.client.unlink(keys.FORMER_FLEETS)
+            found = []
+        return set(filter(FLEET_ID.fullmatch, cast("list[str]", found)))
 
     def lost_data(self, held: str = "") -> bool:
         """True when the server has lost its data since this was asked last, or may have: the first time, and
@@ -82,7 +112,7 @@ class Fleet:
         `held` is what it holds as the id; where that was not told just now, this costs one GET.
         """
         try:
-            if self._seen is not None and (held or self.client.get(keys.FLEET)) == self._seen:
+            if self._seen is not None and (held or self._held()) == self._seen:
                 return False
             self._seen = self._ask()
         except TRANSIENT:
@@ -98,7 +128,7 @@ class Fleet:
         """Hear of former ids that others have told the server of since. Costs one command."""
         if not self.id:
             self.join()
-        self.ids |= cast("set[str]", self.client.smembers(keys.FORMER_FLEETS))
+        self.ids |= self._former()
 
     def directories(self) -> list[Path]:
         """Where the fleet's jobs lie, or lay, by what this host remembers."""

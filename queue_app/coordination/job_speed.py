@@ -7,6 +7,8 @@ its first minutes for all of them. Twins and reused records cost nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from queue_app.trust import values
+
 WINDOW_SECONDS = 60.0
 
 
@@ -17,6 +19,16 @@ class ProgressSample:
     time: float
     sequences_done: int
     cost_done: int
+
+    @classmethod
+    def decode(cls, line: str) -> "ProgressSample":
+        """Read `<time> <sequences> <cost>`. Raises Garbage."""
+        time, done, cost = (*line.split(" ", 2), "", "")[:3]
+        return cls(
+            values.finite(time, "samples"),
+            values.whole(done, "samples", values.SUM_MOST),
+            values.whole(cost, "samples", values.SUM_MOST),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,16 @@ DELAYED = "holdfast:delayed"
 """sorted set: "job index" of the shards that may not be dealt yet, by when they may"""
 
 
+LEASES = "holdfast:leases"
+"""sorted set: "job index" of every lease, by its place on the ring (dealing.lua)"""
+
+UNSOUND = "holdfast:unsound"
+"""hash: job id -> the key of it that holds garbage (sound.lua)"""
+
+DROPPED = "holdfast:dropped"
+"""hash: shared key -> how many odd members of it were dropped (sound.lua)"""
+
+
 def ready(kind: str) -> str:
     """sorted set: the jobs that have a shard to deal to this kind of device, the most urgent first"""
     return f"holdfast:ready:{kind}"
@@ -76,6 +86,11 @@ def held(job_id: str) -> str:
 def beats(job_id: str) -> str:
     """hash: index -> how often the holder has beaten"""
     return f"holdfast:{{{job_id}}}:beats"
+
+
+def signed(job_id: str) -> str:
+    """hash: index -> the holder's signature of its lease (signed_entries.py)"""
+    return f"holdfast:{{{job_id}}}:signed"
 
 
 def figures(job_id: str) -> str:

@@ -54,7 +54,8 @@ local function judge_attempts(job, index, shard, host, attempt_limit)
   local hosts = call('ZREVRANGE', 'holdfast:hosts:' .. kind, 0, 1, 'WITHSCORES')
   local others = false
   for at = 1, #hosts, 2 do
-    if hosts[at] ~= tried and math.abs(now() - tonumber(hosts[at + 1])) < 60 then others = true end
+    local seen = bounded(hosts[at + 1], COUNT_MOST)
+    if hosts[at] ~= tried and seen and math.abs(now() - seen) < 60 then others = true end
   end
   if not string.find(tried, ' ', 1, true) then
     if host ~= tried then
@@ -78,7 +79,7 @@ end
 
 local function note_host(job, index, host)
   local tried = call('HGET', key(job, 'tried'), index)
-  if not tried then call('HSET', key(job, 'tried'), index, host)
+  if not tried or #tried > TEXT_MOST then call('HSET', key(job, 'tried'), index, host)
   elseif not string.find(' ' .. tried .. ' ', ' ' .. host .. ' ', 1, true) then
     call('HSET', key(job, 'tried'), index, tried .. ' ' .. host)
   end
@@ -89,7 +90,7 @@ function op.acquire(job, index, owner, floor, request, attempt_limit)
   local job_state = call('HGET', name, 'state')
   if not shard or not job_state then return { 'unknown' } end
   if shard.state == 'r' then
-    local held = lease(job, index)
+    local held = lease(job, index) or garbage(key(job, 'held') .. ' ' .. index)
     if held.request == request then return { 'ok', held.token } end
     return { 'held', held.token, held.owner }
   end
@@ -102,14 +103,15 @@ function op.acquire(job, index, owner, floor, request, attempt_limit)
     end
     return { job_state }
   end
+  local worker = worker_of(owner)
+  local pace = number(key(job, 'paces'), worker)
   local refused = judge_attempts(job, index, shard, host_of(owner), attempt_limit)
   if refused then return { refused } end
   shard.token = math.max(shard.token, number(name, 'epoch'), tonumber(floor)) + 1
   shard.attempts = shard.attempts + 1
   move(job, index, shard, 'r')
   note_host(job, index, host_of(owner))
-  local token, worker = string.format('%.0f', shard.token), worker_of(owner)
-  local pace = number(key(job, 'paces'), worker)
+  local token = string.format('%.0f', shard.token)
   call('ZADD', key(job, 'running'), now(), index)
   call('HSET', key(job, 'held'), index, string.format('%s %s %.6f %d %s', token, request, pace, shard.cost_done, owner))
   call('HSET', key(job, 'beats'), index, 0)
@@ -122,13 +124,15 @@ function op.acquire(job, index, owner, floor, request, attempt_limit)
 end
 
 -- Still alive, at this pace, and so far (without counts: not known yet). The answer carries the job's state: pause and
--- cancel reach the holder so.
-function op.beat(job, index, token, figures, batches, sequences, quarantined, share)
+-- cancel reach the holder so. It signs its lease where the fleet has a key.
+function op.beat(job, index, token, signature, figures, batches, sequences, quarantined, share)
   if not holds(job, index, token) then return { 'lost' } end
-  call('HINCRBY', key(job, 'beats'), index, 1)
+  local shard = read(job, index) or garbage(key(job, 'shards') .. ' ' .. index)
+  local beat = call('HGET', key(job, 'beats'), index)
+  call('HSET', key(job, 'beats'), index, string.format('%.0f', (whole(beat, COUNT_MOST, 0) or 0) + 1))
+  if signature ~= '' then call('HSET', key(job, 'signed'), index, signature) end
   call('HSET', key(job, 'figures'), index, figures)
   if batches then
-    local shard = read(job, index)
     count(job, index, shard, batches, sequences, quarantined, share)
     write(job, index, shard)
   end
@@ -145,7 +149,7 @@ end
 
 -- How fast the holder was over this lease: what a slow device is known by.
 local function note_pace(job, index, shard, held)
-  local seconds = now() - tonumber(call('ZSCORE', key(job, 'running'), index))
+  local seconds = now() - (bounded(call('ZSCORE', key(job, 'running'), index), COUNT_MOST) or now())
   local gained = shard.cost - held.cost_done
   if seconds > 0 and gained > 0 then
     call('HSET', key(job, 'paces'), worker_of(held.owner), string.format('%.6f', gained / seconds))
@@ -158,7 +162,7 @@ function op.complete(job, index, token, batches, sequences, quarantined, set_asi
   local name, shard = key(job, 'job'), read(job, index)
   local replayed = shard and shard.state == 'd' and string.format('%.0f', shard.token) == token
   if not replayed then
-    local held = holds(job, index, token)
+    local held = shard and holds(job, index, token)
     if not held then return { 'lost' } end
     if tonumber(sequences) + tonumber(quarantined) ~= shard.num_records then
       return { 'incomplete', tostring(shard.num_records) }
@@ -186,7 +190,7 @@ end
 -- The holder gives the shard back; `spent` is 0 when the attempt should not count against it.
 function op.release(job, index, token, reason, delay, spent)
   if not holds(job, index, token) then return { 'lost' } end
-  local shard = read(job, index)
+  local shard = read(job, index) or garbage(key(job, 'shards') .. ' ' .. index)
   if spent == '0' then
     shard.attempts = math.max(0, shard.attempts - 1)
     if shard.attempts == 0 then call('HDEL', key(job, 'tried'), index) end
@@ -200,9 +204,10 @@ end
 
 function op.fail(job, index, token, reason)
   if not holds(job, index, token) then return { 'lost' } end
+  local shard = read(job, index) or garbage(key(job, 'shards') .. ' ' .. index)
   call('HSET', key(job, 'errors'), index, reason)
   tell(job, 'failed', 'shard ' .. index .. ' given up: ' .. reason)
-  move(job, index, read(job, index), 'f')
+  move(job, index, shard, 'f')
   settle(job)
   return { 'ok' }
 end
@@ -214,14 +219,17 @@ local LEASES_ENDED_AT_ONCE = 500
 -- Nobody holds a shard any more: who thought so hears of it at the next beat. Of very many the others stop there,
 -- as the answer says what the job's state is: no call is to hold up the server.
 local function end_leases(job)
+  local held = {}
   for _, index in ipairs(call('ZRANGE', key(job, 'running'), 0, LEASES_ENDED_AT_ONCE - 1)) do
-    move(job, index, read(job, index), 'p', true)
+    held[index] = read(job, index) or garbage(key(job, 'running') .. ' ' .. index)
+    lease(job, index)
   end
+  for index, shard in pairs(held) do move(job, index, shard, 'p', true) end
 end
 
 local function give_up(job, reason)
-  tell(job, 'failed', 'given up: ' .. reason)
   end_leases(job)
+  tell(job, 'failed', 'given up: ' .. reason)
   call('HSET', key(job, 'job'), 'state', 'failed', 'gave_up', reason)
   rank(job)
 end
@@ -277,13 +285,17 @@ function op.revive(job, most)
   local is_whole_job = state == 'cancelled' or gave_up
   local tried = is_whole_job and call('HRANDFIELD', key(job, 'tried'), most) or {}
   local failed = call('SRANDMEMBER', key(job, 'failed'), most) or {}
+  local shards = {}
   for _, indices in ipairs({ tried, failed }) do
     for _, index in ipairs(indices) do
-      local shard = read(job, index)
-      shard.attempts = 0
-      call('HDEL', key(job, 'tried'), index)
-      if shard.state == 'f' then move(job, index, shard, 'p') else write(job, index, shard) end
+      shards[index] = read(job, index) or garbage(key(job, 'shards') .. ' ' .. index)
     end
+  end
+  for index, shard in pairs(shards) do
+    shard.attempts = 0
+    call('HDEL', key(job, 'tried'), index)
+    call('SREM', key(job, 'failed'), index)
+    if shard.state == 'f' then move(job, index, shard, 'p') else write(job, index, shard) end
   end
   if #tried >= tonumber(most) or call('SCARD', key(job, 'failed')) > 0 then return { 'more' } end
   call('HDEL', name, 'gave_up')
@@ -296,10 +308,11 @@ end
 
 -- An observer takes a lease away, if it is still the one whose beat stood still.
 function op.expire(job, index, token, beat, reason)
-  local held = holds(job, index, token)
-  if not held or call('HGET', key(job, 'beats'), index) ~= beat then return { 'refused' } end
+  local held, shard = holds(job, index, token), read(job, index)
+  local known = whole(call('HGET', key(job, 'beats'), index), COUNT_MOST, 0)
+  if not held or not shard or known ~= tonumber(beat) then return { 'refused' } end
   tell(job, 'recovered', 'shard ' .. index .. ' taken back from ' .. worker_of(held.owner) .. ': ' .. reason)
-  to_pending(job, index, read(job, index), reason, 0)
+  to_pending(job, index, shard, reason, 0)
   return { 'ok' }
 end
 
@@ -319,22 +332,35 @@ end
 function op.restore(job, index, sequences, quarantined)
   local shard = read(job, index)
   if not shard or shard.state == 'd' then return { 'refused' } end
+  lease(job, index)
   count(job, index, shard, shard.batches, sequences, quarantined, 1)
   move(job, index, shard, 'd')
   settle(job)
   return { 'ok' }
 end
 
--- Answers whether anything may be left; some at a time, as a job may have many shards.
+-- All that the server holds of the job, whatever that is.
 function op.forget(job)
-  local kind = call('HGET', key(job, 'job'), 'kind')
-  if kind then call('ZREM', 'holdfast:ready:' .. kind, job) end
+  for kind in pairs(KINDS) do call('ZREM', 'holdfast:ready:' .. kind, job) end
   call('SREM', 'holdfast:unexported', job)
   call('SREM', 'holdfast:unended', job)
   call('HDEL', 'holdfast:jobs', job)
-  for _, name in ipairs({ 'job', 'shards', 'pending', 'dealt', 'running', 'held', 'beats', 'figures', 'failed', 'errors',
-    'tried', 'avoid', 'paces', 'trouble', 'quarantine', 'samples', 'events', 'canary', 'begun' }) do
-    call('UNLINK', key(job, name))
-  end
+  call('HDEL', 'holdfast:unsound', job)
+  for name in pairs(OF_A_JOB) do call('UNLINK', key(job, name)) end
+  call('UNLINK', key(job, 'canary'), key(job, 'begun'))
+  return { 'ok' }
+end
+
+-- Somebody met what cannot be ours: the job is dealt no more until it is made known anew.
+function op.note_unsound(job, where)
+  note_unsound(job, where)
+  return { 'ok' }
+end
+
+-- The garbage may be gone by itself: a job that is sound again is dealt again.
+function op.look_again(job)
+  require_sound(job)
+  call('HDEL', 'holdfast:unsound', job)
+  rank(job)
   return { 'ok' }
 end

@@ -9,6 +9,7 @@ from redis.retry import Retry
 
 from queue_app.errors import BrokerUnreachable, UsageError
 from queue_app.settings import runtime_config
+from queue_app.trust.signing import KeyRing, ring_of_server
 
 SOCKET_TIMEOUT_SECONDS = 5.0
 
@@ -28,6 +29,7 @@ def connect(url: str) -> redis.Redis:
         return redis.Redis.from_url(
             url,
             decode_responses=True,
+            encoding_errors="replace",  # what is no text was not put there by us
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
             health_check_interval=5,
@@ -76,6 +78,24 @@ def connected(url: str | None) -> tuple[str, redis.Redis]:
     server = connect(chosen)
     check(server, chosen)
     return chosen, server
+
+
+def ring_of(server: redis.Redis) -> KeyRing | None:
+    """The keys that what goes by this server is signed with; None where nothing is."""
+    return ring_of_server(server.connection_pool.connection_kwargs.get("password"))
+
+
+def open_to_writers(url: str) -> str:
+    """What whoever may write to a server on the network can do where nothing is signed; empty where all is,
+    and of a server on this host."""
+    parts = urlsplit(url)
+    is_here = parts.scheme == "unix" or parts.hostname in (None, "localhost", "127.0.0.1", "::1")
+    if is_here or ring_of_server(parts.password) is not None:
+        return ""
+    return (
+        "whoever can write to this broker can stop jobs, and begin any that lies where its workers look: "
+        "holdfast key-file PATH makes a key, HOLDFAST_KEY_FILE names it on every host"
+    )
 
 
 def without_password(url: str) -> str:

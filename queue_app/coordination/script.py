@@ -6,8 +6,10 @@ from typing import cast
 
 import redis
 
-PARTS = ("shards.lua", "manifest.lua", "dealing.lua")
-"""Sent as one text; the first says what is kept."""
+from queue_app.trust.values import read_from
+
+PARTS = ("sound.lua", "shards.lua", "manifest.lua", "dealing.lua")
+"""Sent as one text; shards.lua says what is kept."""
 
 
 @cache
@@ -23,5 +25,11 @@ class Script:
         self._script = client.register_script(_text())
 
     def __call__(self, operation: str, *arguments: str | int | float) -> list[str]:
-        """The answer of an operation. Raises redis errors as they come."""
-        return cast("list[str]", self._script((), (operation, *arguments)))
+        """The answer of an operation. Raises redis errors as they come.
+
+        Raises:
+            Garbage: what the server holds stopped it, before it changed anything where that can be; names the
+                key.
+        """
+        with read_from(operation):
+            return cast("list[str]", self._script((), (operation, *arguments)))

@@ -1,4 +1,5 @@
--- The manifest, one script of three parts that are sent to the server as one text:
+-- The manifest, one script of four parts that are sent to the server as one text:
+--   sound.lua     what is believed of all this
 --   shards.lua    what is kept, and how it is read and written        (this part)
 --   manifest.lua  the transitions of jobs and shards: one call, one atomic step, checked against the token
 --   dealing.lua   who does what next: workers, their queues, and who observes whose lease
@@ -14,6 +15,7 @@
 --        one_kind       what alone computes the job, where it is for one kind and a shard of it was begun
 --        gave_up        why the whole job was given up; every shard that is not done counts as failed then
 --        trouble        why a shard failed last, until any of the job gets on
+--        signature      of who made it known (signed_entries.py)
 --   holdfast:{job}:shards      hash index -> "state records cost token attempts batches sequences quarantined cost_done"
 --        state          p(ending) | r(unning) | d(one) | f(ailed); cancelled is a state of the job alone
 --   holdfast:{job}:pending     sorted set of what nobody was dealt yet: by index, taken-back ones first
@@ -21,6 +23,7 @@
 --   holdfast:{job}:running     sorted set index -> since when it is leased
 --   holdfast:{job}:held        hash index -> "token request pace cost_done owner", as the lease began
 --   holdfast:{job}:beats       hash index -> how often its holder has beaten
+--   holdfast:{job}:signed      hash index -> its holder's signature of the lease (signed_entries.py)
 --   holdfast:{job}:figures     hash index -> JSON of its holder's Figures
 --   holdfast:{job}:failed      set of indices
 --   holdfast:{job}:errors      hash index -> why its last attempt ended
@@ -59,16 +62,10 @@ local EVENTS_KEPT = 50
 local FIRST = 1e9            -- so much earlier than its index is a shard dealt that was taken back
 local RING = 4294967296      -- places on the ring
 
-local call = redis.call
-
-local function now()
-  local time = call('TIME')
-  return tonumber(time[1]) + tonumber(time[2]) / 1e6
+local function number(name, field)
+  local text = call('HGET', name, field)
+  return text and (bounded(text, SUM_MOST) or garbage(name .. ' ' .. field)) or 0
 end
-
-local function key(job, name) return 'holdfast:{' .. job .. '}:' .. name end
-
-local function number(name, field) return tonumber(call('HGET', name, field) or '0') or 0 end
 
 -- Where a name stands on the ring: names that differ little stand far apart.
 local function place(text)
@@ -90,13 +87,17 @@ local STATES = { p = 'pending', r = 'running', d = 'done', f = 'failed' }
 
 -- nil for a shard that the server does not know.
 local function read(job, index)
-  local text = call('HGET', key(job, 'shards'), index)
+  local name = key(job, 'shards')
+  local text = call('HGET', name, index)
   if not text then return nil end
-  local it = words(text)
+  local it = #text <= 200 and words(text) or {}
+  local numbers = { it[2], it[3], it[5], it[6], it[7], it[8], it[9] }
+  for at = 1, 7 do numbers[at] = whole(numbers[at], COUNT_MOST, 0) or garbage(name .. ' ' .. index) end
+  local token = whole(it[4], token_most(), 0)
+  if not token or not STATES[it[1]] or #it ~= 9 then garbage(name .. ' ' .. index) end
   return {
-    state = it[1], num_records = tonumber(it[2]), cost = tonumber(it[3]), token = tonumber(it[4]),
-    attempts = tonumber(it[5]), batches = tonumber(it[6]), sequences = tonumber(it[7]),
-    quarantined = tonumber(it[8]), cost_done = tonumber(it[9]),
+    state = it[1], num_records = numbers[1], cost = numbers[2], token = token, attempts = numbers[3],
+    batches = numbers[4], sequences = numbers[5], quarantined = numbers[6], cost_done = numbers[7],
   }
 end
 
@@ -111,8 +112,11 @@ local function write(job, index, shard) call('HSET', key(job, 'shards'), index, 
 local function lease(job, index)
   local text = call('HGET', key(job, 'held'), index)
   if not text then return nil end
-  local token, request, pace, cost_done, owner = string.match(text, '^(%S+) (%S+) (%S+) (%S+) (.*)$')
-  return { token = token, request = request, pace = tonumber(pace), cost_done = tonumber(cost_done), owner = owner }
+  local token, request, pace, cost_done, owner =
+    string.match(#text <= 1000 and text or '', '^(%d+) (%S+) (%S+) (%S+) ([^%c]*)$')
+  pace, cost_done = bounded(pace, PACE_MOST, 0), whole(cost_done, COUNT_MOST, 0)
+  if not (pace and cost_done and whole(token, token_most(), 0)) then garbage(key(job, 'held') .. ' ' .. index) end
+  return { token = token, request = request, pace = pace, cost_done = cost_done, owner = owner }
 end
 
 local function worker_of(owner) return string.match(owner, '^[^|]*') end
@@ -170,7 +174,7 @@ local function undeal(job, index)
   local worker = call('HGET', key(job, 'dealt'), index)
   if not worker then return end
   call('HDEL', key(job, 'dealt'), index)
-  call('ZREM', 'holdfast:dealt:' .. call('HGET', key(job, 'job'), 'kind'), job .. ' ' .. index)
+  call('ZREM', 'holdfast:dealt:' .. (call('HGET', key(job, 'job'), 'kind') or ''), job .. ' ' .. index)
   local dealt = call('HGET', 'holdfast:dealt_to', worker)
   if dealt and string.match(dealt, '^%S+ %S+') == job .. ' ' .. index then call('HDEL', 'holdfast:dealt_to', worker) end
 end
@@ -184,7 +188,7 @@ local function end_lease(job, index)
   end
   call('ZREM', key(job, 'running'), index)
   call('ZREM', 'holdfast:leases', job .. ' ' .. index)
-  for _, name in ipairs({ 'held', 'beats', 'figures' }) do call('HDEL', key(job, name), index) end
+  for _, name in ipairs({ 'held', 'beats', 'signed', 'figures' }) do call('HDEL', key(job, name), index) end
 end
 
 local function leave(job, index, state)
@@ -235,7 +239,7 @@ end
 local function sample(job)
   local time, samples = now(), key(job, 'samples')
   local newest = call('LINDEX', samples, 0)
-  local last = newest and tonumber(string.match(newest, '^%S+')) or 0
+  local last = newest and bounded(string.match(newest, '^%S+'), COUNT_MOST) or 0
   if math.abs(time - last) < SAMPLE_EVERY_SECONDS then return end
   call('LPUSH', samples, string.format('%.3f %d %d', time, number(key(job, 'job'), 'sequences_done'),
     number(key(job, 'job'), 'cost_done')))

@@ -1,12 +1,15 @@
 """The states of jobs and shards, and what the manifest's hashes say of them. Pure data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from queue_app.coordination import keys
 from queue_app.coordination.worker_figures import Figures
 from queue_app.job.shard_table import Shard
+from queue_app.trust import values
+from queue_app.wording import visible
 
 
 class ShardState(StrEnum):
@@ -19,6 +22,7 @@ class ShardState(StrEnum):
     CANCELLED = "cancelled"
 
 
+NUMBERS_OF_A_SHARD = 8
 LETTERS = {state.value[0]: state for state in ShardState if state is not ShardState.CANCELLED}
 """How shards.lua writes them. Cancelled is a whole job."""
 
@@ -42,6 +46,8 @@ class Lease:
 
     shard: Shard
     token: int
+    signature: str = ""
+    """Of its holder, where the fleet has a key (signed_entries.py)."""
 
     @property
     def label(self) -> str:
@@ -78,17 +84,23 @@ class ShardStatus:
     error: str = ""
 
     @classmethod
-    def of(cls, index: int, record: str, job: "JobStatus", **beside: Any) -> "ShardStatus":
-        """Read the shard's line, and what the server keeps beside it.
+    def of(cls, job_id: str, index: int, record: str, job: "JobStatus", **beside: Any) -> "ShardStatus":
+        """Read the shard's line, and what the server keeps beside it. Raises Garbage.
 
         That a whole job was cancelled or given up is said of the job alone.
         """
-        letter, *numbers = record.split()
+        where = f"{keys.shards(job_id)} {index}"
+        letter, *numbers = record.split(" ", len(fields(cls)))
+        if letter not in LETTERS or len(numbers) != NUMBERS_OF_A_SHARD:
+            raise values.Garbage(where, f"'{visible(record, values.SHOWN_MOST)}' is no shard")
         state: ShardState = LETTERS[letter]
         if job.ended_early and state in (ShardState.PENDING, ShardState.FAILED):
             state = job.ended_early
             beside["error"] = job.gave_up or beside.get("error", "")
-        records, cost, token, attempts, batches, sequences, quarantined, _ = map(int, numbers)
+        token = values.token(numbers.pop(2), where)
+        records, cost, attempts, batches, sequences, quarantined, _ = (
+            values.whole(number, where) for number in numbers
+        )
         return cls(index, state, records, cost, token, attempts, batches, sequences, quarantined, **beside)
 
 
@@ -119,6 +131,8 @@ class JobStatus:
     """What alone computes it (checkpoint.Kind in words); empty where any may, and until a shard is begun."""
     gave_up: str
     """Why the whole job was given up; empty where it was not."""
+    signature: str
+    """Of who made it known; empty where the fleet has no key (signed_entries.py)."""
 
     @property
     def ended_early(self) -> ShardState | None:
@@ -133,19 +147,36 @@ class JobStatus:
         return self.sequences_total - self.sequences_done - self.sequences_quarantined
 
     @classmethod
-    def of(cls, told: Mapping[str, str]) -> "JobStatus":
-        """Read the job's hash."""
-        shards = {state: int(told.get(state, 0)) for state in ShardState}
-        plain = {
-            each.name: each.type(told[each.name]) if each.name in told else each.type()  # type: ignore[operator]
-            for each in fields(cls)
-            if each.name != "shards"
-        }
-        status = cls(shards=shards, **plain)
+    def of(cls, job_id: str, found: Sequence[str | None]) -> "JobStatus | None":
+        """Read the values of JOB_FIELDS in a job's hash; None of a job that is not known. Raises Garbage."""
+        name = keys.job(job_id)
+        told = {field: text for field, text in zip(JOB_FIELDS, found, strict=True) if text is not None}
+        if "state" not in told:
+            return None
+        shards = {state: _count(told, state, name, values.INDEX_MOST) for state in ShardState}
+        plain: dict[str, Any] = {field: _count(told, field, name, values.SUM_MOST) for field in SUMS}
+        plain |= {field: values.short(told.get(field, ""), f"{name} {field}") for field in TEXTS}
+        status = cls(
+            shards=shards,
+            state=values.word(JobState, told["state"], f"{name} state"),
+            num_shards=_count(told, "num_shards", name, values.INDEX_MOST),
+            announced=values.finite(told.get("announced", "0"), f"{name} announced"),
+            **plain,
+        )
         if status.ended_early:
             left = shards[ShardState.PENDING] + shards[ShardState.FAILED]
             shards |= {ShardState.PENDING: 0, ShardState.FAILED: 0} | {status.ended_early: left}
         return status
+
+
+SUMS = ("sequences_total", "sequences_done", "sequences_quarantined", "cost_total", "cost_done")
+TEXTS = ("job_dir", "export_by", "trouble", "kind", "queues", "one_kind", "gave_up", "signature")
+JOB_FIELDS = ("state", "num_shards", "announced", *SUMS, *TEXTS, *map(str, ShardState))
+"""What is read of a job's hash, whatever else somebody put there."""
+
+
+def _count(told: Mapping[str, str], field: str, name: str, most: int) -> int:
+    return values.whole(told.get(field, "0"), f"{name} {field}", most)
 
 
 TIMES_MOST = 3

@@ -9,6 +9,7 @@ and the pauses grow long; the job ends when all that it could run on fail again 
 import json
 import random
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import cast
 
@@ -20,6 +21,7 @@ from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import TIMES_MOST, JobState, ShardState, Trouble
 from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
 from queue_app.settings import RuntimeConfig
+from queue_app.trust import values
 from queue_app.wording import count
 
 PASSING_TIMES_MOST = 20
@@ -66,8 +68,7 @@ class TroubleRegister:
         words = " ".join(text.split())[:WORDS_MOST]
         times = before.times + 1 if before else 1
         most = self.pauses.alone if self.is_alone(worker) else self.pauses.among_others
-        # Of one host's workers, not all look at once.
-        pause = min(most, 2.0 ** min(times - 1, DOUBLED_MOST)) * random.uniform(0.5, 1.0)
+        pause = pause_seconds(times, most)
         since = before.since if before else now
         noted = Trouble(words, times, since, now, now + pause, times_most, at_work)
         self._write(worker.name, noted)
@@ -76,16 +77,19 @@ class TroubleRegister:
         return noted
 
     def _write(self, worker: str, trouble: Trouble) -> None:
-        self.client.hset(keys.trouble(self.job_id), worker, json.dumps(asdict(trouble)))
+        with values.read_from(keys.trouble(self.job_id)):
+            self.client.hset(keys.trouble(self.job_id), worker, json.dumps(asdict(trouble)))
 
     def clear(self, worker: str) -> None:
         """The worker gets on with the job."""
-        self.client.hdel(keys.trouble(self.job_id), worker)
+        with values.read_from(keys.trouble(self.job_id)):
+            self.client.hdel(keys.trouble(self.job_id), worker)
 
     def of(self, worker: str) -> Trouble | None:
         """One worker's trouble; None of one that is well."""
-        text = cast("str | None", self.client.hget(keys.trouble(self.job_id), worker))
-        return Trouble(**json.loads(text)) if text else None
+        with values.read_from(keys.trouble(self.job_id)):
+            text = cast("str | None", self.client.hget(keys.trouble(self.job_id), worker))
+        return next(values.readable(_read, [text]), None) if text else None
 
     def all(self) -> dict[str, Trouble]:
         """By worker, dead ones among them."""
@@ -126,22 +130,43 @@ class TroubleRegister:
                 yield entry
 
 
+def pause_seconds(times: int, most: float) -> float:
+    """How long to wait after so many failures in a row: 1, 2, 4 … seconds, `most` at most.
+
+    With jitter: of one host's workers, not all look at once.
+    """
+    return min(most, 2.0 ** min(times - 1, DOUBLED_MOST)) * random.uniform(0.5, 1.0)
+
+
 def seconds_to_rest(client: redis.Redis, worker: WorkerEntry, pauses: Pauses) -> float | None:
     """How long a worker has nothing to begin; 0 while a job may be tried. None: it is in no trouble.
 
     Asks about as many jobs as are looked at for a shard (dealing.lua).
     """
-    ready = cast("list[str]", client.zrange(keys.ready(worker.kind), 0, JOBS_LOOKED_AT - 1))
-    registers = [TroubleRegister(client, job_id, pauses) for job_id in ready]
-    troubles = [(register, register.hasten(worker)) for register in registers]
-    waits = [register.wait_seconds(trouble) if trouble else 0.0 for register, trouble in troubles]
-    return min(waits) if any(trouble for _, trouble in troubles) else None
+    ready: list[str] = []
+    with suppress(values.Garbage), values.read_from(keys.ready(worker.kind)):
+        ready = cast("list[str]", client.zrange(keys.ready(worker.kind), 0, JOBS_LOOKED_AT - 1))
+    waits: list[float | None] = []
+    for job_id in filter(values.JOB_ID.fullmatch, ready):
+        register = TroubleRegister(client, job_id, pauses)
+        with suppress(values.Garbage):  # no work of that job is dealt
+            trouble = register.hasten(worker)
+            waits.append(register.wait_seconds(trouble) if trouble else None)
+    return None if set(waits) <= {None} else min(wait or 0.0 for wait in waits)
 
 
 def read_troubles(client: redis.Redis, job_id: str) -> dict[str, Trouble]:
     """Every worker's trouble with a job, by its name."""
-    entries = cast("Mapping[str, str]", client.hgetall(keys.trouble(job_id)))
-    return {worker: Trouble(**json.loads(text)) for worker, text in sorted(entries.items())}
+    with values.read_from(keys.trouble(job_id)):
+        entries = cast("Mapping[str, str]", client.hgetall(keys.trouble(job_id)))
+    troubles: dict[str, Trouble] = {}
+    for worker, text in sorted(entries.items()):
+        troubles.update((worker, trouble) for trouble in values.readable(_read, [text]))
+    return troubles
+
+
+def _read(text: str) -> Trouble:
+    return values.entry(Trouble, text, "trouble")
 
 
 def give_up_hopeless(

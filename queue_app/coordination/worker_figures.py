@@ -3,6 +3,8 @@
 import json
 from dataclasses import asdict, dataclass
 
+from queue_app.trust import values
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -27,6 +29,6 @@ class Figures:
     def decode(cls, text: str) -> "Figures | None":
         """None for what is none: a shard that was just leased has no figures yet."""
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError):
+            return values.entry(cls, text, "figures")
+        except values.Garbage:
             return None

@@ -3,7 +3,6 @@
 The register has an entry for each, renewed by `tick` (dealing.py) while the worker lives.
 """
 
-import json
 import os
 from dataclasses import dataclass, replace
 from typing import cast
@@ -15,6 +14,10 @@ from queue_app.coordination import keys
 from queue_app.errors import UsageError
 from queue_app.host.queues import device_class_of
 from queue_app.settings import runtime_config
+from queue_app.trust import values
+
+WORKERS_MOST = 10_000
+"""So many are looked at, whatever the server holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,11 @@ class Owner:
     def decode(cls, text: str) -> "Owner | None":
         """None for what is not an owner, such as the empty owner of a pending shard."""
         try:
-            worker, host_key, pid, start_time = text.split("|")
-            return cls(worker, host_key, ProcessId(int(pid), int(start_time)))
-        except ValueError:
+            worker, host_key, *numbers = text.split("|", 4)
+            pid, start_time = (values.whole(number, "owner") for number in numbers)
+        except (ValueError, values.Garbage):
             return None
+        return cls(worker, host_key, ProcessId(pid, start_time))
 
     @classmethod
     def current(cls, worker: str) -> "Owner":
@@ -65,6 +69,15 @@ class WorkerEntry:
     cores: int = 0
     """That its process may use; 0: not told."""
     seen: float = 0.0
+
+    @classmethod
+    def decode(cls, text: str) -> "WorkerEntry":
+        """What a worker told of itself. Raises Garbage."""
+        entry = values.entry(cls, text, keys.WORKERS)
+        values.worker_name(entry.name, keys.WORKERS)
+        if device_class_of(entry.queue) is None:
+            raise values.Garbage(f"{keys.WORKERS} {entry.name}", "its queue names no device")
+        return entry
 
     @property
     def kind(self) -> str:
@@ -94,11 +107,14 @@ def live_workers(client: redis.Redis, lease_seconds: float, *, with_dead: bool =
     back must not keep the dead alive.
     """
     time = server_time(client)
-    seen = client.zrangebyscore(keys.SEEN, time - lease_seconds, time + lease_seconds, withscores=True)
+    with values.read_from(keys.SEEN):
+        first, last = time - lease_seconds, time + lease_seconds
+        seen = client.zrangebyscore(keys.SEEN, first, last, 0, WORKERS_MOST, withscores=True)
     stamps = dict(cast("list[tuple[str, float]]", seen))
-    entries = cast("list[str | None]", client.hmget(keys.WORKERS, sorted(stamps)) if stamps else [])
-    known = [WorkerEntry(**json.loads(text)) for text in entries if text]
-    recent = [replace(entry, seen=stamps[entry.name]) for entry in known]
+    with values.read_from(keys.WORKERS):
+        entries = cast("list[str | None]", client.hmget(keys.WORKERS, sorted(stamps)) if stamps else [])
+    known = values.readable(WorkerEntry.decode, filter(None, entries))
+    recent = [replace(entry, seen=stamps[entry.name]) for entry in known if entry.name in stamps]
     return recent if with_dead else [entry for entry in recent if not entry.is_provably_dead()]
 
 

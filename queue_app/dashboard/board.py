@@ -20,6 +20,7 @@ from queue_app.status.directory_snapshot import snapshot_of_directory
 from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.snapshot import snapshot
 from queue_app.status.worker_history import SeenWorker, WorkerHistory
+from queue_app.trust.values import Garbage
 
 DIRECTORY_EVERY_SECONDS = 5.0
 
@@ -52,11 +53,16 @@ class JobReader:
 
     def look(self) -> Look | None:
         """None when nobody knows the job, or nobody who knows it answers."""
+        fault = ""
         try:
             seen = self._from_server(self.place.client())
         except TRANSIENT:
             seen = None
+        except Garbage as error:  # the directory may say more
+            seen, fault = None, str(error)
         self._last = seen or self._from_directory() or self._from_memory()
+        if self._last is not None and fault:
+            return replace(self._last, summary=replace(self._last.summary, trouble=fault))
         return self._last
 
     def _from_server(self, client: redis.Redis) -> Look | None:

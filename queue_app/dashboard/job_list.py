@@ -4,17 +4,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import redis
 
-from queue_app.coordination import keys
+from queue_app.coordination.manifest import job_statuses
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobStatus
 from queue_app.dashboard.job_source import Place, load, title_of
 from queue_app.job.directory import JobDir
 from queue_app.settings import runtime_config
 from queue_app.status.directory_snapshot import snapshot_of_directory
+from queue_app.trust.values import Garbage
 
 READ_AGAIN_SECONDS = 5.0
 DONE_AGAIN_SECONDS = 60.0
@@ -58,7 +59,7 @@ class JobListReader:
         away = ""
         try:
             self._last = {line.job: line for line in self._of_server(self.place.client())}
-        except TRANSIENT as error:
+        except (*TRANSIENT, Garbage) as error:
             away = str(error)
         return JobList(tuple({**self._last, **self._of_directories(away)}.values()), away)
 
@@ -78,11 +79,9 @@ class JobListReader:
         directories = self.place.jobs(client)
         if not directories:
             return
-        pipe = client.pipeline(transaction=False)
-        for job_id in directories:
-            pipe.hgetall(keys.job(job_id))
-        for (job_id, path), fields in zip(directories.items(), pipe.execute(), strict=True):
-            yield _line(job_id, path, JobStatus.of(fields) if "state" in fields else None)
+        found = job_statuses(client, directories)
+        for job_id, path in directories.items():
+            yield _line(job_id, path, found.get(job_id))
 
     def _of_directory(self, job_id: str, directory: JobDir) -> JobLine:
         """What its own server says, where it has one that answers; else its files, now and then."""
@@ -97,19 +96,19 @@ class JobListReader:
 
     def _asked(self, job_id: str, directory: JobDir) -> JobLine | None:
         try:
-            client = self.place.of(job_id).client()
-            fields = cast("dict[str, str]", client.hgetall(keys.job(job_id)))
+            found = job_statuses(self.place.of(job_id).client(), [job_id]).get(job_id)
         except (*TRANSIENT, redis.AuthenticationError):
             return None
-        return _line(job_id, str(directory.path), JobStatus.of(fields)) if "state" in fields else None
+        return _line(job_id, str(directory.path), found) if isinstance(found, JobStatus) else None
 
 
 NOBODY = JobLine("", "")
 
 
-def _line(job_id: str, path: str, status: JobStatus | None) -> JobLine:
+def _line(job_id: str, path: str, status: JobStatus | Garbage | None) -> JobLine:
+    """Of a job of which the server holds garbage, no more than its name."""
     title = title_of(JobDir(Path(path))) or job_id
-    if status is None:
+    if not isinstance(status, JobStatus):
         return JobLine(job_id, title, directory=path)
     settled = status.sequences_done + status.sequences_quarantined
     return JobLine(job_id, title, str(status.state), status.sequences_total, settled, path)

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 import redis
 
-from queue_app.coordination import keys
 from queue_app.coordination.find_job import server_url
+from queue_app.coordination.manifest import known_jobs as known_jobs_of
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.errors import HoldfastError
 from queue_app.job.directory import JobDir
@@ -44,7 +43,7 @@ class Place:
         """Job id -> job directory, of those that are to be shown. Raises redis errors as they come."""
         if self.directory is not None:
             return {self.the_job_id(): str(self.directory.path)}
-        known = cast("dict[str, str]", client.hgetall(keys.JOBS))
+        known = known_jobs_of(client)
         if self._job_id is not None:
             return {self._job_id: known.get(self._job_id, "")}
         return known

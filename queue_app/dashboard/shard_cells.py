@@ -60,14 +60,14 @@ class ShardMap:
 
     def _read_all(self, manifest: CheckpointManifest, num_shards: int) -> None:
         began = time.monotonic()
-        self._cells = {status.index: _cell(status) for status in manifest.all_statuses(num_shards)}
+        self._cells = {status.index: _cell(status) for status in manifest.every_readable_status(num_shards)}
         ended = time.monotonic()
         self._all_due_at = ended + max(ALL_EVERY_SECONDS, (ended - began) / ALL_SHARE)
 
 
 def read_cells(manifest: CheckpointManifest, indices: Iterable[int]) -> dict[int, Cell]:
     """Shards that the server does not know are left out."""
-    return {status.index: _cell(status) for status in manifest.shard_statuses(indices)}
+    return {status.index: _cell(status) for status in manifest.readable_statuses(indices)}
 
 
 def _cell(status: ShardStatus) -> Cell:

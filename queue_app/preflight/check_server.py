@@ -2,16 +2,19 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from rich.filesize import decimal
 
+from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer
-from queue_app.coordination.redis_client import check, connect, without_password
+from queue_app.coordination.redis_client import check, connect, open_to_writers, without_password
 from queue_app.coordination.workers import live_workers, server_time
 from queue_app.errors import BrokerUnreachable, HoldfastError
 from queue_app.host.processes import ProcessFile
@@ -19,9 +22,13 @@ from queue_app.host.server_program import VERSION_LEAST, find_server_program
 from queue_app.job.directory import JobDir
 from queue_app.preflight.findings import Finding
 from queue_app.settings import RuntimeConfig
+from queue_app.trust.signing import ring_of_server
+from queue_app.trust.values import read_from
+from queue_app.wording import visible
 
 PINGS = 20
 SLOW_SECONDS = 0.05
+SHOWN_MOST = 10
 SKEW_SECONDS = 5.0
 FULL_SHARE = 0.8
 
@@ -81,6 +88,8 @@ def _examine(client: redis.Redis, url: str, config: RuntimeConfig) -> Iterator[F
     yield _clock(client)
     yield _scripts(client)
     yield _workers(client, config)
+    yield from _garbage(client)
+    yield _signing(url)
 
 
 def _kind(info: Mapping[str, Any], url: str) -> Finding:
@@ -174,6 +183,34 @@ def _scripts(client: redis.Redis) -> Finding:
     except redis.ResponseError as error:
         return Finding("scripts", "problem", f"the server runs none: {error}", "allow EVAL and EVALSHA")
     return Finding("scripts", "ok", "the server runs them")
+
+
+def _garbage(client: redis.Redis) -> Iterator[Finding]:
+    """What the workers met that cannot be ours."""
+    remedy = "who else may write to this server? Give it a password, and the fleet a key (holdfast key-file)"
+    with read_from(keys.UNSOUND):
+        unsound = list(islice(client.hscan_iter(keys.UNSOUND), SHOWN_MOST))
+    for job_id, where in unsound:
+        text = f"job {visible(job_id)}: {visible(where)} is none of ours"
+        yield Finding("garbage", "warning", text, "a worker that sees its directory makes it known anew")
+    with read_from(keys.DROPPED):
+        dropped = dict(islice(client.hscan_iter(keys.DROPPED), SHOWN_MOST))
+    for name, number in dropped.items():
+        yield Finding(
+            "garbage", "warning", f"{visible(number)} odd entries of {visible(name)} dropped", remedy
+        )
+
+
+def _signing(url: str) -> Finding:
+    if warning := open_to_writers(url):
+        text, _, remedy = warning.partition(": ")
+        return Finding("signing", "warning", text, remedy)
+    text = (
+        "signed with the fleet's key"
+        if ring_of_server(urlsplit(url).password)
+        else "none, on this host alone"
+    )
+    return Finding("signing", "ok", text)
 
 
 def _workers(client: redis.Redis, config: RuntimeConfig) -> Finding:

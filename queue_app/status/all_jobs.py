@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from queue_app.coordination import keys
+from queue_app.coordination.manifest import known_jobs as known_jobs_of
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.errors import HoldfastError
 from queue_app.job.directory import JobDir
@@ -13,7 +13,7 @@ from queue_app.job.output_place import output_of
 from queue_app.settings import runtime_config
 from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.known_jobs import known_jobs
-from queue_app.status.snapshot import snapshot, snapshots
+from queue_app.status.snapshot import ask_or_fault, snapshots
 from queue_app.status.text import describe
 
 NONE_KNOWN = "no jobs: none in this directory, none that you began lately, and none of a server"
@@ -71,11 +71,11 @@ def _of_server(broker: str | None) -> Iterator[ListedJob]:
     client = connect(url)
     try:
         check(client, url)
-        directories = cast("dict[str, str]", client.hgetall(keys.JOBS))
+        directories = known_jobs_of(client)
     except (HoldfastError, *TRANSIENT):
         if broker is not None:
             raise
         return
     for job_id, path in sorted(directories.items()):
-        if now := snapshot(client, job_id, lease_seconds=runtime_config().lease_seconds):
+        if now := ask_or_fault(client, job_id):
             yield ListedJob(now, path, output_text(JobDir(Path(path))))

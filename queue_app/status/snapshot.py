@@ -1,15 +1,14 @@
 """A job at a glance: one snapshot, read from the server, or from the job directory where there is none."""
 
 from collections.abc import Sequence
-from typing import cast
+from dataclasses import replace
 
 import redis
 
-from queue_app.coordination import keys
 from queue_app.coordination.events import read_events
 from queue_app.coordination.find_job import named_directory, server_url
 from queue_app.coordination.job_speed import speed_of
-from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.manifest import CheckpointManifest, known_jobs
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.coordination.states import JobState, JobStatus, ShardState, ShardStatus, Trouble
 from queue_app.coordination.trouble import read_troubles
@@ -19,10 +18,11 @@ from queue_app.host.queues import Queue
 from queue_app.settings import runtime_config
 from queue_app.status.directory_snapshot import snapshot_of_directory
 from queue_app.status.job_snapshot import JobSnapshot, WorkerView
+from queue_app.trust.values import Garbage
 
 
 def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> JobSnapshot | None:
-    """What the server knows; None when it does not know the job."""
+    """What the server knows; None when it does not know the job. Raises Garbage."""
     manifest = CheckpointManifest(client, job_id)
     status = manifest.job_status()
     if status is None:
@@ -49,7 +49,7 @@ def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> JobSn
 def _workers(
     manifest: CheckpointManifest, status: JobStatus, entries: Sequence[WorkerEntry]
 ) -> tuple[WorkerView, ...]:
-    running = manifest.shard_statuses(manifest.running()) if status.shards[ShardState.RUNNING] else []
+    running = manifest.readable_statuses(manifest.running()) if status.shards[ShardState.RUNNING] else []
     held = {owner.worker: shard for shard in running if (owner := Owner.decode(shard.owner))}
     troubles = read_troubles(manifest.client, manifest.job_id)
     return tuple(
@@ -85,21 +85,45 @@ def snapshots(job: str | None, broker: str | None) -> list[JobSnapshot]:
         url = server_url(None, broker)
         client = connect(url)
         check(client, url)
-        job_ids = sorted(cast("dict[str, str]", client.hgetall(keys.JOBS)))
-        return [found for job_id in job_ids if (found := _ask(client, job_id))]
+        return [found for job_id in known_jobs(client) if (found := ask_or_fault(client, job_id))]
     directory = named_directory(job)
     client = connect(server_url(directory, broker))
+    fault = ""
     try:
         found = _ask(client, directory.load().job_id if directory else job)
     except (*TRANSIENT, redis.AuthenticationError):
         found = None
         if directory is None:
             check(client, server_url(directory, broker))
+    except Garbage as error:
+        if directory is None:
+            raise
+        found, fault = None, str(error)
     if found is None and directory is not None:
         found = snapshot_of_directory(directory.load(), directory, runtime_config().scratch)
+        found = replace(found, trouble=fault or found.trouble)
     if found is None:
         raise JobNotFound(f"{job}: neither a job directory nor a job that the server knows")
     return [found]
+
+
+def ask_or_fault(client: redis.Redis, job_id: str) -> JobSnapshot | None:
+    """One job of a list: of one of which the server holds garbage, just that."""
+    try:
+        return _ask(client, job_id)
+    except Garbage as fault:
+        return JobSnapshot(
+            job=job_id,
+            state=JobState.STOPPED,
+            total=0,
+            done=0,
+            quarantined=0,
+            num_shards=0,
+            shards={str(state): 0 for state in ShardState},
+            rate=0.0,
+            eta_seconds=None,
+            trouble=str(fault),
+        )
 
 
 def _ask(client: redis.Redis, job_id: str) -> JobSnapshot | None:

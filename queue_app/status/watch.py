@@ -12,6 +12,7 @@ from queue_app.status.allowance import NOTHING, Allowance
 from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.snapshot import snapshot, snapshots
 from queue_app.status.view import View
+from queue_app.trust.values import Garbage
 
 POLL_SECONDS = 1.0
 GRACE_SECONDS = 10.0
@@ -38,7 +39,7 @@ def watch(job: str, broker: str | None, view: View) -> JobSnapshot:
             view.update(now)
             if now.ended:
                 return now
-        except (JobNotFound, BrokerUnreachable):
+        except (JobNotFound, BrokerUnreachable, Garbage):
             if last_seen is None or time.monotonic() - last_seen > GRACE_SECONDS:
                 raise
         time.sleep(POLL_SECONDS)
@@ -70,6 +71,9 @@ class Lookout:
             found = snapshot(self._client, self._job_id, lease_seconds=self._lease_seconds)
         except TRANSIENT as error:
             self._note(True, f"the server is away ({error}); workers go on with the shard that they have")
+            return None
+        except Garbage as fault:  # a worker makes the job known anew
+            self._note(True, str(fault))
             return None
         self._note(False, "the server is back")
         return found

@@ -7,18 +7,16 @@ exchanged without a pause: append the new one on every host, put it first on eve
 import hashlib
 import hmac
 import re
-import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from queue_app.errors import UsageError
-from queue_app.host.durable_files import create_durably
 from queue_app.settings import runtime_config
 
 KEY_LINE = re.compile(r"([A-Za-z0-9_.-]{1,32})[ \t]+(\S{32,512})")
-SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +74,20 @@ def read_key_file(path: Path) -> KeyRing:
     return KeyRing(keys)
 
 
-def write_key_file(path: Path) -> bool:
-    """Make a file with one new key, for this user alone; False where a file stood there, which stays."""
-    line = f"{secrets.token_hex(4)} {secrets.token_urlsafe(SECRET_BYTES)}\n"
-    return create_durably(path, line.encode(), mode=0o600)
+_OF_EMBEDDED: dict[str, KeyRing] = {}
+"""Those of embedded servers that this process has to do with, by the servers' passwords."""
+
+
+def use_embedded_key(password: str, path: Path) -> None:
+    """What goes by an embedded server is signed with its own key from now on, where it has one."""
+    with suppress(UsageError):  # another user's, who may look at the job and no more
+        _OF_EMBEDDED[password] = read_key_file(path)
+
+
+def ring_of_server(password: str | None) -> KeyRing | None:
+    """The keys that are used with a server, which is known by its password: those of an embedded one, else
+    those of this process."""
+    return _OF_EMBEDDED.get(password or "") or key_ring()
 
 
 @cache

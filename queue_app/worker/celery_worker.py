@@ -7,6 +7,9 @@ that grows with the square of the fleet, for logical clocks and revoked tasks th
 from typing import Any
 
 from celery.apps.worker import Worker
+from celery.platforms import EX_FAILURE
+
+from queue_app.host.lasting_threads import UNEXPECTED_STATUS
 
 EVENT_HEARTBEAT_SECONDS = 10
 """How often Flower hears that a worker is there; it takes one for gone after twice as long. No lease hangs on
@@ -20,3 +23,8 @@ class DeviceWorker(Worker):
         """The options of the command line, and what they may not say otherwise."""
         every = options.get("heartbeat_interval") or EVENT_HEARTBEAT_SECONDS
         return {**options, "without_gossip": True, "without_mingle": True, "heartbeat_interval": every}
+
+    def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
+        """An error that ends it once it is up says so by its status: the cause may be gone next time."""
+        unexpected = exitcode == EX_FAILURE
+        super().stop(in_sighandler=in_sighandler, exitcode=UNEXPECTED_STATUS if unexpected else exitcode)

@@ -19,6 +19,7 @@ from queue_app.host.file_lock import FileLock
 from queue_app.host.physical_device import physical_device, short_name
 from queue_app.host.queues import Queue
 from queue_app.settings import RuntimeConfig
+from queue_app.trust.values import Garbage, read_from
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class DeviceClaim:
         name = f"{self.queue}@{host}"
         if not own_number or not self._is_first_here(name):
             name = f"{self.queue}-{short_name(self.hardware)}@{host}" if self.hardware else name
-        with contextlib.suppress(*TRANSIENT):  # nobody can tell; it is named like most
+        with contextlib.suppress(*TRANSIENT, Garbage):  # nobody can tell; it is named like most
             if self._is_of_another_host(name):
                 name = f"{name}-{sha256(Owner.current(name).host_key.encode()).hexdigest()[:6]}"
         return name
@@ -78,7 +79,8 @@ class DeviceClaim:
         own = Owner.current(name).host_key
         with connect(self.config.broker_url) as client:
             client.set(keys.name_claim(name), own, nx=True, ex=CLAIM_SECONDS)
-            claimed_by = client.get(keys.name_claim(name))
+            with read_from(keys.name_claim(name)):
+                claimed_by = client.get(keys.name_claim(name))
             known = live_workers(client, self.config.lease_seconds)
         holders = {worker.host_key for worker in known if worker.name == name} | {claimed_by}
         return bool(holders - {own, None, ""})

@@ -5,12 +5,11 @@ break the children that are forked from it.
 """
 
 import gc
-import json
 import logging
 import os
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from celery.signals import (
     celeryd_after_setup,
@@ -20,8 +19,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from queue_app.coordination import keys
-from queue_app.coordination.redis_client import TRANSIENT, connect
+from queue_app.coordination.redis_client import connect
 from queue_app.coordination.workers import Owner, WorkerEntry
 from queue_app.errors import UsageError
 from queue_app.host.devices import num_cores
@@ -32,7 +30,7 @@ from queue_app.host.torch_missing import require_torch
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.worker.child_state import ChildState
 from queue_app.worker.device_claim import DeviceClaim
-from queue_app.worker.kombu_repairs import tolerate_garbage
+from queue_app.worker.kombu_repairs import gate, guard_queues, restore_left_over
 from queue_app.worker.metrics.counters import Count, counters
 from queue_app.worker.metrics.gpu_gauge import GpuGauge
 from queue_app.worker.metrics.ports import port_of, refusal
@@ -75,6 +73,7 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
     """
     queue = _only_queue(options.get("queues"))
     _require_torch()
+    _require_keys()
     prefer_as_victim(VICTIM_SCORE)
     config = runtime_config()
     if config.parent_pid is not None:
@@ -82,7 +81,7 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
     claim = this_worker.claim = DeviceClaim(queue, config)
     claim.take()
     if sender.startswith("celery@"):
-        # Workers that share the default name would count as one in Flower and in `inspect`.
+        # Workers that share the default name would count as one in Flower.
         instance.hostname = claim.name()
     device = claim.granted
     os.environ["CUDA_VISIBLE_DEVICES"] = device  # inherited by the children, where CUDA reads it
@@ -96,11 +95,9 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
         owner=Owner.current(instance.hostname).encode(),
         cores=num_cores(),
     )
-    book = keys.unacked(instance.hostname)
-    conf.broker_transport_options = {**conf.broker_transport_options, **book}
-    tolerate_garbage()
+    guard_queues(conf, instance.hostname)
     this_worker.exporter = _serve_metrics(this_worker.entry, config)
-    _restore_orphans(book, config)
+    restore_left_over(this_worker.entry, config)
 
 
 @celeryd_after_setup.connect
@@ -127,6 +124,14 @@ def _require_torch() -> None:
         raise SystemExit(str(error)) from None
 
 
+def _require_keys() -> None:
+    """A worker without the fleet's key would take what nobody signed, or nothing at all."""
+    try:
+        gate()
+    except UsageError as error:
+        raise SystemExit(str(error)) from None
+
+
 def _serve_metrics(worker: WorkerEntry, config: RuntimeConfig) -> "Exporter | None":
     port = port_of(worker.queue, config)
     if port is None:
@@ -140,20 +145,6 @@ def _serve_metrics(worker: WorkerEntry, config: RuntimeConfig) -> "Exporter | No
     except (OSError, OverflowError) as error:
         raise SystemExit(refusal(worker.queue, config.metrics_address, port, error)) from None
     return exporter
-
-
-def _restore_orphans(book: dict[str, str], config: RuntimeConfig) -> None:
-    """Put back what an earlier worker of this name held when it was killed.
-
-    Kombu would do so too, but only after the visibility timeout.
-    """
-    try:
-        with connect(config.broker_url) as client:
-            for payload in cast("dict[str, str]", client.hgetall(book["unacked_key"])).values():
-                client.rpush(this_worker.entry.name, json.dumps(json.loads(payload)[0]))
-            client.delete(*book.values())
-    except TRANSIENT as error:
-        log.warning("left-over messages not looked for: %s", error)
 
 
 @worker_before_create_process.connect

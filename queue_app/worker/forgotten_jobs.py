@@ -4,12 +4,15 @@ import logging
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
+import redis
+
 from queue_app.coordination.embedded_server import ServerAddress
-from queue_app.coordination.fleet import Fleet, fleet_of_job
+from queue_app.coordination.fleet import Fleet, fleet_of_job, fleet_of_server
 from queue_app.errors import HoldfastError
 from queue_app.job.directory import INCOMING, JobDir
 from queue_app.job.output_place import exported
 from queue_app.job.spec import Job
+from queue_app.settings import RuntimeConfig
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,11 @@ class ForgottenJobs:
         self.fleet = fleet
         self._known: dict[Path, tuple[int, Job | None]] = {}
         self._left_alone: set[str] = set()
+
+    @classmethod
+    def of_server(cls, client: redis.Redis, config: RuntimeConfig) -> "ForgottenJobs":
+        """As a worker's settings name them."""
+        return cls(config.roots, config.broker_url, fleet_of_server(client))
 
     def find(self, known_ids: Container[str]) -> Iterator[tuple[Job, JobDir]]:
         """Every job of the fleet that is to be worked on, and whose id is not among those the server knows.

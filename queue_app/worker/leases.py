@@ -20,7 +20,13 @@ from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobState, Lease
 from queue_app.coordination.worker_figures import Figures
 from queue_app.coordination.workers import Owner
+from queue_app.host.lasting_threads import lasting_thread
 from queue_app.job.spec import Progress
+from queue_app.trust.signed_entries import is_signed_lease
+from queue_app.trust.signing import KeyRing
+from queue_app.trust.told_once import ToldOnce
+from queue_app.trust.values import Garbage
+from queue_app.wording import visible
 from queue_app.worker.metrics.counters import Count, counters
 
 log = logging.getLogger(__name__)
@@ -49,7 +55,8 @@ class Heartbeat:
         self.lost = threading.Event()
         self._wake = threading.Event()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._faults = ToldOnce(log, lambda: counters.add(Count.GARBAGE))
+        self._thread = lasting_thread("heartbeat", self._run)
 
     def report(self, progress: Progress) -> None:
         """Note what is committed now; sent with the next beat, which is made at once."""
@@ -72,6 +79,9 @@ class Heartbeat:
             state = self.manifest.beat(self.lease, self.progress, figures)
         except TRANSIENT as error:
             log.warning("no heartbeat %s: %s", self.lease.label, error)
+            return
+        except Garbage as fault:  # whoever makes the job known anew ends this lease
+            self._faults.tell(f"no heartbeat {self.lease.label}: {fault}")
             return
         if state is None:
             log.warning("lease lost %s", self.lease.label)
@@ -107,9 +117,14 @@ def take_away(client: redis.Redis, seen: LeaseSeen, reason: str) -> bool:
         counters.add(Count.LEASES_EXPIRED)
         log.warning(
             "lease taken away job=%s shard=%d token=%d owner=%s: %s",
-            seen.job_id, seen.index, seen.token, seen.owner, reason,
+            seen.job_id, seen.index, seen.token, visible(seen.owner), reason,
         )  # fmt: skip
     return taken
+
+
+NOBODYS = "no holder of this fleet has signed the lease"
+UNSIGNED = -1
+"""The beat of a lease that nobody has signed, whatever the server says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +137,17 @@ class _Observation:
 class LeaseWatch:
     """What one observer has seen of the leases that are its to observe, by its own clock."""
 
-    def __init__(self, lease_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        lease_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        ring: KeyRing | None = None,
+    ) -> None:
+        """`ring`: the fleet's keys, without which nobody signs."""
         self.lease_seconds = lease_seconds
         self.clock = clock
+        self._ring = ring
+        self._unsigned = ToldOnce(log, lambda: counters.add(Count.UNSIGNED))
         self._observed: dict[tuple[str, int], _Observation] = {}
 
     def begin_anew(self) -> None:
@@ -140,10 +163,20 @@ class LeaseWatch:
     def _why_dead(self, seen: LeaseSeen) -> str | None:
         if gone := why_gone(seen):
             return gone
-        key = (seen.job_id, seen.index)
+        key, is_signed = (seen.job_id, seen.index), self._is_signed(seen)
+        # Nobody's beats count for nothing: what no holder has signed is over when its time is.
+        beat = seen.beat if is_signed else UNSIGNED
         before = self._observed.get(key)
-        if before is None or (before.token, before.beat) != (seen.token, seen.beat):
-            self._observed[key] = _Observation(seen.token, seen.beat, self.clock())
+        if before is None or (before.token, before.beat) != (seen.token, beat):
+            self._observed[key] = _Observation(seen.token, beat, self.clock())
             return None
         silent = self.clock() - before.since
-        return f"no beat for {silent:.0f} s" if silent >= self.lease_seconds else None
+        if silent < self.lease_seconds:
+            return None
+        if is_signed:
+            return f"no beat for {silent:.0f} s"
+        self._unsigned.tell(f"job={seen.job_id} shard={seen.index}: {NOBODYS}")
+        return f"{NOBODYS} within {silent:.0f} s"
+
+    def _is_signed(self, seen: LeaseSeen) -> bool:
+        return is_signed_lease(self._ring, seen.job_id, seen.index, seen.owner, seen.token, seen.signature)

@@ -18,22 +18,22 @@ from celery import bootsteps
 
 from queue_app.celery_app import app
 from queue_app.coordination.dealing import Tick, leave
-from queue_app.coordination.fleet import fleet_of_server
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.trouble import pauses_of, seconds_to_rest
 from queue_app.coordination.workers import WorkerEntry
+from queue_app.host.lasting_threads import GAVE_UP_STATUS, UNEXPECTED_STATUS, lasting_thread
 from queue_app.host.limits import num_oom_kills
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.worker.child_deaths import DeathCount, DeathReports
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.hung_child import end_hung as _end_hung
-from queue_app.worker.kombu_repairs import LostDeliveries, Standstill, is_at_work
-from queue_app.worker.metrics.counters import Count, counters
+from queue_app.worker.kombu_repairs import Standstill, is_at_work
+from queue_app.worker.lasting_steps import lasting_steps
+from queue_app.worker.metrics.counters import DROPPED, Count, counters
 from queue_app.worker.own_end import OwnEnd
 from queue_app.worker.reconciler import Reconciler
 from queue_app.worker.rest import Rest, TroubleWatch
-from queue_app.worker.supervisor import GAVE_UP_STATUS
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
         self._death_count = DeathCount(child_state, lambda: counters.total(Count.BATCHES), num_oom_kills)
 
     def start(self, worker: Any) -> None:
-        self._thread = threading.Thread(target=self._run, args=(worker,), name="reconciler", daemon=True)
+        self._thread = lasting_thread("reconciler", partial(self._run, worker))
         self._thread.start()
 
     def stop(self, worker: Any) -> None:
@@ -100,14 +100,14 @@ class ReconcilerStep(bootsteps.StartStopStep):
         config = runtime_config()
         client = connect(config.broker_url)
         look = _Look(worker, client, config)
+        tell_deaths = partial(self._death_reports.send, client, this_worker.entry, config)
+        steps = lasting_steps(
+            (look.at_own, tell_deaths, look.at_others), is_supervised=config.parent_pid is not None
+        )
         while not self._ended.is_set():
-            try:
-                with reconciling:
-                    look.at_own()
-                    self._death_reports.send(client, this_worker.entry, config)
-                    look.at_others()
-            except TRANSIENT as error:
-                log.warning("not registered: %s", error)
+            with reconciling:
+                for step in steps:
+                    step.take()
             self._ended.wait(config.reconcile_seconds)
         with contextlib.suppress(*TRANSIENT):  # a server that is away forgets us by itself
             leave(client, worker.hostname)
@@ -123,9 +123,9 @@ class _Look:
             app,
             lease_seconds=config.lease_seconds,
             resend_seconds=config.resend_seconds,
-            forgotten=ForgottenJobs(config.roots, config.broker_url, fleet_of_server(client)),
+            forgotten=ForgottenJobs.of_server(client, config),
         )
-        self._deliveries, self._standstill = LostDeliveries(3 * config.retry_seconds), Standstill()
+        self._standstill = Standstill()
         self._own_end = OwnEnd(config.exit_when_idle)
         self._due = time.monotonic()
         self._was_idle = False
@@ -133,10 +133,9 @@ class _Look:
         self._rest = Rest(this_worker.entry.queue)
 
     def at_own(self) -> None:
-        """The child: ended where it hangs, and its deliveries dropped that nothing came of."""
+        """The child is ended where it hangs; in trouble, the worker rests."""
         this_worker.entry = replace(this_worker.entry, child_pid=_child_pid(self._worker))
         _end_hung(this_worker.entry.child_pid, self._config)
-        self._deliveries.drop(self._worker.consumer)
         if not child_state.is_draining():
             ask = partial(seconds_to_rest, self._client, this_worker.entry, pauses_of(self._config))
             self._rest.step(self._worker.consumer, self._troubles.until(ask))
@@ -159,13 +158,14 @@ class _Look:
         return bool(this_worker.entry.child_pid) and not child_state.is_draining()
 
     def _leave_if_stuck(self, said: Tick) -> None:
-        waited = self._standstill.seconds(said.has_messages and not self._rest.is_resting)
+        num_dropped = sum(map(counters.total, DROPPED.values()))
+        waited = self._standstill.seconds(said.has_messages and not self._rest.is_resting, num_dropped)
         if waited > _patience(self._config) and not child_state.is_draining():
             _leave(this_worker.entry)
 
 
 def _patience(config: RuntimeConfig) -> float:
-    """How long a worker may take no message though some wait: a lost delivery is dropped meanwhile."""
+    """How long a worker may take no message though some wait."""
     return 3 * config.retry_seconds + 2 * config.resend_seconds
 
 
@@ -175,7 +175,7 @@ def _leave(worker: WorkerEntry) -> None:
     if worker.child_pid:
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.child_pid, signal.SIGKILL)
-    os._exit(1)
+    os._exit(UNEXPECTED_STATUS)
 
 
 def _child_pid(worker: Any) -> int:

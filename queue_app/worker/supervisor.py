@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from queue_app.errors import HoldfastError
+from queue_app.host.lasting_threads import GAVE_UP_STATUS, UNEXPECTED_STATUS
 from queue_app.host.memory import FEW_HEAPS
 from queue_app.host.processes import PYTHON, ProcessFile, kill_session, killed_by, spawn
 from queue_app.host.surroundings import child_environment
@@ -26,11 +27,12 @@ from queue_app.worker.metrics.ports import describe, environment, require_ports
 
 log = logging.getLogger(__name__)
 
-GAVE_UP_STATUS = 79
-"""The exit status of a worker whose child was killed again and again: it is not simply started again."""
 POLL_SECONDS = 0.25
 QUICK_DEATH_SECONDS = 20.0
 QUICK_DEATHS_MOST = 3
+RESTART_MOST_SECONDS = 16.0
+"""So long one that ends again and again waits at most: a minute after its cause is gone all are at work."""
+NO_LOG = "it wrote no log"
 
 
 @dataclass(slots=True)
@@ -41,9 +43,16 @@ class _Worker:
     born_at: int
     """Where its log begins, in the log of all its lives."""
     quick_deaths: int = 0
+    unexpected: int = 0
+    """Lives in a row that ended early by an error nobody expected."""
+    restart_at: float | None = None
+    """When it is started again, by the monotonic clock, while it waits for that."""
 
     def is_dead(self) -> bool:
-        return self.process.poll() is not None
+        return self.restart_at is None and self.process.poll() is not None
+
+    def is_due(self) -> bool:
+        return self.restart_at is not None and time.monotonic() >= self.restart_at
 
 
 class GPUProcessCoordinator:
@@ -66,11 +75,11 @@ class GPUProcessCoordinator:
         for queue in self.queues:
             self._workers[queue] = self._spawn(queue)
 
-    def _spawn(self, queue: str, quick_deaths: int = 0) -> _Worker:
+    def _spawn(self, queue: str, quick_deaths: int = 0, unexpected: int = 0) -> _Worker:
         born_at = log_size(self.log_of(queue))
         process = spawn(worker_command(queue), log=self.log_of(queue), env=self.env)
         self.processes.record(queue, process.pid)
-        return _Worker(queue, process, time.monotonic(), born_at, quick_deaths)
+        return _Worker(queue, process, time.monotonic(), born_at, quick_deaths, unexpected)
 
     def log_of(self, queue: str) -> Path | None:
         """None: the workers write to our own output."""
@@ -79,11 +88,16 @@ class GPUProcessCoordinator:
     def restart_dead(self) -> list[str]:
         """Start again what died since the last call; answers a line about each.
 
-        A worker that dies again and again right after its start is left out: its shards go to others.
+        A worker that dies again and again right after its start is left out: its shards go to others. One
+        that was up, and ended by an error that nobody expected, is started again for ever, at a bounded pace:
+        what the server held may be gone then.
 
         Raises:
             HoldfastError: none is left; says why the last one died.
         """
+        for worker in list(self._workers.values()):
+            if worker.is_due():
+                self._workers[worker.queue] = self._spawn(worker.queue, unexpected=worker.unexpected)
         return [self._restart(worker) for worker in list(self._workers.values()) if worker.is_dead()]
 
     def _restart(self, worker: _Worker) -> str:
@@ -93,6 +107,8 @@ class GPUProcessCoordinator:
         if worker.process.returncode == GAVE_UP_STATUS:
             return self._reduce(worker)
         quick = time.monotonic() - worker.started < QUICK_DEATH_SECONDS
+        if worker.process.returncode == UNEXPECTED_STATUS:
+            return self._wait(worker, quick)
         killed = worker.process.returncode == -signal.SIGKILL  # from outside: no fault of its own
         quick_deaths = worker.quick_deaths + 1 if quick and not killed else 0
         if quick_deaths < QUICK_DEATHS_MOST:
@@ -102,6 +118,15 @@ class GPUProcessCoordinator:
             return self._reduce(worker)
         said = last_words(self.log_of(worker.queue), worker.born_at)
         return self._leave_out(worker, f"worker {worker.queue} does not stay up: {said}")
+
+    def _wait(self, worker: _Worker, quick: bool) -> str:
+        """It is started again, the later the more often it came to this."""
+        worker.unexpected = worker.unexpected + 1 if quick else 1
+        pause = min(RESTART_MOST_SECONDS, 2.0 ** (worker.unexpected - 1))
+        worker.restart_at = time.monotonic() + pause
+        said = last_words(self.log_of(worker.queue), worker.born_at)
+        why = f" ({said})" if said != NO_LOG else ""
+        return f"worker {worker.queue} ended by an error{why}; it is started again in {pause:.0f} s"
 
     def _let_go(self, worker: _Worker) -> str:
         """It ended in order: it was asked to drain or had nothing to do for long, and said so in its log."""
@@ -173,7 +198,7 @@ def log_size(log: Path | None) -> int:
 def last_words(log: Path | None, born_at: int = 0) -> str:
     """Why a worker died, by its own log: the last critical message of that life, else its last line."""
     lines = _life(log, born_at).strip().splitlines()
-    said = [line for line in lines if "CRITICAL" in line] or lines or ["it wrote no log"]
+    said = [line for line in lines if "CRITICAL" in line] or lines or [NO_LOG]
     return said[-1].rpartition("] ")[2].strip()
 
 

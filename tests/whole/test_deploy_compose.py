@@ -404,7 +404,7 @@ def examples_of_all(request: pytest.FixtureRequest) -> Path:
     return request.config.rootpath / "examples"
 
 
-def test_flower_shows_the_worker_the_queue_and_the_shards_of_a_running_job(
+def test_flower_shows_the_worker_and_the_shards_of_a_running_job(
     flower_url: str, worker: WorkerEntry, submitted: str, home: Path
 ) -> None:
     def at_work() -> list[dict[str, Any]]:
@@ -414,22 +414,13 @@ def test_flower_shows_the_worker_the_queue_and_the_shards_of_a_running_job(
     assert not others
     assert task["name"] == "gpu_tasks.embed_shard"
     assert task["worker"] == worker.name
-    job_id, job_dir, index = ast.literal_eval(task["args"])
-    assert (job_id, job_dir) == (submitted, str(home / "proteins.npy.holdfast"))
-    num_shards = len(JobDir(Path(job_dir)).load().shards)
-    assert 0 <= index < num_shards
+    job_id, index = ast.literal_eval(task["args"])
+    assert job_id == submitted
+    assert 0 <= index < len(JobDir(home / "proteins.npy.holdfast").load().shards)
 
-    [(name, known)] = read(f"{flower_url}/api/workers?refresh=1").items()
-    assert name == worker.name
-    assert {queue["name"] for queue in known["active_queues"]} == {"cpu0", worker.name}
-    assert {"gpu_tasks.embed_shard", "gpu_tasks.export_job"} <= set(known["registered"])
-    assert known["stats"]["pool"]["max-concurrency"] == 1
-    waiting = {
-        queue["name"]: queue["messages"] for queue in read(f"{flower_url}/api/queues/length")["active_queues"]
-    }
-    # What waits has no message: at most one, for the worker that is about to be free.
-    assert set(waiting) == {"cpu0", worker.name}
-    assert sum(waiting.values()) <= 1
+    [known] = read(f"{flower_url}/workers?json=1")["data"]  # from their events: they take no orders
+    assert (known["hostname"], known["status"]) == (worker.name, True)
+    assert known["task-started"] >= 1
 
 
 def test_flower_shows_how_long_every_shard_took_and_how_it_ended(
@@ -444,7 +435,7 @@ def test_flower_shows_how_long_every_shard_took_and_how_it_ended(
     tasks = wait_for(ended, "all shards and the export")
     assert all(task["runtime"] > 0 for task in tasks)
     shards = [task for task in tasks if task["name"] == "gpu_tasks.embed_shard"]
-    assert sorted(ast.literal_eval(task["args"])[2] for task in shards) == list(range(num_shards))
+    assert sorted(ast.literal_eval(task["args"])[1] for task in shards) == list(range(num_shards))
     assert {task["result"] for task in shards} == {"'done'"}
     [export] = [task for task in tasks if task["name"] == "gpu_tasks.export_job"]
     assert export["result"] == "'exported'"

@@ -44,9 +44,10 @@ def workers(client: redis.Redis, server_url: str, tmp_path: Path) -> Iterator[li
 def test_nothing_flows_between_idle_workers_and_flower_hears_them_all_the_same(
     client: redis.Redis, server_url: str, workers: list[subprocess.Popen[bytes]]
 ) -> None:
-    """Gossip would have each worker hear the heartbeats of every other."""
+    """Gossip would have each worker hear the heartbeats of every other, and remote control everybody."""
     assert client.pubsub_channels() == []
-    assert client.pubsub_numpat() == 1  # what remote control listens to, the same for all
+    assert client.pubsub_numpat() == 0
+    assert list(client.scan_iter("*pidbox*")) == []
     heard: dict[str, Any] = {}
     app = make_app(server_url)
     with app.connection_for_read() as connection:

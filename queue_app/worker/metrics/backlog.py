@@ -14,8 +14,12 @@ from redis.client import NEVER_DECODE
 
 from queue_app.celery_app import SENT_AT
 from queue_app.coordination import keys
+from queue_app.coordination.manifest import job_statuses
 from queue_app.coordination.states import JobState, JobStatus
+from queue_app.coordination.workers import WorkerEntry
+from queue_app.trust import values
 
+READ_MOST = 1_000
 JOBS_MOST = 50
 """Each is a label in the database of whoever watches."""
 IN_VIEW_SECONDS = 600.0
@@ -57,26 +61,27 @@ class BacklogReader:
         return Backlog(tuple(self._queues()), self._jobs())
 
     def _queues(self) -> list[QueueBacklog]:
-        entries = cast("Sequence[str]", self._client.hvals(keys.WORKERS))
-        names = sorted({str(json.loads(entry)["queue"]) for entry in entries})
+        with values.read_from(keys.WORKERS):
+            entries = cast("Sequence[str]", self._client.hvals(keys.WORKERS))
+        names = sorted({entry.queue for entry in values.readable(WorkerEntry.decode, entries)})
         pipe = self._client.pipeline(transaction=False)
         for name in names:
             pipe.llen(name)
             # Kombu puts in on the left and takes from the right. What is no message may be no text either.
             pipe.execute_command("LINDEX", name, -1, **{NEVER_DECODE: True})  # type: ignore[no-untyped-call]
-        answers = pipe.execute()
+        answers = pipe.execute(raise_on_error=False)
         return [
             QueueBacklog(name, length, age_seconds(oldest) if oldest is not None else 0.0)
             for name, length, oldest in zip(names, answers[::2], answers[1::2], strict=True)
+            if isinstance(length, int)  # what is no list is no queue
         ]
 
     def _jobs(self) -> dict[str, JobStatus]:
-        job_ids = sorted({*cast("set[str]", self._client.smembers(keys.UNENDED)), *self._unended})
-        pipe = self._client.pipeline(transaction=False)
-        for job_id in job_ids:
-            pipe.hgetall(keys.job(job_id))
-        found = zip(job_ids, pipe.execute(), strict=True)
-        known = {job_id: JobStatus.of(fields) for job_id, fields in found if "state" in fields}
+        with values.read_from(keys.UNENDED):
+            unended = cast("list[str]", self._client.srandmember(keys.UNENDED, READ_MOST))
+        job_ids = sorted({*filter(values.JOB_ID.fullmatch, unended), *self._unended})
+        found = job_statuses(self._client, job_ids)
+        known = {job_id: status for job_id, status in found.items() if isinstance(status, JobStatus)}
         now = self._clock()
         self._unended |= {job_id: now for job_id, status in known.items() if status.state not in ENDED}
         self._unended = {
@@ -89,6 +94,7 @@ class BacklogReader:
 def age_seconds(message: bytes) -> float | None:
     """How long ago a message was sent, by the clocks of the two hosts; None when it does not say."""
     try:
-        return max(0.0, time.time() - float(json.loads(message)["headers"][SENT_AT]))
-    except (ValueError, KeyError, TypeError):
+        sent_at = json.loads(message[: values.JSON_MOST])["headers"][SENT_AT]
+        return max(0.0, time.time() - values.finite(float(sent_at), "message"))
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError, values.Garbage):
         return None

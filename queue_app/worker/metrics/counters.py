@@ -9,8 +9,11 @@ a time, and a write is a single store of eight aligned bytes: whoever dies betwe
 import mmap
 import os
 from bisect import bisect_left
+from collections.abc import Mapping
 from enum import IntEnum, auto
 from itertools import accumulate
+
+from queue_app.trust.message_gate import Reason
 
 COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds; a last bucket takes what is longer."""
@@ -35,6 +38,22 @@ class Count(IntEnum):
     LEASES_EXPIRED = auto()
     CHILDREN_STARTED = auto()
     TROUBLES = auto()
+    GARBAGE = auto()
+    UNSIGNED = auto()
+    SERVER_WAITS = auto()
+    DROPPED_TOO_LARGE = auto()
+    DROPPED_UNREADABLE = auto()
+    DROPPED_ENCODING = auto()
+    DROPPED_TASK = auto()
+    DROPPED_ARGUMENTS = auto()
+    DROPPED_IDENTITY = auto()
+    DROPPED_UNSIGNED = auto()
+    DROPPED_STALE = auto()
+    DROPPED_REPLAYED = auto()
+
+
+DROPPED: Mapping[Reason, Count] = {reason: Count[f"DROPPED_{reason.name}"] for reason in Reason}
+"""Messages that were dropped, by why."""
 
 
 class Counters:

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from queue_app.coordination.workers import WorkerEntry
 from queue_app.host.gpu_load import GpuLoad
 from queue_app.worker.metrics.backlog import Backlog
-from queue_app.worker.metrics.counters import Count, Counters
+from queue_app.worker.metrics.counters import DROPPED, Count, Counters
 
 COUNTERS = {
     "holdfast_sequences_embedded_total": (
@@ -37,6 +37,18 @@ COUNTERS = {
         Count.TROUBLES,
         "Failures of this worker that are its host's, as a model or a disk that is not there; tried again.",
     ),
+    "holdfast_garbage_total": (
+        Count.GARBAGE,
+        "How often this worker met on the server what cannot be ours, and passed it over.",
+    ),
+    "holdfast_unsigned_total": (
+        Count.UNSIGNED,
+        "Leases that this worker took for nobody's, as no key of the fleet has signed them.",
+    ),
+    "holdfast_server_waits_total": (
+        Count.SERVER_WAITS,
+        "Pauses of this worker because the server was away while it had a message in hand.",
+    ),
     "holdfast_lease_expired_total": (
         Count.LEASES_EXPIRED,
         "Leases that this worker took away from one that died or fell silent.",
@@ -59,6 +71,9 @@ RESTARTS = "How often the process that computes was replaced because it died."
 INFERENCE = (
     "Where the time of inference goes. One after the other: wait for a batch, launch (on a CPU the "
     "computation itself), fetch. Beside them, what the device does: copy_in, compute, copy_out."
+)
+DROPPED_MEANS = (
+    "Messages that this worker did not take, by why: strangers write to its queues, or keys differ."
 )
 LENGTH = "Messages that wait in a queue: one per shard."
 AGE = "How long the message that is next in a queue has waited; 0 when none waits."
@@ -87,6 +102,8 @@ def families(
     yield counter("holdfast_child_restarts_total", RESTARTS, [(ours, restarts)])
     stations = [({**ours, "station": station}, counters.total(count)) for station, count in STATIONS.items()]
     yield counter("holdfast_inference_seconds_total", INFERENCE, stations)
+    dropped = [({**ours, "reason": str(reason)}, counters.total(count)) for reason, count in DROPPED.items()]
+    yield counter("holdfast_messages_dropped_total", DROPPED_MEANS, dropped)
     yield _commits(worker, counters)
     for name, meaning, value in _gpu_values(load) if load else ():
         if value is not None:

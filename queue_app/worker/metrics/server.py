@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from threading import Thread
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.metrics_core import Metric
@@ -15,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.workers import WorkerEntry
+from queue_app.host.lasting_threads import end_process
 from queue_app.worker.metrics.backlog import Backlog, BacklogReader
 from queue_app.worker.metrics.counters import Counters
 from queue_app.worker.metrics.families import families
@@ -46,10 +48,13 @@ class Exporter(Collector):
         self._backlog: Backlog | None = None
         self._has_child = self._is_resting = False
         self._noted = self._read = float("-inf")
+        self._thread: Thread | None = None
 
     def note(self, *, has_child: bool, is_resting: bool = False) -> None:
         """The worker was registered just now. Raises what a server raises that is away."""
         self._has_child, self._is_resting, self._noted = has_child, is_resting, self._clock()
+        if self._thread is not None and not self._thread.is_alive():
+            end_process("the thread that serves its metrics died")
         if self._clock() - self._read < READ_SECONDS:
             return
         try:
@@ -77,6 +82,6 @@ class Exporter(Collector):
         """From a thread, for as long as the process lives. Raises OSError when the port cannot be had."""
         registry = CollectorRegistry()
         registry.register(self)
-        server, _ = start_http_server(port, address, registry)
+        server, self._thread = start_http_server(port, address, registry)
         # A child that outlives its parent by a moment would keep the port from the next worker.
         os.register_at_fork(after_in_child=server.socket.close)

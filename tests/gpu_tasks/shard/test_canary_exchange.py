@@ -284,7 +284,7 @@ def test_a_worker_that_deviates_ends_before_it_takes_a_shard_and_says_which_devi
     )
 
     def embed(index: int) -> str:
-        return str(task.embed_shard.run(job.job_id, str(job_dir.path), index))
+        return str(task.embed_shard.run(job.job_id, index))
 
     assert embed(0) == "done"  # nobody knows better yet
     for device in ("GPU-0", "GPU-1"):

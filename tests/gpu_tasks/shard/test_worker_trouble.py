@@ -183,7 +183,7 @@ def test_the_worker_is_known_to_be_in_trouble_before_the_shard_is_free(
 def test_what_nothing_of_the_host_explains_spends_an_attempt_and_is_no_trouble(
     manifest: CheckpointManifest, job: Job
 ) -> None:
-    assert fail(manifest, acquire(manifest, job), ValueError("of this test")) is None
+    assert fail(manifest, acquire(manifest, job), ValueError("of this test")) == "to be tried again"
     assert attempts(manifest) == [1, 0, 0]
     assert register_of(manifest).all() == {}
 

@@ -34,7 +34,15 @@ class Sent:
         yield
 
     def send_task(self, name: str, args: Sequence[Any], queue: str, producer: object = None) -> None:
-        self.messages.append((args[0], args[2], queue))
+        self.messages.append((args[0], args[1], queue))
+
+
+def id_of(name: str) -> str:
+    """Of the job that a test calls so."""
+    return f"{name.encode().hex()[:12]:0>12}-cafecafe"
+
+
+ONE, LARGE, SMALL, USUAL, GOOD, BAD = map(id_of, ("one", "large", "small", "usual", "good", "bad"))
 
 
 @dataclass
@@ -46,9 +54,10 @@ class Fleet:
 
     def submit(self, name: str, num_shards: int = 4, cost: int = 1000, **run: Any) -> Job:
         made = make_job(num_shards=num_shards, records_per_shard=10)
-        shards = tuple(replace(shard, job_id=name, cost=cost) for shard in made.shards)
-        job = replace(made, job_id=name, shards=shards, run=replace(made.run, **run))
-        CheckpointManifest(self.client, name).initialize(job, f"/jobs/{name}", {})
+        job_id = id_of(name)
+        shards = tuple(replace(shard, job_id=job_id, cost=cost) for shard in made.shards)
+        job = replace(made, job_id=job_id, shards=shards, run=replace(made.run, **run))
+        CheckpointManifest(self.client, job_id).initialize(job, f"/jobs/{name}", {})
         return job
 
     def come_up(self, *workers: WorkerEntry) -> None:
@@ -126,15 +135,15 @@ def test_a_lost_message_is_sent_again_to_the_worker_that_waits_for_it(fleet: Fle
 
 def test_each_shard_is_dealt_once_while_its_worker_gets_ready(fleet: Fleet) -> None:
     fleet.submit("one", num_shards=2)
-    assert {fleet.ask(A), fleet.ask(B)} == {("one", 0), ("one", 1)}
+    assert {fleet.ask(A), fleet.ask(B)} == {(ONE, 0), (ONE, 1)}
     assert fleet.ask(C) is None
 
 
 def test_a_shard_whose_worker_takes_too_long_goes_to_an_idle_one(fleet: Fleet) -> None:
     fleet.submit("one", num_shards=1)
-    assert fleet.ask(A) == ("one", 0)
+    assert fleet.ask(A) == (ONE, 0)
     fleet.age(seconds=31)
-    assert fleet.ask(B) == ("one", 0)
+    assert fleet.ask(B) == (ONE, 0)
 
 
 def test_what_was_dealt_of_jobs_that_rest_hides_nothing_that_waits_in_vain(fleet: Fleet) -> None:
@@ -144,9 +153,9 @@ def test_what_was_dealt_of_jobs_that_rest_hides_nothing_that_waits_in_vain(fleet
         assert fleet.ask(entry(number)) is not None
     CheckpointManifest(fleet.client, job.job_id).pause()
     fleet.submit("one", num_shards=1)
-    assert fleet.ask(A) == ("one", 0)
+    assert fleet.ask(A) == (ONE, 0)
     fleet.age(seconds=31)
-    assert {fleet.ask(B), fleet.ask(B)} == {None, ("one", 0)}
+    assert {fleet.ask(B), fleet.ask(B)} == {None, (ONE, 0)}
 
 
 def test_what_was_dealt_to_a_worker_that_has_gone_waits_again_and_its_queue_is_empty(fleet: Fleet) -> None:
@@ -155,7 +164,7 @@ def test_what_was_dealt_to_a_worker_that_has_gone_waits_again_and_its_queue_is_e
     fleet.client.lpush(A.name, "its message")
     leave(fleet.client, A.name)
     assert fleet.client.exists(A.name) == 0
-    assert fleet.ask(B) == ("one", 0)
+    assert fleet.ask(B) == (ONE, 0)
 
 
 def test_a_worker_of_which_nothing_was_heard_for_long_is_forgotten_by_its_observers(fleet: Fleet) -> None:
@@ -164,40 +173,40 @@ def test_a_worker_of_which_nothing_was_heard_for_long_is_forgotten_by_its_observ
     fleet.client.zincrby(keys.SEEN, -61, A.name)
     fleet.come_up(B, C)
     assert fleet.client.hexists(keys.WORKERS, A.name) in (0, False)
-    assert fleet.ask(B) == ("one", 0)
+    assert fleet.ask(B) == (ONE, 0)
 
 
 def test_a_shard_that_was_taken_back_is_dealt_first(fleet: Fleet) -> None:
     job = fleet.submit("one", num_shards=6)
     fleet.work(job, A)
     lease = fleet.begin(job, 3, B)
-    CheckpointManifest(fleet.client, "one").release(lease, "stopped early", counts=False)
-    assert fleet.ask(C) == ("one", 3)
+    CheckpointManifest(fleet.client, ONE).release(lease, "stopped early", counts=False)
+    assert fleet.ask(C) == (ONE, 3)
 
 
 def test_a_shard_that_failed_waits_for_its_pause(fleet: Fleet) -> None:
     job = fleet.submit("one", num_shards=1)
-    manifest = CheckpointManifest(fleet.client, "one")
+    manifest = CheckpointManifest(fleet.client, ONE)
     manifest.release(fleet.begin(job, 0, A), "ValueError", delay_seconds=500)
     fleet.come_up(B)
     assert fleet.ask(B) is None
-    fleet.client.zincrby("holdfast:delayed", -500, "one 0")
+    fleet.client.zincrby("holdfast:delayed", -500, f"{ONE} 0")
     fleet.come_up(B)
-    assert fleet.ask(B) == ("one", 0)
+    assert fleet.ask(B) == (ONE, 0)
 
 
 def test_a_clock_that_was_set_back_ends_no_pause_too_late(fleet: Fleet) -> None:
     job = fleet.submit("one", num_shards=1)
-    manifest = CheckpointManifest(fleet.client, "one")
+    manifest = CheckpointManifest(fleet.client, ONE)
     manifest.release(fleet.begin(job, 0, A), "ValueError", delay_seconds=1)
-    fleet.client.zincrby("holdfast:delayed", 99_999, "one 0")
+    fleet.client.zincrby("holdfast:delayed", 99_999, f"{ONE} 0")
     fleet.come_up(B)
-    assert fleet.ask(B) == ("one", 0)
+    assert fleet.ask(B) == (ONE, 0)
 
 
 def test_jobs_of_equal_priority_share_the_workers(fleet: Fleet) -> None:
     large, small = fleet.submit("large", num_shards=100), fleet.submit("small", num_shards=100)
-    jobs = {"large": large, "small": small}
+    jobs = {LARGE: large, SMALL: small}
     at_work: Counter[str] = Counter()
     for number in range(10, 16):
         fleet.come_up(entry(number))
@@ -205,7 +214,7 @@ def test_jobs_of_equal_priority_share_the_workers(fleet: Fleet) -> None:
         assert dealt is not None
         fleet.begin(jobs[dealt[0]], dealt[1], entry(number))
         at_work[dealt[0]] += 1
-    assert at_work == {"large": 3, "small": 3}
+    assert at_work == {LARGE: 3, SMALL: 3}
 
 
 def test_the_higher_priority_goes_first_whatever_is_at_work(fleet: Fleet) -> None:
@@ -214,7 +223,7 @@ def test_the_higher_priority_goes_first_whatever_is_at_work(fleet: Fleet) -> Non
     assert {fleet.work(urgent, A), fleet.work(urgent, B)} == {0, 1}
     dealt = fleet.ask(C)
     assert dealt is not None
-    assert dealt[0] == "usual"
+    assert dealt[0] == USUAL
 
 
 def test_no_more_workers_than_allowed_have_a_shard_of_a_job(fleet: Fleet) -> None:
@@ -222,15 +231,15 @@ def test_no_more_workers_than_allowed_have_a_shard_of_a_job(fleet: Fleet) -> Non
     index = fleet.work(job, A)
     fleet.work(job, B)
     assert fleet.ask(C) is None
-    held = CheckpointManifest(fleet.client, "one").shard_status(index)
+    held = CheckpointManifest(fleet.client, ONE).shard_status(index)
     assert held is not None
-    CheckpointManifest(fleet.client, "one").complete(Lease(job.shards[index], held.token), Progress(1, 10, 0))
+    CheckpointManifest(fleet.client, ONE).complete(Lease(job.shards[index], held.token), Progress(1, 10, 0))
     assert fleet.ask(C) is not None
 
 
 def test_a_paused_job_deals_nothing_and_goes_on_when_it_is_unpaused(fleet: Fleet) -> None:
     fleet.submit("one")
-    manifest = CheckpointManifest(fleet.client, "one")
+    manifest = CheckpointManifest(fleet.client, ONE)
     manifest.pause()
     assert fleet.ask(A) is None
     manifest.unpause()
@@ -241,12 +250,12 @@ def test_a_paused_job_deals_nothing_and_goes_on_when_it_is_unpaused(fleet: Fleet
 def test_a_message_of_a_paused_job_leaves_its_shard_to_be_dealt_again(fleet: Fleet) -> None:
     job = fleet.submit("one", num_shards=1)
     fleet.ask(A)
-    manifest = CheckpointManifest(fleet.client, "one")
+    manifest = CheckpointManifest(fleet.client, ONE)
     manifest.pause()
     refused = manifest.acquire(job.shards[0], owner=A.owner, floor=0, attempt_limit=LIMIT)
     assert refused == Refusal("paused")
     manifest.unpause()
-    assert fleet.ask(B) == ("one", 0)
+    assert fleet.ask(B) == (ONE, 0)
 
 
 def test_idle_workers_are_dealt_what_comes_up_until_nothing_is_left(fleet: Fleet) -> None:
@@ -269,19 +278,19 @@ def test_a_queue_without_a_worker_gets_one_shard_which_waits_for_no_one_for_ever
     deal_to_queue(fleet.client, cast("Celery", fleet.app), "cpu9", "cpu")
     fleet.age(seconds=31)
     deal_to_queue(fleet.client, cast("Celery", fleet.app), "cpu9", "cpu")
-    assert fleet.app.messages == [("one", 0, "cpu9")]
-    assert fleet.ask(A) == ("one", 0)
+    assert fleet.app.messages == [(ONE, 0, "cpu9")]
+    assert fleet.ask(A) == (ONE, 0)
 
 
 def test_a_worker_in_trouble_with_a_job_is_dealt_others(fleet: Fleet) -> None:
     fleet.submit("bad", num_shards=4)
     trouble = {"text": "no model", "retry_at": float(fleet.client.time()[0]) + 100}
-    fleet.client.hset(keys.trouble("bad"), A.name, json.dumps(trouble))
+    fleet.client.hset(keys.trouble(BAD), A.name, json.dumps(trouble))
     assert fleet.ask(A) is None
     fleet.submit("good", num_shards=4)
     dealt = fleet.ask(A)
     assert dealt is not None
-    assert dealt[0] == "good"
+    assert dealt[0] == GOOD
     assert fleet.ask(B) is not None
 
 
@@ -315,7 +324,7 @@ def test_a_worker_as_fast_as_the_others_begins_the_last_shard_though_they_are_ne
     fleet: Fleet,
 ) -> None:
     job = fleet.submit("one", num_shards=3)
-    manifest = CheckpointManifest(fleet.client, "one")
+    manifest = CheckpointManifest(fleet.client, ONE)
     for worker in (A, B, C):
         pace_of(fleet, job, worker, 1000.0)
     for worker in (A, B):
@@ -329,24 +338,24 @@ def test_a_worker_as_fast_as_the_others_begins_the_last_shard_though_they_are_ne
 def test_a_slow_worker_does_all_when_nobody_else_is_there(fleet: Fleet) -> None:
     job = fleet.submit("one", num_shards=1)
     pace_of(fleet, job, C, 0.001)
-    assert fleet.ask(C) == ("one", 0)
+    assert fleet.ask(C) == (ONE, 0)
 
 
 def test_the_pace_of_a_worker_is_that_of_its_last_shard_and_counts_while_it_holds_one(
     fleet: Fleet,
 ) -> None:
     job = fleet.submit("one", num_shards=4)
-    manifest = CheckpointManifest(fleet.client, "one")
+    manifest = CheckpointManifest(fleet.client, ONE)
     lease = fleet.begin(job, 0, A)
-    fleet.client.zincrby(keys.running("one"), -10, "0")  # ten seconds ago
+    fleet.client.zincrby(keys.running(ONE), -10, "0")  # ten seconds ago
     manifest.complete(lease, Progress(1, 10, 0))
-    pace = float(fleet.client.hget("holdfast:{one}:paces", A.name) or 0)
+    pace = float(fleet.client.hget(f"holdfast:{{{ONE}}}:paces", A.name) or 0)
     assert pace == pytest.approx(100.0, rel=0.1)
-    assert float(fleet.client.hget(keys.job("one"), "pace") or 0) == 0
+    assert float(fleet.client.hget(keys.job(ONE), "pace") or 0) == 0
     again = fleet.begin(job, 1, A)
-    assert float(fleet.client.hget(keys.job("one"), "pace") or 0) == pytest.approx(pace)
+    assert float(fleet.client.hget(keys.job(ONE), "pace") or 0) == pytest.approx(pace)
     manifest.release(again, "stopped early", counts=False)
-    assert float(fleet.client.hget(keys.job("one"), "pace") or 0) == pytest.approx(0)
+    assert float(fleet.client.hget(keys.job(ONE), "pace") or 0) == pytest.approx(0)
 
 
 # ---- hosts
@@ -369,7 +378,7 @@ def test_a_shard_that_fails_on_one_host_alone_is_not_given_up_while_there_is_ano
         fail(fleet, job, A)
     assert refusal(fleet, job, A) == "elsewhere"
     assert fleet.ask(A) is None
-    assert fleet.ask(B) == ("one", 0)
+    assert fleet.ask(B) == (ONE, 0)
     fleet.begin(job, 0, B)
 
 
@@ -426,7 +435,7 @@ def test_a_worker_sees_the_leases_of_its_own_host(client: redis.Redis) -> None:
     job = fleet.submit("one", num_shards=1)
     lease = fleet.begin(job, 0, here[0])
     for worker in here:
-        assert LeaseSeen("one", 0, 0, lease.token, here[0].owner) in tick(client, worker).leases
+        assert LeaseSeen(ONE, 0, 0, lease.token, here[0].owner) in tick(client, worker).leases
 
 
 def test_a_tick_asks_the_server_as_much_however_many_shards_and_jobs_there_are(client: redis.Redis) -> None:

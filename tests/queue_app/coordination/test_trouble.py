@@ -153,7 +153,7 @@ def test_a_worker_rests_only_while_it_is_in_trouble_with_every_job_that_runs(
     assert seconds_to_rest(client, worker("cpu0"), PAUSES) > 1  # type: ignore[operator]
     assert seconds_to_rest(client, worker("cpu1"), PAUSES) is None
     other = make_job(num_shards=1, records_per_shard=2)
-    second = CheckpointManifest(client, other.job_id.replace("-", "-b"))
+    second = CheckpointManifest(client, other.job_id.replace("-c", "-d"))
     second.initialize(other, "/jobs/b", {}, ["cpu0"])
     assert seconds_to_rest(client, worker("cpu0"), PAUSES) == 0
     second.pause()

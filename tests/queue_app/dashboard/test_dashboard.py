@@ -419,7 +419,7 @@ def test_of_many_shards_only_those_that_move_are_asked_for(client: redis.Redis, 
 
     before = asked()
     cells = shards.look(manifest, len(job.shards), JobState.RUNNING)
-    assert (str(cells[7].state), asked() - before) == ("running", 6)
+    assert (str(cells[7].state), asked() - before) == ("running", 7)
     manifest.complete(lease, Progress(1, 2, 0))
     assert str(shards.look(manifest, len(job.shards), JobState.RUNNING)[7].state) == "done"
     manifest.cancel()

@@ -1,6 +1,5 @@
 """How a worker takes its device. The processes themselves are tested in test_end_to_end."""
 
-import json
 import os
 import re
 import socket
@@ -12,12 +11,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import redis
 
-from queue_app.coordination import keys
 from queue_app.settings import RuntimeConfig
 from queue_app.worker import device_worker, parent_loop
-from queue_app.worker.device_worker import NO_WORKER, _only_queue, _restore_orphans, this_worker
+from queue_app.worker.device_worker import NO_WORKER, _only_queue
 
 
 @pytest.mark.parametrize("queues", [None, "", "gpu0,gpu1", ["gpu0", "gpu1"], ["celery"], ["gpu"]])
@@ -65,21 +62,8 @@ def test_the_app_holds_one_message_and_gives_it_back() -> None:
     assert app.conf.worker_disable_prefetch
     assert app.conf.worker_concurrency == 1
     assert app.conf.accept_content == ["json"]
+    assert not app.conf.worker_enable_remote_control
     assert app.conf.result_backend is None
-
-
-def test_what_a_killed_worker_held_is_back_in_its_queue_when_it_starts_again(
-    client: redis.Redis, server_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As kombu files a delivery that was not acknowledged: its message, its exchange, its queue."""
-    book = keys.unacked("cpu0@here")
-    message = {"body": "W10=", "headers": {"task": "gpu_tasks.embed_shard"}}
-    client.hset(book["unacked_key"], "tag", json.dumps([message, "cpu0", "cpu0"]))
-    client.zadd(book["unacked_index_key"], {"tag": 1})
-    monkeypatch.setattr(this_worker, "entry", replace(NO_WORKER, name="cpu0@here"))
-    _restore_orphans(book, RuntimeConfig(broker_url=server_url))
-    assert [json.loads(item) for item in client.lrange("cpu0@here", 0, -1)] == [message]
-    assert client.exists(*book.values()) == 0
 
 
 def test_no_child_is_forked_while_the_reconciler_works() -> None:

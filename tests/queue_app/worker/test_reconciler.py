@@ -17,12 +17,13 @@ from queue_app.coordination.dealing import tick
 from queue_app.coordination.fleet import Fleet, take_job
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease, ShardState
+from queue_app.coordination.trouble import Pauses, TroubleRegister
 from queue_app.coordination.workers import Owner, WorkerEntry, live_workers
 from queue_app.host.fleet_memory import FleetMemory
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job, Progress
 from queue_app.worker.forgotten_jobs import ForgottenJobs
-from queue_app.worker.reconciler import Reconciler
+from queue_app.worker.reconciler import EXPORT_PATIENCE, Reconciler
 from tests.support.jobs_and_inputs import make_job, mark_exported
 
 LEASE_SECONDS = 15.0
@@ -36,7 +37,7 @@ class Sent:
     """Stands in for the Celery app: each shard with its queue, and the outputs asked for."""
 
     shards: list[tuple[int, str]] = field(default_factory=list)
-    exports: list[tuple[str, str, str]] = field(default_factory=list)
+    exports: list[tuple[str, str]] = field(default_factory=list)
 
     @contextlib.contextmanager
     def producer_or_acquire(self) -> Iterator[None]:
@@ -44,9 +45,9 @@ class Sent:
 
     def send_task(self, name: str, args: Sequence[Any], queue: str, producer: object = None) -> None:
         if name == EXPORT_JOB:
-            self.exports.append((args[0], args[1], queue))
+            self.exports.append((args[0], queue))
         else:
-            self.shards.append((args[2], queue))
+            self.shards.append((args[1], queue))
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"nobody should ask the app for {name}")
@@ -223,7 +224,7 @@ class Ended:
         )
 
     @property
-    def asked(self) -> list[tuple[str, str, str]]:
+    def asked(self) -> list[tuple[str, str]]:
         return self.app.exports
 
     def look(self, seconds: float = 0.0) -> None:
@@ -241,7 +242,7 @@ def test_an_output_whose_message_was_lost_is_asked_for_again(ended: Ended) -> No
     assert ended.asked == []  # the worker that was done last has asked, no doubt
     ended.look(RESEND_SECONDS)
     ended.look(RESEND_SECONDS)
-    assert ended.asked == [(ended.job.job_id, str(ended.home), "cpu0@host")]
+    assert ended.asked == [(ended.job.job_id, "cpu0@host")]
     mark_exported(Path(ended.job.output), ended.job.job_id)
     ended.look(100 * RESEND_SECONDS)
     assert len(ended.asked) == 1
@@ -256,6 +257,24 @@ def test_an_output_that_a_hung_worker_was_asked_for_is_left_to_another(ended: En
     ended.client.delete("cpu0@host")
     ended.look(RESEND_SECONDS)
     assert len(ended.asked) == 1
+
+
+def test_an_output_that_a_worker_failed_at_is_asked_for_again_after_its_rest_while_there_is_hope(
+    ended: Ended,
+) -> None:
+    own = worker("cpu0")
+    register = TroubleRegister(ended.client, ended.job.job_id, Pauses(0.0, 0.0, LEASE_SECONDS))
+    ended.look()
+    for times in (1, 2):
+        register.note(own, "no room", times_most=3)
+        ended.look(RESEND_SECONDS / 2)
+        ended.look(RESEND_SECONDS / 2)  # asked once, however long it takes
+        assert len(ended.asked) == times
+    register.note(own, "no room", times_most=3)
+    ended.look(RESEND_SECONDS)
+    assert len(ended.asked) == 2
+    ended.look(EXPORT_PATIENCE * RESEND_SECONDS)
+    assert len(ended.asked) == 3
 
 
 def test_an_output_that_the_coordinator_writes_is_asked_of_no_worker(ended: Ended) -> None:

@@ -1,6 +1,7 @@
 """What is told of queues and jobs, on a real server with messages as Celery sends them."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import redis
@@ -58,7 +59,11 @@ def test_an_empty_queue_is_shown_with_no_age(client: redis.Redis) -> None:
 
 
 def test_the_queue_of_a_worker_that_died_is_still_shown(client: redis.Redis, server_url: str) -> None:
-    client.hset("holdfast:workers", "gpu1@gone", json.dumps({"queue": "gpu1", "seen": 0.0}))
+    client.hset(
+        "holdfast:workers",
+        "gpu1@gone",
+        json.dumps(asdict(WorkerEntry("gpu1@gone", "gpu1", "cuda:0", "gone", 1, 2, ""))),
+    )
     send(server_url, "gpu1")
     (queue,) = BacklogReader(client).read().queues
     assert (queue.name, queue.length) == ("gpu1", 1)
@@ -108,6 +113,6 @@ def test_no_more_jobs_are_shown_than_a_database_of_metrics_should_hold(
 ) -> None:
     monkeypatch.setattr(backlog, "JOBS_MOST", 3)
     for number in range(5):
-        job = make_job(num_shards=1, records_per_shard=10, job_id=f"job-{number}")
+        job = make_job(num_shards=1, records_per_shard=10, job_id=f"{number:012x}-cafecafe")
         CheckpointManifest(client, job.job_id).initialize(job, "/dir", {})
-    assert list(BacklogReader(client).read().jobs) == ["job-0", "job-1", "job-2"]
+    assert list(BacklogReader(client).read().jobs) == [f"{number:012x}-cafecafe" for number in range(3)]
