@@ -13,13 +13,16 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from queue_app.dashboard.map.colours import colour
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
 from queue_app.dashboard.map.make_map import Wanted, make_map, map_message, settled
 from queue_app.dashboard.map.metadata import Metadata
 from queue_app.dashboard.map.offer import offer
 from queue_app.dashboard.map.published_vectors import Published
-from queue_app.dashboard.map.selection import point_texts
+from queue_app.dashboard.map.selection import as_fasta, point_texts
+from queue_app.dashboard.map.sequence_texts import is_kept, lengths
 from queue_app.dashboard.static_files import read_files
 from queue_app.errors import UsageError
 from queue_app.host.durable_files import write_durably
@@ -27,6 +30,8 @@ from queue_app.host.durable_files import write_durably
 ENTRY = "standalone.js"
 MARK = '<meta name="generator" content="holdfast map">'
 """What tells a file of ours, which may be replaced by a newer one."""
+LETTERS_MOST = 20_000_000
+"""Of the sequences in a file. The vectors are never in it, which are some times that."""
 _MAP = re.compile(r"<!-- map -->(.*)<!-- /map -->", re.DOTALL)
 _IMPORT = re.compile(r'^import \{ ([\w, $]+) \} from "\./([\w]+\.js)";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const)) ([\w$]+)", re.MULTILINE)
@@ -115,8 +120,23 @@ def _data(embedding_map: EmbeddingMap, metadata: Metadata | None, by: str) -> di
         "about": f"{job.model.name}, from {', '.join(file.name for file in job.inputs)}",
         "map": told,
         "texts": point_texts(embedding_map),
+        "fasta": _records(embedding_map),
         "colours": {name: asdict(colour(embedding_map, name, metadata)) for name in names},
     }
+
+
+def _records(embedding_map: EmbeddingMap) -> list[str]:
+    """Each point's record in FASTA, for a selection to take away.
+
+    None where they are texts or were cleaned away, or would make a file that is no longer passed around.
+    """
+    job, job_dir = embedding_map.published.job, embedding_map.published.job_dir
+    if job.options.alphabet == "text" or not is_kept(job, job_dir):
+        return []
+    letters = np.array(lengths(job, job_dir, embedding_map.rows), np.int64)
+    if letters[embedding_map.places].sum() > LETTERS_MOST:
+        return []
+    return list(as_fasta(embedding_map, embedding_map.ordinals))
 
 
 def bundled(files: Mapping[str, str], entry: str) -> str:

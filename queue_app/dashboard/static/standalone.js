@@ -5,14 +5,16 @@ import { $, put } from "./words.js";
 
 const LISTED = 50;
 
-function fileSource({ title, map, texts, colours }) {
+function fileSource({ title, map, texts, fasta, colours }) {
+  const placeOf = new Map(map.ordinals.map((ordinal, place) => [ordinal, place]));
   return {
     key: title,
-    takes: [],
+    takes: fasta.length ? ["fasta"] : [],
     map: async () => map,
     colours: async (of, by) => colours[by],
     texts: async () => texts,
     search: async (of, text) => search(map, texts, text.toLowerCase()),
+    take: async (of, kind, ordinals) => new Blob(ordinals.map((each) => fasta[placeOf.get(each)]), { type: "text/plain" }),
   };
 }
 

@@ -295,7 +295,11 @@ def test_a_map_in_a_file_needs_nothing_but_the_file(made: InlineJob, tmp_path: P
     lasso_all(page)
     wait_for_text(page, "#selected", "^61 selected$")
     assert len(taken(page, "ids.txt").decode().splitlines()) == 61
-    assert not page.get_by_role("button", name="FASTA").is_visible()
+    assert taken(page, "FASTA").decode().count(">") == 61
+    find(page, "P00042")
+    page.locator("#select-lit").click()
+    assert taken(page, "FASTA").decode().startswith(f">sp|P00042|N42_HUMAN\n{protein(42)[:60]}")
+    find(page, "")
     page.get_by_label("Colour").select_option("place in the input")
     wait_for_text(page, "#colours", "or more")
     assert taken(page, "Save as PNG").startswith(b"\x89PNG")

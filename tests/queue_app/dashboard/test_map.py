@@ -1,6 +1,8 @@
 """The map of a finished job's embeddings: the numbers behind it, and what the page is told of it."""
 
 import contextlib
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -14,14 +16,17 @@ import redis
 
 from queue_app.array_types import Floats
 from queue_app.coordination import keys
+from queue_app.dashboard.map import standalone
 from queue_app.dashboard.map.cache import Making, Maps
 from queue_app.dashboard.map.embedding_map import EmbeddingMap
-from queue_app.dashboard.map.make_map import Wanted
+from queue_app.dashboard.map.make_map import Wanted, make_map
 from queue_app.dashboard.map.metadata import Metadata, read_metadata
 from queue_app.dashboard.map.nearest import nearest
 from queue_app.dashboard.map.projection import Method, methods, project
 from queue_app.dashboard.map.published_vectors import Published
 from queue_app.dashboard.map.sampled_rows import choose, draw
+from queue_app.dashboard.map.selection import as_fasta
+from queue_app.dashboard.map.standalone import page_of
 from queue_app.dashboard.serve import find_place
 from queue_app.errors import HoldfastError, InputError
 from queue_app.job.directory import JobDir
@@ -142,6 +147,22 @@ def test_umap_draws_few_points_equal_ones_and_zeros_too(vectors: Floats) -> None
     points = project(vectors, Method.UMAP).points
     assert (points.shape, points.dtype) == ((len(vectors), 2), np.float32)
     assert np.isfinite(points).all()
+
+
+def test_a_file_has_its_records_as_fasta_unless_they_would_make_it_too_large(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = make_map(published, "embedding_mean", Method.PCA, lambda step, share: None)
+
+    def records() -> list[str]:
+        (data,) = re.findall(r'id="data">(.*)</script>', page_of(drawn, None))
+        found: list[str] = json.loads(data)["fasta"]
+        return found
+
+    assert records() == list(as_fasta(drawn, drawn.ordinals))
+    assert len(records()) == len(drawn.ids)
+    monkeypatch.setattr(standalone, "LETTERS_MOST", 10)
+    assert records() == []
 
 
 def test_a_choice_among_many_records_is_always_the_same() -> None:
