@@ -238,6 +238,13 @@ local function forget_older_drain(worker, entry)
   end
 end
 
+-- In how many of these queues a message waits; a key of another type is none.
+local function waiting_in(...)
+  local found = 0
+  for _, name in ipairs({ ... }) do if call('TYPE', name).ok == 'list' then found = found + 1 end end
+  return found
+end
+
 -- The worker lives. Answers what else its parent has to know, so that it need not ask: whether it was asked to leave,
 -- how many of its queues, its own and that of its device, hold a message, the fleet's id; and the leases that it observes, five
 -- answers each: job, index, beat, token, owner.
@@ -253,7 +260,7 @@ function op.tick(worker, kind, host, entry, queue)
   local members = {}
   for _, member in ipairs(leases_between(reach(own, time), own)) do members[member] = true end
   for _, member in ipairs(leases_on_host(host, time)) do if member then members[member] = true end end
-  local found = { call('HEXISTS', 'holdfast:drain', worker), call('EXISTS', worker, queue), call('GET', 'holdfast:fleet') or '' }
+  local found = { call('HEXISTS', 'holdfast:drain', worker), waiting_in(worker, queue), call('GET', 'holdfast:fleet') or '' }
   for member in pairs(members) do
     local job, index = string.match(member, '^(%S+) (%S+)$')
     local held, beat = lease(job, index), call('HGET', key(job, 'beats'), index)
