@@ -12,6 +12,7 @@ from celery import Celery
 from celery.loaders.app import AppLoader
 from celery.signals import before_task_publish
 
+from queue_app.coordination.redis_client import address
 from queue_app.settings import runtime_config
 
 EMBED_SHARD = "gpu_tasks.embed_shard"
@@ -68,9 +69,15 @@ class OwnApp(Celery):
 
     def __init__(self, broker_url: str) -> None:
         # Django's fixup would load the settings of a site that the environment names.
-        super().__init__("holdfast", broker=broker_url, loader=OwnLoader, fixups=[])
+        # Nor does it see the address among its settings, which it shows.
+        super().__init__("holdfast", loader=OwnLoader, fixups=[])
         self.backend_cls = "disabled"
-        self.server_url = broker_url
+        self._broker_url = broker_url
+
+    @cached_property
+    def server_url(self) -> str:
+        """With its password. Raises UsageError where it is no address."""
+        return address(self._broker_url)
 
     @cached_property
     def Worker(self) -> Any:  # the name that Celery gives it

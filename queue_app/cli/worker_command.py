@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from queue_app.cli import options as options
-from queue_app.cli.printing import print_json
+from queue_app.cli.printing import print_json, tell
 
 if TYPE_CHECKING:
     from queue_app.coordination.workers import WorkerEntry
@@ -84,4 +84,4 @@ def drain(
 
 def _tell(workers: Sequence["WorkerEntry"], what: str) -> None:
     for worker in workers:
-        print(f"{worker.name}: {what}", flush=True)
+        tell(f"{worker.name}: {what}")
