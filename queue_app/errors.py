@@ -1,18 +1,10 @@
 """The errors a user can meet. Each class carries the exit code that `holdfast` ends with."""
 
-from queue_app.shown import visible_lines
-
 
 class HoldfastError(Exception):
-    """Raised when a job cannot go on; what is committed stays, and the same command resumes.
-
-    Its text may have that of others in it, such as an id of a megabyte: it is shown as what can be seen of it.
-    """
+    """Raised when a job cannot go on; what is committed stays, and the same command resumes."""
 
     exit_code = 1
-
-    def __str__(self) -> str:
-        return visible_lines(super().__str__())
 
 
 class UsageError(HoldfastError):

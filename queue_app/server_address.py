@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from queue_app.errors import UsageError
 
-SCHEMES = ("redis", "rediss")
+SCHEMES = ("redis", "rediss", "unix")
 FORM = "redis://:PASSWORD@HOST:PORT/0"
 MASK = "***"
 PASSWORD_BYTES_MOST = 4096
@@ -20,7 +20,7 @@ SECRET_LEAST = 4
 """Letters: a shorter word would be found in half of all texts."""
 _HOST = re.compile(r"[\w.-]+|[0-9a-fA-F]*:[0-9a-fA-F:.]*(%\w+)?")
 _DATABASE = re.compile(r"/?|/\d{1,4}")
-_QUERY = re.compile(r"(ssl_\w+=[^&=]*(&|$))*")
+_QUERY = re.compile(r"((ssl_\w+=[^&=]*|db=\d{1,4})(&|$))*")
 _KEY_PASSWORD = re.compile(r"(ssl_password=)[^&]*")
 
 
@@ -35,7 +35,7 @@ def _mistake(url: str) -> str:
     if any(letter.isspace() or not letter.isprintable() for letter in url):
         return "it has a blank in it, or what cannot be seen"
     if not url.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
-        return "it begins with neither redis:// nor rediss://"
+        return "it does not begin with redis:// or rediss://"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -43,12 +43,14 @@ def _mistake(url: str) -> str:
         return "behind the host stands no port; in a password / ? # and [ are written %2F %3F %23 and %5B"
     if "#" in url or "@" in parts.path + parts.query:
         return "in a password / ? and # are written %2F %3F and %23"
+    if not _QUERY.fullmatch(parts.query):
+        return "behind ? stand settings of TLS alone, as ssl_ca_certs=FILE; a password stands before the host"
+    if parts.scheme == "unix":
+        return "" if parts.path.startswith("/") and not host else "behind unix:// stands an absolute path"
     if not _HOST.fullmatch(host):
         return "no host can be told"
     if not _DATABASE.fullmatch(parts.path):
         return "behind host and port stands the number of a database, or nothing"
-    if not _QUERY.fullmatch(parts.query):
-        return "behind ? stand settings of TLS alone, as ssl_ca_certs=FILE; a password stands before the host"
     return ""
 
 
@@ -66,7 +68,7 @@ def without_password(url: str) -> str:
 
 
 def without_secrets(text: str, url: str) -> str:
-    """The words of a library or a server, which may repeat it, without what is secret in the address `url`."""
+    """The words of a library or a server, which may repeat it, without what is secret in an address."""
     for secret in sorted(_secrets(url), key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text

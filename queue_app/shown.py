@@ -16,6 +16,8 @@ VISIBLE_MOST = 200
 """Characters of a text from elsewhere, such as an id, in a line of ours."""
 LINES_MOST = 4_000
 """Characters of a whole text of ours, such as an error."""
+CUT_LEAST = 100
+"""Characters: for fewer nothing is cut out, as what says so has nearly as many."""
 _OURS = str.maketrans("", "", "\n\t" + JOINERS)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _FORMULA = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
@@ -43,7 +45,7 @@ def visible_lines(text: str, most: int = LINES_MOST) -> str:
 
 
 def _without_middle(text: str, most: int, told: str) -> str:
-    if len(text) <= most + len(told) + 6:
+    if len(text) <= most + CUT_LEAST:
         return text
     end = most // 4
     return f"{text[: most - end]} … {told} … {text[-end:]}"

@@ -21,6 +21,7 @@ from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import Lease, Refusal
 from queue_app.job.history import Outcome
 from queue_app.job.spec import Progress
+from queue_app.shown import visible_lines
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.leases import Heartbeat
 from queue_app.worker.metrics.counters import Count, counters
@@ -48,14 +49,14 @@ def tell_failure(
     """
     match whose(error):
         case Whose.JOB:
-            reason, whole_job = str(error), isinstance(error, JobHopeless)
+            reason, whole_job = visible_lines(str(error)), isinstance(error, JobHopeless)
             insist(lambda: manifest.fail(lease, reason, whole_job=whole_job))
             history.fail(reason)
         case Whose.HOST:
             history.fail(words_of(error))
             return give_back_unspent(manifest, lease, error)
         case Whose.SHARD:
-            reason = f"{type(error).__name__}: {error}"
+            reason = visible_lines(f"{type(error).__name__}: {error}")
             insist(lambda: manifest.release(lease, reason, delay_seconds=RELEASE_DELAY_SECONDS))
             history.fail(reason)
             counters.add(Count.SHARD_RETRIES)
