@@ -64,9 +64,13 @@ def test_an_answer_may_take_longer_than_a_request(
     server_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
-    with serving(find_place(None, server_url)) as url:
-        asks = urllib.request.Request(f"{url}/events", headers={"Authorization": f"Bearer {TOKEN}"})
-        stream = urllib.request.urlopen(asks, timeout=30)
-        events = (line for line in stream if line.startswith(b"data:"))
-        for _ in range(2):  # a second apart at least
-            assert next(events)
+    whole = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+    with serving(find_place(None, server_url)) as url, half_open(url, whole) as stream:
+        seen = b""
+        while b"data:" not in seen:
+            seen += stream.recv(4096)
+        with half_open(url, HALF) as later, contextlib.suppress(ConnectionResetError):
+            assert later.recv(1) == b""
+        stream.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            assert stream.recv(4096) != b"", "the stream was closed"
