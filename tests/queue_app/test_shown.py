@@ -1,5 +1,6 @@
 """What others wrote, for a terminal, a table, a spreadsheet and Markdown."""
 
+import ast
 import os
 import subprocess
 import unicodedata
@@ -18,7 +19,10 @@ from queue_app.shown import (
     visible,
     visible_lines,
 )
+from tests.support import ROOT
+from tests.support.house import House
 
+HOUSE = House(ROOT)
 HOSTILE = ["\x1b[2J", "\x9b31m", "\u202egpj.exe", "a\u2028b", "\ufeffa", "\x07\x00", "\udc80", "\U000e0041"]
 HARMLESS = [
     "蛋白質",
@@ -101,3 +105,25 @@ def test_a_word_of_a_command_is_what_a_shell_reads(word: str) -> None:
     assert is_seen(shown)
     ran = subprocess.run(["bash", "-c", f"printf %s {shown}"], capture_output=True, check=True)
     assert os.fsdecode(ran.stdout) == word
+
+
+# ---- who prints
+
+
+SHOWS = {"visible", "visible_lines", "tsv_line", "json.dumps", "version", "print_json"}
+OF_OURS = {
+    "queue_app.dashboard.serve",  # the page's address, and two sentences
+    "queue_app.host.physical_device", "queue_app.cli.main",
+    "queue_app.status.summary",  # its lines are made visible as they come
+    "queue_app.status.live", "queue_app.status.notebook", "queue_app.cli.printing",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in HOUSE.modules if name.startswith("queue_app.")])
+def test_nothing_is_printed_that_was_not_made_visible(name: str) -> None:
+    """`say` and `tell` of the command line do so; the modules that are named here say how they do."""
+    calls = [node for node in ast.walk(HOUSE.modules[name].tree) if isinstance(node, ast.Call)]
+    prints = [call for call in calls if ast.unparse(call.func) in ("print", "typer.echo", "sys.stderr.write")]
+    for call in prints if name not in OF_OURS else []:
+        within = {ast.unparse(part.func) for part in ast.walk(call.args[0]) if isinstance(part, ast.Call)}
+        assert within & SHOWS, ast.unparse(call)

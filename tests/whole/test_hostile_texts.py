@@ -109,7 +109,9 @@ def test_the_quarantine_is_a_table_whose_ids_can_be_had_again(made: Made) -> Non
     assert_nothing_obeyed(table)
     head, *rows = (line.split("\t") for line in table.splitlines())
     assert {len(row) for row in rows} == {len(head)} == {4}
-    assert [undone(row[1]) for row in rows] == [each.replace("\x00", "\\u0000") for each in IDS]
+    # A record whose id has a NUL is in quarantine also with a text.
+    ids = [each.replace("\x00", "\\u0000") for each in IDS for _ in range(1 + ("\x00" in each))]
+    assert [undone(row[1]) for row in rows] == ids
     assert not [row for row in rows if row[1].startswith(tuple("=+-@"))]
 
 

@@ -1,6 +1,7 @@
 """A server's password: in no list of processes, in no log, and in no word about an address that is none."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import redis
 
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.workers import live_workers
+from tests.support import ROOT
 from tests.support.command_runs import HOLDFAST, environment, running
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.waiting import wait_for
@@ -88,3 +90,21 @@ def test_a_password_reaches_the_workers_and_stands_in_no_list_of_processes(
         assert os.fsencode(password) not in b"".join(command_lines().values()) or way == "argument"
     client.flushall()
     assert password not in log.read_text()
+
+
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "docker-compose.yml",
+    *(ROOT / "docs").rglob("*.md"),
+    *(path for path in [*(ROOT / "deploy").rglob("*"), *(ROOT / "examples").rglob("*")] if path.is_file()),
+]
+IN_AN_ARGUMENT = re.compile(
+    r"(--broker(-url)?|-b)[ =]['\"]?rediss?://[^ ]*:[^ /]+@|--basic[-_]auth|--requirepass|redis-cli.* -a "
+)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_example_has_a_password_in_an_argument(path: Path) -> None:
+    text = path.read_bytes().decode(errors="replace")
+    found = [line for line in text.splitlines() if IN_AN_ARGUMENT.search(line)]
+    assert not [line for line in found if "list of processes" not in line]
