@@ -16,6 +16,7 @@ from celery import Celery
 from celery.loaders.app import AppLoader
 from celery.signals import before_task_publish
 
+from queue_app.coordination.redis_client import address
 from queue_app.settings import runtime_config
 from queue_app.trust.message_gate import EMBED_SHARD as EMBED_SHARD  # others know the tasks from here
 from queue_app.trust.message_gate import EXPORT_JOB as EXPORT_JOB
@@ -73,9 +74,15 @@ class OwnApp(Celery):
 
     def __init__(self, broker_url: str) -> None:
         # Django's fixup would load the settings of a site that the environment names.
-        super().__init__("holdfast", broker=broker_url, loader=OwnLoader, fixups=[])
+        # Nor does it see the address among its settings, which it shows.
+        super().__init__("holdfast", loader=OwnLoader, fixups=[])
         self.backend_cls = "disabled"
-        self.server_url = broker_url
+        self._broker_url = broker_url
+
+    @cached_property
+    def server_url(self) -> str:
+        """With its password. Raises UsageError where it is no address."""
+        return address(self._broker_url)
 
     @cached_property
     def Worker(self) -> Any:  # the name that Celery gives it

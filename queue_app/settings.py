@@ -18,7 +18,7 @@ def _split_paths(value: object) -> object:
 
 
 def _directory_or_none(value: object) -> object:
-    """HOLDFAST_STATE= is none, and not the working directory; HOLDFAST_CACHE= likewise."""
+    """HOLDFAST_STATE= is none, and not the working directory; other paths likewise."""
     return value or None
 
 
@@ -47,6 +47,8 @@ class RuntimeConfig(BaseSettings):
 
     broker_url: str = "redis://127.0.0.1:6379/0"
     """Where the Redis-protocol server is; may carry a password, so it is never logged."""
+    broker_password_file: Annotated[Path | None, BeforeValidator(_directory_or_none)] = None
+    """A file with the password of the server, for addresses that have none."""
     key_file: Annotated[Path | None, BeforeValidator(_directory_or_none)] = None
     """The fleet's keys: what the server hands on is signed with the first, and believed only where one of
     them has signed it. None: nothing is signed."""

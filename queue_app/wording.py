@@ -1,26 +1,9 @@
 """How numbers and lists are written for people, the same on every screen and in every file."""
 
-import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
 
-HIDDEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
-"""The Unicode categories that move a cursor, turn the direction, or show nothing: no terminal gets them."""
-VISIBLE_MOST = 200
-"""Characters of a text from elsewhere, such as an id, in a line of ours."""
-
-
-def visible(text: str, most: int = VISIBLE_MOST) -> str:
-    """Text that somebody else wrote, as a line of ours may show it: `\\x1b` for an escape character, and of a
-    long one the beginning and how long it is."""
-    shown = "".join(
-        _escaped(letter) if unicodedata.category(letter) in HIDDEN else letter for letter in text[:most]
-    )
-    return shown if len(text) <= most else f"{shown}… ({len(text):,} characters)"
-
-
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
+from queue_app.shown import visible as visible
 
 
 def duration(seconds: float) -> str:

@@ -19,6 +19,7 @@ from queue_app.coordination.trouble import pause_seconds
 from queue_app.job.history import Outcome
 from queue_app.job.spec import Progress
 from queue_app.settings import runtime_config
+from queue_app.shown import visible_lines
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.leases import Heartbeat
 from queue_app.worker.metrics.counters import Count, counters
@@ -42,14 +43,14 @@ def tell_failure(
     """
     match whose(error):
         case Whose.JOB:
-            reason, whole_job = str(error), isinstance(error, JobHopeless)
+            reason, whole_job = visible_lines(str(error)), isinstance(error, JobHopeless)
             insist(lambda: manifest.fail(lease, reason, whole_job=whole_job))
             history.fail(reason)
         case Whose.HOST:
             history.fail(words_of(error))
             return give_back_unspent(manifest, lease, error)
         case Whose.SHARD:
-            reason = f"{type(error).__name__}: {error}"
+            reason = visible_lines(f"{type(error).__name__}: {error}")
             log.error("failed, to be tried again %s", lease.label, exc_info=error)
             insist(lambda: release_for_later(manifest, lease, reason))
             history.fail(reason)

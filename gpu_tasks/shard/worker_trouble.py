@@ -21,6 +21,7 @@ from queue_app.coordination.states import TIMES_MOST, Trouble
 from queue_app.coordination.trouble import PASSING_TIMES_MOST, TroubleRegister, give_up_hopeless, pauses_of
 from queue_app.errors import HoldfastError
 from queue_app.settings import runtime_config
+from queue_app.shown import visible_lines
 from queue_app.trust.values import Garbage
 from queue_app.worker.child_state import Stage
 from queue_app.worker.device_worker import child_state, this_worker
@@ -115,7 +116,7 @@ def register_of(manifest: CheckpointManifest) -> TroubleRegister:
 
 def words_of(error: Exception) -> str:
     """What a person is told: our own errors speak for themselves."""
-    text = str(error).strip()
+    text = visible_lines(str(error)).strip()
     is_ours = isinstance(error, (HoldfastError, InferenceError))
     return text if is_ours and text else f"{type(error).__name__}: {text}".rstrip(": ")
 

@@ -101,7 +101,7 @@ def quarantine(
     from dataclasses import asdict
 
     from queue_app.job.directory import find_job_directory
-    from queue_app.job.quarantine import list_quarantine, retry_quarantine
+    from queue_app.job.quarantine import list_quarantine, retry_quarantine, tsv_line
 
     directory = find_job_directory(job_dir)
     entries = retry_quarantine(directory) if retry else list_quarantine(directory)
@@ -109,7 +109,7 @@ def quarantine(
         print_json([asdict(entry) for entry in entries])
         return
     for entry in entries:
-        print(f"{entry.ordinal}\t{entry.id}\t{entry.length}\t{entry.reason}")
+        print(tsv_line(entry))
     if retry and entries:
         say(f"{len(entries)} to be tried again: run the same command, or holdfast resume {directory.path}")
     elif not entries:

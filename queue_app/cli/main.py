@@ -1,5 +1,6 @@
 """The command `holdfast`: its parts in their order, and the exit codes of what goes wrong."""
 
+import logging
 import os
 import sys
 
@@ -16,6 +17,7 @@ from queue_app.cli.worker_command import drain, key_file, worker
 from queue_app.errors import HoldfastError, UsageError
 from queue_app.host.limits import is_thread_refused, out_of_memory, thread_refused
 from queue_app.host.surroundings import settle
+from queue_app.shown_log import ShownLog
 
 app = typer.Typer(
     name="holdfast",
@@ -47,6 +49,8 @@ for heading, members in COMMANDS.items():
 def main() -> None:
     """The console command. Errors that the user can answer are one line and a documented exit code."""
     settle()
+    if logging.lastResort is not None:  # which writes what no handler was set for
+        logging.lastResort.addFilter(ShownLog(_server))
     try:
         if "" in sys.argv[1:]:  # as a path it would be the directory that we are in
             raise UsageError("an argument is empty: is a variable of the shell not set?")
@@ -68,6 +72,12 @@ def main() -> None:
         if not is_thread_refused(error):
             raise
         _fail(thread_refused())
+
+
+def _server() -> str:
+    from queue_app.settings import runtime_config
+
+    return runtime_config().broker_url
 
 
 def _fail(why: object, exit_code: int = HoldfastError.exit_code) -> None:

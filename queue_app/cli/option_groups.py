@@ -16,6 +16,7 @@ from queue_app.host.limits import require_limits
 from queue_app.ingest.request import DECLARED, EmbedRequest, Option
 from queue_app.model.short_names import hub_id_of
 from queue_app.option_words import flag_of
+from queue_app.shown import visible_lines
 
 Command = Callable[..., None]
 
@@ -50,7 +51,7 @@ def flattened(command: Command, **instead: inspect.Parameter) -> Command:
 def _tell_model(given: Mapping[str, Any], hub_id: str) -> None:
     """A short name is not in the job, which has the hub's."""
     if not (given.get("quiet") or given["as_json"]):
-        print(f"{given['model']}: the hub's {hub_id}", file=sys.stderr)
+        print(visible_lines(f"{given['model']}: the hub's {hub_id}"), file=sys.stderr)
 
 
 @cache

@@ -63,7 +63,11 @@ Device = Annotated[
 ]
 BrokerUrl = Annotated[
     str | None,
-    option(help="redis://… of your own server. Default: HOLDFAST_BROKER_URL.", group="Server and metrics"),
+    option(
+        help="redis://… of your own server. Default: HOLDFAST_BROKER_URL. A password in it shows in lists of "
+        "processes: HOLDFAST_BROKER_PASSWORD_FILE names a file with one.",
+        group="Server and metrics",
+    ),
 ]
 MetricsPort = Annotated[
     int | None,

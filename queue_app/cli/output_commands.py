@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from queue_app.cli import options as options
-from queue_app.cli.printing import DAMAGED, end_with_quarantine, print_answer, print_report
+from queue_app.cli.printing import DAMAGED, end_with_quarantine, print_answer, print_report, tell
 
 
 def verify(job_dir: options.JobDirArgument, as_json: options.Json = False) -> None:
@@ -69,7 +69,7 @@ def map_file(
     known = read_metadata(metadata) if metadata else None
     wanted = Wanted(job.job_id, column, method)
     drawn = write_map(Published.find(job, directory), output, known, wanted, colour, overwrite=overwrite)
-    print(f"{output}: {len(drawn.ids):,} of {drawn.published.num_embedded:,} records")
+    tell(f"{output}: {len(drawn.ids):,} of {drawn.published.num_embedded:,} records")
 
 
 def index(
@@ -112,4 +112,4 @@ def clean(job_dir: options.JobDirArgument) -> None:
 
     directory = find_job_directory(job_dir)
     freed = run_clean(directory)
-    print(f"{directory.path}: freed {freed / 1e6:.1f} MB")
+    tell(f"{directory.path}: freed {freed / 1e6:.1f} MB")

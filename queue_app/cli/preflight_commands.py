@@ -104,7 +104,7 @@ def doctor(
             found += examine_model(model, revision)
         step("looking at devices, server and disk")
         found += examine(options.named_broker(broker_url), job_dir, runtime_config())
-    print_answer(as_json, findings_as_json(found), describe_findings(found))
+    print_answer(as_json, findings_as_json(found), describe_findings(found), coloured=True)
     if not is_well(found):
         raise typer.Exit(HoldfastError.exit_code)
 

@@ -1,7 +1,6 @@
 """What the commands print, and the exit codes that go with it. Results to stdout, all else to stderr."""
 
 import json
-import shlex
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ import typer
 
 from queue_app.choices import ALLOW_QUARANTINE
 from queue_app.errors import UsageError
+from queue_app.shown import shell_word, visible_lines
 
 if TYPE_CHECKING:
     from queue_app.job.directory import JobDir
@@ -28,24 +28,29 @@ COMMAND_MOST = 400
 
 def say(text: str) -> None:
     """One line for the user, beside the result."""
-    print(text, file=sys.stderr)
+    print(visible_lines(text), file=sys.stderr)
+
+
+def tell(text: str) -> None:
+    """One line of the result."""
+    print(visible_lines(text), flush=True)
 
 
 def print_json(answer: Any) -> None:
     print(json.dumps(answer))
 
 
-def print_answer(as_json: bool, answer: Any, lines: Iterable[str]) -> None:
-    """What a command found out, for a program or in lines for people."""
+def print_answer(as_json: bool, answer: Any, lines: Iterable[str], *, coloured: bool = False) -> None:
+    """What a command found out, for a program or in lines for people; `coloured` ones can be seen already."""
     if as_json:
         print_json(answer)
         return
     for line in lines:
-        typer.echo(line)  # without colours where it is no terminal
+        typer.echo(line if coloured else visible_lines(line))  # without colours where it is no terminal
 
 
 def print_state(job_id: str, state: str) -> None:
-    print(f"job {job_id}: {state}")
+    tell(f"job {job_id}: {state}")
 
 
 def print_report(report: "ExportReport", as_json: bool, allowed: "Allowance", *, quiet: bool = False) -> None:
@@ -107,10 +112,10 @@ def resumable(job_dir: "JobDir", named: Path) -> Iterator[None]:
 def how_to_go_on(arguments: Sequence[str], stands: Path | None) -> str:
     """The same command; a shorter one where it is long, or has inputs that cannot be read twice, and the job
     `stands`. What may hold a server's password is not repeated."""
-    command = shlex.join(["holdfast", *arguments])
+    command = " ".join(map(shell_word, ["holdfast", *arguments]))
     if "://" in command:
         return "the same command again"
     is_once = any(word == "-" or word.startswith(("/dev/fd/", "/proc/self/fd/")) for word in arguments)
     if stands is not None and (is_once or len(command) > COMMAND_MOST):
-        return shlex.join(["holdfast", "resume", str(stands)])
+        return f"holdfast resume {shell_word(str(stands))}"
     return command

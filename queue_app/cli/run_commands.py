@@ -5,7 +5,7 @@ from typing import Annotated
 
 from queue_app.cli import options as options
 from queue_app.cli.option_groups import flattened
-from queue_app.cli.printing import print_json, print_report, resumable, say
+from queue_app.cli.printing import print_json, print_report, resumable, say, tell
 from queue_app.host.limits import require_limits
 from queue_app.ingest.request import EmbedRequest
 
@@ -72,7 +72,7 @@ def enqueue(
     if as_json:
         print_json({"job": job.id, "created": job.created, "job_dir": str(job.job_dir.path)})
         return
-    print(job.id)
+    tell(job.id)
     for line in what_was_read(job.job):
         say(line)
     say("submitted" if job.created else "this job was submitted before; it goes on")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from queue_app.cli import options as options
-from queue_app.cli.printing import print_json, say
+from queue_app.cli.printing import print_json, say, tell
 from queue_app.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,4 +106,4 @@ def drain(
 
 def _tell(workers: Sequence["WorkerEntry"], what: str) -> None:
     for worker in workers:
-        print(f"{worker.name}: {what}", flush=True)
+        tell(f"{worker.name}: {what}")

@@ -8,13 +8,39 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from queue_app.errors import BrokerUnreachable, UsageError
+from queue_app.server_address import (
+    FORM,
+    check_address,
+    has_password,
+    read_password,
+    with_password,
+    without_password,
+    without_secrets,
+)
 from queue_app.settings import runtime_config
+from queue_app.shown import visible
 from queue_app.trust.signing import KeyRing, ring_of_server
 
 SOCKET_TIMEOUT_SECONDS = 5.0
 
 TRANSIENT = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError)
 """What a server that is away or starting raises; everything else is a mistake of ours."""
+
+
+def address(url: str) -> str:
+    """`url` as clients take it: with the password of HOLDFAST_BROKER_PASSWORD_FILE where it has none.
+
+    Raises:
+        UsageError: it is no address, or the file cannot be read; repeats nothing that may be secret.
+    """
+    check_address(url)
+    if has_password(url):
+        return url
+    if (file := runtime_config().broker_password_file) is not None:
+        return with_password(url, read_password(file))
+    if "@" in url and ":" not in url.rpartition("@")[0].rpartition("://")[2]:
+        raise UsageError(f"{without_password(url)}: a user without a password; write {FORM}, with the colon")
+    return url
 
 
 def connect(url: str) -> redis.Redis:
@@ -27,7 +53,7 @@ def connect(url: str) -> redis.Redis:
     """
     try:
         return redis.Redis.from_url(
-            url,
+            address(url),
             decode_responses=True,
             encoding_errors="replace",  # what is no text was not put there by us
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
@@ -35,10 +61,8 @@ def connect(url: str) -> redis.Redis:
             health_check_interval=5,
             retry=Retry(NoBackoff(), 0),
         )
-    except ValueError as error:
-        raise UsageError(
-            f"{without_password(url)}: not a server's address ({error}); write redis://:PASSWORD@HOST:PORT/0"
-        ) from None
+    except ValueError:  # whose words may repeat any part of it
+        raise UsageError(f"{without_password(url)}: not a server's address; write {FORM}") from None
 
 
 def check(server: redis.Redis, url: str) -> None:
@@ -51,15 +75,20 @@ def check(server: redis.Redis, url: str) -> None:
         server.ping()
     except redis.AuthenticationError as error:
         raise BrokerUnreachable(
-            f"{without_password(url)}: the server refuses the password ({error}); "
-            "write redis://:PASSWORD@HOST:PORT/0, or USER:PASSWORD where it has users"
+            f"{without_password(url)}: the server refuses the password ({told(error, url)}); "
+            f"write {FORM}, or USER:PASSWORD where it has users"
         ) from None
     except redis.RedisError as error:
         raise BrokerUnreachable(
-            f"{without_password(url)}: no server answers ({error}); "
+            f"{without_password(url)}: no server answers ({told(error, url)}); "
             "start one, or name another by --broker-url or HOLDFAST_BROKER_URL; "
             "holdfast embed, where neither names one, starts its own"
         ) from None
+
+
+def told(error: Exception, url: str) -> str:
+    """What a server or its client says, as it may be shown: it may repeat the login it was given."""
+    return visible(without_secrets(str(error), address(url)), 1000)
 
 
 def own_broker(url: str | None) -> str | None:
@@ -96,14 +125,6 @@ def open_to_writers(url: str) -> str:
         "whoever can write to this broker can stop jobs, and begin any that lies where its workers look: "
         "holdfast key-file PATH makes a key, HOLDFAST_KEY_FILE names it on every host"
     )
-
-
-def without_password(url: str) -> str:
-    """The url as it may be shown and logged."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return url.replace(f":{parts.password}@", ":***@", 1)
 
 
 @cache

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.dashboard.job_list import JobList
 from queue_app.errors import HoldfastError
+from queue_app.shown import visible_lines
 
 Jobs = Callable[[], Awaitable[JobList]]
 """What tells the list of jobs as it is now."""
@@ -36,6 +37,7 @@ async def answered(read: Callable[[], object]) -> Response:
         found = await asyncio.to_thread(read)
         return found if isinstance(found, Response) else JSONResponse(found)
     except TRANSIENT as error:
-        return JSONResponse({"error": f"the server does not answer: {error}"}, status_code=503)
+        why = visible_lines(str(error))
+        return JSONResponse({"error": f"the server does not answer: {why}"}, status_code=503)
     except HoldfastError as error:
-        return JSONResponse({"error": str(error)}, status_code=409)
+        return JSONResponse({"error": visible_lines(str(error))}, status_code=409)

@@ -12,6 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from queue_app.coordination.redis_client import check, connect
+from queue_app.dashboard.connections import TimedConnection
 from queue_app.dashboard.job_source import ManyJobs, Place
 from queue_app.dashboard.map.metadata import Metadata, read_metadata
 from queue_app.dashboard.map_routes import MapAnswers
@@ -61,7 +62,16 @@ class PageServer(uvicorn.Server):
         # No log of requests: the first one carries the token.
         maps = MapAnswers(feed.place, feed.jobs, metadata).routes()
         app = make_app(feed, maps, token=token, host=host)
-        super().__init__(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=TimedConnection,
+                ws="none",
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+            )
+        )
         self.feed = feed
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -16,6 +16,7 @@ from queue_app.job.shard_files import read_shard
 from queue_app.job.shard_table import Shard
 from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
+from queue_app.shown import tsv_cell
 
 
 def list_quarantine(job_dir: JobDir) -> list[QuarantineEntry]:
@@ -24,6 +25,11 @@ def list_quarantine(job_dir: JobDir) -> list[QuarantineEntry]:
     found = (_of_shard(job, job_dir, shard, read_done(job_dir, shard)) for shard in job.shards)
     entries = [entry for entries in found for entry in entries]
     return sorted(entries, key=lambda entry: entry.ordinal)
+
+
+def tsv_line(entry: QuarantineEntry) -> str:
+    """A row of quarantine.tsv, without the line break; its texts are escaped."""
+    return "\t".join((str(entry.ordinal), tsv_cell(entry.id), str(entry.length), tsv_cell(entry.reason)))
 
 
 def retry_quarantine(job_dir: JobDir) -> list[QuarantineEntry]:

@@ -21,7 +21,6 @@ from queue_app.job.output_names import (
     card_paths,
     check_format,
     needs_sequences,
-    one_line,
     output_format,
     quarantine_path,
     target_of,
@@ -37,6 +36,7 @@ from queue_app.job.output_place import (
     remove_former_meta,
     written_before,
 )
+from queue_app.job.quarantine import tsv_line
 from queue_app.job.spec import Job
 from queue_app.outputs.content import Content, content_lock, require_sequences
 from queue_app.outputs.formats.writers import OUTPUTS
@@ -144,9 +144,7 @@ def _versions(job: Job) -> dict[str, str]:
 
 def _tsv_lines(entries: Sequence[QuarantineEntry]) -> Iterator[str]:
     yield "ordinal\tid\tlength\treason\n"
-    for entry in entries:
-        fields = (str(entry.ordinal), entry.id, str(entry.length), entry.reason)
-        yield "\t".join(one_line(field).replace("\t", " ") for field in fields) + "\n"
+    yield from (f"{tsv_line(entry)}\n" for entry in entries)
 
 
 def output_damage(job: Job, job_dir: JobDir) -> list[str]:

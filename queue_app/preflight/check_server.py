@@ -14,13 +14,14 @@ from rich.filesize import decimal
 
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer
-from queue_app.coordination.redis_client import check, connect, open_to_writers, without_password
+from queue_app.coordination.redis_client import check, connect, open_to_writers, told
 from queue_app.coordination.workers import live_workers, server_time
 from queue_app.errors import BrokerUnreachable, HoldfastError
 from queue_app.host.processes import ProcessFile
 from queue_app.host.server_program import VERSION_LEAST, find_server_program
 from queue_app.job.directory import JobDir
 from queue_app.preflight.findings import Finding
+from queue_app.server_address import without_password
 from queue_app.settings import RuntimeConfig
 from queue_app.trust.signing import ring_of_server
 from queue_app.trust.values import read_from
@@ -75,7 +76,10 @@ def examine_configured(url: str, config: RuntimeConfig) -> Iterator[Finding]:
         yield Finding("server", "problem", reason, remedy)
     except redis.RedisError as error:
         yield Finding(
-            "server", "problem", f"{without_password(url)}: {error}", "let this user run all commands"
+            "server",
+            "problem",
+            f"{without_password(url)}: {told(error, url)}",
+            "let this user run all commands",
         )
 
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import typer
 
+from queue_app.shown import visible_lines
+
 Level = Literal["ok", "warning", "problem"]
 COLORS: dict[Level, str] = {"ok": "green", "warning": "yellow", "problem": "red"}
 LEVELS_NAMED: tuple[Level, ...] = ("problem", "warning")
@@ -31,9 +33,9 @@ def describe_findings(findings: Sequence[Finding]) -> Iterator[str]:
     """One line each, the remedy below, and a last line that sums up. Colours are for a terminal."""
     for finding in findings:
         level = typer.style(f"{finding.level:<9}", fg=COLORS[finding.level])
-        yield f"{level}{finding.topic:<{TOPIC_WIDTH}}{finding.text}"
+        yield f"{level}{finding.topic:<{TOPIC_WIDTH}}{visible_lines(finding.text)}"
         if finding.remedy:
-            yield f"{'':{9 + TOPIC_WIDTH}}-> {finding.remedy}"
+            yield f"{'':{9 + TOPIC_WIDTH}}-> {visible_lines(finding.remedy)}"
     found = [said for level in LEVELS_NAMED if (said := _summary(findings, level))]
     yield f"\n{', '.join(found) or 'all is well'}"
 

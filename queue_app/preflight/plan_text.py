@@ -17,6 +17,7 @@ from queue_app.model.spec import ModelSpec
 from queue_app.model.wording import described_head, model_line, written
 from queue_app.preflight.length_histogram import bars, histogram
 from queue_app.preflight.plan import Plan
+from queue_app.shown import visible, visible_lines
 from queue_app.wording import count
 
 LABEL_WIDTH = 11
@@ -65,7 +66,9 @@ def _labelled(label: str, lines: Iterable[str], room: int) -> Iterator[str]:
     """What does not fit goes on below, set in."""
     for line in lines:
         own = len(line) - len(line.lstrip())
-        for piece in wrap(line, room, subsequent_indent=" " * (own + 2), break_on_hyphens=False):
+        for piece in wrap(
+            visible_lines(line), room, subsequent_indent=" " * (own + 2), break_on_hyphens=False
+        ):
             yield f"{label:<{LABEL_WIDTH}}{piece}"
             label = ""
 
@@ -231,5 +234,5 @@ def _rounded(number: int) -> int:
 
 
 def _short(record_id: str) -> str:
-    line = one_line(record_id) or "(no id)"
+    line = visible(one_line(record_id[: 2 * ID_CHARACTERS])) or "(no id)"
     return line if len(line) <= ID_CHARACTERS else f"{line[:ID_CHARACTERS]}…"

@@ -8,6 +8,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 
 from queue_app.coordination.events import Event
+from queue_app.shown import visible_lines
 from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.picture import picture
 from queue_app.status.worker_history import WorkerHistory
@@ -31,7 +32,7 @@ class LiveView:
         self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4)
 
     def say(self, text: str) -> None:
-        self._live.console.print(text, highlight=False, markup=False)
+        self._live.console.print(visible_lines(text), highlight=False, markup=False)
 
     def update(self, now: JobSnapshot) -> None:
         if self._earlier is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from queue_app.shown import visible_lines
 from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.live import LiveView
 from queue_app.status.screens import open_view
@@ -44,7 +45,7 @@ class NotebookView(LiveView):
         self._handle: Any = None
 
     def say(self, text: str) -> None:
-        self._said.append(text)
+        self._said.append(visible_lines(text))
         self._draw()
 
     def update(self, now: JobSnapshot) -> None:

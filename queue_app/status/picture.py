@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from queue_app.coordination.events import Event, EventKind
+from queue_app.shown import visible, visible_lines
 from queue_app.status.job_snapshot import JobSnapshot, WorkerView
-from queue_app.status.text import trouble_text, unattended, without_shard
+from queue_app.status.text import TEXT_MOST, trouble_text, unattended, without_shard
 from queue_app.wording import count, duration, percent, rate
 
 EVENTS_SHOWN = 5
@@ -47,11 +48,11 @@ def picture(now: JobSnapshot, seconds: float | None, width: int, workers_most: i
     `workers_most` lines."""
     parts: list[RenderableType] = [_headline(now), *_rates(now, seconds)]
     if now.trouble and not now.ended:
-        parts.append(Text(f"tried again: {now.trouble}", style="yellow"))
+        parts.append(Text(f"tried again: {visible(now.trouble, TEXT_MOST)}", style="yellow"))
     if now.workers and not now.ended:
         parts += ["", _workers(now, width, workers_most), *_troubles(now.workers)]
     elif not now.ended:
-        parts.append(Text(unattended(now), style="yellow"))
+        parts.append(Text(visible_lines(unattended(now)), style="yellow"))
     if now.events:
         parts += ["", _events(now.events)]
     return Group(*parts)
@@ -117,8 +118,8 @@ def _workers(now: JobSnapshot, width: int, most: int) -> Table:
     shown = now.workers if len(now.workers) <= most else now.workers[: most - 1]
     for worker in shown:
         cells = {
-            "worker": worker.name,
-            "device": worker.device,
+            "worker": visible(worker.name),
+            "device": visible(worker.device),
             "shard": _shard(worker, now),
             **_figures(worker),
         }
@@ -132,7 +133,7 @@ def _troubles(workers: Sequence[WorkerView]) -> Iterator[Text]:
     """A line about each that cannot begin, below the table: its words are longer than any column."""
     troubled = [(worker.name, worker.trouble) for worker in workers if worker.trouble]
     for name, trouble in troubled[:TROUBLES_SHOWN]:
-        yield Text(f"{name} {trouble_text(trouble)}", style="yellow")
+        yield Text(f"{visible(name)} {trouble_text(trouble)}", style="yellow")
     if len(troubled) > TROUBLES_SHOWN:
         yield Text(f"and {len(troubled) - TROUBLES_SHOWN} more that cannot begin", style="yellow")
 
@@ -192,6 +193,7 @@ def _event(event: Event, times: int) -> Text:
     at = datetime.fromtimestamp(event.time).strftime("%d %b  " if is_old else "%H:%M:%S")
     repeated = f" ({times} times)" if times > 1 else ""
     style = EVENT_STYLES.get(event.kind, "cyan")
+    told = visible(event.text, TEXT_MOST)
     return Text.assemble(
-        (at, "dim"), "  ", (event.text, style), (repeated, "dim"), no_wrap=True, overflow="ellipsis"
+        (at, "dim"), "  ", (told, style), (repeated, "dim"), no_wrap=True, overflow="ellipsis"
     )

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from queue_app.coordination.events import Event, EventKind
+from queue_app.shown import visible, visible_lines
 from queue_app.status.job_snapshot import JobSnapshot
-from queue_app.status.text import progress_line
+from queue_app.status.text import TEXT_MOST, progress_line
 from queue_app.status.view import View
 from queue_app.wording import at_this_time
 
@@ -56,11 +57,11 @@ class PlainView:
         self._retried = ""
 
     def say(self, text: str) -> None:
-        print(at_this_time(text), file=self._stream, flush=True)
+        print(visible_lines(at_this_time(text)), file=self._stream, flush=True)
 
     def update(self, now: JobSnapshot) -> None:
         for event in self._new(now):
-            self.say(event.text)
+            self.say(visible(event.text, TEXT_MOST))
         progress = progress_line(now)
         rest = UNCHANGED_EVERY_SECONDS if progress == self._progress else PLAIN_EVERY_SECONDS
         if time.monotonic() - self._said_at >= rest or now.ended:

@@ -1,20 +1,20 @@
 """What the user sees last: what was written, how much, how fast, what was survived, and what to do next."""
 
-import shlex
 import sys
 from collections.abc import Iterator
 
 from queue_app.job.output_names import card_paths, quarantine_path
 from queue_app.outputs.export import ExportReport
 from queue_app.outputs.run_card.faults_and_speed import Faults, Throughput
+from queue_app.shown import shell_word, visible_lines
 from queue_app.status.reading import reading
 from queue_app.wording import count, duration, listed, percent, rate
 
 
 def print_summary(report: ExportReport, *, quiet: bool = False) -> None:
     """To standard output, with what to do next unless `quiet`; on a terminal what counts is coloured."""
-    what, *rest = _lines(report)
-    steps = [] if quiet else ["next:", *(f"  {step}" for step in next_steps(report))]
+    what, *rest = map(visible_lines, _lines(report))
+    steps = [] if quiet else ["next:", *(f"  {visible_lines(step)}" for step in next_steps(report))]
     if not sys.stdout.isatty():
         print("\n".join([what, *rest, *steps]))
         return
@@ -71,7 +71,7 @@ def next_steps(report: ExportReport) -> Iterator[str]:
 
 
 def _steps(report: ExportReport) -> Iterator[tuple[str, str]]:
-    output = shlex.quote(str(report.output))
+    output = shell_word(str(report.output))
     if expression := reading(report.card.job, report.output, report.h5_layout):
         yield expression, "the vectors, in Python"
     if report.num_quarantined:

@@ -1,9 +1,12 @@
 """A job and its workers in lines of plain text."""
 
 from queue_app.coordination.states import JobState, Trouble
+from queue_app.shown import visible
 from queue_app.status.job_snapshot import JobSnapshot, WorkerView
 from queue_app.wording import count, duration, percent, rate
 
+TEXT_MOST = 1_000
+"""Letters of an error, in a line of ours."""
 UNATTENDED = "no worker is at work on it"
 
 
@@ -31,11 +34,11 @@ def describe(now: JobSnapshot) -> str:
     if now.quarantined:
         lines.append(f"  {now.quarantined:,} quarantined")
     if now.trouble and not now.ended:
-        lines.append(f"  tried again: {now.trouble}")
+        lines.append(f"  tried again: {visible(now.trouble, TEXT_MOST)}")
     if now.reason:
-        lines.append(f"  {now.reason}")
+        lines.append(f"  {visible(now.reason, TEXT_MOST)}")
     if now.one_kind:
-        lines.append(f"  one kind: {now.one_kind}")
+        lines.append(f"  one kind: {visible(now.one_kind)}")
     counts = ", ".join(f"{number} {state}" for state, number in now.shards.items() if number)
     lines.append(f"  shards: {counts}")
     if not now.ended:
@@ -59,12 +62,13 @@ def without_shard(now: JobSnapshot) -> str:
 def trouble_text(trouble: Trouble) -> str:
     """`cannot begin: /models/esm2: no such model (tried 3 times in 4.1 s)`."""
     seconds = duration(max(0.0, trouble.seen - trouble.since))
-    return f"cannot begin: {trouble.text} (tried {count(trouble.times, 'time')} in {seconds})"
+    why = visible(trouble.text, TEXT_MOST)
+    return f"cannot begin: {why} (tried {count(trouble.times, 'time')} in {seconds})"
 
 
 def worker_line(worker: WorkerView, now: JobSnapshot) -> str:
     """`gpu0@host (cuda:0, pid 712): shard 3, 45/114, 105 seq/s, 7,800 tokens/s, packed 98%, wait 1%`."""
-    parts = [f"{worker.name} ({worker.device}, pid {worker.pid}): "]
+    parts = [f"{visible(worker.name)} ({visible(worker.device)}, pid {worker.pid}): "]
     if worker.trouble is not None:
         return parts[0] + trouble_text(worker.trouble)
     if worker.shard is None:

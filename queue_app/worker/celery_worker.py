@@ -4,12 +4,18 @@ Gossip has each worker hear every other's heartbeat, and mingle has each ask all
 that grows with the square of the fleet, for logical clocks and revoked tasks that nobody here reads.
 """
 
+import logging
 from typing import Any
 
 from celery.apps.worker import Worker
 from celery.platforms import EX_FAILURE
+from celery.utils.log import get_multiprocessing_logger
 
+from queue_app.errors import UsageError
 from queue_app.host.lasting_threads import UNEXPECTED_STATUS
+from queue_app.server_address import without_secrets
+from queue_app.shown import visible_lines
+from queue_app.shown_log import show_safely
 
 EVENT_HEARTBEAT_SECONDS = 10
 """How often Flower hears that a worker is there; it takes one for gone after twice as long. No lease hangs on
@@ -18,6 +24,25 @@ it."""
 
 class DeviceWorker(Worker):
     """What `app.Worker` is, behind `celery -A queue_app worker` and everything else that starts one."""
+
+    def on_before_init(self, quiet: bool = False, **options: Any) -> None:
+        """Celery's own words about an address that is none would repeat it."""
+        try:
+            _ = self.app.server_url
+        except UsageError as error:
+            raise SystemExit(f"holdfast: {error}") from None
+        super().on_before_init(quiet, **options)
+
+    def setup_logging(self, colorize: bool | None = None) -> Any:
+        handled = super().setup_logging(colorize)
+        loggers = (logging.getLogger(), logging.getLogger("celery.task"), get_multiprocessing_logger())
+        for logger in filter(None, loggers):
+            show_safely(logger, lambda: str(self.app.server_url))
+        return handled
+
+    def startup_info(self, artlines: bool = True) -> str:
+        told: str = super().startup_info(artlines)
+        return visible_lines(without_secrets(told, self.app.server_url))
 
     def prepare_args(self, **options: Any) -> dict[str, Any]:
         """The options of the command line, and what they may not say otherwise."""

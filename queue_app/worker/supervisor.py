@@ -22,6 +22,7 @@ from queue_app.host.memory import FEW_HEAPS
 from queue_app.host.processes import PYTHON, ProcessFile, kill_session, killed_by, spawn
 from queue_app.host.surroundings import child_environment
 from queue_app.settings import RuntimeConfig
+from queue_app.shown import visible_lines
 from queue_app.wording import at_this_time
 from queue_app.worker.metrics.ports import describe, environment, require_ports
 
@@ -241,4 +242,4 @@ def run_workers(queues: Sequence[str], url: str, config: RuntimeConfig) -> None:
 
 def _tell(text: str) -> None:
     """Among the lines that the workers log to the same place."""
-    print(at_this_time(text), file=sys.stderr, flush=True)
+    print(visible_lines(at_this_time(text)), file=sys.stderr, flush=True)

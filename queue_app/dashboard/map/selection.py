@@ -14,6 +14,8 @@ from queue_app.dashboard.map.kept_texts import descriptions, kept_rows
 from queue_app.dashboard.map.metadata import Metadata
 from queue_app.dashboard.map.sequence_texts import beginnings, is_kept, sequences
 from queue_app.errors import UsageError
+from queue_app.job.output_names import one_line
+from queue_app.shown import spreadsheet_cell
 
 AT_ONCE = 500
 """Records whose sequences are in memory at once."""
@@ -55,10 +57,9 @@ def _fasta(embedding_map: EmbeddingMap, places: Int64s) -> Iterator[str]:
         rows, which = np.unique(embedding_map.rows[embedding_map.places[part]], return_inverse=True)
         texts = sequences(job, job_dir, rows)
         for at, place in enumerate(part):
-            head = " ".join(
-                filter(None, [embedding_map.ids[place], told[at].as_py() if told is not None else ""])
-            )
-            yield f">{head}\n{_in_lines(texts[which[at]])}"
+            description = told[at].as_py() if told is not None else ""
+            head = " ".join(filter(None, [embedding_map.ids[place], description]))
+            yield f">{one_line(head)}\n{_in_lines(texts[which[at]])}"
 
 
 def _in_lines(sequence: str) -> str:
@@ -79,9 +80,11 @@ def as_csv(embedding_map: EmbeddingMap, ordinals: Int64s, metadata: Metadata | N
 
 
 def _csv(rows: list[list[object] | tuple[object, ...]]) -> Iterator[str]:
+    """It is opened in spreadsheets, which are not to compute what an id says."""
     for start in range(0, len(rows), AT_ONCE):
         written = io.StringIO()
-        csv.writer(written, lineterminator="\n").writerows(rows[start : start + AT_ONCE])
+        shown = (map(spreadsheet_cell, row) for row in rows[start : start + AT_ONCE])
+        csv.writer(written, lineterminator="\n").writerows(shown)
         yield written.getvalue()
 
 

@@ -16,7 +16,7 @@ function joinFences(blocks, block) {
 
 function nodeOf(block, lower) {
   const heading = /^(#+) (.*)$/.exec(block);
-  if (heading) return make(`h${Math.min(6, heading[1].length + lower)}`, heading[2]);
+  if (heading) return withCode(make(`h${Math.min(6, heading[1].length + lower)}`, ""), heading[2]);
   if (block.startsWith("```")) return make("pre", block.replace(/^```.*\n?/, "").replace(/\n?```\s*$/, ""));
   if (block.startsWith("|")) return table(block.split("\n"));
   if (block.startsWith("- ")) return list(block.split(/\n(?=- )/));
@@ -33,7 +33,7 @@ function table([head, , ...rows]) {
 function row(line, tag) {
   const made = document.createElement("tr");
   const cells = line.replace(/^\||\|\s*$/g, "").split(/(?<!\\)\|/);
-  made.append(...cells.map((cell) => withCode(document.createElement(tag), cell.trim().replaceAll("\\|", "|"))));
+  made.append(...cells.map((cell) => withCode(document.createElement(tag), cell.trim())));
   return made;
 }
 
@@ -43,7 +43,14 @@ function list(items) {
   return made;
 }
 
+// A backslash before a punctuation mark says that the mark is text.
 function withCode(parent, text) {
-  parent.append(...text.split("`").map((part, at) => (at % 2 ? make("code", part) : part)));
+  const parts = text.split(/(?<!\\)((?:\\\\)*)`/);
+  const joined = parts.reduce((all, part, at) => (at % 2 ? [...all.slice(0, -1), all.at(-1) + part] : [...all, part]), []);
+  parent.append(...joined.map((part, at) => (at % 2 ? make("code", part) : unescaped(part))));
   return parent;
+}
+
+function unescaped(text) {
+  return text.replace(/\\([!-/:-@[-`{-~])/g, "$1");
 }

@@ -4,6 +4,7 @@ import { chart, drawnOf, isPart, tried } from "./chart.js";
 import { saveBlob } from "./picture.js";
 import { $, COUNT, put } from "./words.js";
 
+const BREAKS = /\r\n|[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]/g;
 const TYPES = { ids: "ids.txt", csv: "selection.csv", fasta: "selection.fasta" };
 
 // `onSelected` is told when others are selected, `lit` says which places are lit, null for all.
@@ -37,8 +38,9 @@ export function offerTakes() {
   $("take-fasta").hidden = !chart.source.takes.includes("fasta") || chart.map.is_text;
 }
 
+// A line break inside an id is a blank, as in the ids that lie beside an output.
 function ids() {
-  return chart.selected.map((place) => `${chart.map.ids[place]}\n`).join("");
+  return chart.selected.map((place) => `${chart.map.ids[place].replace(BREAKS, " ")}\n`).join("");
 }
 
 async function copyIds() {

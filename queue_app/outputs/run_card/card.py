@@ -5,7 +5,6 @@ after whatever crashes. Nothing of it goes into the output itself: times, hosts 
 """
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -35,6 +34,7 @@ from queue_app.outputs.run_card.faults_and_speed import (
 )
 from queue_app.outputs.run_card.methods_section import Counted, methods
 from queue_app.outputs.run_card.model_name import ModelName, name_of
+from queue_app.shown import shell_word
 from queue_app.wording import count
 
 QUARANTINE_SHOWN = 10
@@ -166,7 +166,7 @@ def command_of(job: Job, output: Path) -> str:
     if job.options.device_class == "cpu":
         # As many as give each the job's number of threads: another one would change the last bits.
         words += ["--device", "cpu", "--workers", str(cpu_workers_of(job.threads))]
-    return shlex.join(words)
+    return " ".join(map(shell_word, words))
 
 
 def model_flags(job: Job) -> Iterator[str]:

@@ -10,10 +10,14 @@ from queue_app.ingest.readers.keep import written_keep
 from queue_app.job.readouts import is_contacts, is_ragged, vector_dim
 from queue_app.model.wording import described_head, run_by, written
 from queue_app.outputs.run_card.card import RunCard
+from queue_app.outputs.run_card.methods_section import SOURCE_WANTED
 from queue_app.outputs.run_card.model_name import ModelName, title_of
+from queue_app.shown import markdown_text
 from queue_app.wording import count, duration, percent
 
 Row = Sequence[object]
+CELL_MOST = 1_000
+"""Letters of what others wrote, such as an id, in a cell."""
 INPUTS_SHOWN = 100
 TOKENIZERS = {
     "letters": "a table of letters, made of the model's tokenizer",
@@ -58,7 +62,7 @@ def card_markdown(card: RunCard) -> str:
         "Devices and speed": _speed(card),
         "Interruptions survived": _faults(card),
         "To compute it again": _again(card),
-        "For a Methods section": [card.methods],
+        "For a Methods section": [_methods(card)],
         "To cite": _citations(card),
         "Fingerprints": _fingerprints(card),
     }
@@ -71,16 +75,16 @@ def card_markdown(card: RunCard) -> str:
 
 def _head(card: RunCard) -> Iterator[str]:
     job = card.job
-    yield f"# {card.output}: embeddings by {title_of(job.model, card.model_name)}"
+    yield f"# {markdown_text(f'{card.output}: embeddings by {title_of(job.model, card.model_name)}')}"
     yield ""
     yield (
         f"{card.counted.num_embedded:,} of {count(job.counts.num_records, 'record')} embedded, "
         f"{card.num_quarantined:,} quarantined. Written by Holdfast {card.written.versions['holdfast']} at "
-        f"{card.written.at} on {card.written.host}."
+        f"{card.written.at} on {markdown_text(card.written.host)}."
     )
     for note in (*job.notes, *filter(None, [card.mixed_kinds])):
         yield ""
-        yield f"Note: {note}."
+        yield f"Note: {markdown_text(note)}."
 
 
 def _embedded(card: RunCard) -> Iterator[str]:
@@ -92,7 +96,8 @@ def _embedded(card: RunCard) -> Iterator[str]:
     yield from _table("file", "size", "read as", rows=rows)
     yield ""
     if len(inputs) > INPUTS_SHOWN:
-        yield f"And {len(inputs) - INPUTS_SHOWN:,} more: {card.output}.card.json lists all of them."
+        complete = _code(f"{card.output}.card.json")
+        yield f"And {len(inputs) - INPUTS_SHOWN:,} more: {complete} lists all of them."
         yield ""
     yield from _table("what", "records", rows=_counts(card))
 
@@ -131,7 +136,7 @@ def _citations(card: RunCard) -> Iterator[str]:
     if not card.model_name.is_known and card.job.model.family != "mock":
         yield "The source of the model's weights is not known here: cite it as well."
         yield ""
-    yield from (f"- {_cell(each.reference)}" for each in card.citations)
+    yield from (f"- {each.reference}" for each in card.citations)
     yield from ("", "```bibtex", *(each.bibtex for each in card.citations), "```")
 
 
@@ -148,7 +153,7 @@ def _fingerprints(card: RunCard) -> Iterator[str]:
         ("model", job.model.digest),
         *shown,
     ]
-    yield from _table("of", "fingerprint", rows=[(what, f"`{digest}`") for what, digest in rows])
+    yield from _table("of", "fingerprint", rows=[(what, _Code(digest)) for what, digest in rows])
 
 
 def _model(card: RunCard, named: ModelName) -> list[Row]:
@@ -200,7 +205,7 @@ def _quarantine(card: RunCard) -> Iterator[str]:
         return
     yield from _table("reason", "records", rows=card.counted.reasons.items())
     yield ""
-    yield f"`{card.output}.quarantine.tsv` lists all of them; the first:"
+    yield f"{_code(f'{card.output}.quarantine.tsv')} lists all of them; the first:"
     yield ""
     rows = [(str(entry.ordinal), entry.id, str(entry.length), entry.reason) for entry in card.quarantine]
     yield from _table("ordinal", "id", "length", "reason", rows=rows)
@@ -255,7 +260,22 @@ def _line(cells: Row) -> str:
     return "| " + " | ".join(map(_cell, cells)) + " |"
 
 
+class _Code(str):
+    """Letters and digits of ours, in the face of code."""
+
+
 def _cell(value: object) -> str:
-    """One line, without what would end the cell."""
-    text = f"{value:,}" if isinstance(value, int) else str(value)
-    return " ".join(text.split()).replace("|", "\\|")
+    """One line, without what would end the cell or be more than text."""
+    if isinstance(value, _Code):
+        return f"`{value}`"
+    return markdown_text(f"{value:,}" if isinstance(value, int) else str(value), CELL_MOST)
+
+
+def _code(text: str) -> str:
+    """A name as code, where nothing in it would end the code."""
+    return f"`{text}`" if text.isprintable() and not set(text) & set("`|") else markdown_text(text)
+
+
+def _methods(card: RunCard) -> str:
+    """As text; the place that is to be filled in stays as it is."""
+    return markdown_text(card.methods).replace(markdown_text(SOURCE_WANTED), SOURCE_WANTED)

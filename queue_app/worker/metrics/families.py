@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 
 from queue_app.coordination.workers import WorkerEntry
 from queue_app.host.gpu_load import GpuLoad
+from queue_app.shown import visible
 from queue_app.worker.metrics.backlog import Backlog
 from queue_app.worker.metrics.counters import DROPPED, Count, Counters
 
@@ -166,5 +167,5 @@ def _filled(
     """All samples of a family have the same labels; one without samples is shown all the same."""
     family = kind(name, meaning, labels=list(samples[0][0]) if samples else ())
     for labels, value in samples:
-        family.add_metric(list(labels.values()), value)
+        family.add_metric([visible(label) for label in labels.values()], value)
     return family

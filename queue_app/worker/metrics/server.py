@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from threading import Thread
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -21,6 +21,7 @@ from queue_app.worker.metrics.backlog import Backlog, BacklogReader
 from queue_app.worker.metrics.counters import Counters
 from queue_app.worker.metrics.families import families
 from queue_app.worker.metrics.gpu_gauge import GpuGauge
+from queue_app.worker.metrics.http_server import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Exporter(Collector):
         """From a thread, for as long as the process lives. Raises OSError when the port cannot be had."""
         registry = CollectorRegistry()
         registry.register(self)
-        server, self._thread = start_http_server(port, address, registry)
+        server = MetricsServer(address, port, registry)
+        self._thread = server.start()
         # A child that outlives its parent by a moment would keep the port from the next worker.
         os.register_at_fork(after_in_child=server.socket.close)

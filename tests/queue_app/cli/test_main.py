@@ -101,7 +101,10 @@ BAD = {
     "a GPU that is not there": (["good.fasta", "--device", "0,99"], "--device 0,99: no GPU 99 among the"),
     "a negative device": (["good.fasta", "--device=-1"], "--device -1: write auto, cpu, or device numbers"),
     "a file as job directory": (["good.fasta", "--job-dir", "table.csv"], "table.csv: a file; a job"),
-    "no server's address": (["good.fasta", "--broker", "localhost"], "localhost: not a server's address"),
+    "no server's address": (
+        ["good.fasta", "--broker", "localhost"],
+        "not a server's address: it does not begin",
+    ),
 }
 
 

@@ -70,8 +70,8 @@ def test_quarantined_records_have_no_row_and_are_listed(
     listed = (tmp_path / f"{name}.quarantine.tsv").read_text().splitlines()
     assert listed == [
         "ordinal\tid\tlength\treason",
-        "0\tp0\t7\tempty sequence",
-        "7\tp7\t7\tempty sequence",
+        "0\tp0\t7\tempty\\tsequence",
+        "7\tp7\t7\tempty\\tsequence",
     ]
 
 
