@@ -137,17 +137,24 @@ def write_one(
         job_id = number.choice(victims)
     kind = number.choice(["wrong type", "large", *sorted(TEXTS)])
     if kind == "wrong type":
-        client.delete(name)
-        WRONG[number.choice(sorted(set(WRONG) - {kind_of_key}))](client, name)
+        others = sorted(WRONG.keys() - {kind_of_key})
+        _replace(client, name, WRONG[number.choice(others)])
         return Written(kind, name)
     value = "x" * LARGE_BYTES if kind == "large" else number.choice(TEXTS[kind])
-    field = number.choice(_fields(family, job_id, workers))
+    field, score = number.choice(_fields(family, job_id, workers)), number.choice(SCORES)
     try:
-        _put(client, name, kind_of_key, field, value, number)
+        _put(client, name, kind_of_key, field, value, score)
     except redis.ResponseError:  # of another type since an earlier turn
-        client.delete(name)
-        _put(client, name, kind_of_key, field, value, number)
+        _replace(client, name, lambda pipe, _: _put(pipe, name, kind_of_key, field, value, score))
     return Written(kind, name)
+
+
+def _replace(client: redis.Redis, name: str, write: Callable[[redis.Redis, str], object]) -> None:
+    """In one step: the workers write there too."""
+    pipe = client.pipeline(transaction=True)
+    pipe.delete(name)
+    write(pipe, name)
+    pipe.execute()
 
 
 def _fields(family: str, job_id: str, workers: Sequence[str]) -> Sequence[str]:
@@ -160,11 +167,11 @@ def _fields(family: str, job_id: str, workers: Sequence[str]) -> Sequence[str]:
     return ["0", "1", "7", "99999999", "-1", "x"]
 
 
-def _put(client: redis.Redis, name: str, kind: str, field: str, value: str, number: random.Random) -> None:
+def _put(client: redis.Redis, name: str, kind: str, field: str, value: str, score: float) -> None:
     if kind == "hash":
         client.hset(name, field, value)
     elif kind == "zset":
-        client.zadd(name, {value: number.choice(SCORES)})
+        client.zadd(name, {value: score})
     elif kind == "set":
         client.sadd(name, value)
     elif kind == "list":

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pytest
 import redis
@@ -119,6 +119,12 @@ def test_whatever_is_read_is_a_value_or_garbage_and_never_another_error(reader: 
         READERS[reader](text)
     except Garbage:
         return
+
+
+def test_a_worker_that_claims_more_cores_than_a_host_has_sets_no_jobs_threads() -> None:
+    told = WorkerEntry("cpu0@a", "cpu0", "cpu", "a", 1, 2, "", cores=10**9)
+    with pytest.raises(Garbage, match="cores"):
+        WorkerEntry.decode(json.dumps(asdict(told)))
 
 
 def test_more_shards_than_a_job_can_have_are_garbage() -> None:
