@@ -13,6 +13,7 @@ from queue_app.job.spec import Job
 from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.view import View
 from queue_app.status.watch import Lookout
+from queue_app.trust.values import Garbage
 from queue_app.worker.supervisor import POLL_SECONDS
 
 
@@ -37,7 +38,7 @@ def watch(job: Job, workers: LocalWorkers, view: View) -> None:
             noted[kind]()
             try:  # to everyone who watches the job; the view shows it with the job's next snapshot
                 publish(workers.client, job.job_id, kind, text)
-            except TRANSIENT:
+            except (*TRANSIENT, Garbage):
                 view.say(text)
         time.sleep(POLL_SECONDS)
 

@@ -16,6 +16,7 @@ from queue_app.host.queues import device_class_of
 from queue_app.settings import runtime_config
 from queue_app.trust import values
 
+CORES_MOST = 10_000
 WORKERS_MOST = 10_000
 """So many are looked at, whatever the server holds."""
 
@@ -77,6 +78,8 @@ class WorkerEntry:
         values.worker_name(entry.name, keys.WORKERS)
         if device_class_of(entry.queue) is None:
             raise values.Garbage(f"{keys.WORKERS} {entry.name}", "its queue names no device")
+        if not 0 <= entry.cores <= CORES_MOST:  # the threads of a job are taken from it
+            raise values.Garbage(f"{keys.WORKERS} {entry.name}", f"{entry.cores} cores are none of a host's")
         return entry
 
     @property

@@ -49,7 +49,13 @@ class DeviceWorker(Worker):
         every = options.get("heartbeat_interval") or EVENT_HEARTBEAT_SECONDS
         return {**options, "without_gossip": True, "without_mingle": True, "heartbeat_interval": every}
 
+    was_up = False
+
+    def on_consumer_ready(self, consumer: Any) -> None:
+        super().on_consumer_ready(consumer)
+        self.was_up = True
+
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
-        """An error that ends it once it is up says so by its status: the cause may be gone next time."""
-        unexpected = exitcode == EX_FAILURE
+        """An error that ends it once it was up says so by its status: the cause may be gone next time."""
+        unexpected = exitcode == EX_FAILURE and self.was_up
         super().stop(in_sighandler=in_sighandler, exitcode=UNEXPECTED_STATUS if unexpected else exitcode)

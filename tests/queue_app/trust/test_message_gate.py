@@ -188,7 +188,7 @@ def test_memory_is_given_back_after_a_day() -> None:
 def test_what_the_app_sends_is_signed_for_its_queue(
     server_url: str, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("queue_app.celery_app.key_ring", lambda: KEYS)
+    monkeypatch.setattr("queue_app.celery_app.ring_of_server", lambda password: KEYS)
     for task, arguments in ((EMBED_SHARD, [JOB_ID, 3]), (EXPORT_JOB, [JOB_ID])):
         make_app(server_url).send_task(task, args=arguments, queue="cpu0@host")
         text = client.rpop("cpu0@host")

@@ -22,8 +22,10 @@ from queue_app.coordination.workers import Owner, WorkerEntry, live_workers
 from queue_app.host.fleet_memory import FleetMemory
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job, Progress
+from queue_app.trust.values import Garbage
 from queue_app.worker.forgotten_jobs import ForgottenJobs
-from queue_app.worker.reconciler import EXPORT_PATIENCE, Reconciler
+from queue_app.worker.reconciler import EXPORT_PATIENCE, REPLACED, Reconciler
+from tests.support.hostile_values import WRONG
 from tests.support.jobs_and_inputs import make_job, mark_exported
 
 LEASE_SECONDS = 15.0
@@ -306,3 +308,83 @@ def test_after_the_server_was_away_the_next_look_finds_what_it_has_forgotten(
         world.look()
     world.look()
     assert world.manifest.job_status() is not None
+
+
+# ---- what strangers put on the server
+
+
+@pytest.fixture
+def garbled(client: redis.Redis, tmp_path: Path) -> World:
+    """A job whose directory this host sees, of which one lease is held."""
+    made = make_job(num_shards=3, records_per_shard=10)
+    world = World(client, replace(made, output=str(tmp_path / "a.npy")))
+    JobDir(tmp_path).write(world.job)
+    take_job(client, JobDir(tmp_path))
+    fleet = Fleet(client, FleetMemory(None))
+    world.reconciler.forgotten = ForgottenJobs([tmp_path], "redis://nowhere", fleet)
+    world.look()
+    return world
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ("job", "priority"),
+        ("job", "sequences_total"),
+        ("job", "num_shards"),
+        ("shards", "0"),
+        ("pending", ""),
+    ],
+)
+def test_a_job_of_which_the_server_holds_garbage_is_made_known_anew_and_done(
+    garbled: World, part: str, field: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, name = garbled.client, f"holdfast:{{{garbled.job.job_id}}}:{part}"
+    client.hset(name, field, "odd") if field else client.zadd(name, {"odd": -5})
+    for _ in range(4):
+        garbled.look(RESEND_SECONDS / 2, queue="cpu1", is_idle=True)
+    assert len([each for each in caplog.records if each.message.startswith(REPLACED)]) == 1, "said once"
+    assert garbled.sent
+    status = garbled.manifest.job_status()
+    assert status is not None
+    assert (status.num_shards, status.sequences_total) == (3, 30)
+    for index in range(3):
+        garbled.manifest.complete(garbled.lease(ELSEWHERE, index), Progress(1, 10, 0))
+    assert client.hlen(keys.UNSOUND) == 0
+
+
+def test_a_job_that_a_child_met_as_garbage_is_made_known_anew(garbled: World) -> None:
+    garbled.manifest.note_unsound(Garbage("holdfast:{x}:job signature", "nobody signed it"))
+    assert garbled.client.exists(keys.ready("cpu")) == 0
+    garbled.look()
+    assert garbled.client.zcard(keys.ready("cpu")) == 1
+    garbled.manifest.require_signed(garbled.job)
+
+
+def test_a_job_whose_garbage_is_gone_is_dealt_again_by_who_does_not_see_its_directory(world: World) -> None:
+    fleet = Fleet(world.client, FleetMemory(None))
+    world.reconciler.forgotten = ForgottenJobs([], "redis://nowhere", fleet)
+    world.look()
+    world.client.hset(keys.job(world.job.job_id), "pace", "nan")
+    world.look(1, queue="cpu1", is_idle=True)
+    assert world.sent == []
+    world.client.hset(keys.job(world.job.job_id), "pace", "0")
+    world.look(1)
+    world.look(1, queue="cpu1", is_idle=True)
+    assert [queue for _, queue in world.sent] == ["cpu1@host"]
+
+
+@pytest.mark.parametrize(
+    "name", [keys.RECONCILER, keys.UNEXPORTED, keys.FLEET, keys.FORMER_FLEETS, keys.LEASES]
+)
+@pytest.mark.parametrize("value", ["string", "hash", "list"])
+def test_no_key_of_another_type_keeps_an_observer_from_its_leases(
+    garbled: World, name: str, value: str
+) -> None:
+    garbled.lease(DEAD_HERE, 1)
+    garbled.client.delete(name)
+    WRONG[value](garbled.client, name)
+    for _ in range(3):
+        garbled.look(RESEND_SECONDS)
+    assert garbled.state(1) is ShardState.PENDING
+    assert garbled.client.exists(keys.SEEN)
