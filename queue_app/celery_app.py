@@ -35,6 +35,7 @@ OPTIONS: dict[str, Any] = {
     "worker_concurrency": 1,
     "worker_prefetch_multiplier": 1,
     "worker_disable_prefetch": True,
+    "worker_enable_remote_control": False,
     "worker_proc_alive_timeout": 120.0,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_hijack_root_logger": True,
