@@ -13,6 +13,7 @@ from celery.loaders.app import AppLoader
 from celery.signals import before_task_publish
 
 from queue_app.settings import runtime_config
+from queue_app.trust.server_tls import split_tls
 
 EMBED_SHARD = "gpu_tasks.embed_shard"
 EXPORT_JOB = "gpu_tasks.export_job"
@@ -89,9 +90,14 @@ class OwnApp(Celery):
 
 
 def make_app(broker_url: str) -> Celery:
-    """An app that talks to the server at `broker_url`."""
-    made = OwnApp(broker_url)
-    made.conf.update(OPTIONS, broker_transport_options=dict(TRANSPORT_OPTIONS))
+    """An app that talks to the server at `broker_url`, encrypted as every other connection is.
+
+    Raises:
+        UsageError: the address asks for a connection that is not to be trusted.
+    """
+    bare, tls = split_tls(broker_url)
+    made = OwnApp(bare)
+    made.conf.update(OPTIONS, broker_transport_options=dict(TRANSPORT_OPTIONS), broker_use_ssl=tls or None)
     return made
 
 

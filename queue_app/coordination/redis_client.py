@@ -9,6 +9,7 @@ from redis.retry import Retry
 
 from queue_app.errors import BrokerUnreachable, UsageError
 from queue_app.settings import runtime_config
+from queue_app.trust.server_tls import explain_tls, split_tls
 
 SOCKET_TIMEOUT_SECONDS = 5.0
 
@@ -22,11 +23,13 @@ def connect(url: str) -> redis.Redis:
     A half-open connection is noticed by the socket timeout and the health check.
 
     Raises:
-        UsageError: `url` is none.
+        UsageError: `url` is none, or asks for a connection that is not to be trusted.
     """
     try:
+        bare, tls = split_tls(url)
         return redis.Redis.from_url(
-            url,
+            bare,
+            **tls,
             decode_responses=True,
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
@@ -53,6 +56,8 @@ def check(server: redis.Redis, url: str) -> None:
             "write redis://:PASSWORD@HOST:PORT/0, or USER:PASSWORD where it has users"
         ) from None
     except redis.RedisError as error:
+        if not_encrypted := explain_tls(error):
+            raise BrokerUnreachable(f"{without_password(url)}: {not_encrypted}") from None
         raise BrokerUnreachable(
             f"{without_password(url)}: no server answers ({error}); "
             "start one, or name another by --broker-url or HOLDFAST_BROKER_URL; "

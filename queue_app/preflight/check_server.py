@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import redis
+from redis.exceptions import NoPermissionError
 from rich.filesize import decimal
 
 from queue_app.coordination.embedded_server import EmbeddedServer
@@ -19,6 +20,7 @@ from queue_app.host.server_program import VERSION_LEAST, find_server_program
 from queue_app.job.directory import JobDir
 from queue_app.preflight.findings import Finding
 from queue_app.settings import RuntimeConfig
+from queue_app.trust.server_rights import explain_refusal
 
 PINGS = 20
 SLOW_SECONDS = 0.05
@@ -67,20 +69,34 @@ def examine_configured(url: str, config: RuntimeConfig) -> Iterator[Finding]:
         reason, _, remedy = str(error).partition("; ")
         yield Finding("server", "problem", reason, remedy)
     except redis.RedisError as error:
+        refused = explain_refusal(error)
+        remedy = "give this user the right, or take that of deploy/redis/users.acl which is for its commands"
         yield Finding(
-            "server", "problem", f"{without_password(url)}: {error}", "let this user run all commands"
-        )
+            "server", "problem", f"{without_password(url)}: {refused or error}",
+            remedy if refused else "see what the server's log says of it",
+        )  # fmt: skip
 
 
 def _examine(client: redis.Redis, url: str, config: RuntimeConfig) -> Iterator[Finding]:
-    info = client.info()
-    yield _kind(info, url)
+    yield from _settings(client, url)
     yield _answers(client)
-    yield _persistence(info)
-    yield _eviction(info)
     yield _clock(client)
     yield _scripts(client)
     yield _workers(client, config)
+
+
+def _settings(client: redis.Redis, url: str) -> Iterator[Finding]:
+    """What INFO tells, which most users need not be allowed to ask."""
+    try:
+        info = client.info()
+    except NoPermissionError as error:
+        text = f"{without_password(url)} answers; version, persistence and eviction are not seen: {error}"
+        remedy = "run holdfast doctor once as a user with +info: hf-operator of deploy/redis/users.acl is one"
+        yield Finding("server", "warning", text, remedy)
+        return
+    yield _kind(info, url)
+    yield _persistence(info)
+    yield _eviction(info)
 
 
 def _kind(info: Mapping[str, Any], url: str) -> Finding:
@@ -171,8 +187,13 @@ def _clock(client: redis.Redis) -> Finding:
 def _scripts(client: redis.Redis) -> Finding:
     try:
         client.eval("return 1", 0)
+    except NoPermissionError as error:
+        return Finding(
+            "scripts", "warning", f"this user runs none, which is right for a watcher alone: {error}",
+            "workers, producers and operators need +eval +evalsha +script|load",
+        )  # fmt: skip
     except redis.ResponseError as error:
-        return Finding("scripts", "problem", f"the server runs none: {error}", "allow EVAL and EVALSHA")
+        return Finding("scripts", "problem", f"the server runs none: {error}", "let it run EVAL and EVALSHA")
     return Finding("scripts", "ok", "the server runs them")
 
 
