@@ -129,13 +129,14 @@ class RedisServer:
         if not self.with_users:
             return [f"requirepass {PASSWORDS['admin']}"]
         users = self.home / "users.acl"
-        users.write_text(self._known(filled_users(self.home / "passwords")))
+        users.write_text(known_users(filled_users(self.home / "passwords"), self.program))
         return [f"aclfile {users}"]
 
-    def _known(self, users: str) -> str:
-        """Redis 7.0 does not know a command that clients tell their name by, and refuses the file for it."""
-        said = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True).stdout
-        return users.replace(" +client|setinfo", "") if "v=7.0" in said else users
+
+def known_users(users: str, program: str) -> str:
+    """Without a command that clients tell their name by: Redis 7.0 does not know it, and refuses the file."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    return users.replace(" +client|setinfo", "") if "v=7.0" in said else users
 
 
 def filled_users(passwords: Path) -> str:

@@ -121,6 +121,7 @@ def test_every_command_works_under_its_own_user_and_the_server_refuses_nothing(
     assert [each for each in empty.refusals() if not REMOTE_CONTROL.search(each)] == []
 
 
+@pytest.mark.parametrize("guarded", programs_with_users()[-1:], indirect=True, ids=["server"])
 def test_a_worker_that_was_killed_is_followed_by_another_without_a_refusal(
     empty: RedisServer, tmp_path: Path
 ) -> None:
@@ -161,14 +162,15 @@ OF_NOBODY = """
 
 OF_A_ROLE = {
     "status": """
-        PUBLISH /0.celery.pidbox x; EVAL return~1 0; EVALSHA 0 0; SCRIPT LOAD return~1; SET holdfast:fleet x; DEL holdfast:jobs;
+        PUBLISH /0.celery.pidbox x; EVAL return~1 0;
+        EVALSHA 0 0; SCRIPT LOAD return~1; SET holdfast:fleet x; DEL holdfast:jobs;
         HSET holdfast:jobs a b; HDEL holdfast:jobs a; LPUSH gpu0 x; LRANGE gpu0 0 -1;
         SMEMBERS _kombu.binding.gpu0; PUBLISH /0.celeryev/x x; PSUBSCRIBE /0.celeryev/*; INFO;
         ZADD holdfast:seen 1 a
     """,
     "flower": """
         GET holdfast:fleet; HGETALL holdfast:jobs; SET holdfast:fleet x; LPUSH gpu0 x;
-        LRANGE gpu0 0 -1; BRPOP gpu0 1; DEL gpu0; PUBLISH /0.celeryev/x x; INFO; SADD holdfast:unended x
+        LRANGE gpu0 0 -1; BRPOP gpu0 1; DEL gpu0; INFO; SADD holdfast:unended x
     """,
     "producer": """
         PUBLISH /0.celery.pidbox x; BRPOP gpu0 1; RPUSH gpu0 x; PSUBSCRIBE /0.celeryev/*; INFO
