@@ -88,16 +88,17 @@ def shown(url: str) -> str:
         return str(answer.read().decode())
 
 
+@pytest.mark.parametrize("guarded", programs_with_users()[:1], indirect=True, ids=["server"])
 def test_every_command_works_under_its_own_user_and_the_server_refuses_nothing(
     empty: RedisServer, tmp_path: Path
 ) -> None:
     fasta = write_fasta(tmp_path / "a.fasta", 200)
     out, stopped, own = (tmp_path / name for name in ("out.npy", "stopped.npy", "own.npy"))
     on = ("--queues", "cpu0", *LONG)
-    run(empty, "enqueue", fasta, "-m", SLOW, "-o", out, *on)
+    run(empty, "enqueue", fasta, "-m", "mock:8", "-o", out, *on)
     assert "paused" in run(empty, "pause", out)
     assert "paused" in run(empty, "status", out)
-    run(empty, "enqueue", fasta, "-m", SLOW, "-o", stopped, *on)
+    run(empty, "enqueue", fasta, "-m", "mock:8", "-o", stopped, *on)
     assert "cancelled" in run(empty, "cancel", stopped)
     env = {"HOLDFAST_BROKER_URL": empty.url("worker")}
     with (
