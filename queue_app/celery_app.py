@@ -7,6 +7,7 @@ no orders but messages.
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
@@ -17,11 +18,13 @@ from celery.loaders.app import AppLoader
 from celery.signals import before_task_publish
 
 from queue_app.coordination.redis_client import address
+from queue_app.errors import UsageError
 from queue_app.settings import runtime_config
 from queue_app.trust.message_gate import EMBED_SHARD as EMBED_SHARD  # others know the tasks from here
 from queue_app.trust.message_gate import EXPORT_JOB as EXPORT_JOB
 from queue_app.trust.message_gate import SENT_AT as SENT_AT
 from queue_app.trust.message_gate import SIGNATURE, SIGNED_AS, signed_parts
+from queue_app.trust.server_tls import split_tls
 from queue_app.trust.signing import KeyRing, ring_of_server
 
 OPTIONS: dict[str, Any] = {
@@ -81,8 +84,12 @@ class OwnApp(Celery):
 
     @cached_property
     def server_url(self) -> str:
-        """With its password. Raises UsageError where it is no address."""
-        return address(self._broker_url)
+        """With its password, without what is said of TLS.
+
+        Raises:
+            UsageError: it is no address, or asks for a connection that is not to be trusted.
+        """
+        return split_tls(address(self._broker_url))[0]
 
     @cached_property
     def Worker(self) -> Any:  # the name that Celery gives it
@@ -108,9 +115,11 @@ class OwnApp(Celery):
 
 
 def make_app(broker_url: str) -> Celery:
-    """An app that talks to the server at `broker_url`."""
+    """An app that talks to the server at `broker_url`, encrypted as every other connection is."""
     made = OwnApp(broker_url)
     made.conf.update(OPTIONS, broker_transport_options=dict(TRANSPORT_OPTIONS))
+    with suppress(UsageError):  # `server_url` says it, when there is somebody to hear it
+        made.conf.broker_use_ssl = split_tls(broker_url)[1] or None
     return made
 
 

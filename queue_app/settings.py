@@ -17,8 +17,8 @@ def _split_paths(value: object) -> object:
     return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
 
-def _directory_or_none(value: object) -> object:
-    """HOLDFAST_STATE= is none, and not the working directory; other paths likewise."""
+def _path_or_none(value: object) -> object:
+    """HOLDFAST_STATE= is none, and not the working directory; the others likewise."""
     return value or None
 
 
@@ -47,19 +47,25 @@ class RuntimeConfig(BaseSettings):
 
     broker_url: str = "redis://127.0.0.1:6379/0"
     """Where the Redis-protocol server is; may carry a password, so it is never logged."""
-    broker_password_file: Annotated[Path | None, BeforeValidator(_directory_or_none)] = None
+    broker_password_file: Annotated[Path | None, BeforeValidator(_path_or_none)] = None
     """A file with the password of the server, for addresses that have none."""
-    key_file: Annotated[Path | None, BeforeValidator(_directory_or_none)] = None
+    key_file: Annotated[Path | None, BeforeValidator(_path_or_none)] = None
     """The fleet's keys: what the server hands on is signed with the first, and believed only where one of
     them has signed it. None: nothing is signed."""
+    tls_ca_file: Annotated[Path | None, BeforeValidator(_path_or_none)] = None
+    """The certificates (PEM) of the authorities that may sign a `rediss://` server's, beside the system's."""
+    tls_cert_file: Annotated[Path | None, BeforeValidator(_path_or_none)] = None
+    """The certificate (PEM) that this client shows, where the server asks for one."""
+    tls_key_file: Annotated[Path | None, BeforeValidator(_path_or_none)] = None
+    """Its private key, where that is in a file of its own."""
     scratch: Path | None = None
     """A local directory for checkpoints, needed when the job directory is on a network file system."""
     roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)] = ()
     """Where the fleet's job directories lie, beside those that are remembered: their jobs may be rebuilt when
     the server has forgotten them."""
-    state: Annotated[Path | None, BeforeValidator(_directory_or_none)] = Field(default_factory=_state_home)
+    state: Annotated[Path | None, BeforeValidator(_path_or_none)] = Field(default_factory=_state_home)
     """Where this user's processes remember their fleets' job directories, for a server that lost its data."""
-    cache: Annotated[Path | None, BeforeValidator(_directory_or_none)] = Field(default_factory=_cache_home)
+    cache: Annotated[Path | None, BeforeValidator(_path_or_none)] = Field(default_factory=_cache_home)
     """Where jobs lie, under `jobs`, whose sequences came from memory and whose output nobody named."""
 
     beat_seconds: float = Field(default=3.0, gt=0)

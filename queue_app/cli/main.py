@@ -69,9 +69,22 @@ def main() -> None:
         # The machine's no, not ours: permissions, limits, a disk that went away.
         _fail(f"{error.filename or 'system'}: {error.strerror or error}")
     except Exception as error:
-        if not is_thread_refused(error):
-            raise
-        _fail(thread_refused())
+        if is_thread_refused(error):
+            _fail(thread_refused())
+        if refused := _refused_by_server(error):
+            _fail(refused)
+        raise
+
+
+def _refused_by_server(error: Exception) -> str | None:
+    """What the server does not let its user do, and which user may; None: it was something else."""
+    if "redis" not in sys.modules:  # nobody was asked
+        return None
+    from queue_app.trust.server_rights import explain_refusal, remedy
+
+    said = explain_refusal(error)
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    return f"the server refuses: {said}; {remedy(command)}" if said else None
 
 
 def _server() -> str:

@@ -39,6 +39,7 @@ def worker(
     with the last of them the command ends.
     """
     from queue_app.coordination.redis_client import connected, open_to_writers
+    from queue_app.coordination.workers import try_rights
     from queue_app.host.queues import check_queues
     from queue_app.host.torch_missing import require_torch
     from queue_app.worker.supervisor import run_workers
@@ -48,7 +49,8 @@ def worker(
     config = options.config_with_metrics(metrics_port, metrics_address)
     if exit_when_idle is not None:
         config = config.model_copy(update={"exit_when_idle": exit_when_idle})
-    url, _ = connected(broker_url)
+    url, client = connected(broker_url)
+    try_rights(client)
     if warning := open_to_writers(url):
         say(warning)
     run_workers(queues, url, config)

@@ -19,6 +19,7 @@ from queue_app.server_address import (
 )
 from queue_app.settings import runtime_config
 from queue_app.shown import visible
+from queue_app.trust.server_tls import explain_tls, split_tls
 from queue_app.trust.signing import KeyRing, ring_of_server
 
 SOCKET_TIMEOUT_SECONDS = 5.0
@@ -49,11 +50,13 @@ def connect(url: str) -> redis.Redis:
     A half-open connection is noticed by the socket timeout and the health check.
 
     Raises:
-        UsageError: `url` is none.
+        UsageError: `url` is none, or asks for a connection that is not to be trusted.
     """
     try:
+        bare, tls = split_tls(address(url))
         return redis.Redis.from_url(
-            address(url),
+            bare,
+            **tls,
             decode_responses=True,
             encoding_errors="replace",  # what is no text was not put there by us
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
@@ -79,6 +82,8 @@ def check(server: redis.Redis, url: str) -> None:
             f"write {FORM}, or USER:PASSWORD where it has users"
         ) from None
     except redis.RedisError as error:
+        if not_encrypted := explain_tls(error):
+            raise BrokerUnreachable(f"{without_password(url)}: {not_encrypted}") from None
         raise BrokerUnreachable(
             f"{without_password(url)}: no server answers ({told(error, url)}); "
             "start one, or name another by --broker-url or HOLDFAST_BROKER_URL; "

@@ -103,6 +103,21 @@ def server_time(client: redis.Redis) -> float:
     return seconds + microseconds / 1e6
 
 
+def try_rights(client: redis.Redis) -> None:
+    """Run what a worker must be allowed to run, on nothing: so that one who may not says so before it starts.
+
+    Raises:
+        redis.NoPermissionError: names the right that the server's user lacks.
+    """
+    nothing = keys.name_claim("")
+    client.exists(keys.FLEET)
+    client.eval("return 1", 0)
+    client.hdel(keys.WORKERS, "")
+    client.zrem(keys.SEEN, "")
+    client.expire(nothing, 1)
+    client.brpop([nothing], timeout=0.01)
+
+
 def live_workers(client: redis.Redis, lease_seconds: float, *, with_dead: bool = False) -> list[WorkerEntry]:
     """The workers that beat within the last `lease_seconds` and are not known to be dead, by name.
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import redis
+from redis.exceptions import NoPermissionError
 from rich.filesize import decimal
 
 from queue_app.coordination import keys
@@ -23,6 +24,7 @@ from queue_app.job.directory import JobDir
 from queue_app.preflight.findings import Finding
 from queue_app.server_address import without_password
 from queue_app.settings import RuntimeConfig
+from queue_app.trust.server_rights import explain_refusal
 from queue_app.trust.signing import ring_of_server
 from queue_app.trust.values import read_from
 from queue_app.wording import visible
@@ -75,25 +77,37 @@ def examine_configured(url: str, config: RuntimeConfig) -> Iterator[Finding]:
         reason, _, remedy = str(error).partition("; ")
         yield Finding("server", "problem", reason, remedy)
     except redis.RedisError as error:
+        refused = explain_refusal(error)
+        remedy = "give this user the right, or take that of deploy/redis/users.acl which is for its commands"
         yield Finding(
-            "server",
-            "problem",
-            f"{without_password(url)}: {told(error, url)}",
-            "let this user run all commands",
-        )
+            "server", "problem", f"{without_password(url)}: {refused or told(error, url)}",
+            remedy if refused else "see what the server's log says of it",
+        )  # fmt: skip
 
 
 def _examine(client: redis.Redis, url: str, config: RuntimeConfig) -> Iterator[Finding]:
-    info = client.info()
-    yield _kind(info, url)
+    yield from _settings(client, url)
     yield _answers(client)
-    yield _persistence(info)
-    yield _eviction(info)
     yield _clock(client)
     yield _scripts(client)
     yield _workers(client, config)
     yield from _garbage(client)
     yield _signing(url)
+
+
+def _settings(client: redis.Redis, url: str) -> Iterator[Finding]:
+    """What INFO tells, which most users need not be allowed to ask."""
+    try:
+        info = client.info()
+    except NoPermissionError as error:
+        unseen = "answers; version, persistence and eviction are not seen"
+        text = f"{without_password(url)} {unseen}: {told(error, url)}"
+        remedy = "run holdfast doctor once as a user with +info: hf-operator of deploy/redis/users.acl is one"
+        yield Finding("server", "warning", text, remedy)
+        return
+    yield _kind(info, url)
+    yield _persistence(info)
+    yield _eviction(info)
 
 
 def _kind(info: Mapping[str, Any], url: str) -> Finding:
@@ -184,8 +198,13 @@ def _clock(client: redis.Redis) -> Finding:
 def _scripts(client: redis.Redis) -> Finding:
     try:
         client.eval("return 1", 0)
+    except NoPermissionError as error:
+        return Finding(
+            "scripts", "warning", f"this user runs none, which is right for a watcher alone: {error}",
+            "workers, producers and operators need +eval +evalsha +script|load",
+        )  # fmt: skip
     except redis.ResponseError as error:
-        return Finding("scripts", "problem", f"the server runs none: {error}", "allow EVAL and EVALSHA")
+        return Finding("scripts", "problem", f"the server runs none: {error}", "let it run EVAL and EVALSHA")
     return Finding("scripts", "ok", "the server runs them")
 
 

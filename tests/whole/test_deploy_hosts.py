@@ -107,6 +107,28 @@ def test_a_unit_gives_a_worker_its_time_and_starts_again_only_what_failed() -> N
     assert service["PrivateTmp"] == "no"
 
 
+def test_a_unit_may_write_nothing_but_its_locks_its_memory_and_its_jobs() -> None:
+    service = unit("holdfast-worker@.service")["Service"]
+    assert service["ProtectSystem"] == "strict"
+    assert service["RuntimeDirectory"] == service["StateDirectory"] == "holdfast"
+    assert service["RuntimeDirectoryPreserve"] == "yes"
+    settings = dict(each.split("=", 1) for each in shlex.split(service["Environment"]))
+    assert settings == {
+        "TMPDIR": "/run/holdfast",
+        "XDG_RUNTIME_DIR": "/run/holdfast",
+        "XDG_STATE_HOME": "/var/lib/holdfast",
+    }
+    assert service["CapabilityBoundingSet"] == ""
+    for name in (
+        "NoNewPrivileges",
+        "ProtectHome",
+        "ProtectKernelTunables",
+        "RestrictSUIDSGID",
+        "LockPersonality",
+    ):
+        assert service[name] in ("yes", "read-only"), name
+
+
 def test_the_settings_that_the_unit_names_exist() -> None:
     named = re.findall(
         r"^#   HOLDFAST_(\w+)=", (SYSTEMD / "holdfast-worker@.service").read_text(), re.MULTILINE
@@ -239,7 +261,15 @@ def container(name: str) -> dict[str, Any]:
 def test_kubectl_reads_the_manifests_as_one_set() -> None:
     built = subprocess.run(["kubectl", "kustomize", KUBERNETES], capture_output=True, text=True, check=True)
     kinds = sorted(each["kind"] for each in yaml.safe_load_all(built.stdout))
-    assert kinds == ["PersistentVolumeClaim", "Service", "Service", "StatefulSet", "StatefulSet"]
+    assert kinds == [
+        "NetworkPolicy",
+        "NetworkPolicy",
+        "PersistentVolumeClaim",
+        "Service",
+        "Service",
+        "StatefulSet",
+        "StatefulSet",
+    ]
 
 
 @pytest.mark.parametrize("name", PODS)
@@ -251,6 +281,14 @@ def test_a_pod_mounts_what_there_is_and_runs_as_nobody_special(name: str) -> Non
     claims = {volume.get("persistentVolumeClaim", {}).get("claimName") for volume in spec.get("volumes", [])}
     assert claims - {None} <= set(of_kind("PersistentVolumeClaim"))
     assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    assert not {"hostPID", "hostNetwork", "hostIPC"} & set(spec)
+    assert only["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
     assert re.search(r":[\w.-]+$", only["image"])
     ports = {port["name"] for port in only.get("ports", [])}
     probes = [
@@ -271,6 +309,19 @@ def test_a_set_selects_its_own_pods_and_has_its_service(name: str) -> None:
     assert {port["port"] for port in service["ports"]} == {
         port["containerPort"] for port in container(name)["ports"]
     }
+
+
+def test_none_but_workers_and_producers_reach_the_server() -> None:
+    policies = of_kind("NetworkPolicy")
+    labels = {PODS[name]["spec"]["template"]["metadata"]["labels"]["app"] for name in PODS}
+    assert labels == {"holdfast-redis", "holdfast-worker", "holdfast-producer"}
+    server = policies["holdfast-redis"]["spec"]
+    [rule] = server["ingress"]
+    [source] = rule["from"]
+    [expression] = source["podSelector"]["matchExpressions"]
+    assert set(expression["values"]) == labels - {"holdfast-redis"}
+    assert server["egress"] == []
+    assert {each["spec"]["podSelector"]["matchLabels"]["app"] for each in policies.values()} < labels
 
 
 def test_the_password_is_a_secret_everywhere() -> None:
