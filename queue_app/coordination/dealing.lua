@@ -349,7 +349,7 @@ end
 
 local function num_dropped()
   local sum = 0
-  for _, dropped in ipairs(call('HVALS', 'holdfast:dropped')) do sum = sum + (bounded(dropped, COUNT_MOST, 0) or 0) end
+  for name in pairs(SHARED) do sum = sum + (bounded(call('HGET', 'holdfast:dropped', name), COUNT_MOST, 0) or 0) end
   return string.format('%.0f', sum)
 end
 
@@ -360,7 +360,15 @@ local function waiting_in(...)
   return found
 end
 
--- The worker lives. Answers what else its parent has to know, so that it need not ask: whether it was asked to leave,
+local function some_unsound()
+  local found = {}
+  for _, job in ipairs(call('HRANDFIELD', 'holdfast:unsound', LOOKED_AT)) do
+    if is_job(job) then found[#found + 1] = job else call('HDEL', 'holdfast:unsound', job) end
+  end
+  return table.concat(found, ' ')
+end
+
+-- The worker lives. Answers what else its parent has to know, so that it need not ask: how it was asked to leave,
 -- how many of its queues, its own and that of its device, hold a message, the fleet's id, some unsound jobs, how much was
 -- dropped; and the leases that it observes, six answers each: job, index, beat, token, owner, signature.
 function op.tick(worker, kind, host, entry, queue)
@@ -377,9 +385,9 @@ function op.tick(worker, kind, host, entry, queue)
   local members = {}
   for _, member in ipairs(leases_between(reach(own, time), own)) do members[member] = true end
   for _, member in ipairs(leases_on_host(host, time)) do if member then members[member] = true end end
-  local unsound = table.concat(call('HRANDFIELD', 'holdfast:unsound', LOOKED_AT) or {}, ' ')
-  local found = { call('HEXISTS', 'holdfast:drain', worker), waiting_in(worker, queue), call('GET', 'holdfast:fleet') or '',
-    unsound, num_dropped() }
+  local drain = call('HGET', 'holdfast:drain', worker) or ''
+  local found = { #drain <= 300 and drain or '', waiting_in(worker, queue), call('GET', 'holdfast:fleet') or '',
+    some_unsound(), num_dropped() }
   for member in pairs(members) do tell_lease(member, found) end
   return found
 end

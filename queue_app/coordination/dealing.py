@@ -15,10 +15,12 @@ from celery import Celery
 
 from queue_app.celery_app import EMBED_SHARD
 from queue_app.coordination import keys
+from queue_app.coordination.redis_client import ring_of
 from queue_app.coordination.script import Script
 from queue_app.coordination.states import JobState
 from queue_app.coordination.workers import WorkerEntry
 from queue_app.trust import values
+from queue_app.trust.signed_entries import is_drain
 
 DEALT_AT_A_TIME = 100
 """Idle workers in one call: a few milliseconds of the server's."""
@@ -88,12 +90,13 @@ class Tick:
 def tick(client: redis.Redis, entry: WorkerEntry) -> Tick:
     """Tell that the worker lives. Three live workers observe each lease, and those of the same host."""
     told = json.dumps(asdict(entry))
-    is_asked, num_queues, fleet, unsound, dropped, *found = Script(client)(
+    drain, num_queues, fleet, unsound, dropped, *found = Script(client)(
         "tick", entry.name, entry.kind, entry.host_key, told, entry.queue
     )
     six = [found[at : at + 6] for at in range(0, len(found), 6)]
     leases = tuple(values.readable(LeaseSeen.read, six))
-    return Tick(bool(int(is_asked)), int(num_queues) > 0, fleet, tuple(unsound.split()), int(dropped), leases)
+    is_asked = is_drain(ring_of(client), entry.name, entry.owner, drain)
+    return Tick(is_asked, int(num_queues) > 0, fleet, tuple(unsound.split()), int(dropped), leases)
 
 
 def leave(client: redis.Redis, name: str) -> None:

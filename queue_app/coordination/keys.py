@@ -22,7 +22,7 @@ def name_claim(name: str) -> str:
 
 
 DRAIN = "holdfast:drain"
-"""hash: worker name -> the server's time (seconds) at which it was asked to leave (drain.py)"""
+"""hash: worker name -> "<server time> <signature>" of the request to leave (drain.py)"""
 
 RECONCILER = "holdfast:reconciler"
 """string with a short expiry: the worker that looks for outputs nobody writes"""

@@ -178,12 +178,13 @@ class CheckpointManifest:
 
     def release(self, lease: Lease, reason: str, *, delay_seconds: float = 0.0, counts: bool = True) -> bool:
         """Give a shard back; `counts=False` when the attempt was ended from outside."""
-        return self._is_done("release", lease.shard.index, lease.token, reason, delay_seconds, int(counts))
+        why = reason[: values.TEXT_MOST]
+        return self._is_done("release", lease.shard.index, lease.token, why, delay_seconds, int(counts))
 
     def fail(self, lease: Lease, reason: str, *, whole_job: bool = False) -> bool:
         """Give a shard up, or with it every one that is not done."""
         op = "fail_job" if whole_job else "fail"
-        return self._is_done(op, lease.shard.index, lease.token, reason)
+        return self._is_done(op, lease.shard.index, lease.token, reason[: values.TEXT_MOST])
 
     # ---- the observer's side
 

@@ -164,7 +164,7 @@ end
 
 -- What a person may want to see of a transition.
 local function tell(job, kind, text)
-  call('LPUSH', key(job, 'events'), string.format('%.3f ', now()) .. kind .. ' ' .. text)
+  call('LPUSH', key(job, 'events'), string.format('%.3f ', now()) .. kind .. ' ' .. string.sub(text, 1, TEXT_MOST))
   call('LTRIM', key(job, 'events'), 0, EVENTS_KEPT - 1)
 end
 

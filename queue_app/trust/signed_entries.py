@@ -6,7 +6,7 @@ somebody puts back has an old token: the shard's line has a higher one, and the 
 
 from queue_app.job.spec import Job
 from queue_app.trust.signing import KeyRing
-from queue_app.trust.values import Garbage
+from queue_app.trust.values import Garbage, finite
 
 UNSIGNED = "no key of this fleet has signed it"
 
@@ -40,3 +40,19 @@ def is_signed_lease(
 ) -> bool:
     """True for what a holder of this fleet has signed, and for everything where the fleet has no key."""
     return ring is None or ring.accepts(signature, "lease", job_id, index, owner, token)
+
+
+def drain_request(ring: KeyRing | None, worker: str, owner: str, now: float) -> str:
+    """What asks one process to leave: the server's time, and where there is a key a signature."""
+    when = f"{now:.3f}"
+    return f"{when} {ring.sign('drain', worker, owner, when)}" if ring else when
+
+
+def is_drain(ring: KeyRing | None, worker: str, owner: str, request: str) -> bool:
+    """True for a request to just this process, signed where the fleet has a key: nobody starts it again."""
+    when, _, signature = request.partition(" ")
+    try:
+        finite(when, "drain")
+    except Garbage:
+        return False
+    return ring is None or ring.accepts(signature, "drain", worker, owner, when)

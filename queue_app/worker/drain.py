@@ -2,7 +2,7 @@
 
 The request is an entry of the hash `holdfast:drain` under the worker's name; its parent hears of it with its
 next tick (dealing.py). It is for the process that has the name when it is made: one that comes later hears
-nothing.
+nothing. Where the fleet has a key it is signed: a worker that left so is not started again.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,11 @@ from collections.abc import Sequence
 import redis
 
 from queue_app.coordination import keys
+from queue_app.coordination.redis_client import ring_of
 from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
 from queue_app.errors import UsageError
+from queue_app.trust.signed_entries import drain_request
+from queue_app.trust.values import read_from
 
 
 def request_drain(client: redis.Redis, target: str, lease_seconds: float) -> list[WorkerEntry]:
@@ -29,7 +32,10 @@ def request_drain(client: redis.Redis, target: str, lease_seconds: float) -> lis
             + (f"there are {known}" if alive else "no worker is running")
         )
     now = server_time(client)
-    client.hset(keys.DRAIN, mapping={worker.name: now for worker in asked})
+    ring = ring_of(client)
+    with read_from(keys.DRAIN):
+        for worker in asked:
+            client.hset(keys.DRAIN, worker.name, drain_request(ring, worker.name, worker.owner, now))
     return asked
 
 

@@ -15,6 +15,7 @@ from queue_app.coordination.states import Lease, ShardState
 from queue_app.job.spec import Job, Progress
 from queue_app.trust.signing import KeyRing
 from queue_app.trust.values import Garbage
+from queue_app.worker.drain import request_drain
 from queue_app.worker.leases import LeaseWatch, take_away
 from queue_app.worker.metrics.counters import Count, counters
 from tests.queue_app.worker.test_reconciler import ELSEWHERE, LEASE_SECONDS, worker
@@ -151,3 +152,18 @@ def test_an_old_lease_that_is_put_back_holds_nothing_and_commits_nothing(
         observer.look(LEASE_SECONDS / 2)
     assert state(manifest) is ShardState.PENDING
     assert lease_of(manifest, job, floor=CheckpointStore.floor(tmp_path / "store")).token > new.token
+
+
+def test_only_who_has_the_key_makes_a_worker_leave_which_nobody_starts_again(client: redis.Redis) -> None:
+    leaving = worker("cpu0")
+    for forged in ("1.0", "x", "nan", f"1.0 {STRANGERS.sign('drain', leaving.name, leaving.owner, '1.0')}"):
+        tick(client, leaving)
+        client.hset(keys.DRAIN, leaving.name, forged)
+        assert not tick(client, leaving).is_asked_to_leave
+    request_drain(client, leaving.name, LEASE_SECONDS)
+    assert tick(client, leaving).is_asked_to_leave
+    kept = str(client.hget(keys.DRAIN, leaving.name))
+    restarted = replace(leaving, owner=ELSEWHERE)
+    tick(client, restarted)
+    client.hset(keys.DRAIN, leaving.name, kept)
+    assert not tick(client, restarted).is_asked_to_leave, "an old request is for a process of before"
