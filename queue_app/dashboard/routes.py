@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from checkpoint.records import QuarantineEntry
 from queue_app.coordination import job_control
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
@@ -24,6 +25,7 @@ from queue_app.dashboard.streams import Feed
 from queue_app.errors import UsageError
 from queue_app.job.output_names import card_paths
 from queue_app.job.quarantine import list_quarantine
+from queue_app.shown import visible
 
 CONTROLS: Mapping[str, Callable[[str, str | None], tuple[str, JobState]]] = {
     "pause": job_control.pause,
@@ -31,6 +33,8 @@ CONTROLS: Mapping[str, Callable[[str, str | None], tuple[str, JobState]]] = {
     "cancel": job_control.cancel,
 }
 QUARANTINE_PAGE = 50
+TEXT_MOST = 1_000
+"""Letters of an id or a reason, on the page."""
 
 
 def make_app(feed: Feed, maps: Iterable[Route], *, token: str, host: str) -> ASGIApp:
@@ -119,5 +123,11 @@ def read_quarantine(place: Place, job_id: str, start: int) -> dict[str, Any]:
         if place.directory is None:
             raise
         entries = list_quarantine(place.directory)
-    shown = [asdict(entry) for entry in entries[start : start + QUARANTINE_PAGE]]
-    return {"start": start, "num_entries": len(entries), "entries": shown}
+    shown = entries[start : start + QUARANTINE_PAGE]
+    return {"start": start, "num_entries": len(entries), "entries": [_shown(entry) for entry in shown]}
+
+
+def _shown(entry: QuarantineEntry) -> dict[str, Any]:
+    """As text on a screen: an id may be a megabyte long, or turn the direction of what stands beside it."""
+    texts = {"id": visible(entry.id, TEXT_MOST), "reason": visible(entry.reason, TEXT_MOST)}
+    return {**asdict(entry), **texts}
