@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from queue_app.shown import visible as visible
-
 
 def duration(seconds: float) -> str:
     """`12 s`, `3 min 05 s`, `2 h 07 min`."""

@@ -32,8 +32,8 @@ from queue_app.host.durable_files import write_durably
 from queue_app.host.fleet_memory import FleetMemory
 from queue_app.job.directory import JobDir
 from queue_app.settings import runtime_config
+from queue_app.shown import visible
 from queue_app.trust.values import SHOWN_MOST, Garbage, read_from
-from queue_app.wording import visible
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 from queue_app.coordination import keys
 from queue_app.coordination.worker_figures import Figures
 from queue_app.job.shard_table import Shard
+from queue_app.shown import visible
 from queue_app.trust import values
-from queue_app.wording import visible
 
 
 class ShardState(StrEnum):

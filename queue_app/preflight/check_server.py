@@ -24,10 +24,10 @@ from queue_app.job.directory import JobDir
 from queue_app.preflight.findings import Finding
 from queue_app.server_address import without_password
 from queue_app.settings import RuntimeConfig
+from queue_app.shown import visible
 from queue_app.trust.server_rights import explain_refusal
 from queue_app.trust.signing import ring_of_server
 from queue_app.trust.values import read_from
-from queue_app.wording import visible
 
 PINGS = 20
 SLOW_SECONDS = 0.05

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast, get_args
 import redis
 
 from queue_app.errors import HoldfastError
-from queue_app.wording import visible
+from queue_app.shown import visible
 
 INDEX_MOST = 10_000_000
 COUNT_MOST = 10**15

@@ -22,11 +22,11 @@ from queue_app.coordination.worker_figures import Figures
 from queue_app.coordination.workers import Owner
 from queue_app.host.lasting_threads import lasting_thread
 from queue_app.job.spec import Progress
+from queue_app.shown import visible
 from queue_app.trust.signed_entries import is_signed_lease
 from queue_app.trust.signing import KeyRing
 from queue_app.trust.told_once import ToldOnce
 from queue_app.trust.values import Garbage
-from queue_app.wording import visible
 from queue_app.worker.metrics.counters import Count, counters
 
 log = logging.getLogger(__name__)
