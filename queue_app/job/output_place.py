@@ -20,6 +20,7 @@ from typing import Any
 
 from queue_app.errors import OtherVersion, UsageError
 from queue_app.host.durable_files import write_durably
+from queue_app.host.own_files import write_own
 from queue_app.job.directory import ENDING, JobDir, default_directory, make_directories, standing
 from queue_app.job.output_names import (
     DIRECTORIES,
@@ -83,7 +84,7 @@ def forget_other_place(job_dir: JobDir) -> None:
         shutil.rmtree(job_dir.path / "server", ignore_errors=True)
         for owner in job_dir.path.glob("checkpoints/*/owner.json"):
             # Its process may be at work on the original, and must not be ended for it.
-            owner.write_text("")
+            write_own(owner, "")
 
 
 def output_of(job: Job, job_dir: JobDir) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from checkpoint.records import DoneRecord, QuarantineEntry
 from queue_app.choices import H5Layout, Precision
-from queue_app.host.durable_files import has_digest, room_for, write_durably
+from queue_app.host.durable_files import AS_UMASK_SAYS, has_digest, room_for, write_durably
 from queue_app.job.directory import JobDir, make_directories
 from queue_app.job.done_records import results_digest
 from queue_app.job.output_names import (
@@ -119,12 +119,12 @@ def _write_companions(card: RunCard, output: Path, quarantine: Sequence[Quaranti
     """quarantine.tsv, then the card for people, then card.json: its being there says that all else is."""
     listed = quarantine_path(output)
     if quarantine:
-        write_durably(target_of(listed), "".join(_tsv_lines(quarantine)).encode())
+        write_durably(target_of(listed), "".join(_tsv_lines(quarantine)).encode(), mode=AS_UMASK_SAYS)
     else:
         listed.unlink(missing_ok=True)
     for_people, for_programs = card_paths(output)
-    write_durably(target_of(for_people), card_markdown(card).encode())
-    write_durably(target_of(for_programs), json.dumps(card_json(card), indent=1).encode())
+    write_durably(target_of(for_people), card_markdown(card).encode(), mode=AS_UMASK_SAYS)
+    write_durably(target_of(for_programs), json.dumps(card_json(card), indent=1).encode(), mode=AS_UMASK_SAYS)
 
 
 def _written(job: Job, files: Mapping[str, str]) -> Written:

@@ -86,7 +86,7 @@ def test_a_taken_port_is_replaced_by_a_free_one(embedded: EmbeddedServer, tmp_pa
         squatter.bind(("127.0.0.1", 0))
         squatter.listen()
         taken = squatter.getsockname()[1]
-        ServerAddress(taken, "secret").write(tmp_path / "server.json")
+        ServerAddress(taken, "secret-of-the-job").write(tmp_path / "server.json")
         address = embedded.start()
         try:
             assert address.port != taken

@@ -61,7 +61,7 @@ def test_a_job_that_rests_with_its_own_server_is_said_to_and_how_it_goes_on(tmp_
     directory = JobDir(tmp_path / "job")
     directory.path.mkdir()
     directory.write(JOB)
-    ServerAddress(free_ports(0)[0], "secret").write(directory.server_json)
+    ServerAddress(free_ports(0)[0], "secret-of-the-job").write(directory.server_json)
     with pytest.raises(BrokerUnreachable) as refusal:
         pause(str(directory.path), None)
     remedy = "holdfast status tells how far it is, holdfast resume goes on"

@@ -62,7 +62,7 @@ class Machine:
         """The worker's name; what it says instead, where it is refused. Without UUIDs there is no driver."""
         path = os.pathsep.join([str(self.home / ("driver" if uuids else "none")), str(ROOT)])
         kept = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-        own = {"TMPDIR": str(self.home), "PYTHONPATH": path, "UUIDS": ",".join(uuids)}
+        own = {"HOLDFAST_LOCKS": str(self.home / "locks"), "PYTHONPATH": path, "UUIDS": ",".join(uuids)}
         process = subprocess.Popen(
             [sys.executable, "-c", CLAIM, queue],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -92,9 +92,9 @@ def test_an_exported_job_is_left_alone_and_the_output_of_an_earlier_one_hides_no
 def test_a_job_on_a_server_of_its_own_is_none_of_ours(
     job: Job, job_dir: JobDir, jobs: ForgottenJobs, fleet: Fleet, tmp_path: Path
 ) -> None:
-    ServerAddress(7001, "secret").write(job_dir.server_json)
+    ServerAddress(7001, "secret-of-the-job").write(job_dir.server_json)
     assert forgotten(jobs) == []
-    own = ForgottenJobs([tmp_path], ServerAddress(7001, "secret").url, fleet)
+    own = ForgottenJobs([tmp_path], ServerAddress(7001, "secret-of-the-job").url, fleet)
     assert forgotten(own) == [job.job_id]
     job_dir.fleet_json.unlink()
     assert forgotten(own) == [job.job_id], "the server may have been made anew"
