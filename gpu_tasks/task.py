@@ -5,13 +5,13 @@ refused: whatever that costs, the reconciler mends.
 """
 
 import logging
-from functools import partial
-from pathlib import Path
+from functools import lru_cache, partial
 from typing import Any
 
 from celery.exceptions import Reject
 from celery.signals import worker_process_init
 from kombu.exceptions import OperationalError
+from redis import Redis
 
 from gpu_tasks.errors import JobHopeless
 from gpu_tasks.shard.attempt import work
@@ -21,12 +21,13 @@ from gpu_tasks.shard.job_model import load_and_check, load_exact
 from gpu_tasks.shard.worker_trouble import pass_export_on
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.coordination.dealing import deal_to
+from queue_app.coordination.fleet import job_places
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT, client
 from queue_app.errors import Damage, HoldfastError
 from queue_app.host.memory import do_without_pandas
-from queue_app.job.directory import JobDir
-from queue_app.settings import runtime_config
+from queue_app.settings import RuntimeConfig, runtime_config
+from queue_app.trust.job_places import JobPlaces
 from queue_app.worker.child_state import Stage
 from queue_app.worker.device_worker import child_state, this_worker
 
@@ -56,16 +57,16 @@ def warm_up(**_: object) -> None:
     retry_jitter=True,
     max_retries=None,
 )
-def embed_shard(self: Any, job_id: str, job_dir: str, index: int) -> str:
+def embed_shard(self: Any, job_id: str, index: int) -> str:
     """Embed one shard of a job; answers how it ended, in a word.
 
     The model is loaded before the shard is asked for, so that a host without the model costs the shard
     no attempt.
     """
-    if not (isinstance(job_id, str) and isinstance(job_dir, str) and isinstance(index, int)):
-        log.error("dropped: no message of ours job=%r dir=%r shard=%r", job_id, job_dir, index)
+    if not (isinstance(job_id, str) and isinstance(index, int)):
+        log.error("dropped: no message of ours job=%r shard=%r", job_id, index)
         return "nonsense"
-    outcome = _embed(CheckpointManifest(client(), job_id), JobDir(Path(job_dir)), index)
+    outcome = _embed(CheckpointManifest(client(), job_id), index)
     if not child_state.is_draining():
         _ask_for_next()
     return outcome
@@ -79,17 +80,23 @@ def _ask_for_next() -> None:
         log.warning("no next shard asked for: %s", error)
 
 
-def _embed(manifest: CheckpointManifest, directory: JobDir, index: int) -> str:
+def _embed(manifest: CheckpointManifest, index: int) -> str:
     job_id = manifest.job_id
     with child_state.during(Stage.GETTING_READY, job_id):
-        begun = GettingReady(manifest, directory, index).begin(partial(load_and_check, directory=directory))
+        begun = GettingReady(manifest, _places(client(), runtime_config()), index).begin(load_and_check)
     if isinstance(begun, str):
         log.info("dropped: %s job=%s shard=%d", begun, job_id, index)
         return begun
-    job, model, lease = begun
     with child_state.during(Stage.AT_WORK, job_id):
-        note_begun(job, lease)
-        return work(manifest, lease, job, directory, model, partial(load_exact, job, directory))
+        note_begun(begun.job, begun.lease)
+        load = partial(load_exact, begun.job, begun.directory)
+        return work(manifest, begun.lease, begun.job, begun.directory, begun.model, load)
+
+
+@lru_cache(maxsize=1)
+def _places(server: Redis, config: RuntimeConfig) -> JobPlaces:
+    """Of this process: where jobs were is not looked for again."""
+    return job_places(server)
 
 
 @app.task(
@@ -100,26 +107,28 @@ def _embed(manifest: CheckpointManifest, directory: JobDir, index: int) -> str:
     retry_backoff_max=runtime_config().retry_seconds,
     max_retries=20,
 )
-def export_job(self: Any, job_id: str, job_dir: str) -> str:
+def export_job(self: Any, job_id: str) -> str:
     """Write the job's output, once all its shards are done; where this host cannot, another is asked."""
     manifest = CheckpointManifest(client(), job_id)
     try:
-        return write_output(manifest, JobDir(Path(job_dir)))
+        return write_output(manifest)
     except Exception as error:
         if pass_export_on(manifest, error):
             return "passed on"
         raise
 
 
-def write_output(manifest: CheckpointManifest, directory: JobDir) -> str:
-    """Answers in a word how it ended."""
-    from queue_app.job.output_place import output_of
-    from queue_app.outputs.export import export
+def write_output(manifest: CheckpointManifest) -> str:
+    """Answers in a word how it ended. An output that stands already is left as it is."""
+    from queue_app.outputs.export import export_once
 
-    job = find_job(manifest, directory)
-    if job is None:
+    found = find_job(manifest, _places(client(), runtime_config()))
+    if found is None:
         return "replaced"
-    report = export(job, directory, output_of(job, directory))
+    job, directory = found
+    report = export_once(job, directory)
     manifest.note_exported()
+    if report is None:
+        return "exported before"
     log.info("exported job=%s output=%s rows=%d", job.job_id, report.output, report.num_embedded)
     return "exported"

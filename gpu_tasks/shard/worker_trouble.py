@@ -83,9 +83,7 @@ def pass_export_on(manifest: CheckpointManifest, error: Exception) -> bool:
     others = register.others_awake(this_worker.entry)
     if not others or status is None:
         return False
-    return ask_for_export(
-        app, manifest.job_id, status.job_dir, others[0], state=status.state, export_by=status.export_by
-    )
+    return ask_for_export(app, manifest.job_id, others[0], state=status.state, export_by=status.export_by)
 
 
 def register_of(manifest: CheckpointManifest) -> TroubleRegister:

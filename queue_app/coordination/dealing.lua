@@ -57,7 +57,7 @@ local function hand(job, index, worker, kind, time)
   call('HSET', 'holdfast:dealt_to', worker, job .. ' ' .. index .. ' ' .. string.format('%.3f', time))
   call('ZREM', 'holdfast:idle:' .. kind, worker)
   rank(job)
-  return { worker, job, index, call('HGET', key(job, 'job'), 'job_dir') or '' }
+  return { worker, job, index }
 end
 
 -- What was dealt and nobody began: its worker is gone or takes its time, or its message was lost.
@@ -92,7 +92,7 @@ function op.undeal(job, index)
   return { 'ok' }
 end
 
--- One shard for a worker that is free, as { worker, job, index, job_dir }; nil when there is none for it.
+-- One shard for a worker that is free, as { worker, job, index }; nil when there is none for it.
 local function deal(worker, kind, host)
   local time, dealt = now(), call('HGET', 'holdfast:dealt_to', worker)
   if dealt then
@@ -115,7 +115,7 @@ function op.deal(worker, kind, host)
   return deal(worker, kind, host) or {}
 end
 
--- Shards for workers that wait, `most` of them: four answers each, as `deal` gives them.
+-- Shards for workers that wait, `most` of them: three answers each, as `deal` gives them.
 function op.deal_idle(kind, most)
   local found, time, idle = {}, now(), 'holdfast:idle:' .. kind
   for _, worker in ipairs(call('ZRANGE', idle, 0, most - 1)) do

@@ -29,14 +29,13 @@ class Dealt:
     queue: str
     job_id: str
     index: int
-    job_dir: str
 
     @classmethod
     def read(cls, answer: list[str]) -> "Iterator[Dealt]":
-        """As `deal` of dealing.lua says it: four strings each."""
-        for at in range(0, len(answer), 4):
-            queue, job_id, index, job_dir = answer[at : at + 4]
-            yield cls(queue, job_id, int(index), job_dir)
+        """As `deal` of dealing.lua says it: three strings each."""
+        for at in range(0, len(answer), 3):
+            queue, job_id, index = answer[at : at + 3]
+            yield cls(queue, job_id, int(index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,5 +122,4 @@ def _send(app: Celery, dealt: "Iterator[Dealt] | list[Dealt]") -> None:
     """One message each. One that is lost is noticed: its shard stays dealt, and nobody begins it."""
     with app.producer_or_acquire() as producer:
         for each in dealt:
-            arguments = [each.job_id, each.job_dir, each.index]
-            app.send_task(EMBED_SHARD, args=arguments, queue=each.queue, producer=producer)
+            app.send_task(EMBED_SHARD, args=[each.job_id, each.index], queue=each.queue, producer=producer)

@@ -88,7 +88,7 @@ def require_trusted_directory(path: Path) -> None:
         OSError: it is not there.
     """
     if path.is_symlink():
-        _require(path.lstat().st_uid in (os.geteuid(), 0), path, "a link that another user has made")
+        require_own_link(path)
         path = path.resolve(strict=True)
     _require(stat.S_ISDIR(path.lstat().st_mode), path, "no directory")
     _require(is_trusted(path.lstat()), path, _whose(path.lstat()))
@@ -98,6 +98,13 @@ def require_trusted_directory(path: Path) -> None:
             _require(not entry.is_symlink(), inside, "a link, which no job directory of ours has")
             if entry.is_dir(follow_symlinks=False):
                 _require(is_trusted(inside.lstat()), inside, _whose(inside.lstat()))
+
+
+def require_own_link(path: Path) -> None:
+    """Raises NotOurs for a symbolic link that leads where another user wants us to go."""
+    found = path.lstat()
+    is_own = found.st_uid in (os.geteuid(), 0) or found.st_gid == runtime_config().shared_group
+    _require(is_own, path, "a link that another user has made")
 
 
 def _require(is_so: bool, path: Path, what: str) -> None:

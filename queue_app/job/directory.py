@@ -1,7 +1,9 @@
 """A job directory: the names of everything in it, its job.json, its lock, and how it is found."""
 
 import contextlib
+import json
 import os
+import re
 import shutil
 import time
 import unicodedata
@@ -22,6 +24,7 @@ from queue_app.wording import visible
 
 JOB_SCHEMA = 6
 PLANNER_VERSION = 3
+FLEET_ID = re.compile("[0-9a-f]{16}")
 SETTLED_NS = 2_000_000_000
 REMEMBERED_MOST = 16
 INCOMING = "incoming"
@@ -148,6 +151,14 @@ class JobDir:
         """Note that the job is to rest, where this host can see its directory."""
         if self.path.is_dir():
             write_own(self.held, state)
+
+    def fleet(self) -> str | None:
+        """The fleet that the job belongs to; None where nobody said so yet."""
+        try:
+            found = json.loads(self.fleet_json.read_text())["fleet"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return found if isinstance(found, str) and FLEET_ID.fullmatch(found) else None
 
     def load(self) -> Job:
         """The job that job.json holds; read again only when the file is another one than last time.

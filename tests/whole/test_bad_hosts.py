@@ -218,8 +218,6 @@ def test_an_output_that_a_bad_host_is_asked_for_is_written_by_another(
         with bad.worker(**job.env):
             wait_for(lambda: "ready." in bad.log.read_text(), "the bad host")
             output.unlink()
-            make_app(server_url).send_task(
-                EXPORT_JOB, args=[job.job_id, str(job.directory.path)], queue="cpu1"
-            )
+            make_app(server_url).send_task(EXPORT_JOB, args=[job.job_id], queue="cpu1")
             wait_for(output.exists, "the output to be written again")
     assert "output not written" in bad.log.read_text()

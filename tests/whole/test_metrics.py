@@ -118,8 +118,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, server: Any) -> Iterator[Run]:
         listening = {pid for pid in (worker.pid, worker.child_pid) if listens(pid, ports[0])}
         wait_for(lambda: stopped_at_work(client, job_id, worker.child_pid), "a shard under way")
         # A wake-up call too many, which nobody takes while the child stands still.
-        arguments = [job_id, str(home / "out.npy.holdfast"), 0]
-        make_app(server.address.url).send_task(EMBED_SHARD, args=arguments, queue="cpu0")
+        make_app(server.address.url).send_task(EMBED_SHARD, args=[job_id, 0], queue="cpu0")
         wait_for(lambda: reached(is_queue_told), "what waits in the queue")
         os.kill(worker.child_pid, signal.SIGKILL)
         wait_for((home / "out.npy.card.json").exists, "the output")

@@ -34,7 +34,7 @@ class Sent:
         yield
 
     def send_task(self, name: str, args: Sequence[Any], queue: str, producer: object = None) -> None:
-        self.messages.append((args[0], args[2], queue))
+        self.messages.append((args[0], args[1], queue))
 
 
 @dataclass

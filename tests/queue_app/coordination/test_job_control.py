@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from queue_app.coordination.embedded_server import ServerAddress
+from queue_app.coordination.fleet import take_job
 from queue_app.coordination.job_control import cancel, pause, unpause
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import JobState
@@ -26,6 +27,7 @@ def held(client: redis.Redis, server_url: str, tmp_path: Path) -> Callable[..., 
     directory = JobDir(tmp_path / "job")
     directory.path.mkdir()
     directory.write(JOB)
+    take_job(client, directory)
 
     def after(*controls: Callable[[str, str], tuple[str, JobState]], num_done: int = 0) -> tuple[str, str]:
         done = {index: Progress(1, 5, 0) for index in range(num_done)}

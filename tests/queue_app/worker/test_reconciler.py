@@ -36,7 +36,7 @@ class Sent:
     """Stands in for the Celery app: each shard with its queue, and the outputs asked for."""
 
     shards: list[tuple[int, str]] = field(default_factory=list)
-    exports: list[tuple[str, str, str]] = field(default_factory=list)
+    exports: list[tuple[str, str]] = field(default_factory=list)
 
     @contextlib.contextmanager
     def producer_or_acquire(self) -> Iterator[None]:
@@ -44,9 +44,9 @@ class Sent:
 
     def send_task(self, name: str, args: Sequence[Any], queue: str, producer: object = None) -> None:
         if name == EXPORT_JOB:
-            self.exports.append((args[0], args[1], queue))
+            self.exports.append((args[0], queue))
         else:
-            self.shards.append((args[2], queue))
+            self.shards.append((args[1], queue))
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"nobody should ask the app for {name}")
@@ -212,6 +212,7 @@ class Ended:
         made = make_job(num_shards=2, records_per_shard=3)
         self.job = replace(made, output=str(self.home / "a.npy"))
         JobDir(self.home).write(self.job)
+        take_job(self.client, JobDir(self.home))
         manifest = CheckpointManifest(self.client, self.job.job_id)
         manifest.initialize(self.job, str(self.home), {0: Progress(1, 3, 0), 1: Progress(1, 3, 0)})
         self.reconciler = Reconciler(
@@ -223,7 +224,7 @@ class Ended:
         )
 
     @property
-    def asked(self) -> list[tuple[str, str, str]]:
+    def asked(self) -> list[tuple[str, str]]:
         return self.app.exports
 
     def look(self, seconds: float = 0.0) -> None:
@@ -241,7 +242,7 @@ def test_an_output_whose_message_was_lost_is_asked_for_again(ended: Ended) -> No
     assert ended.asked == []  # the worker that was done last has asked, no doubt
     ended.look(RESEND_SECONDS)
     ended.look(RESEND_SECONDS)
-    assert ended.asked == [(ended.job.job_id, str(ended.home), "cpu0@host")]
+    assert ended.asked == [(ended.job.job_id, "cpu0@host")]
     mark_exported(Path(ended.job.output), ended.job.job_id)
     ended.look(100 * RESEND_SECONDS)
     assert len(ended.asked) == 1
