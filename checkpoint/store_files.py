@@ -137,6 +137,13 @@ def open_as_directory(path: Path) -> None:
             file.chmod(rights)
 
 
+def write_as_directory(path: Path, text: str) -> None:
+    """Write a file that nobody may read who may not read the directory that it lies in."""
+    rights = path.parent.stat().st_mode & 0o666
+    with open(path, "w", opener=lambda name, flags: os.open(name, flags, rights)) as file:
+        file.write(text)
+
+
 def sync_directory(path: Path) -> None:
     """Make names in a directory survive a power loss."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -20,7 +20,7 @@ import redis
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.errors import BrokerUnreachable
 from queue_app.host.durable_files import write_durably
-from queue_app.host.own_files import make_inner_directory
+from queue_app.host.own_files import directory_mode, make_inner_directory
 from queue_app.host.processes import ProcessFile, spawn, stop
 from queue_app.host.server_program import ServerProgram, find_server_program
 from queue_app.host.surroundings import child_environment
@@ -115,6 +115,7 @@ class EmbeddedServer:
             env=child_environment(),
             stdin=f"requirepass {address.password}\n".encode(),
             cwd=self.data,
+            umask=0o777 & ~directory_mode(),
         )
         self.processes.record("server", self.process.pid)
         deadline = time.monotonic() + START_SECONDS

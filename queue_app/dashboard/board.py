@@ -95,12 +95,12 @@ class JobReader:
 
     def _about(self, client: redis.Redis) -> About:
         """Looked at anew each time: an output and its card appear when the job is done."""
-        directory = self.place.directory_of(self.job_id)
+        hint = self.place.jobs(client).get(self.job_id, "")
+        directory = self.place.directory or self.place.seen(client, self.job_id, hint)
         job = load(directory) if directory else None
         if directory is not None and job is not None and job.job_id == self.job_id:
             self._known = About.of(directory, job)
-        named = JobDir(Path(self.place.jobs(client).get(self.job_id, "")))  # for its name alone
-        return self._known or About.of(named, None)
+        return self._known or About.of(JobDir(Path(hint)), None)  # for its name alone
 
 
 SAMPLES_KEPT = 450

@@ -64,9 +64,13 @@ class Place:
         if self.directory is not None:
             return self.directory
         client = self.client()
+        return self.seen(client, job_id, self.jobs(client).get(job_id, ""))
+
+    def seen(self, client: redis.Redis, job_id: str, hint: str) -> JobDir | None:
+        """The directory that a server says is the job's, where this host sees it. Raises likewise."""
         if self._places is None:
             self._places = job_places(client)
-        return self._places.find_or_none(job_id, self.jobs(client).get(job_id, ""))
+        return self._places.find_or_none(job_id, hint)
 
     def name_of(self, job_id: str) -> str:
         """What `pause`, `unpause` and `cancel` call the job: an embedded server is found by directory."""

@@ -37,11 +37,13 @@ def spawn(
     env: Mapping[str, str],
     stdin: bytes | None = None,
     cwd: Path | None = None,
+    umask: int = -1,
 ) -> subprocess.Popen[bytes]:
     """Start `command` so that it dies with this process.
 
-    Its output is appended to `log`, or goes where ours does; it works in `cwd`, or where we do. It gets a
-    session of its own: Ctrl-C at the terminal is for us, who then end it in order.
+    Its output is appended to `log`, or goes where ours does; it works in `cwd`, or where we do, and makes
+    files by `umask`, or by ours. It gets a session of its own: Ctrl-C at the terminal is for us, who then end
+    it in order.
     """
     with open(log, "ab", opener=opener) if log else contextlib.nullcontext() as output:
         process = subprocess.Popen(
@@ -51,6 +53,7 @@ def spawn(
             stderr=subprocess.STDOUT if log else None,
             env=dict(env),
             cwd=cwd,
+            umask=umask,
             start_new_session=True,
         )
     if stdin is not None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from queue_app.errors import OtherVersion, UsageError
 from queue_app.host.durable_files import write_durably
-from queue_app.host.own_files import write_own
+from queue_app.host.own_files import NotOurs, write_own
 from queue_app.job.directory import (
     ENDING,
     JobDir,
@@ -220,6 +220,8 @@ def _parents(output: Path) -> Iterator[Path]:
     if output.is_symlink():
         try:
             yield target_of(output).parent
+        except NotOurs:
+            raise
         except (OSError, RuntimeError):
             raise UsageError(f"{output}: a link that leads to itself") from None
 

@@ -91,12 +91,15 @@ class JobPlaces:
 
     def _may_lie(self, place: Path) -> bool:
         """Whether a job's directory may lie there, by the roots, the memory, or what it says itself."""
-        if any(place.is_relative_to(root) for root in map(_real, map(str, self._roots)) if root):
+        if self._is_in_root(place):
             return True
         fleets = self._fleets()
         if any(_real(str(path)) == place for path in self._remembered(fleets)):
             return True
         return not self._roots and JobDir(place).fleet() in fleets
+
+    def _is_in_root(self, place: Path) -> bool:
+        return any(place.is_relative_to(root) for root in map(_real, map(str, self._roots)) if root)
 
     # ---- without it
 
@@ -112,15 +115,15 @@ class JobPlaces:
 
     def _look(self) -> Iterator[tuple[str, Path]]:
         """Every job that lies where one may lie; of two copies the first that is found counts."""
-        for path in reversed([*self._places()]):
-            with contextlib.suppress(HoldfastError, OSError):
-                place = path.resolve(strict=True)
+        for place in reversed([*self._places()]):
+            with contextlib.suppress(HoldfastError):
                 if (job_id := self._id_in(place)) is not None:
                     yield job_id, place
 
     def _places(self) -> Iterator[Path]:
-        yield from in_roots(self._roots)
-        yield from self._remembered(self._fleets())
+        found = (_real(str(path)) for path in in_roots(self._roots))
+        yield from (place for place in found if place and self._is_in_root(place))
+        yield from filter(None, (_real(str(path)) for path in self._remembered(self._fleets())))
 
     # ---- what lies there
 
