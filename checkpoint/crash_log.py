@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from checkpoint.process_identity import ProcessId, identify
-from checkpoint.store_files import clear_when_full
+from checkpoint.store_files import clear_when_full, write_as_directory
 
 DEATHS_FROM_OUTSIDE_MOST = 4
 """More of them make no difference: a record that always kills has to be accused some day."""
@@ -168,5 +168,5 @@ class CrashLog:
         content = json.dumps({name: getattr(self._note, name) for name in _FIELDS})
         temporary = self.path.with_name(self.path.name + ".tmp")
         with clear_when_full(self.path):
-            temporary.write_text(content)
+            write_as_directory(temporary, content)
             temporary.replace(self.path)

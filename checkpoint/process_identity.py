@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from checkpoint.errors import OwnerAlive
+from checkpoint.store_files import write_as_directory
 
 KILL_SECONDS = 10.0
 
@@ -74,7 +75,7 @@ class StoreOwner:
     def write(self, path: Path) -> None:
         """At once, so that a reader sees all of it or none. It need not survive a power loss."""
         temporary = path.with_name(f".{path.name}.{self.process.pid}")
-        temporary.write_text(json.dumps(asdict(self)))
+        write_as_directory(temporary, json.dumps(asdict(self)))
         temporary.replace(path)
 
     def is_this_process(self) -> bool:

@@ -41,7 +41,13 @@ from checkpoint.schema import (
     as_key,
     seal,
 )
-from checkpoint.store_files import StoreFiles, clear_when_full, make_directory, require_room
+from checkpoint.store_files import (
+    StoreFiles,
+    clear_when_full,
+    make_store_directory,
+    open_as_directory,
+    require_room,
+)
 from checkpoint.verify import verify_store
 
 MAP_SIZE_BYTES = 64 << 20
@@ -103,10 +109,10 @@ class CheckpointStore(StoreReader):
 
     @classmethod
     def _open(cls, path: Path, job_digest: bytes, plan: str, token: int, map_size: int) -> "CheckpointStore":
-        make_directory(path)
+        make_store_directory(path)
         require_room(path)
         damaged = _take_over(StoreFiles(path), token)
-        make_directory(path)
+        make_store_directory(path)
         StoreOwner.current(token).write(StoreFiles(path).owner)
         store = cls(path, Environment.open(path, map_size, readonly=False), writable=True)
         try:
@@ -114,6 +120,7 @@ class CheckpointStore(StoreReader):
             if damaged:
                 store.drop(damaged, token=token)
             store.files.mark_started()
+            open_as_directory(path)
         except BaseException as error:
             store._end(error)
             raise

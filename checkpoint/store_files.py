@@ -110,12 +110,38 @@ def disk_full(path: Path) -> DiskFull:
     return DiskFull(f"{path}: the disk is full; what is committed stays, make room and resume")
 
 
-def make_directory(path: Path) -> None:
-    """Make a directory, and those above it that are missing, under names that survive a power loss."""
+def make_directory(path: Path, mode: int = 0o777) -> None:
+    """Make a directory, and those above it that are missing, under names that survive a power loss.
+
+    `mode`, less the umask, is that of the directory itself.
+    """
     if not path.is_dir():
         make_directory(path.parent)
-        path.mkdir(exist_ok=True)
+        path.mkdir(mode, exist_ok=True)
         sync_directory(path.parent)
+
+
+def make_store_directory(path: Path) -> None:
+    """Make a store's directory, as open as the one that it lies in."""
+    make_directory(path.parent)
+    if not path.is_dir():
+        make_directory(path)
+        path.chmod(path.parent.stat().st_mode & 0o2777)
+
+
+def open_as_directory(path: Path) -> None:
+    """Give the files of a new store the rights of its directory, whatever the umask."""
+    rights = path.stat().st_mode & 0o666
+    for file in path.iterdir():
+        with contextlib.suppress(PermissionError):  # another user's, of the same group
+            file.chmod(rights)
+
+
+def write_as_directory(path: Path, text: str) -> None:
+    """Write a file that nobody may read who may not read the directory that it lies in."""
+    rights = path.parent.stat().st_mode & 0o666
+    with open(path, "w", opener=lambda name, flags: os.open(name, flags, rights)) as file:
+        file.write(text)
 
 
 def sync_directory(path: Path) -> None:

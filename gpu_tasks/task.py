@@ -6,13 +6,11 @@ back with a delay; Celery sends nothing again.
 """
 
 import logging
-from functools import partial
-from pathlib import Path
+from functools import lru_cache, partial
 
 import redis
 from celery.signals import worker_process_init
 
-from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.attempt import work
 from gpu_tasks.shard.canary_check import note_begun
 from gpu_tasks.shard.getting_ready import GettingReady, find_job
@@ -21,14 +19,14 @@ from gpu_tasks.shard.setbacks import AWAY, setbacks
 from gpu_tasks.shard.worker_trouble import register_of, tell_export_failed, unless_garbage
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.coordination.dealing import deal_to
+from queue_app.coordination.fleet import job_places
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import client
-from queue_app.coordination.states import JobState, Lease
+from queue_app.coordination.states import JobState
 from queue_app.errors import HoldfastError
 from queue_app.host.memory import do_without_pandas
-from queue_app.job.directory import JobDir
-from queue_app.job.spec import Job
-from queue_app.settings import runtime_config
+from queue_app.settings import RuntimeConfig, runtime_config
+from queue_app.trust.job_places import JobPlaces
 from queue_app.worker.child_state import Stage
 from queue_app.worker.device_worker import child_state, this_worker
 
@@ -67,34 +65,23 @@ def _ask_for_next() -> None:
         log.warning("no next shard asked for: %s", error)
 
 
-def _directory_of(manifest: CheckpointManifest) -> JobDir | None:
-    """Where the job lies; None when the server does not know the job."""
-    status = manifest.job_status()
-    return JobDir(Path(status.job_dir)) if status is not None else None
-
-
 def _embed(job_id: str, index: int) -> str:
     manifest = CheckpointManifest(client(), job_id)
     with child_state.during(Stage.GETTING_READY, job_id):
-        begun = _begin(manifest, index)
+        begun = GettingReady(manifest, _places(client(), runtime_config()), index).begin(load_and_check)
     if isinstance(begun, str):
         log.info("dropped: %s job=%s shard=%d", begun, job_id, index)
         return begun
-    job, directory, model, lease = begun
     with child_state.during(Stage.AT_WORK, job_id):
-        note_begun(job, lease)
-        return work(manifest, lease, job, directory, model, partial(load_exact, job, directory))
+        note_begun(begun.job, begun.lease)
+        load = partial(load_exact, begun.job, begun.directory)
+        return work(manifest, begun.lease, begun.job, begun.directory, begun.model, load)
 
 
-def _begin(manifest: CheckpointManifest, index: int) -> tuple[Job, JobDir, EmbeddingModel, Lease] | str:
-    directory = _directory_of(manifest)
-    if directory is None:
-        return "unknown"
-    begun = GettingReady(manifest, directory, index).begin(partial(load_and_check, directory=directory))
-    if isinstance(begun, str):
-        return begun
-    job, model, lease = begun
-    return job, directory, model, lease
+@lru_cache(maxsize=1)
+def _places(server: redis.Redis, config: RuntimeConfig) -> JobPlaces:
+    """Of this process: where jobs were is not looked for again."""
+    return job_places(server)
 
 
 @app.task(name=EXPORT_JOB)
@@ -105,13 +92,13 @@ def export_job(job_id: str) -> str:
 
 def _export(job_id: str) -> str:
     manifest = CheckpointManifest(client(), job_id)
-    status, directory = manifest.job_status(), _directory_of(manifest)
-    if status is None or directory is None:
+    status = manifest.job_status()
+    if status is None:
         return "unknown"
     if status.state is not JobState.DONE:
         return str(status.state)
     try:
-        ended = write_output(manifest, directory)
+        ended = write_output(manifest)
     except AWAY:
         raise
     except Exception as error:
@@ -120,15 +107,17 @@ def _export(job_id: str) -> str:
     return ended
 
 
-def write_output(manifest: CheckpointManifest, directory: JobDir) -> str:
-    """Answers in a word how it ended."""
-    from queue_app.job.output_place import output_of
-    from queue_app.outputs.export import export
+def write_output(manifest: CheckpointManifest) -> str:
+    """Answers in a word how it ended. An output that stands already is left as it is."""
+    from queue_app.outputs.export import export_once
 
-    job = find_job(manifest, directory)
-    if job is None:
+    found = find_job(manifest, _places(client(), runtime_config()))
+    if found is None:
         return "replaced"
-    report = export(job, directory, output_of(job, directory))
+    job, directory = found
+    report = export_once(job, directory)
     manifest.note_exported()
+    if report is None:
+        return "exported before"
     log.info("exported job=%s output=%s rows=%d", job.job_id, report.output, report.num_embedded)
     return "exported"

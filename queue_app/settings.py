@@ -3,6 +3,7 @@
 Nothing here changes a bit of the output: what does is fixed at submit, in job.json.
 """
 
+import grp
 import os
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,16 @@ def _split_paths(value: object) -> object:
 def _path_or_none(value: object) -> object:
     """HOLDFAST_STATE= is none, and not the working directory; the others likewise."""
     return value or None
+
+
+def _group_id(value: object) -> object:
+    """A group by its name or its number."""
+    if not isinstance(value, str) or value.isdecimal():
+        return value or None
+    try:
+        return grp.getgrnam(value).gr_gid if value else None
+    except KeyError:
+        raise ValueError(f"no group {value!r} on this host; write its number") from None
 
 
 def _state_home() -> Path | None:
@@ -58,11 +69,17 @@ class RuntimeConfig(BaseSettings):
     """The certificate (PEM) that this client shows, where the server asks for one."""
     tls_key_file: Annotated[Path | None, BeforeValidator(_path_or_none)] = None
     """Its private key, where that is in a file of its own."""
+    shared_group: Annotated[int | None, BeforeValidator(_group_id)] = None
+    """A group, by name or number, whose members share job directories: what is made there is theirs to read
+    and to write, and what lies there is believed, whoever of them owns it. None: every user has his own."""
     scratch: Path | None = None
     """A local directory for checkpoints, needed when the job directory is on a network file system."""
     roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)] = ()
-    """Where the fleet's job directories lie, beside those that are remembered: their jobs may be rebuilt when
-    the server has forgotten them."""
+    """What the fleet's job directories lie in: then nobody touches a file elsewhere on a server's word. Jobs
+    that lie there may be rebuilt when the server has forgotten them."""
+    locks: Path | None = None
+    """A directory of this user's own where the workers of a host claim its devices. None: /run/user/UID, and
+    the temporary directory."""
     state: Annotated[Path | None, BeforeValidator(_path_or_none)] = Field(default_factory=_state_home)
     """Where this user's processes remember their fleets' job directories, for a server that lost its data."""
     cache: Annotated[Path | None, BeforeValidator(_path_or_none)] = Field(default_factory=_cache_home)

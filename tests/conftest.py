@@ -35,8 +35,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 STATE = tempfile.TemporaryDirectory(prefix="holdfast-tests-", dir="/tmp")
 """What tests remember of their fleets: never in the user's home."""
 os.environ["XDG_STATE_HOME"] = STATE.name
-# The locks on devices lie in the temporary directory: each process of the tests has a machine to itself.
+# Each process of the tests has a machine to itself: with a temporary directory and locks on devices.
 os.environ["TMPDIR"] = STATE.name
+os.environ["HOLDFAST_LOCKS"] = f"{STATE.name}/locks"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in the background deaf to Ctrl-C, and so would be every command of the tests.

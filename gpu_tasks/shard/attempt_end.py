@@ -107,8 +107,7 @@ def finish(manifest: CheckpointManifest, run: "ShardRun", done: DoneRecord, repo
     run.discard_store()
     log.info("done %s embedded=%d quarantined=%d", lease.label, done.num_embedded, len(done.quarantine))
     state, exporter = answer
-    job_dir, queue = str(run.job_dir.path), this_worker.entry.name
-    ask_for_export(app, manifest.job_id, job_dir, queue, state=state, export_by=exporter)
+    ask_for_export(app, manifest.job_id, this_worker.entry.name, state=state, export_by=exporter)
     return "done"
 
 

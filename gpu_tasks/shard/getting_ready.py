@@ -7,7 +7,7 @@ until it is to look again: what reaches it meanwhile goes to another at once.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from gpu_tasks.shard.acquire import acquire
 from gpu_tasks.shard.worker_trouble import (
@@ -25,6 +25,7 @@ from queue_app.errors import JobNotFound
 from queue_app.job.directory import JobDir
 from queue_app.job.model_place import at_its_place
 from queue_app.job.spec import Job
+from queue_app.trust.job_places import JobPlaces
 from queue_app.trust.values import Garbage
 from queue_app.worker.device_worker import this_worker
 
@@ -32,15 +33,25 @@ Model = TypeVar("Model")
 
 
 @dataclass(frozen=True, slots=True)
+class Begun(Generic[Model]):
+    """A shard that this worker has, and all that it takes to compute it."""
+
+    job: Job
+    directory: JobDir
+    model: Model
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
 class GettingReady:
     """One try of this worker to begin a shard."""
 
     manifest: CheckpointManifest
-    directory: JobDir
+    places: JobPlaces
     index: int
 
-    def begin(self, load: Callable[[Job], Model]) -> tuple[Job, Model, Lease] | str:
-        """The job, its model and the lease; or in a word why there is nothing to be done.
+    def begin(self, load: Callable[[Job, JobDir], Model]) -> Begun[Model] | str:
+        """What there is to be done; or in a word why there is nothing.
 
         Raises:
             redis.RedisError: the server is away.
@@ -67,35 +78,39 @@ class GettingReady:
             register.clear(worker)
         return begun
 
-    def _begin(self, load: Callable[[Job], Model]) -> tuple[Job, Model, Lease] | str:
-        job = find_job(self.manifest, self.directory)
-        if job is None:
+    def _begin(self, load: Callable[[Job, JobDir], Model]) -> Begun[Model] | str:
+        found = find_job(self.manifest, self.places)
+        if found is None:
             return "replaced"
-        remember_job(self.directory, job.job_id)
-        job = at_its_place(job, self.directory)
-        model = load(job)
-        answer = acquire(self.manifest, self.directory, job, self.index)
-        return answer.reason if isinstance(answer, Refusal) else (job, model, answer)
+        job, directory = found
+        remember_job(directory, job.job_id)
+        job = at_its_place(job, directory)
+        model = load(job, directory)
+        answer = acquire(self.manifest, directory, job, self.index)
+        return answer.reason if isinstance(answer, Refusal) else Begun(job, directory, model, answer)
 
 
-def find_job(manifest: CheckpointManifest, directory: JobDir) -> Job | None:
-    """None when the server knows the job no more: another one was put in its place.
+def find_job(manifest: CheckpointManifest, places: JobPlaces) -> tuple[Job, JobDir] | None:
+    """The job, and where it lies for this host; None when the server knows the job no more: another one was
+    put in its place.
 
-    While it does, the directory lies where the manifest says, and other hosts see it. Should nobody, as the
-    directory was given away behind the server's back, all workers say so, and the job ends with that.
+    While it does, other hosts may see the directory. Should nobody, as it was given away behind the server's
+    back, all workers say so, and the job ends with that.
 
     Raises:
         JobNotFound: this host does not see the job's directory, or sees another one in its place.
+        NotOurs: another user could have put there what lies in it.
         Garbage: nobody of this fleet has made the job known.
     """
-    try:
-        job = directory.load()
-    except JobNotFound:
-        job = None
-    if job is not None and job.job_id == manifest.job_id:
-        manifest.require_signed(job)
-        return job
-    if manifest.job_status() is None:
+    status = manifest.job_status()
+    if status is None:
         return None
-    seen = "" if job is None else f"; what lies there belongs to job {job.job_id}"
-    raise JobNotFound(f"{directory.path}: this host does not see the job's directory{seen}")
+    directory = places.find(manifest.job_id, status.job_dir)
+    job = directory.load()
+    if job.job_id == manifest.job_id:
+        manifest.require_signed(job)
+        return job, directory
+    raise JobNotFound(
+        f"{directory.path}: this host does not see the job's directory; what lies there belongs to job "
+        f"{job.job_id}"
+    )

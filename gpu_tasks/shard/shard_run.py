@@ -30,6 +30,7 @@ from gpu_tasks.shard.quarantined_records import (
 )
 from queue_app.coordination.states import Lease
 from queue_app.host.memory import give_memory_back
+from queue_app.host.own_files import make_inner_directory, require_trusted_directory
 from queue_app.job.directory import JobDir
 from queue_app.job.shard_files import ShardRecords, read_shard
 from queue_app.job.spec import Job, Progress
@@ -69,12 +70,15 @@ class ShardRun:
             StaleToken: the lease went to somebody else, or the shard was reopened; what was written after
                 that counts for nothing.
             Damage: the shard's file is not the one that was submitted.
+            NotOurs: another user has, or could have, made the directory for the checkpoints.
             DiskFull: no room for the next commit; what is committed stays.
             JobHopeless: most records are unknown to the model, or different ones have the same vector.
         """
         records = read_shard(self.job_dir.shard(self.lease.shard.index), self.lease.shard)
         plan = plan_shard(self.job, self.model, records)
         self.observer.planned(plan)
+        make_inner_directory(self.store_path.parent)
+        require_trusted_directory(self.store_path.parent)
         with CheckpointStore.open(
             self.store_path,
             job_digest=bytes.fromhex(self.job.digest),

@@ -26,6 +26,7 @@ from gpu_tasks.errors import (
 from gpu_tasks.inference.device_errors import fault_of
 from queue_app.errors import Damage, DiskFull, JobNotFound, ModelError, OtherVersion
 from queue_app.host.limits import LimitTooLow, is_thread_refused
+from queue_app.host.own_files import NotOurs
 
 NO_ROOM_ON_DISK = (StoreFull, DiskFull)
 STORE_NOT_HERE = (DiskFailed, NetworkFileSystem, OwnerAlive, AlreadyOpen)
@@ -33,7 +34,7 @@ OTHER_SOFTWARE = (WrongJob, NewerFormat, OtherVersion, ImportError)
 """A store that another version, or another plan of the same shard, has left on this host's scratch."""
 MODEL_OR_DEVICE = (ModelError, ModelLoadError, ModelTooLarge, DeviceUnavailable, NumericsDeviate, OtherKind)
 OF_THE_HOST = (
-    *NO_ROOM_ON_DISK, *STORE_NOT_HERE, *OTHER_SOFTWARE, *MODEL_OR_DEVICE, JobNotFound, LimitTooLow
+    *NO_ROOM_ON_DISK, *STORE_NOT_HERE, *OTHER_SOFTWARE, *MODEL_OR_DEVICE, JobNotFound, NotOurs, LimitTooLow
 )  # fmt: skip
 
 

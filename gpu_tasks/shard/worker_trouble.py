@@ -93,7 +93,7 @@ def tell_export_failed(manifest: CheckpointManifest, error: Exception) -> str:
     if not others or status is None:
         return "to be asked for again"
     state, export_by = status.state, status.export_by
-    asked = ask_for_export(app, manifest.job_id, status.job_dir, others[0], state=state, export_by=export_by)
+    asked = ask_for_export(app, manifest.job_id, others[0], state=state, export_by=export_by)
     return "passed on" if asked else "not wanted"
 
 

@@ -13,7 +13,8 @@ import xxhash
 
 from queue_app.choices import DeviceClass
 from queue_app.errors import UsageError
-from queue_app.host.durable_files import file_digest, make_own_directory
+from queue_app.host.durable_files import file_digest
+from queue_app.host.own_files import make_own_directory
 from queue_app.ingest.request import DECLARED, EmbedRequest
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION
 from queue_app.job.readouts import EVERY_TOKEN

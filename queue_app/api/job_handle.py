@@ -5,6 +5,7 @@ number of processes, say the same.
 """
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from queue_app.api.background_run import BackgroundRun
 from queue_app.coordination import job_control
 from queue_app.coordination.find_job import JOB_ID, manifest_of
+from queue_app.coordination.fleet import job_places
 from queue_app.coordination.states import JobState
 from queue_app.errors import HoldfastError, JobFailed, JobNotFound
 from queue_app.job.directory import JobDir, find_job_directory
@@ -27,6 +29,9 @@ from queue_app.status.snapshot import snapshots
 POLL_SECONDS = 0.25
 OUTPUT_PATIENCE_SECONDS = 60.0
 """A finished job whose output is not there for so long has nobody left to write it."""
+
+OUT_OF_SIGHT = Path(os.devnull, "out of sight")
+"""Where nothing lies: the directory of a job that this host does not see."""
 
 
 class JobHandle:
@@ -66,8 +71,10 @@ class JobHandle:
         except JobNotFound:
             if not JOB_ID.fullmatch(str(job)):
                 raise
-        status = manifest_of(str(job), broker_url)[0].job_status()
-        return cls(JobDir(Path(status.job_dir if status else "")), broker_url=broker_url, name=str(job))
+        manifest = manifest_of(str(job), broker_url)[0]
+        status = manifest.job_status()
+        seen = job_places(manifest.client).find_or_none(str(job), status.job_dir) if status else None
+        return cls(seen or JobDir(OUT_OF_SIGHT), broker_url=broker_url, name=str(job))
 
     def __getstate__(self) -> dict[str, Any]:
         """To another process goes where the job is; a run that `start` began here stays here."""

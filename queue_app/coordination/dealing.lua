@@ -65,7 +65,7 @@ local function hand(job, index, worker, kind, time)
   call('HSET', 'holdfast:dealt_to', worker, job .. ' ' .. index .. ' ' .. string.format('%.3f', time))
   call('ZREM', 'holdfast:idle:' .. kind, worker)
   rank(job)
-  return { worker, job, index, call('HGET', key(job, 'job'), 'job_dir') or '' }
+  return { worker, job, index }
 end
 
 -- A shard that was dealt to another is dealt to this worker where that one takes too long.
@@ -144,7 +144,7 @@ local function deal_of(job, worker, kind, host, time)
   return index and hand(job, index, worker, kind, time)
 end
 
--- One shard for a worker that is free, as { worker, job, index, job_dir }; nil when there is none for it.
+-- One shard for a worker that is free, as { worker, job, index }; nil when there is none for it.
 local function deal(worker, kind, host)
   local time, job, index, at = now(), dealt_to(worker)
   if job then
@@ -178,7 +178,7 @@ end
 
 local function seen_at(worker) return bounded(call('ZSCORE', 'holdfast:seen', worker), COUNT_MOST) or 0 end
 
--- Shards for workers that wait, `most` of them: four answers each, as `deal` gives them.
+-- Shards for workers that wait, `most` of them: three answers each, as `deal` gives them.
 function op.deal_idle(kind, most)
   local found, time, idle = {}, now(), 'holdfast:idle:' .. kind
   for _, worker in ipairs(call('ZRANGE', idle, 0, most - 1)) do

@@ -33,14 +33,13 @@ class Dealt:
     queue: str
     job_id: str
     index: int
-    job_dir: str
 
     @classmethod
     def read(cls, answer: list[str]) -> "Iterator[Dealt]":
-        """As `deal` of dealing.lua says it: four strings each."""
-        for at in range(0, len(answer), 4):
-            queue, job_id, index, job_dir = answer[at : at + 4]
-            yield cls(queue, job_id, values.whole(index, keys.dealt(job_id), values.INDEX_MOST), job_dir)
+        """As `deal` of dealing.lua says it: three strings each."""
+        for at in range(0, len(answer), 3):
+            queue, job_id, index = answer[at : at + 3]
+            yield cls(queue, job_id, values.whole(index, keys.dealt(job_id), values.INDEX_MOST))
 
 
 @dataclass(frozen=True, slots=True)

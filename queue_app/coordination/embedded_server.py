@@ -1,10 +1,12 @@
 """The embedded server: a Valkey or Redis of its own on a loopback port, with its data in the job directory.
 
 Its password stands in server.json (mode 600) and goes to the server on standard input: an argument
-would show in every process list.
+would show in every process list. All else goes as arguments, and its directory is where it is started: no
+path is ever text that the server parses.
 """
 
 import json
+import re
 import secrets
 import shutil
 import socket
@@ -18,6 +20,7 @@ import redis
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.errors import BrokerUnreachable
 from queue_app.host.durable_files import write_durably
+from queue_app.host.own_files import directory_mode, make_inner_directory
 from queue_app.host.processes import ProcessFile, spawn, stop
 from queue_app.host.server_program import ServerProgram, find_server_program
 from queue_app.host.surroundings import child_environment
@@ -29,6 +32,9 @@ START_SECONDS = 20.0
 PORT_TRIES = 5
 LOOPBACK = "127.0.0.1"
 LOOPBACK_SECONDS = 5.0
+PASSWORD = re.compile("[A-Za-z0-9_-]{16,128}")
+"""What `secrets.token_urlsafe` makes, and nothing that could end a line of a configuration."""
+PORT_MOST = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +53,17 @@ class ServerAddress:
 
     @classmethod
     def read(cls, path: Path) -> "ServerAddress | None":
-        """None when there is no server.json or it is not readable as one."""
+        """None when there is no server.json, or it holds anything but what `write` would have written."""
         try:
-            return cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
+            told = json.loads(path.read_text())
+            address = cls(told["port"], told["password"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
+        return address if address._is_one() else None
+
+    def _is_one(self) -> bool:
+        is_port = type(self.port) is int and 1 <= self.port <= PORT_MOST
+        return is_port and isinstance(self.password, str) and bool(PASSWORD.fullmatch(self.password))
 
 
 def key_file_of(job_dir: JobDir) -> Path:
@@ -88,7 +100,7 @@ class EmbeddedServer:
                 host has no server to start, or cannot be reached by itself.
         """
         _require_loopback()
-        self.data.mkdir(parents=True, exist_ok=True)
+        make_inner_directory(self.data)
         if not write_key_file(key_file_of(self.job_dir)):
             key_file_of(self.job_dir).chmod(0o600)  # of a directory that was copied
         known = ServerAddress.read(self.job_dir.server_json)
@@ -115,8 +127,14 @@ class EmbeddedServer:
     def _come_up(self, address: ServerAddress) -> bool:
         program = find_server_program()
         self._forget_data_of_others(program)
-        config = self._config(address, program).encode()
-        self.process = spawn([program.path, "-"], log=self.log, env=child_environment(), stdin=config)
+        self.process = spawn(
+            [program.path, "-", *_arguments(address, program)],
+            log=self.log,
+            env=child_environment(),
+            stdin=f"requirepass {address.password}\n".encode(),
+            cwd=self.data,
+            umask=0o777 & ~directory_mode(),
+        )
         self.processes.record("server", self.process.pid)
         deadline = time.monotonic() + START_SECONDS
         with connect(address.url) as client:
@@ -141,25 +159,25 @@ class EmbeddedServer:
     def log(self) -> Path:
         return self.data / "valkey.log"
 
-    def _config(self, address: ServerAddress, program: ServerProgram) -> str:
-        """A commit that was acknowledged survives a kill; keys are never evicted."""
-        lines = (
-            f"bind {LOOPBACK}",
-            f"port {address.port}",
-            f"requirepass {address.password}",
-            f'dir "{self.data}"',
-            "appendonly yes",
-            f"appenddirname {program.data}",
-            "appendfsync everysec",
-            'save ""',
-            "maxmemory-policy noeviction",
-            "daemonize no",
-        )
-        return "\n".join(lines) + "\n"
-
     def _last_log_line(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return lines[-1] if lines else "it wrote no log"
+
+
+def _arguments(address: ServerAddress, program: ServerProgram) -> tuple[str, ...]:
+    """A commit that was acknowledged survives a kill; keys are never evicted."""
+    settings = {
+        "bind": LOOPBACK,
+        "port": str(address.port),
+        "dir": ".",
+        "appendonly": "yes",
+        "appenddirname": program.data,
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    return tuple(word for name, value in settings.items() for word in (f"--{name}", value))
 
 
 def _require_loopback() -> None:

@@ -30,14 +30,14 @@ from queue_app.coordination.embedded_server import LOOPBACK, ServerAddress
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.host.durable_files import write_durably
 from queue_app.host.fleet_memory import FleetMemory
-from queue_app.job.directory import JobDir
+from queue_app.job.directory import FLEET_ID, JobDir
 from queue_app.settings import runtime_config
 from queue_app.shown import visible
+from queue_app.trust.job_places import JobPlaces
 from queue_app.trust.values import SHOWN_MOST, Garbage, read_from
 
 log = logging.getLogger(__name__)
 
-FLEET_ID = re.compile("[0-9a-f]{16}")
 FORMER_MOST = 100
 _HELD = re.compile("[0-9a-f]{16} [0-9a-f]{8}")
 _LOOPBACKS = ("localhost", LOOPBACK, "::1")
@@ -153,16 +153,19 @@ def address_of(client: redis.Redis) -> str:
     return f"{here}{LOOPBACK if here else host}:{where.get('port') or 6379}/{database}"
 
 
-# ---- whose a job is
+# ---- whose a job is, and where it lies
 
 
-def fleet_of_job(job_dir: JobDir) -> str | None:
-    """The fleet that the job belongs to; None where nobody said so yet."""
-    try:
-        found = json.loads(job_dir.fleet_json.read_text())["fleet"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return found if isinstance(found, str) and FLEET_ID.fullmatch(found) else None
+def job_places(client: redis.Redis) -> JobPlaces:
+    """What finds the job directories of the server behind `client`; raises its errors as they come."""
+    config = runtime_config()
+    return JobPlaces(config.roots, lambda: _ids_at(client), FleetMemory(config.state).directories)
+
+
+def _ids_at(client: redis.Redis) -> frozenset[str]:
+    """What the server holds as its fleet's id, and as former ones; nothing is put there."""
+    held = cast("str", client.get(keys.FLEET) or "").partition(" ")[0]
+    return frozenset({held, *cast("set[str]", client.smembers(keys.FORMER_FLEETS))} - {""})
 
 
 def take_job(client: redis.Redis, job_dir: JobDir) -> None:
@@ -170,7 +173,7 @@ def take_job(client: redis.Redis, job_dir: JobDir) -> None:
     own = ServerAddress.read(job_dir.server_json)
     embedded = own is not None and own.password == client.connection_pool.connection_kwargs.get("password")
     fleet = fleet_of_server(client, embedded=embedded)
-    if fleet_of_job(job_dir) != fleet.join():
+    if job_dir.fleet() != fleet.join():
         if not embedded:
             job_dir.server_json.unlink(missing_ok=True)  # of an earlier run, on a server of its own
         write_durably(job_dir.fleet_json, json.dumps({"fleet": fleet.id}).encode())
@@ -180,6 +183,6 @@ def take_job(client: redis.Redis, job_dir: JobDir) -> None:
 @lru_cache(maxsize=1_000)
 def remember_job(job_dir: JobDir, job_id: str) -> None:
     """Note that this host has to do with a job. Asked for every shard, it looks once for each `job_id`."""
-    fleet = fleet_of_job(job_dir)
+    fleet = job_dir.fleet()
     if fleet is not None:
         FleetMemory(runtime_config().state).note_directory(fleet, job_dir.path.absolute())

@@ -74,9 +74,7 @@ def correct(manifest: CheckpointManifest, job: Job, done: Mapping[int, Progress]
             manifest.reopen(status.index)
 
 
-def ask_for_export(
-    app: Celery, job_id: str, job_dir: str, queue: str, *, state: JobState, export_by: str
-) -> bool:
+def ask_for_export(app: Celery, job_id: str, queue: str, *, state: JobState, export_by: str) -> bool:
     """Have a worker write the output where the job is done and no coordinator will; answers whether."""
     is_wanted = state is JobState.DONE and export_by == "workers"
     if is_wanted:

@@ -72,7 +72,7 @@ class JobReader:
         manifest = CheckpointManifest(client, self.job_id)
         cells = self._map.look(manifest, summary.num_shards, summary.state)
         self._directory_read_at = float("-inf")
-        about = self._about(self.place.jobs(client).get(self.job_id, ""))
+        about = self._about(client)
         samples = tuple((each.time, each.sequences_done) for each in reversed(manifest.samples()))
         return Look(summary, about, cells, samples)
 
@@ -99,13 +99,14 @@ class JobReader:
         summary = replace(self._last.summary, rate=0.0, eta_seconds=None, workers=workers)
         return replace(self._last, summary=summary, source="memory")
 
-    def _about(self, job_dir: str) -> About:
+    def _about(self, client: redis.Redis) -> About:
         """Looked at anew each time: an output and its card appear when the job is done."""
-        directory = JobDir(Path(job_dir))
-        job = load(directory)
-        if job is not None and job.job_id == self.job_id:
+        hint = self.place.jobs(client).get(self.job_id, "")
+        directory = self.place.directory or self.place.seen(client, self.job_id, hint)
+        job = load(directory) if directory else None
+        if directory is not None and job is not None and job.job_id == self.job_id:
             self._known = About.of(directory, job)
-        return self._known or About.of(directory, None)
+        return self._known or About.of(JobDir(Path(hint)), None)  # for its name alone
 
 
 SAMPLES_KEPT = 450

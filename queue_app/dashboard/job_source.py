@@ -6,12 +6,14 @@ from pathlib import Path
 import redis
 
 from queue_app.coordination.find_job import server_url
+from queue_app.coordination.fleet import job_places
 from queue_app.coordination.manifest import known_jobs as known_jobs_of
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.errors import HoldfastError
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 from queue_app.status.known_jobs import jobs_of_folder, known_jobs
+from queue_app.trust.job_places import JobPlaces
 
 
 class Place:
@@ -23,6 +25,7 @@ class Place:
         self._job_id = job_id
         self._url = ""
         self._client: redis.Redis | None = None
+        self._places: JobPlaces | None = None
 
     def of(self, job_id: str) -> "Place":
         """Where to look for one of the jobs."""
@@ -36,7 +39,7 @@ class Place:
         """A client of the server; an embedded one may have another address than a moment ago."""
         url = server_url(self.directory, self.broker)
         if self._client is None or url != self._url:
-            self._client, self._url = connect(url), url
+            self._client, self._url, self._places = connect(url), url, None
         return self._client
 
     def jobs(self, client: redis.Redis) -> Mapping[str, str]:
@@ -56,9 +59,17 @@ class Place:
         return self._job_id or ""
 
     def directory_of(self, job_id: str) -> JobDir | None:
-        """Where the job lies, as far as it is known. Raises redis errors as they come."""
-        path = self.directory.path if self.directory else self.jobs(self.client()).get(job_id, "")
-        return JobDir(Path(path)) if path else None
+        """Where the job lies, as far as this host sees it. Raises redis errors as they come."""
+        if self.directory is not None:
+            return self.directory
+        client = self.client()
+        return self.seen(client, job_id, self.jobs(client).get(job_id, ""))
+
+    def seen(self, client: redis.Redis, job_id: str, hint: str) -> JobDir | None:
+        """The directory that a server says is the job's, where this host sees it. Raises likewise."""
+        if self._places is None:
+            self._places = job_places(client)
+        return self._places.find_or_none(job_id, hint)
 
     def name_of(self, job_id: str) -> str:
         """What `pause`, `unpause` and `cancel` call the job: an embedded server is found by directory."""
@@ -72,17 +83,17 @@ class ManyJobs(Place):
     def __init__(self, *, broker: str | None, folder: Path | None = None) -> None:
         super().__init__(job_id=None, directory=None, broker=broker)
         self.folder = folder
-        self._places: dict[Path, Place] = {}
+        self._single: dict[Path, Place] = {}
 
     def of(self, job_id: str) -> Place:
         directory = self.directories().get(job_id)
         if directory is None:
             return self
-        if directory.path not in self._places:
+        if directory.path not in self._single:
             # Where a job has a server of its own, that one knows more of it than any other.
             broker = None if directory.server_json.exists() else self.broker
-            self._places[directory.path] = Place(job_id=job_id, directory=directory, broker=broker)
-        return self._places[directory.path]
+            self._single[directory.path] = Place(job_id=job_id, directory=directory, broker=broker)
+        return self._single[directory.path]
 
     def directories(self) -> Mapping[str, JobDir]:
         """The newest last, as a server's jobs come; of one that was copied, only the newest."""

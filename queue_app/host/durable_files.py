@@ -5,7 +5,6 @@ import errno
 import io
 import os
 import shutil
-import stat
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,29 +17,35 @@ import xxhash
 from checkpoint.store_files import sync_directory
 from queue_app.errors import DiskFull
 from queue_app.host.limits import file_too_large, is_file_too_large
+from queue_app.host.own_files import open_own, opener
 
 _CHUNK_BYTES = 4 << 20
 _WRITERS = 8
 _FILES_AT_ONCE = 64
 _BYTES_AT_ONCE = 1 << 20
 _BYTES_UNDER_WAY = 32 << 20
+AS_UMASK_SAYS = 0o666
+"""The mode of what a user is handed: an output, and what lies beside it."""
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 """What link(2) says on file systems without them: FAT, and some of those that lie on a network."""
 
 
-def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_durably(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Write `data` to a temporary name, fsync, rename to `path`, fsync the directory.
+
+    The file is this user's alone, or the shared group's; AS_UMASK_SAYS is for what is handed on.
 
     Raises:
         DiskFull: there is no room; what stood at `path` before stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with room_for(path), removed_on_failure(temporary):
-        _write_synced(temporary, data, os.O_TRUNC, mode)
+        temporary.unlink(missing_ok=True)  # of a process that had our number, and was killed
+        _write_synced(temporary, data, mode)
         rename_durably(temporary, path)
 
 
-def create_durably(path: Path, data: bytes, *, mode: int = 0o644) -> bool:
+def create_durably(path: Path, data: bytes, *, mode: int | None = None) -> bool:
     """Write `data` to `path`, durably, unless something stands there, which then stays as it is; answers
     whether it was written.
 
@@ -57,7 +62,7 @@ def create_durably(path: Path, data: bytes, *, mode: int = 0o644) -> bool:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     with room_for(path):
         try:
-            _write_synced(temporary, data, os.O_EXCL, mode)
+            _write_synced(temporary, data, mode)
             is_made = _link_or_write(temporary, path, data, mode)
         finally:
             temporary.unlink(missing_ok=True)
@@ -66,7 +71,7 @@ def create_durably(path: Path, data: bytes, *, mode: int = 0o644) -> bool:
     return is_made
 
 
-def _link_or_write(temporary: Path, path: Path, data: bytes, mode: int) -> bool:
+def _link_or_write(temporary: Path, path: Path, data: bytes, mode: int | None) -> bool:
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -76,14 +81,15 @@ def _link_or_write(temporary: Path, path: Path, data: bytes, mode: int) -> bool:
         if error.errno not in NO_HARD_LINKS:
             raise
         try:
-            _write_synced(path, data, os.O_EXCL, mode)
+            _write_synced(path, data, mode)
         except FileExistsError:
             return False
     return True
 
 
-def _write_synced(path: Path, data: bytes, flags: int, mode: int = 0o644) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, mode)
+def _write_synced(path: Path, data: bytes, mode: int | None) -> None:
+    """Raises FileExistsError where anything stands there, a link as well."""
+    descriptor = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
@@ -165,7 +171,7 @@ def _write_new(files: Sequence[tuple[Path, Any]]) -> None:
     with contextlib.ExitStack() as stack:
         descriptors = []
         for path, content in files:
-            file = stack.enter_context(path.open("xb"))
+            file = stack.enter_context(open(path, "xb", opener=opener))
             file.write(content)
             file.flush()
             descriptors.append(file.fileno())
@@ -173,27 +179,13 @@ def _write_new(files: Sequence[tuple[Path, Any]]) -> None:
             os.fsync(descriptor)
 
 
-def make_own_directory(path: Path) -> Path:
-    """Make a directory for this user alone, and those above it. Raises as `require_own_directory`."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    require_own_directory(path)
-    return path
-
-
-def require_own_directory(path: Path) -> None:
-    """Raises OSError where it is not there, or another user could write into it."""
-    found = path.lstat()
-    foreign = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or foreign:
-        raise PermissionError(errno.EACCES, "not a directory of this user alone", str(path))
-
-
 class DigestedFile(io.BufferedWriter):
     """A new file, written from its beginning to its end, and the xxh3-128 of what was written: what
     `file_digest` reads back, unless a byte was lost on the way to the disk."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path, "w"))
+    def __init__(self, path: Path, *, mode: int | None = AS_UMASK_SAYS) -> None:
+        path.unlink(missing_ok=True)
+        super().__init__(io.FileIO(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w"))
         self._state = xxhash.xxh3_128()
 
     def write(self, data: Any) -> int:

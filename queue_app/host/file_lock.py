@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from queue_app.errors import JobBusy
+from queue_app.host.own_files import open_own
 
 TRIES = 25
 TRY_EVERY_SECONDS = 0.02
@@ -17,7 +18,7 @@ TRY_EVERY_SECONDS = 0.02
 def is_held(path: Path) -> bool:
     """True while a process has this lock."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = open_own(path, os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -42,10 +43,11 @@ class FileLock:
 
         Raises:
             JobBusy: it is taken; names the holder.
+            NotOurs: what stands there is not a file of this user alone.
             FileNotFoundError: its holder removed it, and its directory, while this one waited.
         """
-        # Python makes descriptors non-inheritable: a child that outlives us does not keep the lock.
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        # Descriptors of ours are closed at exec: a child that outlives us does not keep the lock.
+        descriptor = open_own(self.path, os.O_RDWR | os.O_CREAT)
         try:
             self._lock(descriptor)
         except BlockingIOError:

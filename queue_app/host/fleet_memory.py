@@ -18,7 +18,7 @@ from pathlib import Path
 import xxhash
 
 from checkpoint.store_files import sync_directory
-from queue_app.host.durable_files import make_own_directory
+from queue_app.host.own_files import make_own_directory
 
 log = logging.getLogger(__name__)
 

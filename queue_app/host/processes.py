@@ -18,7 +18,9 @@ from pathlib import Path
 from checkpoint.process_identity import ProcessId, identify
 from queue_app.host import die_with_parent
 from queue_app.host.durable_files import write_durably
+from queue_app.host.own_files import open_own, opener
 
+PROC = Path("/proc")
 PYTHON = (sys.executable, "-P")
 """Runs a module of ours: never one that lies in the user's working directory under the same name."""
 
@@ -29,20 +31,29 @@ def dying_with_us(command: Sequence[str]) -> list[str]:
 
 
 def spawn(
-    command: Sequence[str], *, log: Path | None, env: Mapping[str, str], stdin: bytes | None = None
+    command: Sequence[str],
+    *,
+    log: Path | None,
+    env: Mapping[str, str],
+    stdin: bytes | None = None,
+    cwd: Path | None = None,
+    umask: int = -1,
 ) -> subprocess.Popen[bytes]:
     """Start `command` so that it dies with this process.
 
-    Its output is appended to `log`, or goes where ours does. It gets a session of its own: Ctrl-C at
-    the terminal is for us, who then end it in order.
+    Its output is appended to `log`, or goes where ours does; it works in `cwd`, or where we do, and makes
+    files by `umask`, or by ours. It gets a session of its own: Ctrl-C at the terminal is for us, who then end
+    it in order.
     """
-    with log.open("ab") if log else contextlib.nullcontext() as output:
+    with open(log, "ab", opener=opener) if log else contextlib.nullcontext() as output:
         process = subprocess.Popen(
             dying_with_us(command),
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT if log else None,
             env=dict(env),
+            cwd=cwd,
+            umask=umask,
             start_new_session=True,
         )
     if stdin is not None:
@@ -106,20 +117,41 @@ class ProcessFile:
             write_durably(self.path, json.dumps(entries).encode())
 
     def end_leftovers(self, *, timeout_seconds: float = 10.0) -> list[str]:
-        """Kill what an earlier run left behind; answers their names."""
-        left = {name: process for name, process in self._read().items() if identify(process.pid) == process}
+        """Kill what an earlier run left behind; answers their names.
+
+        Only what `spawn` has started: a process of this user's that leads its session, by pid and start time.
+        """
+        left = {name: process for name, process in self._read().items() if _is_spawned(process)}
         for process in left.values():
             kill_session(process.pid)
         deadline = time.monotonic() + timeout_seconds
-        while any(identify(process.pid) == process for process in left.values()):
+        while any(map(_is_spawned, left.values())):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"processes of an earlier run do not end: {left}")
             time.sleep(0.02)
         return sorted(left)
 
     def _read(self) -> dict[str, ProcessId]:
+        """Empty where there is none, or none that is this user's alone."""
         try:
-            entries = json.loads(self.path.read_text())
-        except (FileNotFoundError, ValueError):
+            with open(open_own(self.path, os.O_RDONLY), encoding="utf-8") as file:  # noqa: PTH123
+                entries = json.load(file)
+            return {name: _identity(**entry) for name, entry in entries.items()}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return {}
-        return {name: ProcessId(**entry) for name, entry in entries.items()}
+
+
+def _identity(pid: int, start_time: int) -> ProcessId:
+    """Raises TypeError for what `record` has not written; 0 and below would mean groups of processes."""
+    if type(pid) is not int or type(start_time) is not int or pid <= 1:
+        raise TypeError(pid)
+    return ProcessId(pid, start_time)
+
+
+def _is_spawned(process: ProcessId) -> bool:
+    """True while a process lives that `spawn` has started for this user."""
+    with contextlib.suppress(OSError):
+        is_leader = os.getsid(process.pid) == process.pid == os.getpgid(process.pid)
+        is_own = not PROC.is_dir() or (PROC / str(process.pid)).stat().st_uid == os.geteuid()
+        return is_leader and is_own and identify(process.pid) == process
+    return False

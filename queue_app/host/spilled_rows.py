@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from queue_app.array_types import Int64s
 from queue_app.host.durable_files import room_for
+from queue_app.host.own_files import begun
 
 
 class SpilledRows:
@@ -23,7 +24,7 @@ class SpilledRows:
         self._starts = array("q")
         self._offsets = array("q")
         self._schema: pa.Schema | None = None
-        self._file = pa.OSFile(str(path), "wb")
+        self._file = pa.OSFile(begun(path), "wb")
         self._mapped: pa.MemoryMappedFile | None = None
 
     def append(self, batch: pa.RecordBatch) -> None:

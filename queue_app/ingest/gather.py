@@ -15,6 +15,7 @@ from pathlib import Path
 
 from queue_app.errors import InputError
 from queue_app.host.durable_files import room_for
+from queue_app.host.own_files import begun, make_inner_directory
 from queue_app.ingest.readers.formats import FORMATS, format_by_name
 from queue_app.ingest.readers.saved_dataset import downloaded_dataset, saved_dataset
 from queue_app.ingest.readers.sources import STANDARD_INPUT, Input
@@ -157,9 +158,10 @@ def _as_input(path: Path, spool: Path) -> Input:
         raise InputError(
             "stdin: a terminal; pipe a file into it, as in: zcat a.fasta.gz | holdfast embed - …"
         )
-    spool.parent.mkdir(parents=True, exist_ok=True)
+    make_inner_directory(spool.parent)
     given = STANDARD_INPUT_DESCRIPTOR if path == STANDARD_INPUT else path
     # Standard input is not ours to close.
+    begun(spool)
     with room_for(spool), open(given, "rb", closefd=given is path) as pipe, spool.open("wb") as file:
         shutil.copyfileobj(pipe, file, COPY_BYTES)
     if spool.stat().st_size == 0:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from queue_app.host.durable_files import DigestedFile, room_for, sync_file
+from queue_app.host.own_files import begun
 from queue_app.ingest.readers.values import writable
 from queue_app.job.shard_files import Record
 from queue_app.job.spec import KeptFile
@@ -38,7 +39,7 @@ class KeptSpool:
         self._kinds: dict[str, set[str]] = {}
         self._rows: list[dict[str, str | None]] = []
         self._num_characters = 0
-        self._file = pa.OSFile(str(path), "wb")
+        self._file = pa.OSFile(begun(path), "wb")
 
     def passing(self, records: Iterable[Record]) -> Iterator[Record]:
         """The records, unchanged. Raises DiskFull."""
@@ -59,7 +60,10 @@ class KeptSpool:
         schema = pa.schema([(name, self._type(name)) for name in names])
         self._file.close()
         with room_for(path):
-            with DigestedFile(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            with (
+                DigestedFile(path, mode=None) as file,
+                pq.ParquetWriter(file, schema, compression="zstd") as writer,
+            ):
                 for batch in self._batches():
                     writer.write_table(_typed(batch, schema))
             sync_file(path)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from queue_app.array_types import Int64s
 from queue_app.errors import InputError
 from queue_app.host.durable_files import removed_on_failure, room_for
+from queue_app.host.own_files import begun
 from queue_app.ingest.census import Census
 from queue_app.job.shard_files import RECORD_SCHEMA, Record
 from queue_app.job.spec import RECORD_COST
@@ -45,7 +46,7 @@ def spooled(records: Iterable[Record], path: Path) -> Iterator[Spool]:
     """
     with room_for(path), removed_on_failure(path):
         census = Census()
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, RECORD_SCHEMA) as writer:
+        with pa.OSFile(begun(path), "wb") as file, pa.ipc.new_file(file, RECORD_SCHEMA) as writer:
             for batch in _batches(records, census):
                 writer.write_batch(batch)
         if not len(census.costs):

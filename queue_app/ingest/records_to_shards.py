@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from queue_app.array_types import Int64s
 from queue_app.host.durable_files import file_digest, sync_file
+from queue_app.host.own_files import begun, make_inner_directory
 from queue_app.ingest.cut_shards import write_shards
 from queue_app.ingest.kept_spool import KeptSpool
 from queue_app.ingest.record_spool import Spool, spooled
@@ -54,7 +55,7 @@ def ingest(
         DiskFull: no room.
     """
     for path in (job_dir.shards, job_dir.results, job_dir.dones):
-        path.mkdir(parents=True)
+        make_inner_directory(path)
     home = job_dir.path
     with (
         KeptSpool(home / ".kept") as beside,
@@ -88,7 +89,7 @@ def _write_duplicates(path: Path, spool: Spool, firsts: Int64s) -> TwinsFile | N
     if not len(duplicates):
         return None
     start = 0
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, TWINS_SCHEMA) as writer:
+    with pa.OSFile(begun(path), "wb") as file, pa.ipc.new_file(file, TWINS_SCHEMA) as writer:
         for batch in spool.table.to_batches():
             end = start + batch.num_rows
             rows = duplicates[np.searchsorted(duplicates, start) : np.searchsorted(duplicates, end)]

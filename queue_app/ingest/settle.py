@@ -7,6 +7,7 @@ from queue_app.host.devices import choose_queues, cpu_workers_of, default_cpu_wo
 from queue_app.ingest.model_options import start_finding_requested
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.unknown_tokens import refuse_alphabet
+from queue_app.job.directory import refuse_control_characters
 from queue_app.job.output_names import refuse_unheeded
 from queue_app.job.output_place import check_output, refuse_foreign
 from queue_app.job.readouts import resolve_layers
@@ -26,10 +27,12 @@ def start_settling(request: EmbedRequest, *, to_write: bool = True) -> Callable[
     the model cannot give. Without `to_write` the output may be in a place where something else lies.
 
     Raises:
-        UsageError: the output could not be written, cannot hold what is asked for, or would replace what is
-            not the job's.
+        UsageError: a name has control characters in it; the output could not be written, cannot hold what is
+            asked for, or would replace what is not the job's.
         ModelError: there is no such model.
     """
+    for named in (request.output, request.directory.path, request.model, *request.inputs):
+        refuse_control_characters(str(named))
     check_output(request.output)
     refuse_unheeded(request.output, request.pool, request.h5_layout, request.precision)
     if to_write and not request.overwrite:

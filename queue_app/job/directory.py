@@ -1,9 +1,12 @@
 """A job directory: the names of everything in it, its job.json, its lock, and how it is found."""
 
 import contextlib
+import json
 import os
+import re
 import shutil
 import time
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +18,13 @@ from checkpoint.store_files import make_directory
 from queue_app.errors import Damage, JobNotFound, OtherVersion, UsageError
 from queue_app.host.durable_files import room_for, write_durably
 from queue_app.host.file_lock import FileLock
+from queue_app.host.own_files import directory_mode, require_trusted_directory, share, write_own
 from queue_app.job.spec import Job
+from queue_app.shown import visible
 
 JOB_SCHEMA = 6
 PLANNER_VERSION = 3
+FLEET_ID = re.compile("[0-9a-f]{16}")
 SETTLED_NS = 2_000_000_000
 REMEMBERED_MOST = 16
 INCOMING = "incoming"
@@ -144,7 +150,15 @@ class JobDir:
     def hold(self, state: Literal["paused", "cancelled"]) -> None:
         """Note that the job is to rest, where this host can see its directory."""
         if self.path.is_dir():
-            self.held.write_text(state)
+            write_own(self.held, state)
+
+    def fleet(self) -> str | None:
+        """The fleet that the job belongs to; None where nobody said so yet."""
+        try:
+            found = json.loads(self.fleet_json.read_text())["fleet"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return found if isinstance(found, str) and FLEET_ID.fullmatch(found) else None
 
     def load(self) -> Job:
         """The job that job.json holds; read again only when the file is another one than last time.
@@ -207,11 +221,17 @@ def find_job_directory(path: Path) -> JobDir:
 
 
 def job_and_output(path: Path) -> tuple[JobDir, Path | None]:
-    """The job, and its output where the path names that; None where it is the job directory. Raises
-    JobNotFound when it is neither."""
+    """The job, and its output where the path names that; None where it is the job directory.
+
+    Raises:
+        JobNotFound: it is neither.
+        NotOurs: another user could have put there what the job directory holds.
+    """
+    refuse_control_characters(path)
     for candidate, output in ((path, None), (default_directory(path), path)):
         directory = JobDir(candidate.absolute())
         if directory.job_json.is_file():
+            require_trusted_directory(directory.path)
             return directory, output
     raise JobNotFound(f"{path}: no job here (neither a job directory nor an output of one)")
 
@@ -223,7 +243,7 @@ def locked_job_directory(job_dir: JobDir, *, wait: bool = False) -> Iterator[Non
     One that was made for a job that did not come to be is gone again afterwards.
 
     Raises:
-        UsageError: it is a file, or cannot be made.
+        UsageError: it is a file, cannot be made, or another user could have put there what it holds.
         JobBusy: another process works on it, and `wait` is false.
     """
     if job_dir.path.is_file():
@@ -242,20 +262,30 @@ def locked_job_directory(job_dir: JobDir, *, wait: bool = False) -> Iterator[Non
 def _make_and_lock(path: Path, *, wait: bool) -> tuple[bool, FileLock]:
     while True:
         made = not path.exists()
-        make_directories(path)
+        make_directories(path, directory_mode())
+        if made:
+            share(path)
+        require_trusted_directory(path)
         lock = FileLock(path / "lock", wait=wait)
         with contextlib.suppress(FileNotFoundError):
             lock.acquire()
             return made, lock
 
 
-def make_directories(path: Path) -> None:
-    """Make a directory, and those above it that are missing, durably. Raises UsageError where that fails."""
+def make_directories(path: Path, mode: int = 0o777) -> None:
+    """Make a directory, and those above it that are missing, durably. `mode`, less the umask, is that of the
+    directory itself. Raises UsageError where it fails."""
     try:
         with room_for(path):
-            make_directory(path)
+            make_directory(path, mode)
     except OSError as error:
         raise UsageError(f"{path}: this directory cannot be made: {error.strerror}") from None
+
+
+def refuse_control_characters(path: Path | str) -> None:
+    """Raises UsageError for a name that no line of a log, a table or a configuration could hold."""
+    if any(unicodedata.category(letter) == "Cc" for letter in str(path)):
+        raise UsageError(f"{visible(str(path))}: a name with a control character in it; rename it")
 
 
 def standing(path: Path) -> Path:

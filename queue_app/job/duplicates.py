@@ -14,6 +14,7 @@ import pyarrow as pa
 from queue_app.array_types import Hashes, Int64s, Ordinals
 from queue_app.errors import Damage
 from queue_app.host.durable_files import file_digest, has_digest, sync_file
+from queue_app.host.own_files import begun
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 
@@ -79,7 +80,7 @@ def all_firsts(job: Job, job_dir: JobDir) -> Int64s:
 
 def write_sequences(path: Path, ordinals: Ordinals, hashes: Hashes) -> str:
     """Write sequences.arrow, by ordinal; answers the xxh3-128 (hex) of the file."""
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, SEQUENCES_SCHEMA) as writer:
+    with pa.OSFile(begun(path), "wb") as file, pa.ipc.new_file(file, SEQUENCES_SCHEMA) as writer:
         for start in range(0, len(ordinals), ROWS_PER_BATCH):
             part = np.ascontiguousarray(hashes[start : start + ROWS_PER_BATCH])
             packed = pa.Array.from_buffers(pa.binary(HASH_BYTES), len(part), [None, pa.py_buffer(part)])

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from queue_app.errors import DiskFull
 from queue_app.host.durable_files import removed_on_failure, room_for
+from queue_app.host.own_files import make_inner_directory, write_own
 from queue_app.job.directory import JobDir
 
 REASON_LETTERS_MOST = 500
@@ -170,6 +171,6 @@ def _write(path: Path, fields: dict[str, Any]) -> None:
     """Whole or not at all, though not durably."""
     temporary = path.with_name(f".{path.name}.tmp")
     with room_for(path), removed_on_failure(temporary):
-        path.parent.mkdir(exist_ok=True)
-        temporary.write_text(json.dumps(fields))
+        make_inner_directory(path.parent)
+        write_own(temporary, json.dumps(fields))
         temporary.replace(path)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from queue_app.choices import H5Layout, Precision
 from queue_app.errors import UsageError
+from queue_app.host.own_files import require_own_link
 from queue_app.job.readouts import RAGGED, column_names
 from queue_app.job.spec import EmbedOptions
 
@@ -110,8 +111,11 @@ def quarantine_path(output: Path) -> Path:
 
 
 def target_of(path: Path) -> Path:
-    """The file that is written: where a symbolic link leads."""
-    return path.resolve() if path.is_symlink() else path
+    """The file that is written: where a symbolic link leads. Raises NotOurs for another user's link."""
+    if not path.is_symlink():
+        return path
+    require_own_link(path)
+    return path.resolve()
 
 
 def ids_path(output: Path) -> Path:

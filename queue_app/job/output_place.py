@@ -20,7 +20,15 @@ from typing import Any
 
 from queue_app.errors import OtherVersion, UsageError
 from queue_app.host.durable_files import write_durably
-from queue_app.job.directory import ENDING, JobDir, default_directory, make_directories, standing
+from queue_app.host.own_files import NotOurs, write_own
+from queue_app.job.directory import (
+    ENDING,
+    JobDir,
+    default_directory,
+    make_directories,
+    refuse_control_characters,
+    standing,
+)
 from queue_app.job.output_names import (
     DIRECTORIES,
     card_paths,
@@ -83,7 +91,7 @@ def forget_other_place(job_dir: JobDir) -> None:
         shutil.rmtree(job_dir.path / "server", ignore_errors=True)
         for owner in job_dir.path.glob("checkpoints/*/owner.json"):
             # Its process may be at work on the original, and must not be ended for it.
-            owner.write_text("")
+            write_own(owner, "")
 
 
 def output_of(job: Job, job_dir: JobDir) -> Path:
@@ -107,6 +115,19 @@ def output_of(job: Job, job_dir: JobDir) -> Path:
         f"{job_dir.path}: this job directory was moved or copied from {place.directory}; "
         f"say where its output is to go: holdfast resume {job_dir.path} -o OUTPUT"
     )
+
+
+def noted_output(job: Job, job_dir: JobDir) -> Path:
+    """Where a run was told to write the job's output, in this very directory. Raises UsageError where none
+    was: a job.json that was copied says where the output of another directory is."""
+    place = Place.read(job_dir)
+    home = default_directory(Path(job.output))
+    if place is None and not (home.is_dir() and home.samefile(job_dir.path)):
+        raise UsageError(
+            f"{job_dir.path}: no run has noted where this directory's output is to go; say so: "
+            f"holdfast resume {job_dir.path} -o OUTPUT"
+        )
+    return output_of(job, job_dir)
 
 
 def exported(job: Job, job_dir: JobDir) -> dict[str, Any] | None:
@@ -153,10 +174,11 @@ def check_output(output: Path) -> None:
     """Refuse what could not be written at the end, before anything is begun.
 
     Raises:
-        UsageError: no name, an unknown format, a directory that is not writable or cannot be made, a file
-            where a directory is meant, or the other way round, a directory with other things in it, or a link
-            that leads nowhere.
+        UsageError: no name, or one with control characters in it, an unknown format, a directory that is not
+            writable or cannot be made, a file where a directory is meant, or the other way round, a directory
+            with other things in it, or a link that leads nowhere or is another user's.
     """
+    refuse_control_characters(output)
     if not output.name:
         raise UsageError(f"{output}: name an output in it, as in {output / 'out.h5'}")
     kind = output_format(output)
@@ -198,6 +220,8 @@ def _parents(output: Path) -> Iterator[Path]:
     if output.is_symlink():
         try:
             yield target_of(output).parent
+        except NotOurs:
+            raise
         except (OSError, RuntimeError):
             raise UsageError(f"{output}: a link that leads to itself") from None
 
@@ -270,8 +294,10 @@ def give_up_claim(job_dir: JobDir, output: Path) -> None:
 
 
 def _name(job_dir: JobDir, output: Path) -> str:
-    """Relative, so that it holds where both are moved together."""
-    return os.path.relpath(output.absolute(), job_dir.path)
+    """Relative, so that it holds where both are moved together; by real paths, so that it is the same for
+    whoever came there by a link."""
+    home = output.absolute().parent.resolve()
+    return os.path.relpath(home / output.name, job_dir.path.resolve())
 
 
 def _claims(job_dir: JobDir) -> frozenset[str]:

@@ -16,7 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from queue_app.errors import Damage
-from queue_app.host.durable_files import DigestedFile, removed_on_failure, rename_durably, room_for, sync_file
+from queue_app.host.durable_files import (
+    AS_UMASK_SAYS,
+    DigestedFile,
+    removed_on_failure,
+    rename_durably,
+    room_for,
+    sync_file,
+)
 from queue_app.model.spec import CONTACTS
 
 ROWS_PER_GROUP = 16_384
@@ -45,7 +52,8 @@ def write_result(path: Path, schema: pa.Schema, rows: Iterable[pa.RecordBatch]) 
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with room_for(path), removed_on_failure(temporary):
-        digest = write_parquet(temporary, schema, (pa.Table.from_batches([batch]) for batch in rows))
+        tables = (pa.Table.from_batches([batch]) for batch in rows)
+        digest = write_parquet(temporary, schema, tables, mode=None)
         rename_durably(temporary, path)
     return digest
 
@@ -108,7 +116,12 @@ def num_vectors(column: pa.Array) -> npt.NDArray[np.int64]:
 
 
 def write_parquet(
-    path: Path, schema: pa.Schema, tables: Iterable[pa.Table], *, kept: Sequence[str] = ()
+    path: Path,
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    *,
+    kept: Sequence[str] = (),
+    mode: int | None = AS_UMASK_SAYS,
 ) -> str:
     """Write and fsync; answers the xxh3-128 (hex) of the file.
 
@@ -118,7 +131,7 @@ def write_parquet(
     how: dict[str, Any] = {"compression": "none", "use_dictionary": False, "write_statistics": False}
     if kept:
         how |= {"compression": dict.fromkeys(kept, "zstd"), "use_dictionary": [*kept]}
-    with DigestedFile(path) as file, pq.ParquetWriter(file, schema, **how) as writer:
+    with DigestedFile(path, mode=mode) as file, pq.ParquetWriter(file, schema, **how) as writer:
         for table in tables:
             group = _rows_within(table.nbytes, table.num_rows, ROWS_PER_GROUP)
             writer.write_table(table, row_group_size=group)

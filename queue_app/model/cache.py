@@ -19,7 +19,7 @@ from typing import Any
 import xxhash
 from pydantic import ValidationError
 
-from queue_app.host.durable_files import make_own_directory, require_own_directory
+from queue_app.host.own_files import make_own_directory, require_own_directory, write_own
 from queue_app.model.files import digest_files, directory_digest
 from queue_app.model.spec import FoundModel, parse_spec
 
@@ -70,7 +70,7 @@ def keep_reading(key: str, answer: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):
         make_own_directory(home)
         written = home / f".{key}.{os.getpid()}"
-        written.write_text(json.dumps(answer))
+        write_own(written, json.dumps(answer))
         written.rename(home / f"{key}.json")
         for old in sorted(home.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-KEPT]:
             old.unlink()

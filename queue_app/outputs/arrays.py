@@ -11,6 +11,7 @@ import numpy as np
 
 from queue_app.errors import Damage
 from queue_app.host.durable_files import removed_on_failure, rename_durably, room_for
+from queue_app.host.own_files import make_inner_directory
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import all_done, results_digest
 from queue_app.job.kept_columns import open_kept
@@ -84,7 +85,7 @@ def _array(job: Job, job_dir: JobDir, key: str) -> Path:
 def _write(content: Content, home: Path) -> None:
     """The array and its ids, whole or not at all."""
     making = home.with_suffix(".making")
-    making.mkdir(parents=True)
+    make_inner_directory(making)
     with room_for(home), removed_on_failure(making):
         if content.is_ragged:
             write_ragged_npy(making / ARRAY, content)

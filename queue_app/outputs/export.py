@@ -14,9 +14,10 @@ from pathlib import Path
 
 from checkpoint.records import DoneRecord, QuarantineEntry
 from queue_app.choices import H5Layout, Precision
-from queue_app.host.durable_files import has_digest, room_for, write_durably
+from queue_app.errors import UsageError
+from queue_app.host.durable_files import AS_UMASK_SAYS, has_digest, room_for, write_durably
 from queue_app.job.directory import JobDir, make_directories
-from queue_app.job.done_records import results_digest
+from queue_app.job.done_records import all_done, results_digest
 from queue_app.job.output_names import (
     card_paths,
     check_format,
@@ -29,8 +30,10 @@ from queue_app.job.output_place import (
     beside,
     check_output,
     claim,
+    exported,
     exported_card,
     give_up_claim,
+    noted_output,
     output_of,
     refuse_foreign,
     remove_former_meta,
@@ -84,31 +87,71 @@ def export(
         Damage: a result is not the one that was published, or records are missing.
         DiskFull: no room; the output that was there before stays.
     """
-    check_output(output)
     layout, precision = h5_layout or job.run.h5_layout, precision or job.run.precision
-    check_format(output, job.options, layout, precision)
-    if needs_sequences(output, layout):
-        require_sequences(job, job_dir)
-    started = time.monotonic()
+    _check(job, job_dir, output, layout, precision)
     with content_lock(job_dir):
         if not overwrite:
             refuse_foreign(output, job_dir, job.job_id)
-        content = Content(job, job_dir, layout, precision)
-        make_directories(output.absolute().parent)
-        claim(job_dir, output)
-        remove_leftovers([output, *beside(output)], "tmp")
-        with room_for(output):
-            before = written_before(output, job.job_id)
-            digests = OUTPUTS[output_format(output)](output, content)
-            for path in before:
-                if path not in digests:  # ranges of another precision
-                    path.unlink(missing_ok=True)
-            files = {str(path.relative_to(output.parent)): digest for path, digest in digests.items()}
-            card = make_card(job, job_dir, output, content, _written(job, files))
-            _write_companions(card, output, content.quarantine)
-        remove_former_meta(output, job.job_id)
-        remove_leftovers([output], "old")
-        give_up_claim(job_dir, output)
+        return _write(job, job_dir, output, layout, precision)
+
+
+def export_once(job: Job, job_dir: JobDir) -> ExportReport | None:
+    """Write the output where it was to go, for whoever was asked by a message; None where it was written
+    before from these very results: what the user has made of it since is his.
+
+    Raises as `export`, and:
+        UsageError: this directory is not the one that the job was to run in, or the output was written from
+            other results and changed since.
+    """
+    output = noted_output(job, job_dir)
+    with content_lock(job_dir):
+        if _was_written(job, job_dir, output):
+            return None
+        _check(job, job_dir, output, job.run.h5_layout, job.run.precision)
+        refuse_foreign(output, job_dir, job.job_id)
+        return _write(job, job_dir, output, job.run.h5_layout, job.run.precision)
+
+
+def _was_written(job: Job, job_dir: JobDir, output: Path) -> bool:
+    card = exported(job, job_dir)
+    if card is None:
+        return False
+    done = all_done(job, job_dir, how_to_go_on=f"holdfast resume {job_dir.path} goes on")
+    if card["output"].get("results_digest") == results_digest(done) and output.exists():
+        return True
+    written = {output.parent / name: digest for name, digest in card["output"].get("files", {}).items()}
+    for path, digest in written.items():
+        if path.exists() and not has_digest(path, digest):
+            raise UsageError(f"{path}: was changed since it was written, and would be replaced; move it away")
+    return False
+
+
+def _check(job: Job, job_dir: JobDir, output: Path, layout: H5Layout, precision: Precision) -> None:
+    check_output(output)
+    check_format(output, job.options, layout, precision)
+    if needs_sequences(output, layout):
+        require_sequences(job, job_dir)
+
+
+def _write(job: Job, job_dir: JobDir, output: Path, layout: H5Layout, precision: Precision) -> ExportReport:
+    """The caller holds `content_lock`."""
+    started = time.monotonic()
+    content = Content(job, job_dir, layout, precision)
+    make_directories(output.absolute().parent)
+    claim(job_dir, output)
+    remove_leftovers([output, *beside(output)], "tmp")
+    with room_for(output):
+        before = written_before(output, job.job_id)
+        digests = OUTPUTS[output_format(output)](output, content)
+        for path in before:
+            if path not in digests:  # ranges of another precision
+                path.unlink(missing_ok=True)
+        files = {str(path.relative_to(output.parent)): digest for path, digest in digests.items()}
+        card = make_card(job, job_dir, output, content, _written(job, files))
+        _write_companions(card, output, content.quarantine)
+    remove_former_meta(output, job.job_id)
+    remove_leftovers([output], "old")
+    give_up_claim(job_dir, output)
     quarantined = job.counts.num_records - content.num_rows
     seconds = time.monotonic() - started
     return ExportReport(
@@ -120,12 +163,12 @@ def _write_companions(card: RunCard, output: Path, quarantine: Sequence[Quaranti
     """quarantine.tsv, then the card for people, then card.json: its being there says that all else is."""
     listed = quarantine_path(output)
     if quarantine:
-        write_durably(target_of(listed), "".join(_tsv_lines(quarantine)).encode())
+        write_durably(target_of(listed), "".join(_tsv_lines(quarantine)).encode(), mode=AS_UMASK_SAYS)
     else:
         listed.unlink(missing_ok=True)
     for_people, for_programs = card_paths(output)
-    write_durably(target_of(for_people), card_markdown(card).encode())
-    write_durably(target_of(for_programs), json.dumps(card_json(card), indent=1).encode())
+    write_durably(target_of(for_people), card_markdown(card).encode(), mode=AS_UMASK_SAYS)
+    write_durably(target_of(for_programs), json.dumps(card_json(card), indent=1).encode(), mode=AS_UMASK_SAYS)
 
 
 def _written(job: Job, files: Mapping[str, str]) -> Written:

@@ -21,7 +21,14 @@ import pyarrow as pa
 from checkpoint.records import DoneRecord
 from queue_app.choices import Metric
 from queue_app.errors import UsageError
-from queue_app.host.durable_files import DigestedFile, has_digest, room_for, sync_file, write_durably
+from queue_app.host.durable_files import (
+    AS_UMASK_SAYS,
+    DigestedFile,
+    has_digest,
+    room_for,
+    sync_file,
+    write_durably,
+)
 from queue_app.job.directory import JobDir, make_directories
 from queue_app.job.done_records import results_digest
 from queue_app.job.output_names import ids_path, target_of
@@ -280,7 +287,7 @@ def _tell(report: IndexReport, job: Job, content: Content, files: Digests) -> No
         "files": {each.name: digest for each, digest in files.items()},
         "provenance": dict(content.provenance),
     }
-    write_durably(target_of(_told_path(report.path)), json.dumps(told, indent=1).encode())
+    write_durably(target_of(_told_path(report.path)), json.dumps(told, indent=1).encode(), mode=AS_UMASK_SAYS)
 
 
 def _told_path(path: Path) -> Path:

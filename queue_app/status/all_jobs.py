@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from queue_app.coordination.fleet import job_places
 from queue_app.coordination.manifest import known_jobs as known_jobs_of
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.errors import HoldfastError
@@ -76,6 +76,8 @@ def _of_server(broker: str | None) -> Iterator[ListedJob]:
         if broker is not None:
             raise
         return
+    places = job_places(client)
     for job_id, path in sorted(directories.items()):
         if now := ask_or_fault(client, job_id):
-            yield ListedJob(now, path, output_text(JobDir(Path(path))))
+            seen = places.find_or_none(job_id, path)
+            yield ListedJob(now, path, output_text(seen) if seen else "")

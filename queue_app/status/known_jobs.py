@@ -12,6 +12,7 @@ from pathlib import Path
 
 from queue_app.host.durable_files import write_durably
 from queue_app.host.file_lock import FileLock
+from queue_app.host.own_files import require_trusted_directory
 from queue_app.job.directory import ENDING, JobDir
 from queue_app.settings import runtime_config
 
@@ -49,7 +50,8 @@ def known_jobs(folder: Path | None = None) -> list[JobDir]:
 
 
 def jobs_of_folder(folder: Path) -> list[JobDir]:
-    """The job directories in it that hold a job, the newest first, by the time of their job.json."""
+    """The job directories in it that hold a job, the newest first, by the time of their job.json. Those of
+    other users are none of ours."""
     found = [(_written(job_dir), job_dir) for job_dir in map(JobDir, sorted(folder.glob(f"*{ENDING}")))]
     there = [(when, job_dir) for when, job_dir in found if when is not None]
     return [job_dir for _, job_dir in sorted(there, key=lambda each: -each[0])]
@@ -57,7 +59,9 @@ def jobs_of_folder(folder: Path) -> list[JobDir]:
 
 def _written(job_dir: JobDir) -> float | None:
     with contextlib.suppress(OSError):
-        return job_dir.job_json.stat().st_mtime
+        written = job_dir.job_json.stat().st_mtime
+        require_trusted_directory(job_dir.path)
+        return written
     return None
 
 

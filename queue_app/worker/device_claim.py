@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import tempfile
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.workers import Owner, live_workers
 from queue_app.errors import JobBusy
 from queue_app.host.file_lock import FileLock
+from queue_app.host.own_files import make_own_directory
 from queue_app.host.physical_device import physical_device, short_name
 from queue_app.host.queues import Queue
 from queue_app.settings import RuntimeConfig
@@ -23,6 +25,8 @@ from queue_app.trust.values import Garbage, read_from
 
 log = logging.getLogger(__name__)
 
+RUN = Path("/run/user")
+"""Where systemd makes a directory for each user who has a session, XDG_RUNTIME_DIR there."""
 CLAIM_SECONDS = 60
 """How long the server keeps a name for a worker that is starting: until it has registered, and then some."""
 
@@ -37,7 +41,8 @@ class DeviceClaim:
         self.hardware = physical_device(self.granted) if queue.kind == "gpu" else ""
         # Processors can be shared: one worker per cpuN on a host and server.
         server = sha256(config.broker_url.encode()).hexdigest()[:12]
-        self._locks = [_lock(self.hardware.replace("/", ".") or f"{queue}-{server}")]
+        self._directories = _lock_directories(config.locks)
+        self._locks = [_Lock(self.hardware.replace("/", ".") or f"{queue}-{server}", self._directories)]
         self._server = server
 
     def take(self) -> None:
@@ -66,7 +71,7 @@ class DeviceClaim:
     def _is_first_here(self, name: str) -> bool:
         """True for one process of this host and server at a time: each of several tasks may have been granted
         another device as its number 0."""
-        lock = _lock(f"{name}-{self._server}")
+        lock = _Lock(f"{name}-{self._server}", self._directories)
         try:
             lock.acquire()
         except JobBusy:
@@ -86,7 +91,43 @@ class DeviceClaim:
         return bool(holders - {own, None, ""})
 
 
-def _lock(name: str) -> FileLock:
-    directory = Path(tempfile.gettempdir()) / f"holdfast-{os.getuid()}"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    return FileLock(directory / f"{name}.lock")
+class _Lock:
+    """One name, locked in every directory where another worker of this user might look for it."""
+
+    def __init__(self, name: str, directories: Sequence[Path]) -> None:
+        self._locks = [FileLock(directory / f"{name}.lock") for directory in directories]
+
+    def acquire(self) -> None:
+        """All of them or none. Raises JobBusy."""
+        with contextlib.ExitStack() as taken:
+            for lock in self._locks:
+                taken.enter_context(lock)
+            taken.pop_all()
+
+
+def _lock_directories(named: Path | None) -> list[Path]:
+    """Where this user's workers claim the devices of this host, whatever their environment: a service has
+    neither the run-time directory of a session nor, perhaps, its temporary one, but always one of them.
+
+    Raises SystemExit where none of them is this user's own.
+    """
+    if named is not None:
+        usual = [named]
+    else:
+        usual = [RUN / str(os.geteuid()), Path(tempfile.gettempdir()) / f"holdfast-{os.geteuid()}"]
+    found, foreign = [], []
+    for directory in usual:
+        if directory.parent == RUN and not directory.is_dir():
+            continue  # nobody of this name has a session
+        try:
+            found.append(make_own_directory(directory))
+        except OSError as error:
+            foreign.append(str(error))
+    if not found:
+        raise SystemExit(
+            f"{'; '.join(foreign)}: devices are claimed there; remove it, or have HOLDFAST_LOCKS name a "
+            "directory of this user's own, the same for all workers of the host"
+        )
+    for each in foreign:
+        log.warning("no device is claimed there: %s", each)
+    return found

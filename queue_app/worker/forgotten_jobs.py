@@ -7,12 +7,14 @@ from pathlib import Path
 import redis
 
 from queue_app.coordination.embedded_server import ServerAddress
-from queue_app.coordination.fleet import Fleet, fleet_of_job, fleet_of_server
+from queue_app.coordination.fleet import Fleet, fleet_of_server
 from queue_app.errors import HoldfastError
+from queue_app.host.own_files import require_trusted_directory
 from queue_app.job.directory import INCOMING, JobDir
 from queue_app.job.output_place import exported
 from queue_app.job.spec import Job
 from queue_app.settings import RuntimeConfig
+from queue_app.trust.job_places import in_roots
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class ForgottenJobs:
     def _jobs(self) -> Iterator[tuple[JobDir, Job]]:
         """All jobs that there are. What is finished is remembered no longer."""
         remembered = self.fleet.directories()
-        for path in dict.fromkeys([*remembered, *self._in_roots()]):
+        for path in dict.fromkeys([*remembered, *in_roots(self.roots)]):
             job_dir = JobDir(path)
             job = self._load(job_dir) if path.name != INCOMING else None
             if job is None:
@@ -68,7 +70,7 @@ class ForgottenJobs:
         if own is not None:
             # embed runs it, on a server of its own, which may have been made anew since.
             return own.url == self.broker_url
-        fleet = fleet_of_job(job_dir)
+        fleet = job_dir.fleet()
         if fleet not in self.fleet.ids and job.job_id not in self._left_alone:
             self._left_alone.add(job.job_id)
             log.warning(
@@ -79,11 +81,6 @@ class ForgottenJobs:
                 job_dir.path,
             )
         return fleet in self.fleet.ids
-
-    def _in_roots(self) -> Iterator[Path]:
-        for root in self.roots:
-            yield root
-            yield from sorted(root.iterdir()) if root.is_dir() else ()
 
     def _load(self, job_dir: JobDir) -> Job | None:
         """Read once, and again only when the file was replaced; None when it is not there or not readable."""
@@ -98,6 +95,7 @@ class ForgottenJobs:
 
 def _load_or_say_why_not(job_dir: JobDir) -> Job | None:
     try:
+        require_trusted_directory(job_dir.path)
         return job_dir.load()
     except HoldfastError as error:
         log.warning("not rebuilt: %s", error)

@@ -9,7 +9,6 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Container, Sequence
-from pathlib import Path
 from typing import cast
 
 import redis
@@ -18,6 +17,7 @@ from celery import Celery
 from queue_app.coordination import keys
 from queue_app.coordination.dealing import LeaseSeen, Tick, deal_to, deal_to_idle, tick
 from queue_app.coordination.events import EventKind, publish
+from queue_app.coordination.fleet import job_places
 from queue_app.coordination.manifest import CheckpointManifest, job_statuses
 from queue_app.coordination.messages import announce, ask_for_export
 from queue_app.coordination.redis_client import TRANSIENT, ring_of
@@ -79,6 +79,7 @@ class Reconciler:
         self.client = client
         self.app = app
         self.forgotten = forgotten
+        self.places = job_places(client)
         self.lease_seconds = lease_seconds
         self.leases = LeaseWatch(lease_seconds, clock, ring_of(client))
         self.resend_seconds = resend_seconds
@@ -190,7 +191,7 @@ class Reconciler:
 
     def _resend_lost_export(self, manifest: CheckpointManifest, entry: WorkerEntry) -> None:
         status, job_id = manifest.job_status(), manifest.job_id
-        job_dir = JobDir(Path(status.job_dir)) if status else None
+        job_dir = self.places.find_or_none(job_id, status.job_dir) if status else None
         job = job_dir.load_or_none() if job_dir else None
         if status is None or job_dir is None or job is None or job.job_id != job_id:
             return  # this host does not see the job's directory; others may
@@ -205,9 +206,7 @@ class Reconciler:
         if self.clock() >= due and not self.client.llen(entry.name) and self._may_act(entry.name):
             # A large output takes its time: ask less and less often.
             self._export_due[job_id] = self.clock() + EXPORT_PATIENCE * self.resend_seconds
-            if ask_for_export(
-                self.app, job_id, status.job_dir, entry.name, state=status.state, export_by=status.export_by
-            ):
+            if ask_for_export(self.app, job_id, entry.name, state=status.state, export_by=status.export_by):
                 log.warning("export asked for again job=%s", job_id)
 
     def _has_rested_from_failing(self, manifest: CheckpointManifest, name: str) -> bool:

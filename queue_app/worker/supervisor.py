@@ -19,6 +19,7 @@ from pathlib import Path
 from queue_app.errors import HoldfastError
 from queue_app.host.lasting_threads import GAVE_UP_STATUS, UNEXPECTED_STATUS
 from queue_app.host.memory import FEW_HEAPS
+from queue_app.host.own_files import make_inner_directory
 from queue_app.host.processes import PYTHON, ProcessFile, kill_session, killed_by, spawn
 from queue_app.host.surroundings import child_environment
 from queue_app.settings import RuntimeConfig
@@ -72,7 +73,7 @@ class GPUProcessCoordinator:
 
     def start(self) -> None:
         if self.logs is not None:
-            self.logs.mkdir(parents=True, exist_ok=True)
+            make_inner_directory(self.logs)
         for queue in self.queues:
             self._workers[queue] = self._spawn(queue)
 

@@ -23,7 +23,10 @@ QUICK = {"HOLDFAST_BEAT_SECONDS": "0.3", "HOLDFAST_LEASE_SECONDS": "2", "HOLDFAS
 
 def environment(**extra: str) -> dict[str, str]:
     """Ours, without what would point at another server, plus what the test sets."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    own = "HOLDFAST_LOCKS"  # where the workers of these tests claim devices
+    kept = {
+        name: value for name, value in os.environ.items() if name == own or not name.startswith("HOLDFAST_")
+    }
     return {**kept, **QUICK, **extra}
 
 

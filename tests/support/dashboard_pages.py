@@ -7,6 +7,7 @@ from pathlib import Path
 
 import redis
 
+from queue_app.coordination.fleet import take_job
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease
 from queue_app.coordination.workers import Owner
@@ -42,6 +43,7 @@ def running_job(client: redis.Redis, job: Job, home: Path) -> CheckpointManifest
     directory = JobDir(home / "out.npy.holdfast")
     directory.path.mkdir()
     directory.write(job)
+    take_job(client, directory)
     manifest.initialize(job, str(directory.path), {})
     return manifest
 

@@ -25,7 +25,7 @@ from queue_app.dashboard.map.selection import as_fasta, point_texts
 from queue_app.dashboard.map.sequence_texts import is_kept, lengths
 from queue_app.dashboard.static_files import read_files
 from queue_app.errors import UsageError
-from queue_app.host.durable_files import write_durably
+from queue_app.host.durable_files import AS_UMASK_SAYS, write_durably
 
 ENTRY = "standalone.js"
 MARK = '<meta name="generator" content="holdfast map">'
@@ -80,7 +80,7 @@ def write_map(
         raise UsageError(f"{output}: is there already, and no map of ours; --overwrite replaces it")
     column, method = settled(published, wanted)
     drawn = make_map(published, column, method, lambda step, share: None)
-    write_durably(output, page_of(drawn, metadata, by).encode())
+    write_durably(output, page_of(drawn, metadata, by).encode(), mode=AS_UMASK_SAYS)
     return drawn
 
 

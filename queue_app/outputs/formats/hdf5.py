@@ -12,6 +12,7 @@ Provenance stands in the file's attributes. Nothing but one batch is in memory.
 import contextlib
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ import pyarrow as pa
 
 from queue_app.choices import H5Layout
 from queue_app.errors import Damage
-from queue_app.host.durable_files import file_digest, sync_file
+from queue_app.host.durable_files import AS_UMASK_SAYS, file_digest, sync_file
+from queue_app.host.own_files import open_own
 from queue_app.job.result_files import Vectors, as_matrix, num_vectors
 from queue_app.outputs.contacts import as_map
 from queue_app.outputs.content import Content
@@ -192,7 +194,8 @@ class OutputFile(io.FileIO):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "w+")
+        path.unlink(missing_ok=True)
+        super().__init__(open_own(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, AS_UMASK_SAYS), "w+")
         self._failure: OSError | None = None
 
     def write(self, data: Any) -> int:

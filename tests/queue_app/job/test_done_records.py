@@ -174,8 +174,8 @@ def test_without_hard_links_a_record_that_was_reopened_while_it_was_written_coun
 ) -> None:
     write_synced = durable_files._write_synced
 
-    def read_too_early(path: Path, data: bytes, flags: int, mode: int = 0o644) -> None:
-        write_synced(path, data[:10] if path == job_dir.done(1) else data, flags, mode)
+    def read_too_early(path: Path, data: bytes, mode: int | None) -> None:
+        write_synced(path, data[:10] if path == job_dir.done(1) else data, mode)
         if path == job_dir.done(1):
             reopen(job_dir, shard, current_generation(job_dir, shard))
             path.write_bytes(data)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,19 @@ from checkpoint.records import DoneRecord
 from queue_app.choices import H5Layout
 from queue_app.errors import Damage, HoldfastError, UsageError
 from queue_app.host.durable_files import file_digest
+from queue_app.host.own_files import NotOurs
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import create, current_generation, read_done, reopen
-from queue_app.job.output_place import check_output
+from queue_app.job.output_place import check_output, take_place
 from queue_app.job.readouts import column_names, is_ragged
 from queue_app.job.result_rows import in_input_order
 from queue_app.job.spec import Job
 from queue_app.outputs import content
-from queue_app.outputs.export import export, output_damage
+from queue_app.outputs.export import export, export_once, output_damage
 from queue_app.outputs.verify import verify_job
 from tests.support.jobs_and_inputs import make_job, publish, publish_anew, publish_vectors
+from tests.support.other_user import needs_root, of_nobody
 from tests.support.output_files import EVERY_FORMAT, files_of, ids_of, ragged_rows_of, table_of, vectors_of
 
 FORMATS = EVERY_FORMAT
@@ -441,3 +444,85 @@ def test_a_dataset_for_each_record_holds_one_vector_of_it(
     publish_rows(job, job_dir, [np.ones(16, np.float32)])
     with pytest.raises(UsageError, match=f"{layout} has one vector a record; choose one pool and one layer"):
         export(job, job_dir, tmp_path / "out.h5", h5_layout=layout)
+
+
+# ---- asked for by a message, as anybody may send it
+
+
+@pytest.fixture
+def placed(job: Job, job_dir: JobDir) -> Path:
+    """Where the output of a finished job goes, as its producer has noted."""
+    publish(job, job_dir)
+    take_place(job_dir, Path(job.output))
+    return Path(job.output)
+
+
+@pytest.mark.parametrize("theirs", [b"of the user", b""])
+def test_a_finished_output_that_the_user_replaced_is_never_written_again(
+    job: Job, job_dir: JobDir, placed: Path, theirs: bytes
+) -> None:
+    assert export_once(job, job_dir) is not None
+    placed.write_bytes(theirs)
+    for _ in range(2):
+        assert export_once(job, job_dir) is None
+    assert placed.read_bytes() == theirs
+
+
+def test_an_output_is_written_anew_from_other_results_unless_it_was_changed_since(
+    job: Job, job_dir: JobDir, placed: Path
+) -> None:
+    export_once(job, job_dir)
+    publish_anew(job, job_dir, 1, 7.0)
+    assert export_once(job, job_dir) is not None
+    assert vectors_of(placed)[5, 0] == 7.0
+    publish_anew(job, job_dir, 2, 8.0)
+    with placed.open("ab") as file:
+        file.write(b"of the user")
+    changed = placed.read_bytes()
+    with pytest.raises(UsageError, match="was changed since it was written"):
+        export_once(job, job_dir)
+    assert placed.read_bytes() == changed
+
+
+def test_an_output_that_is_gone_is_written_anew(job: Job, job_dir: JobDir, placed: Path) -> None:
+    export_once(job, job_dir)
+    placed.unlink()
+    assert export_once(job, job_dir) is not None
+    assert placed.is_file()
+
+
+def test_a_file_of_the_users_is_not_replaced_where_the_output_was_to_go(
+    job: Job, job_dir: JobDir, placed: Path
+) -> None:
+    placed.write_bytes(b"of the user")
+    with pytest.raises(UsageError, match="not written by this job"):
+        export_once(job, job_dir)
+    assert placed.read_bytes() == b"of the user"
+
+
+@pytest.mark.parametrize("what", ["job.json", "all of it"])
+def test_a_copy_of_a_job_does_not_write_to_the_output_of_the_first(
+    job: Job, job_dir: JobDir, placed: Path, tmp_path: Path, what: str
+) -> None:
+    copy = JobDir(tmp_path / "copy")
+    shutil.copytree(job_dir.path, copy.path)
+    if what == "job.json":
+        copy.place.unlink()
+    with pytest.raises(UsageError, match=r"holdfast resume .* -o OUTPUT"):
+        export_once(job, copy)
+    assert not placed.exists()
+
+
+@needs_root
+def test_an_output_does_not_go_where_another_users_link_leads(
+    job: Job, job_dir: JobDir, placed: Path, tmp_path: Path
+) -> None:
+    for name in (placed.name, f"{placed.name}.card.json", f"{placed.stem}.ids.txt"):
+        link = tmp_path / name
+        link.symlink_to(tmp_path / "new")
+        of_nobody(link)
+        with pytest.raises(NotOurs, match="a link that another user has made"):
+            export_once(job, job_dir)
+        link.unlink()
+    assert not (tmp_path / "new").exists()
+    assert export_once(job, job_dir) is not None

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,14 @@ import redis
 from queue_app.coordination import keys
 from queue_app.coordination.dealing import tick
 from queue_app.coordination.workers import Owner, WorkerEntry
+from queue_app.host.own_files import NotOurs
 from queue_app.host.physical_device import physical_device, short_name
+from queue_app.host.queues import Queue
+from queue_app.settings import RuntimeConfig
+from queue_app.worker import device_claim
+from queue_app.worker.device_claim import DeviceClaim
 from tests.support import ROOT
+from tests.support.other_user import PRECIOUS, needs_root, of_nobody, precious
 
 HOST = socket.gethostname()
 CLAIM = """
@@ -62,7 +69,7 @@ class Machine:
         """The worker's name; what it says instead, where it is refused. Without UUIDs there is no driver."""
         path = os.pathsep.join([str(self.home / ("driver" if uuids else "none")), str(ROOT)])
         kept = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-        own = {"TMPDIR": str(self.home), "PYTHONPATH": path, "UUIDS": ",".join(uuids)}
+        own = {"HOLDFAST_LOCKS": str(self.home / "locks"), "PYTHONPATH": path, "UUIDS": ",".join(uuids)}
         process = subprocess.Popen(
             [sys.executable, "-c", CLAIM, queue],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -152,6 +159,88 @@ def test_a_worker_that_starts_again_has_its_name_again(machine: Machine, client:
 )
 def test_a_device_is_readable_in_a_name(device: str, name: str) -> None:
     assert short_name(device) == name
+
+
+# ---- where it is claimed
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Its run-time directories and its temporary one, and a named place for nothing."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "tmp").mkdir(mode=0o1777)
+    monkeypatch.setattr(device_claim, "RUN", tmp_path / "run")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.delenv("HOLDFAST_LOCKS")
+    return tmp_path
+
+
+def claimed(queue: str = "cpu0") -> DeviceClaim:
+    claim = DeviceClaim(Queue.parse(queue), RuntimeConfig())
+    claim.take()
+    return claim
+
+
+def in_session(host: Path) -> Path:
+    home = host / "run" / str(os.geteuid())
+    home.mkdir(mode=0o700)
+    return home
+
+
+def in_temporary(host: Path) -> Path:
+    return host / "tmp" / f"holdfast-{os.geteuid()}"
+
+
+def test_a_service_with_a_temporary_directory_of_its_own_and_a_shell_agree(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_session(host)
+    first = claimed()
+    (host / "private").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(host / "private"))
+    with pytest.raises(SystemExit, match="has a worker already"):
+        claimed()
+    assert first
+
+
+def test_a_worker_that_started_before_its_user_had_a_session_is_seen_from_it(host: Path) -> None:
+    first = claimed()
+    in_session(host)
+    with pytest.raises(SystemExit, match="has a worker already"):
+        claimed()
+    assert first
+
+
+@needs_root
+@pytest.mark.parametrize("planted", ["of another user", "a link", "open to others"])
+def test_a_planted_directory_of_locks_is_refused_and_what_it_leads_to_stays(planted: str, host: Path) -> None:
+    home, target = in_temporary(host), precious(host / "target")
+    home.mkdir()
+    if planted == "a link":
+        home.rename(host / "theirs")
+        home.symlink_to(host / "theirs")
+    server = sha256(RuntimeConfig().broker_url.encode()).hexdigest()[:12]
+    (home / f"cpu0-{server}.lock").symlink_to(target)
+    if planted == "open to others":
+        home.chmod(0o777)
+    else:
+        of_nobody(home)
+    with pytest.raises(SystemExit, match="HOLDFAST_LOCKS") as refusal:
+        claimed()
+    assert f"{home}: not a directory of this user alone" in str(refusal.value)
+    assert target.read_text() == PRECIOUS
+    in_session(host)
+    assert claimed(), "whoever has another place of his own is not kept from it"
+    assert target.read_text() == PRECIOUS
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(host: Path) -> None:
+    in_temporary(host).mkdir(mode=0o700)
+    server = sha256(RuntimeConfig().broker_url.encode()).hexdigest()[:12]
+    (in_temporary(host) / f"cpu0-{server}.lock").symlink_to(precious(host / "target"))
+    with pytest.raises(NotOurs):
+        claimed()
+    assert (host / "target").read_text() == PRECIOUS
 
 
 @pytest.mark.gpu

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from queue_app.coordination.embedded_server import ServerAddress
-from queue_app.coordination.fleet import Fleet, fleet_of_job, take_job
+from queue_app.coordination.fleet import Fleet, take_job
 from queue_app.host.fleet_memory import FleetMemory
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
@@ -92,9 +92,9 @@ def test_an_exported_job_is_left_alone_and_the_output_of_an_earlier_one_hides_no
 def test_a_job_on_a_server_of_its_own_is_none_of_ours(
     job: Job, job_dir: JobDir, jobs: ForgottenJobs, fleet: Fleet, tmp_path: Path
 ) -> None:
-    ServerAddress(7001, "secret").write(job_dir.server_json)
+    ServerAddress(7001, "secret-of-the-job").write(job_dir.server_json)
     assert forgotten(jobs) == []
-    own = ForgottenJobs([tmp_path], ServerAddress(7001, "secret").url, fleet)
+    own = ForgottenJobs([tmp_path], ServerAddress(7001, "secret-of-the-job").url, fleet)
     assert forgotten(own) == [job.job_id]
     job_dir.fleet_json.unlink()
     assert forgotten(own) == [job.job_id], "the server may have been made anew"
@@ -144,7 +144,7 @@ def test_a_job_of_the_fleets_former_id_is_the_fleets(
     job: Job, job_dir: JobDir, jobs: ForgottenJobs, client: redis.Redis
 ) -> None:
     """Somebody who knew no id asked first after the server had lost its data."""
-    fleet_before = fleet_of_job(job_dir)
+    fleet_before = job_dir.fleet()
     jobs.fleet.join()
     client.flushall()
     assert Fleet(client, FleetMemory(None)).join() != fleet_before
@@ -152,7 +152,7 @@ def test_a_job_of_the_fleets_former_id_is_the_fleets(
     newcomer = ForgottenJobs(jobs.roots, URL, Fleet(client, FleetMemory(None)))
     assert forgotten(jobs) == forgotten(newcomer) == [job.job_id]
     take_job(client, job_dir)  # as it is announced
-    assert fleet_of_job(job_dir) not in (None, fleet_before)
+    assert job_dir.fleet() not in (None, fleet_before)
     assert forgotten(jobs) == [job.job_id]
 
 

@@ -215,6 +215,7 @@ class Ended:
         made = make_job(num_shards=2, records_per_shard=3)
         self.job = replace(made, output=str(self.home / "a.npy"))
         JobDir(self.home).write(self.job)
+        take_job(self.client, JobDir(self.home))
         manifest = CheckpointManifest(self.client, self.job.job_id)
         manifest.initialize(self.job, str(self.home), {0: Progress(1, 3, 0), 1: Progress(1, 3, 0)})
         self.reconciler = Reconciler(

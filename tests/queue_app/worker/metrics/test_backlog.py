@@ -34,7 +34,7 @@ def add_worker(client: redis.Redis, queue: str) -> None:
 
 def send(server_url: str, queue: str) -> None:
     with make_app(server_url) as app:
-        app.send_task(EMBED_SHARD, args=["job", "/dir", 0], queue=queue)
+        app.send_task(EMBED_SHARD, args=["job", 0], queue=queue)
 
 
 def test_the_age_of_a_queue_is_that_of_the_message_which_is_next(
