@@ -6,6 +6,7 @@ from pathlib import Path
 
 from queue_app.choices import InputFormat
 from queue_app.errors import InputError
+from queue_app.ingest.readers.bounds.limits import DEFAULT, Limits
 from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.compression import ENDINGS
 from queue_app.ingest.readers.csv_tsv import read_csv, read_tsv
@@ -51,7 +52,7 @@ WITH_HEADERS: frozenset[InputFormat] = frozenset(("fasta", "fastq"))
 WITHOUT_COLUMNS: frozenset[InputFormat] = frozenset(("fasta", "fastq", "lines"))
 
 
-def format_of(source: Input) -> InputFormat:
+def format_of(source: Input, limits: Limits = DEFAULT) -> InputFormat:
     """The first bytes say it where they are sure, else the name's ending, before that of an archive or last.
 
     Raises:
@@ -59,7 +60,7 @@ def format_of(source: Input) -> InputFormat:
             silence.
     """
     by_name = format_by_name(source.named)
-    with open_source(source) as opened:
+    with open_source(source, limits) as opened:
         binary = binary_format(opened, by_name)
         if binary is not None:
             return binary

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from queue_app.errors import InputError
+from queue_app.ingest.readers.bounds.limits import Limits
 from queue_app.ingest.readers.columns import Columns, find_places, known_id, known_sequences
 from queue_app.ingest.readers.keep import MissingKeys
 from queue_app.ingest.readers.sources import Source
@@ -86,6 +87,28 @@ def with_each_key_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def loads(text: str) -> Any:
-    """A NUL within a string is a bad value, as it is where it is written \\u0000: it is not refused here."""
-    return json.loads(text, object_pairs_hook=with_each_key_once, strict="\0" not in text)
+def loads(text: str, limits: Limits) -> Any:
+    """A NUL within a string is a bad value, as it is where it is written \\u0000: it is not refused here.
+
+    Raises ValueError for what is not JSON, or nested too deep.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=with_each_key_once, strict="\0" not in text)
+    except RecursionError:
+        raise ValueError(why_too_deep(limits)) from None
+    if text.count("[") + text.count("{") > limits.nesting and is_deeper(value, limits.nesting):
+        raise ValueError(why_too_deep(limits))
+    return value
+
+
+def why_too_deep(limits: Limits) -> str:
+    return limits.more_than("nesting", "lists and objects one within the other")
+
+
+def is_deeper(value: Any, most: int) -> bool:
+    """True where more lists and objects than that stand one within the other."""
+    level = [value]
+    for _ in range(most):
+        level = [each for each in level if isinstance(each, list | dict)]
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return any(isinstance(each, list | dict) for each in level)
