@@ -10,6 +10,7 @@ from queue_app.ingest.readers.bounds.limits import DEFAULT, OPTION
 from queue_app.ingest.readers.columns import Columns, Places, find_places
 from queue_app.ingest.readers.sources import Rows, Source
 from queue_app.ingest.readers.values import row_of_text
+from queue_app.wording import visible
 
 FIELD_CHARACTERS_MOST = DEFAULT.record
 
@@ -66,7 +67,7 @@ def _rows(
             yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
-        what = f"not CSV ({error}): look at the quotation marks from here on"
+        what = f"not CSV ({visible(str(error))}): look at the quotation marks from here on"
         if "field limit" in str(error):
             what = f"a field of more than {most:,} characters: look at the quotation marks from here on, or "
             what += f"see {OPTION} record={2 * most}"

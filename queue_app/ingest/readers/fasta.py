@@ -14,8 +14,8 @@ from itertools import islice
 from queue_app.errors import InputError
 from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.keep import DESCRIPTION
-from queue_app.ingest.readers.sources import Rows, Source, shown
-from queue_app.ingest.readers.values import Row, Unusable, row_of_text, writable
+from queue_app.ingest.readers.sources import Rows, Source
+from queue_app.ingest.readers.values import Row, Unusable, row_of_text, shown, writable
 
 COMMENTS = "#;"
 _PIR_HEADER = re.compile(r">(?:P1|F1|DL|DC|RL|RC|N1|N3|XX);\s*(\S*)")

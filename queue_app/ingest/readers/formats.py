@@ -16,7 +16,7 @@ from queue_app.ingest.readers.json_values import read_json
 from queue_app.ingest.readers.parquet_arrow import read_arrow, read_parquet
 from queue_app.ingest.readers.signatures import Head, binary_format
 from queue_app.ingest.readers.sources import Input, Rows, Source, open_source
-from queue_app.ingest.readers.values import row_of_text
+from queue_app.ingest.readers.values import row_of_text, shown
 from queue_app.job.spec import InputFile, ReadAs
 
 
@@ -119,8 +119,8 @@ def reading(read_as: ReadAs) -> str:
     title = FORMATS[read_as.format].title
     if read_as.sequence_column is None:
         return title
-    ids = "their numbers as ids" if read_as.id_column is None else f"ids from {read_as.id_column!r}"
-    return f"{title}: sequences from {read_as.sequence_column!r}, {ids}"
+    ids = "their numbers as ids" if read_as.id_column is None else f"ids from {shown(read_as.id_column)}"
+    return f"{title}: sequences from {shown(read_as.sequence_column)}, {ids}"
 
 
 def readings(files: Sequence[InputFile]) -> Iterator[str]:

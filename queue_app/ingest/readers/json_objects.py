@@ -9,7 +9,7 @@ from queue_app.ingest.readers.bounds.limits import Limits
 from queue_app.ingest.readers.columns import Columns, find_places, known_id, known_sequences
 from queue_app.ingest.readers.keep import MissingKeys
 from queue_app.ingest.readers.sources import Source
-from queue_app.ingest.readers.values import Row, Unusable, row_of
+from queue_app.ingest.readers.values import Row, Unusable, row_of, shown
 
 Keys = tuple[str, str | None]
 """The keys of the sequence and of the id; without one, an object's number is its id."""
@@ -48,7 +48,7 @@ class Objects:
         name = record_id if id_key is None else fields.get(id_key)
         row = row_of(place, name, fields.get(sequence_key), kept)
         if sequence_key not in fields:
-            return row._replace(sequence=Unusable(f"no {sequence_key!r} in it ({place})"))
+            return row._replace(sequence=Unusable(f"no {shown(sequence_key)} in it ({place})"))
         return row
 
     def end(self) -> None:
@@ -67,15 +67,15 @@ class Objects:
         others = [names[place] for place in known_sequences(names)]
         if sequence_key not in names and others:
             raise InputError(
-                f"{where}: its sequence would come from {others[0]!r}, and comes from {sequence_key!r} in "
-                "those before; say with --sequence-column which one holds the sequences"
+                f"{where}: its sequence would come from {shown(others[0])}, and comes from "
+                f"{shown(sequence_key)} in those before; say with --sequence-column which one holds the sequences"
             )
         is_free = self._columns.id is None and not self._are_named and id_key not in names
         place = known_id(names) if is_free else None
         if place is not None and names[place] != sequence_key:
             raise InputError(
-                f"{where}: its id would come from {names[place]!r}, and comes from "
-                f"{'its number' if id_key is None else repr(id_key)} in those before; say with --id-column"
+                f"{where}: its id would come from {shown(names[place])}, and comes from "
+                f"{'its number' if id_key is None else shown(id_key)} in those before; say with --id-column"
             )
 
 

@@ -18,7 +18,7 @@ from queue_app.ingest.readers.bounds.guarded import JSON_SIGNS, Unit
 from queue_app.ingest.readers.columns import Columns, known_id, known_sequences
 from queue_app.ingest.readers.json_objects import Objects, is_deeper, why_too_deep, with_each_key_once
 from queue_app.ingest.readers.sources import Rows, Source
-from queue_app.ingest.readers.values import row_of
+from queue_app.ingest.readers.values import row_of, shown
 
 CHUNK_CHARACTERS = 1 << 20
 AS_PANDAS = "columns, one after the other, as pandas writes them: write it with orient='records'"
@@ -70,7 +70,9 @@ def _refuse_unheeded(text: "JsonText", columns: Columns, key: str | None) -> Non
     text.refuse_unless(
         not options, f"{', '.join(options)}: its records are strings, without keys; {AS_JSON_LINES}"
     )
-    text.refuse_unless(not _is_known(key), f"one object with a key {key!r} is one record: put it into [ ]")
+    text.refuse_unless(
+        not _is_known(key), f"one object with a key {shown(key or '')} is one record: put it into [ ]"
+    )
 
 
 class JsonText:

@@ -24,7 +24,6 @@ from queue_app.ingest.readers.values import Row
 from queue_app.job.spec import InputFile
 
 MAGIC_BYTES = 8
-SHOWN_CHARACTERS = 40
 BUFFER_BYTES = 1 << 20
 BLOCK_CHARACTERS = 1 << 20
 STANDARD_INPUT = Path("-")
@@ -137,11 +136,6 @@ def _line_of_no_text(source: Input, limits: Limits) -> int:
             if _NO_UTF_8.search(line):
                 break
     return max(number, 1)
-
-
-def shown(text: str) -> str:
-    """The begin of a text, so that it can be found in the file."""
-    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…")
 
 
 def digest_inputs(inputs: Sequence[Input]) -> tuple[InputFile, ...]:
