@@ -32,7 +32,7 @@ def _object(source: Source, line_number: int, line: str) -> dict[str, Any]:
     where = f"{source.name}: line {line_number}"
     try:
         fields = loads(line, source.limits)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{where}: not JSON lines, one object a line ({error}); {AS_JSON}") from None
     if not isinstance(fields, dict):
         raise InputError(f"{where}: not a JSON object, as every line must be one; {AS_JSON}")

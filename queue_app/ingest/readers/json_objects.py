@@ -68,7 +68,8 @@ class Objects:
         if sequence_key not in names and others:
             raise InputError(
                 f"{where}: its sequence would come from {shown(others[0])}, and comes from "
-                f"{shown(sequence_key)} in those before; say with --sequence-column which one holds the sequences"
+                f"{shown(sequence_key)} in those before; say with --sequence-column which one holds the "
+                "sequences"
             )
         is_free = self._columns.id is None and not self._are_named and id_key not in names
         place = known_id(names) if is_free else None

@@ -141,8 +141,8 @@ def _is_own(name: str) -> bool:
 def _refuse_own(where: str, name: str) -> None:
     if _is_own(name):
         raise InputError(
-            f"{where}: --keep all: an output has a column {shown(name)} of its own; name those that are to be "
-            "kept"
+            f"{where}: --keep all: an output has a column {shown(name)} of its own; name those that are to "
+            "be kept"
         )
 
 
