@@ -72,8 +72,9 @@ class BatchPlan:
     `fingerprint` is a hex digest over everything that shapes a batch, the tokens included: results stored
     under another fingerprint do not belong to this plan. `too_long` names the records that the rule
     `error` left out, `unknown` those that were never planned, as the model does not know more than half of
-    their tokens: so many of so many. `num_long` counts the records that are longer than a segment may be,
-    whatever became of them; `num_tokens` counts special tokens too.
+    their tokens: so many of so many; `killing` those that could not be tokenised, and why. `num_long` counts
+    the records that are longer than a segment may be, whatever became of them; `num_tokens` counts special
+    tokens too.
     """
 
     fingerprint: str
@@ -91,6 +92,7 @@ class BatchPlan:
     _bounds: Int64s
     _completed: Int64s
     unknown: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    killing: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def num_batches(self) -> int:

@@ -6,6 +6,7 @@ from gpu_tasks.errors import JobHopeless
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.plan_batches import plan_batches
+from gpu_tasks.shard.tokenizing import Ids, TokenizingLog
 from queue_app.job.quarantine_reasons import is_mostly_unknown, unknown_reason
 from queue_app.job.shard_files import ShardRecords
 from queue_app.job.spec import Job
@@ -14,14 +15,17 @@ UNKNOWN_LEAST = 8
 """Records of a shard: fewer are no sign."""
 
 
-def plan_shard(job: Job, model: EmbeddingModel, records: ShardRecords) -> BatchPlan:
-    """The same batches for everybody who plans them.
+def plan_shard(
+    job: Job, model: EmbeddingModel, records: ShardRecords, log: TokenizingLog | None = None
+) -> BatchPlan:
+    """The same batches for everybody who plans them. With a `log` texts that kill are left out.
 
     Raises:
         JobHopeless: most records are unknown to a model whose tokenizer only workers have.
     """
     good = [row for row, problem in enumerate(records.problems) if problem is None]
-    tokens = dict(zip(good, model.tokenize([records.sequences[row] for row in good]), strict=True))
+    tokens = _tokens(model, records, good, log)
+    good = list(tokens)
     counts = {row: (model.count_unknown(ids), len(ids)) for row, ids in tokens.items()}
     known = [row for row in good if not is_mostly_unknown(*counts[row])]
     plan = plan_batches(
@@ -37,7 +41,19 @@ def plan_shard(job: Job, model: EmbeddingModel, records: ShardRecords) -> BatchP
     )
     unknown = {int(records.ordinals[row]): counts[row] for row in good if is_mostly_unknown(*counts[row])}
     _refuse_unknown(job, records, unknown)
-    return replace(plan, unknown=unknown)
+    return replace(plan, unknown=unknown, killing={} if log is None else log.accused)
+
+
+def _tokens(
+    model: EmbeddingModel, records: ShardRecords, rows: list[int], log: TokenizingLog | None
+) -> dict[int, Ids]:
+    """The ids of each row that can be tokenised, in the order of the rows."""
+    sequences = [records.sequences[row] for row in rows]
+    if log is None:
+        return dict(zip(rows, model.tokenize(sequences), strict=True))
+    ordinals = records.ordinals[rows].tolist()
+    found = log.tokenize(model, ordinals, sequences)
+    return {row: found[each] for row, each in zip(rows, ordinals, strict=True) if each in found}
 
 
 def _refuse_unknown(job: Job, records: ShardRecords, unknown: dict[int, tuple[int, int]]) -> None:

@@ -24,10 +24,11 @@ WITHOUT_WINDOWS = ", and windows make no map of contacts; --long truncate gives 
 
 def rejected_entries(records: ShardRecords, plan: BatchPlan, options: EmbedOptions) -> list[QuarantineEntry]:
     """The records that never reach the model: bad ones, and those too long under `--long error`,
-    those that the model mostly does not know."""
+    those that the model mostly does not know, and those whose tokenising kills."""
     why = WITHOUT_WINDOWS if is_contacts(options) else ""
     reasons = dict.fromkeys(plan.too_long, f"longer than {options.max_length} tokens{why}")
     reasons |= {ordinal: unknown_reason(*counts) for ordinal, counts in plan.unknown.items()}
+    reasons |= plan.killing
     reasons |= {
         ordinal: problem
         for ordinal, problem in zip(records.ordinals.tolist(), records.problems, strict=True)

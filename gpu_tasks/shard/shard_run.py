@@ -28,6 +28,7 @@ from gpu_tasks.shard.quarantined_records import (
     rejected_entries,
     with_duplicates,
 )
+from gpu_tasks.shard.tokenizing import TokenizingLog
 from queue_app.coordination.states import Lease
 from queue_app.host.memory import give_memory_back
 from queue_app.host.own_files import make_inner_directory, require_trusted_directory
@@ -75,7 +76,12 @@ class ShardRun:
             JobHopeless: most records are unknown to the model, or different ones have the same vector.
         """
         records = read_shard(self.job_dir.shard(self.lease.shard.index), self.lease.shard)
-        plan = plan_shard(self.job, self.model, records)
+        noted = TokenizingLog.open(
+            self.store_path / "tokenizing.json", accuse_after=self.config.quarantine_after_deaths
+        )
+        if noted.has_accused:
+            CheckpointStore.discard(self.store_path)  # of a host that could tokenise it: with another plan
+        plan = plan_shard(self.job, self.model, records, noted)
         self.observer.planned(plan)
         make_inner_directory(self.store_path.parent)
         require_trusted_directory(self.store_path.parent)

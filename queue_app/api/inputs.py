@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from queue_app.errors import InputError, UsageError, WrongType
-from queue_app.ingest.readers.sources import STANDARD_INPUT, shown
+from queue_app.ingest.readers.sources import STANDARD_INPUT
+from queue_app.ingest.readers.values import shown
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Sequences = Iterable[str] | Mapping[str, str]

@@ -50,6 +50,7 @@ class Options(TypedDict, total=False):
     delimiter: str | None
     id: str | None
     keep: str | tuple[str, ...] | None
+    limit: str | None
     overwrite: bool
     overwrite_changed: bool
     commit_seconds: float

@@ -75,6 +75,7 @@ def write_shards(
             files.write(job_dir.shard(index).name, content)
             digest = xxhash.xxh3_128_hexdigest(content)
             shards.append(run.as_shard(job_id, index, digest, reused=reused))
+            spool.let_go()
     return tuple(shards)
 
 

@@ -15,9 +15,10 @@ from queue_app.errors import InputError
 from queue_app.ingest.unknown_tokens import CountUnknown, count_unknown_of
 from queue_app.job.quarantine_reasons import is_mostly_unknown
 from queue_app.model.spec import FoundModel
-from queue_app.wording import percent
+from queue_app.wording import percent, visible
 
 FIRST = 1_000
+ID_CHARACTERS = 60
 CHARACTERS = 2_000
 """How much of a record is looked at."""
 ILLEGAL_LEAST = 10
@@ -83,7 +84,7 @@ class FirstLook:
         self._letters.add(raw[:CHARACTERS])
         reason = self._why_set_aside(sequence, problem)
         if reason and not self._example:
-            self._example = f"the first is {record_id or '(no id)'}: {reason}"
+            self._example = f"the first is {visible(record_id, ID_CHARACTERS) or '(no id)'}: {reason}"
         if self.num_chosen % FIRST == 0:
             if self._step == 1 and self._num_set_aside == FIRST:
                 raise self._refusal()

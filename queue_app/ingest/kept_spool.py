@@ -20,6 +20,8 @@ from queue_app.job.spec import KeptFile
 
 ROWS_AT_ONCE = 16_384
 CHARACTERS_AT_ONCE = 4 << 20
+VALUE_COST = 16
+"""What a value takes beside its characters: of many columns the empty ones fill the memory, too."""
 ROWS = "\0"
 """No column is called so."""
 EXACT_IN_FLOAT64 = 1 << 53
@@ -71,6 +73,7 @@ class KeptSpool:
 
     def _add(self, kept: Mapping[str, object]) -> None:
         row: dict[str, str | None] = {}
+        self._num_characters += VALUE_COST * len(kept)
         for name, value in kept.items():
             kinds = self._kinds.setdefault(name, set())
             row[name] = text = value if type(value) is str else self._text(value, kinds)
@@ -100,7 +103,7 @@ class KeptSpool:
         self._rows, self._num_characters = [], 0
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        with pa.memory_map(str(self._path)) as file:
+        with pa.OSFile(str(self._path), "rb") as file:
             while file.tell() < file.size():
                 yield from pa.ipc.open_stream(file)
 

@@ -8,6 +8,7 @@ from typing import Any
 from queue_app.choices import Alphabet, DeviceClass, Dtype
 from queue_app.ingest.first_look import FirstLook
 from queue_app.ingest.gather import gather, refuse_replacing
+from queue_app.ingest.readers.bounds.limits import Limits, limits_of
 from queue_app.ingest.readers.sources import Input
 from queue_app.ingest.records import Dataset, looks_like_fasta
 from queue_app.ingest.request import EmbedRequest
@@ -35,9 +36,10 @@ def opened_dataset(
 
     What the inputs tell before their records are read is refused here.
     """
-    with gather(request.inputs, piped) as files:
+    limits = limits_of(request.limit, is_tokenized=model.spec.tokens.kind != "letters")
+    with gather(request.inputs, piped, limits) as files:
         refuse_replacing(files, request.output)
-        alphabet = _alphabet(request, model.spec, files)
+        alphabet = _alphabet(request, model.spec, files, limits)
         dataset = Dataset(
             files,
             alphabet=alphabet,
@@ -49,6 +51,7 @@ def opened_dataset(
             delimiter=request.delimiter,
             keep=request.keep,
             id=request.id,
+            limits=limits,
         )
         dataset.check()
         options = resolve_options(request, model.spec, device_class, alphabet)
@@ -56,10 +59,10 @@ def opened_dataset(
         yield dataset, options
 
 
-def _alphabet(request: EmbedRequest, spec: ModelSpec, files: Sequence[Input]) -> Alphabet:
+def _alphabet(request: EmbedRequest, spec: ModelSpec, files: Sequence[Input], limits: Limits) -> Alphabet:
     if request.alphabet != "auto":
         return request.alphabet
-    if spec.family == "mock" and looks_like_fasta(files, request.input_format):
+    if spec.family == "mock" and looks_like_fasta(files, request.input_format, limits):
         return "protein"
     return spec.alphabet
 

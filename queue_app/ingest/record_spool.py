@@ -1,6 +1,7 @@
 """The records of an ingest, spooled to one Arrow file: what they cost and repeat is known only at the end."""
 
 import contextlib
+import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from queue_app.job.shard_files import RECORD_SCHEMA, Record
 from queue_app.job.spec import RECORD_COST
 
 SPOOL_CHARACTERS = 4 << 20
+_Row = tuple[str, str, str | None]
+"""Of a record what the spool holds: what stays with it beside that is another's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +28,7 @@ class Spool:
 
     table: pa.Table
     census: Census
+    mapped: mmap.mmap
 
     def select(self, rows: Int64s) -> pa.Table:
         """These rows, ascending and at least one. Unlike `take`, this never copies what lies between."""
@@ -34,6 +38,10 @@ class Spool:
         wanted = np.zeros(span.num_rows, np.bool_)
         wanted[rows - rows[0]] = True
         return span.filter(pa.array(wanted))
+
+    def let_go(self) -> None:
+        """Give back the memory of what was looked at: it lies in the file."""
+        self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
 @contextlib.contextmanager
@@ -51,18 +59,19 @@ def spooled(records: Iterable[Record], path: Path) -> Iterator[Spool]:
                 writer.write_batch(batch)
         if not len(census.costs):
             raise InputError("no records in the inputs")
-        with pa.memory_map(str(path)) as mapped:
-            yield Spool(pa.ipc.open_file(mapped).read_all(), census)
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        yield Spool(pa.ipc.open_file(pa.py_buffer(mapped)).read_all(), census, mapped)
         path.unlink()
 
 
 def _batches(records: Iterable[Record], census: Census) -> Iterator[pa.RecordBatch]:
-    rows: list[Record] = []
+    rows: list[_Row] = []
     waiting = 0
     for record in records:
         census.add(record)
-        rows.append(record)
-        waiting += len(record.sequence) + RECORD_COST
+        rows.append((record.id, record.sequence, record.problem))
+        waiting += len(record.sequence) + len(record.id) + RECORD_COST
         if waiting >= SPOOL_CHARACTERS:
             yield _batch(rows)
             rows, waiting = [], 0
@@ -70,6 +79,6 @@ def _batches(records: Iterable[Record], census: Census) -> Iterator[pa.RecordBat
         yield _batch(rows)
 
 
-def _batch(rows: list[Record]) -> pa.RecordBatch:
-    columns = [[row.id for row in rows], [row.sequence for row in rows], [row.problem for row in rows]]
-    return pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=RECORD_SCHEMA)
+def _batch(rows: list[_Row]) -> pa.RecordBatch:
+    columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
+    return pa.record_batch(columns, schema=RECORD_SCHEMA)

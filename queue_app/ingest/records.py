@@ -1,18 +1,19 @@
 """The dataset: every record of the inputs, in order, each judged; nothing is dropped in silence."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from queue_app.choices import Alphabet, InputFormat
 from queue_app.errors import InputError
 from queue_app.ingest.alphabets import AS_IT_STANDS, judge
 from queue_app.ingest.first_look import FirstLook
+from queue_app.ingest.readers.bounds.limits import DEFAULT, Limits
 from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.formats import FORMATS, WITH_HEADERS, WITHOUT_COLUMNS, format_of
 from queue_app.ingest.readers.ids import Ids
 from queue_app.ingest.readers.keep import DESCRIPTION, Keep
 from queue_app.ingest.readers.sources import Input, open_source
-from queue_app.ingest.readers.values import Row, Unusable
+from queue_app.ingest.readers.values import SHOWN_ID_CHARACTERS, Row, Unusable
 from queue_app.job.shard_files import Record
 from queue_app.job.spec import InputFile, ReadAs
 from queue_app.model.written_sequences import TokenRules
@@ -34,6 +35,7 @@ class Dataset:
         delimiter: str | None = None,
         keep: str | Sequence[str] | None = None,
         id: str | None = None,
+        limits: Limits = DEFAULT,
     ) -> None:
         self.files = list(files)
         self.alphabet: Alphabet = alphabet
@@ -42,6 +44,7 @@ class Dataset:
         self.input_format = input_format
         self.columns = Columns(id_column, sequence_column, delimiter, Keep.of(keep))
         self.ids = Ids(id)
+        self.limits = limits
         self.inputs: tuple[InputFile, ...] = ()
 
     def check(self) -> None:
@@ -53,7 +56,7 @@ class Dataset:
         forms = set()
         for file in self.files:
             form = self._format(file)
-            with open_source(file) as source:
+            with open_source(file, self.limits) as source:
                 next(FORMATS[form].read(source, self.columns), None)
             forms.add(form)
         if self.columns.asked and forms <= WITHOUT_COLUMNS:
@@ -72,7 +75,7 @@ class Dataset:
         for file in self.files:
             first = ordinal
             form = self._format(file)
-            with open_source(file) as source:
+            with open_source(file, self.limits) as source:
                 for row in FORMATS[form].read(source, self.columns):
                     yield self._record(ordinal, row)
                     ordinal += 1
@@ -86,12 +89,30 @@ class Dataset:
 
     def _record(self, ordinal: int, row: Row) -> Record:
         name, raw = self.ids.of(row), row.sequence
-        if isinstance(raw, Unusable):
-            return Record(ordinal, name, "", raw.reason, row.kept)
+        is_over = len(name) > self.limits.id or (row.kept and _longest(row.kept) > self.limits.field)
+        if is_over or isinstance(raw, Unusable) or len(raw) > self.limits.most_letters(raw):
+            return self._unusable(ordinal, name, row)
         sequence, problem = judge(raw, self.alphabet, self.rules)
         if self.look:
             self.look.add(name, raw, sequence, problem)
         return Record(ordinal, name, sequence, problem, row.kept)
+
+    def _unusable(self, ordinal: int, name: str, row: Row) -> Record:
+        """What is too long for a record to have is left out; of an id its beginning stays."""
+        limits, kept, problem = self.limits, row.kept, None
+        if isinstance(row.sequence, Unusable):
+            problem = row.sequence.reason
+        elif len(row.sequence) > (most := limits.most_letters(row.sequence)):
+            problem = limits.over_letters(len(row.sequence), most)
+        if (longest := _longest(kept)) > limits.field:
+            kept, problem = (
+                {},
+                problem or f"a value beside it of {limits.over('field', longest, 'characters')}",
+            )
+        if len(name) > limits.id:
+            problem = problem or f"an id of {limits.over('id', len(name), 'characters')}"
+            name = f"{name[:SHOWN_ID_CHARACTERS]}…"
+        return Record(ordinal, name, "", problem, kept)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -99,7 +120,7 @@ class Dataset:
         return (*(self.look.notes() if self.look else ()), *self.ids.notes())
 
     def _format(self, file: Input) -> InputFormat:
-        form = self.input_format or format_of(file)
+        form = self.input_format or format_of(file, self.limits)
         if form == "lines" and self.columns.asked:
             raise InputError(
                 f"{file.title}: plain lines have no columns, as {self.columns.asked[0]} asks for; "
@@ -108,6 +129,11 @@ class Dataset:
         return form
 
 
-def looks_like_fasta(files: Sequence[Input], input_format: InputFormat | None) -> bool:
+def _longest(kept: Mapping[str, object]) -> int:
+    """Characters of the longest text that stays with a record."""
+    return max([len(value) for value in kept.values() if isinstance(value, str | bytes)], default=0)
+
+
+def looks_like_fasta(files: Sequence[Input], input_format: InputFormat | None, limits: Limits) -> bool:
     """True when every input is FASTA, as was said, by name or by first letter."""
-    return all((input_format or format_of(file)) == "fasta" for file in files)
+    return all((input_format or format_of(file, limits)) == "fasta" for file in files)

@@ -97,5 +97,6 @@ def _write_duplicates(path: Path, spool: Spool, firsts: Int64s) -> TwinsFile | N
             columns = [rows.astype(np.uint64), ids, firsts[rows].astype(np.uint64)]
             writer.write_batch(pa.record_batch(columns, schema=TWINS_SCHEMA))
             start = end
+            spool.let_go()
     sync_file(path)
     return TwinsFile(file_digest(path), len(duplicates), len(np.unique(firsts[duplicates])))

@@ -272,6 +272,16 @@ class EmbedRequest:
         str | None,
         Option("Between the fields of a CSV or TSV, such as ';' or tab, where it is another.", group="Input"),
     ] = None
+    limit: Annotated[
+        str | None,
+        Option(
+            "Raises what one input may ask of the reader: record (letters; those over it are quarantined), "
+            "id, field (characters), values, nesting, expansion, window, files. Errors name the one that it "
+            "takes.",
+            metavar="NAME=N,…",
+            group="Input",
+        ),
+    ] = None
     alphabet: Annotated[
         Alphabet | Literal["auto"],
         Option(
@@ -284,12 +294,14 @@ class EmbedRequest:
     ] = "auto"
 
     def __post_init__(self) -> None:
+        from queue_app.ingest.readers.bounds.limit_option import parse_limits
         from queue_app.ingest.readers.columns import parse_delimiter
         from queue_app.ingest.readers.ids import parse_id
         from queue_app.ingest.readers.keep import parse_keep
         from queue_app.job.readouts import parse_layers, parse_pool
 
         parsers = {"pool": parse_pool, "layers": parse_layers, "delimiter": parse_delimiter, "id": parse_id}
+        parsers |= {"limit": parse_limits}
         for name, parse in parsers.items():
             if isinstance(written := getattr(self, name), str):
                 object.__setattr__(self, name, parse(written))

@@ -64,6 +64,8 @@ class EmbedOptions:
     """What an id is made of; None: the first word of a header, or what stands in the column."""
     keep: tuple[str, ...] | None = None
     """Columns that stay with the records, or `all` or `none`; None: descriptions of headers."""
+    limit: str | None = None
+    """What was raised of the limits of the reader: with a higher one fewer records are quarantined."""
 
 
 @dataclass(frozen=True, slots=True)

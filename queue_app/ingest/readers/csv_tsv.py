@@ -5,11 +5,14 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from queue_app.errors import InputError
+from queue_app.ingest.readers.bounds.guarded import Unit
+from queue_app.ingest.readers.bounds.limits import DEFAULT, OPTION
 from queue_app.ingest.readers.columns import Columns, Places, find_places
 from queue_app.ingest.readers.sources import Rows, Source
 from queue_app.ingest.readers.values import row_of_text
+from queue_app.wording import visible
 
-FIELD_CHARACTERS_MOST = 1 << 30
+FIELD_CHARACTERS_MOST = DEFAULT.record
 
 
 def read_csv(source: Source, columns: Columns) -> Rows:
@@ -55,16 +58,20 @@ def _rows(
     source: Source, lines: Iterable[str], dialect: type[csv.Dialect], delimiter: str
 ) -> Iterator[tuple[int, list[str]]]:
     """Rows, with the line on which each begins: a quotation mark that is never closed ends with the file."""
-    csv.field_size_limit(FIELD_CHARACTERS_MOST)
+    most = max(FIELD_CHARACTERS_MOST, source.limits.record)
+    csv.field_size_limit(most)
     reader, line = csv.reader(lines, dialect, strict=True, delimiter=delimiter), 1
+    source.measure(Unit("the row on line", lambda: line, (delimiter.encode(),)))
     try:
         for row in reader:
             yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(
-            f"{source.name}: line {line}: not CSV ({error}): look at the quotation marks from here on"
-        ) from None
+        what = f"not CSV ({visible(str(error))}): look at the quotation marks from here on"
+        if "field limit" in str(error):
+            what = f"a field of more than {most:,} characters: look at the quotation marks from here on, or "
+            what += f"see {OPTION} record={2 * most}"
+        raise InputError(f"{source.name}: line {line}: {what}") from None
 
 
 def _places(where: str, header: list[str], columns: Columns) -> Places:

@@ -14,8 +14,8 @@ from itertools import islice
 from queue_app.errors import InputError
 from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.keep import DESCRIPTION
-from queue_app.ingest.readers.sources import Rows, Source, shown
-from queue_app.ingest.readers.values import Row, row_of_text, writable
+from queue_app.ingest.readers.sources import Rows, Source
+from queue_app.ingest.readers.values import Row, Unusable, row_of_text, shown, writable
 
 COMMENTS = "#;"
 _PIR_HEADER = re.compile(r">(?:P1|F1|DL|DC|RL|RC|N1|N3|XX);\s*(\S*)")
@@ -32,21 +32,37 @@ def read_fasta(source: Source, columns: Columns) -> Rows:
 
     A record whose header is that of PIR is read as such: its title is none of its letters.
     """
-    header, begin = "", 0
+    header, begin, num_read, num_passed = "", 0, 0, 0
     lines: list[str] = []
-    for number, line in enumerate(source.text(), start=1):
-        line = line.strip()
-        is_text = line and line[0] not in COMMENTS
-        if line[:1] == ">":
-            if begin:
-                yield _record(source, columns, begin, header, lines)
-            header, begin, lines = line, number, []
-        elif begin and (is_text or _PIR_HEADER.match(header)):
-            lines.append(line)
-        elif is_text:
-            raise _refusal(source, number, f"not FASTA: a record begins with >, here stands {shown(line)}")
+    for block in source.blocks():
+        for number, line in enumerate(block, start=num_read + 1):
+            line = line.strip()
+            is_text = line and line[0] not in COMMENTS
+            if line[:1] == ">":
+                if begin:
+                    yield _record(source, columns, begin, header, lines, num_passed)
+                header, begin, lines, num_passed = line, number, [], 0
+            elif begin and (is_text or _PIR_HEADER.match(header)):
+                lines.append(line)
+            elif is_text:
+                what = f"not FASTA: a record begins with >, here stands {shown(line)}"
+                raise _refusal(source, number, what)
+        num_read += len(block)
+        lines, num_passed = _folded(source, header, lines, num_passed)
     if begin:
-        yield _record(source, columns, begin, header, lines)
+        yield _record(source, columns, begin, header, lines, num_passed)
+
+
+def _folded(source: Source, header: str, lines: list[str], num_passed: int) -> tuple[list[str], int]:
+    """The lines of a record that goes on behind a block, as one: each by itself takes twice its letters.
+
+    Those of a record that is too long are passed over, and only counted.
+    """
+    joined = ("\n" if _PIR_HEADER.match(header) else "").join(lines)
+    num_letters = num_passed + len(joined)
+    if num_passed or num_letters > source.limits.most_letters(joined):
+        return [], num_letters
+    return [joined] if lines else [], 0
 
 
 def read_fastq(source: Source, columns: Columns) -> Rows:
@@ -74,10 +90,17 @@ def _fastq_letters(source: Source, number: int, header: str, lines: Iterator[tup
     return sequence
 
 
-def _record(source: Source, columns: Columns, number: int, header: str, lines: Sequence[str]) -> Row:
+def _record(
+    source: Source, columns: Columns, number: int, header: str, lines: Sequence[str], num_passed: int
+) -> Row:
+    if num_passed:
+        num_letters = num_passed + sum(map(len, lines))
+        most = source.limits.record if num_letters > source.limits.record else source.limits.record // 4
+        why = source.limits.over_letters(num_letters, most)
+        return _named(columns, number, header, "")._replace(sequence=Unusable(f"{why} (line {number})"))
     if found := _PIR_HEADER.match(header):
-        letters = _pir_letters(source, number, header, lines)
-        return row_of_text(number, found[1], letters, _described(columns, lines[0]))
+        title, letters = _pir(source, number, header, "\n".join(lines))
+        return row_of_text(number, found[1], letters, _described(columns, title))
     return _named(columns, number, header, "".join(lines))
 
 
@@ -92,21 +115,22 @@ def _described(columns: Columns, description: str = "") -> Mapping[str, object]:
     return {DESCRIPTION: description} if description and columns.keep.descriptions else {}
 
 
-def _pir_letters(source: Source, number: int, header: str, lines: Sequence[str]) -> str:
-    """Refuses a record that has the header of PIR and is none: its title might be its letters."""
-    title, *rest = lines or [""]
-    letters, end, behind = "\n".join(rest).partition("*")
+def _pir(source: Source, number: int, header: str, text: str) -> tuple[str, str]:
+    """The title and the letters. Refuses a record that has the header of PIR and is none: its title might be
+    its letters."""
+    title, _, rest = text.partition("\n")
+    letters, end, behind = rest.partition("*")
     letters = "".join(letters.split())
     if not letters or not end or _RESIDUES.fullmatch(title):
         what = (
-            f"{header[:40]!r} begins a record of PIR, whose next line is a title and whose letters end in *; "
+            f"{shown(header)} begins a record of PIR, whose next line is a title and whose letters end in *; "
             "this one has no title or no *: if it is FASTA, take what ends in the ; out of its header"
         )
         raise _refusal(source, number, what)
     for line in behind.split("\n"):
         if line and not _PIR_COMMENT.match(line):
-            raise _refusal(source, number, f"behind the * of a record of PIR, here stands {line[:40]!r}")
-    return letters
+            raise _refusal(source, number, f"behind the * of a record of PIR, here stands {shown(line)}")
+    return title, letters
 
 
 def _refusal(source: Source, line: int, what: str) -> InputError:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from queue_app.choices import InputFormat
 from queue_app.errors import InputError
+from queue_app.ingest.readers.bounds.limits import DEFAULT, Limits
 from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.compression import ENDINGS
 from queue_app.ingest.readers.csv_tsv import read_csv, read_tsv
@@ -15,7 +16,7 @@ from queue_app.ingest.readers.json_values import read_json
 from queue_app.ingest.readers.parquet_arrow import read_arrow, read_parquet
 from queue_app.ingest.readers.signatures import Head, binary_format
 from queue_app.ingest.readers.sources import Input, Rows, Source, open_source
-from queue_app.ingest.readers.values import row_of_text
+from queue_app.ingest.readers.values import row_of_text, shown
 from queue_app.job.spec import InputFile, ReadAs
 
 
@@ -51,7 +52,7 @@ WITH_HEADERS: frozenset[InputFormat] = frozenset(("fasta", "fastq"))
 WITHOUT_COLUMNS: frozenset[InputFormat] = frozenset(("fasta", "fastq", "lines"))
 
 
-def format_of(source: Input) -> InputFormat:
+def format_of(source: Input, limits: Limits = DEFAULT) -> InputFormat:
     """The first bytes say it where they are sure, else the name's ending, before that of an archive or last.
 
     Raises:
@@ -59,7 +60,7 @@ def format_of(source: Input) -> InputFormat:
             silence.
     """
     by_name = format_by_name(source.named)
-    with open_source(source) as opened:
+    with open_source(source, limits) as opened:
         binary = binary_format(opened, by_name)
         if binary is not None:
             return binary
@@ -118,8 +119,8 @@ def reading(read_as: ReadAs) -> str:
     title = FORMATS[read_as.format].title
     if read_as.sequence_column is None:
         return title
-    ids = "their numbers as ids" if read_as.id_column is None else f"ids from {read_as.id_column!r}"
-    return f"{title}: sequences from {read_as.sequence_column!r}, {ids}"
+    ids = "their numbers as ids" if read_as.id_column is None else f"ids from {shown(read_as.id_column)}"
+    return f"{title}: sequences from {shown(read_as.sequence_column)}, {ids}"
 
 
 def readings(files: Sequence[InputFile]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from queue_app.errors import InputError, UsageError
-from queue_app.ingest.readers.values import Row
+from queue_app.ingest.readers.values import Row, shown
 
 FIRST = 1_000
 """An expression that finds nothing in so many is wrong."""
@@ -84,7 +84,9 @@ class Ids:
     def refuse_unfound(self) -> None:
         """Raises InputError when an expression has found nothing at all."""
         if self._num_unfound and not self._num_found and self.rule not in ("full", "accession"):
-            raise InputError(f"--id {self.rule}: matches none of the records; the first is {self._example!r}")
+            raise InputError(
+                f"--id {self.rule}: matches none of the records; the first is {shown(self._example)}"
+            )
 
     def notes(self) -> tuple[str, ...]:
         """A line where ids stayed as they are."""
@@ -92,7 +94,7 @@ class Ids:
             return ()
         total = self._num_found + self._num_unfound
         unfound = f"{self._num_unfound:,} of {total:,} records, which keep their ids"
-        return (f"--id {self.rule} found nothing in {unfound} (the first: {self._example!r})",)
+        return (f"--id {self.rule} found nothing in {unfound} (the first: {shown(self._example)})",)
 
 
 def _accession_in(_: str, name: str) -> str | None:

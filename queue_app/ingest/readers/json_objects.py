@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from queue_app.errors import InputError
+from queue_app.ingest.readers.bounds.limits import Limits
 from queue_app.ingest.readers.columns import Columns, find_places, known_id, known_sequences
 from queue_app.ingest.readers.keep import MissingKeys
 from queue_app.ingest.readers.sources import Source
-from queue_app.ingest.readers.values import Row, Unusable, row_of
+from queue_app.ingest.readers.values import Row, Unusable, row_of, shown
 
 Keys = tuple[str, str | None]
 """The keys of the sequence and of the id; without one, an object's number is its id."""
@@ -47,7 +48,7 @@ class Objects:
         name = record_id if id_key is None else fields.get(id_key)
         row = row_of(place, name, fields.get(sequence_key), kept)
         if sequence_key not in fields:
-            return row._replace(sequence=Unusable(f"no {sequence_key!r} in it ({place})"))
+            return row._replace(sequence=Unusable(f"no {shown(sequence_key)} in it ({place})"))
         return row
 
     def end(self) -> None:
@@ -66,15 +67,16 @@ class Objects:
         others = [names[place] for place in known_sequences(names)]
         if sequence_key not in names and others:
             raise InputError(
-                f"{where}: its sequence would come from {others[0]!r}, and comes from {sequence_key!r} in "
-                "those before; say with --sequence-column which one holds the sequences"
+                f"{where}: its sequence would come from {shown(others[0])}, and comes from "
+                f"{shown(sequence_key)} in those before; say with --sequence-column which one holds the "
+                "sequences"
             )
         is_free = self._columns.id is None and not self._are_named and id_key not in names
         place = known_id(names) if is_free else None
         if place is not None and names[place] != sequence_key:
             raise InputError(
-                f"{where}: its id would come from {names[place]!r}, and comes from "
-                f"{'its number' if id_key is None else repr(id_key)} in those before; say with --id-column"
+                f"{where}: its id would come from {shown(names[place])}, and comes from "
+                f"{'its number' if id_key is None else shown(id_key)} in those before; say with --id-column"
             )
 
 
@@ -86,6 +88,28 @@ def with_each_key_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def loads(text: str) -> Any:
-    """A NUL within a string is a bad value, as it is where it is written \\u0000: it is not refused here."""
-    return json.loads(text, object_pairs_hook=with_each_key_once, strict="\0" not in text)
+def loads(text: str, limits: Limits) -> Any:
+    """A NUL within a string is a bad value, as it is where it is written \\u0000: it is not refused here.
+
+    Raises ValueError for what is not JSON, or nested too deep.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=with_each_key_once, strict="\0" not in text)
+    except RecursionError:
+        raise ValueError(why_too_deep(limits)) from None
+    if text.count("[") + text.count("{") > limits.nesting and is_deeper(value, limits.nesting):
+        raise ValueError(why_too_deep(limits))
+    return value
+
+
+def why_too_deep(limits: Limits) -> str:
+    return limits.more_than("nesting", "lists and objects one within the other")
+
+
+def is_deeper(value: Any, most: int) -> bool:
+    """True where more lists and objects than that stand one within the other."""
+    level = [value]
+    for _ in range(most):
+        level = [each for each in level if isinstance(each, list | dict)]
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return any(isinstance(each, list | dict) for each in level)

@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from queue_app.errors import InputError
+from queue_app.ingest.readers.bounds.guarded import JSON_SIGNS, Unit
 from queue_app.ingest.readers.columns import Columns, known_id, known_sequences
-from queue_app.ingest.readers.json_objects import Objects, with_each_key_once
+from queue_app.ingest.readers.json_objects import Objects, is_deeper, why_too_deep, with_each_key_once
 from queue_app.ingest.readers.sources import Rows, Source
-from queue_app.ingest.readers.values import row_of
+from queue_app.ingest.readers.values import row_of, shown
 
 CHUNK_CHARACTERS = 1 << 20
-ELEMENT_CHARACTERS_MOST = 64 << 20
-"""A longer element is no record, but would fill the memory."""
 AS_PANDAS = "columns, one after the other, as pandas writes them: write it with orient='records'"
 AS_JSON_LINES = "if it is one object a line, say --input-format jsonl"
 
@@ -71,7 +70,9 @@ def _refuse_unheeded(text: "JsonText", columns: Columns, key: str | None) -> Non
     text.refuse_unless(
         not options, f"{', '.join(options)}: its records are strings, without keys; {AS_JSON_LINES}"
     )
-    text.refuse_unless(not _is_known(key), f"one object with a key {key!r} is one record: put it into [ ]")
+    text.refuse_unless(
+        not _is_known(key), f"one object with a key {shown(key or '')} is one record: put it into [ ]"
+    )
 
 
 class JsonText:
@@ -79,7 +80,10 @@ class JsonText:
 
     def __init__(self, source: Source) -> None:
         self._name = source.name
-        self._text: TextIO = source.text(is_in_lines=False)
+        self._limits = source.limits
+        self._num_elements = 1
+        source.measure(Unit("record", lambda: self._num_elements, JSON_SIGNS))
+        self._text: TextIO = source.text()
         self._buffer, self._at, self._line = "", 0, 1
         self._is_all = False
 
@@ -95,6 +99,7 @@ class JsonText:
         while self._sign() != end:
             key = self._key() if begin == "{" else None
             yield key, self._value()
+            self._num_elements += 1
             if self._sign() == ",":
                 self._at += 1
                 self.refuse_unless(self._sign() != end, f"not JSON: a comma before {end}")
@@ -138,20 +143,25 @@ class JsonText:
         while True:
             try:
                 return self._decode()
-            except (ValueError, RecursionError) as error:
-                waiting = len(self._buffer) - self._at
-                if self._is_all or waiting > ELEMENT_CHARACTERS_MOST:
+            except RecursionError:
+                self.refuse_unless(False, f"not JSON: {why_too_deep(self._limits)}")
+            except ValueError as error:
+                waiting, most = len(self._buffer) - self._at, self._limits.line
+                if self._is_all or waiting >= most:
                     self.refuse_unless(False, f"{self._why()} ({getattr(error, 'msg', None) or error})")
-                self._read(max(CHUNK_CHARACTERS, waiting))
+                self._read(max(CHUNK_CHARACTERS, min(waiting, most - waiting)))
 
     def _why(self) -> str:
-        return "not JSON" if self._is_all else f"not JSON, or longer than {ELEMENT_CHARACTERS_MOST >> 20} MiB"
+        return "not JSON" if self._is_all else f"not JSON, or longer than {self._limits.line >> 20} MiB"
 
     def _decode(self) -> Any:
         decoder = json.JSONDecoder(object_pairs_hook=with_each_key_once, strict="\0" not in self._buffer)
         value, end = decoder.raw_decode(self._buffer, self._at)
         if end == len(self._buffer) and not self._is_all and not isinstance(value, str | list | dict):
             raise ValueError("a number may go on")
+        signs = self._buffer.count("[", self._at, end) + self._buffer.count("{", self._at, end)
+        if signs > self._limits.nesting and is_deeper(value, self._limits.nesting):
+            raise RecursionError
         self._at = end
         return value
 

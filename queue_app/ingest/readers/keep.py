@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from queue_app.errors import InputError, UsageError
-from queue_app.ingest.readers.values import writable
+from queue_app.ingest.readers.values import shown, writable
+from queue_app.wording import visible
 
 DESCRIPTION = "description"
 """What the description of a header is called among the columns."""
@@ -140,17 +141,19 @@ def _is_own(name: str) -> bool:
 def _refuse_own(where: str, name: str) -> None:
     if _is_own(name):
         raise InputError(
-            f"{where}: --keep all: an output has a column {name!r} of its own; name those that are to be kept"
+            f"{where}: --keep all: an output has a column {shown(name)} of its own; name those that are to "
+            "be kept"
         )
 
 
 def shown_names(names: Collection[str]) -> str:
-    """The first of them, each cut to what can be read."""
+    """The first of them, each cut to what can be read, in letters that can be seen."""
     short = [name if len(name) <= NAME_CHARACTERS else f"{name[:NAME_CHARACTERS]}…" for name in names]
     more = [f"… and {len(short) - NAMES_SHOWN:,} more"] if len(short) > NAMES_SHOWN else []
-    return " ".join(", ".join([*short[:NAMES_SHOWN], *more]).split()) or "nothing"
+    listed = " ".join(", ".join([*short[:NAMES_SHOWN], *more]).split())
+    return visible(listed, len(listed)) or "nothing"
 
 
 def refuse_twice(where: str, names: Sequence[str], name: str) -> None:
     if names.count(name) > 1:
-        raise InputError(f"{where}: two columns {name!r}; it has: {shown_names(names)}")
+        raise InputError(f"{where}: two columns {shown(name)}; it has: {shown_names(names)}")

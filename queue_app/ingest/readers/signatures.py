@@ -13,6 +13,7 @@ from queue_app.ingest.readers.columns import known_id, known_sequences
 from queue_app.ingest.readers.documents import unread_text
 from queue_app.ingest.readers.parquet_arrow import ARROW_FILE_MAGIC, ARROW_STREAM_MAGIC, PARQUET_MAGIC
 from queue_app.ingest.readers.sources import Source
+from queue_app.ingest.readers.values import shown
 
 HEAD_BYTES = 64 << 10
 LINES_COMPARED = 50
@@ -87,7 +88,7 @@ class Head:
         if after_comments and after_comments[0].startswith(">"):
             return "it begins as FASTA does, behind comments: say --input-format fasta"
         if known_sequences([self.lines[0].strip(' "')]):
-            return f"its first line, {self.lines[0].strip()!r}, names a column: say --input-format csv"
+            return f"its first line, {shown(self.lines[0].strip())}, names a column: say --input-format csv"
         separator = _separator(self.lines)
         if separator is not None:
             return f"it looks like a table: say --input-format {SEPARATORS[separator]}"

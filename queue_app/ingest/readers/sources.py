@@ -4,7 +4,6 @@ What a parser reads is nothing until the end has been read: a truncated archive 
 lines before it says so. Whoever reads must read to the end.
 """
 
-import codecs
 import contextlib
 import csv
 import io
@@ -17,22 +16,20 @@ from typing import Any
 import xxhash
 
 from queue_app.errors import InputError
-from queue_app.ingest.readers.compression import ArchiveError, Reader, unpack
+from queue_app.ingest.readers.bounds.guarded import Guarded, Unit
+from queue_app.ingest.readers.bounds.limits import DEFAULT, Limits
+from queue_app.ingest.readers.compression import ArchiveError, unpack
 from queue_app.ingest.readers.documents import unread_document
 from queue_app.ingest.readers.values import Row
 from queue_app.job.spec import InputFile
 
-LINE_BYTES_MOST = 64 << 20
-"""A longer line is no sequence and no text, but would fill the memory: 512 MiB hide in a small gzip."""
 MAGIC_BYTES = 8
-SHOWN_CHARACTERS = 40
 BUFFER_BYTES = 1 << 20
-UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
+BLOCK_CHARACTERS = 1 << 20
 STANDARD_INPUT = Path("-")
-_CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1f]")
 _NO_UTF_8 = re.compile("[\udc80-\udcff]")
-_LINE_END = re.compile(b"\r\n?|\n")
+
+_UNREADABLE = (ArchiveError, InputError, OSError)
 
 Rows = Iterator[Row]
 """Every record, in the file's order."""
@@ -57,27 +54,34 @@ class Source:
     Whoever reads it as a table says in `taken` which of its columns: of sequences, and of ids.
     """
 
-    def __init__(self, source: Input) -> None:
+    def __init__(self, source: Input, limits: Limits = DEFAULT) -> None:
         self.name = source.title
+        self.limits = limits
         self.taken: tuple[str | None, str | None] = (None, None)
         self._raw = _Hashed(source)
         self.magic = self._raw.peek(MAGIC_BYTES)
         if what := unread_document(source.path, self.name, self.magic):
             raise ArchiveError(what)
-        self._guarded = _Guarded(self.name, unpack(self._raw, self.magic))
+        self._guarded = Guarded(self.name, unpack(self._raw, self.magic, limits).read, limits)
         self.binary = _Shared(self._guarded, BUFFER_BYTES)
 
     @property
     def line(self) -> int:
         return self._guarded.num_lines + 1
 
-    def text(self, *, newline: str | None = None, is_in_lines: bool = True) -> io.TextIOWrapper:
-        """UTF-8, in lines that end as on any system; \\x0b, \\x1c and U+2028 may stand in a text.
-
-        Of what is not in lines one may be as long as the file: its reader must have an eye on the memory.
-        """
-        self._guarded.has_lines = is_in_lines
+    def text(self, *, newline: str | None = None) -> io.TextIOWrapper:
+        """UTF-8, in lines that end as on any system; \\x0b, \\x1c and U+2028 may stand in a text."""
         return io.TextIOWrapper(self.binary, encoding="utf-8-sig", newline=newline)
+
+    def blocks(self) -> Iterator[list[str]]:
+        """The lines of the text, a megabyte at a time."""
+        text = self.text()
+        while block := text.readlines(BLOCK_CHARACTERS):
+            yield block
+
+    def measure(self, unit: Unit) -> None:
+        """What its parser holds in memory at once, where that is more than a line, or has values."""
+        self._guarded.unit = unit
 
     def seekable(self) -> io.FileIO:
         """The file as it lies there, for what is read from its end; `file()` hashes it afterwards."""
@@ -100,18 +104,18 @@ class Source:
 
 
 @contextlib.contextmanager
-def open_source(source: Input) -> Iterator[Source]:
+def open_source(source: Input, limits: Limits = DEFAULT) -> Iterator[Source]:
     """Open an input; whatever is wrong with it comes out as one InputError that names file and line."""
     opened = None
     try:
-        opened = Source(source)
+        opened = Source(source, limits)
         yield opened
     except (ArchiveError, csv.Error) as error:
         where = f": near line {opened.line}" if opened else ""
         raise InputError(f"{source.title}{where}: {error}") from None
     except UnicodeDecodeError:
         raise InputError(
-            f"{source.title}: line {_line_of_no_text(source)}: not UTF-8 text; "
+            f"{source.title}: line {_line_of_no_text(source, limits)}: not UTF-8 text; "
             "convert it (iconv -f LATIN1 -t UTF-8), or is this a binary file?"
         ) from None
     except OSError as error:
@@ -121,16 +125,17 @@ def open_source(source: Input) -> Iterator[Source]:
             opened.close()
 
 
-def _line_of_no_text(source: Input) -> int:
-    """Found by reading again: what a parser reads ahead of is up to a megabyte."""
-    with contextlib.closing(Source(source)) as again:
+def _line_of_no_text(source: Input, limits: Limits) -> int:
+    """Found by reading again: what a parser reads ahead of is up to a megabyte. What else is wrong with the
+    file, which reading ahead may meet first, changes nothing."""
+    number = 0
+    with contextlib.closing(Source(source, limits)) as again, contextlib.suppress(*_UNREADABLE):
         text = io.TextIOWrapper(again.binary, "utf-8", errors="surrogateescape", newline=None)
-        return next((number for number, line in enumerate(text, start=1) if _NO_UTF_8.search(line)), 1)
-
-
-def shown(text: str) -> str:
-    """The begin of a text, so that it can be found in the file."""
-    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…")
+        for line in text:
+            number += 1
+            if _NO_UTF_8.search(line):
+                break
+    return max(number, 1)
 
 
 def digest_inputs(inputs: Sequence[Input]) -> tuple[InputFile, ...]:
@@ -186,64 +191,3 @@ class _Hashed(io.RawIOBase):
     def close(self) -> None:
         self.unhashed.close()
         super().close()
-
-
-class _Guarded(io.RawIOBase):
-    """Counts lines, and refuses what is no text: a line with several NUL bytes, and one without end.
-
-    A line ends as on any system: with \\n, \\r\\n, or \\r alone.
-    """
-
-    def __init__(self, name: str, inner: Reader) -> None:
-        self._name = name
-        self._inner = inner
-        self._line_bytes = 0
-        self._line_has_nul = False
-        self._ended_in_return = False
-        self.num_lines = 0
-        self.has_lines = True
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._inner.read(len(buffer)) or b""
-        if b"\0" in data:
-            self._refuse_binary(data)
-        elif b"\n" in data or b"\r" in data:
-            self._line_has_nul = False
-        self._count(data)
-        buffer[: len(data)] = data
-        return len(data)
-
-    def _refuse_binary(self, data: bytes) -> None:
-        """One NUL may be a damaged value. More are a hole or UTF-16, and beside other such signs no text."""
-        for number, line in enumerate(_LINE_END.split(data)):
-            nuls = line.count(b"\0")
-            if nuls + (number == 0 and self._line_has_nul) > 1 or (nuls and _CONTROL.search(line)):
-                where = f"{self._name}: line {self.num_lines + number + 1}"
-                raise InputError(f"{where}: {_what_has_nuls(data)}")
-            self._line_has_nul = nuls > 0 or (number == 0 and self._line_has_nul)
-
-    def _count(self, data: bytes) -> None:
-        ends = data.count(b"\n")
-        last = data.rfind(b"\n")
-        if b"\r" in data:
-            ends += data.count(b"\r") - data.count(b"\r\n")
-            last = max(last, data.rfind(b"\r"))
-        if self._ended_in_return and data.startswith(b"\n"):
-            ends -= 1
-        self._ended_in_return = data.endswith(b"\r") if data else self._ended_in_return
-        self.num_lines += ends
-        self._line_bytes = len(data) - last - 1 if last >= 0 else self._line_bytes + len(data)
-        if self._line_bytes > LINE_BYTES_MOST and self.has_lines:
-            line, most = self.num_lines + 1, LINE_BYTES_MOST >> 20
-            raise InputError(f"{self._name}: line {line} is longer than {most} MiB; is this the right file?")
-
-
-def _what_has_nuls(data: bytes) -> str:
-    if data.startswith(UTF_16_MARKS):
-        return "UTF-16; convert it (iconv -f UTF-16 -t UTF-8)"
-    if data[TAR_MAGIC_AT:].startswith(TAR_MAGIC):
-        return "a tar archive, which is not read: unpack it first"
-    return "NUL bytes; this is a binary file"

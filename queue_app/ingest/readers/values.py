@@ -14,6 +14,7 @@ _KINDS: dict[type, str] = {
     bytes: "bytes that are no UTF-8",
 }  # fmt: skip
 SHOWN_ID_CHARACTERS = 200
+SHOWN_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ def row_of_text(line: int, record_id: str, sequence: str, kept: Mapping[str, obj
 def writable(text: str) -> str:
     """What no UTF-8 file holds, or no id, as an escape: `\\u0000`."""
     return _UNWRITABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def shown(text: str) -> str:
+    """The begin of a text, so that it can be found in the file."""
+    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…")
 
 
 def _id_of(value: object) -> tuple[str, str | None]:

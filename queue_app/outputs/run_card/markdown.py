@@ -39,6 +39,7 @@ OPTIONS = {
     "delimiter": "delimiter",
     "id": "ids are made by",
     "keep": "columns that stay with the records",
+    "limit": "limits of the reader",
     "layers": "layer",
     "input_format": "format of the input",
     "dedup": "identical sequences computed once",

@@ -1,1 +1,1 @@
-"""A fuzzer for all that reads bytes of a store."""
+"""What is changed at random: the bytes of a store, inputs, model directories."""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from queue_app.errors import InputError
 from queue_app.ingest import prepare as preparing
 from queue_app.ingest.gather import expand, gather, refuse_replacing
 from queue_app.ingest.prepare import Prepared
+from queue_app.ingest.readers.bounds.limits import Limits
 from queue_app.ingest.readers.sources import Input, digest_inputs
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import locked_job_directory
@@ -20,6 +22,7 @@ from queue_app.job.spec import InputFile
 from tests.support.inline_job import prepare_here
 from tests.support.input_files import as_standard_input, contents, standard_input
 from tests.support.jobs_and_inputs import protein
+from tests.support.waiting import wait_for
 
 RECORDS = [(f"p{number}", protein(number)) for number in range(12)]
 
@@ -268,3 +271,75 @@ def test_a_terminal_is_no_input(home: Path) -> None:
         gathered("-")
     os.close(leader)
     os.close(follower)
+
+
+# ---- what is no file
+
+
+def test_a_pipe_in_a_directory_is_left_out_and_named(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody meant it, and nobody may ever write to it."""
+    os.mkfifo(home / "data" / "c.fasta")
+    with caplog.at_level(logging.WARNING):
+        assert named("data") == ["data/a.fa", "data/b.fasta.gz"]
+    assert "ignored: c.fasta" in caplog.text
+
+
+def test_a_pipe_that_a_pattern_matches_is_refused(home: Path) -> None:
+    os.mkfifo(home / "data" / "c.fasta")
+    with pytest.raises(
+        InputError, match=r"data/c\.fasta: matches data/\*, and is no file; a pipe is read when"
+    ):
+        named("data/*")
+
+
+def test_a_socket_is_neither_a_file_nor_a_pipe(home: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("listening.fasta")
+        with pytest.raises(InputError, match=r"listening\.fasta: neither a file nor a pipe"):
+            gathered("listening.fasta")
+
+
+def test_a_pipe_that_nobody_writes_to_is_waited_for_and_that_is_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("queue_app.ingest.gather.TOLD_AFTER_SECONDS", (0.01, 60))
+    os.mkfifo(home / "pipe.fasta")
+
+    def write_when_told() -> None:
+        wait_for(lambda: "pipe.fasta: nothing has come out of it" in caplog.text, "the line that says so")
+        (home / "pipe.fasta").write_bytes(contents(".fasta", RECORDS))
+
+    writer = threading.Thread(target=write_when_told)
+    writer.start()
+    with gather([Path("pipe.fasta")], Path("piped")) as (file,):
+        assert file.path.read_bytes() == contents(".fasta", RECORDS)
+    writer.join()
+
+
+def test_what_cannot_be_read_from_a_descriptor_is_said(home: Path) -> None:
+    with (
+        pytest.raises(InputError, match="stdin: cannot be read: Is a directory"),
+        as_standard_input(os.open("data", os.O_RDONLY)),
+    ):
+        gathered("-")
+
+
+def test_links_that_lead_back_to_themselves_are_refused_by_name(home: Path) -> None:
+    (home / "a.fasta").symlink_to("a.fasta")
+    with pytest.raises(InputError, match=r"a\.fasta: a link that leads back to itself"):
+        gathered("a.fasta")
+    (home / "out.h5").symlink_to("out.h5")
+    refuse_replacing(gathered("data"), Path("out.h5"))
+
+
+def test_a_pattern_that_goes_round_in_links_for_ever_ends(home: Path) -> None:
+    for name in ("x", "y"):
+        (home / "data" / name).symlink_to(".")
+    with pytest.raises(InputError, match=r"data/\*\*: more than 50 files: --limit files=100 allows twice"):
+        expand([Path("data/**")], Limits(files=50))
+
+
+def test_more_files_than_anybody_means_are_refused_with_the_option(home: Path) -> None:
+    assert len(expand([Path("data")], Limits(files=2))) == 2
+    with pytest.raises(InputError, match="data: more than 1 files: --limit files=2 allows twice as many"):
+        expand([Path("data")], Limits(files=1))

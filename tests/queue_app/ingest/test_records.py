@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,8 @@ from queue_app.choices import Alphabet
 from queue_app.errors import InputError
 from queue_app.ingest.census import Census
 from queue_app.ingest.gather import gather
-from queue_app.ingest.readers import sources
+from queue_app.ingest.readers.bounds import limits
+from queue_app.ingest.readers.bounds.limits import Limits
 from queue_app.ingest.readers.sources import Input, digest_inputs
 from queue_app.ingest.records import Dataset
 from queue_app.job.shard_files import Record
@@ -32,9 +34,9 @@ def write(tmp_path: Path) -> Write:
     return written
 
 
-def read(*paths: Path, alphabet: Alphabet = "protein", **columns: str) -> list[Record]:
+def read(*paths: Path, alphabet: Alphabet = "protein", **columns: Any) -> list[Record]:
     with gather(paths, paths[0].parent / "piped") as files:
-        dataset = Dataset(files, alphabet=alphabet, **columns)  # type: ignore[arg-type]
+        dataset = Dataset(files, alphabet=alphabet, **columns)
         dataset.check()
         return list(dataset)
 
@@ -248,7 +250,7 @@ def test_a_missing_column_names_those_that_are_there(write: Write) -> None:
 def test_an_absurd_line_is_refused_before_it_fills_the_memory(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "LINE_BYTES_MOST", 1 << 20)
+    monkeypatch.setattr(limits, "LINE_BYTES_LEAST", 1 << 20)
     bomb = gzip.compress(b">a\n" + b"A" * (8 << 20))
     with pytest.raises(InputError, match="line 2 is longer than 1 MiB"):
-        read(write("a.fasta.gz", bomb))
+        read(write("a.fasta.gz", bomb), limits=Limits(record=1))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from queue_app.errors import InputError
 from queue_app.ingest.readers import json_values
+from queue_app.ingest.readers.bounds.limits import Limits
 from queue_app.ingest.readers.sources import Input
 from queue_app.ingest.records import Dataset
 from queue_app.job.shard_files import Record
@@ -148,9 +149,13 @@ def test_one_line_may_be_longer_than_the_memory_and_one_element_may_not(
     *_, last = Dataset([Input(path, path)], alphabet="text")
     assert (last.ordinal, last.id) == (20_000, "last")
     assert most < 4 << 20
-    monkeypatch.setattr(json_values, "ELEMENT_CHARACTERS_MOST", 100_000)
-    with pytest.raises(InputError, match="line 1: not JSON, or longer than"):
-        pairs(written(tmp_path, ["M" * 3_000_000]))
+    monkeypatch.setattr("queue_app.ingest.readers.bounds.limits.LINE_BYTES_LEAST", 100_000)
+    with pytest.raises(InputError, match=r"not JSON, or longer than|record 1 is longer than"):
+        list(
+            Dataset(
+                [Input(written(tmp_path, ["M" * 3_000_000]), path)], alphabet="text", limits=Limits(record=1)
+            )
+        )
 
 
 def test_json_is_read_as_pandas_writes_records(tmp_path: Path) -> None:

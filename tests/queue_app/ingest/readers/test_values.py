@@ -206,7 +206,7 @@ def test_a_wrong_line_has_its_number_however_lines_end(tmp_path: Path, end: str)
 def test_a_large_file_that_ends_its_lines_as_old_macs_did_has_no_absurd_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("queue_app.ingest.readers.sources.LINE_BYTES_MOST", 1 << 20)
+    monkeypatch.setattr("queue_app.ingest.readers.bounds.limits.LINE_BYTES_LEAST", 1 << 20)
     path = written(tmp_path, "a.fasta", b">a\r" + b"MKVLAT\r" * 600_000)
     (record,) = records(path)
     assert len(record.sequence) == 6 * 600_000

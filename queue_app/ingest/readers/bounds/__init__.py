@@ -1,0 +1,1 @@
+"""What one input may ask of the reader, and the stream that holds it to that."""
