@@ -11,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt
 TESTS_AT_ONCE ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-gpu calibrate house mutants chaos fleet takeover power-loss corruption fuzz fuzz-models storage peers by-hand clean
+.PHONY: help demo test check bench bench-gpu calibrate house mutants chaos fleet takeover power-loss corruption fuzz fuzz-models bad-server storage peers by-hand clean
 
 help:
 	@echo "make demo       install, embed the example data twice (once with a worker killed), compare"
@@ -27,6 +27,7 @@ help:
 	@echo "make storage    install, measure how fast checkpoints are written, resumed and verified"
 	@echo "make fuzz       install, feed a fuzzer's inputs to everything that reads a store"
 	@echo "make fuzz-models install, change 200 model directories at random, see that each is right or refused"
+	@echo "make bad-server install, write 2,000 hostile messages to the server, see that the workers go on; ARGS=..."
 	@echo "make corruption install, damage stores in every way, see that all of it is noticed and mended"
 	@echo "make peers      install, hold Holdfast beside its peers while workers are killed"
 	@echo "make by-hand    install, time the whole command beside what one would write by hand"
@@ -89,6 +90,9 @@ fuzz: $(TEST_READY)
 
 fuzz-models: $(TEST_READY)
 	$(BIN)/python -m tests.campaigns.fuzzing.model_directories $(ARGS)
+
+bad-server: $(TEST_READY)
+	$(BIN)/python -m tests.campaigns.bad_server $(or $(ARGS),--messages 2000)
 
 corruption: $(TEST_READY)
 	$(BIN)/python -m benchmarks.corruption $(ARGS)

@@ -89,11 +89,11 @@ def tell_export_failed(manifest: CheckpointManifest, error: Exception) -> str:
     register.note(this_worker.entry, words, times_most=PASSING_TIMES_MOST)
     counters.add(Count.TROUBLES)
     others = register.others_awake(this_worker.entry) if is_hosts else []
-    if others and status is not None:
-        state, export_by = status.state, status.export_by
-        ask_for_export(app, manifest.job_id, status.job_dir, others[0], state=state, export_by=export_by)
-        return "passed on"
-    return "to be asked for again"
+    if not others or status is None:
+        return "to be asked for again"
+    state, export_by = status.state, status.export_by
+    asked = ask_for_export(app, manifest.job_id, status.job_dir, others[0], state=state, export_by=export_by)
+    return "passed on" if asked else "not wanted"
 
 
 def unless_garbage(job_id: str, work: Callable[[], str]) -> str:

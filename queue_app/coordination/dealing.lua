@@ -361,6 +361,13 @@ local function some_unsound()
   return table.concat(found, ' ')
 end
 
+-- In how many of these queues a message waits; a key of another type is none.
+local function waiting_in(...)
+  local found = 0
+  for _, name in ipairs({ ... }) do if call('TYPE', name).ok == 'list' then found = found + 1 end end
+  return found
+end
+
 -- The worker lives. Answers what else its parent has to know, so that it need not ask: how it was asked to leave,
 -- how many of its queues, its own and that of its device, hold a message, the fleet's id, some unsound jobs, how much was
 -- dropped; and the leases that it observes, six answers each: job, index, beat, token, owner, signature.
@@ -379,7 +386,7 @@ function op.tick(worker, kind, host, entry, queue)
   for _, member in ipairs(leases_between(reach(own, time), own)) do members[member] = true end
   for _, member in ipairs(leases_on_host(host, time)) do if member then members[member] = true end end
   local drain = call('HGET', 'holdfast:drain', worker) or ''
-  local found = { #drain <= 300 and drain or '', call('EXISTS', worker, queue), call('GET', 'holdfast:fleet') or '',
+  local found = { #drain <= 300 and drain or '', waiting_in(worker, queue), call('GET', 'holdfast:fleet') or '',
     some_unsound(), num_dropped() }
   for member in pairs(members) do tell_lease(member, found) end
   return found

@@ -218,15 +218,29 @@ class TolerantChannel(kombu_redis.Channel):
             self.client.connection.disconnect()  # or the next one would not connect anew
             raise
         except redis.ResponseError as error:
-            if type(error) is not redis.ResponseError:  # no right to read, a server that is a copy, …
-                raise
-            names = ", ".join(sorted(self.active_queues))
-            told.warn("queue", f"one of {names} is no queue, delete that key: {visible(str(error))}")
+            self._tell_no_queue(", ".join(sorted(self.active_queues)), error)
             time.sleep(REFUSED_SECONDS)
             raise Empty from None
         if not found:
             raise Empty
         return found[0].decode().rsplit(self.sep, 1)[0], found[1]
+
+    def _size(self, queue: str) -> int:
+        """Asked when a queue is made known, and used by nobody."""
+        return 0
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """Kombu's table of who hears what. Messages are sent to a queue by name, so nobody looks it up."""
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
+        except redis.ResponseError as error:
+            self._tell_no_queue(f"_kombu.binding.{exchange}", error)
+
+    def _tell_no_queue(self, names: str, error: redis.ResponseError) -> None:
+        """Of a key of another type, for as long as it is there. Raises what is wrong with more than a key."""
+        if type(error) is not redis.ResponseError:  # no right to read, a server that is a copy, …
+            raise error
+        told.warn("queue", f"{names}: no queue, delete the key: {visible(str(error))}")
 
 
 class TolerantTransport(kombu_redis.Transport):

@@ -13,16 +13,18 @@ import pytest
 import redis
 
 from checkpoint.crash_log import CrashLog
-from gpu_tasks.shard import worker_trouble
+from gpu_tasks.shard import attempt_end, worker_trouble
 from gpu_tasks.shard.attempt_end import tell_failure
 from gpu_tasks.shard.getting_ready import GettingReady
 from gpu_tasks.shard.guarded_run import GuardedRun
-from gpu_tasks.shard.worker_trouble import give_back_unbegun, register_of
+from gpu_tasks.shard.worker_trouble import give_back_unbegun, register_of, tell_export_failed
 from queue_app.celery_app import make_app
+from queue_app.coordination import keys
 from queue_app.coordination.dealing import deal_to, leave, tick
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import JobState, Lease, ShardState
-from queue_app.coordination.workers import Owner, WorkerEntry
+from queue_app.coordination.workers import Owner, WorkerEntry, server_time
+from queue_app.errors import Damage
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 from queue_app.worker.device_worker import this_worker
@@ -186,6 +188,46 @@ def test_what_nothing_of_the_host_explains_spends_an_attempt_and_is_no_trouble(
     assert fail(manifest, acquire(manifest, job), ValueError("of this test")) == "to be tried again"
     assert attempts(manifest) == [1, 0, 0]
     assert register_of(manifest).all() == {}
+
+
+def test_a_shard_that_failed_is_dealt_again_the_later_the_more_often_it_failed(
+    manifest: CheckpointManifest, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery sends nothing again: the manifest has it wait, counts the attempts, and shows why."""
+    pauses: list[int] = []
+    monkeypatch.setattr(attempt_end, "pause_seconds", lambda times, most: pauses.append(times) or 30.0)
+    for _ in range(3):
+        fail(manifest, acquire(manifest, job), ValueError("of this test"))
+    assert pauses == [1, 2, 3]
+    assert manifest.client.zscore(keys.DELAYED, f"{job.job_id} 0") > server_time(manifest.client) + 20
+    shard = manifest.shard_status(0)
+    assert shard is not None
+    assert shard.error == "ValueError: of this test"
+
+
+def test_an_output_that_this_host_cannot_write_is_asked_of_another(
+    manifest: CheckpointManifest, client: redis.Redis, job: Job
+) -> None:
+    client.hset(keys.job(job.job_id), "state", "done")
+    assert tell_export_failed(manifest, EIO) == "passed on"
+    assert client.llen(GOOD.name) == 1
+    noted = register_of(manifest).of(BAD.name)
+    assert noted is not None
+    assert (noted.times, noted.text) == (1, f"OSError: {EIO}")
+
+
+@pytest.mark.parametrize("error", [EIO, Damage("a result is broken"), ValueError("of this test")], ids=repr)
+def test_an_output_that_nobody_else_can_write_is_counted_as_trouble_and_left_to_the_reconciler(
+    manifest: CheckpointManifest, client: redis.Redis, error: Exception
+) -> None:
+    leave(client, GOOD.name)
+    for times in (1, 2):
+        assert tell_export_failed(manifest, error) == "to be asked for again"
+        noted = register_of(manifest).of(BAD.name)
+        assert noted is not None
+        assert noted.times == times
+        assert not noted.is_lasting
+    assert client.llen(BAD.name) == client.llen("cpu0") == 0
 
 
 def test_trouble_at_work_is_not_over_because_another_shard_was_begun(

@@ -174,6 +174,7 @@ def test_nothing_is_restored_because_a_book_says_it_is_old(channel: Channel, cli
     client.zadd(BOOK["unacked_index_key"], {"tag": 1, "another": 2})
     channel.qos.restore_visible(num=10, interval=1)
     assert client.llen("cpu0") == 0
+    assert client.zcard(BOOK["unacked_index_key"]) == 2  # not even looked at
 
 
 # ---- the book of an earlier life
@@ -200,8 +201,10 @@ def test_what_a_killed_worker_held_is_back_in_its_queue_when_it_starts_again(
 def test_a_poisoned_book_is_dropped_and_does_not_come_back(client: redis.Redis, server_url: str) -> None:
     hostile = [json.dumps([each, "", "cpu0"]) for each in STRANGERS.values() if isinstance(each, dict)]
     lines = [*hostile, "", "7", "[]", "[" * 50_000, json.dumps([message(), "", "another"]), "x" * 10**6]
-    write_book(client, *lines[:90])
-    client.hset(BOOK["unacked_key"], "more", b"\xff\xfe")
+    write_book(client, *lines)
+    restore_left_over(WORKER, RuntimeConfig(broker_url=server_url))
+    assert list(client.scan_iter()) == []
+    client.hset(BOOK["unacked_key"], "no text", b"\xff\xfe")
     restore_left_over(WORKER, RuntimeConfig(broker_url=server_url))
     assert list(client.scan_iter()) == []
 
