@@ -368,6 +368,13 @@ local function some_unsound()
   return table.concat(found, ' ')
 end
 
+-- In how many of these queues a message waits; a key of another type is none.
+local function waiting_in(...)
+  local found = 0
+  for _, name in ipairs({ ... }) do if call('TYPE', name).ok == 'list' then found = found + 1 end end
+  return found
+end
+
 -- The worker lives. Answers what else its parent has to know, so that it need not ask: how it was asked to leave,
 -- how many of its queues, its own and that of its device, hold a message, the fleet's id, some unsound jobs, how much was
 -- dropped; and the leases that it observes, six answers each: job, index, beat, token, owner, signature.

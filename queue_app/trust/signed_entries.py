@@ -4,10 +4,14 @@ A job's record is signed by whoever announces it, a lease by its holder with its
 somebody puts back has an old token: the shard's line has a higher one, and the store refuses it in any case.
 """
 
+import time
+
 from queue_app.job.spec import Job
 from queue_app.trust.signing import KeyRing
 from queue_app.trust.values import Garbage, finite
 
+ASKED_WITHIN_SECONDS = 7 * 24 * 3600
+"""What asks a worker to leave is not older, as far as clocks differ: nobody starts that worker again."""
 UNSIGNED = "no key of this fleet has signed it"
 
 
@@ -52,7 +56,9 @@ def is_drain(ring: KeyRing | None, worker: str, owner: str, request: str) -> boo
     """True for a request to just this process, signed where the fleet has a key: nobody starts it again."""
     when, _, signature = request.partition(" ")
     try:
-        finite(when, "drain")
+        is_recent = abs(time.time() - finite(when, "drain")) < ASKED_WITHIN_SECONDS
     except Garbage:
+        return False
+    if not is_recent:
         return False
     return ring is None or ring.accepts(signature, "drain", worker, owner, when)
