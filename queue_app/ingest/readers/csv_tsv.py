@@ -10,7 +10,7 @@ from queue_app.ingest.readers.bounds.limits import DEFAULT, OPTION
 from queue_app.ingest.readers.columns import Columns, Places, find_places
 from queue_app.ingest.readers.sources import Rows, Source
 from queue_app.ingest.readers.values import row_of_text
-from queue_app.wording import visible
+from queue_app.shown import visible
 
 FIELD_CHARACTERS_MOST = DEFAULT.record
 

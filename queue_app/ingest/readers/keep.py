@@ -11,7 +11,7 @@ from typing import Any
 
 from queue_app.errors import InputError, UsageError
 from queue_app.ingest.readers.values import shown, writable
-from queue_app.wording import visible
+from queue_app.shown import visible
 
 DESCRIPTION = "description"
 """What the description of a header is called among the columns."""
