@@ -37,6 +37,9 @@ def main(arguments: list[str]) -> None:
     except (ModelLoadError, ValueError) as error:
         print(json.dumps({"error": str(error)}))
         return
+    except MemoryError:
+        print(json.dumps({"error": f"{directory}: its reader has not the memory that it takes"}))
+        return
     print(json.dumps({"spec": asdict(found.spec), "tokenizer": found.tokenizer}))
 
 

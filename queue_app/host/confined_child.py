@@ -4,8 +4,10 @@ Data, not address space, is limited: a file that is mapped costs nothing, and li
 addresses than they ever use.
 """
 
+import contextlib
 import os
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -15,15 +17,18 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_NUM_TH
 """Each thread of a library counts with its stack and its heap, whether it ever runs or not."""
 
 
-def confine(most_bytes: int) -> None:
-    """From now on this process gets no more memory than that, and leaves no core behind.
+def confine(most_bytes: int, pid: int = 0) -> None:
+    """From now on this process, or that of `pid`, gets no more memory than that, and leaves no core behind.
 
-    An allocation beyond it fails, as MemoryError does, where the code that asks can say so.
+    An allocation beyond it fails, as MemoryError does, where the code that asks can say so. Linux only.
     """
+    if sys.platform != "linux":
+        return
     for limit, most in ((resource.RLIMIT_DATA, most_bytes), (resource.RLIMIT_CORE, 0)):
-        _, hard = resource.getrlimit(limit)
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(limit, (most, most))
+        with contextlib.suppress(ProcessLookupError):
+            _, hard = resource.prlimit(pid, limit)
+            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.prlimit(pid, limit, (most, most))
 
 
 def memory_most() -> int:
