@@ -26,7 +26,7 @@ help:
 	@echo "make power-loss install, rebuild what a power loss may leave of the store, see that nothing is gone"
 	@echo "make storage    install, measure how fast checkpoints are written, resumed and verified"
 	@echo "make fuzz       install, feed a fuzzer's inputs to everything that reads a store"
-	@echo "make fuzz-models install, change 200 model directories at random, see that each is right or refused"
+	@echo "make fuzz-models install, change 400 model directories at random, see that each is right or refused"
 	@echo "make corruption install, damage stores in every way, see that all of it is noticed and mended"
 	@echo "make peers      install, hold Holdfast beside its peers while workers are killed"
 	@echo "make by-hand    install, time the whole command beside what one would write by hand"
@@ -89,6 +89,7 @@ fuzz: $(TEST_READY)
 
 fuzz-models: $(TEST_READY)
 	$(BIN)/python -m tests.campaigns.fuzzing.model_directories $(ARGS)
+	$(BIN)/python -m tests.campaigns.fuzzing.model_directories --structures $(ARGS)
 
 corruption: $(TEST_READY)
 	$(BIN)/python -m benchmarks.corruption $(ARGS)

@@ -15,9 +15,7 @@ PATH = Path("model/config.json")
 @pytest.mark.parametrize("value", [10**12, 10**400, -5, 1.5, "7", True, [7, 10**12], "wide"])
 def test_a_number_of_no_model_is_refused_with_its_key(key: str, value: Any) -> None:
     for fields in ({key: value}, {"text_config": {key: value}}):
-        with pytest.raises(
-            ModelLoadError, match=rf"^model/config\.json: {key}=.*not a whole"
-        ) as refused:
+        with pytest.raises(ModelLoadError, match=rf"^model/config\.json: {key}=.*not a whole") as refused:
             require_bounded(PATH, fields)
         assert len(str(refused.value)) < 200
 
