@@ -78,5 +78,5 @@ def test_a_pipe_in_the_place_of_weights_is_refused_by_a_worker_and_not_waited_fo
         ModelLoadError, match=r"model\.safetensors: not the model of the job: not an ordinary"
     ):
         load(spec, None)
-    with pytest.raises(ModelError, match="model.safetensors: "):
+    with pytest.raises(ModelError, match=r"model\.safetensors: "):
         check_files(spec.files, directory)
