@@ -29,7 +29,7 @@ help:
 	@echo "make fuzz       install, feed a fuzzer's inputs to everything that reads a store"
 	@echo "make fuzz-inputs install, change 100,000 inputs at random, see that each is read whole or refused in a line"
 	@echo "make bombs      install, read half gigabytes that are kilobytes on disk, see that none takes 512 MiB"
-	@echo "make fuzz-models install, change 200 model directories at random, see that each is right or refused"
+	@echo "make fuzz-models install, change 400 model directories at random, see that each is right or refused"
 	@echo "make bad-server install, write 2,000 hostile messages to the server, see that the workers go on; ARGS=..."
 	@echo "make corruption install, damage stores in every way, see that all of it is noticed and mended"
 	@echo "make peers      install, hold Holdfast beside its peers while workers are killed"
@@ -102,6 +102,7 @@ bombs: $(TEST_READY)
 
 fuzz-models: $(TEST_READY)
 	$(BIN)/python -m tests.campaigns.fuzzing.model_directories $(ARGS)
+	$(BIN)/python -m tests.campaigns.fuzzing.model_directories --structures $(ARGS)
 
 bad-server: $(TEST_READY)
 	$(BIN)/python -m tests.campaigns.bad_server $(or $(ARGS),--messages 2000)

@@ -1,5 +1,9 @@
 """The errors of inference. The message says what to do next."""
 
+from queue_app.shown import visible
+
+SAID_CHARACTERS = 500
+
 
 class InferenceError(Exception):
     """Raised when vectors cannot be computed."""
@@ -55,4 +59,5 @@ def first_line(error: BaseException) -> str:
     A line that ends in a colon only begins a sentence: the next one belongs to it.
     """
     first, *rest = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{first} {rest[0].strip()}" if rest and first.endswith(":") else first
+    said = f"{first} {rest[0].strip()}" if rest and first.endswith(":") else first
+    return visible(said, SAID_CHARACTERS)

@@ -14,7 +14,10 @@ from tests.support.house import House
 BELOW_JOB = {"queue_app.job", "queue_app.model", "queue_app.host"}
 COORDINATE = BELOW_JOB | {"queue_app.coordination", "queue_app.trust"}
 READ_AND_COORDINATE = COORDINATE | {"queue_app.ingest.readers"}
-OF_A_MODEL = {"queue_app.model.spec", "queue_app.model.written_sequences", "queue_app.model.files"}
+OF_A_MODEL = {
+    "queue_app.model.spec", "queue_app.model.written_sequences", "queue_app.model.files",
+    "queue_app.model.safetensors_head",
+}  # fmt: skip
 """What inference may know of queue_app. They know nobody."""
 ARROWS = {
     "queue_app.host": set(),

@@ -19,8 +19,11 @@ from gpu_tasks.model_directory.encoder import may_be_native
 from gpu_tasks.model_directory.files import read_heads
 from gpu_tasks.model_directory.reader import read_model
 from queue_app.model.spec import ModelSpec
+from queue_app.shown import visible
 
 WITH_TORCH = "--with-torch"
+SAID_MOST = 2_000
+"""Characters of a refusal: it may show a value of a file."""
 
 
 def main(arguments: list[str]) -> None:
@@ -35,7 +38,10 @@ def main(arguments: list[str]) -> None:
                 os.execv(sys.executable, [*sys.orig_argv, WITH_TORCH])
             _require_loadable(found.spec)
     except (ModelLoadError, ValueError) as error:
-        print(json.dumps({"error": str(error)}))
+        print(json.dumps({"error": visible(str(error), SAID_MOST)}))
+        return
+    except MemoryError:
+        print(json.dumps({"error": f"{directory}: its reader has not the memory that it takes"}))
         return
     print(json.dumps({"spec": asdict(found.spec), "tokenizer": found.tokenizer}))
 

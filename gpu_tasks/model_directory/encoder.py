@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
+from gpu_tasks.model_directory.config_bounds import require_bounded
 from gpu_tasks.model_directory.files import StoredTensor, read_object
 from gpu_tasks.models.weight_names import WORDS, find_prefix, stored_name, weight_shapes
 from queue_app.model.spec import EncoderSpec, Family
@@ -25,6 +26,8 @@ BEHIND_PADDING = (
 RELATIVE = ("t5", "mt5", "umt5", "longt5", "switch_transformers", "deberta-v2", "xlnet")
 """Model types whose positions have no end, whatever number their config names."""
 MPNET_FIRST_POSITION = 2
+SHARED_LAYERS_MOST = 256
+"""Layers may share their weights, as those of ALBERT do; of others each has at least one."""
 ESM2_PADDING_POSITIONS = 2
 """The published ESM-2 configs count two positions that fairseq keeps for padding."""
 _VARIANTS = ("is_decoder", "is_causal", "add_cross_attention", "pruned_heads")
@@ -45,13 +48,14 @@ def refuse_unreadable(folder: Path) -> dict[str, Any]:
     """config.json, unless it asks for what no one here computes.
 
     Raises:
-        ModelLoadError: there is none, or it is damaged.
+        ModelLoadError: there is none, or it is damaged, or a number in it is that of no model.
         UnsupportedModel: the directory brings code of its own, is quantized, or of no known type.
     """
     path = folder / CONFIG
     if not path.exists():
         raise ModelLoadError(_no_config(folder))
     config = read_object(path)
+    require_bounded(path, config)
     if not isinstance(config.get("model_type"), str):
         raise UnsupportedModel(f"{path}: names no model_type")
     if config.get("quantization_config") is not None:
@@ -110,6 +114,8 @@ def read_encoder(
     spec = _numbers(path, name, family, config, weights)
     if family != "auto":
         _require_weights(folder, family, spec, tensors)
+    elif spec.num_layers > max(len(tensors), SHARED_LAYERS_MOST):
+        raise ModelLoadError(f"{path}: says {spec.num_layers:,} layers, and there are {len(tensors)} weights")
     return family, spec
 
 

@@ -1,7 +1,8 @@
 """The files of a model directory: JSON, and what the heads of safetensors say. No torch."""
 
 import json
-import struct
+import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
+from queue_app.model.files import open_regular
+from queue_app.model.safetensors_head import LENGTH_BYTES, head_length, parse_head
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -17,7 +20,13 @@ FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 """The types of weights that are numbers by themselves; those of quantized ones need a scale beside them."""
 INTEGERS = ("I64", "I32", "BOOL")
 """Buffers such as position_ids."""
-MAX_HEADER_BYTES = 100 << 20
+JSON_BYTES_MOST = 16 << 20
+"""Of a file that says what a model is; the index of a model of a thousand parts has a few."""
+READ = (
+    "*.json", "*.safetensors", "*.txt", "*.model", "*.model.v*", "*.tiktoken", "*.codes", "spm*", "*.spm",
+    "*.bpe*", "*.jinja",
+)  # fmt: skip
+"""What may be read of a folder, here or by transformers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +38,49 @@ class StoredTensor:
     shape: tuple[int, ...]
 
 
+def require_plain(folder: Path, directory: Path) -> None:
+    """Look at what may be read of a folder of a model directory, before any of it is.
+
+    Links may lead to files of the directory itself and of the hub's cache that it lies in, and those of
+    weights anywhere: of other files a part might be shown, or kept with the job.
+
+    Raises:
+        ModelLoadError: a file is none, as a pipe is, or a link leads out of the directory.
+    """
+    home = directory.resolve()
+    homes = (home, home.parents[1] / "blobs") if home.parent.name == "snapshots" else (home,)
+    for path in sorted(each for pattern in READ for each in folder.glob(pattern)):
+        _require_file(path)
+        target = path.resolve()
+        is_inside = any(target.is_relative_to(each) for each in homes)
+        if not is_inside and path.suffix != ".safetensors":
+            raise ModelLoadError(
+                f"{path}: leads out of the model directory, to {target}; put a copy of that file in its place"
+            )
+
+
+def _require_file(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise ModelLoadError(f"{path}: {error.strerror or error}") from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ModelLoadError(f"{path}: not an ordinary file")
+
+
 def read_json(path: Path) -> Any:
     """Raises ModelLoadError when the file is missing or no JSON."""
     try:
-        return json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            content = file.read(JSON_BYTES_MOST + 1)
+        if len(content) > JSON_BYTES_MOST:
+            raise ValueError(f"more than {JSON_BYTES_MOST >> 20} MiB")
+        return json.loads(content)
     except FileNotFoundError:
         raise ModelLoadError(f"{path}: missing") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ModelLoadError(f"{path}: not readable as JSON: nested too deeply") from None
+    except (OSError, ValueError) as error:
         raise ModelLoadError(f"{path}: not readable as JSON: {error}") from None
 
 
@@ -101,23 +146,14 @@ def stored_dtype(tensors: Mapping[str, StoredTensor]) -> str:
 
 
 def _read_head(path: Path) -> dict[str, StoredTensor]:
-    """https://huggingface.co/docs/safetensors/index#format: 8 bytes of length, then JSON."""
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > MAX_HEADER_BYTES:
-                raise ValueError("header too long")
-            head = json.loads(file.read(length))
-            head.pop("__metadata__", None)
-        ends = [tensor["data_offsets"][1] for tensor in head.values()]
-        if path.stat().st_size != 8 + length + max(ends, default=0):
-            raise ValueError("cut off, or something hangs on to it")
-        tensors = {
-            name: StoredTensor(path.name, tensor["dtype"], tuple(map(int, tensor["shape"])))
-            for name, tensor in head.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
+        with open_regular(path) as file:
+            length = head_length(file.read(LENGTH_BYTES))
+            size = os.fstat(file.fileno()).st_size
+            head = parse_head(file.read(length), size - LENGTH_BYTES - length)
+    except (OSError, ValueError) as error:
         raise ModelLoadError(f"{path}: damaged safetensors file ({error}); fetch it again") from None
+    tensors = {name: StoredTensor(path.name, entry.dtype, entry.shape) for name, entry in head.items()}
     _refuse_quantized(path, tensors)
     return tensors
 

@@ -13,6 +13,7 @@ from gpu_tasks.model_directory.files import (
     WHOLE,
     count_parameters,
     read_heads,
+    require_plain,
     stored_dtype,
     weight_files,
 )
@@ -43,9 +44,8 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
         ValueError: there are no such rules.
     """
     directory = directory.absolute()
-    modules = (listed := read_modules(directory)) or SentenceModules(directory)
+    modules, listed = _modules(directory)
     folder = modules.transformer
-    adapter.require_base(folder)
     fields = refuse_unreadable(folder)
     weights = weight_files(folder)
     tensors = read_heads(weights)
@@ -58,7 +58,7 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
     found = read_tokens(
         folder, config.model_type, encoder.vocab_size, rules=rules, lower_case=modules.lower_case
     )
-    takes_tokenizers = bool(listed or family == "auto") and bool(encoder.max_positions)
+    takes_tokenizers = (listed or family == "auto") and bool(encoder.max_positions)
     stated = found.limit if modules.max_seq_length is None and takes_tokenizers else modules.max_seq_length
     length = default_length(family, encoder, config, stated)
     if encoder.token_dropout and family == "esm2" and _may_be_masked(config, found.spec):
@@ -77,7 +77,7 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
         tokens=found.spec,
         # The published way of DNABERT-2 pools the special tokens with the rest:
         # https://github.com/MAGICS-LAB/DNABERT_S/blob/main/evaluate/utils.py
-        pool_special=listed is not None or family == "mosaic",
+        pool_special=listed or family == "mosaic",
         head=modules.head,
         prompt=modules.prompt,
         prompt_pooled=modules.include_prompt,
@@ -88,6 +88,16 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
         revision=revision,
     )
     return FoundModel(spec, found.tokenizer)
+
+
+def _modules(directory: Path) -> tuple[SentenceModules, bool]:
+    """The modules, and whether the directory lists any."""
+    require_plain(directory, directory)
+    listed = read_modules(directory)
+    modules = listed or SentenceModules(directory)
+    require_plain(modules.transformer, directory)
+    adapter.require_base(modules.transformer)
+    return modules, listed is not None
 
 
 def _relative(path: Path, directory: Path) -> str:

@@ -18,6 +18,7 @@ from gpu_tasks.model_directory.files import (
     read_json,
     read_object,
     read_object_if_there,
+    require_plain,
     weight_files,
 )
 from queue_app.model.spec import (
@@ -140,7 +141,7 @@ def _module(path: Path, module: Mapping[str, Any]) -> _Module:
         raise ModelLoadError(f"{path}: a module without name, path or type")
     kind, folder = str(module["type"]), str(module["path"])
     parts = PurePosixPath(folder)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in folder:
+    if parts.is_absolute() or ".." in parts.parts or "\\" in folder or "\0" in folder:
         raise ModelLoadError(f"{path}: path {folder!r} is outside of the model directory")
     known = _TYPE.fullmatch(kind)
     if known is None or known[4] not in _KNOWN:
@@ -149,6 +150,7 @@ def _module(path: Path, module: Mapping[str, Any]) -> _Module:
             why = f"a module that is not implemented; {', '.join(_KNOWN)} are"
         raise UnsupportedModel(f"{path}: type {kind!r}: {why}")
     _only(path, module, idx=None, name=None, path=None, type=None, kwargs=([], {}, None))
+    require_plain(path.parent / folder, path.parent)
     return _Module(known[4], path.parent / folder)
 
 

@@ -18,6 +18,7 @@ from gpu_tasks.errors import ModelLoadError, UnsupportedModel, first_line
 from gpu_tasks.model_directory.token_rules import RESIDUES, Row, find_row, vocabulary
 from gpu_tasks.models.from_transformers import LOCAL
 from queue_app.model.spec import TokensSpec
+from queue_app.shown import visible
 
 FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
@@ -161,7 +162,7 @@ def _require_ids_below(folder: Path, tokenizer: Any, vocab_size: int) -> None:
     for word, each in tokenizer.get_vocab().items():
         if each >= vocab_size and word != tokenizer.pad_token:
             raise UnsupportedModel(
-                f"{folder}: its tokenizer gives {word!r} the id {each}, and config.json says "
+                f"{folder}: its tokenizer gives {visible(word)!r} the id {each}, and config.json says "
                 f"vocab_size={vocab_size}"
             )
 

@@ -33,6 +33,8 @@ UNSTEADY = ("big_bird", "bigbird_pegasus", "reformer", "yoso")
 _CHANGES_MOST = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 _CHECKED_LENGTHS = (29, 17)
 _RUN_ERRORS = (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError)
+MADE_UP_TIMES_MOST, MADE_UP_PARAMETERS_MOST = 2, 64_000_000
+"""Some parts may lack weights, as a decoder or a pooler that is never run."""
 RUN_PARAMETERS_MOST = 200_000_000
 """A larger model is not run where it is only read."""
 
@@ -185,10 +187,13 @@ def _load(spec: ModelSpec, files: ModelFiles, tensors: Tensors, dtype: torch.dty
         # A model without memory, to learn its class: an Auto class reads no weights but from a path.
         with torch.device("meta"):
             shell = kind.from_config(config, trust_remote_code=False)
+        _refuse_larger(spec, shell, tensors)
         own = config if isinstance(shell.config, type(config)) else shell.config
         model, loading = type(shell).from_pretrained(
             None, config=own, state_dict=tensors, dtype=dtype, output_loading_info=True, **LOCAL
         )
+    except ModelLoadError:
+        raise
     except Exception as error:  # of any class
         raise ModelLoadError(
             f"{spec.path}: transformers does not load {spec.encoder.model_type!r}: {first_line(error)}"
@@ -197,6 +202,16 @@ def _load(spec: ModelSpec, files: ModelFiles, tensors: Tensors, dtype: torch.dty
     _refuse_missing(spec, loading["missing_keys"], but="decoder" if encoder is not model else "")
     encoder.config.use_cache, encoder.config.return_dict = False, True
     return encoder
+
+
+def _refuse_larger(spec: ModelSpec, shell: Any, tensors: Tensors) -> None:
+    """transformers makes memory for all that config.json says, and compares it with the weights then."""
+    said = sum(parameter.numel() for parameter in shell.parameters())
+    stored = sum(tensor.numel() for tensor in tensors.values())
+    if said > MADE_UP_TIMES_MOST * stored + MADE_UP_PARAMETERS_MOST:
+        raise ModelLoadError(
+            f"{spec.path}: by its config.json it has {said:,} parameters, and its weights are {stored:,}"
+        )
 
 
 def _refuse_missing(spec: ModelSpec, names: Iterable[str], *, but: str) -> None:

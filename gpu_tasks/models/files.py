@@ -13,6 +13,7 @@ from pathlib import Path
 import xxhash
 
 from gpu_tasks.errors import ModelLoadError
+from queue_app.model.files import is_inside, open_regular
 from queue_app.model.spec import ModelFile, ModelSpec
 
 _CHUNK_BYTES = 4 << 20
@@ -41,8 +42,10 @@ class ModelFiles:
         path = self.directory / name
         if name not in self.files:
             raise ModelLoadError(f"{path}: not among the files of the model's specification")
+        if not is_inside(name):
+            raise ModelLoadError(f"{path}: not a file of the model's directory")
         try:
-            with path.open("rb", buffering=0) as file:
+            with open_regular(path) as file:
                 reader = Reader(path, file, self.files[name])
                 yield reader
                 reader.finish()

@@ -1,16 +1,10 @@
 """A model's weights: tensors of safetensors files, with an adapter merged, and what a family takes of them.
 
-The format is https://huggingface.co/docs/safetensors: eight bytes that say how long the header is, the header
-as JSON, the tensors one behind the other. They are read as they lie in the file, so that of each there is
-one copy and no more.
+Tensors are read one behind the other, as they lie in the file, so that of each there is one copy and no more.
 """
 
-import json
-import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +13,7 @@ from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models.files import ModelFiles, Reader
 from gpu_tasks.models.layers import Layer, LayerNorm, Linear
 from gpu_tasks.models.weight_names import LAYERS, POSITIONS, WORDS, find_prefix, stored_name
+from queue_app.model.safetensors_head import LENGTH_BYTES, HeadEntry, head_length, parse_head
 from queue_app.model.spec import AdapterSpec, EncoderSpec, ModelSpec
 
 _DTYPES = {
@@ -26,7 +21,6 @@ _DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
     "BOOL": torch.bool,
 }  # fmt: skip
-_HEADER_BYTES_MOST = 100 << 20
 
 Tensors = dict[str, Tensor]
 
@@ -153,43 +147,24 @@ def merge_adapter(tensors: Tensors, adapter: AdapterSpec, files: ModelFiles) -> 
 
 
 def _read(reader: Reader) -> Tensors:
-    header, found, place = _header(reader), {}, 0
     try:
-        entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])
-        for name, entry in entries:
-            begin, end = entry["data_offsets"]
-            reader.skip(begin - place)
-            found[name] = _tensor(reader, name, entry, end - max(begin, place))
-            place = end
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelLoadError(f"{reader.path}: not a readable safetensors file: {error!r}") from None
-    return found
-
-
-def _header(reader: Reader) -> dict[str, Any]:
-    try:
-        (length,) = struct.unpack("<Q", reader.read(8))
-        if length > min(_HEADER_BYTES_MOST, reader.left):
+        length = head_length(reader.read(min(LENGTH_BYTES, reader.left)))
+        if length > reader.left:
             raise ValueError("its header is too long")
-        header = json.loads(reader.read(length))
-        header.pop("__metadata__", None)
-    except (ValueError, AttributeError) as error:
+        head = parse_head(reader.read(length), reader.left)
+    except ValueError as error:
+        reader.finish()  # where the file has changed, that is what is wrong with it
         raise ModelLoadError(f"{reader.path}: not a readable safetensors file: {error}") from None
-    assert isinstance(header, dict)
-    return header
+    return {name: _tensor(reader, name, entry) for name, entry in head.items()}
 
 
-def _tensor(reader: Reader, name: str, entry: dict[str, Any], num_bytes: int) -> Tensor:
-    dtype, shape = _DTYPES.get(entry["dtype"]), entry["shape"]
+def _tensor(reader: Reader, name: str, entry: HeadEntry) -> Tensor:
+    dtype = _DTYPES.get(entry.dtype)
     if dtype is None:
-        raise UnsupportedModel(
-            f"{reader.path}: {name} is stored as {entry['dtype']}, which is not implemented"
-        )
-    if num_bytes != prod(shape) * dtype.itemsize:
-        raise ValueError(f"{name} has {num_bytes} bytes, and the shape {shape}")
-    content = torch.empty(num_bytes, dtype=torch.uint8)
+        raise UnsupportedModel(f"{reader.path}: {name} is stored as {entry.dtype}, which is not implemented")
+    content = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
     reader.fill(content.numpy().data)
-    return content.view(dtype).view(shape)
+    return content.view(dtype).view(entry.shape)
 
 
 def _taken(tensors: Tensors, name: str, adapter: AdapterSpec) -> Tensor:

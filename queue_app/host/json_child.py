@@ -7,9 +7,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from queue_app.host.confined_child import Standstill, confine
 from queue_app.host.processes import dying_with_us, kill_session
 from queue_app.host.surroundings import child_environment
 from queue_app.host.torch_missing import in_words
+
+LOOK_SECONDS = 1.0
 
 
 class ChildFailed(Exception):
@@ -22,11 +25,15 @@ class ChildFailed(Exception):
 
 
 class JsonChild:
-    """A command that was started. One that `listens` is asked line by line, in a session of its own."""
+    """A command that was started. One that `listens` is asked line by line, in a session of its own.
+
+    With `memory_most` it gets no more bytes than that.
+    """
 
     def __init__(
-        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, listens: bool = False
-    ) -> None:
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, listens: bool = False,
+        memory_most: int | None = None,
+    ) -> None:  # fmt: skip
         self._command = command
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._process = subprocess.Popen(
@@ -39,16 +46,24 @@ class JsonChild:
             start_new_session=listens,
         )
         self.pid = self._process.pid
+        if memory_most is not None:
+            confine(memory_most, self.pid)
 
-    def answer(self, *, timeout_seconds: float | None = None, must_succeed: bool = False) -> Any:
-        """What its last line says, once it has ended.
+    def answer(
+        self,
+        *,
+        timeout_seconds: float | None = None,
+        must_succeed: bool = False,
+        standstill_seconds: float | None = None,
+    ) -> Any:
+        """What its last line says, once it has ended. See Standstill for `standstill_seconds`.
 
         Raises:
             ChildFailed: that is no JSON, or its exit status is another than 0 where it `must_succeed`.
             subprocess.TimeoutExpired: it took too long, and was killed.
         """
         try:
-            said, _ = self._process.communicate(timeout=timeout_seconds)
+            said = self._said(timeout_seconds, standstill_seconds)
             if must_succeed and self._process.returncode:
                 raise self._failure()
             return json.loads(said.strip().rpartition("\n")[2])
@@ -60,6 +75,17 @@ class JsonChild:
             raise self._failure() from None
         finally:
             self._stderr.close()
+
+    def _said(self, timeout_seconds: float | None, standstill_seconds: float | None) -> str:
+        if standstill_seconds is None:
+            return self._process.communicate(timeout=timeout_seconds)[0]
+        standstill = Standstill(self.pid)
+        while True:
+            try:
+                return self._process.communicate(timeout=LOOK_SECONDS)[0]
+            except subprocess.TimeoutExpired:
+                if standstill.seconds() > standstill_seconds:
+                    raise
 
     def ask(self, line: str) -> Any:
         """What it says to this line. Raises ChildFailed when that is no JSON; it is dead then."""

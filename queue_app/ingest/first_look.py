@@ -15,7 +15,8 @@ from queue_app.errors import InputError
 from queue_app.ingest.unknown_tokens import CountUnknown, count_unknown_of
 from queue_app.job.quarantine_reasons import is_mostly_unknown
 from queue_app.model.spec import FoundModel
-from queue_app.wording import percent, visible
+from queue_app.shown import visible
+from queue_app.wording import percent
 
 FIRST = 1_000
 ID_CHARACTERS = 60

@@ -20,7 +20,7 @@ import xxhash
 from pydantic import ValidationError
 
 from queue_app.host.own_files import make_own_directory, require_own_directory, write_own
-from queue_app.model.files import digest_files, directory_digest
+from queue_app.model.files import digest_files, directory_digest, open_regular
 from queue_app.model.spec import FoundModel, parse_spec
 
 HOME = Path("~/.cache/holdfast/models")
@@ -79,19 +79,19 @@ def keep_reading(key: str, answer: dict[str, Any]) -> None:
 def _files(directory: Path) -> Iterator[Path]:
     """All files, by name. Raises ValueError where these are too many for a model's."""
     found = []
-    for folder, folders, names in os.walk(directory, followlinks=True):
+    for num_folders, (folder, folders, names) in enumerate(os.walk(directory, followlinks=True)):
         folders[:] = [each for each in folders if each not in _NOT_OF_THE_MODEL]
         found += [Path(folder, name) for name in names]
-        if len(found) > FILES_MOST:
+        if len(found) + num_folders > FILES_MOST:  # links may lead round and round
             raise ValueError(f"{directory}: more than {FILES_MOST} files")
     yield from sorted(found)
 
 
 def _telling_part(path: Path, size: int) -> bytes:
     """Of weights the head: names, types and shapes."""
-    if path.suffix != _WEIGHTS:
-        return path.read_bytes() if size <= CONTENT_BYTES_MOST else b""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        if path.suffix != _WEIGHTS:
+            return file.read(size) if size <= CONTENT_BYTES_MOST else b""
         length = file.read(8)
         return file.read(min(struct.unpack("<Q", length)[0], CONTENT_BYTES_MOST))
 

@@ -1,9 +1,13 @@
 """The files of a model directory: their digests, held against those that a job was submitted with."""
 
+import errno
 import hashlib
+import os
+import stat
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from io import FileIO
+from pathlib import Path, PurePosixPath
 
 import xxhash
 
@@ -27,6 +31,12 @@ def directory_digest(files: Iterable[ModelFile]) -> str:
     return state.hexdigest()
 
 
+def is_inside(name: str) -> bool:
+    """False for a name that would lead out of a model directory, or that no file has."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name and bool(path.name)
+
+
 def check_files(files: Iterable[ModelFile], directory: Path) -> None:
     """Read every file once, several at a time: hashing leaves the interpreter to the others.
 
@@ -39,13 +49,26 @@ def check_files(files: Iterable[ModelFile], directory: Path) -> None:
                 raise ModelError(found)
 
 
+def open_regular(path: Path) -> FileIO:
+    """Open an ordinary file. Raises OSError for all else: a pipe may never begin, and a device never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        why = os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "not an ordinary file"
+        raise OSError(errno.EINVAL, why, str(path))
+    return FileIO(descriptor)
+
+
 def _digested(directory: Path, name: str) -> ModelFile:
-    with (directory / name).open("rb", buffering=0) as file:
+    with open_regular(directory / name) as file:
         digest = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
         return ModelFile(name, file.tell(), digest)
 
 
 def _difference(file: ModelFile, path: Path) -> str | None:
+    if not is_inside(file.name):
+        return f"{path}: not a file of the model's directory"
     try:
         size = path.stat().st_size
         if size != file.size_bytes:

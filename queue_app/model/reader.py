@@ -1,6 +1,7 @@
 """Find a model and have its directory read: by a child process, as transformers has no place in this one."""
 
 import re
+import subprocess
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,7 +10,7 @@ import xxhash
 
 from queue_app.errors import ModelError
 from queue_app.host.json_child import ChildFailed, JsonChild
-from queue_app.host.processes import PYTHON
+from queue_app.host.processes import PYTHON, how_it_ended
 from queue_app.model.cache import find_reading, keep_reading, reading_key
 from queue_app.model.short_names import HUB_IDS, hub_id_of
 from queue_app.model.spec import (
@@ -22,8 +23,13 @@ from queue_app.model.spec import (
     TokensSpec,
     parse_spec,
 )
+from queue_app.shown import visible
 
 MODULE = "gpu_tasks.model_directory"
+MEMORY_MOST = 8 << 30
+"""Bytes that the child may have: it imports torch, and runs what has up to 200 million parameters."""
+STANDSTILL_SECONDS = 120.0
+"""So long it may compute without reading a byte."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 PICKLES_WANTED = "no model.safetensors"
 """What the reader says of a directory without weights, as pickled ones are not fetched."""
@@ -57,13 +63,17 @@ def start_finding(ref: str, *, rules: str = "auto", revision: str | None = None)
     key = reading_key(path, rules)
     if key and (kept := find_reading(key, path, name, commit)):
         return lambda: kept
-    child = JsonChild([*PYTHON, "-m", MODULE, str(path), name, rules, commit])
+    child = JsonChild([*PYTHON, "-m", MODULE, str(path), name, rules, commit], memory_most=MEMORY_MOST)
 
     def result() -> FoundModel:
         try:
-            answer = child.answer()
+            answer = child.answer(standstill_seconds=STANDSTILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise ModelError(
+                f"{path}: not readable: its reader came no further in {STANDSTILL_SECONDS:.0f} s"
+            ) from None
         except ChildFailed as error:
-            said = error.last_line or f"its reader ended with {error.exit_status}"
+            said = visible(error.last_line) or f"its reader {how_it_ended(error.exit_status)}"
             raise ModelError(f"{path}: not readable: {said}") from None
         if "error" in answer:
             pickled = commit and PICKLES_WANTED in answer["error"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from queue_app.ingest.readers.bounds.limits import DEFAULT
-from queue_app.wording import visible
+from queue_app.shown import visible
 from tests.campaigns.fuzzing import inputs
 from tests.campaigns.fuzzing.inputs import FOUND, TIGHT, Asked, judge, judge_many
 

@@ -1,14 +1,25 @@
 """The fuzzer of model directories: its first seeds, and that it notices what it looks for."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from tests.campaigns.fuzzing import model_directories
 from tests.campaigns.fuzzing.changes import Change
-from tests.campaigns.fuzzing.model_directories import MODELS, changed, disagreement, judge, made
+from tests.campaigns.fuzzing.model_directories import (
+    MODELS,
+    changed,
+    disagreement,
+    judge,
+    judge_apart,
+    made,
+)
 from tests.zoo.reference import transformers_vectors
 
 SEEDS = 20
+STRUCTURES = 16
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # changed directories make the reference warn
 
@@ -23,6 +34,23 @@ def test_a_changed_directory_gives_the_vectors_of_its_reference_or_is_refused(ho
     """`python -m tests.campaigns.fuzzing.model_directories --first SEED --seeds 1` makes it again."""
     verdict = judge(seed, home)
     assert verdict.wrong is None, str(verdict)
+
+
+@pytest.mark.parametrize("seed", range(STRUCTURES))
+def test_a_directory_that_is_meant_to_break_its_reader_is_refused_by_a_line_or_right(
+    home: Path, seed: int
+) -> None:
+    """`… --structures --first SEED --seeds 1` makes it again."""
+    verdict = judge(seed, home, structures=True)
+    assert verdict.wrong is None, str(verdict)
+
+
+def test_a_reader_that_dies_or_does_not_end_is_noticed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_directories, "judge", lambda *_, **__: os.abort())
+    assert "died with -6" in str(judge_apart(1, home))
+    monkeypatch.setattr(model_directories, "judge", lambda *_, **__: threading.Event().wait())
+    monkeypatch.setattr(model_directories, "SECONDS_MOST", 1)
+    assert "does not end within 1 s" in str(judge_apart(1, home))
 
 
 def test_a_seed_makes_the_same_directory_again(tmp_path: Path) -> None:

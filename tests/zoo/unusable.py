@@ -208,10 +208,14 @@ def in_bfloat16(directory: Path) -> None:
 
 def hub_snapshot(directory: Path) -> None:
     """Links to blobs, as the hub's client makes them."""
-    blobs = directory.parent / f"{directory.name}_blobs"
+    cache = directory.parent / f"{directory.name}_cache"
+    blobs, snapshot = cache / "blobs", cache / "snapshots" / "0123456789abcdef"
     bert(blobs)
+    snapshot.mkdir(parents=True)
     for index, path in enumerate(sorted(blobs.iterdir())):
-        (directory / path.name).symlink_to(path.rename(blobs / f"blob{index}"))
+        (snapshot / path.name).symlink_to(path.rename(blobs / f"blob{index}"))
+    directory.rmdir()
+    directory.symlink_to(snapshot)
 
 
 def cut_off(directory: Path) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from queue_app.choices import InputFormat
 from queue_app.errors import InputError
 from queue_app.ingest.readers.bounds.limits import DEFAULT, Limits
+from queue_app.ingest.readers.columnar.reader import read_arrow, read_parquet
 from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.compression import ENDINGS
 from queue_app.ingest.readers.csv_tsv import read_csv, read_tsv
 from queue_app.ingest.readers.fasta import read_fasta, read_fastq
 from queue_app.ingest.readers.json_lines import read_json_lines
 from queue_app.ingest.readers.json_values import read_json
-from queue_app.ingest.readers.parquet_arrow import read_arrow, read_parquet
 from queue_app.ingest.readers.signatures import Head, binary_format
 from queue_app.ingest.readers.sources import Input, Rows, Source, open_source
 from queue_app.ingest.readers.values import row_of_text, shown

@@ -14,6 +14,8 @@ from queue_app.wording import listed
 
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.parquet")
 """How the hub names the files of a split."""
+BYTES_MOST = 16 << 20
+"""Of a file that lists others."""
 STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
 
 
@@ -36,7 +38,7 @@ def saved_dataset(directory: Path) -> list[Path] | None:
         names = [str(file["filename"]) for file in state["_data_files"]]
     except (TypeError, KeyError):
         names = [""]
-    if any(Path(name).name != name or not name for name in names):
+    if any(Path(name).name != name or not name or "\0" in name for name in names):
         raise InputError(f"{directory / STATE}: its _data_files are no list of names of files beside it")
     if state.get("_indices_data_files"):
         raise InputError(
@@ -92,8 +94,9 @@ def _splits(directory: Path) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError:
+        is_small = path.stat().st_size <= BYTES_MOST
+        content = json.loads(path.read_bytes()) if is_small else None
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a JSON object, as datasets writes it")

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from queue_app.choices import InputFormat
+from queue_app.ingest.readers.columnar.magics import ARROW_FILE_MAGIC, ARROW_STREAM_MAGIC, PARQUET_MAGIC
 from queue_app.ingest.readers.columns import known_id, known_sequences
 from queue_app.ingest.readers.documents import unread_text
-from queue_app.ingest.readers.parquet_arrow import ARROW_FILE_MAGIC, ARROW_STREAM_MAGIC, PARQUET_MAGIC
 from queue_app.ingest.readers.sources import Source
 from queue_app.ingest.readers.values import shown
 

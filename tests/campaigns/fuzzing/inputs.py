@@ -32,7 +32,7 @@ from queue_app.ingest.records import Dataset
 from queue_app.ingest.records_to_shards import ingest
 from queue_app.job.directory import JobDir
 from queue_app.job.shard_files import Record
-from queue_app.wording import visible
+from queue_app.shown import visible
 from tests.campaigns.fuzzing.input_changes import changed_input
 from tests.support import ROOT
 

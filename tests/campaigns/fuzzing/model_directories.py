@@ -1,12 +1,15 @@
 """Model directories with one thing changed at random: the reference's vectors or a refusal, nothing else.
 
-    python -m tests.campaigns.fuzzing.model_directories [--first SEED] [--seeds N] [--command]
+    python -m tests.campaigns.fuzzing.model_directories [--first SEED] [--seeds N] [--command] [--structures]
 
-A seed chooses a model of the zoo and the change. Each disagreement is named with its seed, which makes the
-same directory again; with one seed alone the directory stays, and is named.
+A seed chooses a model of the zoo and the change; with --structures one that is meant to break its reader.
+Each is judged by a process of its own, so that a death or a hang is a verdict like any other. Each
+disagreement is named with its seed, which makes the same directory again; with one seed alone the directory
+stays, and is named.
 """
 
 import argparse
+import multiprocessing
 import random
 import shutil
 import subprocess
@@ -22,11 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError, first_line
 from queue_app.errors import ModelError
+from queue_app.host.confined_child import confine
 from tests.campaigns.fuzzing.changes import Change, change_directory
+from tests.campaigns.fuzzing.structures import break_directory
 from tests.support.command_runs import HOLDFAST, environment
 from tests.support.model_directories import embed
 from tests.zoo import bases, proteins, texts, unusable
@@ -48,6 +54,9 @@ from tests.zoo.sentences import Make, sentences
 
 MOST = 1e-5
 SEEDS = 200
+SECONDS_MOST = 240
+MEMORY_MOST = 8 << 30
+LINE_MOST = 2_000
 BY_COMMAND = 20
 """One seed of so many also goes through the command."""
 
@@ -104,13 +113,15 @@ Verdicts = Callable[..., Verdict]
 """Makes one of an outcome, and of what is wrong with it."""
 
 
-def judge(seed: int, home: Path, *, by_command: bool = False) -> Verdict:
+def judge(seed: int, home: Path, *, by_command: bool = False, structures: bool = False) -> Verdict:
     """Change a model as the seed says, in a folder of `home`, and compare what is made of it."""
-    name, directory, change = changed(seed, home)
+    name, directory, change = changed(seed, home, structures=structures)
     verdict = partial(Verdict, seed, name, change.words)
     try:
         ours = embed(load_model(str(directory)), MODELS[name].records, long="truncate")
-    except (ModelError, ModelLoadError):
+    except (ModelError, ModelLoadError) as error:
+        if "\n" in str(error) or len(str(error)) > LINE_MOST:
+            return verdict("refused", f"refused by no line: {str(error)[:LINE_MOST]!r}")
         return command_refuses(verdict, directory, home) if by_command else verdict("refused")
     except Exception as error:
         return verdict("failed", f"fails with {type(error).__name__}: {first_line(error)}")
@@ -120,12 +131,42 @@ def judge(seed: int, home: Path, *, by_command: bool = False) -> Verdict:
     return command_gives(verdict, directory, home, MODELS[name], ours)
 
 
-def changed(seed: int, home: Path) -> tuple[str, Path, Change]:
+def judge_apart(seed: int, home: Path, *, by_command: bool = False, structures: bool = False) -> Verdict:
+    """The same by a child, which may die of it, take too much memory, or not end."""
+    for name in (*random.Random(seed).sample(sorted(MODELS), 2),):
+        made(name, home)
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_tell, args=(theirs, seed, home, by_command, structures))
+    child.start()
+    theirs.close()
+    lost = partial(Verdict, seed, "?", "?", "lost")
+    try:
+        if not ours.poll(SECONDS_MOST):
+            return lost(f"does not end within {SECONDS_MOST} s")
+        verdict: Verdict = ours.recv()
+        return verdict
+    except EOFError:
+        child.join()
+        return lost(f"its reader died with {child.exitcode}")
+    finally:
+        child.kill()
+        child.join()
+
+
+def _tell(channel: Any, seed: int, home: Path, by_command: bool, structures: bool) -> None:
+    confine(MEMORY_MOST)
+    channel.send(judge(seed, home, by_command=by_command, structures=structures))
+
+
+def changed(seed: int, home: Path, *, structures: bool = False) -> tuple[str, Path, Change]:
     """The model's name, its changed directory, and what was changed."""
     rng = random.Random(seed)
     name, other = rng.sample(sorted(MODELS), 2)
     directory = home / f"{seed}_{name}"
     shutil.copytree(made(name, home), directory)
+    if structures:
+        return name, directory, break_directory(directory, rng)
     return name, directory, change_directory(directory, made(other, home), rng)
 
 
@@ -221,12 +262,16 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, metavar="SEED")
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N")
     parser.add_argument("--command", action="store_true", help="each seed through the command too")
+    parser.add_argument("--structures", action="store_true", help="changes that are meant to break a reader")
     chosen = parser.parse_args()
+    torch.set_num_threads(1)  # before the first fork: threads do not come along
     warnings.simplefilter("ignore")
     home = Path(tempfile.mkdtemp(prefix="holdfast-models-"))
     outcomes: Counter[str] = Counter()
     for seed in range(chosen.first, chosen.first + chosen.seeds):
-        verdict = judge(seed, home, by_command=chosen.command or seed % BY_COMMAND == 0)
+        verdict = judge_apart(
+            seed, home, structures=chosen.structures, by_command=chosen.command or seed % BY_COMMAND == 0
+        )
         outcomes[f"WRONG: {verdict.outcome}" if verdict.wrong else verdict.outcome] += 1
         if verdict.wrong or chosen.seeds == 1:
             print(verdict, flush=True)

@@ -280,7 +280,7 @@ def test_a_weight_that_is_missing_or_of_another_shape_is_refused(bert: Path) -> 
         ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config: quantized weights"),
         ({"auto_map": {"AutoModel": "modeling_my.MyBert"}}, "auto_map names code of its own"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key'"),
-        ({"hidden_size": "wide"}, "field 'hidden_size': TypeError"),
+        ({"hidden_size": "wide"}, "hidden_size='wide': not a whole number"),
     ],
     ids=str,
 )

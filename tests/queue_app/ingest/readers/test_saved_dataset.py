@@ -160,3 +160,16 @@ def test_a_dictionary_of_splits_names_them_and_each_is_read(tmp_path: Path) -> N
     with pytest.raises(InputError, match="saved/train"):
         read(tmp_path / "saved")
     assert read(tmp_path / "saved/train") == [("1", "train")]
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"_data_files": ' + "[" * 100_000, "\0", ""])
+def test_a_state_that_is_no_json_or_nested_without_end_is_refused(saved: Path, content: str) -> None:
+    (saved / "state.json").write_text(content)
+    with pytest.raises(InputError, match=r"state\.json: not a JSON object"):
+        saved_dataset(saved)
+
+
+def test_a_name_with_a_nul_is_no_file_of_a_dataset(saved: Path) -> None:
+    with_state(saved, _data_files=[{"filename": "a\0b"}])
+    with pytest.raises(InputError, match="no list of names of files beside it"):
+        saved_dataset(saved)
