@@ -9,25 +9,21 @@ import logging
 from functools import partial
 from pathlib import Path
 
-import redis
 from celery.signals import worker_process_init
 
-from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.attempt import work
 from gpu_tasks.shard.canary_check import note_begun
 from gpu_tasks.shard.getting_ready import GettingReady, find_job
 from gpu_tasks.shard.job_model import load_and_check, load_exact
-from gpu_tasks.shard.setbacks import AWAY, setbacks
+from gpu_tasks.shard.setbacks import AWAY, NO_ANSWER, setbacks
 from gpu_tasks.shard.worker_trouble import register_of, tell_export_failed, unless_garbage
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.coordination.dealing import deal_to
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import client
-from queue_app.coordination.states import JobState, Lease
-from queue_app.errors import HoldfastError
+from queue_app.coordination.states import JobState
 from queue_app.host.memory import do_without_pandas
 from queue_app.job.directory import JobDir
-from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
 from queue_app.worker.child_state import Stage
 from queue_app.worker.device_worker import child_state, this_worker
@@ -63,7 +59,7 @@ def _ask_for_next() -> None:
     """Before this message is acknowledged the next one waits: between two shards a device stands still."""
     try:
         deal_to(client(), app, this_worker.entry)
-    except (*AWAY, redis.ResponseError, HoldfastError) as error:  # the parent asks again by and by
+    except NO_ANSWER as error:  # the parent asks again by and by
         log.warning("no next shard asked for: %s", error)
 
 
@@ -76,25 +72,18 @@ def _directory_of(manifest: CheckpointManifest) -> JobDir | None:
 def _embed(job_id: str, index: int) -> str:
     manifest = CheckpointManifest(client(), job_id)
     with child_state.during(Stage.GETTING_READY, job_id):
-        begun = _begin(manifest, index)
+        directory = _directory_of(manifest)
+        if directory is None:
+            return "unknown"
+        ready = GettingReady(manifest, directory, index)
+        begun = ready.begin(partial(load_and_check, directory=directory))
     if isinstance(begun, str):
         log.info("dropped: %s job=%s shard=%d", begun, job_id, index)
         return begun
-    job, directory, model, lease = begun
+    job, model, lease = begun
     with child_state.during(Stage.AT_WORK, job_id):
         note_begun(job, lease)
         return work(manifest, lease, job, directory, model, partial(load_exact, job, directory))
-
-
-def _begin(manifest: CheckpointManifest, index: int) -> tuple[Job, JobDir, EmbeddingModel, Lease] | str:
-    directory = _directory_of(manifest)
-    if directory is None:
-        return "unknown"
-    begun = GettingReady(manifest, directory, index).begin(partial(load_and_check, directory=directory))
-    if isinstance(begun, str):
-        return begun
-    job, model, lease = begun
-    return job, directory, model, lease
 
 
 @app.task(name=EXPORT_JOB)
