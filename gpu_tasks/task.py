@@ -8,14 +8,13 @@ back with a delay; Celery sends nothing again.
 import logging
 from functools import lru_cache, partial
 
-import redis
 from celery.signals import worker_process_init
 
 from gpu_tasks.shard.attempt import work
 from gpu_tasks.shard.canary_check import note_begun
 from gpu_tasks.shard.getting_ready import GettingReady, find_job
 from gpu_tasks.shard.job_model import load_and_check, load_exact
-from gpu_tasks.shard.setbacks import AWAY, setbacks
+from gpu_tasks.shard.setbacks import AWAY, NO_ANSWER, setbacks
 from gpu_tasks.shard.worker_trouble import register_of, tell_export_failed, unless_garbage
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.coordination.dealing import deal_to
@@ -61,7 +60,7 @@ def _ask_for_next() -> None:
     """Before this message is acknowledged the next one waits: between two shards a device stands still."""
     try:
         deal_to(client(), app, this_worker.entry)
-    except (*AWAY, redis.ResponseError, HoldfastError) as error:  # the parent asks again by and by
+    except NO_ANSWER as error:  # the parent asks again by and by
         log.warning("no next shard asked for: %s", error)
 
 

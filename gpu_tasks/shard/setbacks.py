@@ -8,12 +8,13 @@ import logging
 import time
 from collections.abc import Callable
 
+import redis
 from kombu.exceptions import OperationalError
 
 from gpu_tasks.errors import JobHopeless
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.trouble import pause_seconds
-from queue_app.errors import Damage
+from queue_app.errors import Damage, HoldfastError
 from queue_app.settings import runtime_config
 from queue_app.worker.device_worker import child_state
 from queue_app.worker.metrics.counters import Count, counters
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 AWAY = (*TRANSIENT, OperationalError)
 """What is raised while the server is away: by its own client, and by kombu's."""
+NO_ANSWER = (*AWAY, redis.ResponseError, HoldfastError)
+"""What asking for a next shard ends with where there is none to be had just now."""
 LOOK_SECONDS = 0.2
 FOR_GOOD = (Damage, JobHopeless)
 """The job has ended with it: Celery may tell it as the failure that it is."""
