@@ -240,7 +240,7 @@ def test_every_metric_says_what_it_means_and_is_named_by_convention(run: Run) ->
 
 def test_the_labels_that_grow_with_the_data_are_the_jobs_in_view_alone(run: Run) -> None:
     labels = {label for _, its in run.last.samples for label, _ in its}
-    assert labels == {"worker", "queue", "device", "station", "le", "job_id", "state"}
+    assert labels == {"worker", "queue", "device", "station", "reason", "le", "job_id", "state"}
 
 
 # ---- the dashboard
