@@ -23,6 +23,7 @@ from queue_app.outputs.faiss_index import write_index
 from queue_app.settings import runtime_config
 from tests.support.jobs_and_inputs import TEXTS, write_fasta
 from tests.support.output_files import EVERY_FORMAT
+from tests.support.redis_servers import IS_GUARDED, GuardedServer
 
 # A deadline would turn a busy machine into a failed promise.
 settings.register_profile("holdfast", deadline=None)
@@ -49,9 +50,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """One Valkey for the whole session."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer | GuardedServer]:
+    """One Valkey for the whole session; a Redis behind TLS with HOLDFAST_TEST_SERVER=acl+tls."""
     home = tmp_path_factory.mktemp("server")
+    if IS_GUARDED:
+        guarded = GuardedServer(home)
+        guarded.start()
+        yield guarded
+        return guarded.stop()
     started = EmbeddedServer(JobDir(home), ProcessFile(home / "processes.json"))
     started.start()
     yield started
@@ -78,7 +84,7 @@ def state_home(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def server_url(server: EmbeddedServer) -> str:
+def server_url(server: EmbeddedServer | GuardedServer) -> str:
     assert server.address is not None
     return server.address.url
 

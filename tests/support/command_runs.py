@@ -14,6 +14,7 @@ from typing import Any
 
 from checkpoint.process_identity import identify
 from queue_app.status.snapshot import snapshots
+from tests.support.redis_servers import under_its_user
 from tests.support.waiting import wait_for
 
 HOLDFAST = [sys.executable, "-m", "queue_app.cli.main"]
@@ -32,6 +33,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 def holdfast(*arguments: str | Path, expect: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end and check its exit code."""
+    arguments, env = under_its_user(arguments, env)
     command = [*HOLDFAST, *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, env=environment(**env), timeout=170)
     assert ended.returncode == expect, f"exit {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
@@ -46,6 +48,7 @@ def running(
 
     What says more than a pipe holds waits for somebody to read it: not with `output=DEVNULL`.
     """
+    arguments, env = under_its_user(arguments, env)
     command = [*HOLDFAST, *map(str, arguments)]
     process = subprocess.Popen(
         command, stdout=output, stderr=subprocess.STDOUT, text=True, env=environment(**env)

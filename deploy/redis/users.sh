@@ -2,7 +2,7 @@
 # Prints users.acl as Redis loads it. PASSWORDS is a directory with a file per role (worker, producer, status,
 # operator, flower, admin) that holds its password, such as /run/secrets:
 #
-#   sh deploy/redis/fill.sh PASSWORDS > /etc/redis/users.acl
+#   sh deploy/redis/users.sh PASSWORDS > /etc/redis/users.acl
 #
 # A role whose password is missing or empty is left out, with a line on the error output.
 set -eu
