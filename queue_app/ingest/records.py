@@ -45,6 +45,7 @@ class Dataset:
         self.columns = Columns(id_column, sequence_column, delimiter, Keep.of(keep))
         self.ids = Ids(id)
         self.limits = limits
+        self._small = min(limits.id, limits.field, limits.record // 4)
         self.inputs: tuple[InputFile, ...] = ()
 
     def check(self) -> None:
@@ -89,13 +90,21 @@ class Dataset:
 
     def _record(self, ordinal: int, row: Row) -> Record:
         name, raw = self.ids.of(row), row.sequence
-        is_over = len(name) > self.limits.id or (row.kept and _longest(row.kept) > self.limits.field)
-        if is_over or isinstance(raw, Unusable) or len(raw) > self.limits.most_letters(raw):
+        if isinstance(raw, Unusable):
+            return self._unusable(ordinal, name, row)
+        # A header has the description in it. Most records are small, and asked nothing more.
+        beside = self._small if row.header is None and row.kept else len(row.header or "")
+        if len(raw) + len(name) + beside >= self._small and self._is_over(name, raw, row.kept):
             return self._unusable(ordinal, name, row)
         sequence, problem = judge(raw, self.alphabet, self.rules)
         if self.look:
             self.look.add(name, raw, sequence, problem)
         return Record(ordinal, name, sequence, problem, row.kept)
+
+    def _is_over(self, name: str, sequence: str, kept: Mapping[str, object]) -> bool:
+        limits = self.limits
+        is_long = len(sequence) > limits.most_letters(sequence)
+        return is_long or len(name) > limits.id or _longest(kept) > limits.field
 
     def _unusable(self, ordinal: int, name: str, row: Row) -> Record:
         """What is too long for a record to have is left out; of an id its beginning stays."""
