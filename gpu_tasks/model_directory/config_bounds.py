@@ -20,6 +20,8 @@ _BOUNDS: tuple[tuple[int, int, tuple[str, ...]], ...] = (
 )
 BOUNDS: Mapping[str, tuple[int, int]] = {key: (least, most) for least, most, keys in _BOUNDS for key in keys}
 """By key, wherever it stands: the least and the most. The largest models have a hundredth of it."""
+DROPOUTS = ("dropout", "dropout_prob")
+"""They change no vector, but with one that is none nobody else makes the model."""
 DEPTH_MOST = 50
 SHOWN_CHARACTERS = 60
 
@@ -33,6 +35,8 @@ def require_bounded(path: Any, fields: Mapping[str, Any]) -> None:
         if key in BOUNDS and not (value is None or (type(value) is int and least <= value <= most)):
             shown = repr(value)[:SHOWN_CHARACTERS]
             raise ModelLoadError(f"{path}: {key}={shown}: not a whole number from {least} to {most:,}")
+        if key.endswith(DROPOUTS) and type(value) in (int, float) and not 0 <= value <= 1:
+            raise ModelLoadError(f"{path}: {key}={str(value)[:SHOWN_CHARACTERS]}: not a probability")
 
 
 def _values(fields: Any) -> Iterator[tuple[str, Any, int]]:

@@ -163,7 +163,7 @@ def changed(seed: int, home: Path, *, structures: bool = False) -> tuple[str, Pa
     """The model's name, its changed directory, and what was changed."""
     rng = random.Random(seed)
     name, other = rng.sample(sorted(MODELS), 2)
-    directory = home / f"{seed}_{name}"
+    directory = home / f"{seed}_{name}{'_broken' if structures else ''}"
     shutil.copytree(made(name, home), directory)
     if structures:
         return name, directory, break_directory(directory, rng)

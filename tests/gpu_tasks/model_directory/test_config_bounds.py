@@ -31,3 +31,10 @@ def test_what_is_nested_too_deeply_is_refused() -> None:
         fields = {"a": [fields]}
     with pytest.raises(ModelLoadError, match="nested too deeply"):
         require_bounded(PATH, fields)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, 10**400, float("nan")])
+def test_a_dropout_that_is_no_probability_is_refused(value: float) -> None:
+    with pytest.raises(ModelLoadError, match=r"hidden_dropout_prob=.*: not a probability"):
+        require_bounded(PATH, {"hidden_dropout_prob": value})
+    require_bounded(PATH, {"hidden_dropout_prob": 0.1, "token_dropout": True, "classifier_dropout": None})
