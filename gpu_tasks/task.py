@@ -9,6 +9,7 @@ import logging
 from functools import lru_cache, partial
 
 from celery.signals import worker_process_init
+from redis import Redis
 
 from gpu_tasks.shard.attempt import work
 from gpu_tasks.shard.canary_check import note_begun
@@ -22,7 +23,6 @@ from queue_app.coordination.fleet import job_places
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import client
 from queue_app.coordination.states import JobState
-from queue_app.errors import HoldfastError
 from queue_app.host.memory import do_without_pandas
 from queue_app.settings import RuntimeConfig, runtime_config
 from queue_app.trust.job_places import JobPlaces
@@ -78,7 +78,7 @@ def _embed(job_id: str, index: int) -> str:
 
 
 @lru_cache(maxsize=1)
-def _places(server: redis.Redis, config: RuntimeConfig) -> JobPlaces:
+def _places(server: Redis, config: RuntimeConfig) -> JobPlaces:
     """Of this process: where jobs were is not looked for again."""
     return job_places(server)
 
