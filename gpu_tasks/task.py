@@ -12,7 +12,6 @@ from pathlib import Path
 import redis
 from celery.signals import worker_process_init
 
-from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.attempt import work
 from gpu_tasks.shard.canary_check import note_begun
 from gpu_tasks.shard.getting_ready import GettingReady, find_job
@@ -23,10 +22,9 @@ from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.coordination.dealing import deal_to
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import client
-from queue_app.coordination.states import JobState, Lease
+from queue_app.coordination.states import JobState
 from queue_app.host.memory import do_without_pandas
 from queue_app.job.directory import JobDir
-from queue_app.job.spec import Job
 from queue_app.settings import runtime_config
 from queue_app.worker.child_state import Stage
 from queue_app.worker.device_worker import child_state, this_worker
@@ -74,26 +72,22 @@ def _directory_of(manifest: CheckpointManifest) -> JobDir | None:
 
 def _embed(job_id: str, index: int) -> str:
     manifest = CheckpointManifest(client(), job_id)
+    directory = _directory_of(manifest)
+    if directory is None:
+        return _drop("unknown", job_id, index)
     with child_state.during(Stage.GETTING_READY, job_id):
-        begun = _begin(manifest, index)
+        begun = GettingReady(manifest, directory, index).begin(partial(load_and_check, directory=directory))
     if isinstance(begun, str):
-        log.info("dropped: %s job=%s shard=%d", begun, job_id, index)
-        return begun
-    job, directory, model, lease = begun
+        return _drop(begun, job_id, index)
+    job, model, lease = begun
     with child_state.during(Stage.AT_WORK, job_id):
         note_begun(job, lease)
         return work(manifest, lease, job, directory, model, partial(load_exact, job, directory))
 
 
-def _begin(manifest: CheckpointManifest, index: int) -> tuple[Job, JobDir, EmbeddingModel, Lease] | str:
-    directory = _directory_of(manifest)
-    if directory is None:
-        return "unknown"
-    begun = GettingReady(manifest, directory, index).begin(partial(load_and_check, directory=directory))
-    if isinstance(begun, str):
-        return begun
-    job, model, lease = begun
-    return job, directory, model, lease
+def _drop(why: str, job_id: str, index: int) -> str:
+    log.info("dropped: %s job=%s shard=%d", why, job_id, index)
+    return why
 
 
 @app.task(name=EXPORT_JOB)
