@@ -66,9 +66,6 @@ def _ask_for_next() -> None:
 
 def _embed(job_id: str, index: int) -> str:
     manifest = CheckpointManifest(client(), job_id)
-    directory = _directory_of(manifest)
-    if directory is None:
-        return _drop("unknown", job_id, index)
     with child_state.during(Stage.GETTING_READY, job_id):
         begun = GettingReady(manifest, _places(client(), runtime_config()), index).begin(load_and_check)
     if isinstance(begun, str):

@@ -80,8 +80,7 @@ class Maps:
         directory = self.place.of(job_id).directory_of(job_id)
         job = load(directory) if directory else None
         if directory is None or job is None or job.job_id != job_id:
-            where = f" {directory.path}" if directory else ""
-            raise HoldfastError(f"this host does not see the job's directory{where}, which it is drawn from")
+            raise HoldfastError("this host does not see the job's directory, which it is drawn from")
         return Published.find(job, directory)
 
     def _making(self, key: tuple[str, str, Method], make: Callable[[Tell], EmbeddingMap]) -> Making:

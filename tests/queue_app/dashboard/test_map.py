@@ -385,7 +385,7 @@ def test_of_a_servers_job_there_is_a_map_where_this_host_sees_its_directory(
     assert isinstance(maps.look(Wanted(job.job_id)), EmbeddingMap | Making)
     client.hset(keys.JOBS, manifest.job_id, "/none/out.npy.holdfast")
     (tmp_path / "out.npy.holdfast").rename(tmp_path / "away")
-    with pytest.raises(HoldfastError, match="does not see the job's directory /none/out"):
+    with pytest.raises(HoldfastError, match="does not see the job's directory"):
         maps.look(Wanted(job.job_id))
 
 
