@@ -653,7 +653,7 @@ MUTANTS = (
     ),
     Mutant(
         "a host's failure spends no attempt",
-        "gpu_tasks/shard/whose_failure.py",
+        "gpu_tasks/shard/trouble/whose_failure.py",
         "    return Whose.HOST if is_hosts else Whose.SHARD\n",
         "    return Whose.SHARD\n",
         "tests/gpu_tasks/shard/test_worker_trouble.py -k costs_the_shard_nothing",
@@ -688,7 +688,7 @@ MUTANTS = (
     ),
     Mutant(
         "what was dealt to another stays there",
-        "gpu_tasks/shard/worker_trouble.py",
+        "gpu_tasks/shard/trouble/worker_trouble.py",
         "    if shard is not None and shard.worker in own:",
         "    if shard is not None:",
         "tests/gpu_tasks/shard/test_worker_trouble.py -k stays_with_it",

@@ -15,8 +15,8 @@ from gpu_tasks.shard.attempt import work
 from gpu_tasks.shard.canary_check import note_begun
 from gpu_tasks.shard.getting_ready import GettingReady, find_job
 from gpu_tasks.shard.job_model import load_and_check, load_exact
-from gpu_tasks.shard.setbacks import AWAY, NO_ANSWER, setbacks
-from gpu_tasks.shard.worker_trouble import register_of, tell_export_failed, unless_garbage
+from gpu_tasks.shard.trouble.setbacks import AWAY, NO_ANSWER, setbacks
+from gpu_tasks.shard.trouble.worker_trouble import register_of, tell_export_failed, unless_garbage
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
 from queue_app.coordination.dealing import deal_to
 from queue_app.coordination.fleet import job_places

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, TypeVar
 from checkpoint import DoneRecord
 from gpu_tasks.errors import JobHopeless
 from gpu_tasks.shard.observers import HistoryNotes
-from gpu_tasks.shard.whose_failure import Whose, whose
-from gpu_tasks.shard.worker_trouble import end_in_trouble, note_trouble, register_of, words_of
+from gpu_tasks.shard.trouble.whose_failure import Whose, whose
+from gpu_tasks.shard.trouble.worker_trouble import (
+    end_in_trouble,
+    note_trouble,
+    register_of,
+    release_for_later,
+    words_of,
+)
 from queue_app.celery_app import app
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import ask_for_export
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import Lease, Refusal
-from queue_app.coordination.trouble import pause_seconds
 from queue_app.job.history import Outcome
 from queue_app.job.spec import Progress
-from queue_app.settings import runtime_config
 from queue_app.shown import visible_lines
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.leases import Heartbeat
@@ -57,16 +61,6 @@ def tell_failure(
             counters.add(Count.SHARD_RETRIES)
             return "to be tried again"
     return None
-
-
-def release_for_later(manifest: CheckpointManifest, lease: Lease, reason: str) -> bool:
-    """Give a shard back that failed: the more often it did without a commit, the later it is dealt again.
-
-    The manifest counts the attempts, and gives the shard up at the limit.
-    """
-    status = manifest.shard_status(lease.shard.index)
-    pause = pause_seconds(status.attempts if status else 1, runtime_config().retry_seconds)
-    return manifest.release(lease, reason, delay_seconds=pause)
 
 
 def give_back_unspent(manifest: CheckpointManifest, lease: Lease, error: Exception) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from gpu_tasks.shard.acquire import acquire
-from gpu_tasks.shard.worker_trouble import (
+from gpu_tasks.shard.trouble.worker_trouble import (
     end_in_trouble,
     give_back_unbegun,
     is_resting,

@@ -11,7 +11,7 @@ from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
 from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.inference.rows import join_vectors, split_rows
 from gpu_tasks.inference.runner import RESUMED, AsyncInferenceRunner, InferenceResult
-from gpu_tasks.shard.whose_failure import Whose, whose
+from gpu_tasks.shard.trouble.whose_failure import Whose, whose
 
 
 @dataclass(slots=True)

@@ -31,8 +31,7 @@ from gpu_tasks.shard.quarantined_records import (
 from gpu_tasks.shard.tokenizing import TokenizingLog
 from queue_app.coordination.states import Lease
 from queue_app.host.memory import give_memory_back
-from queue_app.host.own_files import make_inner_directory, require_trusted_directory
-from queue_app.job.directory import JobDir
+from queue_app.job.directory import JobDir, make_place_of_store
 from queue_app.job.shard_files import ShardRecords, read_shard
 from queue_app.job.spec import Job, Progress
 from queue_app.settings import RuntimeConfig
@@ -83,8 +82,7 @@ class ShardRun:
             CheckpointStore.discard(self.store_path)  # of a host that could tokenise it: with another plan
         plan = plan_shard(self.job, self.model, records, noted)
         self.observer.planned(plan)
-        make_inner_directory(self.store_path.parent)
-        require_trusted_directory(self.store_path.parent)
+        make_place_of_store(self.store_path)
         with CheckpointStore.open(
             self.store_path,
             job_digest=bytes.fromhex(self.job.digest),

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from checkpoint.process_identity import ProcessId, host_key, identify
 from checkpoint.store_files import clear_when_full, make_directory
 from gpu_tasks.inference.model import EmbeddingModel
-from gpu_tasks.shard.whose_failure import Whose, whose
+from gpu_tasks.shard.trouble.whose_failure import Whose, whose
 
 CHUNK_CHARACTERS = 1 << 20
 CHUNK_RECORDS = 4096

@@ -8,8 +8,8 @@ import json
 import subprocess
 import sys
 
+from queue_app.host.child_processes.json_child import ChildFailed, JsonChild
 from queue_app.host.gpu_load import gpu_uuid
-from queue_app.host.json_child import ChildFailed, JsonChild
 from queue_app.host.processes import PYTHON
 
 DRIVER_SECONDS = 30.0

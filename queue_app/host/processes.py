@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from checkpoint.process_identity import ProcessId, identify
-from queue_app.host import die_with_parent
+from queue_app.host.child_processes import die_with_parent
 from queue_app.host.durable_files import write_durably
 from queue_app.host.own_files import open_own, opener
 

@@ -18,7 +18,13 @@ from checkpoint.store_files import make_directory
 from queue_app.errors import Damage, JobNotFound, OtherVersion, UsageError
 from queue_app.host.durable_files import room_for, write_durably
 from queue_app.host.file_lock import FileLock
-from queue_app.host.own_files import directory_mode, require_trusted_directory, share, write_own
+from queue_app.host.own_files import (
+    directory_mode,
+    make_inner_directory,
+    require_trusted_directory,
+    share,
+    write_own,
+)
 from queue_app.job.spec import Job
 from queue_app.shown import visible
 
@@ -299,3 +305,9 @@ def _remove_empty(path: Path, above: Path) -> None:
         while path != above:
             path.rmdir()
             path = path.parent
+
+
+def make_place_of_store(store: Path) -> None:
+    """Make the directory that a shard's store is to lie in. Raises NotOurs where others can write into it."""
+    make_inner_directory(store.parent)
+    require_trusted_directory(store.parent)

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 from queue_app.errors import HoldfastError, ModelError, UsageError
+from queue_app.host.child_processes.json_child import ChildFailed, JsonChild
 from queue_app.host.durable_files import removed_on_failure, room_for
-from queue_app.host.json_child import ChildFailed, JsonChild
 from queue_app.host.processes import PYTHON
 
 MODULE = "gpu_tasks.probes.convert"

@@ -9,7 +9,7 @@ from pathlib import Path
 import xxhash
 
 from queue_app.errors import ModelError
-from queue_app.host.json_child import ChildFailed, JsonChild
+from queue_app.host.child_processes.json_child import ChildFailed, JsonChild
 from queue_app.host.processes import PYTHON, how_it_ended
 from queue_app.model.cache import find_reading, keep_reading, reading_key
 from queue_app.model.short_names import HUB_IDS, hub_id_of

@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from queue_app.host.child_processes.json_child import ChildFailed, JsonChild
 from queue_app.host.devices import count_gpus, default_cpu_workers, is_emulated, num_cores
-from queue_app.host.json_child import ChildFailed, JsonChild
 from queue_app.host.processes import PYTHON
 from queue_app.preflight.findings import Finding
 from queue_app.settings import RuntimeConfig

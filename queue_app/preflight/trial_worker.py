@@ -11,7 +11,7 @@ from threading import Timer
 from typing import Any
 
 from queue_app.errors import HoldfastError
-from queue_app.host.json_child import ChildFailed, JsonChild
+from queue_app.host.child_processes.json_child import ChildFailed, JsonChild
 from queue_app.host.processes import PYTHON
 from queue_app.host.surroundings import child_environment
 

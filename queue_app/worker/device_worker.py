@@ -22,8 +22,8 @@ from celery.signals import (
 from queue_app.coordination.redis_client import connect
 from queue_app.coordination.workers import Owner, WorkerEntry
 from queue_app.errors import UsageError
+from queue_app.host.child_processes.die_with_parent import die_with_parent
 from queue_app.host.devices import num_cores
-from queue_app.host.die_with_parent import die_with_parent
 from queue_app.host.limits import prefer_as_victim
 from queue_app.host.queues import Queue
 from queue_app.host.torch_missing import require_torch

@@ -22,17 +22,16 @@ from queue_app.coordination.manifest import CheckpointManifest, job_statuses
 from queue_app.coordination.messages import announce, ask_for_export
 from queue_app.coordination.redis_client import TRANSIENT, ring_of
 from queue_app.coordination.states import JobStatus
-from queue_app.coordination.trouble import TroubleRegister, pauses_of
 from queue_app.coordination.workers import WorkerEntry, live_queues
 from queue_app.job.directory import JobDir
 from queue_app.job.output_place import exported
 from queue_app.job.spec import Job
-from queue_app.settings import runtime_config
 from queue_app.trust.told_once import ToldOnce
 from queue_app.trust.values import JOB_ID, Garbage, read_from
 from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.leases import LeaseWatch, take_away
 from queue_app.worker.metrics.counters import Count, counters
+from queue_app.worker.rest import failures_rested_from
 
 log = logging.getLogger(__name__)
 
@@ -212,13 +211,11 @@ class Reconciler:
     def _has_rested_from_failing(self, manifest: CheckpointManifest, name: str) -> bool:
         """True once after each failure of this worker at the output, when its pause is over, while there is
         hope. What may pass is so tried again within seconds; without hope it is asked for, but seldom."""
-        register = TroubleRegister(self.client, manifest.job_id, pauses_of(runtime_config()))
-        trouble = register.of(name)
-        if trouble is None or trouble.is_lasting or register.wait_seconds(trouble) > 0:
+        times = failures_rested_from(self.client, manifest.job_id, name)
+        if times is None or times == self._export_failures.get(manifest.job_id):
             return False
-        is_new = trouble.times != self._export_failures.get(manifest.job_id)
-        self._export_failures[manifest.job_id] = trouble.times
-        return is_new
+        self._export_failures[manifest.job_id] = times
+        return True
 
     def _may_act(self, name: str) -> bool:
         """True for one observer at a time.

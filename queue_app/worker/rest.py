@@ -10,6 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import redis
+
+from queue_app.coordination.trouble import TroubleRegister, pauses_of
+from queue_app.settings import runtime_config
+
 LOOK_SECONDS = 10.0
 """So often a worker that was in trouble asks whether there is another job, or it was left alone with one."""
 
@@ -60,3 +65,13 @@ class TroubleWatch:
         self._due = now + LOOK_SECONDS if was_ever else float("inf")
         self._until = now + seconds if seconds else float("-inf")
         return self._until
+
+
+def failures_rested_from(client: redis.Redis, job_id: str, worker: str) -> int | None:
+    """How often in a row a worker failed at a job, once the pause after the last time is over; None before
+    that, without a failure, and where there is no hope."""
+    register = TroubleRegister(client, job_id, pauses_of(runtime_config()))
+    trouble = register.of(worker)
+    if trouble is None or trouble.is_lasting or register.wait_seconds(trouble) > 0:
+        return None
+    return trouble.times

@@ -30,7 +30,7 @@ import torch
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError, first_line
 from queue_app.errors import ModelError
-from queue_app.host.confined_child import confine
+from queue_app.host.child_processes.confined_child import confine
 from tests.campaigns.fuzzing.changes import Change, change_directory
 from tests.campaigns.fuzzing.structures import break_directory
 from tests.support.command_runs import HOLDFAST, environment

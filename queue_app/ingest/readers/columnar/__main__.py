@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from queue_app.errors import InputError
-from queue_app.host.confined_child import confine
+from queue_app.host.child_processes.confined_child import confine
 from queue_app.host.memory import do_without_pandas
 from queue_app.ingest.readers.columnar.frames import (
     BATCH,

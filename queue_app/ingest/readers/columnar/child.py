@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator
 from typing import IO, Any
 
-from queue_app.host.confined_child import ONE_THREAD, POOL_OF_MALLOC, Standstill
+from queue_app.host.child_processes.confined_child import ONE_THREAD, POOL_OF_MALLOC, Standstill
 from queue_app.host.memory import FEW_HEAPS
 from queue_app.host.processes import PYTHON, dying_with_us, how_it_ended, kill_session
 from queue_app.host.surroundings import child_environment

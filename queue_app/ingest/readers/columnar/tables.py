@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from queue_app.errors import InputError
-from queue_app.host.confined_child import memory_most
+from queue_app.host.child_processes.confined_child import memory_most
 from queue_app.ingest.readers.columnar.chosen import Chosen, choose, numbered_index
 from queue_app.ingest.readers.columnar.magics import ARROW_FILE_MAGIC, PARQUET_MAGIC
 from queue_app.ingest.readers.columnar.plain_batches import plain_batches

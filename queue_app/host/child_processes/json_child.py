@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from queue_app.host.confined_child import Standstill, confine
+from queue_app.host.child_processes.confined_child import Standstill, confine
 from queue_app.host.processes import dying_with_us, kill_session
 from queue_app.host.surroundings import child_environment
 from queue_app.host.torch_missing import in_words

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from queue_app.host.confined_child import Standstill
+from queue_app.host.child_processes.confined_child import Standstill
 from tests.support.waiting import wait_for
 
-CONFINED = "from queue_app.host.confined_child import confine; confine(256 << 20)\n"
+CONFINED = "from queue_app.host.child_processes.confined_child import confine; confine(256 << 20)\n"
 
 
 def said_by(code: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 import checkpoint
 from gpu_tasks import errors as inference
-from gpu_tasks.shard.whose_failure import Whose, may_pass, whose
+from gpu_tasks.shard.trouble.whose_failure import Whose, may_pass, whose
 from queue_app import errors as ours
 from queue_app.host.limits import LimitTooLow
 

@@ -11,14 +11,20 @@ from collections.abc import Callable
 
 from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate, OtherKind
 from gpu_tasks.inference.device_errors import Fault, fault_of
-from gpu_tasks.shard.whose_failure import Whose, may_pass, whose
+from gpu_tasks.shard.trouble.whose_failure import Whose, may_pass, whose
 from queue_app.celery_app import app
 from queue_app.coordination.dealing import deal_to_idle
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import ask_for_export
 from queue_app.coordination.redis_client import client
-from queue_app.coordination.states import TIMES_MOST, Trouble
-from queue_app.coordination.trouble import PASSING_TIMES_MOST, TroubleRegister, give_up_hopeless, pauses_of
+from queue_app.coordination.states import TIMES_MOST, Lease, Trouble
+from queue_app.coordination.trouble import (
+    PASSING_TIMES_MOST,
+    TroubleRegister,
+    give_up_hopeless,
+    pause_seconds,
+    pauses_of,
+)
 from queue_app.errors import HoldfastError
 from queue_app.settings import runtime_config
 from queue_app.shown import visible_lines
@@ -132,3 +138,13 @@ def leave_process(reason: str) -> None:
     was gone. What was safe is committed."""
     log.critical("this process ends, another takes its place: %s", reason)
     os._exit(1)  # the parent gives the message back, and forks anew
+
+
+def release_for_later(manifest: CheckpointManifest, lease: Lease, reason: str) -> bool:
+    """Give a shard back that failed: the more often it did without a commit, the later it is dealt again.
+
+    The manifest counts the attempts, and gives the shard up at the limit.
+    """
+    status = manifest.shard_status(lease.shard.index)
+    pause = pause_seconds(status.attempts if status else 1, runtime_config().retry_seconds)
+    return manifest.release(lease, reason, delay_seconds=pause)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from checkpoint.process_identity import identify
-from queue_app.host.json_child import ChildFailed, JsonChild
+from queue_app.host.child_processes.json_child import ChildFailed, JsonChild
 from tests.support.waiting import wait_for
 
 
@@ -55,7 +55,7 @@ def test_a_child_that_listens_answers_line_by_line_until_it_is_closed() -> None:
 
 def test_a_child_ends_with_the_process_that_started_it() -> None:
     code = (
-        "import sys, time; from queue_app.host.json_child import JsonChild;"
+        "import sys, time; from queue_app.host.child_processes.json_child import JsonChild;"
         "print(JsonChild([sys.executable, '-c', 'import time; time.sleep(600)']).pid, flush=True)"
     )
     started = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,11 +13,12 @@ import pytest
 import redis
 
 from checkpoint.crash_log import CrashLog
-from gpu_tasks.shard import attempt_end, worker_trouble
+from gpu_tasks.shard import attempt_end
 from gpu_tasks.shard.attempt_end import tell_failure
 from gpu_tasks.shard.getting_ready import GettingReady
 from gpu_tasks.shard.guarded_run import GuardedRun
-from gpu_tasks.shard.worker_trouble import give_back_unbegun, register_of, tell_export_failed
+from gpu_tasks.shard.trouble import worker_trouble
+from gpu_tasks.shard.trouble.worker_trouble import give_back_unbegun, register_of, tell_export_failed
 from queue_app.celery_app import make_app
 from queue_app.coordination import keys
 from queue_app.coordination.dealing import deal_to, leave, tick

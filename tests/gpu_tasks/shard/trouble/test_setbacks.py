@@ -9,8 +9,8 @@ from kombu.exceptions import OperationalError
 
 from gpu_tasks import task
 from gpu_tasks.errors import JobHopeless
-from gpu_tasks.shard import setbacks
-from gpu_tasks.shard.setbacks import Setbacks
+from gpu_tasks.shard.trouble import setbacks
+from gpu_tasks.shard.trouble.setbacks import Setbacks
 from queue_app.celery_app import OPTIONS, app
 from queue_app.errors import Damage
 from queue_app.settings import runtime_config

@@ -1,0 +1,1 @@
+"""What a worker fails at that is no fault of the shard, and whose failure it is."""
