@@ -80,7 +80,9 @@ def examine_configured(url: str, config: RuntimeConfig) -> Iterator[Finding]:
         refused = explain_refusal(error)
         remedy = "give this user the right, or take that of deploy/redis/users.acl which is for its commands"
         yield Finding(
-            "rights" if refused else "server", "problem", f"{without_password(url)}: {refused or told(error, url)}",
+            "rights" if refused else "server",
+            "problem",
+            f"{without_password(url)}: {refused or told(error, url)}",
             remedy if refused else "see what the server's log says of it",
         )  # fmt: skip
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from queue_app.errors import InputError
 from queue_app.host.child_processes.confined_child import confine
 from queue_app.host.memory import do_without_pandas
+from queue_app.ingest.readers.bounds.limits import Limits
 from queue_app.ingest.readers.columnar.frames import (
     BATCH,
     CLOSE,
@@ -80,7 +81,8 @@ def _answers(descriptor: int, request: dict[str, Any]) -> Answers:
 
 
 def _tables(descriptor: int, request: dict[str, Any]) -> Answers:
-    file = File(f"/dev/fd/{descriptor}", request["name"], request["format"], request["is_stream"])
+    path, limits = f"/dev/fd/{descriptor}", Limits(**request["limits"])
+    file = File(path, request["name"], request["format"], request["is_stream"], limits)
     keep = request["keep"]
     columns = Columns(request["id"], request["sequence"], keep=Keep(None if keep is None else tuple(keep)))
     chosen, batches = open_table(file, columns)

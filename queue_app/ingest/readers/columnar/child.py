@@ -14,6 +14,7 @@ from queue_app.host.child_processes.confined_child import ONE_THREAD, POOL_OF_MA
 from queue_app.host.memory import FEW_HEAPS
 from queue_app.host.processes import PYTHON, dying_with_us, how_it_ended, kill_session
 from queue_app.host.surroundings import child_environment
+from queue_app.ingest.readers.bounds.limits import DEFAULT
 from queue_app.ingest.readers.columnar.frames import (
     BATCH,
     CLOSE,
@@ -26,7 +27,7 @@ from queue_app.ingest.readers.columnar.frames import (
 
 MODULE = "queue_app.ingest.readers.columnar"
 MEMORY_MOST = 512 << 20
-"""Bytes that the child may have."""
+"""Bytes that the child may have, where nobody asks for longer records than usual."""
 STANDSTILL_SECONDS = 10.0
 """So long it may compute without reading a byte or handing over a row."""
 LOOK_SECONDS = 1.0
@@ -61,27 +62,34 @@ def reading(descriptor: int, request: dict[str, Any]) -> Iterator[dict[str, Any]
 def _opened(descriptor: int, request: dict[str, Any]) -> tuple["_Child", dict[str, Any]]:
     """One that was idle may have ended meanwhile: then another is started, once."""
     child: _Child | None = getattr(_of_thread, "child", None)
-    if child is not None and child.is_idle and child.process.poll() is None:
+    memory = memory_for(request["limits"]["record"])
+    if child is not None and child.is_idle and child.memory >= memory and child.process.poll() is None:
         try:
             return child, child.open(descriptor, request)
         except StoodStill:
             raise
         except ChildGone:
             pass
-    _of_thread.child = child = _Child()
+    _of_thread.child = child = _Child(memory)
     return child, child.open(descriptor, request)
+
+
+def memory_for(record: int) -> int:
+    """Bytes for a child that reads records of so many letters."""
+    return MEMORY_MOST * max(1, -(-record // DEFAULT.record))
 
 
 class _Child:
     """`is_idle`: it reads no file. A second reader of the same thread gets another child."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: int) -> None:
+        self.memory = memory
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._channel, theirs = socket.socketpair()
         self._channel.settimeout(LOOK_SECONDS)
         with theirs:
             self.process = subprocess.Popen(
-                dying_with_us([*PYTHON, "-m", MODULE, str(MEMORY_MOST)]),
+                dying_with_us([*PYTHON, "-m", MODULE, str(memory)]),
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,

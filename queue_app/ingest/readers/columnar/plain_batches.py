@@ -14,42 +14,49 @@ import numpy as np
 import pyarrow as pa
 
 from queue_app.array_types import Int64s
+from queue_app.ingest.readers.bounds.limits import OPTION, TOKENIZED_LETTERS, Limits
 from queue_app.ingest.readers.columnar.chosen import Chosen, is_text
 from queue_app.ingest.readers.columnar.frames import ID, SEQUENCE, UNUSABLE
-from queue_app.ingest.readers.limits import FIELD_MOST, ID_MOST, SEQUENCE_MOST
 
 BYTES_AT_ONCE = 4 << 20
 VALUES_AT_ONCE = 2_000_000
 """Those of lists become Python's objects, of some 50 bytes each, on their way to JSON."""
 SHOWN_BYTES = 40
+BYTES_A_CHARACTER = 4
 VIEW_INTEGERS = 4
 """A view is 16 bytes, whose first four are the length."""
 
 _Columns = dict[int, pa.Array]
-_Limit = tuple[str, int]
-"""What a column holds, in words, and the most bytes of it."""
+_Limit = tuple[str, int, str]
+"""What a column holds, in words, the most bytes of it, and the name of that limit."""
 _Reasons = list[str | None]
 _FINE: str | None = None
 
 
-def plain_batches(batch: pa.RecordBatch, chosen: Chosen) -> Iterator[pa.RecordBatch]:
+def plain_batches(batch: pa.RecordBatch, chosen: Chosen, limits: Limits) -> Iterator[pa.RecordBatch]:
     """The batch, in parts of some megabytes at most where its rows are not longer."""
     columns: _Columns = dict(zip(chosen.places, batch.columns, strict=True))
     sizes, reasons = np.zeros(batch.num_rows, np.int64), [*repeat(_FINE, batch.num_rows)]
-    for place, limit in _limits(chosen).items():
+    by_place = _limits(chosen, limits)
+    for place, limit in by_place.items():
         if is_text(columns[place].type):
             columns[place] = _without_long(columns[place], limit, reasons)
             sizes += _lengths(columns[place])
     for start, stop in _cuts(sizes):
         part = {place: column.slice(start, stop - start) for place, column in columns.items()}
-        yield _plain(part, chosen, reasons[start:stop])
+        yield _plain(part, chosen, by_place, reasons[start:stop])
 
 
-def _limits(chosen: Chosen) -> Mapping[int, _Limit]:
-    """By the place of a column."""
-    kept = {place: (f"a value of {name!r}", FIELD_MOST) for name, place in chosen.kept}
-    ids = {} if chosen.id is None else {chosen.id: ("an id", ID_MOST)}
-    return {**kept, **ids, chosen.sequence: ("a sequence", SEQUENCE_MOST)}
+def _limits(chosen: Chosen, limits: Limits) -> Mapping[int, _Limit]:
+    """By the place of a column. In bytes, and so that no character is too many which the record's own limits
+    allow: the parent counts them."""
+    kept = {
+        place: (f"a value of {name!r}", BYTES_A_CHARACTER * limits.field, "field")
+        for name, place in chosen.kept
+    }
+    ids = {} if chosen.id is None else {chosen.id: ("an id", BYTES_A_CHARACTER * limits.id, "id")}
+    sequence = max(2 * limits.record, BYTES_A_CHARACTER * min(limits.record, TOKENIZED_LETTERS))
+    return {**kept, **ids, chosen.sequence: ("a sequence", sequence, "record")}
 
 
 def _lengths(column: pa.Array) -> Int64s:
@@ -71,14 +78,15 @@ def _lengths(column: pa.Array) -> Int64s:
 
 def _without_long(column: pa.Array, limit: _Limit, reasons: _Reasons) -> pa.Array:
     """The column without what is longer than its limit; the reason is noted."""
-    (what, most), lengths = limit, _lengths(column)
+    (what, most, name), lengths = limit, _lengths(column)
     too_long = lengths > most
     if not too_long.any():
         return column
     for row in np.flatnonzero(too_long).tolist():
         value = column[row].cast(pa.large_binary()).as_buffer()
         begin = bytes(value[:SHOWN_BYTES]).decode(errors="replace")
-        reasons[row] = f"{what} of {lengths[row]:,} bytes, more than {most:,}, which begins with {begin!r}"
+        why = f"{what} of {lengths[row]:,} bytes, more than {most:,}, which begins with {begin!r}"
+        reasons[row] = f"{why}: {OPTION} {name}={lengths[row]} takes it"
     return column.take(pa.array(np.arange(len(column)), mask=too_long))
 
 
@@ -96,8 +104,10 @@ def _cuts(sizes: Int64s) -> Iterator[tuple[int, int]]:
     yield start, len(sizes)
 
 
-def _plain(columns: _Columns, chosen: Chosen, reasons: _Reasons) -> pa.RecordBatch:
-    arrays, limits = {SEQUENCE: _text(columns[chosen.sequence])}, _limits(chosen)
+def _plain(
+    columns: _Columns, chosen: Chosen, limits: Mapping[int, _Limit], reasons: _Reasons
+) -> pa.RecordBatch:
+    arrays = {SEQUENCE: _text(columns[chosen.sequence])}
     if chosen.id is not None:
         arrays[ID] = _text(columns[chosen.id])
     for number, (_, place) in enumerate(chosen.kept):

@@ -1,6 +1,7 @@
 """Parquet and Arrow as rows: a child process reads the file, whose batches of plain values become records."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import count, islice, repeat
 from typing import Any
 
@@ -38,6 +39,7 @@ def _read(source: Source, columns: Columns, form: InputFormat) -> Rows:
     request = {
         "name": source.name,
         "format": form,
+        "limits": asdict(source.limits),
         "is_stream": source.magic.startswith(ARROW_STREAM_MAGIC),
         "id": columns.id,
         "sequence": columns.sequence,

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from queue_app.errors import InputError
 from queue_app.host.child_processes.confined_child import memory_most
+from queue_app.ingest.readers.bounds.limits import Limits
 from queue_app.ingest.readers.columnar.chosen import Chosen, choose, numbered_index
 from queue_app.ingest.readers.columnar.magics import ARROW_FILE_MAGIC, PARQUET_MAGIC
 from queue_app.ingest.readers.columnar.plain_batches import plain_batches
@@ -42,6 +43,7 @@ class File:
     name: str
     format: str
     is_stream: bool
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def _plain_unit(file: File, chosen: Chosen, unit: _Unit) -> Batches:
     while True:
         try:
             for batch in _behind(done, unit.read(rows)):
-                for part in plain_batches(batch, chosen):
+                for part in plain_batches(batch, chosen, file.limits):
                     yield part
                     done += part.num_rows
             break
