@@ -14,13 +14,12 @@ from queue_app.ingest.readers.bounds.limits import DEFAULT
 from queue_app.ingest.readers.columnar import child
 from queue_app.ingest.readers.columns import Columns
 from queue_app.ingest.readers.formats import FORMATS
-
-ID_MOST, SEQUENCE_MOST = 4 * DEFAULT.id, 2 * DEFAULT.record
 from queue_app.ingest.readers.sources import Input, open_source
 from queue_app.ingest.readers.values import Row
 from queue_app.ingest.records import Dataset
 from queue_app.job.shard_files import Record
 
+ID_MOST, SEQUENCE_MOST = 4 * DEFAULT.id, 2 * DEFAULT.record
 ROW_BYTES = 1_000_000
 MEMORY_MOST = 160 << 20
 LIBRARIES = 32 << 20
