@@ -120,7 +120,8 @@ def _try_out(files: Mapping[str, str]) -> None:
             context.load_verify_locations(files[name])
         name = "ssl_certfile"
         if name in files:
-            context.load_cert_chain(files[name], files.get("ssl_keyfile"), password="")
+            # Empty, or OpenSSL would ask for it at the terminal.
+            context.load_cert_chain(files[name], files.get("ssl_keyfile"), password="")  # nosec B106
     except (ssl.SSLError, OSError) as error:
         what = "certificate" if name == "ssl_ca_certs" else "certificate with its key"
         why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
