@@ -411,7 +411,9 @@ end
 
 -- What is called without end, and touches nothing that all share.
 local IS_FREQUENT = { beat = true, list = true }
-local OF_ALL = { deal = true, deal_idle = true, leave = true, tick = true, ask = true, forget = true, note_unsound = true }
+local OF_ALL = {
+  take_book = true, deal = true, deal_idle = true, leave = true, tick = true, ask = true, forget = true, note_unsound = true,
+}
 
 local function run()
   local operation, job = ARGV[1], ARGV[2]
