@@ -43,7 +43,12 @@ class ContactMaps:
                 half += half_of_layer(row_query, row_key, self.weight[layer])
 
         self.encoder(packed, (len(self.weight),), add_layer)
-        return [torch.sigmoid(half + half.T + self.bias) for half in halves]
+        return [_mirrored(torch.sigmoid(half + half.T + self.bias)) for half in halves]
+
+
+def _mirrored(maps: Tensor) -> Tensor:
+    """Its upper half on both sides: a sigmoid's last bit may depend on where in memory its value stands."""
+    return torch.triu(maps) + torch.triu(maps, diagonal=1).T
 
 
 def half_of_layer(query: Tensor, key: Tensor, weight: Tensor) -> Tensor:

@@ -317,7 +317,8 @@ def test_no_room_for_a_small_file_is_said_as_clearly_as_for_a_commit(
     def no_room(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_text", no_room)
+    monkeypatch.setattr("checkpoint.process_identity.write_as_directory", no_room)
+    monkeypatch.setattr("checkpoint.crash_log.write_as_directory", no_room)
     with pytest.raises(DiskFull, match="the disk is full"):
         open_store(tmp_path / "00000.lmdb")
     with pytest.raises(DiskFull, match="the disk is full"):

@@ -16,7 +16,9 @@ from queue_app.cli.main import main
 from tests.support import ROOT
 
 PACKAGES = tuple(f"{ROOT}/{package}/" for package in ("checkpoint", "queue_app", "gpu_tasks"))
-FLOORS = ("host", "model", "job", "coordination", "ingest", "outputs", "worker", "status", "api", "cli")
+FLOORS = (
+    "host", "model", "job", "trust", "coordination", "ingest", "outputs", "worker", "status", "api", "cli",
+)  # fmt: skip
 """From the ground up. checkpoint, and the modules that stand in no room, lie below them."""
 
 

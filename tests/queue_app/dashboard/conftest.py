@@ -1,4 +1,4 @@
-"""A window of a real browser and a tab in it, for all tests of the page."""
+"""A window of a real browser and a tab in it, for the tests of the page."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,9 +8,9 @@ import pytest
 from tests.support.chromium import SOON, browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """It starts once for all files of tests."""
+    """It ends with a file of tests: while it is open, no other test of this process can run a loop."""
     with browser(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 

@@ -149,7 +149,7 @@ def own(tmp_path: Path) -> Iterator[tuple[redis.Redis, str]]:
 def test_a_server_set_up_as_the_readme_says_is_well(client: redis.Redis, server_url: str) -> None:
     findings = list(examine_configured(server_url, CONFIG))
     assert [finding.level for finding in findings] == ["ok"] * len(findings)
-    assert {"server", "latency", "persistence", "eviction", "clock", "scripts", "workers"} == {
+    assert {"server", "latency", "persistence", "eviction", "clock", "scripts", "workers", "signing"} == {
         finding.topic for finding in findings
     }
     assert not any(server_url.split(":")[2].split("@")[0] in finding.text for finding in findings)

@@ -87,7 +87,7 @@ NAMED = {
 
 def test_an_id_that_cannot_be_a_name_is_replaced_and_stays_in_original_id(tmp_path: Path) -> None:
     table = write_table(tmp_path / "a.tsv", list(NAMED))
-    job = embedded(tmp_path / "out.parquet", [table], alphabet="protein")
+    job = embedded(tmp_path / "out.parquet", [table], alphabet="protein", limit="id=70000")
     found = exported(job, "per-id")
     assert {record_id: name for name, (record_id, _) in found.items()} == NAMED
     np.testing.assert_array_equal([vector for _, vector in found.values()], vectors_of(job))

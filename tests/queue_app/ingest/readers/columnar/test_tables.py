@@ -21,7 +21,7 @@ from queue_app.job.shard_files import Record
 
 ID_MOST, SEQUENCE_MOST = 4 * DEFAULT.id, 2 * DEFAULT.record
 ROW_BYTES = 1_000_000
-MEMORY_MOST = 160 << 20
+MEMORY_MOST = 192 << 20
 LIBRARIES = 32 << 20
 """Bytes of code in memory, which the limit does not count."""
 """Less than a reader has, so that files may be smaller that are too large."""
