@@ -42,6 +42,8 @@ SECONDS_MOST = 10
 BUSY = 12
 """How many times slower a machine may be that has other things to do."""
 MIB_MOST = 512
+GROWTH_MIB_MOST = 128
+"""Of a process that has had more than that before."""
 INGESTED = 10
 """One of so many goes on into a job's directory."""
 AT_A_TIME = 2_500
@@ -249,5 +251,3 @@ def _apart(seeds: range, home: Path) -> tuple[dict[str, int], list[str]]:
 
 if __name__ == "__main__":
     sys.exit(main())
-GROWTH_MIB_MOST = 128
-"""Of a process that has had more than that before."""
