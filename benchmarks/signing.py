@@ -20,9 +20,9 @@ from rich.console import Console
 from benchmarks.common.checkout import command_line
 from benchmarks.common.tables import as_markdown, table_with
 from queue_app.celery_app import EMBED_SHARD, OwnApp, make_app
-from queue_app.trust.key_file import write_key_file
-from queue_app.trust.message_gate import SIGNED_AS, Message, MessageGate, signed_parts
-from queue_app.trust.signing import read_key_file
+from queue_app.coordination.trust.key_file import write_key_file
+from queue_app.coordination.trust.message_gate import SIGNED_AS, Message, MessageGate, signed_parts
+from queue_app.coordination.trust.signing import read_key_file
 from tests.campaigns.bad_server.harness import Stage, stage
 from tests.support.command_runs import holdfast
 from tests.support.jobs_and_inputs import write_fasta

@@ -23,9 +23,9 @@ from queue_app.coordination.fleet import job_places
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import client
 from queue_app.coordination.states import JobState
+from queue_app.coordination.trust.job_places import JobPlaces
 from queue_app.host.memory import do_without_pandas
 from queue_app.settings import RuntimeConfig, runtime_config
-from queue_app.trust.job_places import JobPlaces
 from queue_app.worker.child_state import Stage
 from queue_app.worker.device_worker import child_state, this_worker
 

@@ -18,14 +18,16 @@ from celery.loaders.app import AppLoader
 from celery.signals import before_task_publish
 
 from queue_app.coordination.redis_client import address
+from queue_app.coordination.trust.message_gate import (
+    EMBED_SHARD as EMBED_SHARD,  # others know the tasks from here
+)
+from queue_app.coordination.trust.message_gate import EXPORT_JOB as EXPORT_JOB
+from queue_app.coordination.trust.message_gate import SENT_AT as SENT_AT
+from queue_app.coordination.trust.message_gate import SIGNATURE, SIGNED_AS, signed_parts
+from queue_app.coordination.trust.server_tls import split_tls
+from queue_app.coordination.trust.signing import KeyRing, ring_of_server
 from queue_app.errors import UsageError
 from queue_app.settings import runtime_config
-from queue_app.trust.message_gate import EMBED_SHARD as EMBED_SHARD  # others know the tasks from here
-from queue_app.trust.message_gate import EXPORT_JOB as EXPORT_JOB
-from queue_app.trust.message_gate import SENT_AT as SENT_AT
-from queue_app.trust.message_gate import SIGNATURE, SIGNED_AS, signed_parts
-from queue_app.trust.server_tls import split_tls
-from queue_app.trust.signing import KeyRing, ring_of_server
 
 OPTIONS: dict[str, Any] = {
     "imports": ("queue_app.worker.device_worker", "queue_app.worker.parent_loop", "gpu_tasks.task"),

@@ -12,7 +12,7 @@ from tests.support import ROOT
 from tests.support.house import House
 
 BELOW_JOB = {"queue_app.job", "queue_app.model", "queue_app.host"}
-COORDINATE = BELOW_JOB | {"queue_app.coordination", "queue_app.trust"}
+COORDINATE = BELOW_JOB | {"queue_app.coordination", "queue_app.coordination.trust"}
 READ_AND_COORDINATE = COORDINATE | {"queue_app.ingest.readers"}
 OF_A_MODEL = {
     "queue_app.model.spec", "queue_app.model.written_sequences", "queue_app.model.files",
@@ -23,8 +23,8 @@ ARROWS = {
     "queue_app.host": set(),
     "queue_app.model": {"queue_app.host"},
     "queue_app.job": {"queue_app.model", "queue_app.host"},
-    "queue_app.trust": BELOW_JOB,
-    "queue_app.coordination": BELOW_JOB | {"queue_app.trust"},
+    "queue_app.coordination.trust": BELOW_JOB,
+    "queue_app.coordination": BELOW_JOB | {"queue_app.coordination.trust"},
     "queue_app.ingest.readers": BELOW_JOB,
     "queue_app.ingest": BELOW_JOB | {"queue_app.ingest.readers"},
     "queue_app.outputs": BELOW_JOB | {"queue_app.ingest.readers"},

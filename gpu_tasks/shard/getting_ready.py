@@ -21,12 +21,12 @@ from queue_app.coordination.fleet import remember_job
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import Lease, Refusal, ShardState
+from queue_app.coordination.trust.job_places import JobPlaces
+from queue_app.coordination.trust.values import Garbage
 from queue_app.errors import JobNotFound
 from queue_app.job.directory import JobDir
 from queue_app.job.model_place import at_its_place
 from queue_app.job.spec import Job
-from queue_app.trust.job_places import JobPlaces
-from queue_app.trust.values import Garbage
 from queue_app.worker.device_worker import this_worker
 
 Model = TypeVar("Model")

@@ -7,13 +7,13 @@ from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobState
+from queue_app.coordination.trust.values import Garbage
 from queue_app.errors import JobFailed
 from queue_app.job.history import CommandLog
 from queue_app.job.spec import Job
 from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.view import View
 from queue_app.status.watch import Lookout
-from queue_app.trust.values import Garbage
 from queue_app.worker.supervisor import POLL_SECONDS
 
 

@@ -80,7 +80,7 @@ def _refused_by_server(error: Exception) -> str | None:
     """What the server does not let its user do, and which user may; None: it was something else."""
     if "redis" not in sys.modules:  # nobody was asked
         return None
-    from queue_app.trust.server_rights import explain_refusal, remedy
+    from queue_app.coordination.trust.server_rights import explain_refusal, remedy
 
     said = explain_refusal(error)
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")

@@ -63,7 +63,7 @@ def key_file(
 
     Copy it to every host and set HOLDFAST_KEY_FILE there: what the server hands on is signed then.
     """
-    from queue_app.trust.key_file import write_key_file
+    from queue_app.coordination.trust.key_file import write_key_file
 
     try:
         is_new = write_key_file(path)

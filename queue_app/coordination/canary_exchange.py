@@ -6,7 +6,7 @@ from typing import cast
 import redis
 
 from queue_app.coordination import keys
-from queue_app.trust import values
+from queue_app.coordination.trust import values
 
 CANARY_SECONDS = 7 * 24 * 3600
 GOLDEN = "golden"

@@ -18,9 +18,9 @@ from queue_app.coordination import keys
 from queue_app.coordination.redis_client import ring_of
 from queue_app.coordination.script import Script
 from queue_app.coordination.states import JobState
+from queue_app.coordination.trust import values
+from queue_app.coordination.trust.signed_entries import is_drain
 from queue_app.coordination.workers import WorkerEntry
-from queue_app.trust import values
-from queue_app.trust.signed_entries import is_drain
 
 DEALT_AT_A_TIME = 100
 """Idle workers in one call: a few milliseconds of the server's."""

@@ -18,6 +18,8 @@ from pathlib import Path
 import redis
 
 from queue_app.coordination.redis_client import TRANSIENT, connect
+from queue_app.coordination.trust.key_file import write_key_file
+from queue_app.coordination.trust.signing import use_embedded_key
 from queue_app.errors import BrokerUnreachable
 from queue_app.host.durable_files import write_durably
 from queue_app.host.own_files import directory_mode, make_inner_directory
@@ -25,8 +27,6 @@ from queue_app.host.processes import ProcessFile, spawn, stop
 from queue_app.host.server_program import ServerProgram, find_server_program
 from queue_app.host.surroundings import child_environment
 from queue_app.job.directory import JobDir
-from queue_app.trust.key_file import write_key_file
-from queue_app.trust.signing import use_embedded_key
 
 START_SECONDS = 20.0
 PORT_TRIES = 5

@@ -12,8 +12,8 @@ from typing import cast
 import redis
 
 from queue_app.coordination import keys
+from queue_app.coordination.trust import values
 from queue_app.coordination.workers import server_time
-from queue_app.trust import values
 
 EVENTS_KEPT = 50
 """As in manifest.lua."""

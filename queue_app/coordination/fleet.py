@@ -28,13 +28,13 @@ import redis
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import LOOPBACK, ServerAddress
 from queue_app.coordination.redis_client import TRANSIENT
+from queue_app.coordination.trust.job_places import JobPlaces
+from queue_app.coordination.trust.values import SHOWN_MOST, Garbage, read_from
 from queue_app.host.durable_files import write_durably
 from queue_app.host.fleet_memory import FleetMemory
 from queue_app.job.directory import FLEET_ID, JobDir
 from queue_app.settings import runtime_config
 from queue_app.shown import visible
-from queue_app.trust.job_places import JobPlaces
-from queue_app.trust.values import SHOWN_MOST, Garbage, read_from
 
 log = logging.getLogger(__name__)
 

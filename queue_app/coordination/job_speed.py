@@ -7,7 +7,7 @@ its first minutes for all of them. Twins and reused records cost nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from queue_app.trust import values
+from queue_app.coordination.trust import values
 
 WINDOW_SECONDS = 60.0
 

@@ -27,13 +27,13 @@ from queue_app.coordination.states import (
     ShardState,
     ShardStatus,
 )
+from queue_app.coordination.trust import values
+from queue_app.coordination.trust.signed_entries import require_signed_job, sign_job, sign_lease
+from queue_app.coordination.trust.values import Garbage
 from queue_app.coordination.worker_figures import Figures
 from queue_app.coordination.workers import server_time
 from queue_app.job.shard_table import Shard
 from queue_app.job.spec import Job, Progress
-from queue_app.trust import values
-from queue_app.trust.signed_entries import require_signed_job, sign_job, sign_lease
-from queue_app.trust.values import Garbage
 
 LISTED_AT_A_TIME = 1_000
 """Quarantine entries in one call: Lua takes fewer than 8,000 arguments."""

@@ -15,12 +15,12 @@ from queue_app.coordination.fleet import take_job
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import ring_of
 from queue_app.coordination.states import JobState, ShardState
+from queue_app.coordination.trust.values import Garbage
 from queue_app.coordination.workers import live_workers
 from queue_app.job.directory import JobDir
 from queue_app.job.done_records import finished_shards
 from queue_app.job.spec import Job, Progress
 from queue_app.settings import runtime_config
-from queue_app.trust.values import Garbage
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from queue_app.coordination.trust.server_tls import explain_tls, split_tls
+from queue_app.coordination.trust.signing import KeyRing, ring_of_server
 from queue_app.errors import BrokerUnreachable, UsageError
 from queue_app.server_address import (
     FORM,
@@ -19,8 +21,6 @@ from queue_app.server_address import (
 )
 from queue_app.settings import runtime_config
 from queue_app.shown import visible
-from queue_app.trust.server_tls import explain_tls, split_tls
-from queue_app.trust.signing import KeyRing, ring_of_server
 
 SOCKET_TIMEOUT_SECONDS = 5.0
 

@@ -6,7 +6,7 @@ from typing import cast
 
 import redis
 
-from queue_app.trust.values import read_from
+from queue_app.coordination.trust.values import read_from
 
 PARTS = ("sound.lua", "shards.lua", "manifest.lua", "dealing.lua")
 """Sent as one text; shards.lua says what is kept."""

@@ -6,10 +6,10 @@ from enum import StrEnum
 from typing import Any
 
 from queue_app.coordination import keys
+from queue_app.coordination.trust import values
 from queue_app.coordination.worker_figures import Figures
 from queue_app.job.shard_table import Shard
 from queue_app.shown import visible
-from queue_app.trust import values
 
 
 class ShardState(StrEnum):

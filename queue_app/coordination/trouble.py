@@ -19,9 +19,9 @@ from queue_app.coordination import keys
 from queue_app.coordination.events import EventKind, publish
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import TIMES_MOST, JobState, ShardState, Trouble
+from queue_app.coordination.trust import values
 from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
 from queue_app.settings import RuntimeConfig
-from queue_app.trust import values
 from queue_app.wording import count
 
 PASSING_TIMES_MOST = 20

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
-from queue_app.trust import values
+from queue_app.coordination.trust import values
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ import redis
 
 from checkpoint.process_identity import ProcessId, host_key, identify
 from queue_app.coordination import keys
+from queue_app.coordination.trust import values
 from queue_app.errors import UsageError
 from queue_app.host.queues import device_class_of
 from queue_app.settings import runtime_config
-from queue_app.trust import values
 
 CORES_MOST = 10_000
 WORKERS_MOST = 10_000

@@ -11,6 +11,7 @@ import redis
 
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
+from queue_app.coordination.trust.values import Garbage
 from queue_app.dashboard.about import About
 from queue_app.dashboard.job_source import Place, load
 from queue_app.dashboard.shard_cells import Cell, ShardMap, cells_of_directory, with_losses
@@ -20,7 +21,6 @@ from queue_app.status.directory_snapshot import snapshot_of_directory
 from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.snapshot import snapshot
 from queue_app.status.worker_history import SeenWorker, WorkerHistory
-from queue_app.trust.values import Garbage
 
 DIRECTORY_EVERY_SECONDS = 5.0
 

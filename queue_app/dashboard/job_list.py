@@ -11,11 +11,11 @@ import redis
 from queue_app.coordination.manifest import job_statuses
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobStatus
+from queue_app.coordination.trust.values import Garbage
 from queue_app.dashboard.job_source import Place, load, title_of
 from queue_app.job.directory import JobDir
 from queue_app.settings import runtime_config
 from queue_app.status.directory_snapshot import snapshot_of_directory
-from queue_app.trust.values import Garbage
 
 READ_AGAIN_SECONDS = 5.0
 DONE_AGAIN_SECONDS = 60.0

@@ -9,11 +9,11 @@ from queue_app.coordination.find_job import server_url
 from queue_app.coordination.fleet import job_places
 from queue_app.coordination.manifest import known_jobs as known_jobs_of
 from queue_app.coordination.redis_client import TRANSIENT, connect
+from queue_app.coordination.trust.job_places import JobPlaces
 from queue_app.errors import HoldfastError
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 from queue_app.status.known_jobs import jobs_of_folder, known_jobs
-from queue_app.trust.job_places import JobPlaces
 
 
 class Place:

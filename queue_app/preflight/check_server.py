@@ -16,6 +16,9 @@ from rich.filesize import decimal
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.redis_client import check, connect, open_to_writers, told
+from queue_app.coordination.trust.server_rights import explain_refusal
+from queue_app.coordination.trust.signing import ring_of_server
+from queue_app.coordination.trust.values import read_from
 from queue_app.coordination.workers import live_workers, server_time
 from queue_app.errors import BrokerUnreachable, HoldfastError
 from queue_app.host.processes import ProcessFile
@@ -25,9 +28,6 @@ from queue_app.preflight.findings import Finding
 from queue_app.server_address import without_password
 from queue_app.settings import RuntimeConfig
 from queue_app.shown import visible
-from queue_app.trust.server_rights import explain_refusal
-from queue_app.trust.signing import ring_of_server
-from queue_app.trust.values import read_from
 
 PINGS = 20
 SLOW_SECONDS = 0.05

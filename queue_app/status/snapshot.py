@@ -12,13 +12,13 @@ from queue_app.coordination.manifest import CheckpointManifest, known_jobs
 from queue_app.coordination.redis_client import TRANSIENT, check, connect
 from queue_app.coordination.states import JobState, JobStatus, ShardState, ShardStatus, Trouble
 from queue_app.coordination.trouble import read_troubles
+from queue_app.coordination.trust.values import Garbage
 from queue_app.coordination.workers import Owner, WorkerEntry, live_workers, server_time
 from queue_app.errors import JobNotFound
 from queue_app.host.queues import Queue
 from queue_app.settings import runtime_config
 from queue_app.status.directory_snapshot import snapshot_of_directory
 from queue_app.status.job_snapshot import JobSnapshot, WorkerView
-from queue_app.trust.values import Garbage
 
 
 def snapshot(client: redis.Redis, job_id: str, *, lease_seconds: float) -> JobSnapshot | None:

@@ -7,12 +7,12 @@ import redis
 
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobState
+from queue_app.coordination.trust.values import Garbage
 from queue_app.errors import BrokerUnreachable, JobNotFound
 from queue_app.status.allowance import NOTHING, Allowance
 from queue_app.status.job_snapshot import JobSnapshot
 from queue_app.status.snapshot import snapshot, snapshots
 from queue_app.status.view import View
-from queue_app.trust.values import Garbage
 
 POLL_SECONDS = 1.0
 GRACE_SECONDS = 10.0

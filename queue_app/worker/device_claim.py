@@ -14,6 +14,7 @@ from pathlib import Path
 
 from queue_app.coordination import keys
 from queue_app.coordination.redis_client import TRANSIENT, connect
+from queue_app.coordination.trust.values import Garbage, read_from
 from queue_app.coordination.workers import Owner, live_workers
 from queue_app.errors import JobBusy
 from queue_app.host.file_lock import FileLock
@@ -21,7 +22,6 @@ from queue_app.host.own_files import make_own_directory
 from queue_app.host.physical_device import physical_device, short_name
 from queue_app.host.queues import Queue
 from queue_app.settings import RuntimeConfig
-from queue_app.trust.values import Garbage, read_from
 
 log = logging.getLogger(__name__)
 

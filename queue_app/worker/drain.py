@@ -11,10 +11,10 @@ import redis
 
 from queue_app.coordination import keys
 from queue_app.coordination.redis_client import ring_of
+from queue_app.coordination.trust.signed_entries import drain_request
+from queue_app.coordination.trust.values import read_from
 from queue_app.coordination.workers import WorkerEntry, live_workers, server_time
 from queue_app.errors import UsageError
-from queue_app.trust.signed_entries import drain_request
-from queue_app.trust.values import read_from
 
 
 def request_drain(client: redis.Redis, target: str, lease_seconds: float) -> list[WorkerEntry]:

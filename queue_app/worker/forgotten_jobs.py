@@ -8,13 +8,13 @@ import redis
 
 from queue_app.coordination.embedded_server import ServerAddress
 from queue_app.coordination.fleet import Fleet, fleet_of_server
+from queue_app.coordination.trust.job_places import in_roots
 from queue_app.errors import HoldfastError
 from queue_app.host.own_files import require_trusted_directory
 from queue_app.job.directory import INCOMING, JobDir
 from queue_app.job.output_place import exported
 from queue_app.job.spec import Job
 from queue_app.settings import RuntimeConfig
-from queue_app.trust.job_places import in_roots
 
 log = logging.getLogger(__name__)
 

@@ -23,11 +23,11 @@ from kombu.transport import redis as kombu_redis
 from queue_app.coordination import keys
 from queue_app.coordination.dealing import take_book
 from queue_app.coordination.redis_client import TRANSIENT, connect
+from queue_app.coordination.trust.message_gate import RAW_BYTES_MOST, SENT_AT, MessageGate, Reason
+from queue_app.coordination.trust.signing import key_ring
 from queue_app.coordination.workers import WorkerEntry
 from queue_app.settings import RuntimeConfig
 from queue_app.shown import visible
-from queue_app.trust.message_gate import RAW_BYTES_MOST, SENT_AT, MessageGate, Reason
-from queue_app.trust.signing import key_ring
 from queue_app.worker.metrics.counters import DROPPED, counters
 
 log = logging.getLogger(__name__)

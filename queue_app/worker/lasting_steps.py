@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from queue_app.coordination.redis_client import TRANSIENT
+from queue_app.coordination.trust.told_once import ToldOnce
 from queue_app.host.lasting_threads import end_process
-from queue_app.trust.told_once import ToldOnce
 from queue_app.worker.metrics.counters import Count, counters
 
 log = logging.getLogger(__name__)

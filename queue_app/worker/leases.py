@@ -18,15 +18,15 @@ from queue_app.coordination.dealing import LeaseSeen
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import JobState, Lease
+from queue_app.coordination.trust.signed_entries import is_signed_lease
+from queue_app.coordination.trust.signing import KeyRing
+from queue_app.coordination.trust.told_once import ToldOnce
+from queue_app.coordination.trust.values import Garbage
 from queue_app.coordination.worker_figures import Figures
 from queue_app.coordination.workers import Owner
 from queue_app.host.lasting_threads import lasting_thread
 from queue_app.job.spec import Progress
 from queue_app.shown import visible
-from queue_app.trust.signed_entries import is_signed_lease
-from queue_app.trust.signing import KeyRing
-from queue_app.trust.told_once import ToldOnce
-from queue_app.trust.values import Garbage
 from queue_app.worker.metrics.counters import Count, counters
 
 log = logging.getLogger(__name__)

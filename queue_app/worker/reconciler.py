@@ -22,12 +22,12 @@ from queue_app.coordination.manifest import CheckpointManifest, job_statuses
 from queue_app.coordination.messages import announce, ask_for_export
 from queue_app.coordination.redis_client import TRANSIENT, ring_of
 from queue_app.coordination.states import JobStatus
+from queue_app.coordination.trust.told_once import ToldOnce
+from queue_app.coordination.trust.values import JOB_ID, Garbage, read_from
 from queue_app.coordination.workers import WorkerEntry, live_queues
 from queue_app.job.directory import JobDir
 from queue_app.job.output_place import exported
 from queue_app.job.spec import Job
-from queue_app.trust.told_once import ToldOnce
-from queue_app.trust.values import JOB_ID, Garbage, read_from
 from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.leases import LeaseWatch, take_away
 from queue_app.worker.metrics.counters import Count, counters

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from queue_app.trust.message_gate import EMBED_SHARD, EXPORT_JOB
+from queue_app.coordination.trust.message_gate import EMBED_SHARD, EXPORT_JOB
 
 JOB_ID = "0123456789ab-cafecafe"
 AFTERWARDS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}

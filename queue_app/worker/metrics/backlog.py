@@ -16,8 +16,8 @@ from queue_app.celery_app import SENT_AT
 from queue_app.coordination import keys
 from queue_app.coordination.manifest import job_statuses
 from queue_app.coordination.states import JobState, JobStatus
+from queue_app.coordination.trust import values
 from queue_app.coordination.workers import WorkerEntry
-from queue_app.trust import values
 
 READ_MOST = 1_000
 JOBS_MOST = 50

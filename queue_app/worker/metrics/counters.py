@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from enum import IntEnum, auto
 from itertools import accumulate
 
-from queue_app.trust.message_gate import Reason
+from queue_app.coordination.trust.message_gate import Reason
 
 COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds; a last bucket takes what is longer."""

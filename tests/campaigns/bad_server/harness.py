@@ -19,9 +19,9 @@ import redis
 from queue_app.coordination import keys
 from queue_app.coordination.embedded_server import EmbeddedServer
 from queue_app.coordination.redis_client import connect
+from queue_app.coordination.trust.key_file import write_key_file
 from queue_app.host.processes import ProcessFile
 from queue_app.job.directory import JobDir
-from queue_app.trust.key_file import write_key_file
 from tests.support.command_runs import HOLDFAST, environment, holdfast
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.waiting import wait_for

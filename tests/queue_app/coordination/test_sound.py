@@ -13,9 +13,9 @@ from queue_app.coordination.dealing import deal_to, deal_to_idle, has_work, leav
 from queue_app.coordination.manifest import CheckpointManifest, job_statuses, known_jobs
 from queue_app.coordination.states import Lease
 from queue_app.coordination.trouble import Pauses, TroubleRegister, seconds_to_rest
+from queue_app.coordination.trust.values import Garbage
 from queue_app.coordination.workers import live_workers
 from queue_app.job.spec import Job, Progress
-from queue_app.trust.values import Garbage
 from tests.queue_app.worker.test_reconciler import Sent, worker
 from tests.support.hostile_values import FOREIGN, OF_A_JOB, OF_ALL, SCORES, TEXTS, WRONG
 from tests.support.jobs_and_inputs import make_job

@@ -12,9 +12,9 @@ from celery.worker import state
 from kombu import Connection, Queue
 
 from queue_app.coordination import keys
+from queue_app.coordination.trust.message_gate import EMBED_SHARD, MessageGate, Reason
+from queue_app.coordination.trust.signing import KeyRing
 from queue_app.settings import RuntimeConfig
-from queue_app.trust.message_gate import EMBED_SHARD, MessageGate, Reason
-from queue_app.trust.signing import KeyRing
 from queue_app.worker import kombu_repairs
 from queue_app.worker.device_worker import NO_WORKER
 from queue_app.worker.kombu_repairs import Standstill, Told, TolerantTransport, restore_left_over

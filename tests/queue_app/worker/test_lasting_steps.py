@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from queue_app.trust.told_once import ToldOnce
-from queue_app.trust.values import Garbage
+from queue_app.coordination.trust.told_once import ToldOnce
+from queue_app.coordination.trust.values import Garbage
 from queue_app.worker import lasting_steps
 from queue_app.worker.lasting_steps import HOPELESS_SECONDS, PAUSE_MOST_SECONDS, LastingStep
 

@@ -18,11 +18,11 @@ from queue_app.coordination.fleet import Fleet, take_job
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease, ShardState
 from queue_app.coordination.trouble import Pauses, TroubleRegister
+from queue_app.coordination.trust.values import Garbage
 from queue_app.coordination.workers import Owner, WorkerEntry, live_workers
 from queue_app.host.fleet_memory import FleetMemory
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job, Progress
-from queue_app.trust.values import Garbage
 from queue_app.worker.forgotten_jobs import ForgottenJobs
 from queue_app.worker.reconciler import EXPORT_PATIENCE, REPLACED, Reconciler
 from tests.support.hostile_values import WRONG

@@ -23,11 +23,11 @@ from queue_app.coordination import keys
 from queue_app.coordination.dealing import deal_to, leave, tick
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import JobState, Lease, ShardState
+from queue_app.coordination.trust.job_places import JobPlaces
 from queue_app.coordination.workers import Owner, WorkerEntry, server_time
 from queue_app.errors import Damage
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
-from queue_app.trust.job_places import JobPlaces
 from queue_app.worker.device_worker import this_worker
 from tests.support.inline_job import submitted
 from tests.support.jobs_and_inputs import write_fasta

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from queue_app.coordination.trust.key_file import write_key_file
+from queue_app.coordination.trust.signing import KeyRing, read_key_file
 from queue_app.errors import UsageError
-from queue_app.trust.key_file import write_key_file
-from queue_app.trust.signing import KeyRing, read_key_file
 from tests.support.command_runs import holdfast
 
 OLD, NEW = (f"{name} {name * 16}" for name in ("old", "new"))

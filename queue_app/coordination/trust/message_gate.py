@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from queue_app.trust.signing import KeyRing
+from queue_app.coordination.trust.signing import KeyRing
 
 EMBED_SHARD = "gpu_tasks.embed_shard"
 EXPORT_JOB = "gpu_tasks.export_job"

@@ -12,9 +12,9 @@ from queue_app.coordination.dealing import LeaseSeen, tick
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import ring_of
 from queue_app.coordination.states import Lease, ShardState
+from queue_app.coordination.trust.signing import KeyRing
+from queue_app.coordination.trust.values import Garbage
 from queue_app.job.spec import Job, Progress
-from queue_app.trust.signing import KeyRing
-from queue_app.trust.values import Garbage
 from queue_app.worker.drain import request_drain
 from queue_app.worker.leases import LeaseWatch, take_away
 from queue_app.worker.metrics.counters import Count, counters

@@ -6,9 +6,9 @@ somebody puts back has an old token: the shard's line has a higher one, and the 
 
 import time
 
+from queue_app.coordination.trust.signing import KeyRing
+from queue_app.coordination.trust.values import Garbage, finite
 from queue_app.job.spec import Job
-from queue_app.trust.signing import KeyRing
-from queue_app.trust.values import Garbage, finite
 
 ASKED_WITHIN_SECONDS = 7 * 24 * 3600
 """What asks a worker to leave is not older, as far as clocks differ: nobody starts that worker again."""

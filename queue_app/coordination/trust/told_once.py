@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from queue_app.trust.values import Garbage
+from queue_app.coordination.trust.values import Garbage
 
 TOLD_MOST = 1_000
 """Different faults that are remembered; a server that holds more of them fills no memory, and no log."""

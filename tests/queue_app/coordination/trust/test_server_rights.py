@@ -7,10 +7,10 @@ import pytest
 import redis
 
 from queue_app.coordination.redis_client import connect
+from queue_app.coordination.trust.server_rights import USERS, explain_refusal, user_for
 from queue_app.errors import JobNotFound
 from queue_app.preflight.check_server import examine_configured
 from queue_app.settings import RuntimeConfig
-from queue_app.trust.server_rights import USERS, explain_refusal, user_for
 from tests.support.command_runs import holdfast
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.redis_servers import RedisServer, programs_with_users

@@ -3,7 +3,7 @@
 import redis
 from redis.exceptions import NoPermissionError
 
-from queue_app.trust.server_tls import causes
+from queue_app.coordination.trust.server_tls import causes
 
 USERS = {
     "hf-worker": ("worker", "embed", "resume"),

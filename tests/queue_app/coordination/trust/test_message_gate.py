@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, make_app
-from queue_app.trust.message_gate import (
+from queue_app.coordination.trust.message_gate import (
     ARGUMENTS,
     DAY_SECONDS,
     RAW_BYTES_MOST,
@@ -17,7 +17,7 @@ from queue_app.trust.message_gate import (
     Reason,
     signed_parts,
 )
-from queue_app.trust.signing import KeyRing
+from queue_app.coordination.trust.signing import KeyRing
 from tests.support.hostile_messages import (
     CELERYS_OWN,
     JOB_ID,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from queue_app.coordination.trust import job_places
+from queue_app.coordination.trust.job_places import JobPlaces
 from queue_app.errors import Damage, HoldfastError, JobNotFound
 from queue_app.host.own_files import NotOurs
 from queue_app.job.directory import JobDir
-from queue_app.trust import job_places
-from queue_app.trust.job_places import JobPlaces
 from tests.support.jobs_and_inputs import make_job
 from tests.support.other_user import needs_root, of_nobody
 

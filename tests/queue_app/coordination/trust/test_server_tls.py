@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from queue_app.celery_app import make_app
+from queue_app.coordination.trust.server_tls import split_tls
 from queue_app.errors import UsageError
 from queue_app.settings import runtime_config
-from queue_app.trust.server_tls import split_tls
 
 VERIFIED = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
 

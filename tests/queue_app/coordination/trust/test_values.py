@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_app.coordination.states import JOB_FIELDS, JobState, JobStatus, ShardStatus, Trouble
+from queue_app.coordination.trust import values
+from queue_app.coordination.trust.values import Garbage
 from queue_app.coordination.worker_figures import Figures
 from queue_app.coordination.workers import Owner, WorkerEntry
-from queue_app.trust import values
-from queue_app.trust.values import Garbage
 from tests.support.hostile_values import TEXTS
 
 JOB = "0123456789ab-cafecafe"
