@@ -143,15 +143,15 @@ MUTANTS = (
     Mutant(
         "lease expiry",
         "queue_app/worker/leases.py",
-        "if silent >= self.lease_seconds else None",
-        "if False else None",
+        "if silent < self.lease_seconds:",
+        "if True:",
         "tests/queue_app/worker/test_reconciler.py",
     ),
     Mutant(
         "rebuild",
         "queue_app/worker/reconciler.py",
-        "if queues and self._may_act(name):\n                self._rebuild",
-        "if False:\n                self._rebuild",
+        "if queues and self._may_act(name):",
+        "if False:",
         "tests/whole/test_end_to_end.py -k forgot",
     ),
     Mutant(
@@ -192,7 +192,7 @@ MUTANTS = (
     Mutant(
         "jobs are remembered",
         "gpu_tasks/shard/getting_ready.py",
-        "remember_job(self.directory, job.job_id)",
+        "remember_job(directory, job.job_id)",
         "pass",
         "tests/whole/test_fleets.py -k anew",
     ),
@@ -248,7 +248,7 @@ MUTANTS = (
     Mutant(
         "a message under way is not sent twice",
         "queue_app/coordination/dealing.lua",
-        "if still_waits or math.abs(time - tonumber(at)) < SOON_SECONDS then return nil end",
+        "if still_waits or math.abs(time - at) < SOON_SECONDS then return nil end",
         "",
         "tests/queue_app/coordination/test_dealing.py",
     ),
@@ -262,8 +262,8 @@ MUTANTS = (
     Mutant(
         "what was dealt to a worker that has gone goes back",
         "queue_app/coordination/dealing.lua",
-        "    op.undeal(job, index)\n    call('HDEL', 'holdfast:dealt_to', worker)\n  end\n  local entry",
-        "  end\n  local entry",
+        "  if job then take_back(worker, job, index) end\n  local owner",
+        "  local owner",
         "tests/queue_app/coordination/test_dealing.py",
     ),
     Mutant(
@@ -374,8 +374,8 @@ MUTANTS = (
     Mutant(
         "a done record is created without hard links too",
         "queue_app/host/durable_files.py",
-        "_write_synced(path, data, os.O_EXCL)",
-        "_write_synced(path, data, os.O_TRUNC)",
+        "descriptor = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)",
+        "descriptor = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)",
         "tests/queue_app/job/test_done_records.py",
     ),
     Mutant(
@@ -656,49 +656,50 @@ MUTANTS = (
         "gpu_tasks/shard/trouble/whose_failure.py",
         "    return Whose.HOST if is_hosts else Whose.SHARD\n",
         "    return Whose.SHARD\n",
-        "tests/gpu_tasks/shard/test_worker_trouble.py -k costs_the_shard_nothing",
+        "tests/gpu_tasks/shard/trouble/test_worker_trouble.py -k costs_the_shard_nothing",
     ),
     Mutant(
         "trouble is known before the shard is free",
         "gpu_tasks/shard/attempt_end.py",
         "    insist(lambda: note_trouble(manifest, index, error, at_work=True))\n",
         "",
-        "tests/gpu_tasks/shard/test_worker_trouble.py -k before_the_shard_is_free",
+        "tests/gpu_tasks/shard/trouble/test_worker_trouble.py -k before_the_shard_is_free",
     ),
     Mutant(
         "who rests begins nothing",
         "gpu_tasks/shard/getting_ready.py",
         "        if is_resting(self.manifest, trouble):\n",
         "        if False:\n",
-        "tests/gpu_tasks/shard/test_worker_trouble.py -k gives_the_shard_to_others",
+        "tests/gpu_tasks/shard/trouble/test_worker_trouble.py -k gives_the_shard_to_others",
     ),
     Mutant(
         "a directory that is not seen was not replaced",
         "gpu_tasks/shard/getting_ready.py",
-        "    if manifest.job_status() is None:\n",
-        "    if True:\n",
-        "tests/gpu_tasks/shard/test_worker_trouble.py -k does_not_see",
+        "    directory = places.find(manifest.job_id, status.job_dir)\n",
+        "    directory = places.find_or_none(manifest.job_id, status.job_dir)\n"
+        "    if directory is None:\n        return None\n",
+        "tests/gpu_tasks/shard/trouble/test_worker_trouble.py -k does_not_see",
     ),
     Mutant(
         "trouble at work ends with a shard that is done",
         "gpu_tasks/shard/getting_ready.py",
         "        if trouble is not None and not trouble.at_work:\n",
         "        if trouble is not None:\n",
-        "tests/gpu_tasks/shard/test_worker_trouble.py -k trouble_at_work",
+        "tests/gpu_tasks/shard/trouble/test_worker_trouble.py -k trouble_at_work",
     ),
     Mutant(
         "what was dealt to another stays there",
         "gpu_tasks/shard/trouble/worker_trouble.py",
         "    if shard is not None and shard.worker in own:",
         "    if shard is not None:",
-        "tests/gpu_tasks/shard/test_worker_trouble.py -k stays_with_it",
+        "tests/gpu_tasks/shard/trouble/test_worker_trouble.py -k stays_with_it",
     ),
     Mutant(
         "a host that fails accuses no record",
         "gpu_tasks/shard/guarded_run.py",
         "                if whose(error) is Whose.HOST and fault_of(error) is not Fault.LOST:\n",
         "                if False:\n",
-        "tests/gpu_tasks/shard/test_worker_trouble.py -k accuses_no_record",
+        "tests/gpu_tasks/shard/trouble/test_worker_trouble.py -k accuses_no_record",
     ),
     Mutant(
         "who is left alone looks again soon",
@@ -720,6 +721,104 @@ MUTANTS = (
         "        require_room(path)\n",
         "",
         "tests/checkpoint/test_store.py -k next_to_no_room",
+    ),
+    Mutant(
+        "a message is signed",
+        "queue_app/trust/message_gate.py",
+        "if not keys.accepts(message.signature, SIGNED_AS, *parts):",
+        "if False:",
+        "tests/queue_app/trust/test_message_gate.py -k sign",
+    ),
+    Mutant(
+        "a message is done once",
+        "queue_app/trust/message_gate.py",
+        "if message.id in self._done:",
+        "if False:",
+        "tests/queue_app/trust/test_message_gate.py -k acknowledged",
+    ),
+    Mutant(
+        "a message is small",
+        "queue_app/trust/message_gate.py",
+        "if len(raw) > RAW_BYTES_MOST:",
+        "if False:",
+        "tests/queue_app/trust/test_message_gate.py -k too_large",
+    ),
+    Mutant(
+        "a lease is signed",
+        "queue_app/worker/leases.py",
+        "return is_signed_lease(self._ring, seen.job_id, seen.index, seen.owner, seen.token, seen.signature)",
+        "return True",
+        "tests/queue_app/trust/test_signed_entries.py -k unsigned_lease",
+    ),
+    Mutant(
+        "what a script changes is looked at first",
+        "queue_app/coordination/dealing.lua",
+        "if not OF_ALL[operation] then require_sound(job) end",
+        "",
+        "tests/queue_app/coordination/test_sound.py -k count_that_is_none",
+    ),
+    Mutant(
+        "no token from the far future",
+        "queue_app/trust/values.py",
+        "most=int((time.time() + AHEAD_SECONDS) * 1000)",
+        "most=SUM_MOST",
+        "tests/queue_app/trust/test_values.py -k far_future",
+    ),
+    Mutant(
+        "no job out of the roots",
+        "queue_app/trust/job_places.py",
+        "return not self._roots and JobDir(place).fleet() in fleets",
+        "return JobDir(place).fleet() in fleets",
+        "tests/queue_app/trust/test_job_places.py -k out_of_them",
+    ),
+    Mutant(
+        "a file of another user",
+        "queue_app/host/own_files.py",
+        "return found.st_uid == os.geteuid() and not",
+        "return not",
+        "tests/queue_app/host/test_own_files.py -k another_user",
+    ),
+    Mutant(
+        "a server is verified",
+        "queue_app/trust/server_tls.py",
+        '{"ssl_cert_reqs": "required", "ssl_check_hostname": True, **files}',
+        '{"ssl_cert_reqs": "none", "ssl_check_hostname": False, **files}',
+        "tests/queue_app/trust/test_server_tls.py -k verified",
+    ),
+    Mutant(
+        "no address turns the verification off",
+        "queue_app/trust/server_tls.py",
+        'if name in VERIFIED and value.lower().removeprefix("cert_") not in VERIFIED[name]:',
+        "if False:",
+        "tests/queue_app/trust/test_server_tls.py -k verify_less",
+    ),
+    Mutant(
+        "a record that is too long is set aside",
+        "queue_app/ingest/records.py",
+        "return is_long or len(name) > limits.id",
+        "return len(name) > limits.id",
+        "tests/queue_app/ingest/readers/bounds/test_limits.py -k a_record_or_an_id",
+    ),
+    Mutant(
+        "a record that is too long is not held in memory",
+        "queue_app/ingest/readers/fasta.py",
+        "if num_passed or num_letters > source.limits.most_letters(joined):",
+        "if False:",
+        "tests/queue_app/ingest/readers/bounds/test_limits.py -k record_that_is_too_long",
+    ),
+    Mutant(
+        "nothing that a terminal obeys is shown",
+        "queue_app/shown.py",
+        '    shown = _escaped(text[:most], "")\n',
+        "    shown = text[:most]\n",
+        "tests/queue_app/test_shown.py",
+    ),
+    Mutant(
+        "an id is shown in letters alone",
+        "queue_app/ingest/first_look.py",
+        "visible(record_id, ID_CHARACTERS)",
+        "record_id",
+        "tests/queue_app/ingest/test_first_look.py -k in_letters_alone",
     ),
 )
 
@@ -760,7 +859,9 @@ def first_failure(tests: str, mutant: Mutant | None = None) -> str | None:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests.split()]
         env = {**os.environ, "PYTHONPATH": str(copy)}
         ended = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True)
-    failed = [line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    failed = [
+        line for line in ended.stdout.splitlines() if line.startswith(("FAILED tests/", "ERROR tests/"))
+    ]
     return failed[0].split("::")[-1].split(" - ")[0] if failed else None
 
 

@@ -85,6 +85,17 @@ def test_a_file_of_another_user_is_neither_read_nor_truncated(
 
 
 @pytest.mark.parametrize("use", USES)
+def test_a_file_of_ours_is_refused_to_another_user(
+    use: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same seen from the other side, which nobody has to be root for."""
+    path, other = precious(tmp_path / "ours"), os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    with pytest.raises(NotOurs):
+        use(path)
+
+
+@pytest.mark.parametrize("use", USES)
 def test_a_pipe_in_the_place_of_a_file_holds_up_nobody(use: Callable[[Path], object], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(NotOurs):

@@ -43,6 +43,13 @@ def test_more_than_half_unknown_is_refused_with_the_first_of_them() -> None:
         look.refuse_hopeless()
 
 
+def test_the_id_of_a_record_is_shown_in_letters_alone() -> None:
+    look = FirstLook(model(), "protein")
+    look.add("\x1b]0;title\x07\x1b[2J", STRANGE, *judge(STRANGE, "protein"))
+    with pytest.raises(InputError, match=r"the first is \\x1b\]0;title\\x07\\x1b\[2J: "):
+        look.refuse_hopeless()
+
+
 def test_a_few_records_with_illegal_letters_are_set_aside_and_many_refused() -> None:
     look_at(["MK1", "MK2", PROTEIN]).refuse_hopeless()
     with pytest.raises(InputError, match="illegal letter '1' at position 3"):
