@@ -75,6 +75,7 @@ class ShardRun:
             JobHopeless: most records are unknown to the model, or different ones have the same vector.
         """
         records = read_shard(self.job_dir.shard(self.lease.shard.index), self.lease.shard)
+        make_place_of_store(self.store_path)
         noted = TokenizingLog.open(
             self.store_path / "tokenizing.json", accuse_after=self.config.quarantine_after_deaths
         )
@@ -82,7 +83,6 @@ class ShardRun:
             CheckpointStore.discard(self.store_path)  # of a host that could tokenise it: with another plan
         plan = plan_shard(self.job, self.model, records, noted)
         self.observer.planned(plan)
-        make_place_of_store(self.store_path)
         with CheckpointStore.open(
             self.store_path,
             job_digest=bytes.fromhex(self.job.digest),

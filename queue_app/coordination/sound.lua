@@ -101,11 +101,17 @@ local function note_unsound(job, where)
   for kind in pairs(KINDS) do redis.pcall('ZREM', 'holdfast:ready:' .. kind, job) end
 end
 
+-- The server's user lacks a right to what was called: the words of Redis 7.0, and of later ones and Valkey.
+local function is_missing_right(text)
+  return string.find(text, "The user executing the script can't", 1, true) or string.find(text, 'ACL failure in script', 1, true)
+end
+
 -- The key that an operation stopped at; nil where the server itself refused, as one that is full does.
 local function garbage_in(answer)
   local function shown(where) return (string.gsub(string.sub(where, 1, 200), '[^%w%p ]', '?')) end
   if type(answer) == 'table' and answer.garbage then return shown(answer.garbage) end
   local text = type(answer) == 'table' and answer.err or tostring(answer)
+  if is_missing_right(text) then return nil end
   local code = string.match(text, '^%-?(%u[%u%d]+) ') or string.match(text, ': (%u%u%u+) ')
   if code and code ~= 'ERR' and code ~= 'WRONGTYPE' then return nil end
   return shown(text)

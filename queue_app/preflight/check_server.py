@@ -213,17 +213,27 @@ def _scripts(client: redis.Redis) -> Finding:
 def _garbage(client: redis.Redis) -> Iterator[Finding]:
     """What the workers met that cannot be ours."""
     remedy = "who else may write to this server? Give it a password, and the fleet a key (holdfast key-file)"
-    with read_from(keys.UNSOUND):
-        unsound = list(islice(client.hscan_iter(keys.UNSOUND), SHOWN_MOST))
-    for job_id, where in unsound:
+    try:
+        unsound, dropped = _noted(client, keys.UNSOUND), _noted(client, keys.DROPPED)
+    except NoPermissionError as error:
+        yield Finding(
+            "garbage", "warning", f"what the workers met that is none of ours is not seen: {error}",
+            "let this user run +hscan, as hf-status and hf-operator of deploy/redis/users.acl may",
+        )  # fmt: skip
+        return
+    for job_id, where in unsound.items():
         text = f"job {visible(job_id)}: {visible(where)} is none of ours"
         yield Finding("garbage", "warning", text, "a worker that sees its directory makes it known anew")
-    with read_from(keys.DROPPED):
-        dropped = dict(islice(client.hscan_iter(keys.DROPPED), SHOWN_MOST))
     for name, number in dropped.items():
         yield Finding(
             "garbage", "warning", f"{visible(number)} odd entries of {visible(name)} dropped", remedy
         )
+
+
+def _noted(client: redis.Redis, key: str) -> dict[str, str]:
+    """Some of a hash, which others may have made large."""
+    with read_from(key):
+        return dict(islice(client.hscan_iter(key), SHOWN_MOST))
 
 
 def _signing(url: str) -> Finding:

@@ -5,8 +5,10 @@ that grows with the square of the fleet, for logical clocks and revoked tasks th
 """
 
 import logging
+import sys
 from typing import Any
 
+from billiard.exceptions import WorkerLostError
 from celery.apps.worker import Worker
 from celery.platforms import EX_FAILURE
 from celery.utils.log import get_multiprocessing_logger
@@ -56,6 +58,10 @@ class DeviceWorker(Worker):
         self.was_up = True
 
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
-        """An error that ends it once it was up says so by its status: the cause may be gone next time."""
-        unexpected = exitcode == EX_FAILURE and self.was_up
+        """An error that ends it once it was up says so by its status: the cause may be gone next time.
+
+        A child that is killed at its start is none of these: who kills it once does so again.
+        """
+        is_child_lost = isinstance(sys.exception(), WorkerLostError)
+        unexpected = exitcode == EX_FAILURE and self.was_up and not is_child_lost
         super().stop(in_sighandler=in_sighandler, exitcode=UNEXPECTED_STATUS if unexpected else exitcode)

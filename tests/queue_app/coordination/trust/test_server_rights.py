@@ -117,6 +117,15 @@ def test_a_watcher_that_runs_no_script_is_no_problem(guarded: RedisServer) -> No
     assert not [each for each in findings.values() if each.level == "problem"]
 
 
+def test_a_watcher_that_may_not_see_what_was_garbage_is_no_problem(guarded: RedisServer) -> None:
+    with guarded.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "hf-status", "-hscan")
+        findings = {each.topic: each for each in examine_configured(guarded.url("status"), CONFIG)}
+        admin.execute_command("ACL", "SETUSER", "hf-status", "+hscan")
+    assert findings["garbage"].level == "warning"
+    assert not [each for each in findings.values() if each.level == "problem"]
+
+
 def test_the_doctor_names_the_right_that_is_missing_and_never_advises_all(guarded: RedisServer) -> None:
     problem = [each for each in examine_configured(guarded.url("flower"), CONFIG) if each.level == "problem"]
     assert problem
