@@ -113,7 +113,7 @@ def test_a_message_that_was_put_back_is_taken_again_and_one_that_was_acknowledge
     ring = KeyRing({"one": b"1" * 32})
     gate = MessageGate(ring)
     monkeypatch.setattr(kombu_repairs, "gate", lambda: gate)
-    monkeypatch.setattr("queue_app.celery_app.key_ring", lambda: ring)
+    monkeypatch.setattr("queue_app.celery_app.ring_of_server", lambda password: ring)
     from queue_app.celery_app import make_app
 
     make_app(server_url).send_task(EMBED_SHARD, args=["0123456789ab-cafecafe", 0], queue="cpu0")

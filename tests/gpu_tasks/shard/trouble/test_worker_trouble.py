@@ -13,7 +13,6 @@ import pytest
 import redis
 
 from checkpoint.crash_log import CrashLog
-from gpu_tasks.shard import attempt_end
 from gpu_tasks.shard.attempt_end import tell_failure
 from gpu_tasks.shard.getting_ready import GettingReady
 from gpu_tasks.shard.guarded_run import GuardedRun
@@ -202,7 +201,7 @@ def test_a_shard_that_failed_is_dealt_again_the_later_the_more_often_it_failed(
 ) -> None:
     """Celery sends nothing again: the manifest has it wait, counts the attempts, and shows why."""
     pauses: list[int] = []
-    monkeypatch.setattr(attempt_end, "pause_seconds", lambda times, most: pauses.append(times) or 30.0)
+    monkeypatch.setattr(worker_trouble, "pause_seconds", lambda times, most: pauses.append(times) or 30.0)
     for _ in range(3):
         fail(manifest, acquire(manifest, job), ValueError("of this test"))
     assert pauses == [1, 2, 3]
