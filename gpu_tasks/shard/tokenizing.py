@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from checkpoint.process_identity import ProcessId, host_key, identify
-from checkpoint.store_files import clear_when_full, make_directory
+from checkpoint.store_files import clear_when_full, make_store_directory, write_as_directory
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.trouble.whose_failure import Whose, whose
 
@@ -75,7 +75,7 @@ class TokenizingLog:
             Exception: whatever tokenising raised; what was being tokenised stays noted.
             DiskFull: no room for the note.
         """
-        make_directory(self._path.parent)
+        make_store_directory(self._path.parent)
         accused = self.accused
         wanted = [each for each in zip(ordinals, sequences, strict=True) if each[0] not in accused]
         tokens: dict[int, Ids] = {}
@@ -134,7 +134,7 @@ class TokenizingLog:
         """Raises DiskFull."""
         temporary = self._path.with_name(self._path.name + ".tmp")
         with clear_when_full(self._path):
-            temporary.write_text(json.dumps(asdict(self._note)))
+            write_as_directory(temporary, json.dumps(asdict(self._note)))
             temporary.replace(self._path)
 
     # ---- counting

@@ -200,7 +200,7 @@ def change_manifest(module: ModuleType) -> None:
 
 
 def change_export(module: ModuleType) -> None:
-    wrap(module, "export", before="before-export")
+    wrap(module, "export_once", before="before-export")
     wrap(module, "write_durably", before="before-card")
 
 
