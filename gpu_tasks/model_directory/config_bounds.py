@@ -17,6 +17,7 @@ _BOUNDS: tuple[tuple[int, int, tuple[str, ...]], ...] = (
     (1, 1 << 27, ("vocab_size", "vocabulary_size")),
     (0, 1 << 20, ("type_vocab_size", "num_labels")),
     (-1, 1 << 27, ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")),
+    (-1, 1 << 27, ("pad_token_id",)),
 )
 BOUNDS: Mapping[str, tuple[int, int]] = {key: (least, most) for least, most, keys in _BOUNDS for key in keys}
 """By key, wherever it stands: the least and the most. The largest models have a hundredth of it."""

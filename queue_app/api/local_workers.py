@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import redis
@@ -139,7 +139,10 @@ class LocalWorkers:
 
         Raises:
             HoldfastError: no worker is left; says why.
+            redis.ResponseError: the server takes no change (MISCONF, its disk is full): workers wait for it.
         """
+        with suppress(*TRANSIENT):
+            self.client.delete(keys.NOTHING)
         if self.server and not self.server.is_running():
             self.server.start()
             yield EventKind.SERVER, "the embedded server died and was started again on its data"

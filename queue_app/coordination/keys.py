@@ -2,6 +2,8 @@
 
 JOBS = "holdfast:jobs"
 """hash: job id -> job directory"""
+NOTHING = "holdfast:nothing"
+"""Never there: to delete it changes nothing, and shows whether the server takes changes."""
 
 WORKERS = "holdfast:workers"
 """hash: worker name -> JSON of WorkerEntry"""

@@ -56,7 +56,9 @@ def parse_head(head: bytes, num_bytes: int) -> dict[str, HeadEntry]:
         raise ValueError("nested too deeply") from None
     if not isinstance(fields, dict):
         raise ValueError("its header is no JSON object")
-    fields.pop("__metadata__", None)
+    told = fields.pop("__metadata__", {})
+    if not isinstance(told, dict) or not all(isinstance(each, str) for each in told.values()):
+        raise ValueError("its __metadata__ are no texts by name")
     entries = sorted(((name, _entry(name, each)) for name, each in fields.items()), key=_place)
     end = 0
     for name, entry in entries:

@@ -34,6 +34,8 @@ def test_tensors_come_in_the_order_in_which_they_lie() -> None:
     ("fields", "num_bytes", "said"),
     [
         ({}, 27, "cut off"),
+        ({"__metadata__": -1}, 28, "no texts by name"),
+        ({"__metadata__": {"format": 1}}, 28, "no texts by name"),
         ({}, 29, "hangs on"),
         ({"c": tensor(data_offsets=[0, 4])}, 28, "begins at byte"),  # over another one
         ({"c": tensor(data_offsets=[27, 31])}, 31, "begins at byte"),
