@@ -139,6 +139,10 @@ def _modules(path: Path) -> list[_Module]:
 def _module(path: Path, module: Mapping[str, Any]) -> _Module:
     if not all(isinstance(module.get(key), str) for key in ("name", "path", "type")):
         raise ModelLoadError(f"{path}: a module without name, path or type")
+    if not module["name"] or "." in module["name"]:
+        raise ModelLoadError(
+            f"{path}: a module's name is empty or has a dot in it, which torch takes for no name"
+        )
     kind, folder = str(module["type"]), str(module["path"])
     parts = PurePosixPath(folder)
     if parts.is_absolute() or ".." in parts.parts or "\\" in folder or "\0" in folder:
