@@ -11,7 +11,7 @@ from gpu_tasks.errors import ModelLoadError
 _BOUNDS: tuple[tuple[int, int, tuple[str, ...]], ...] = (
     (1, 1 << 20, ("hidden_size", "d_model", "dim", "n_embd", "emb_dim", "embedding_size", "d_kv")),
     (0, 1 << 22, ("intermediate_size", "d_ff", "ffn_dim", "encoder_ffn_dim", "n_inner")),
-    (0, 10_000, ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers")),
+    (1, 10_000, ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers")),
     (0, 10_000, ("decoder_layers", "num_decoder_layers", "num_experts", "num_local_experts")),
     (1, 1 << 16, ("num_attention_heads", "num_heads", "n_head", "n_heads", "num_key_value_heads")),
     (1, 1 << 27, ("vocab_size", "vocabulary_size")),

@@ -187,6 +187,7 @@ def modules(*kinds: str, path: str = "", **more: object) -> list[dict[str, objec
         (modules("Transformer", "Pooling", kwargs=["task"]), "kwargs=['task'] is not implemented"),
         (modules("Transformer", "Pooling", weight=2), "weight: not understood"),
         (modules("Transformer", "Pooling", name="m"), "two modules of one name"),
+        (modules("Transformer", name="../.."), "has a dot in it"),
     ],
     ids=str,
 )
