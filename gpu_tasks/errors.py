@@ -1,8 +1,9 @@
 """The errors of inference. The message says what to do next."""
 
-from queue_app.shown import visible
+from queue_app.shown import visible, visible_lines
 
 SAID_CHARACTERS = 500
+MESSAGE_CHARACTERS = 1_500
 
 
 class InferenceError(Exception):
@@ -10,7 +11,13 @@ class InferenceError(Exception):
 
 
 class ModelLoadError(InferenceError):
-    """Raised when a model reference is unknown, or its directory cannot be used as it is."""
+    """Raised when a model reference is unknown, or its directory cannot be used as it is.
+
+    The message repeats names and values of the model, which are its giver's: of any length, of any letters.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible_lines(message, MESSAGE_CHARACTERS))
 
 
 class UnsupportedModel(ModelLoadError):
