@@ -33,6 +33,8 @@ from queue_app.model.spec import (
 )
 
 MODULES = "modules.json"
+PATH_MOST = 255
+"""Letters of a path within the directory."""
 SETTINGS = "config_sentence_transformers.json"
 TRANSFORMER_SETTINGS = (
     "sentence_bert_config.json", "sentence_roberta_config.json", "sentence_distilbert_config.json",
@@ -145,6 +147,8 @@ def _module(path: Path, module: Mapping[str, Any]) -> _Module:
         )
     kind, folder = str(module["type"]), str(module["path"])
     parts = PurePosixPath(folder)
+    if len(folder) > PATH_MOST:
+        raise ModelLoadError(f"{path}: a module's path has {len(folder):,} letters")
     if parts.is_absolute() or ".." in parts.parts or "\\" in folder or "\0" in folder:
         raise ModelLoadError(f"{path}: path {folder!r} is outside of the model directory")
     known = _TYPE.fullmatch(kind)

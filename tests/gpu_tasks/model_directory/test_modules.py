@@ -188,6 +188,7 @@ def modules(*kinds: str, path: str = "", **more: object) -> list[dict[str, objec
         (modules("Transformer", "Pooling", weight=2), "weight: not understood"),
         (modules("Transformer", "Pooling", name="m"), "two modules of one name"),
         (modules("Transformer", name="../.."), "has a dot in it"),
+        (modules("Transformer", "Pooling", path="x" * 5000), "has 5,000 letters"),
     ],
     ids=str,
 )
