@@ -8,13 +8,11 @@ is found is what was looked for, and the FASTA of a lasso has the sequences of t
 """
 
 import argparse
-import contextlib
 import random
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,8 @@ from rich.table import Table
 from benchmarks.common.checkout import command_line
 from benchmarks.common.tables import as_markdown, spread, table_with
 from tests.support.chromium import EXECUTABLE, SOON, browser
-from tests.support.command_runs import HOLDFAST, environment, holdfast
+from tests.support.command_runs import holdfast
+from tests.support.dashboard_pages import dashboard
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 SHARE_OF_RARE = 1000
@@ -70,22 +69,6 @@ def write_proteins(path: Path, num_records: int) -> dict[str, str]:
             word = "rhodopsin" if number % SHARE_OF_RARE == 7 else "kinase"
             file.write(f">P{number:07d} putative {word} {number}\n{sequence}\n")
     return found
-
-
-@contextlib.contextmanager
-def dashboard(output: Path) -> Iterator[str]:
-    """The address that the command prints."""
-    process = subprocess.Popen(
-        [*HOLDFAST, "dashboard", str(output), "--port", "0"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 # ---- what is timed

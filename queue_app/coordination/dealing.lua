@@ -353,13 +353,6 @@ local function num_dropped()
   return string.format('%.0f', sum)
 end
 
--- In how many of these queues a message waits; a key of another type is none.
-local function waiting_in(...)
-  local found = 0
-  for _, name in ipairs({ ... }) do if call('TYPE', name).ok == 'list' then found = found + 1 end end
-  return found
-end
-
 local function some_unsound()
   local found = {}
   for _, job in ipairs(call('HRANDFIELD', 'holdfast:unsound', LOOKED_AT)) do

@@ -1,6 +1,7 @@
 """The page's server in a thread of the test, and jobs for it to show."""
 
 import contextlib
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from queue_app.dashboard.streams import Feed
 from queue_app.job.directory import JobDir
 from queue_app.job.spec import Job
 from queue_app.settings import RuntimeConfig
+from tests.support.command_runs import HOLDFAST, environment
 
 TOKEN = "token-of-the-tests"
 
@@ -57,3 +59,19 @@ def acquire(manifest: CheckpointManifest, job: Job, index: int, worker: str = "c
     lease = manifest.acquire(job.shards[index], owner=owner(worker), floor=0, attempt_limit=20)
     assert isinstance(lease, Lease)
     return lease
+
+
+@contextlib.contextmanager
+def dashboard(job: Path) -> Iterator[str]:
+    """The address that the command prints."""
+    process = subprocess.Popen(
+        [*HOLDFAST, "dashboard", str(job), "--port", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()

@@ -247,7 +247,9 @@ def test_a_full_disk_gives_one_line_and_the_work_goes_on_when_there_is_room(
 ) -> None:
     write_fasta(home / "many.fasta", 2000)
     script = (
-        f"{EMBED} many.fasta -m mock:{dim} -o small/out.npy --device cpu --workers 1 --quiet; echo $? >&2;"
+        # Killed, and not told, where it only waits: nobody makes room for what says nothing.
+        f"timeout 60 {EMBED} many.fasta -m mock:{dim} -o small/out.npy --device cpu --workers 1 --quiet;"
+        "echo $? >&2;"
         "mount -o remount,size=200m small;"
         f"{EMBED} many.fasta -m mock:{dim} -o small/out.npy --device cpu --workers 1 --json"
     )

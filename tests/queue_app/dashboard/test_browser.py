@@ -1,11 +1,9 @@
 """The page in a real browser, beside a real job."""
 
-import contextlib
 import http.server
 import os
 import re
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,8 +26,8 @@ from queue_app.job.directory import JobDir
 from queue_app.job.spec import Progress
 from queue_app.status.snapshot import snapshots
 from tests.support.chromium import needs_chromium, wait_for_text
-from tests.support.command_runs import HOLDFAST, environment, running, wait_for_progress
-from tests.support.dashboard_pages import TOKEN, acquire, running_job, serving
+from tests.support.command_runs import running, wait_for_progress
+from tests.support.dashboard_pages import TOKEN, acquire, dashboard, running_job, serving
 from tests.support.inline_job import embedded, write_numbered
 from tests.support.jobs_and_inputs import make_job, publish, write_fasta
 from tests.support.waiting import wait_for
@@ -38,22 +36,6 @@ pytestmark = needs_chromium
 
 SLOW = ["-m", "mock:16,delay_ms=60", "--toks-per-batch", "512", "--commit-seconds", "0.2"]
 CPU = ["--device", "cpu", "--workers", "2", "--shards", "2", "--quiet"]
-
-
-@contextlib.contextmanager
-def dashboard(job: Path) -> Iterator[str]:
-    """The address that the command prints."""
-    process = subprocess.Popen(
-        [*HOLDFAST, "dashboard", str(job), "--port", "0"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def settled(page: Any) -> int:
