@@ -299,13 +299,17 @@ def holdfast_dir(home: Path) -> Path:
 
 
 def here(words: list[str], home: Path) -> list[str]:
-    """A service's command where /holdfast, /run/secrets and the users' file lie in `home`."""
+    """A service's command where /holdfast, /run/secrets and the users' file lie in `home`.
+
+    Only where a path begins: this checkout may itself lie in a folder named holdfast.
+    """
     there = {
         "/holdfast/": f"{home}/holdfast/",
         "/run/secrets": f"{home}/secrets",
         "/tmp/users": f"{home}/users",
     }
-    return [re.sub("|".join(there), lambda found: there[found[0]], word) for word in words]
+    begins = rf"(?<![\w/.-])(?:{'|'.join(there)})"
+    return [re.sub(begins, lambda found: there[found[0]], word) for word in words]
 
 
 @pytest.fixture(scope="module")
