@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -14,6 +15,7 @@ from queue_app.coordination.workers import live_workers
 from tests.support import ROOT
 from tests.support.command_runs import HOLDFAST, environment, running
 from tests.support.jobs_and_inputs import write_fasta
+from tests.support.redis_servers import under_its_user
 from tests.support.waiting import wait_for
 
 SECRET = "s3cretXYZ"
@@ -67,10 +69,14 @@ def test_a_password_reaches_the_workers_and_stands_in_no_list_of_processes(
 ) -> None:
     """But for the command in which a user has written it."""
     assert server.address is not None
-    password, bare = server.address.password, f"redis://127.0.0.1:{server.address.port}/0"
+    _, settings = under_its_user(["worker"], {"HOLDFAST_BROKER_URL": server.address.url})
+    url = settings["HOLDFAST_BROKER_URL"]
+    password = urlsplit(url).password
+    assert password is not None
+    bare = url.replace(f":{password}@", "@").replace("://@", "://")
     (tmp_path / "password").write_text(f"{password}\n")
     arguments: list[str] = []
-    settings = {"HOLDFAST_PRELOAD_TORCH": "0", "HOLDFAST_BROKER_URL": server.address.url}
+    settings["HOLDFAST_PRELOAD_TORCH"] = "0"
     if way == "file":
         settings |= {"HOLDFAST_BROKER_URL": bare, "HOLDFAST_BROKER_PASSWORD_FILE": str(tmp_path / "password")}
     if way == "argument":
