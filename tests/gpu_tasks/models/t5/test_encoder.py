@@ -135,7 +135,7 @@ def is_native(directory: Path) -> bool:
 @pytest.mark.parametrize("shape", [PROTT5_XL, ANKH_LARGE], ids=["ProtT5-XL", "Ankh-large"])
 def test_the_published_widths_have_the_vectors_of_transformers(tmp_path: Path, shape: dict[str, Any]) -> None:
     directory = save_t5(tmp_path, **shape)
-    sequences = [protein(length) for length in (1, 30, 30, 511, 1100)]
+    sequences = [protein(length) for length in (1, 30, 1100)]
     assert is_native(directory)
     assert_close(embed(load_model(str(directory)), sequences), means(directory, sequences))
 
