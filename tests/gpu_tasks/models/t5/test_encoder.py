@@ -318,6 +318,12 @@ def test_a_key_that_transformers_heeds_is_not_overlooked(tmp_path: Path, changed
     assert spec_of(change_config(save_t5(tmp_path), **changed)).family == "auto"
 
 
+def test_a_dropout_with_which_transformers_makes_no_model_is_refused(tmp_path: Path) -> None:
+    directory = change_config(save_t5(tmp_path), dropout_rate=-1)
+    with pytest.raises(ModelLoadError, match="dropout_rate=-1: not a probability"):
+        read_model(directory)
+
+
 def test_an_activation_that_was_saved_counts_before_the_projection(tmp_path: Path) -> None:
     directory = change_config(save_t5(tmp_path), dense_act_fn="gelu_new")
     assert_close(embed(load_model(str(directory)), PROTEINS), means(directory, PROTEINS))
