@@ -21,7 +21,7 @@ _BOUNDS: tuple[tuple[int, int, tuple[str, ...]], ...] = (
 )
 BOUNDS: Mapping[str, tuple[int, int]] = {key: (least, most) for least, most, keys in _BOUNDS for key in keys}
 """By key, wherever it stands: the least and the most. The largest models have a hundredth of it."""
-DROPOUTS = ("dropout", "dropout_prob")
+DROPOUTS = ("dropout", "dropout_prob", "dropout_rate")
 """They change no vector, but with one that is none nobody else makes the model."""
 DEPTH_MOST = 50
 SHOWN_CHARACTERS = 60

@@ -6,18 +6,22 @@ Only what a native family computes exactly is given to it; all else is left to t
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.config_bounds import require_bounded
 from gpu_tasks.model_directory.files import StoredTensor, read_object
-from gpu_tasks.models.weight_names import WORDS, find_prefix, stored_name, weight_shapes
+from gpu_tasks.models.t5.buckets import KNOWN
+from gpu_tasks.models.weight_names import find_prefix, stored_name, weight_shapes, words_of
 from queue_app.model.spec import EncoderSpec, Family
 
 CONFIG = "config.json"
 ROBERTA = ("roberta", "xlm-roberta", "camembert")
-NATIVE: Mapping[str, Family] = {"esm": "esm2", "mpnet": "mpnet", **dict.fromkeys(("bert", *ROBERTA), "bert")}
+NATIVE: Mapping[str, Family] = {
+    "esm": "esm2", "mpnet": "mpnet", "t5": "t5", "mt5": "t5", **dict.fromkeys(("bert", *ROBERTA), "bert")
+}  # fmt: skip
 BEHIND_PADDING = (
     *ROBERTA, "data2vec-text", "ibert", "lilt", "longformer", "luke", "markuplm", "mluke",
     "roberta-prelayernorm", "xlm-roberta-xl", "xmod",
@@ -141,6 +145,8 @@ def _require_plain_mosaic(path: Path, fields: Mapping[str, Any]) -> None:
 
 def _is_plain(family: Family, config: Any) -> bool:
     """True when a native family computes exactly what transformers does with this config."""
+    if family == "t5":
+        return _is_plain_t5(config)
     plain = (
         (family == "esm2" or config.hidden_act == "gelu")  # ESM's is not configured
         and not any(getattr(config, key, None) for key in _VARIANTS)
@@ -155,10 +161,20 @@ def _is_plain(family: Family, config: Any) -> bool:
     return plain and isinstance(config.pad_token_id, int)
 
 
+def _is_plain_t5(config: Any) -> bool:
+    buckets = config.relative_attention_num_buckets, config.relative_attention_max_distance
+    return (
+        config.dense_act_fn in ("relu", "gelu_new")
+        and isinstance(config.is_gated_act, bool)
+        and buckets in KNOWN
+        and not any(getattr(config, key, None) for key in _VARIANTS)
+    )
+
+
 def _numbers(path: Path, name: str, family: Family, config: Any, weights: tuple[str, ...]) -> EncoderSpec:
     inner = _text_part(config)
     try:
-        return EncoderSpec(
+        spec = EncoderSpec(
             folder=name,
             model_type=config.model_type,
             weights=weights,
@@ -176,8 +192,21 @@ def _numbers(path: Path, name: str, family: Family, config: Any, weights: tuple[
             learned_positions=family == "esm2" and _is_learned(inner),
             norm_before=family == "esm2" and bool(inner.emb_layer_norm_before),
         )
+        return replace(spec, **_numbers_of_t5(inner)) if family == "t5" else spec
     except (AttributeError, TypeError, ValueError) as error:
         raise UnsupportedModel(f"{path}: {config.model_type!r} is no text model: {error}") from None
+
+
+def _numbers_of_t5(config: Any) -> dict[str, Any]:
+    return {
+        "intermediate_size": int(config.d_ff),
+        "layer_norm_eps": float(config.layer_norm_epsilon),
+        "head_dim": int(config.d_kv),
+        "activation": config.dense_act_fn,
+        "gated": config.is_gated_act,
+        "num_buckets": config.relative_attention_num_buckets,
+        "farthest": config.relative_attention_max_distance,
+    }
 
 
 def _require_weights(
@@ -185,7 +214,7 @@ def _require_weights(
 ) -> None:
     prefix = find_prefix(family, tensors)
     if prefix is None:
-        raise ModelLoadError(f"{folder}: its weights lack {WORDS}")
+        raise ModelLoadError(f"{folder}: its weights lack {words_of(family)}")
     for name, shape in weight_shapes(family, spec):
         found = stored_name(prefix + name, tensors)
         if found is None:

@@ -18,6 +18,7 @@ from gpu_tasks.models.layers import Encoder
 from gpu_tasks.models.mosaic import load_mosaic
 from gpu_tasks.models.mpnet import load_mpnet
 from gpu_tasks.models.packed import PackedModel
+from gpu_tasks.models.t5.encoder import load_t5
 from gpu_tasks.models.tokens import load_tokens
 from gpu_tasks.models.weights import Weights, merge_adapter, native_weights, read_tensors
 from queue_app.model.spec import Family, ModelSpec
@@ -27,6 +28,7 @@ _NATIVE: dict[Family, Callable[[Weights], Encoder]] = {
     "bert": load_bert,
     "mpnet": load_mpnet,
     "mosaic": load_mosaic,
+    "t5": load_t5,
 }
 """Who makes an encoder of the weights; all others are for transformers."""
 

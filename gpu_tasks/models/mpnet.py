@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gpu_tasks.models.bert import Bert
 from gpu_tasks.models.layers import attend_runs
+from gpu_tasks.models.t5.buckets import buckets
 from gpu_tasks.models.weight_names import NUM_BUCKETS, RELATIVE_BIAS
 from gpu_tasks.models.weights import Weights
 
@@ -30,20 +31,10 @@ class RelativeBias:
         return self.by_offset[:, offsets]
 
 
-def bucket(offset: int) -> int:
-    """T5's buckets (https://arxiv.org/abs/1910.10683): one per distance up to 7, then two per doubling."""
-    distance, half = abs(offset), NUM_BUCKETS // 2
-    exact = half // 2
-    # floor(2 * log2(distance / 8)) in integers: no rounding decides about a bucket.
-    near = distance if distance < exact else exact + (distance * distance // exact**2).bit_length() - 1
-    return min(near, half - 1) + (half if offset > 0 else 0)
-
-
 def load_mpnet(weights: Weights) -> Bert:
     """Raises ModelLoadError for missing or misshapen weights."""
     num_heads = weights.encoder.num_heads
     by_bucket = weights.tensor(RELATIVE_BIAS, NUM_BUCKETS, num_heads)
-    buckets = [bucket(offset) for offset in range(-_FARTHEST, _FARTHEST + 1)]
     return Bert(
         num_heads=num_heads,
         words=weights.words(),
@@ -51,5 +42,5 @@ def load_mpnet(weights: Weights) -> Bert:
         norm=weights.norm("embeddings.LayerNorm"),
         layers=weights.layers(),
         attention=attend_runs,
-        bias=RelativeBias(by_bucket[buckets].T.contiguous()),
+        bias=RelativeBias(by_bucket[buckets(NUM_BUCKETS, _FARTHEST)].T.contiguous()),
     )

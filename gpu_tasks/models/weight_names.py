@@ -3,6 +3,7 @@
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
+from gpu_tasks.models.t5 import weight_names as t5
 from queue_app.model.spec import EncoderSpec, Family
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
@@ -19,6 +20,7 @@ PREFIXES: Mapping[Family, tuple[str, ...]] = {
     "bert": ("", "bert.", "roberta."),
     "mpnet": ("", "mpnet."),
     "mosaic": ("", "bert."),
+    "t5": ("", "transformer."),
 }
 """What may stand before all names."""
 
@@ -56,20 +58,31 @@ LAYERS: Mapping[Family, LayerNames] = {
 
 def find_prefix(family: Family, stored: Container[str]) -> str | None:
     """What stands before the names; None where no prefix leads to the embeddings."""
-    return next((prefix for prefix in PREFIXES[family] if prefix + WORDS in stored), None)
+    words = words_of(family)
+    return next((prefix for prefix in PREFIXES[family] if stored_name(prefix + words, stored)), None)
+
+
+def words_of(family: Family) -> str:
+    """The name of the word embeddings."""
+    return t5.WORDS if family == "t5" else WORDS
 
 
 def stored_name(name: str, stored: Container[str]) -> str | None:
     """The name of this weight among those that are stored; None where it is not.
 
-    Checkpoints that came from TensorFlow kept its names for the parameters of a layer norm.
+    Checkpoints that came from TensorFlow kept its names for the parameters of a layer norm. Encoder and
+    decoder of a T5 mostly share their word embeddings.
     """
     old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
-    return next((each for each in (name, old) if each in stored), None)
+    shared = name.replace(t5.WORDS, t5.SHARED)
+    return next((each for each in (name, old, shared) if each in stored), None)
 
 
 def weight_shapes(family: Family, spec: EncoderSpec) -> Shapes:
     """Names and shapes of all that a native family reads, the word embeddings first."""
+    if family == "t5":
+        yield from t5.weight_shapes(spec)
+        return
     dim = spec.hidden_size
     yield WORDS, (spec.vocab_size, dim)
     if family in ("bert", "mpnet") or spec.learned_positions:

@@ -12,7 +12,7 @@ from torch import Tensor
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.models.files import ModelFiles, Reader
 from gpu_tasks.models.layers import Layer, LayerNorm, Linear
-from gpu_tasks.models.weight_names import LAYERS, POSITIONS, WORDS, find_prefix, stored_name
+from gpu_tasks.models.weight_names import LAYERS, POSITIONS, WORDS, find_prefix, stored_name, words_of
 from queue_app.model.safetensors_head import LENGTH_BYTES, HeadEntry, head_length, parse_head
 from queue_app.model.spec import AdapterSpec, EncoderSpec, ModelSpec
 
@@ -72,6 +72,10 @@ class Weights:
         weight, bias = self.tensor(f"{name}.weight", dim), self.tensor(f"{name}.bias", dim)
         return LayerNorm(weight, bias, self.encoder.layer_norm_eps)
 
+    def linear(self, *names: str, inputs: int, outputs: int) -> Linear:
+        """Layers without biases as one, their outputs side by side."""
+        return self._linear(*names, inputs=inputs, outputs=outputs, biased=False)
+
     def layers(self) -> tuple[Layer, ...]:
         """The encoder's, under the names of the family."""
         return tuple(self._layer(f"encoder.layer.{index}") for index in range(self.encoder.num_layers))
@@ -104,7 +108,7 @@ def native_weights(spec: ModelSpec, tensors: Tensors, device: torch.device, dtyp
     """Raises ModelLoadError when no prefix of the family leads to the embeddings."""
     prefix = find_prefix(spec.family, tensors)
     if prefix is None:
-        raise ModelLoadError(f"{spec.path}: its weights lack {WORDS}")
+        raise ModelLoadError(f"{spec.path}: its weights lack {words_of(spec.family)}")
     return Weights(spec, tensors, prefix, device, dtype)
 
 

@@ -15,8 +15,10 @@ from queue_app.choices import Alphabet
 from queue_app.errors import UsageError
 from queue_app.model.written_sequences import AS_THEY_STAND, TokenRules
 
-Family = Literal["esm2", "bert", "mpnet", "mosaic", "auto", "mock"]
+Family = Literal["esm2", "bert", "mpnet", "mosaic", "t5", "auto", "mock"]
 """How a model is run: natively on packed tokens, by transformers on padded ones (auto), or by a stand-in."""
+Activation = Literal["gelu", "gelu_new", "relu"]
+"""Of a feed-forward, as transformers calls it: `gelu_new` is the approximation by tanh."""
 Pool = Literal["mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean"]
 """How the vectors of a row's tokens become one, as sentence-transformers' Pooling does it: `last` is its
 lasttoken, `mean_sqrt_len` the sum over the root of the count, `weighted_mean` weighs the token at place i by
@@ -70,6 +72,11 @@ class EncoderSpec:
     token_dropout: bool = False
     learned_positions: bool = False  # of ESM-1b and ESM-1v, in the place of rotary ones
     norm_before: bool = False  # a layer norm on the embeddings, as ESM-1b has
+    head_dim: int = 0  # 0: hidden_size / num_heads
+    activation: Activation = "gelu"
+    gated: bool = False
+    num_buckets: int = 0  # of distances that share a bias of the attention
+    farthest: int = 0  # distance from which all share a bucket
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,7 @@ def model_differences(old: ModelSpec, new: ModelSpec) -> Iterator[tuple[str, str
     values = {
         "prompt": [repr(each.prompt.text if each.prompt else "") for each in (old, new)],
         "rules": [each.tokens.rules.name for each in (old, new)],
+        "run by": [run_by(each) for each in (old, new)],
         "behind the pooling": [described_head(each) for each in (old, new)],
     }
     named = [(what, before, now) for what, (before, now) in values.items() if before != now]

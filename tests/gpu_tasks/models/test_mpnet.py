@@ -15,7 +15,7 @@ from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError
 from gpu_tasks.models.bert import Bert
-from gpu_tasks.models.mpnet import bucket
+from gpu_tasks.models.t5.buckets import bucket
 from tests.support.model_directories import (
     Tensors,
     change_config,
@@ -75,7 +75,7 @@ def test_the_longest_text_takes_every_position(tiny: Path) -> None:
 def test_every_distance_falls_into_the_bucket_that_transformers_gives_it() -> None:
     offsets = torch.arange(-2000, 2001)
     expected = MPNetEncoder.relative_position_bucket(offsets)
-    assert [bucket(offset) for offset in offsets.tolist()] == expected.tolist()
+    assert [bucket(offset, 32, 128) for offset in offsets.tolist()] == expected.tolist()
 
 
 def test_a_sentence_model_has_the_vectors_of_sentence_transformers(tiny: Path, tmp_path: Path) -> None:
