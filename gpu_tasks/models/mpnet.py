@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gpu_tasks.models.bert import Bert
-from gpu_tasks.models.layers import attend_runs
+from gpu_tasks.models.kernels.choose import choose_kernels
 from gpu_tasks.models.weight_names import NUM_BUCKETS, RELATIVE_BIAS
 from gpu_tasks.models.weights import Weights
 
@@ -28,6 +28,10 @@ class RelativeBias:
         places = torch.arange(length, device=self.by_offset.device)
         offsets = (places - places[:, None]).clamp(-_FARTHEST, _FARTHEST) + _FARTHEST
         return self.by_offset[:, offsets]
+
+    def for_offsets(self, length: int) -> Tensor:
+        """See Bias."""
+        return self.by_offset
 
 
 def bucket(offset: int) -> int:
@@ -50,6 +54,6 @@ def load_mpnet(weights: Weights) -> Bert:
         positions=weights.positions(),
         norm=weights.norm("embeddings.LayerNorm"),
         layers=weights.layers(),
-        attention=attend_runs,
+        kernels=choose_kernels(weights, biased=True),
         bias=RelativeBias(by_bucket[buckets].T.contiguous()),
     )
