@@ -57,7 +57,7 @@ class Bias(Protocol):
         ...
 
     def for_offsets(self, length: int) -> Tensor:
-        """The same by offset: [heads, 2 * reach + 1], for keys from `reach` before the query to `reach` behind it.
+        """The same by offset: [heads, 2 * reach + 1], for keys `reach` before the query to `reach` behind.
 
         Keys farther away than that, of which a row of L tokens may have some, have the bias of the farthest.
         """
@@ -111,7 +111,7 @@ def biased_runs(packed: Packed, bias: Bias) -> Attention:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kernels:
-    """What runs between the matrix products of a layer: that of plain torch, where `kernels.choose` has no other.
+    """What runs between a layer's matrix products: plain torch's, or what `kernels.choose` has for a device.
 
     `rotate` may turn its argument in place.
     """

@@ -28,7 +28,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """The weights of a native family, brought to one device and dtype. `kernels` says by what it computes with them.
+    """The weights of a native family, brought to one device and dtype, and the `kernels` asked for there.
 
     Each tensor can be taken once: what was converted does not stay beside its origin. `prefix` is what stands
     before every name.

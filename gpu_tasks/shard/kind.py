@@ -35,7 +35,7 @@ def _device(job: Job) -> str:
 
 
 def _torch(job: Job) -> str:
-    """Its version, and that of the compiler of our own kernels where these are used: both decide about bits."""
+    """Its version, and that of what compiles our own kernels, where these are used: both change bits."""
     if job.options.device_class != "cuda" or job.options.kernels == "plain" or job.model.family == "mock":
         return version("torch")
     import torch

@@ -1,4 +1,4 @@
-"""Which kernels a model computes with on its device: ours or plain torch's. Decided when it is loaded, once."""
+"""Which kernels a model computes with, ours or plain torch's. Decided once, when it is loaded."""
 
 import logging
 from functools import cache, partial

@@ -1,8 +1,8 @@
 """A Triton kernel compiled for one device, and launched without Triton's runtime.
 
-Triton's own launcher is a C module that it compiles where it runs, with the user's compiler and Python's headers;
-a server or a slim container has neither. What `torch.compile` launches its kernels by (since torch 2.8) needs
-neither, and takes the host under a microsecond, where an operation of torch's takes five.
+Triton's own launcher is a C module that it compiles where it runs, with the user's compiler and Python's
+headers; a server or a slim container has neither. What `torch.compile` launches its kernels by (since torch
+2.8) needs neither, and takes the host under a microsecond, where an operation of torch's takes several.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,8 +17,7 @@ Grid = tuple[int, int, int]
 Launch = Callable[..., None]
 """Is given a grid and the kernel's arguments, tensors and integers, in their order; waits for nothing."""
 Types: TypeAlias = Mapping[str, torch.dtype | type[int]]
-"""Of each argument that is no constant: the dtype of a tensor, whose first element lies at a multiple of 16 bytes,
-or int."""
+"""Of each argument that is no constant: int, or the dtype of a tensor that begins at a multiple of 16 bytes."""
 
 _NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.int32: "i32"}
 _STAGES = 1
@@ -40,10 +39,7 @@ def compiled(
     except ImportError as error:
         raise DeviceUnavailable(f"no kernels without Triton, and torch 2.8 or later: {error}") from None
     major, minor = torch.cuda.get_device_capability(device)
-    names = {
-        name: f"*{_NAMES[kind]}" if isinstance(kind, torch.dtype) else "i32" for name, kind in types.items()
-    }
-    signature = {name: names.get(name, "constexpr") for name in kernel.arg_names}
+    signature = {name: _name(types[name]) if name in types else "constexpr" for name in kernel.arg_names}
     aligned = {(at,): _ALIGNED for at, kind in enumerate(signature.values()) if kind.startswith("*")}
     # Fusing is Triton's default, and will not be: what it does to a bit is not to change with its version.
     options = {"num_warps": num_warps, "num_stages": _STAGES, "enable_fp_fusion": True}
@@ -67,3 +63,8 @@ def compiled(
         launcher._launch_kernel(function, *grid, num_warps, shared, letters, packed, stream_of(index))
 
     return launch
+
+
+def _name(kind: torch.dtype | type[int]) -> str:
+    """As Triton writes the type of an argument."""
+    return f"*{_NAMES[kind]}" if isinstance(kind, torch.dtype) else "i32"

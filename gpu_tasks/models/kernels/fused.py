@@ -1,9 +1,9 @@
 """What plain torch does between a layer's matrix products, by kernels of our own.
 
-What that saves, in bytes: with U those of a hidden state, plain torch moves 10 U for the rotation of query and
-key, in four strided kernels, and 5 U for a residual and its norm in two; the kernels here move 4 U, and 4 U (3 U in
-post-norm layers). GELU stays torch's: it reads what the product before it wrote, bias and all, so that only a
-matrix product of our own would save it anything, and cuBLASLt's knows GELU by tanh alone, which is another function.
+What that saves, in bytes: with U those of a hidden state, plain torch moves 10 U to rotate query and key, in
+four strided kernels, and 5 U for a residual and its norm, in two. Here it is 4 U, and 4 U (post-norm layers,
+which keep no sum, 3 U). GELU stays torch's: the product before it has added the bias already, so that only a
+product that ends in it would save its 8 U, and cuBLASLt's knows it by tanh alone, which is another function.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ class Build:
 def fused_kernels(
     shape: Shape, build: Callable[[Build], Launch], plain: Kernels, *, rotary: bool, biased: bool
 ) -> Kernels:
-    """With attention of our own where plain torch makes a call for each length: in float32, or with a bias."""
+    """With attention of our own where plain torch calls once for each length: in float32, or with a bias."""
     attention = plain.attention
     if shape.dtype == torch.float32 and not biased:
         attention = partial(attend, build(attend_build(shape, biased=False)), _blocks(shape)[0])
@@ -73,7 +73,7 @@ def rotate_build(shape: Shape) -> Build:
 
 
 def rotate(launch: Launch, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """As `layers.rotate`, in place: of the buffer [T, 3, heads, head_dim] that `x` is the first two thirds of."""
+    """As `layers.rotate`, in place: `x` is the first two thirds of a buffer [T, 3, heads, head_dim]."""
     num_rows = x.shape[0] * x.shape[1] * x.shape[2]
     launch((-(-num_rows // ROWS), 1, 1), x, cos, sin, num_rows)
     return x
@@ -101,13 +101,9 @@ def norm_sum(launch: Launch, x: Tensor, added: Tensor, norm: LayerNorm) -> Tenso
 
 def attend_build(shape: Shape, *, biased: bool) -> Build:
     queries, keys, num_warps = _blocks(shape)
-    constants: dict[str, object] = {
-        "SCALE": shape.head_dim**-0.5,
-        "HEADS": shape.num_heads,
-        "DIM": shape.head_dim,
-    }
-    constants |= {"STRIDE": 3 * shape.dim, "BIASED": biased, "QUERIES": queries, "KEYS": keys}
-    constants["DIMS"] = max(16, _power_of_two(shape.head_dim))
+    constants: dict[str, object] = {"SCALE": shape.head_dim**-0.5, "HEADS": shape.num_heads}
+    constants |= {"DIM": shape.head_dim, "STRIDE": 3 * shape.dim, "BIASED": biased}
+    constants |= {"QUERIES": queries, "KEYS": keys, "DIMS": max(16, _power_of_two(shape.head_dim))}
     tensors = ["query", "key", "value", "by_offset", "attended"]
     types: Types = {**dict.fromkeys(tensors, shape.dtype), "cu_seqlens": torch.int32, "reach": int}
     return Build("attend", types, constants, num_warps)

@@ -31,7 +31,7 @@ def rotate(qkv, cos, sin, num_rows, HEADS: tl.constexpr, STRIDE: tl.constexpr, H
     s = tl.load(sin + angle, mask=inside).to(tl.float32)
     left_by_cos = (left * c).to(kind).to(tl.float32)
     right_by_cos = (right * c).to(kind).to(tl.float32)
-    # An explicit fma: a compiler is free to fuse either product of a * b - c * d, and would choose for itself.
+    # An explicit fma: of a * b - c * d a compiler may fuse either product, and would choose for itself.
     tl.store(first, tl.fma(-right, s, left_by_cos).to(kind), mask=inside)
     tl.store(second, tl.fma(left, s, right_by_cos).to(kind), mask=inside)
 
@@ -63,14 +63,14 @@ def add_norm(x, added, normed, weight, bias, DIM: tl.constexpr, EPS: tl.constexp
 
 
 @triton.jit
-def attend(query, key, value, by_offset, attended, cu_seqlens, reach, SCALE: tl.constexpr, HEADS: tl.constexpr,
-           DIM: tl.constexpr, STRIDE: tl.constexpr, BIASED: tl.constexpr,
+def attend(query, key, value, by_offset, attended, cu_seqlens, reach, SCALE: tl.constexpr,
+           HEADS: tl.constexpr, DIM: tl.constexpr, STRIDE: tl.constexpr, BIASED: tl.constexpr,
            QUERIES: tl.constexpr, KEYS: tl.constexpr, DIMS: tl.constexpr):  # fmt: skip
     """Attention of the tokens of a row to each other (https://arxiv.org/abs/2205.14135).
 
     A program for each row, head and block of QUERIES. The tokens of query, key and value lie STRIDE apart;
-    `attended` is [T, HEADS, DIM], and `by_offset` [HEADS, 2 * reach + 1], from keys `reach` before the query on;
-    those farther away have the bias of the farthest.
+    `attended` is [T, HEADS, DIM], and `by_offset` [HEADS, 2 * reach + 1], from keys `reach` before the query
+    on; those farther away have the bias of the farthest.
     """
     begin = tl.load(cu_seqlens + tl.program_id(0))
     length = tl.load(cu_seqlens + tl.program_id(0) + 1) - begin
