@@ -36,7 +36,8 @@ def _device(job: Job) -> str:
 
 def _torch(job: Job) -> str:
     """Its version, and that of what compiles our own kernels, where these are used: both change bits."""
-    if job.options.device_class != "cuda" or job.options.kernels == "plain" or job.model.family == "mock":
+    options, family = job.options, job.model.family
+    if options.device_class != "cuda" or options.kernels == "plain" or family in ("mock", "auto"):
         return version("torch")
     import torch
 
