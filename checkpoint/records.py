@@ -31,7 +31,7 @@ class Kind:
     """What computes: vectors of one kind have the same last bits, those of two may not.
 
     `device` is a GPU as its maker calls it, or a processor with the instruction set in use; `torch` its
-    version; `dtype` the one that is computed in.
+    version, with that of Triton where kernels of our own are used; `dtype` the one that is computed in.
     """
 
     device: str

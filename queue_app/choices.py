@@ -5,6 +5,7 @@ from typing import Literal
 Alphabet = Literal["protein", "dna", "rna", "text"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 StoreDtype = Literal["float32", "float16"]
+KernelChoice = Literal["fused", "plain"]
 LongRule = Literal["window", "truncate", "error"]
 InputFormat = Literal["fasta", "fastq", "csv", "tsv", "jsonl", "json", "lines", "parquet", "arrow"]
 Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]

@@ -18,6 +18,7 @@ from gpu_tasks.inference.rows import Offsets, Vectors, split_rows
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 StoreDtype = Literal["float32", "float16"]
+KernelChoice = Literal["fused", "plain"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from gpu_tasks.errors import ModelLoadError
-from gpu_tasks.inference.model import Dtype, EmbeddingModel
+from gpu_tasks.inference.model import Dtype, EmbeddingModel, KernelChoice
 from gpu_tasks.inference.readout import parse_pools
 from gpu_tasks.models.loading import load
 
@@ -18,6 +18,7 @@ def load_model(
     pool: str | None = None,
     layers: Sequence[int] = (-1,),
     threads: int | None = None,
+    kernels: KernelChoice = "fused",
 ) -> EmbeddingModel:
     """Read a model directory, and load the model.
 
@@ -29,6 +30,7 @@ def load_model(
             `none` for a vector per token; None for the model's own pooling.
         layers: whose hidden states are pooled: 0 is before the first layer, -1 the last one.
         threads: torch's compute threads on the CPU; None leaves them as they are.
+        kernels: those of a CUDA device: fused where it can have them, or plain torch's.
 
     Raises:
         ModelError: the directory cannot be computed as transformers or sentence-transformers would.
@@ -51,5 +53,5 @@ def load_model(
     reading = read_model(Path(ref))
     return load(
         reading.spec, reading.tokenizer, device=device, dtype=cast("Dtype", dtype), pools=pools,
-        layers=layers, threads=threads,
+        layers=layers, threads=threads, kernels=kernels,
     )  # fmt: skip

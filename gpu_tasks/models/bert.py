@@ -6,34 +6,21 @@ CamemBERT differ in where their positions begin. `bias` and `mlp` are for the de
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from torch import Tensor
 from torch.nn import functional
 
-from gpu_tasks.models.layers import (
-    Attention,
-    Bias,
-    Layer,
-    LayerNorm,
-    Packed,
-    attend_runs,
-    choose_attention,
-    feed_forward,
-    tap,
-)
+from gpu_tasks.models.kernels.choose import choose_kernels
+from gpu_tasks.models.layers import Attention, Bias, Kernels, Layer, LayerNorm, Packed, feed_forward, tap
 from gpu_tasks.models.weight_names import TOKEN_TYPES
 from gpu_tasks.models.weights import Weights
-
-# CUDA's kernels copy a bias whose rows begin elsewhere.
-_ALIGNED = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bert:
     """The encoder. `positions` [places, dim] holds the embedding of the token type as well.
 
-    Where there are no positions, `words` [vocabulary, dim] holds it. A `bias` takes the place of `attention`.
+    Where there are no positions, `words` [vocabulary, dim] holds it.
     """
 
     num_heads: int
@@ -41,7 +28,7 @@ class Bert:
     positions: Tensor | None
     norm: LayerNorm
     layers: tuple[Layer, ...]
-    attention: Attention
+    kernels: Kernels
     bias: Bias | None = None
     mlp: Callable[[Layer, Tensor], Tensor] = feed_forward
 
@@ -56,15 +43,12 @@ class Bert:
         x, attention = self.norm(x), self._attention(packed)
         for layer in self.layers[:last]:
             yield x
-            x = layer.attention_norm(x + self._attend(layer, x, packed, attention))
-            x = layer.mlp_norm(x + self.mlp(layer, x))
+            x = self.kernels.norm_sum(x, self._attend(layer, x, packed, attention), layer.attention_norm)
+            x = self.kernels.norm_sum(x, self.mlp(layer, x), layer.mlp_norm)
         yield x
 
     def _attention(self, packed: Packed) -> Attention:
-        """The bias is made once for a batch: all layers and all lengths share it."""
-        if self.bias is None:
-            return self.attention
-        return partial(attend_runs, bias=self.bias(-(-packed.max_seqlen // _ALIGNED) * _ALIGNED))
+        return self.kernels.attention if self.bias is None else self.kernels.biased(packed, self.bias)
 
     def _attend(self, layer: Layer, x: Tensor, packed: Packed, attention: Attention) -> Tensor:
         query, key, value = layer.qkv(x).view(len(x), 3, self.num_heads, -1).unbind(1)
@@ -73,14 +57,13 @@ class Bert:
 
 def load_bert(weights: Weights) -> Bert:
     """Raises ModelLoadError for missing or misshapen weights."""
-    encoder = weights.encoder
     return Bert(
-        num_heads=encoder.num_heads,
+        num_heads=weights.encoder.num_heads,
         words=weights.words(),
         positions=weights.positions() + token_type(weights),
         norm=weights.norm("embeddings.LayerNorm"),
         layers=weights.layers(),
-        attention=choose_attention(weights.device, weights.dtype, encoder.hidden_size // encoder.num_heads),
+        kernels=choose_kernels(weights),
     )
 
 

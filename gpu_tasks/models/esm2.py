@@ -13,15 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from gpu_tasks.errors import UnsupportedModel
-from gpu_tasks.models.layers import (
-    Attention,
-    Layer,
-    LayerNorm,
-    Packed,
-    choose_attention,
-    feed_forward,
-    tap,
-)
+from gpu_tasks.models.kernels.choose import choose_kernels
+from gpu_tasks.models.layers import Kernels, Layer, LayerNorm, Packed, feed_forward, tap
 from gpu_tasks.models.weights import Weights
 
 _ROPE_THETA = 1e4
@@ -48,7 +41,7 @@ class Esm2:
     inv_freq: Tensor
     layers: tuple[Layer, ...]
     norm: LayerNorm
-    attention: Attention
+    kernels: Kernels
 
     def __call__(self, packed: Packed, layers: tuple[int, ...], watch: Watch | None = None) -> list[Tensor]:
         """See Encoder."""
@@ -58,14 +51,17 @@ class Esm2:
         # The final layer norm belongs to the last layer, as in fair-esm and transformers.
         x = self._embed(packed)
         angles = self._angles(packed.positions, x.dtype) if self.positions is None else None
+        norms = [layer.attention_norm for layer in self.layers] + [self.norm]
+        add_norm, normed = self.kernels.add_norm, norms[0](x)
         for index, layer in enumerate(self.layers[:last]):
             yield x
-            query, key, value = self._heads(layer, layer.attention_norm(x), angles)
+            query, key, value = self._heads(layer, normed, angles)
             if watch is not None:
                 watch(index, query, key)
-            x = x + layer.attention_out(self.attention(query, key, value, packed))
-            x = x + feed_forward(layer, layer.mlp_norm(x))
-        yield self.norm(x) if last == len(self.layers) else x
+            attended = layer.attention_out(self.kernels.attention(query, key, value, packed))
+            x, normed = add_norm(x, attended, layer.mlp_norm)
+            x, normed = add_norm(x, feed_forward(layer, normed), norms[index + 1])
+        yield normed if last == len(self.layers) else x
 
     def _embed(self, packed: Packed) -> Tensor:
         x = functional.embedding(packed.input_ids, self.embedding)
@@ -77,22 +73,12 @@ class Esm2:
         self, layer: Layer, x: Tensor, angles: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         qkv = layer.qkv(x).view(len(x), 3, self.num_heads, -1)
-        query, key = (qkv[:, :2] if angles is None else rotate(qkv[:, :2], *angles)).unbind(1)
+        query, key = (qkv[:, :2] if angles is None else self.kernels.rotate(qkv[:, :2], *angles)).unbind(1)
         return query, key, qkv[:, 2]
 
     def _angles(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         angles = (positions[:, None].float() * self.inv_freq)[:, None, None, :]
         return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions (https://arxiv.org/abs/2104.09864) on [T, 2, heads, head_dim], halves paired."""
-    rotated = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    first, second = x.chunk(2, dim=-1)
-    left, right = rotated.chunk(2, dim=-1)
-    torch.mul(first, cos, out=left).addcmul_(second, sin, value=-1)
-    torch.mul(second, cos, out=right).addcmul_(first, sin)
-    return rotated
 
 
 def load_esm2(weights: Weights) -> Esm2:
@@ -107,7 +93,7 @@ def load_esm2(weights: Weights) -> Esm2:
         inv_freq=_inv_freq(weights, head_dim).to(weights.device),
         layers=weights.layers(),
         norm=weights.norm("encoder.emb_layer_norm_after"),
-        attention=choose_attention(weights.device, weights.dtype, head_dim),
+        kernels=choose_kernels(weights, rotary=not encoder.learned_positions),
     )
 
 

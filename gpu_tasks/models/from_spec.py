@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from gpu_tasks.errors import UnsupportedModel
-from gpu_tasks.inference.model import Dtype
+from gpu_tasks.inference.model import Dtype, KernelChoice
 from gpu_tasks.inference.readout import Readout, check_layers
 from gpu_tasks.inference.torch_device import open_device
 from gpu_tasks.models.auto import load_auto
@@ -42,13 +42,14 @@ def load_directory(
     pools: tuple[str, ...] | None,
     layers: Sequence[int],
     threads: int | None,
+    kernels: KernelChoice,
 ) -> PackedModel:
     """See gpu_tasks.models.load."""
     readout = Readout(check_layers(layers, spec.num_layers), (spec.pool,) if pools is None else pools)
     dims = [spec.vector_dim(pool) for pool in readout.pools or ("none",)]
     on, files = open_device(device, threads), model_files(spec)
     tokens = load_tokens(spec, tokenizer, files)
-    encoder, contacts = _encoder(spec, files, on.device, getattr(torch, dtype), readout)
+    encoder, contacts = _encoder(spec, files, on.device, getattr(torch, dtype), readout, kernels)
     head = load_head(spec.head, files, on.device)
     on.settle()
     return PackedModel(
@@ -69,7 +70,12 @@ def load_directory(
 
 
 def _encoder(
-    spec: ModelSpec, files: ModelFiles, device: torch.device, dtype: torch.dtype, readout: Readout
+    spec: ModelSpec,
+    files: ModelFiles,
+    device: torch.device,
+    dtype: torch.dtype,
+    readout: Readout,
+    kernels: KernelChoice,
 ) -> tuple[Encoder, ContactMaps | None]:
     """With what makes contacts of it, where these are read out."""
     if readout.is_contacts and spec.family != "esm2":
@@ -82,7 +88,7 @@ def _encoder(
     if spec.encoder.token_dropout and spec.tokens.kind != "letters":
         # A <mask> in a sequence changes what all its tokens are scaled by; a table of letters has none.
         raise UnsupportedModel(f"{spec.path}: token dropout with a tokenizer is for transformers to compute")
-    weights = native_weights(spec, tensors, device, dtype)
+    weights = native_weights(spec, tensors, device, dtype, kernels)
     if readout.is_contacts:
         contacts = load_contacts(weights)
         return contacts.encoder, contacts

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -44,8 +45,23 @@ def tap(states: Iterator[Tensor], layers: tuple[int, ...]) -> list[Tensor]:
 
 Attention = Callable[[Tensor, Tensor, Tensor, Packed], Tensor]
 """Query, key and value, each [T, heads, head_dim], to [T, heads * head_dim]; rows attend to themselves."""
-Bias = Callable[[int], Tensor]
-"""What the attention scores of L tokens get on top, by the tokens' places: [heads, L, L]."""
+# CUDA's kernels copy a bias whose rows begin elsewhere.
+_ALIGNED = 8
+
+
+class Bias(Protocol):
+    """What attention scores get on top, by how far the key stands from the query."""
+
+    def __call__(self, length: int) -> Tensor:
+        """Of a row of L tokens, by their places: [heads, L, L]."""
+        ...
+
+    def for_offsets(self, length: int) -> Tensor:
+        """The same by offset: [heads, 2 * reach + 1], for keys `reach` before the query to `reach` behind.
+
+        Keys farther away than that, of which a row of L tokens may have some, have the bias of the farthest.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +81,46 @@ class LayerNorm:
 
     def __call__(self, x: Tensor) -> Tensor:
         return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions (https://arxiv.org/abs/2104.09864) on [T, 2, heads, head_dim], halves paired."""
+    rotated = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    first, second = x.chunk(2, dim=-1)
+    left, right = rotated.chunk(2, dim=-1)
+    torch.mul(first, cos, out=left).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=right).addcmul_(first, sin)
+    return rotated
+
+
+def add_norm(x: Tensor, added: Tensor, norm: LayerNorm) -> tuple[Tensor, Tensor]:
+    """The sum of two, and its norm, as pre-norm layers go on with. `added` may be overwritten."""
+    total = x + added
+    return total, norm(total)
+
+
+def norm_sum(x: Tensor, added: Tensor, norm: LayerNorm) -> Tensor:
+    """The norm of the sum of two, as post-norm layers go on with. `added` may be overwritten."""
+    return norm(x + added)
+
+
+def biased_runs(packed: Packed, bias: Bias) -> Attention:
+    """Attention with a bias, which is made once for a batch: all layers and all lengths share it."""
+    return partial(attend_runs, bias=bias(-(-packed.max_seqlen // _ALIGNED) * _ALIGNED))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kernels:
+    """What runs between a layer's matrix products: plain torch's, or what `kernels.choose` has for a device.
+
+    `rotate` may turn its argument in place.
+    """
+
+    attention: Attention
+    biased: Callable[[Packed, Bias], Attention] = biased_runs
+    rotate: Callable[[Tensor, Tensor, Tensor], Tensor] = rotate
+    add_norm: Callable[[Tensor, Tensor, LayerNorm], tuple[Tensor, Tensor]] = add_norm
+    norm_sum: Callable[[Tensor, Tensor, LayerNorm], Tensor] = norm_sum
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gpu_tasks.inference.model import Dtype, EmbeddingModel
+from gpu_tasks.inference.model import Dtype, EmbeddingModel, KernelChoice
 
 if TYPE_CHECKING:
     from queue_app.model.spec import ModelSpec
@@ -18,8 +18,11 @@ def load(
     pools: tuple[str, ...] | None = None,
     layers: Sequence[int] = (-1,),
     threads: int | None = None,
+    kernels: KernelChoice = "fused",
 ) -> EmbeddingModel:
     """Load a model by its specification. `tokenizer` is the JSON text that was kept with it.
+
+    `kernels` are those of a CUDA device; where no fused ones are to be had, plain ones are taken.
 
     Raises:
         ModelLoadError: a file is missing or not that of the specification, or its weights do not fit.
@@ -35,5 +38,6 @@ def load(
     from gpu_tasks.models.from_spec import load_directory
 
     return load_directory(
-        spec, tokenizer, device=device, dtype=dtype, pools=pools, layers=layers, threads=threads
-    )
+        spec, tokenizer, device=device, dtype=dtype, pools=pools, layers=layers, threads=threads,
+        kernels=kernels,
+    )  # fmt: skip

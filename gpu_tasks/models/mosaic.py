@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gpu_tasks.models.bert import Bert, token_type
-from gpu_tasks.models.layers import attend_runs, gated_feed_forward
+from gpu_tasks.models.kernels.choose import choose_kernels
+from gpu_tasks.models.layers import gated_feed_forward
 from gpu_tasks.models.weights import Weights
 
 
@@ -24,8 +25,14 @@ class Alibi:
 
     def __call__(self, length: int) -> Tensor:
         places = torch.arange(length, device=self.slopes.device)
-        distances = (places - places[:, None]).abs()
-        return (-self.slopes[:, None, None] * distances).to(self.dtype)
+        return self._fallen(places - places[:, None])
+
+    def for_offsets(self, length: int) -> Tensor:
+        """See Bias. No key of a row is farther away than its reach."""
+        return self._fallen(torch.arange(1 - length, length, device=self.slopes.device)[None]).flatten(1)
+
+    def _fallen(self, offsets: Tensor) -> Tensor:
+        return (-self.slopes[:, None, None] * offsets.abs()).to(self.dtype)
 
 
 def alibi_slopes(num_heads: int) -> list[float]:
@@ -48,7 +55,7 @@ def load_mosaic(weights: Weights) -> Bert:
         positions=None,
         norm=weights.norm("embeddings.LayerNorm"),
         layers=weights.layers(),
-        attention=attend_runs,
+        kernels=choose_kernels(weights, biased=True),
         bias=Alibi(torch.tensor(alibi_slopes(num_heads), device=weights.device), weights.dtype),
         mlp=gated_feed_forward,
     )

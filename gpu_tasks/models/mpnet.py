@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gpu_tasks.models.bert import Bert
-from gpu_tasks.models.layers import attend_runs
+from gpu_tasks.models.kernels.choose import choose_kernels
 from gpu_tasks.models.t5.buckets import buckets
 from gpu_tasks.models.weight_names import NUM_BUCKETS, RELATIVE_BIAS
 from gpu_tasks.models.weights import Weights
@@ -30,6 +30,10 @@ class RelativeBias:
         offsets = (places - places[:, None]).clamp(-_FARTHEST, _FARTHEST) + _FARTHEST
         return self.by_offset[:, offsets]
 
+    def for_offsets(self, length: int) -> Tensor:
+        """See Bias."""
+        return self.by_offset
+
 
 def load_mpnet(weights: Weights) -> Bert:
     """Raises ModelLoadError for missing or misshapen weights."""
@@ -41,6 +45,6 @@ def load_mpnet(weights: Weights) -> Bert:
         positions=weights.positions(),
         norm=weights.norm("embeddings.LayerNorm"),
         layers=weights.layers(),
-        attention=attend_runs,
+        kernels=choose_kernels(weights, biased=True),
         bias=RelativeBias(by_bucket[buckets(NUM_BUCKETS, _FARTHEST)].T.contiguous()),
     )

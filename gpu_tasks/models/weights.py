@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
+from gpu_tasks.inference.model import KernelChoice
 from gpu_tasks.models.files import ModelFiles, Reader
 from gpu_tasks.models.layers import Layer, LayerNorm, Linear
 from gpu_tasks.models.weight_names import LAYERS, POSITIONS, WORDS, find_prefix, stored_name, words_of
@@ -27,7 +28,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """The weights of a native family, brought to one device and dtype.
+    """The weights of a native family, brought to one device and dtype, and the `kernels` asked for there.
 
     Each tensor can be taken once: what was converted does not stay beside its origin. `prefix` is what stands
     before every name.
@@ -38,6 +39,7 @@ class Weights:
     prefix: str
     device: torch.device
     dtype: torch.dtype
+    kernels: KernelChoice
 
     def tensor(self, name: str, *shape: int, scale: float = 1.0) -> Tensor:
         """Raises ModelLoadError when there is no such tensor, or one of another shape."""
@@ -104,12 +106,14 @@ class Weights:
         return Linear(_joined(weights), _joined(biases) if biased else None)
 
 
-def native_weights(spec: ModelSpec, tensors: Tensors, device: torch.device, dtype: torch.dtype) -> Weights:
+def native_weights(
+    spec: ModelSpec, tensors: Tensors, device: torch.device, dtype: torch.dtype, kernels: KernelChoice
+) -> Weights:
     """Raises ModelLoadError when no prefix of the family leads to the embeddings."""
     prefix = find_prefix(spec.family, tensors)
     if prefix is None:
         raise ModelLoadError(f"{spec.path}: its weights lack {words_of(spec.family)}")
-    return Weights(spec, tensors, prefix, device, dtype)
+    return Weights(spec, tensors, prefix, device, dtype, kernels)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from gpu_tasks.errors import InferenceError, OutOfMemory
 from gpu_tasks.inference.batch_plan import BatchPlan
-from gpu_tasks.inference.model import Dtype, EmbeddingModel, StoreDtype
+from gpu_tasks.inference.model import Dtype, EmbeddingModel, KernelChoice, StoreDtype
 from gpu_tasks.inference.plan_batches import plan_batches
 from gpu_tasks.inference.readout import parse_pools
 from gpu_tasks.inference.rows import Int64s
@@ -63,6 +63,7 @@ class Request:
     max_length: int
     long: LongRule
     window_overlap: int
+    kernels: KernelChoice
     seconds: float
     turn: float
     texts: list[str]
@@ -117,6 +118,7 @@ def _load(request: Request) -> EmbeddingModel:
         pools=parse_pools(request.pool),
         layers=request.layers,
         threads=request.threads,
+        kernels=request.kernels,
     )
 
 

@@ -48,7 +48,8 @@ def load_and_check(job: Job, directory: JobDir) -> EmbeddingModel:
 
 def _load_once(job: Job, directory: JobDir, device: str) -> EmbeddingModel:
     options = job.options
-    wanted = (job.model, options.device_class, options.dtype, options.pool, options.layers, job.threads)
+    computed_with = (options.device_class, options.dtype, options.kernels, job.threads)
+    wanted = (job.model, computed_with, options.pool, options.layers)
     if wanted not in _loaded:
         _loaded.clear()  # first: the device's memory may not hold two
         started = time.monotonic()
@@ -81,6 +82,7 @@ def load_job_model(
         pools=parse_pools(job.options.pool),
         layers=job.options.layers,
         threads=threads,
+        kernels=job.options.kernels,
     )
 
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def kind_here(job: Job) -> Kind:
     """What this worker computes the job with. Raises DeviceUnavailable."""
-    return Kind(_device(job), version("torch"), job.options.dtype)
+    return Kind(_device(job), _torch(job), job.options.dtype)
 
 
 def _device(job: Job) -> str:
@@ -32,6 +32,18 @@ def _device(job: Job) -> str:
     if job.options.device_class == "cuda":
         return gpu_name(device_name(job))
     return f"{processor_name()} ({instruction_set()})"
+
+
+def _torch(job: Job) -> str:
+    """Its version, and that of what compiles our own kernels, where these are used: both change bits."""
+    options, family = job.options, job.model.family
+    if options.device_class != "cuda" or options.kernels == "plain" or family in ("mock", "auto"):
+        return version("torch")
+    import torch
+
+    from gpu_tasks.models.kernels.choose import fused_by
+
+    return ", ".join(filter(None, [version("torch"), fused_by(torch.device(device_name(job)))]))
 
 
 def refuse_other_kind(job: Job, directory: JobDir) -> None:

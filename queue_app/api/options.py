@@ -13,6 +13,7 @@ from queue_app.choices import (
     Dtype,
     H5Layout,
     InputFormat,
+    KernelChoice,
     LongRule,
     Precision,
     RuleName,
@@ -43,6 +44,7 @@ class Options(TypedDict, total=False):
     toks_per_batch: int | None
     num_shards: int | None
     dedup: bool
+    kernels: KernelChoice
     reuse: str | os.PathLike[str] | None
     input_format: InputFormat | None
     id_column: str | None

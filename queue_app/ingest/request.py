@@ -14,6 +14,7 @@ from queue_app.choices import (
     Dtype,
     H5Layout,
     InputFormat,
+    KernelChoice,
     LongRule,
     OptionGroup,
     Precision,
@@ -166,6 +167,14 @@ class EmbedRequest:
         ),
     ] = None
     dedup: Annotated[bool, Option("Compute identical sequences once.", group="Vectors")] = True
+    kernels: Annotated[
+        KernelChoice,
+        Option(
+            "What a GPU computes with between matrix products: fused kernels of our own where Triton is "
+            "there, or plain ones of torch's. The CPU has plain ones only.",
+            group="Devices and speed",
+        ),
+    ] = "fused"
     reuse: Annotated[
         Path | None,
         Option(

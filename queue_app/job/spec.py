@@ -8,6 +8,7 @@ from queue_app.choices import (
     Dtype,
     H5Layout,
     InputFormat,
+    KernelChoice,
     LongRule,
     Precision,
     StoreDtype,
@@ -66,6 +67,8 @@ class EmbedOptions:
     """Columns that stay with the records, or `all` or `none`; None: descriptions of headers."""
     limit: str | None = None
     """What was raised of the limits of the reader: with a higher one fewer records are quarantined."""
+    kernels: KernelChoice = "fused"
+    """What a CUDA device computes with between the matrix products; a worker that has none fused says so."""
 
 
 @dataclass(frozen=True, slots=True)

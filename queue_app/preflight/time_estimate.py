@@ -17,6 +17,7 @@ from queue_app.preflight.trial_worker import Trial, TrialDevice, trials
 
 OPTIONS = (
     "dtype", "pool", "layers", "store_dtype", "toks_per_batch", "max_length", "long", "window_overlap",
+    "kernels",
 )  # fmt: skip
 """What a worker's stand-in is told of the job's options."""
 PATIENCE_SECONDS = 600.0

@@ -38,7 +38,7 @@ from queue_app.shown import shell_word
 from queue_app.wording import count
 
 QUARANTINE_SHOWN = 10
-SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup", "pool", "keep")
+SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup", "pool", "keep", "kernels")
 """Options that the command has no flag of that name and form for."""
 _PLACE = re.compile(rf" at position \d+|^\d+ (?=tokens do not fit)|{PLACE_IN_FILE}|{OF_HOW_MANY}")
 
@@ -161,6 +161,7 @@ def command_of(job: Job, output: Path) -> str:
     words += ["--keep", written_keep(job.options.keep)] if job.options.keep else []
     words += model_flags(job)
     words += [] if job.options.dedup else ["--no-dedup"]
+    words += ["--kernels", "plain"] if job.options.kernels == "plain" else []
     words += ["--reuse", job.reuse.path] if job.reuse else []
     words += ["--num-shards", str(len(job.shards.costs_to_compute))]
     if job.options.device_class == "cpu":

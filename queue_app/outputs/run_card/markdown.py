@@ -43,6 +43,7 @@ OPTIONS = {
     "layers": "layer",
     "input_format": "format of the input",
     "dedup": "identical sequences computed once",
+    "kernels": "kernels of a GPU",
 }
 EVIDENCE = {
     "hub id": "its id on the Hugging Face hub; its shapes agree",
@@ -181,6 +182,8 @@ def _options(card: RunCard) -> list[Row]:
     options = asdict(card.job.options)
     options["layers"] = ", ".join(map(str, options["layers"]))
     options["dedup"] = "yes" if options["dedup"] else "no"
+    if options["device_class"] == "cpu":
+        options["kernels"] = None
     if options["keep"]:
         options["keep"] = written_keep(options["keep"])
     chosen = [(OPTIONS[name], str(value)) for name, value in options.items() if value is not None]

@@ -26,7 +26,7 @@ MODEL = asdict(find_model("mock:8").spec)
 REQUEST = Request(
     model=MODEL, tokenizer=None, device="cpu", dtype="float32", pool="mean", layers=[-1], threads=1,
     store_dtype="float32", toks_per_batch=256, max_length=100, long="window", window_overlap=12,
-    seconds=60, turn=0, texts=[], lengths=[], weights=[],
+    kernels="fused", seconds=60, turn=0, texts=[], lengths=[], weights=[],
 )  # fmt: skip
 LENGTHS = [*range(1, 230, 3), 100, 101, 5_000]
 

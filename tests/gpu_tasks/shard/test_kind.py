@@ -67,6 +67,26 @@ def test_a_gpu_that_is_gone_is_said_to_be(job: Job) -> None:
         kind_here(dataclasses.replace(job, options=options, model=model))
 
 
+@pytest.mark.parametrize(
+    ("options", "fused", "said"),
+    [
+        ({}, "triton 3.7.1", ", triton 3.7.1"),
+        ({}, None, ""),
+        ({"kernels": "plain"}, "triton 3.7.1", ""),
+        ({"device_class": "cpu"}, "triton 3.7.1", ""),
+    ],
+)
+def test_a_gpu_with_fused_kernels_is_another_kind_than_one_with_plain_ones(
+    job: Job, monkeypatch: pytest.MonkeyPatch, options: dict[str, str], fused: str | None, said: str
+) -> None:
+    monkeypatch.setattr("gpu_tasks.models.kernels.choose.fused_by", lambda _: fused)
+    monkeypatch.setattr(kind, "_device", lambda _: "NVIDIA H200")
+    asked = dataclasses.replace(job.options, **{"device_class": "cuda", **options})
+    model = dataclasses.replace(job.model, family="esm2")
+    here = kind_here(dataclasses.replace(job, options=asked, model=model))
+    assert here == Kind("NVIDIA H200", version("torch") + said, job.options.dtype)
+
+
 def test_a_shard_that_one_kind_began_and_another_ended_names_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ def work(model: str) -> dict[str, Any]:
         "model": {**MOCK, "path": model}, "tokenizer": None,
         "device": "cpu", "dtype": "float32", "pool": "mean", "layers": [-1], "threads": 1,
         "store_dtype": "float32", "toks_per_batch": 64, "max_length": 50, "long": "window",
-        "window_overlap": 6, "seconds": 60.0, "turn": 0.0,
+        "window_overlap": 6, "kernels": "fused", "seconds": 60.0, "turn": 0.0,
         "texts": ["MKV"], "lengths": [3], "weights": [1.0],
     }  # fmt: skip
 
