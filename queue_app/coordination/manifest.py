@@ -6,7 +6,7 @@ Every change is one call of the server's script (shards.lua says what is kept). 
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from typing import cast
@@ -168,7 +168,7 @@ class CheckpointManifest:
         entries = list(quarantine)
         for start in range(0, len(entries), LISTED_AT_A_TIME):
             some = entries[start : start + LISTED_AT_A_TIME]
-            view = [part for each in some for part in (str(each.ordinal), json.dumps(asdict(each)))]
+            view = [part for each in some for part in (str(each.ordinal), _shown_entry(each))]
             self._call("list", lease.shard.index, lease.token, *view)
         counts = (progress.batches_done, progress.sequences_done, progress.quarantined)
         answer = self._call("complete", lease.shard.index, lease.token, *counts, _set_aside(entries))
@@ -391,6 +391,11 @@ def _status_or_fault(job_id: str, answer: list[str | None] | Exception) -> JobSt
 def forgetting(client: redis.Redis) -> Callable[[str], None]:
     """Removes every key of the job whose id it is given."""
     return lambda job_id: CheckpointManifest(client, job_id).forget()
+
+
+def _shown_entry(entry: QuarantineEntry) -> str:
+    """An id may be as long as its job was told to take, and a value on the server may not."""
+    return json.dumps(asdict(replace(entry, id=entry.id[: values.TEXT_MOST])))
 
 
 def _set_aside(entries: Sequence[QuarantineEntry]) -> str:
