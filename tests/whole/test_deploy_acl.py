@@ -25,7 +25,7 @@ from queue_app.coordination.workers import live_workers
 from tests.support.command_runs import environment, holdfast, running
 from tests.support.free_ports import free_ports
 from tests.support.jobs_and_inputs import write_fasta
-from tests.support.redis_servers import PASSWORDS, USERS_SH, RedisServer, filled_users
+from tests.support.redis_servers import PASSWORDS, USERS_SH, RedisServer, filled_users, programs_with_users
 from tests.support.waiting import wait_for
 
 SLOW = "mock:8,delay_ms=100"
@@ -79,7 +79,7 @@ def shown(url: str) -> str:
         return str(answer.read().decode())
 
 
-@pytest.mark.parametrize("guarded"()[:1], indirect=True, ids=["server"])
+@pytest.mark.parametrize("guarded", programs_with_users()[:1], indirect=True, ids=["server"])
 def test_every_command_works_under_its_own_user_and_the_server_refuses_nothing(
     empty: RedisServer, tmp_path: Path
 ) -> None:
@@ -113,7 +113,7 @@ def test_every_command_works_under_its_own_user_and_the_server_refuses_nothing(
     assert [each for each in empty.refusals() if not REMOTE_CONTROL.search(each)] == []
 
 
-@pytest.mark.parametrize("guarded"()[-1:], indirect=True, ids=["server"])
+@pytest.mark.parametrize("guarded", programs_with_users()[-1:], indirect=True, ids=["server"])
 def test_a_worker_that_was_killed_is_followed_by_another_without_a_refusal(
     empty: RedisServer, tmp_path: Path
 ) -> None:

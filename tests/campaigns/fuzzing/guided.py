@@ -30,7 +30,7 @@ TABLE_SECONDS = 30
 """For one table; over a text there is a clock of its own."""
 KEPT_BYTES_MOST = 600
 """Of an input in the corpus: what reaches a place is mostly small, and all of it lies in the checkout."""
-KEPT_MOST = 60
+KEPT_MOST = 25
 MIB_MOST = 2_048
 SECONDS_LEAST = 5.0
 
