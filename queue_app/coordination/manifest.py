@@ -36,6 +36,9 @@ from queue_app.job.shard_table import Shard
 from queue_app.job.spec import Job, Progress
 
 LISTED_AT_A_TIME = 1_000
+ID_MOST = 5_000
+"""Characters of a record's id that a server is told, however long one may be in its job; JSON writes twelve
+for each at most."""
 """Quarantine entries in one call: Lua takes fewer than 8,000 arguments."""
 JOBS_MOST = 10_000
 """So many are listed, whatever the server holds."""
@@ -165,10 +168,10 @@ class CheckpointManifest:
         Refused as `lost` when the token is no longer the shard's, as `incomplete` when embedded and
         quarantined records do not add up to the shard's.
         """
-        entries = list(quarantine)
+        entries = [replace(each, id=each.id[:ID_MOST]) for each in quarantine]
         for start in range(0, len(entries), LISTED_AT_A_TIME):
             some = entries[start : start + LISTED_AT_A_TIME]
-            view = [part for each in some for part in (str(each.ordinal), _shown_entry(each))]
+            view = [part for each in some for part in (str(each.ordinal), json.dumps(asdict(each)))]
             self._call("list", lease.shard.index, lease.token, *view)
         counts = (progress.batches_done, progress.sequences_done, progress.quarantined)
         answer = self._call("complete", lease.shard.index, lease.token, *counts, _set_aside(entries))
@@ -391,11 +394,6 @@ def _status_or_fault(job_id: str, answer: list[str | None] | Exception) -> JobSt
 def forgetting(client: redis.Redis) -> Callable[[str], None]:
     """Removes every key of the job whose id it is given."""
     return lambda job_id: CheckpointManifest(client, job_id).forget()
-
-
-def _shown_entry(entry: QuarantineEntry) -> str:
-    """An id may be as long as its job was told to take, and a value on the server may not."""
-    return json.dumps(asdict(replace(entry, id=entry.id[: values.TEXT_MOST])))
 
 
 def _set_aside(entries: Sequence[QuarantineEntry]) -> str:
