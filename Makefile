@@ -12,7 +12,7 @@ INPUTS := pyproject.toml constraints.txt
 TESTS_AT_ONCE ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-gpu calibrate house mutants chaos fleet takeover power-loss corruption fuzz fuzz-inputs fuzz-models bombs bad-server storage peers by-hand sbom hashes clean
+.PHONY: help demo test check bench bench-gpu calibrate house mutants chaos fleet takeover power-loss corruption fuzz fuzz-inputs fuzz-guided fuzz-models bombs bad-server storage peers by-hand sbom hashes clean
 
 help:
 	@echo "make demo       install, embed the example data twice (once with a worker killed), compare"
@@ -27,7 +27,8 @@ help:
 	@echo "make power-loss install, rebuild what a power loss may leave of the store, see that nothing is gone"
 	@echo "make storage    install, measure how fast checkpoints are written, resumed and verified"
 	@echo "make fuzz       install, feed a fuzzer's inputs to everything that reads a store"
-	@echo "make fuzz-inputs install, change 100,000 inputs at random, see that each is read whole or refused in a line"
+	@echo "make fuzz-inputs install, change 120,000 inputs at random, see that each is read whole or refused in a line"
+	@echo "make fuzz-guided install, change inputs by what they reach of their readers; ARGS='--reader csv --minutes 5'"
 	@echo "make bombs      install, read half gigabytes that are kilobytes on disk, see that none takes 512 MiB"
 	@echo "make fuzz-models install, change 400 model directories at random, see that each is right or refused"
 	@echo "make bad-server install, write 2,000 hostile messages to the server, see that the workers go on; ARGS=..."
@@ -96,6 +97,11 @@ fuzz: $(TEST_READY)
 
 fuzz-inputs: $(TEST_READY)
 	$(BIN)/python -m tests.campaigns.fuzzing.inputs $(ARGS)
+	$(BIN)/python -m tests.campaigns.fuzzing.inputs --tables --inputs 20000 $(ARGS)
+
+fuzz-guided: $(TEST_READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python -m tests.campaigns.fuzzing.guided $(ARGS)
 
 bombs: $(TEST_READY)
 	$(BIN)/python -m tests.campaigns.fuzzing.bombs $(ARGS)

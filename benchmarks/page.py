@@ -23,7 +23,7 @@ from benchmarks.common.checkout import command_line
 from benchmarks.common.tables import as_markdown, spread, table_with
 from tests.support.chromium import EXECUTABLE, SOON, browser
 from tests.support.command_runs import holdfast
-from tests.support.dashboard_pages import dashboard
+from tests.support.dashboard_pages import dashboard, lasso_all
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 SHARE_OF_RARE = 1000
@@ -96,7 +96,7 @@ def measured(window: Any, url: str, proteins: dict[str, str], rounds: int) -> Ti
         count = timed("a word of a description is found", find, "RHODOPSIN")
         assert count == f"{len(range(7, len(ids), SHARE_OF_RARE)):,} found", count
         find(page, "")
-        drawn = timed("a lasso around all selects", lasso_all)
+        drawn = timed("a lasso around all selects", select_all)
         check_fasta(timed("its FASTA is there", fasta), proteins, drawn)
     return times
 
@@ -127,17 +127,9 @@ def find(page: Any, text: str) -> str:
     return f"{page.inner_text('#hits').partition(' found')[0]} found"
 
 
-def lasso_all(page: Any) -> int:
+def select_all(page: Any) -> int:
     """How many are selected."""
-    page.get_by_role("button", name="Lasso").click()
-    box = page.locator("#points").bounding_box()
-    corners = [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)]
-    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=5)
-    page.mouse.up()
+    lasso_all(page)
     page.locator("#selected").filter(has_text="selected").wait_for()
     return int(page.inner_text("#selected").split()[0].replace(",", ""))
 

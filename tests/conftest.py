@@ -23,7 +23,7 @@ from queue_app.outputs.faiss_index import write_index
 from queue_app.settings import runtime_config
 from tests.support.jobs_and_inputs import TEXTS, write_fasta
 from tests.support.output_files import EVERY_FORMAT
-from tests.support.redis_servers import IS_GUARDED, GuardedServer
+from tests.support.redis_servers import IS_GUARDED, GuardedServer, RedisServer, programs_with_users
 
 # A deadline would turn a busy machine into a failed promise.
 settings.register_profile("holdfast", deadline=None)
@@ -133,3 +133,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export(job.job, job.job_dir, home / "int8.npy", precision="int8")
     write_index(job.job, job.job_dir, home / "out.h5.faiss")
     return home
+
+
+@pytest.fixture(scope="module", params=programs_with_users(), ids=lambda program: Path(program).name)
+def guarded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
+    """A server with the users of deploy/redis/users.acl; of each kind that this machine has."""
+    server = RedisServer(tmp_path_factory.mktemp("guarded"), request.param, with_users=True).start()
+    yield server
+    server.stop()

@@ -16,7 +16,7 @@ COORDINATE = BELOW_JOB | {"queue_app.coordination", "queue_app.coordination.trus
 READ_AND_COORDINATE = COORDINATE | {"queue_app.ingest.readers"}
 OF_A_MODEL = {
     "queue_app.model.spec", "queue_app.model.written_sequences", "queue_app.model.files",
-    "queue_app.model.safetensors_head",
+    "queue_app.model.safetensors_head", "queue_app.model.strict_json",
 }  # fmt: skip
 """What inference may know of queue_app. They know nobody."""
 ARROWS = {

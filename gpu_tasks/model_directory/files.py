@@ -1,6 +1,5 @@
 """The files of a model directory: JSON, and what the heads of safetensors say. No torch."""
 
-import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from queue_app.model.files import open_regular
 from queue_app.model.safetensors_head import LENGTH_BYTES, head_length, parse_head
+from queue_app.model.strict_json import may_hold_half_a_character, parse_json
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -70,17 +70,37 @@ def _require_file(path: Path) -> None:
 
 def read_json(path: Path) -> Any:
     """Raises ModelLoadError when the file is missing or no JSON."""
+    return _parsed(path, _content(path, JSON_BYTES_MOST))
+
+
+def require_unicode(path: Path) -> None:
+    """Look at a JSON file that others parse, such as a vocabulary, which may be long.
+
+    Raises:
+        ModelLoadError: a name or a value in it holds half a character; names the key.
+    """
+    content = _content(path)
+    if may_hold_half_a_character(content):
+        _parsed(path, content)
+
+
+def _content(path: Path, bytes_most: int | None = None) -> bytes:
     try:
         with open_regular(path) as file:
-            content = file.read(JSON_BYTES_MOST + 1)
-        if len(content) > JSON_BYTES_MOST:
-            raise ValueError(f"more than {JSON_BYTES_MOST >> 20} MiB")
-        return json.loads(content)
+            content = file.readall() if bytes_most is None else file.read(bytes_most + 1)
     except FileNotFoundError:
         raise ModelLoadError(f"{path}: missing") from None
-    except RecursionError:
-        raise ModelLoadError(f"{path}: not readable as JSON: nested too deeply") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ModelLoadError(f"{path}: not readable as JSON: {error}") from None
+    if bytes_most is not None and len(content) > bytes_most:
+        raise ModelLoadError(f"{path}: not readable as JSON: more than {bytes_most >> 20} MiB")
+    return content
+
+
+def _parsed(path: Path, content: bytes) -> Any:
+    try:
+        return parse_json(content)
+    except ValueError as error:
         raise ModelLoadError(f"{path}: not readable as JSON: {error}") from None
 
 

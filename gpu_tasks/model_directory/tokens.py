@@ -15,6 +15,7 @@ import tokenizers
 import xxhash
 
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel, first_line
+from gpu_tasks.model_directory.files import require_unicode
 from gpu_tasks.model_directory.token_rules import RESIDUES, Row, find_row, vocabulary
 from gpu_tasks.models.from_transformers import LOCAL
 from queue_app.model.spec import TokensSpec
@@ -108,6 +109,9 @@ def _copy(
 def _make(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
+    for name in FILES:
+        if name.endswith(".json") and (folder / name).exists():
+            require_unicode(folder / name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), **LOCAL)
     except Exception as error:  # of any class

@@ -35,6 +35,9 @@ LOOPBACK_SECONDS = 5.0
 PASSWORD = re.compile("[A-Za-z0-9_-]{16,128}")
 """What `secrets.token_urlsafe` makes, and nothing that could end a line of a configuration."""
 PORT_MOST = 65535
+VALUE_BYTES_MOST = 16 << 20
+"""Of a value that a client writes or adds to: whoever reads one gets all of it, before anybody can judge how
+long it is. The longest of ours, the canary's vectors of 49 layers of 5120 numbers, has 7 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,7 @@ def _arguments(address: ServerAddress, program: ServerProgram) -> tuple[str, ...
         "appendfsync": "everysec",
         "save": "",
         "maxmemory-policy": "noeviction",
+        "proto-max-bulk-len": str(VALUE_BYTES_MOST),
         "daemonize": "no",
     }
     return tuple(word for name, value in settings.items() for word in (f"--{name}", value))

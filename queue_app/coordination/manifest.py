@@ -6,7 +6,7 @@ Every change is one call of the server's script (shards.lua says what is kept). 
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from typing import cast
@@ -36,6 +36,9 @@ from queue_app.job.shard_table import Shard
 from queue_app.job.spec import Job, Progress
 
 LISTED_AT_A_TIME = 1_000
+ID_MOST = 5_000
+"""Characters of a record's id that a server is told, however long one may be in its job; JSON writes twelve
+for each at most."""
 """Quarantine entries in one call: Lua takes fewer than 8,000 arguments."""
 JOBS_MOST = 10_000
 """So many are listed, whatever the server holds."""
@@ -165,7 +168,7 @@ class CheckpointManifest:
         Refused as `lost` when the token is no longer the shard's, as `incomplete` when embedded and
         quarantined records do not add up to the shard's.
         """
-        entries = list(quarantine)
+        entries = [replace(each, id=each.id[:ID_MOST]) for each in quarantine]
         for start in range(0, len(entries), LISTED_AT_A_TIME):
             some = entries[start : start + LISTED_AT_A_TIME]
             view = [part for each in some for part in (str(each.ordinal), json.dumps(asdict(each)))]

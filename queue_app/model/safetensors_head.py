@@ -4,13 +4,13 @@ Eight bytes that say how long the head is, the head as JSON, and the tensors one
 that passes, each byte belongs to one tensor, and each tensor has as many bytes as its type and shape say.
 """
 
-import json
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from queue_app.model.strict_json import parse_json
 from queue_app.shown import visible
 
 LENGTH_BYTES = 8
@@ -50,10 +50,7 @@ def parse_head(head: bytes, num_bytes: int) -> dict[str, HeadEntry]:
 
     Raises ValueError for whatever does not fit together.
     """
-    try:
-        fields = json.loads(head, object_pairs_hook=_once)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    fields = parse_json(head, _once)
     if not isinstance(fields, dict):
         raise ValueError("its header is no JSON object")
     told = fields.pop("__metadata__", {})

@@ -1,10 +1,11 @@
-"""The page's server in a thread of the test, and jobs for it to show."""
+"""The page's server in a thread of the test, jobs for it to show, and a hand that draws on its map."""
 
 import contextlib
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -75,3 +76,23 @@ def dashboard(job: Path) -> Iterator[str]:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+# ---- the map of a page in a browser
+
+
+def drag(page: Any, corners: list[tuple[float, float]]) -> None:
+    """From corner to corner, in shares of the map's width and height."""
+    box = page.locator("#points").bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=5)
+    page.mouse.up()
+
+
+def lasso_all(page: Any) -> None:
+    """Around every point of the map."""
+    page.get_by_role("button", name="Lasso").click()
+    drag(page, [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)])

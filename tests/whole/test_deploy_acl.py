@@ -34,15 +34,6 @@ REMOTE_CONTROL = re.compile(r"hf-flower key \S+\.reply\.celery\.pidbox$")
 SCRIPTED = ("worker", "producer", "operator")
 
 
-@pytest.fixture(scope="module", params=programs_with_users(), ids=lambda program: Path(program).name)
-def guarded(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("guarded"), request.param, with_users=True).start()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def empty(guarded: RedisServer) -> RedisServer:
     """Without data, and without refusals of earlier tests."""

@@ -27,6 +27,7 @@ import pytest
 import redis
 import yaml
 
+from queue_app.coordination.embedded_server import VALUE_BYTES_MOST
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.workers import WorkerEntry, live_workers
 from queue_app.host.processes import spawn, stop
@@ -389,10 +390,11 @@ def flower_url(services: dict[str, Any], home: Path, redis_port: int) -> Iterato
 
 def test_redis_keeps_an_append_only_file_and_never_evicts(redis_port: int) -> None:
     client = connect(url_of(redis_port))
-    settings = client.config_get("append*") | client.config_get("maxmemory-policy")
+    settings = client.config_get("append*") | client.config_get("*max*")
     assert settings["appendonly"] == "yes"
     assert settings["appendfsync"] == "everysec"
     assert settings["maxmemory-policy"] == "noeviction"
+    assert settings["proto-max-bulk-len"] == str(VALUE_BYTES_MOST)
 
 
 def test_redis_asks_for_a_name_and_a_password_and_no_process_list_shows_any(

@@ -23,6 +23,7 @@ import pytest
 import redis
 import yaml
 
+from queue_app.coordination.embedded_server import VALUE_BYTES_MOST
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.workers import live_workers
 from queue_app.host.processes import kill_session
@@ -377,6 +378,7 @@ def test_the_pods_commands_do_a_job_answer_the_probes_and_drain_before_they_stop
     client, (port,) = connect(redis_url), free_ports(0)
     assert client.config_get("appendonly") == {"appendonly": "yes"}
     assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    assert client.config_get("proto-max-bulk-len") == {"proto-max-bulk-len": str(VALUE_BYTES_MOST)}
     assert (
         settings("holdfast-worker")["HOLDFAST_BROKER_URL"]
         == "redis://:$(REDIS_PASSWORD)@holdfast-redis:6379/0"

@@ -480,7 +480,9 @@ def test_a_shard_is_given_up_after_the_limit_and_the_same_command_tries_again(
 ) -> None:
     output, job_dir = tmp_path / "out.npy", tmp_path / "out.npy.holdfast"
     command = ["embed", fasta, "-o", output, *SLOW, *CPU]
-    impatient = {"HOLDFAST_ATTEMPT_LIMIT": "2", "HOLDFAST_RESEND_SECONDS": "1"}
+    impatient = {
+        "HOLDFAST_ATTEMPT_LIMIT": "2", "HOLDFAST_RESEND_SECONDS": "1", "HOLDFAST_RETRY_SECONDS": "1",
+    }  # fmt: skip
     with running(*command, **impatient) as job:
         wait_for_progress(job_dir, 0.1, job)
         block_results(job_dir)

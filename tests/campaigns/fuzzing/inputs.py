@@ -1,9 +1,10 @@
 """Inputs changed at random: read whole, with every record kept or quarantined, or refused in one clear line.
 
-    python -m tests.campaigns.fuzzing.inputs [--inputs N] [--first SEED] [--at-once N]
+    python -m tests.campaigns.fuzzing.inputs [--inputs N] [--first SEED] [--at-once N] [--tables]
 
-A seed is an input, and makes the same one again: each that breaks a promise is named with it. What was found
-so lies in the folder `inputs_found`, and is read by the tests. Exit code other than 0: one broke a promise.
+With --tables they are Parquet and Arrow files, which a child of the reader's own looks at. A seed is an
+input, and makes the same one again: each that breaks a promise is named with it. What was found so lies in
+the folder `inputs_found`, and is read by the tests. Exit code other than 0: one broke a promise.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from queue_app.ingest.records_to_shards import ingest
 from queue_app.job.directory import JobDir
 from queue_app.job.shard_files import Record
 from queue_app.shown import visible
+from tests.campaigns.fuzzing.columnar_changes import changed_table
 from tests.campaigns.fuzzing.input_changes import changed_input
 from tests.support import ROOT
 
@@ -166,9 +168,23 @@ def _within(seconds: int) -> Iterator[None]:
 
 # ---- many
 
+JudgeSeed = Callable[[int, Path], tuple[str, bytes, Verdict]]
+
+
+def judge_table(seed: int, home: Path) -> tuple[str, bytes, Verdict]:
+    """The Parquet or Arrow file of a seed, and what became of it."""
+    rng = random.Random(seed)
+    name, data = changed_table(rng)
+    asked = Asked(
+        keep=rng.choice([None, "all", "all", "x"]),
+        id=rng.choice([None, None, None, "full"]),
+        limits=rng.choice([DEFAULT, DEFAULT, TIGHT]),
+    )
+    return name, data, judge(name, data, asked, home, whole=seed % INGESTED == 0)
+
 
 def judge_seed(seed: int, home: Path) -> tuple[str, bytes, Verdict]:
-    """The input of a seed, and what became of it."""
+    """The text or archive of a seed, and what became of it."""
     rng = random.Random(seed)
     name, data = changed_input(rng)
     asked = Asked(
@@ -183,14 +199,16 @@ def judge_seed(seed: int, home: Path) -> tuple[str, bytes, Verdict]:
     return name, data, judge(name, data, asked, home, whole=seed % INGESTED == 0)
 
 
-def judge_many(seeds: range, home: Path, at: Path | None = None) -> tuple[Counter[str], list[str]]:
+def judge_many(
+    seeds: range, home: Path, at: Path | None = None, judged: JudgeSeed = judge_seed
+) -> tuple[Counter[str], list[str]]:
     """How often each outcome was, and what broke a promise; `at` is told which seed is looked at."""
     outcomes: Counter[str] = Counter()
     broken, before = [], _peak_mib()
     for seed in seeds:
         if at is not None:
             at.write_text(str(seed))
-        name, _, verdict = judge_seed(seed, home)
+        name, _, verdict = judged(seed, home)
         outcomes[verdict.outcome] += 1
         if verdict.wrong:
             broken.append(f"seed {seed}: {name}: {verdict.wrong}")
@@ -209,18 +227,21 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--tables", action="store_true", help="Parquet and Arrow files")
     parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.here is not None:
         outcomes, broken = judge_many(
-            range(chosen.first, chosen.first + chosen.inputs), chosen.here, chosen.here / "at"
-        )
+            range(chosen.first, chosen.first + chosen.inputs), chosen.here, chosen.here / "at",
+            judge_table if chosen.tables else judge_seed,
+        )  # fmt: skip
         print(json.dumps([outcomes, broken]))
         return 0
-    return _campaign(range(chosen.first, chosen.first + chosen.inputs), chosen.at_once)
+    seeds = range(chosen.first, chosen.first + chosen.inputs)
+    return _campaign(seeds, chosen.at_once, ["--tables"] if chosen.tables else [])
 
 
-def _campaign(seeds: range, at_once: int) -> int:
+def _campaign(seeds: range, at_once: int, options: Sequence[str]) -> int:
     """In processes of their own, so that one which an input ends is one finding, and not the end."""
     begun, outcomes, broken = time.monotonic(), Counter[str](), list[str]()
     waiting = [seeds[at : at + AT_A_TIME] for at in range(0, len(seeds), AT_A_TIME)]
@@ -228,7 +249,9 @@ def _campaign(seeds: range, at_once: int) -> int:
         tempfile.TemporaryDirectory(prefix="holdfast-inputs-") as scratch,
         ThreadPoolExecutor(at_once) as pool,
     ):
-        for found, wrong in pool.map(lambda part: _apart(part, Path(scratch, str(part.start))), waiting):
+        for found, wrong in pool.map(
+            lambda part: _apart(part, Path(scratch, str(part.start)), options), waiting
+        ):
             outcomes.update(found)
             broken += wrong
             print(*wrong, sep="\n", end="\n" if wrong else "", flush=True)
@@ -237,9 +260,9 @@ def _campaign(seeds: range, at_once: int) -> int:
     return 1 if broken else 0
 
 
-def _apart(seeds: range, home: Path) -> tuple[dict[str, int], list[str]]:
+def _apart(seeds: range, home: Path, options: Sequence[str]) -> tuple[dict[str, int], list[str]]:
     home.mkdir()
-    command = [sys.executable, "-m", "tests.campaigns.fuzzing.inputs", "--here", str(home)]
+    command = [sys.executable, "-m", "tests.campaigns.fuzzing.inputs", "--here", str(home), *options]
     command += ["--first", str(seeds.start), "--inputs", str(len(seeds))]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if ended.returncode:

@@ -1,5 +1,6 @@
 """What may be read of a model directory are ordinary files that lie in it."""
 
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -95,4 +96,54 @@ def test_json_that_is_nested_without_end_or_has_an_endless_number_is_refused(
         with pytest.raises(ModelLoadError, match=rf"/{name}: not readable as JSON"):
             read_object(directory / name)
     with pytest.raises(ModelLoadError, match=r"config\.json: not readable as JSON"):
+        read_model(directory)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+        "added_tokens.json", "vocab.json",
+    ],
+)  # fmt: skip
+def test_half_a_character_in_any_json_is_refused_with_its_file_and_key(directory: Path, name: str) -> None:
+    """What tokenizers, safetensors and the file system refuse, each in words of its own, or not at all."""
+    path = directory / name
+    fields = json.loads(path.read_bytes()) if path.exists() else {}
+    for key, value in (("_name_or_path", ["a", "b\ud800"]), ("unk\udc80", 1)):
+        path.write_text(json.dumps({**fields, key: value}))
+        with pytest.raises(
+            ModelLoadError, match=rf"/{name}: .*{key[:3]}.*: holds .ud[8c][08]0, which is half"
+        ):
+            read_model(directory)
+
+
+def test_a_whole_character_that_json_writes_in_two_halves_is_one(directory: Path) -> None:
+    fields = json.loads((directory / "config.json").read_bytes())
+    (directory / "config.json").write_text(json.dumps({**fields, "_name_or_path": "\N{DNA DOUBLE HELIX}"}))
+    assert r"\ud83e\uddec" in (directory / "config.json").read_text()
+    assert read_object(directory / "config.json")["_name_or_path"] == "\N{DNA DOUBLE HELIX}"
+    read_model(directory)
+
+
+def test_json_is_utf_8_as_the_reference_reads_it(directory: Path) -> None:
+    whole = (directory / "config.json").read_text()
+    surrogate = whole.rstrip()[:-1].encode() + b', "x": "\xed\xa0\x80"}'
+    for content in (whole.encode("utf-16"), surrogate, b"\xef\xbb\xbf" + whole.encode()):
+        (directory / "config.json").write_bytes(content)
+        with pytest.raises(ModelLoadError, match=r"config\.json: not readable as JSON"):
+            read_model(directory)
+
+
+def test_half_a_character_in_a_head_of_safetensors_is_refused(directory: Path) -> None:
+    path = directory / "model.safetensors"
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    head = json.loads(data[8 : 8 + length])
+    head["__metadata__"] = {"format": "pt\ud800"}
+    written = json.dumps(head).encode()
+    path.write_bytes(len(written).to_bytes(8, "little") + written + data[8 + length :])
+    with pytest.raises(
+        ModelLoadError, match=r"model\.safetensors: damaged .*format: holds .ud800, which is half"
+    ):
         read_model(directory)

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from checkpoint.process_identity import identify
-from queue_app.coordination.embedded_server import EmbeddedServer, ServerAddress
+from queue_app.coordination.embedded_server import VALUE_BYTES_MOST, EmbeddedServer, ServerAddress
 from queue_app.coordination.redis_client import check, connect
 from queue_app.errors import BrokerUnreachable
 from queue_app.host.processes import ProcessFile
@@ -48,6 +48,24 @@ def test_it_keeps_an_append_only_file_and_never_evicts(embedded: EmbeddedServer)
         assert settings["appendonly"] == "yes"
         assert settings["appendfsync"] == "everysec"
         assert settings["maxmemory-policy"] == "noeviction"
+    finally:
+        embedded.stop()
+
+
+def test_it_refuses_a_value_that_is_longer_than_any_of_ours(embedded: EmbeddedServer) -> None:
+    """A worker reads a message or a value whole, before it can see how long it is."""
+    url = embedded.start().url
+    try:
+        longest = b"x" * VALUE_BYTES_MOST
+        assert connect(url).lpush("queue", longest) == 1
+        for write in ("lpush", "set", "publish"):
+            with pytest.raises((redis.RedisError, OSError)):
+                getattr(connect(url), write)("long", longest + b"x")
+        connect(url).set("grows", longest)
+        with pytest.raises(redis.ResponseError, match="exceeds maximum"):
+            connect(url).append("grows", b"x")
+        assert connect(url).exists("long") == 0
+        assert connect(url).strlen("grows") == VALUE_BYTES_MOST
     finally:
         embedded.stop()
 

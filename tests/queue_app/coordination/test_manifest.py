@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import fakeredis
 import pytest
@@ -10,7 +11,8 @@ import redis
 
 from checkpoint.records import QuarantineEntry
 from queue_app.coordination import keys
-from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.embedded_server import VALUE_BYTES_MOST
+from queue_app.coordination.manifest import ID_MOST, CheckpointManifest
 from queue_app.coordination.states import JobState, Lease, Refusal, ShardState
 from queue_app.job.spec import Job, Progress
 from tests.support.jobs_and_inputs import make_job
@@ -305,6 +307,15 @@ def test_quarantined_records_are_listed_once_their_shard_is_done(
     entry = QuarantineEntry(3, "sp|P1", 0, "empty sequence")
     manifest.complete(lease_of(manifest, job), Progress(1, 9, 1), [entry])
     assert manifest.quarantine() == [entry]
+
+
+def test_an_id_that_is_longer_than_a_value_on_a_server_is_listed_by_its_begin(
+    manifest: CheckpointManifest, job: Job
+) -> None:
+    """As `--limit id=N` lets it be; a server refuses a longer value, and whoever reads it does."""
+    entry = QuarantineEntry(3, "x" * (VALUE_BYTES_MOST + 1), 0, "empty sequence")
+    manifest.complete(lease_of(manifest, job), Progress(1, 9, 1), [entry])
+    assert manifest.quarantine() == [replace(entry, id=entry.id[:ID_MOST])]
 
 
 def test_a_shard_may_set_aside_more_records_than_one_call_can_name(client: redis.Redis) -> None:

@@ -18,7 +18,7 @@ from queue_app.dashboard.serve import find_place
 from queue_app.outputs.clean import clean
 from tests.support.chromium import needs_chromium, wait_for_text
 from tests.support.command_runs import holdfast
-from tests.support.dashboard_pages import TOKEN, serving
+from tests.support.dashboard_pages import TOKEN, drag, lasso_all, serving
 from tests.support.inline_job import InlineJob, embedded, write_numbered
 from tests.support.jobs_and_inputs import protein
 
@@ -60,22 +60,6 @@ def find(page: Any, text: str) -> None:
     page.wait_for_function(
         "text => !text || document.getElementById('hits').textContent.includes('found')", arg=text
     )
-
-
-def drag(page: Any, corners: list[tuple[float, float]]) -> None:
-    """From corner to corner, in shares of the map's width and height."""
-    box = page.locator("#points").bounding_box()
-    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=5)
-    page.mouse.up()
-
-
-def lasso_all(page: Any) -> None:
-    page.get_by_role("button", name="Lasso").click()
-    drag(page, [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)])
 
 
 def taken(page: Any, button: str) -> bytes:

@@ -12,17 +12,22 @@ from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from queue_app.array_types import Int64s
 from queue_app.ingest.readers.bounds.limits import OPTION, TOKENIZED_LETTERS, Limits
 from queue_app.ingest.readers.columnar.chosen import Chosen, is_text
 from queue_app.ingest.readers.columnar.frames import ID, SEQUENCE, UNUSABLE
+from queue_app.ingest.readers.values import shown
+from queue_app.shown import visible
 
 BYTES_AT_ONCE = 4 << 20
 VALUES_AT_ONCE = 2_000_000
 """Those of lists become Python's objects, of some 50 bytes each, on their way to JSON."""
 SHOWN_BYTES = 40
 BYTES_A_CHARACTER = 4
+NANOSECONDS = "[ns"
+"""In the words of a type."""
 VIEW_INTEGERS = 4
 """A view is 16 bytes, whose first four are the length."""
 
@@ -31,6 +36,10 @@ _Limit = tuple[str, int, str]
 """What a column holds, in words, the most bytes of it, and the name of that limit."""
 _Reasons = list[str | None]
 _FINE: str | None = None
+
+
+class Untold(Exception):
+    """Raised where a column that is kept has a value that nobody can write; names both."""
 
 
 def plain_batches(batch: pa.RecordBatch, chosen: Chosen, limits: Limits) -> Iterator[pa.RecordBatch]:
@@ -110,11 +119,20 @@ def _plain(
     arrays = {SEQUENCE: _text(columns[chosen.sequence])}
     if chosen.id is not None:
         arrays[ID] = _text(columns[chosen.id])
-    for number, (_, place) in enumerate(chosen.kept):
-        kept = _kept(columns[place])
+    for number, (name, place) in enumerate(chosen.kept):
+        with _naming(name):
+            kept = _kept(columns[place])
         is_told = pa.types.is_large_string(kept.type)
         arrays[str(number)] = _without_long(kept, limits[place], reasons) if is_told else kept
     return pa.record_batch({**arrays, UNUSABLE: pa.array(reasons, pa.string())})
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Untold as untold:
+        raise Untold(f"column {shown(name)} holds {untold}; --keep the others") from None
 
 
 def _text(column: pa.Array) -> pa.Array:
@@ -135,6 +153,8 @@ def _text(column: pa.Array) -> pa.Array:
 
 def _kept(column: pa.Array) -> pa.Array:
     """Strings, numbers and truth as they are; of all else its text, or its JSON."""
+    if pa.types.is_run_end_encoded(column.type):
+        column = pc.run_end_decode(column)
     kind = column.type
     if is_text(kind):
         text = _text(column)
@@ -152,17 +172,55 @@ def _kept(column: pa.Array) -> pa.Array:
                 return column.cast(pa.string()).cast(pa.large_string())
         if _num_values(column) > VALUES_AT_ONCE:
             raise MemoryError
-        values = column.to_pylist()
+        values = _python_values(column)
     return pa.array([_told(value) for value in values], pa.large_string())
+
+
+def _python_values(column: pa.Array) -> list[object]:
+    """Python has no nanoseconds, and no year after 9999: then Arrow's texts of them. Raises Untold."""
+    kind, with_texts, reason = column.type, _with_texts(column.type), ""
+    for wanted in (with_texts,) if NANOSECONDS in str(kind) else (kind, with_texts):
+        try:
+            values: list[object] = (column if wanted == kind else column.cast(wanted)).to_pylist()
+            return values
+        except MemoryError:
+            raise
+        except Exception as error:  # of any class: time zones are another library's
+            reason = type(error).__name__
+    raise Untold(f"{visible(str(kind))}, of which a value has no text ({reason})")
+
+
+def _with_texts(kind: pa.DataType) -> pa.DataType:
+    """The type with texts for points in time and spans of it, however deep they lie."""
+    if pa.types.is_temporal(kind):
+        return pa.string()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_with_texts(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_with_texts(kind.key_type), _with_texts(kind.item_type))
+    return pa.list_(_with_texts(kind.value_type)) if _is_list(kind) else kind
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    """Of whatever layout."""
+    any_list = (
+        pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view,
+        pa.types.is_large_list_view,
+    )  # fmt: skip
+    return any(is_kind(kind) for is_kind in any_list)
 
 
 def _num_values(column: pa.Array) -> int:
     """Of lists and structures all that is in them: a missing value in a list takes a byte, or none."""
-    if pa.types.is_struct(column.type):
+    kind = column.type
+    if pa.types.is_struct(kind):
         return sum(map(_num_values, column.flatten()))
-    if pa.types.is_nested(column.type) and not pa.types.is_union(column.type):
-        return len(column) + _num_values(column.flatten())
-    return len(column)
+    if pa.types.is_map(kind):
+        begin, end = column.offsets[0].as_py(), column.offsets[-1].as_py()
+        return len(column) + sum(_num_values(each[begin:end]) for each in (column.keys, column.items))
+    if pa.types.is_run_end_encoded(kind):  # any of its values may be that of every row
+        return len(column) * (1 + _num_values(column.values))
+    return len(column) + (_num_values(column.flatten()) if _is_list(kind) else 0)
 
 
 def _told(value: object) -> str | None:

@@ -19,8 +19,9 @@ from queue_app.host.child_processes.confined_child import memory_most
 from queue_app.ingest.readers.bounds.limits import Limits
 from queue_app.ingest.readers.columnar.chosen import Chosen, choose, numbered_index
 from queue_app.ingest.readers.columnar.magics import ARROW_FILE_MAGIC, PARQUET_MAGIC
-from queue_app.ingest.readers.columnar.plain_batches import plain_batches
+from queue_app.ingest.readers.columnar.plain_batches import Untold, plain_batches
 from queue_app.ingest.readers.columns import Columns
+from queue_app.shown import visible
 
 ARROW_STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 BATCH_ROWS = 1_024
@@ -195,12 +196,16 @@ def _refusals(file: File) -> Iterator[None]:
         yield
     except MemoryError:
         raise InputError(f"{file.name}: {_too_large()}") from None
+    except Untold as untold:
+        raise InputError(f"{file.name}: {untold}") from None
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's word, not the file's
         kind = "Parquet" if file.format == "parquet" else "Arrow"
-        reason = " ".join(str(error).replace(file.path, file.name).split())[:REASON_CHARACTERS]
-        raise InputError(f"{file.name}: the {kind} file is damaged or cut off ({reason})") from None
+        reason = " ".join(str(error).replace(file.path, file.name).split())
+        raise InputError(
+            f"{file.name}: the {kind} file is damaged or cut off ({visible(reason, REASON_CHARACTERS)})"
+        ) from None
 
 
 def _too_large() -> str:

@@ -1,6 +1,5 @@
 """What a server does not let its user do is one line: the right, and the user who has it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +12,9 @@ from queue_app.preflight.check_server import examine_configured
 from queue_app.settings import RuntimeConfig
 from tests.support.command_runs import holdfast
 from tests.support.jobs_and_inputs import write_fasta
-from tests.support.redis_servers import RedisServer, programs_with_users
+from tests.support.redis_servers import RedisServer
 
 CONFIG = RuntimeConfig()
-
-
-@pytest.fixture(scope="module", params=programs_with_users(), ids=lambda program: Path(program).name)
-def guarded(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("guarded"), request.param, with_users=True).start()
-    yield server
-    server.stop()
 
 
 def refused(url: str, *words: str) -> BaseException:
