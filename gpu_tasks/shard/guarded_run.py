@@ -11,6 +11,7 @@ from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
 from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.inference.rows import join_vectors, split_rows
 from gpu_tasks.inference.runner import RESUMED, AsyncInferenceRunner, InferenceResult
+from gpu_tasks.shard.exact_runner import ExactRunner
 from gpu_tasks.shard.trouble.whose_failure import Whose, whose
 
 
@@ -28,8 +29,8 @@ class GuardedRun:
     committed: Collection[int]
     excluded: Collection[int]
     should_stop: Callable[[], bool]
-    exact: Callable[[], AsyncInferenceRunner] | None = None
-    wide: Callable[[], AsyncInferenceRunner] | None = None
+    exact: Callable[[], ExactRunner] | None = None
+    wide: Callable[[], ExactRunner | AsyncInferenceRunner] | None = None
     too_large: set[int] = field(default_factory=set, init=False)
     """Records whose vectors are finite, but hold a number that float16 does not reach."""
     _done: set[int] = field(default_factory=set, init=False)
@@ -97,7 +98,7 @@ class GuardedRun:
             self._tell_too_large(result, self.wide())
         return result
 
-    def _again(self, result: InferenceResult, exact: AsyncInferenceRunner) -> InferenceResult:
+    def _again(self, result: InferenceResult, exact: ExactRunner) -> InferenceResult:
         """The rows that are not finite, each alone and in float32."""
         batch, rows = self._batch(result.batch_idx), np.arange(len(result.ordinals))
         parts, finite = split_rows(result.embeddings, result.offsets), result.finite.copy()
@@ -106,7 +107,7 @@ class GuardedRun:
             parts[row], finite[row] = alone.embeddings, alone.finite[0]
         return replace(result, embeddings=join_vectors(parts), finite=finite)
 
-    def _tell_too_large(self, result: InferenceResult, wide: AsyncInferenceRunner) -> None:
+    def _tell_too_large(self, result: InferenceResult, wide: ExactRunner | AsyncInferenceRunner) -> None:
         batch = self._batch(result.batch_idx)
         for ordinal in np.unique(result.ordinals[~result.finite]).tolist():
             if wide.compute(batch.select(batch.ordinals == ordinal)).finite.all():
