@@ -1,4 +1,4 @@
-"""Computes in float32 what fewer bits do not hold: on the job's device, or without room there on the processor."""
+"""Computes in float32 what fewer bits do not hold: on the job's device, and else on the processor."""
 
 import logging
 from collections.abc import Callable

@@ -39,7 +39,7 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
-        "--site", type=Path, default=os.environ.get("STANDIN_SITE"), help="with a CUDA build of torch"
+        "--site", type=Path, default=os.environ.get("STANDIN_SITE") or None, help="with a CUDA build of torch"
     )
     parser.add_argument(
         "--libraries", type=Path, default=ROOT / "build/cuda_standin", help="where the stand-ins go"
@@ -48,7 +48,7 @@ def main() -> int:
     parser.add_argument("--build", action="store_true", help="build them anew, and end")
     chosen = parser.parse_args()
     try:
-        if chosen.site is None:
+        if not chosen.site:
             raise Missing("no --site, and no STANDIN_SITE")
         if chosen.build or not is_built(chosen.libraries):
             build(chosen.site, chosen.libraries)
