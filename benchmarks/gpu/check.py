@@ -122,7 +122,7 @@ class Check:
 
 
 def of_checkout(home: Path) -> dict[str, str]:
-    """The environment of a command of the checkout. Where that is not installed, something says its version."""
+    """The environment of a command of the checkout, with a version where it is not installed."""
     try:
         version("holdfast")
     except PackageNotFoundError:

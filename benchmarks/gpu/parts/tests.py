@@ -23,21 +23,15 @@ def run(check: Check) -> Iterator[Found]:
         "gpu",
         "-p",
         "no:cacheprovider",
-        "--no-header",
         "--tb=short",
         *marked,
     ]
     if check.is_rehearsal:
         command = [*command[: -len(marked)], "--collect-only", marked[0]]
     ended = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-        cwd=ROOT,
+        command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=ROOT,
         env=of_checkout(check.home),
-    )
+    )  # fmt: skip
     yield Found("pytest -m gpu", {"exit status": ended.returncode, "files": len(marked)})
     for line in ended.stdout.strip().splitlines()[-12:]:
         yield Found(line)
