@@ -9,7 +9,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 
 from checkpoint import Block, CheckpointStore, CheckpointTrigger, CheckpointWriter, DoneRecord
@@ -18,9 +17,7 @@ from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.rows import select_rows
 from gpu_tasks.inference.runner import AsyncInferenceRunner, InferenceResult
-from gpu_tasks.shard.canary_check import device_name
-from gpu_tasks.shard.exact_runner import ExactRunner
-from gpu_tasks.shard.guarded_run import GuardedRun
+from gpu_tasks.shard.guarded_run import GuardedRun, exact_runner, wide_runner
 from gpu_tasks.shard.kind import kind_here
 from gpu_tasks.shard.observers import ShardObserver
 from gpu_tasks.shard.plan_shard import plan_shard
@@ -150,8 +147,8 @@ class ShardRun:
             committed=frozenset(committed),
             excluded=frozenset(quarantined),
             should_stop=self.should_stop,
-            exact=cache(self._exact_runner) if self.load_exact else None,
-            wide=cache(self._wide_runner) if self.job.options.store_dtype == "float16" else None,
+            exact=exact_runner(self.job, self.load_exact),
+            wide=wide_runner(self.job, self.model, self.load_exact),
         )
         with self._writer(store, note_commit) as writer, contextlib.closing(run.results()) as results:
             for result in results:
@@ -165,15 +162,6 @@ class ShardRun:
         log.info("inference %s %s", self.lease.label, runner.timings)
         log.info("checkpoints %s %s", self.lease.label, writer.times)
         run.crash_log.rest()
-
-    def _wide_runner(self) -> ExactRunner | AsyncInferenceRunner:
-        if self.load_exact is None:
-            return AsyncInferenceRunner(self.model)
-        return ExactRunner(self.load_exact, device_name(self.job))
-
-    def _exact_runner(self) -> ExactRunner:
-        assert self.load_exact is not None
-        return ExactRunner(self.load_exact, device_name(self.job), self.job.options.store_dtype)
 
     def _writer(self, store: CheckpointStore, on_commit: Callable[[Sequence[int]], None]) -> CheckpointWriter:
         run, config = self.job.run, self.config
