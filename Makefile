@@ -8,18 +8,22 @@ BIN := $(VENV)/bin
 DEMO_READY := $(VENV)/.installed-demo
 TEST_READY := $(VENV)/.installed-test
 TOOLS := build/tools
+HERE = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 INPUTS := pyproject.toml constraints.txt
 TESTS_AT_ONCE ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-gpu calibrate house mutants chaos fleet takeover power-loss corruption fuzz fuzz-inputs fuzz-guided fuzz-models bombs bad-server storage peers by-hand sbom hashes clean
+.PHONY: help demo test check bench bench-gpu check-gpu test-gpu standin calibrate house mutants chaos fleet takeover power-loss corruption fuzz fuzz-inputs fuzz-guided fuzz-models bombs bad-server storage peers by-hand sbom hashes clean
 
 help:
 	@echo "make demo       install, embed the example data twice (once with a worker killed), compare"
 	@echo "make test       install, run all tests"
 	@echo "make check      install, run ruff, the formatter's check, mypy and bandit, build the documentation"
 	@echo "make bench      install, measure throughput beside other systems, the roof and the bare loop; 20 minutes"
-	@echo "make bench-gpu  install, measure ESM-2 650M and 3B on a CUDA device beside transformers and the device's peak"
+	@echo "make bench-gpu  measure ESM-2 650M and 3B on a CUDA device beside transformers and the device's peak"
+	@echo "make check-gpu  what to run first on a CUDA device: ten minutes, in parts, nothing installed; OUT=FILE"
+	@echo "make test-gpu   run the tests that want a CUDA device, nothing installed"
+	@echo "make standin    install, run torch's CUDA code on a device that is not there; ARGS='--site SITE'"
 	@echo "make calibrate  install, measure which token budget this device wants for models of several sizes"
 	@echo "make chaos      install, break everything at random, compare; ARGS='--kills 1000 --minutes 60' for long"
 	@echo "make fleet      install, pretend hosts by namespaces, measure what each misfortune costs; ARGS='--chaos' breaks them at random"
@@ -61,8 +65,18 @@ bench: $(TEST_READY)
 calibrate: $(TEST_READY)
 	$(BIN)/python -m benchmarks.token_budgets $(ARGS)
 
-bench-gpu: $(TEST_READY)
-	$(BIN)/python -m benchmarks.throughput --device cuda $(ARGS)
+# On a machine that is lent for its GPU nothing is installed: neither a network nor a wheel of its own is needed.
+bench-gpu:
+	$(HERE) -m benchmarks.throughput --device cuda $(ARGS)
+
+check-gpu:
+	$(HERE) -m benchmarks.gpu --out $(or $(OUT),build/gpu.md) $(ARGS)
+
+test-gpu:
+	$(HERE) -m pytest -m gpu $(ARGS) $(shell grep --recursive --files-with-matches --include='test_*.py' mark.gpu tests)
+
+standin: $(TEST_READY)
+	$(BIN)/python -m tests.campaigns.cuda_standin $(ARGS)
 
 house: $(TEST_READY)
 	$(BIN)/python tests/support/house.py $(ARGS)

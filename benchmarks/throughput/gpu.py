@@ -19,7 +19,7 @@ from benchmarks.common.esm2_shapes import SHAPES, Arithmetic, esm2
 from benchmarks.throughput.ours import Ours, lengths_of
 from benchmarks.throughput.padded import faesm, neighbours, transformers_esm
 from benchmarks.throughput.roof import Roof, measure_roof, settle
-from benchmarks.throughput.rounds import Absent, Outcome, System, Vectors, compare
+from benchmarks.throughput.rounds import Absent, Outcome, System, compare
 from gpu_tasks import AsyncInferenceRunner
 from gpu_tasks.inference.runner import Timings
 
@@ -74,22 +74,8 @@ def beside(ours: Ours, path: Path, dtype: str, device: str) -> tuple[list[System
         faesm(path, dtype, batches, device=device),
     )
     systems = [System("Holdfast", dtype, ours.embed_by_runner, ours=True)]
-    systems += [as_users_run(each) for each in others if isinstance(each, System)]
+    systems += [each for each in others if isinstance(each, System)]
     return systems, [each for each in others if isinstance(each, Absent)]
-
-
-def as_users_run(system: System) -> System:
-    """Our device asks torch for deterministic kernels; the others are not to pay for that."""
-
-    def embed(sequences: Sequence[str]) -> Vectors:
-        asked = torch.are_deterministic_algorithms_enabled()
-        torch.use_deterministic_algorithms(False)
-        try:
-            return system.embed(sequences)
-        finally:
-            torch.use_deterministic_algorithms(asked)
-
-    return System(system.name, system.dtype, embed)
 
 
 def free(device: str) -> None:

@@ -8,7 +8,6 @@ Each of the three stations is an NVTX range, for Nsight Systems, and is timed by
 """
 
 import logging
-import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from torch import Tensor
 from gpu_tasks.errors import DeviceUnavailable, OutOfMemory
 from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.inference.model import DeviceSeconds, Fetched, HostPending
+from gpu_tasks.inference.numerics import fixed_numerics, refuse_environment
 from gpu_tasks.inference.rows import Int64s
 
 log = logging.getLogger(__name__)
@@ -62,15 +62,13 @@ def _gives_back(function: Callable[P, Answer]) -> Callable[P, Answer]:
 
 
 def open_device(name: str, threads: int | None = None) -> "TorchDevice":
-    """Open `cpu`, `cuda` or `cuda:N`; on the CPU, `threads` sets torch's compute threads.
+    """Open `cpu`, `cuda` or `cuda:N`; on the CPU with so many of torch's compute threads; None: all it has.
 
     Raises:
-        DeviceUnavailable: there is no such device.
+        DeviceUnavailable: there is no such device, or the environment would change its vectors.
     """
     if name == "cpu":
-        if threads is not None:
-            torch.set_num_threads(threads)
-        return CpuDevice(torch.device("cpu"))
+        return CpuDevice(torch.device("cpu"), threads)
     return _open_cuda(_cuda_index(name))
 
 
@@ -104,13 +102,20 @@ def hardware_id(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CpuDevice:
-    """The host: copies are free and nothing overlaps."""
+    """The host: copies are free and nothing overlaps. `threads` None: as many as torch has."""
 
     device: torch.device
+    threads: int | None = None
     lookahead: int = 0
 
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Whoever computes here does so within this, and leaves the process as it was."""
+        with fixed_numerics(self.device), _compute_threads(self.threads):
+            yield
+
     def upload(self, array: Int64s) -> "CpuUpload":
-        return CpuUpload(torch.from_numpy(array))
+        return CpuUpload(self, torch.from_numpy(array))
 
     def settle(self) -> None:
         """Nothing is ever under way."""
@@ -118,12 +123,13 @@ class CpuDevice:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CpuUpload:
+    on: CpuDevice
     tensor: Tensor
 
     @_gives_back
     def compute(self, function: Compute) -> HostPending:
         started = perf_counter()
-        with torch.inference_mode():
+        with self.on.computing(), torch.inference_mode():
             outputs = function(self.tensor)
         seconds = DeviceSeconds(compute=perf_counter() - started)
         return HostPending(Fetched(outputs.embeddings.numpy(), outputs.finite.numpy(), seconds))
@@ -139,11 +145,18 @@ class CudaDevice:
     copy_out: torch.cuda.Stream
     lookahead: int = 1
 
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """As on the host; and this device is the current one."""
+        with fixed_numerics(self.device):
+            yield
+
     @_gives_back
     def upload(self, array: Int64s) -> "CudaUpload":
-        host = _pinned(torch.from_numpy(array).pin_memory, lambda: torch.from_numpy(array))
-        with _station("copy in", self.copy_in) as span:
-            tensor = host.to(self.device, non_blocking=True)
+        with torch.cuda.device(self.device):
+            host = _pinned(torch.from_numpy(array).pin_memory, lambda: torch.from_numpy(array))
+            with _station("copy in", self.copy_in) as span:
+                tensor = host.to(self.device, non_blocking=True)
         return CudaUpload(self, tensor, span)
 
     def settle(self) -> None:
@@ -162,7 +175,8 @@ class CudaUpload:
     @_gives_back
     def compute(self, function: Compute) -> "CudaPending":
         """Start `function` on the array, and the copy of its outputs back to the host."""
-        return self._copy_out(*self._compute(function))
+        with self.on.computing():
+            return self._copy_out(*self._compute(function))
 
     def _compute(self, function: Compute) -> tuple[Outputs, "Span"]:
         self.on.compute.wait_event(self.copy_in.end)
@@ -230,15 +244,24 @@ def _event() -> torch.cuda.Event:
 
 
 def _open_cuda(index: int) -> CudaDevice:
-    # cuBLAS reads this at its first call; without it, its results may differ from run to run.
-    # https://docs.nvidia.com/cuda/cublas/#results-reproducibility
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    refuse_environment()
     device = torch.device("cuda", index)
-    torch.cuda.set_device(device)
     copy_in, compute, copy_out = (torch.cuda.Stream(device) for _ in range(3))  # type: ignore[no-untyped-call]
     return CudaDevice(device, copy_in=copy_in, compute=compute, copy_out=copy_out)
+
+
+@contextmanager
+def _compute_threads(number: int | None) -> Iterator[None]:
+    """The number belongs to the calling thread as well as to the process: it is set by whoever computes."""
+    before = torch.get_num_threads()
+    if number in (None, before):
+        yield
+        return
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _to_host(tensor: Tensor) -> Tensor:

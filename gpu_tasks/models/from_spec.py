@@ -49,8 +49,9 @@ def load_directory(
     dims = [spec.vector_dim(pool) for pool in readout.pools or ("none",)]
     on, files = open_device(device, threads), model_files(spec)
     tokens = load_tokens(spec, tokenizer, files)
-    encoder, contacts = _encoder(spec, files, on.device, getattr(torch, dtype), readout, kernels)
-    head = load_head(spec.head, files, on.device)
+    with on.computing():
+        encoder, contacts = _encoder(spec, files, on.device, getattr(torch, dtype), readout, kernels)
+        head = load_head(spec.head, files, on.device)
     on.settle()
     return PackedModel(
         name=spec.name,

@@ -73,7 +73,7 @@ class PackedModel:
         """See EmbeddingModel."""
         ends = np.cumsum([self.hidden_size * len(joined_pools(pool)) for pool in self.readout.side_by_side])
         parts = np.split(pooled, ends[:-1], axis=1)
-        with torch.inference_mode():
+        with self.on.computing(), torch.inference_mode():
             found = [self.head(torch.from_numpy(part).to(self.on.device)) for part in parts]
             finished: npt.NDArray[np.float32] = torch.cat(found, dim=1).cpu().numpy()
         return finished

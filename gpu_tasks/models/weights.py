@@ -52,8 +52,12 @@ class Weights:
             raise ModelLoadError(f"{shown} has the shape {[*stored.shape]}; by config.json it is {[*shape]}")
         if not stored.is_floating_point():
             raise UnsupportedModel(f"{shown} is stored as {stored.dtype}")
-        stored = stored.float()
-        return (stored * scale if scale != 1.0 else stored).to(self.device, self.dtype)
+        # Converted where it is wanted: on the host a float32 copy would be twice the size.
+        there = stored.to(self.device)
+        if scale == 1.0 and there.dtype == self.dtype:
+            return there
+        there = there.float()
+        return (there * scale if scale != 1.0 else there).to(self.dtype)
 
     def words(self, *, scale: float = 1.0) -> Tensor:
         """The embeddings of the vocabulary."""

@@ -49,11 +49,11 @@ def work(
     job: Job,
     directory: JobDir,
     model: EmbeddingModel,
-    load_exact: Callable[[], EmbeddingModel],
+    load_exact: Callable[[str], EmbeddingModel],
 ) -> str:
     """Run the leased shard and report how it ended, in a word.
 
-    `load_exact` loads the model on the processor in float32, where that is something else.
+    `load_exact` loads the model in float32 on a device, where that is something else.
     """
     device = "cpu" if job.model.family == "mock" else device_name(job)
     history = begin_history(directory, lease, this_worker.entry.name, device)
@@ -91,7 +91,7 @@ def shard_run(
     directory: JobDir,
     lease: Lease,
     model: EmbeddingModel,
-    load_exact: Callable[[], EmbeddingModel] | None,
+    load_exact: Callable[[str], EmbeddingModel] | None,
     heartbeat: Heartbeat,
     observer: ShardObserver,
 ) -> "ShardRun":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 
 import numpy as np
 
@@ -9,9 +10,17 @@ from checkpoint.crash_log import CrashLog
 from gpu_tasks.errors import RecordTooLarge
 from gpu_tasks.inference.batch_plan import BatchPlan, TokenBatch
 from gpu_tasks.inference.device_errors import Fault, fault_of
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.rows import join_vectors, split_rows
 from gpu_tasks.inference.runner import RESUMED, AsyncInferenceRunner, InferenceResult
+from gpu_tasks.shard.canary_check import device_name
+from gpu_tasks.shard.exact_runner import ExactRunner
 from gpu_tasks.shard.trouble.whose_failure import Whose, whose
+from queue_app.job.spec import Job
+
+LoadExact = Callable[[str], EmbeddingModel]
+"""The model in float32 on a device."""
+Recompute = ExactRunner | AsyncInferenceRunner
 
 
 @dataclass(slots=True)
@@ -28,8 +37,8 @@ class GuardedRun:
     committed: Collection[int]
     excluded: Collection[int]
     should_stop: Callable[[], bool]
-    exact: Callable[[], AsyncInferenceRunner] | None = None
-    wide: Callable[[], AsyncInferenceRunner] | None = None
+    exact: Callable[[], ExactRunner] | None = None
+    wide: Callable[[], Recompute] | None = None
     too_large: set[int] = field(default_factory=set, init=False)
     """Records whose vectors are finite, but hold a number that float16 does not reach."""
     _done: set[int] = field(default_factory=set, init=False)
@@ -97,7 +106,7 @@ class GuardedRun:
             self._tell_too_large(result, self.wide())
         return result
 
-    def _again(self, result: InferenceResult, exact: AsyncInferenceRunner) -> InferenceResult:
+    def _again(self, result: InferenceResult, exact: ExactRunner) -> InferenceResult:
         """The rows that are not finite, each alone and in float32."""
         batch, rows = self._batch(result.batch_idx), np.arange(len(result.ordinals))
         parts, finite = split_rows(result.embeddings, result.offsets), result.finite.copy()
@@ -106,7 +115,7 @@ class GuardedRun:
             parts[row], finite[row] = alone.embeddings, alone.finite[0]
         return replace(result, embeddings=join_vectors(parts), finite=finite)
 
-    def _tell_too_large(self, result: InferenceResult, wide: AsyncInferenceRunner) -> None:
+    def _tell_too_large(self, result: InferenceResult, wide: Recompute) -> None:
         batch = self._batch(result.batch_idx)
         for ordinal in np.unique(result.ordinals[~result.finite]).tolist():
             if wide.compute(batch.select(batch.ordinals == ordinal)).finite.all():
@@ -117,3 +126,21 @@ class GuardedRun:
 
     def _excluded(self) -> set[int]:
         return {*self.excluded, *self.crash_log.accused}
+
+
+def exact_runner(job: Job, load_exact: LoadExact | None) -> Callable[[], ExactRunner] | None:
+    """As `GuardedRun.exact`, made when it is first asked for; None where the job is in float32 already."""
+    if load_exact is None:
+        return None
+    return cache(partial(ExactRunner, load_exact, device_name(job), job.options.store_dtype))
+
+
+def wide_runner(
+    job: Job, model: EmbeddingModel, load_exact: LoadExact | None
+) -> Callable[[], Recompute] | None:
+    """As `GuardedRun.wide`; None where the job stores float32."""
+    if job.options.store_dtype != "float16":
+        return None
+    if load_exact is None:
+        return cache(partial(AsyncInferenceRunner, model))
+    return cache(partial(ExactRunner, load_exact, device_name(job)))

@@ -86,9 +86,10 @@ def load_job_model(
     )
 
 
-def load_exact(job: Job, directory: JobDir) -> EmbeddingModel:
-    """The model on the processor in float32, which other devices and dtypes are held against."""
-    return load_job_model(job, directory, device="cpu", dtype="float32")
+def load_exact(job: Job, directory: JobDir, device: str = "cpu") -> EmbeddingModel:
+    """The model in float32: on the processor what other devices and dtypes are held against, on the job's
+    device what computes the records that fewer bits do not hold."""
+    return load_job_model(job, directory, device=device, dtype="float32", threads=job.threads)
 
 
 def _tokenizer(job: Job, directory: JobDir) -> str | None:

@@ -17,7 +17,7 @@ from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.rows import select_rows
 from gpu_tasks.inference.runner import AsyncInferenceRunner, InferenceResult
-from gpu_tasks.shard.guarded_run import GuardedRun
+from gpu_tasks.shard.guarded_run import GuardedRun, exact_runner, wide_runner
 from gpu_tasks.shard.kind import kind_here
 from gpu_tasks.shard.observers import ShardObserver
 from gpu_tasks.shard.plan_shard import plan_shard
@@ -46,8 +46,8 @@ RAGGED_COMMIT_BYTES = 8 << 20
 class ShardRun:
     """Everything that one attempt at a shard needs.
 
-    `should_stop` is asked before each batch; `load_exact` loads the same model in float32, for what is not
-    finite otherwise.
+    `should_stop` is asked before each batch; `load_exact` loads the same model in float32 on a
+    device that it is told, for what is not finite otherwise.
     """
 
     job: Job
@@ -56,7 +56,7 @@ class ShardRun:
     model: EmbeddingModel
     config: RuntimeConfig
     should_stop: Callable[[], bool]
-    load_exact: Callable[[], EmbeddingModel] | None = None
+    load_exact: Callable[[str], EmbeddingModel] | None = None
     observer: ShardObserver = field(default_factory=ShardObserver)
 
     @property
@@ -147,8 +147,8 @@ class ShardRun:
             committed=frozenset(committed),
             excluded=frozenset(quarantined),
             should_stop=self.should_stop,
-            exact=self._exact_runner if self.load_exact else None,
-            wide=self._wide_runner if self.job.options.store_dtype == "float16" else None,
+            exact=exact_runner(self.job, self.load_exact),
+            wide=wide_runner(self.job, self.model, self.load_exact),
         )
         with self._writer(store, note_commit) as writer, contextlib.closing(run.results()) as results:
             for result in results:
@@ -162,13 +162,6 @@ class ShardRun:
         log.info("inference %s %s", self.lease.label, runner.timings)
         log.info("checkpoints %s %s", self.lease.label, writer.times)
         run.crash_log.rest()
-
-    def _wide_runner(self) -> AsyncInferenceRunner:
-        return AsyncInferenceRunner(self.load_exact() if self.load_exact else self.model)
-
-    def _exact_runner(self) -> AsyncInferenceRunner:
-        assert self.load_exact is not None
-        return AsyncInferenceRunner(self.load_exact(), store_dtype=self.job.options.store_dtype)
 
     def _writer(self, store: CheckpointStore, on_commit: Callable[[Sequence[int]], None]) -> CheckpointWriter:
         run, config = self.job.run, self.config

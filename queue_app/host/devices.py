@@ -15,6 +15,9 @@ SMALL_MODEL = 100_000_000
 """In parameters."""
 CPU_WORKERS_MOST = 16
 EVERY_GPU = ("cuda", "gpu")
+BUS_ORDER = "PCI_BUS_ID"
+"""Of CUDA_DEVICE_ORDER: devices are numbered as nvidia-smi, NVML and our queues number them."""
+_LISTED = re.compile(r"^ *(?:GPU|MIG) .*\(UUID: ((?:GPU|MIG)-[^)]+)\)$")
 _NUMBER = re.compile(r"(?:(?:cuda|gpu):?)?(\d+)")
 CPUINFO = Path("/proc/cpuinfo")
 NATIVE = {
@@ -25,15 +28,51 @@ NATIVE = {
 
 
 def count_gpus(config: RuntimeConfig) -> int:
-    """The CUDA devices this process is granted."""
-    if config.visible_devices is not None:
-        return len([device for device in config.visible_devices.split(",") if device.strip()])
+    """The CUDA devices this process is granted; the parts of a partitioned GPU count each."""
+    if (granted := granted_devices(config)) is not None:
+        return len([device for device in granted.split(",") if device.strip()])
     if shutil.which("nvidia-smi"):
-        listed = subprocess.run(  # nosec B607 # the driver's, wherever it lies: the PATH is the caller's own
-            ["nvidia-smi", "-L"], capture_output=True, text=True, check=False
-        )
-        return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+        return sum(line.startswith("GPU ") for line in _list_gpus())
     return sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in Path("/dev").glob("nvidia*"))
+
+
+def granted_devices(config: RuntimeConfig) -> str | None:
+    """What CUDA_VISIBLE_DEVICES grants; None: all GPUs, by their numbers.
+
+    Where it says nothing and a GPU is partitioned (MIG), every part and every whole GPU by its UUID: by
+    numbers a process would get the first part of a GPU and none of the others.
+    """
+    if config.visible_devices is not None or not shutil.which("nvidia-smi"):
+        return config.visible_devices
+    listed = _list_gpus()
+    if not any(line.lstrip().startswith("MIG ") for line in listed):
+        return None
+    return ",".join(_unpartitioned([found[1] for line in listed if (found := _LISTED.match(line))]))
+
+
+def require_bus_order(config: RuntimeConfig) -> None:
+    """Raises UsageError where CUDA was told to number devices otherwise than nvidia-smi and we do."""
+    if config.device_order not in (None, "", BUS_ORDER):
+        raise UsageError(
+            f"CUDA_DEVICE_ORDER={config.device_order}: gpu0 is the first device of nvidia-smi; unset it, and "
+            "name those that CUDA_VISIBLE_DEVICES grants by their UUIDs (nvidia-smi -L)"
+        )
+
+
+def _list_gpus() -> list[str]:
+    listed = subprocess.run(  # nosec B607 # the driver's, wherever it lies: the PATH is the caller's own
+        ["nvidia-smi", "-L"], capture_output=True, text=True, check=False
+    )
+    return listed.stdout.splitlines()
+
+
+def _unpartitioned(uuids: Sequence[str]) -> list[str]:
+    """Without the GPUs that are followed by their parts."""
+    following = [*uuids[1:], ""]
+    return [
+        uuid for uuid, behind in zip(uuids, following, strict=True)
+        if uuid.startswith("MIG-") or not behind.startswith("MIG-")
+    ]  # fmt: skip
 
 
 def choose_queues(
@@ -59,6 +98,8 @@ def _gpus(device: str, config: RuntimeConfig) -> Sequence[int]:
     if device == "cpu":
         return []
     num_gpus = count_gpus(config)
+    if num_gpus:
+        require_bus_order(config)
     if device in EVERY_GPU and not num_gpus:
         raise UsageError(f"--device {device}: this host has no GPU; --device cpu does without")
     if device == "auto" or device in EVERY_GPU:

@@ -44,11 +44,22 @@ def gpu_uuid(device: str) -> str | None:
     import pynvml
 
     if (handle := _handle(device)) is not None:
-        uuid = _told(pynvml.nvmlDeviceGetUUID, handle)
+        uuid = _told(pynvml.nvmlDeviceGetUUID, _first_part(handle))
         return uuid and str(uuid)
     known = (gpu_uuid(str(number)) for number in range(_told(lambda _: pynvml.nvmlDeviceGetCount(), 0) or 0))
     found = [uuid for uuid in known if uuid and uuid.startswith(device)]
     return found[0] if len(found) == 1 and not device.isdecimal() else None
+
+
+def _first_part(handle: Any) -> Any:
+    """Of a partitioned GPU (MIG), as that is what CUDA gives to whoever is granted it whole."""
+    import pynvml
+
+    mode = _told(pynvml.nvmlDeviceGetMigMode, handle)
+    if not mode or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
+        return handle
+    part = _told(lambda whole: pynvml.nvmlDeviceGetMigDeviceHandleByIndex(whole, 0), handle)
+    return handle if part is None else part
 
 
 def _told(ask: Callable[[Any], Any], about: Any) -> Any:
@@ -70,4 +81,5 @@ def _handle(device: str) -> Any:
             return pynvml.nvmlDeviceGetHandleByIndex(int(device))
         return pynvml.nvmlDeviceGetHandleByUUID(device)
     except pynvml.NVMLError:
-        return None
+        # torch does not say whether the UUID that it tells is that of a part of a GPU.
+        return _handle(f"MIG-{device[4:]}") if device.startswith("GPU-") else None

@@ -11,8 +11,9 @@ from typing import Any
 from rich.filesize import decimal
 
 from queue_app.host.child_processes.json_child import ChildFailed, JsonChild
-from queue_app.host.devices import count_gpus, default_cpu_workers, is_emulated, num_cores
+from queue_app.host.devices import BUS_ORDER, count_gpus, default_cpu_workers, is_emulated, num_cores
 from queue_app.host.processes import PYTHON
+from queue_app.host.surroundings import child_environment
 from queue_app.preflight.findings import Finding
 from queue_app.settings import RuntimeConfig
 
@@ -38,7 +39,8 @@ def examine_devices(config: RuntimeConfig) -> Iterator[Finding]:
 
 def torch_facts() -> dict[str, Any]:
     """What gpu_tasks.probes.device_facts.TorchFacts holds. Raises ChildFailed, in torch's words."""
-    facts: dict[str, Any] = JsonChild(CHILD).answer(timeout_seconds=CHILD_SECONDS, must_succeed=True)
+    child = JsonChild(CHILD, env=child_environment(CUDA_DEVICE_ORDER=BUS_ORDER))
+    facts: dict[str, Any] = child.answer(timeout_seconds=CHILD_SECONDS, must_succeed=True)
     return facts
 
 

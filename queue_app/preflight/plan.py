@@ -12,6 +12,7 @@ import numpy as np
 
 from queue_app.choices import DeviceClass
 from queue_app.errors import UsageError
+from queue_app.host.devices import granted_devices
 from queue_app.host.queues import Queue, device_class
 from queue_app.ingest.open_dataset import opened_dataset
 from queue_app.ingest.request import EmbedRequest
@@ -163,7 +164,10 @@ def _time(
     """Raises NotTimed."""
     drawn = sample.draw(SAMPLE_CHARACTERS[plan.job.options.device_class]).scaled(plan.survey.share)
     return measure(
-        [TrialDevice(each, Queue.parse(each).visible_device(config.visible_devices)) for each in plan.queues],
+        [
+            TrialDevice(each, Queue.parse(each).visible_device(granted_devices(config)))
+            for each in plan.queues
+        ],
         job=plan.job,
         tokenizer=tokenizer,
         sample=drawn,

@@ -12,6 +12,7 @@ from typing import Any
 
 from queue_app.errors import HoldfastError
 from queue_app.host.child_processes.json_child import ChildFailed, JsonChild
+from queue_app.host.devices import BUS_ORDER
 from queue_app.host.processes import PYTHON
 from queue_app.host.surroundings import child_environment
 
@@ -56,7 +57,7 @@ class Trial:
 
     def __init__(self, device: TrialDevice) -> None:
         self.queue = device.queue
-        env = child_environment(CUDA_VISIBLE_DEVICES=device.visible)
+        env = child_environment(CUDA_VISIBLE_DEVICES=device.visible, CUDA_DEVICE_ORDER=BUS_ORDER)
         self._child = JsonChild([*PYTHON, "-m", MODULE], env=env, listens=True)
         self.kill = self._child.kill
         self.close = self._child.close

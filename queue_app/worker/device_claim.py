@@ -16,7 +16,8 @@ from queue_app.coordination import keys
 from queue_app.coordination.redis_client import TRANSIENT, connect
 from queue_app.coordination.trust.values import Garbage, read_from
 from queue_app.coordination.workers import Owner, live_workers
-from queue_app.errors import JobBusy
+from queue_app.errors import JobBusy, UsageError
+from queue_app.host.devices import granted_devices, require_bus_order
 from queue_app.host.file_lock import FileLock
 from queue_app.host.own_files import make_own_directory
 from queue_app.host.physical_device import physical_device, short_name
@@ -37,7 +38,9 @@ class DeviceClaim:
     def __init__(self, queue: Queue, config: RuntimeConfig) -> None:
         self.queue = queue
         self.config = config
-        self.granted = queue.visible_device(config.visible_devices)
+        if queue.kind == "gpu":
+            _require_bus_order(config)
+        self.granted = queue.visible_device(granted_devices(config) if queue.kind == "gpu" else "")
         self.hardware = physical_device(self.granted) if queue.kind == "gpu" else ""
         # Processors can be shared: one worker per cpuN on a host and server.
         server = sha256(config.broker_url.encode()).hexdigest()[:12]
@@ -89,6 +92,13 @@ class DeviceClaim:
             known = live_workers(client, self.config.lease_seconds)
         holders = {worker.host_key for worker in known if worker.name == name} | {claimed_by}
         return bool(holders - {own, None, ""})
+
+
+def _require_bus_order(config: RuntimeConfig) -> None:
+    try:
+        require_bus_order(config)
+    except UsageError as error:
+        raise SystemExit(str(error)) from None
 
 
 class _Lock:

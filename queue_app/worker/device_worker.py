@@ -23,7 +23,7 @@ from queue_app.coordination.redis_client import connect
 from queue_app.coordination.workers import Owner, WorkerEntry
 from queue_app.errors import UsageError
 from queue_app.host.child_processes.die_with_parent import die_with_parent
-from queue_app.host.devices import num_cores
+from queue_app.host.devices import BUS_ORDER, num_cores
 from queue_app.host.limits import prefer_as_victim
 from queue_app.host.queues import Queue
 from queue_app.host.torch_missing import require_torch
@@ -84,7 +84,8 @@ def become_device_worker(sender: str, instance: Any, conf: Any, options: dict[st
         # Workers that share the default name would count as one in Flower.
         instance.hostname = claim.name()
     device = claim.granted
-    os.environ["CUDA_VISIBLE_DEVICES"] = device  # inherited by the children, where CUDA reads it
+    # Inherited by the children, where CUDA reads them.
+    os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"] = device, BUS_ORDER
     this_worker.entry = WorkerEntry(
         name=instance.hostname,
         queue=str(queue),

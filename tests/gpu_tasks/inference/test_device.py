@@ -20,17 +20,6 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         open_device("cuda:999")
 
 
-def test_threads_set_the_compute_threads_of_torch() -> None:
-    before = torch.get_num_threads()
-    try:
-        open_device("cpu", threads=3)
-        assert torch.get_num_threads() == 3
-        open_device("cpu")
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_a_row_that_overflows_the_stored_dtype_is_not_finite() -> None:
     vectors = np.array([[1, 70_000], [1, 60_000], [np.nan, 0], [np.inf, 0]], np.float32)
     assert host_pending(vectors, "float16").wait().finite.tolist() == [False, True, False, False]

@@ -1,5 +1,6 @@
 """What is known of this host's devices without torch."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from queue_app.errors import UsageError
 from queue_app.host import devices
 from queue_app.host.devices import is_emulated
+from queue_app.host.queues import Queue
 from queue_app.settings import RuntimeConfig
 
 X86 = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2 {}\n"
@@ -84,3 +86,62 @@ def test_a_device_that_is_not_there_is_never_replaced_by_the_processor(
     monkeypatch.setattr(devices, "count_gpus", lambda config: 0)
     with pytest.raises(UsageError, match=f"--device {device}: (this host has|no GPU|write auto)"):
         devices.choose_queues(device, None, RuntimeConfig(), cpu_workers=1)
+
+
+WHOLE = """GPU 0: NVIDIA H200 (UUID: GPU-1a)
+GPU 1: NVIDIA H200 (UUID: GPU-1b)
+"""
+PARTITIONED = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-2a)
+  MIG 3g.20gb     Device  0: (UUID: MIG-3a)
+  MIG 3g.20gb     Device  1: (UUID: MIG-3b)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-2b)
+GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-2c)
+  MIG 7g.40gb     Device  0: (UUID: MIG-3c)
+"""
+"""What `nvidia-smi -L` prints."""
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A driver's program that prints what stands in the file."""
+    program, listed = tmp_path / "nvidia-smi", tmp_path / "listed"
+    program.write_text(f'#!/bin/sh\n[ "$*" = -L ] && cat "{listed}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return listed
+
+
+def test_whole_gpus_go_by_their_numbers(nvidia_smi: Path) -> None:
+    nvidia_smi.write_text(WHOLE)
+    assert devices.granted_devices(RuntimeConfig()) is None
+    assert devices.count_gpus(RuntimeConfig()) == 2
+
+
+def test_each_part_of_a_partitioned_gpu_is_a_device_and_goes_by_its_name(nvidia_smi: Path) -> None:
+    nvidia_smi.write_text(PARTITIONED)
+    config = RuntimeConfig()
+    assert devices.granted_devices(config) == "MIG-3a,MIG-3b,GPU-2b,MIG-3c"
+    assert devices.count_gpus(config) == 4
+    queues = devices.choose_queues("cuda", None, config, cpu_workers=1)
+    granted = [Queue.parse(each).visible_device(devices.granted_devices(config)) for each in queues]
+    assert granted == ["MIG-3a", "MIG-3b", "GPU-2b", "MIG-3c"]
+
+
+def test_what_is_granted_stands_above_what_the_driver_lists(
+    nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvidia_smi.write_text(PARTITIONED)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-3c")
+    assert devices.granted_devices(RuntimeConfig()) == "MIG-3c"
+    assert devices.count_gpus(RuntimeConfig()) == 1
+
+
+def test_another_order_of_devices_than_the_drivers_is_refused(
+    nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvidia_smi.write_text(WHOLE)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    with pytest.raises(UsageError, match="CUDA_DEVICE_ORDER=FASTEST_FIRST: gpu0 is the first device"):
+        devices.choose_queues("auto", None, RuntimeConfig(), cpu_workers=1)
+    assert devices.choose_queues("cpu", None, RuntimeConfig(), cpu_workers=1) == ["cpu0"]

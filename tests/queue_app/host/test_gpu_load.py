@@ -43,6 +43,18 @@ def test_what_a_device_does_not_tell_is_left_out(driver: pytest.MonkeyPatch) -> 
     assert gpu_load("0") is None
 
 
+@pytest.mark.usefixtures("driver")
+def test_a_part_of_a_gpu_is_found_though_torch_calls_it_a_gpu(driver: pytest.MonkeyPatch) -> None:
+    def by_uuid(uuid: str) -> str:
+        if uuid != "MIG-7a":
+            not_supported(uuid)
+        return "handle"
+
+    driver.setattr(pynvml, "nvmlDeviceGetHandleByUUID", by_uuid)
+    assert gpu_load("GPU-7a") == GpuLoad(0.5, 1 << 30, 80 << 30)
+    assert gpu_load("GPU-7b") is None
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 @pytest.mark.parametrize("device", ["0", "GPU-8f6d"])
 def test_without_a_driver_nothing_is_known_and_nothing_goes_wrong(device: str) -> None:

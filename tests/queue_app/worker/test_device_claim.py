@@ -42,6 +42,7 @@ UUIDS = os.environ["UUIDS"].split(",")
 
 class NVMLError(Exception): ...
 
+NVML_DEVICE_MIG_ENABLE = 1
 def nvmlInit(): ...
 def nvmlDeviceGetCount(): return len(UUIDS)
 def nvmlDeviceGetHandleByIndex(number): return UUIDS[number]
@@ -50,6 +51,8 @@ def nvmlDeviceGetHandleByUUID(uuid):
         raise NVMLError
     return uuid
 def nvmlDeviceGetUUID(handle): return handle
+def nvmlDeviceGetMigMode(handle): return [int(handle in os.environ.get("PARTITIONED", "")), 0]
+def nvmlDeviceGetMigDeviceHandleByIndex(handle, number): return handle.replace("GPU-", f"MIG-{number}")
 """
 """A driver that shows the devices of UUIDS, in this order."""
 A, B = "GPU-8f6d9a1c-0000", "GPU-01234567-0000"
@@ -111,6 +114,20 @@ def test_one_device_has_one_worker_however_it_is_granted(machine: Machine, again
     assert machine.claim("gpu0", A, B) == f"gpu0@{HOST}"
     refused = machine.claim(queue, A, B, CUDA_VISIBLE_DEVICES=granted)
     assert f"{queue} has a worker already" in refused
+
+
+def test_a_partitioned_gpu_granted_whole_is_its_first_part_as_cuda_takes_it(machine: Machine) -> None:
+    part = A.replace("GPU-", "MIG-0")
+    assert machine.claim("gpu0", A, B, part, CUDA_VISIBLE_DEVICES=part, PARTITIONED=A) != ""
+    refused = machine.claim("gpu0", A, B, part, CUDA_VISIBLE_DEVICES="0", PARTITIONED=A)
+    assert "gpu0 has a worker already" in refused
+
+
+def test_a_worker_is_refused_where_cuda_numbers_devices_otherwise_than_the_driver(machine: Machine) -> None:
+    refused = machine.claim("gpu0", A, B, CUDA_DEVICE_ORDER="FASTEST_FIRST")
+    assert "CUDA_DEVICE_ORDER=FASTEST_FIRST: gpu0 is the first device of nvidia-smi; unset it" in refused
+    assert machine.claim("gpu0", A, B, CUDA_DEVICE_ORDER="PCI_BUS_ID") == f"gpu0@{HOST}"
+    assert machine.claim("cpu0", CUDA_DEVICE_ORDER="FASTEST_FIRST") == f"cpu0@{HOST}"
 
 
 def test_without_a_driver_the_granted_number_is_the_device(machine: Machine) -> None:
