@@ -21,7 +21,6 @@ from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import ask_for_export
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import Lease, Refusal
-from queue_app.job.history import Outcome
 from queue_app.job.spec import Progress
 from queue_app.shown import visible_lines
 from queue_app.worker.device_worker import child_state, this_worker
@@ -69,13 +68,6 @@ def give_back_unspent(manifest: CheckpointManifest, lease: Lease, error: Excepti
     insist(lambda: note_trouble(manifest, index, error, at_work=True))
     is_ours = insist(lambda: manifest.release(lease, reason, counts=False))
     return insist(lambda: end_in_trouble(manifest, index, error)) if is_ours else "lost"
-
-
-def outcome_of(done: DoneRecord | None, heartbeat: Heartbeat) -> Outcome:
-    """Without a done record the attempt stopped at a batch boundary."""
-    if done is not None:
-        return Outcome.DONE
-    return Outcome.LOST if heartbeat.lost.is_set() else Outcome.STOPPED
 
 
 def give_back(manifest: CheckpointManifest, lease: Lease, heartbeat: Heartbeat) -> str:

@@ -97,7 +97,6 @@ class ShardRun:
             read = read_and_plan(
                 self.job, self.job_dir, self.lease.shard, self.model, self.store_path, accuse_after
             )
-        self.observer.planned(read.plan)
         with (
             CheckpointStore.open(
                 self.store_path,
@@ -151,12 +150,19 @@ class OpenShard:
     generation: int
     published: DoneRecord | None
     """What an earlier attempt has published."""
+    rejected: Sequence[QuarantineEntry] = field(init=False)
+    """The records without a batch."""
+
+    def __post_init__(self) -> None:
+        entries = rejected_entries(self.read.records, self.read.plan, self.run.job.options)
+        self.rejected = with_duplicates(self.run.job, self.run.job_dir, self.read.records, entries)
 
     def compute(self) -> bool:
         """Compute what is not committed; the last commit may be to come. False: it was stopped early."""
+        run, plan = self.run, self.read.plan
+        run.observer.planned(plan)
         if self.published is not None:
             return True
-        run, plan = self.run, self.read.plan
         committed = set(self.store.committed())
         quarantined = {entry.ordinal for entry in self.store.quarantine()}
         log.info(
@@ -201,18 +207,12 @@ class OpenShard:
     def _publisher(self) -> Publisher:
         run, (records, plan) = self.run, (self.read.records, self.read.plan)
         return Publisher(
-            run.job, run.job_dir, run.lease, run.model, plan, records, self._rejected(), run.allow_same,
+            run.job, run.job_dir, run.lease, run.model, plan, records, self.rejected, run.allow_same,
             self.generation,
         )  # fmt: skip
 
-    def _rejected(self) -> list[QuarantineEntry]:
-        """The records without a batch."""
-        run, records = self.run, self.read.records
-        entries = rejected_entries(records, self.read.plan, run.job.options)
-        return with_duplicates(run.job, run.job_dir, records, entries)
-
     def _progress(self, committed: set[int], quarantined: set[int]) -> Progress:
-        return committed_progress(self.read.plan, committed, len(quarantined), len(self._rejected()))
+        return committed_progress(self.read.plan, committed, len(quarantined), len(self.rejected))
 
     def _guarded(
         self, runner: AsyncInferenceRunner, committed: set[int], quarantined: set[int]
@@ -232,11 +232,11 @@ class OpenShard:
 
     def _begin_writing(self, committed: set[int], quarantined: set[int]) -> CheckpointWriter:
         """What it commits is added to `committed`, and told."""
-        run, num_rejected = self.run, len(self._rejected())
+        run = self.run
 
         def note_commit(batches: Sequence[int]) -> None:
             committed.update(batches)
-            progress = committed_progress(self.read.plan, committed, len(quarantined), num_rejected)
+            progress = self._progress(committed, quarantined)
             run.observer.committed(batches, progress, writer.times.latest)
             log.info("committed %s batches=%s", run.lease.label, ",".join(map(str, sorted(batches))))
 
