@@ -11,16 +11,13 @@ from functools import lru_cache, partial
 from celery.signals import worker_process_init
 from redis import Redis
 
-from gpu_tasks.shard.attempt import COMPUTED
 from gpu_tasks.shard.canary_check import note_begun
 from gpu_tasks.shard.getting_ready import GettingReady, find_job
 from gpu_tasks.shard.job_model import load_and_check, load_exact
-from gpu_tasks.shard.overlap.next_shard import Here
 from gpu_tasks.shard.overlap.side_by_side import side_by_side
-from gpu_tasks.shard.trouble.setbacks import AWAY, NO_ANSWER, setbacks
+from gpu_tasks.shard.trouble.setbacks import AWAY, setbacks
 from gpu_tasks.shard.trouble.worker_trouble import register_of, tell_export_failed, unless_garbage
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
-from queue_app.coordination.dealing import Dealt, deal_to
 from queue_app.coordination.fleet import job_places
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import client
@@ -53,18 +50,8 @@ def embed_shard(job_id: str, index: int) -> str:
     no attempt. Where the next shard is on its way by then, this one is published beside it.
     """
     outcome = setbacks.outlast(partial(unless_garbage, job_id, partial(_embed, job_id, index)))
-    if outcome != COMPUTED and not child_state.is_draining():
-        _ask_for_next()
+    side_by_side.ask_for_next()
     return outcome
-
-
-def _ask_for_next() -> Dealt | None:
-    """Before this message is acknowledged the next one waits: between two shards a device stands still."""
-    try:
-        return deal_to(client(), app, this_worker.entry)
-    except NO_ANSWER as error:  # the parent asks again by and by
-        log.warning("no next shard asked for: %s", error)
-        return None
 
 
 def _embed(job_id: str, index: int) -> str:
@@ -78,9 +65,7 @@ def _embed(job_id: str, index: int) -> str:
             return begun
         with child_state.during(Stage.AT_WORK, job_id):
             note_begun(begun.job, begun.lease)
-            load = partial(load_exact, begun.job, begun.directory)
-            here = Here(manifest, begun.job, begun.directory, begun.model, load)
-            return side_by_side.work(here, begun.lease, _ask_for_next)
+            return side_by_side.work(manifest, begun, partial(load_exact, begun.job, begun.directory))
 
 
 @lru_cache(maxsize=1)

@@ -24,7 +24,6 @@ from gpu_tasks.shard.observers import (
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease
 from queue_app.coordination.worker_figures import Figures
-from queue_app.host.memory import give_memory_back
 from queue_app.job.directory import JobDir
 from queue_app.job.history import Outcome
 from queue_app.job.spec import Job
@@ -152,8 +151,7 @@ class Attempt:
         self._opened.close()
         self._history.note(outcome=Outcome.DONE)
         self._beating.close()
-        give_memory_back()
-        return finish(self._manifest, self._run, done, self.heartbeat.progress)
+        return finish(self._manifest, self.lease, done, self.heartbeat.progress, self._run.discard_store)
 
     def _give_back(self) -> str:
         self._opened.close()

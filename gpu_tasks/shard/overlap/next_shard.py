@@ -16,11 +16,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.acquire import acquire
-from gpu_tasks.shard.attempt import Attempt
 from gpu_tasks.shard.observers import ShardObserver
 from gpu_tasks.shard.reading import ReadShard, read_ahead
 from queue_app.coordination.dealing import Dealt
@@ -55,22 +54,30 @@ LOOK_SECONDS = 0.1
 NOTE = "reading-ahead"
 
 
+class Begun(Protocol):
+    """An attempt, as far as it is begun here (attempt.py)."""
+
+    @property
+    def lease(self) -> Lease: ...
+    def make_ready(self, read: ReadShard | None = None) -> None: ...
+    def let_go(self, reason: str) -> None: ...
+
+
+Attempt = TypeVar("Attempt", bound=Begun)
+
+
 @dataclass(frozen=True, slots=True)
-class Here:
-    """What the present shard and the next one have in common."""
+class Here(Generic[Attempt]):
+    """What the present shard and the next one have in common. `attempt` makes one under a lease."""
 
     manifest: CheckpointManifest
     job: Job
     directory: JobDir
     model: EmbeddingModel
-    load_exact: Callable[[], EmbeddingModel]
-
-    def attempt(self, lease: Lease) -> Attempt:
-        """At one of the job's shards."""
-        return Attempt(self.manifest, lease, self.job, self.directory, self.model, self.load_exact)
+    attempt: Callable[[Lease], Attempt]
 
 
-class NextShard(ShardObserver):
+class NextShard(ShardObserver, Generic[Attempt]):
     """The one behind `present`, whose attempt it watches to see the end come.
 
     `ask` has it dealt. `before` publishes the one before: no process holds more than two.
@@ -78,7 +85,7 @@ class NextShard(ShardObserver):
 
     def __init__(
         self,
-        here: Here,
+        here: Here[Attempt],
         present: Shard,
         ask: Callable[[], Dealt | None],
         before: threading.Thread | None = None,
@@ -122,6 +129,10 @@ class NextShard(ShardObserver):
         self.begin()
         self._is_near.set()
         self._is_asked.wait(ANSWER_SECONDS)
+        return self.is_known_dealt()
+
+    def is_known_dealt(self) -> bool:
+        """True when one was dealt that no task has begun."""
         return self._dealt is not None
 
     def end_present(self) -> None:

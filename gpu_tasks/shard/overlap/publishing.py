@@ -6,8 +6,9 @@ holder finds every batch that was committed, and how far publishing came.
 
 import logging
 import threading
+from collections.abc import Callable
 
-from gpu_tasks.shard.attempt import Attempt
+from queue_app.coordination.states import Lease
 
 log = logging.getLogger(__name__)
 
@@ -16,13 +17,13 @@ class Publishing:
     """One at a time, of this process."""
 
     def __init__(self) -> None:
-        self._latest: tuple[Attempt, threading.Thread] | None = None
+        self._latest: tuple[Lease, threading.Thread] | None = None
 
-    def begin(self, attempt: Attempt) -> None:
-        """End this attempt beside what comes next; waits for the one before."""
+    def begin(self, lease: Lease, end: Callable[[], object]) -> None:
+        """Have the attempt under this lease ended beside what comes next; waits for the one before."""
         self.wait()
-        thread = threading.Thread(target=_end, args=(attempt,), name="publishing", daemon=True)
-        self._latest = attempt, thread
+        thread = threading.Thread(target=_end, args=(lease, end), name="publishing", daemon=True)
+        self._latest = lease, thread
         thread.start()
 
     def latest(self) -> threading.Thread | None:
@@ -36,13 +37,13 @@ class Publishing:
     def wait_for(self, job_id: str, index: int) -> None:
         """Until this shard, at least, is not published any more."""
         if self._latest is not None:
-            shard = self._latest[0].lease.shard
+            shard = self._latest[0].shard
             if (shard.job_id, shard.index) == (job_id, index):
                 self.wait()
 
 
-def _end(attempt: Attempt) -> None:
+def _end(lease: Lease, end: Callable[[], object]) -> None:
     try:
-        attempt.end()
+        end()
     except Exception as error:  # the job's own fault, which it was told, or the server is away for long
-        log.error("not published %s", attempt.lease.label, exc_info=error)
+        log.error("not published %s", lease.label, exc_info=error)

@@ -1,17 +1,26 @@
 """Three shards of one worker: one is computed, the one before published, the next made ready beside it."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from celery.signals import worker_process_shutdown
 
+from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.attempt import Attempt
+from gpu_tasks.shard.getting_ready import Begun
 from gpu_tasks.shard.overlap.next_shard import Here, NextShard
 from gpu_tasks.shard.overlap.publishing import Publishing
-from queue_app.coordination.dealing import Dealt
+from gpu_tasks.shard.trouble.setbacks import NO_ANSWER
+from queue_app.celery_app import app
+from queue_app.coordination.dealing import Dealt, deal_to
+from queue_app.coordination.manifest import CheckpointManifest
+from queue_app.coordination.redis_client import client
 from queue_app.coordination.states import Lease
 from queue_app.settings import runtime_config
-from queue_app.worker.device_worker import child_state
+from queue_app.worker.device_worker import child_state, this_worker
+
+log = logging.getLogger(__name__)
 
 
 class SideBySide:
@@ -19,7 +28,7 @@ class SideBySide:
 
     def __init__(self) -> None:
         self._publishing = Publishing()
-        self._next: NextShard | None = None
+        self._next: NextShard[Attempt] | None = None
         self._claimed: Attempt | None = None
 
     @contextmanager
@@ -40,20 +49,34 @@ class SideBySide:
         self._claimed = following.claim(job_id, index) if following else None
         return self._claimed.lease if self._claimed else None
 
-    def work(self, here: Here, lease: Lease, ask: Callable[[], Dealt | None]) -> str:
-        """Compute the shard and publish it; answers in a word how it ended, or that it is published yet.
+    def work(
+        self,
+        manifest: CheckpointManifest,
+        begun: Begun[EmbeddingModel],
+        load_exact: Callable[[], EmbeddingModel],
+    ) -> str:
+        """Compute the shard and publish it; answers in a word how it ended, or that it is published yet."""
 
-        `ask` has this worker dealt its next shard.
-        """
-        attempt = self._take() or here.attempt(lease)
+        def attempt_under(lease: Lease) -> Attempt:
+            return Attempt(manifest, lease, begun.job, begun.directory, begun.model, load_exact)
+
+        attempt = self._take() or attempt_under(begun.lease)
         if not runtime_config().work_ahead:
             return attempt.work()
-        following = self._next = NextShard(here, lease.shard, ask, self._publishing.latest())
+        here = Here(manifest, begun.job, begun.directory, begun.model, attempt_under)
+        before = self._publishing.latest()
+        following = self._next = NextShard(here, begun.lease.shard, _ask_for_next, before)
         attempt.watch(following)
         try:
             return attempt.work(lambda: self._publish_beside(attempt, following))
         finally:
             following.end_present()
+
+    def ask_for_next(self) -> None:
+        """Before a message is acknowledged the next one waits: between two shards a device stands still."""
+        is_on_its_way = self._next is not None and self._next.is_known_dealt()
+        if not is_on_its_way and not child_state.is_draining():
+            _ask_for_next()
 
     def end(self) -> None:
         """Before the process ends, or its threads would be cut off."""
@@ -61,15 +84,23 @@ class SideBySide:
             self._next.drop()
         self._publishing.wait()
 
-    def _publish_beside(self, attempt: Attempt, following: NextShard) -> bool:
+    def _publish_beside(self, attempt: Attempt, following: NextShard[Attempt]) -> bool:
         if child_state.is_draining() or not following.is_dealt():
             return False
-        self._publishing.begin(attempt)
+        self._publishing.begin(attempt.lease, attempt.end)
         return True
 
     def _take(self) -> Attempt | None:
         attempt, self._claimed = self._claimed, None
         return attempt
+
+
+def _ask_for_next() -> Dealt | None:
+    try:
+        return deal_to(client(), app, this_worker.entry)
+    except NO_ANSWER as error:  # the parent asks again by and by
+        log.warning("no next shard asked for: %s", error)
+        return None
 
 
 side_by_side = SideBySide()
