@@ -95,8 +95,8 @@ def cut_rows(
     """The rows of each shard, in the input's order; none of no rows.
 
     Without `num_shards` there are at least 32, where there are records enough, and so many that about none
-    costs more than `cost_most`, in characters, or has more than `records_most` records. `reused` shards are all made
-    as large as that, since no worker waits for one.
+    costs more than `cost_most`, in characters, or has more than `records_most` records. `reused` shards are
+    all made as large as that, since no worker waits for one.
     """
     if len(rows):
         if reused:

@@ -3,6 +3,7 @@ stays with the records, copied results."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,8 @@ def ingest(
 ) -> Ingested:
     """Read all records; every one ends in a shard, or as the twin of one that does.
 
-    `num_shards`, `cost_most` and `records_most` are about the shards that are computed, as in `write_shards`; those of
-    copied vectors stand behind them. `keep` names columns that kept.parquet has before others.
+    `num_shards`, `cost_most` and `records_most` are about the shards that are computed, as in `write_shards`;
+    those of copied vectors stand behind them. `keep` names columns that kept.parquet has before others.
 
     Raises:
         InputError: there are no records.
@@ -70,12 +71,10 @@ def ingest(
         good = rows.ordinals[census.good[rows.ordinals]]
         sequences_digest = write_sequences(job_dir.sequences, good.astype(np.uint64), census.hashes[good])
         new, known = rows[rows.sources == NOT_FOUND], rows[rows.sources != NOT_FOUND]
-        most = {"cost_most": cost_most, "records_most": records_most}
-        computed = write_shards(spool, new, job_dir, job_id, num_shards=num_shards, **most)
+        write = partial(write_shards, cost_most=cost_most, records_most=records_most)
+        computed = write(spool, new, job_dir, job_id, num_shards=num_shards)
         first_index = len(computed)
-        reused = write_shards(
-            spool, known, job_dir, job_id, num_shards=None, first_index=first_index, reused=True, **most
-        )
+        reused = write(spool, known, job_dir, job_id, num_shards=None, first_index=first_index, reused=True)
     reuse = None
     if previous is not None:
         reuse = Reuse(previous.path, previous.job.job_id, previous.digest, len(known))

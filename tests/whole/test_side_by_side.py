@@ -45,7 +45,7 @@ class House:
         """The process that stands at the point, once it does."""
         at = self.points / f"{point}.held"
         wait_for(at.exists, f"a worker at {point}")
-        return int(at.read_text())
+        return int(at.read_text().split()[0])
 
     def let_go(self, point: str) -> None:
         (self.points / f"{point}.go").touch()
@@ -56,6 +56,14 @@ class House:
 
     def running(self) -> list[int]:
         return self.manifest.running()
+
+    def published_and_computed(self) -> tuple[int, int]:
+        """The shard that is held while it is published, and the one that has commits beside it."""
+        published = int((self.points / "publishing.held").read_text().split()[1])
+        wait_for(lambda: len(self.running()) == 2, "two leases")
+        (computed,) = {*self.running()} - {published}
+        wait_for(lambda: self.num_committed(computed) > 0, "a commit of the next one")
+        return published, computed
 
     def ends_as_undisturbed(self) -> None:
         """Every record once, to the byte, and none of them set aside."""
@@ -74,8 +82,7 @@ def test_a_shard_is_published_while_the_next_one_computes(house: House) -> None:
     house.arm("publishing")
     with running("worker", "cpu0", **house.env):
         house.held("publishing")
-        first, following = wait_for(lambda: len(house.running()) == 2 and house.running(), "two leases")
-        wait_for(lambda: house.num_committed(following) > 0, "a commit of the next one")
+        first, _ = house.published_and_computed()
         assert house.manifest.shard_status(first).state is ShardState.RUNNING
         house.let_go("publishing")
         house.ends_as_undisturbed()
@@ -85,8 +92,7 @@ def test_killed_while_one_is_published_and_the_next_computed_both_are_taken_up_a
     house.arm("publishing")
     with running("worker", "cpu0", **house.env, HOLDFAST_LEASE_SECONDS="600"):
         child = house.held("publishing")
-        first, following = wait_for(lambda: len(house.running()) == 2 and house.running(), "two leases")
-        wait_for(lambda: house.num_committed(following) > 0, "a commit of the next one")
+        first, following = house.published_and_computed()
         os.kill(child, signal.SIGKILL)
         house.ends_as_undisturbed()
     assert {status.attempts for status in house.manifest.shard_statuses([first, following])} <= {0, 1}
@@ -116,7 +122,7 @@ def test_drained_while_one_is_published_and_the_next_computed_both_are_in_order_
     house.arm("publishing")
     with running("worker", "cpu0", **house.env) as worker:
         house.held("publishing")
-        first, following = wait_for(lambda: len(house.running()) == 2 and house.running(), "two leases")
+        first, following = house.published_and_computed()
         name = live_workers(house.client, 60)[0].name
         holdfast("drain", name, **house.env)
         wait_for(lambda: house.running() == [first], "the next one to be given back")

@@ -1,7 +1,7 @@
 """Holds a worker at a point beside its computing thread, for a test that then kills or drains it.
 
 A point is armed by a file of its name under HELD_POINTS: who renames it writes its pid to `<point>.held`, and
-waits for `<point>.go`.
+waits for `<point>.go`. Beside the pid stands the index of the shard, where it is told at the point.
 """
 
 import os
@@ -16,6 +16,10 @@ from tests.support.after_import import change_after_import
 POINTS = Path(os.environ.get("HELD_POINTS", "/nowhere"))
 
 
+def index_of(lease: Any) -> int:
+    return lease.shard.index if hasattr(lease, "shard") else -1
+
+
 def held(
     point: str, function: Callable[..., Any], when: Callable[..., bool] = lambda *_: True
 ) -> Callable[..., Any]:
@@ -26,7 +30,7 @@ def held(
             (POINTS / point).rename(POINTS / f"{point}.taken")
         except FileNotFoundError:
             return function(*arguments, **options)
-        (POINTS / f"{point}.pid").write_text(str(os.getpid()))
+        (POINTS / f"{point}.pid").write_text(f"{os.getpid()} {index_of(arguments[0])}")
         (POINTS / f"{point}.pid").rename(POINTS / f"{point}.held")
         while not (POINTS / f"{point}.go").exists():
             time.sleep(0.01)
