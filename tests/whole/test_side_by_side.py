@@ -14,12 +14,13 @@ from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import ShardState
 from queue_app.coordination.workers import live_workers
 from queue_app.job.directory import JobDir
+from queue_app.worker.drain import request_drain
 from tests.support import ROOT
 from tests.support.command_runs import holdfast, running
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.waiting import wait_for
 
-OPTIONS = ["-m", "mock:16,delay_ms=20", "--toks-per-batch", "512", "--commit-seconds", "0.1", "--shards", "4"]
+OPTIONS = ["-m", "mock:16,delay_ms=80", "--toks-per-batch", "512", "--commit-seconds", "0.1", "--shards", "4"]
 NUM_RECORDS = 400
 
 
@@ -124,7 +125,7 @@ def test_drained_while_one_is_published_and_the_next_computed_both_are_in_order_
         house.held("publishing")
         first, following = house.published_and_computed()
         name = live_workers(house.client, 60)[0].name
-        holdfast("drain", name, **house.env)
+        request_drain(house.client, name, 60)  # at once: the next one must not be through before
         wait_for(lambda: house.running() == [first], "the next one to be given back")
         house.let_go("publishing")
         said, _ = worker.communicate(timeout=60)
