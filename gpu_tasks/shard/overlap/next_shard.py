@@ -205,10 +205,11 @@ class NextShard(ShardObserver, Generic[Attempt]):
         note.touch()
         began = time.monotonic()
         store_path = here.directory.checkpoint(shard.index, here.job.job_id, scratch)
-        read = read_ahead(here.job, here.directory, shard, here.model, store_path)
-        _read.seconds = time.monotonic() - began
-        note.unlink(missing_ok=True)
-        return read
+        try:
+            return read_ahead(here.job, here.directory, shard, here.model, store_path)
+        finally:
+            _read.seconds = time.monotonic() - began
+            note.unlink(missing_ok=True)
 
     def _keep(self) -> None:
         """Until the task takes it, or nobody will."""

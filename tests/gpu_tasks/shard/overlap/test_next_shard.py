@@ -1,4 +1,4 @@
-"""The next shard, made ready beside the present one: real shards on disk, and a server that is only pretended."""
+"""The next shard, made ready beside the present one: real shards, and a server that is pretended."""
 
 import threading
 from collections.abc import Callable
@@ -121,6 +121,7 @@ def test_what_fails_at_it_is_forgotten(house: House) -> None:
     following = house.next_shard()
     assert following.is_dealt()
     assert following.claim(house.job_id, 1) is None
+    assert not house.note.exists(), "no process has died of it"
 
 
 def test_a_server_that_does_not_answer_keeps_nothing_from_being_published(
