@@ -66,11 +66,12 @@ def look_ahead(world: World, setup: Setup) -> Iterator[Move]:
 
 
 def let_go(world: World, setup: Setup) -> Iterator[Move]:
-    """No task begins what was made ready: it is given back unspent."""
+    """No task begins what was made ready: it is given back unspent: as often as drains may happen."""
     for number, worker in in_phase(world, LEASED, OPEN) if setup.one_process else ():
-        if world.manifest is not None:
+        spent = spend(world, "drains")
+        if spent and world.manifest is not None:
             lease = (world.manifest, worker.shard, worker.token, setup.guards)
-            after = world._replace(manifest=release(*lease, counts=False)[0])
+            after = spent._replace(manifest=release(*lease, counts=False)[0])
             yield Action("let go", number, worker.shard), drop(after, number)
 
 
