@@ -11,14 +11,13 @@ from functools import lru_cache, partial
 from celery.signals import worker_process_init
 from redis import Redis
 
-from gpu_tasks.shard.attempt import work
 from gpu_tasks.shard.canary_check import note_begun
 from gpu_tasks.shard.getting_ready import GettingReady, find_job
 from gpu_tasks.shard.job_model import load_and_check, load_exact
-from gpu_tasks.shard.trouble.setbacks import AWAY, NO_ANSWER, setbacks
+from gpu_tasks.shard.overlap.side_by_side import side_by_side
+from gpu_tasks.shard.trouble.setbacks import AWAY, setbacks
 from gpu_tasks.shard.trouble.worker_trouble import register_of, tell_export_failed, unless_garbage
 from queue_app.celery_app import EMBED_SHARD, EXPORT_JOB, app
-from queue_app.coordination.dealing import deal_to
 from queue_app.coordination.fleet import job_places
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.redis_client import client
@@ -48,33 +47,25 @@ def embed_shard(job_id: str, index: int) -> str:
     """Embed one shard of a job; answers how it ended, in a word.
 
     The model is loaded before the shard is asked for, so that a host without the model costs the shard
-    no attempt.
+    no attempt. Where the next shard is on its way by then, this one is published beside it.
     """
     outcome = setbacks.outlast(partial(unless_garbage, job_id, partial(_embed, job_id, index)))
-    if not child_state.is_draining():
-        _ask_for_next()
+    side_by_side.ask_for_next()
     return outcome
-
-
-def _ask_for_next() -> None:
-    """Before this message is acknowledged the next one waits: between two shards a device stands still."""
-    try:
-        deal_to(client(), app, this_worker.entry)
-    except NO_ANSWER as error:  # the parent asks again by and by
-        log.warning("no next shard asked for: %s", error)
 
 
 def _embed(job_id: str, index: int) -> str:
     manifest = CheckpointManifest(client(), job_id)
-    with child_state.during(Stage.GETTING_READY, job_id):
-        begun = GettingReady(manifest, _places(client(), runtime_config()), index).begin(load_and_check)
-    if isinstance(begun, str):
-        log.info("dropped: %s job=%s shard=%d", begun, job_id, index)
-        return begun
-    with child_state.during(Stage.AT_WORK, job_id):
-        note_begun(begun.job, begun.lease)
-        load = partial(load_exact, begun.job, begun.directory)
-        return work(manifest, begun.lease, begun.job, begun.directory, begun.model, load)
+    with side_by_side.task(job_id, index):
+        with child_state.during(Stage.GETTING_READY, job_id):
+            places = _places(client(), runtime_config())
+            begun = GettingReady(manifest, places, index, side_by_side.claim).begin(load_and_check)
+        if isinstance(begun, str):
+            log.info("dropped: %s job=%s shard=%d", begun, job_id, index)
+            return begun
+        with child_state.during(Stage.AT_WORK, job_id):
+            note_begun(begun.job, begun.lease)
+            return side_by_side.work(manifest, begun, partial(load_exact, begun.job, begun.directory))
 
 
 @lru_cache(maxsize=1)

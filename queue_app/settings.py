@@ -118,6 +118,8 @@ class RuntimeConfig(BaseSettings):
     """Overrides the job's own choice to keep the stores of published shards."""
     allow_same_vectors: bool | None = None
     """Overrides the job's own choice to publish one and the same vector of different sequences."""
+    work_ahead: bool = True
+    """While a shard is computed the one before is published, and the one after is made ready."""
     pending_bytes: int = Field(default=256 << 20, ge=1)
     """Blocks that may wait for the commit thread before inference has to wait for the disk."""
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from checkpoint import DoneRecord
 from gpu_tasks.errors import JobHopeless
@@ -21,15 +21,12 @@ from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.messages import ask_for_export
 from queue_app.coordination.redis_client import TRANSIENT
 from queue_app.coordination.states import Lease, Refusal
-from queue_app.job.history import Outcome
+from queue_app.host.memory import give_memory_back
 from queue_app.job.spec import Progress
 from queue_app.shown import visible_lines
 from queue_app.worker.device_worker import child_state, this_worker
 from queue_app.worker.leases import Heartbeat
 from queue_app.worker.metrics.counters import Count, counters
-
-if TYPE_CHECKING:
-    from gpu_tasks.shard.shard_run import ShardRun
 
 INSIST_SECONDS = 60.0
 
@@ -71,13 +68,6 @@ def give_back_unspent(manifest: CheckpointManifest, lease: Lease, error: Excepti
     return insist(lambda: end_in_trouble(manifest, index, error)) if is_ours else "lost"
 
 
-def outcome_of(done: DoneRecord | None, heartbeat: Heartbeat) -> Outcome:
-    """Without a done record the attempt stopped at a batch boundary."""
-    if done is not None:
-        return Outcome.DONE
-    return Outcome.LOST if heartbeat.lost.is_set() else Outcome.STOPPED
-
-
 def give_back(manifest: CheckpointManifest, lease: Lease, heartbeat: Heartbeat) -> str:
     """The shard was stopped at a batch boundary: by the worker's end, a pause, a cancel or a lost lease."""
     insist(lambda: manifest.release(lease, "stopped early", counts=False))
@@ -86,9 +76,16 @@ def give_back(manifest: CheckpointManifest, lease: Lease, heartbeat: Heartbeat) 
     return "lost" if heartbeat.lost.is_set() else str(heartbeat.job_state)
 
 
-def finish(manifest: CheckpointManifest, run: "ShardRun", done: DoneRecord, reported: Progress | None) -> str:
+def finish(
+    manifest: CheckpointManifest,
+    lease: Lease,
+    done: DoneRecord,
+    reported: Progress | None,
+    discard_store: Callable[[], None],
+) -> str:
     """Tell the manifest; the last shard of a job wakes the export."""
-    lease, batches = run.lease, reported.batches_done if reported else 0
+    give_memory_back()
+    batches = reported.batches_done if reported else 0
     progress = Progress(batches, done.num_embedded, len(done.quarantine))
     answer = insist(lambda: manifest.complete(lease, progress, done.quarantine))
     if isinstance(answer, Refusal):
@@ -98,7 +95,7 @@ def finish(manifest: CheckpointManifest, run: "ShardRun", done: DoneRecord, repo
     register_of(manifest).clear(this_worker.entry.name)
     counters.add(Count.SHARDS_COMPLETED)
     counters.add(Count.SEQUENCES_QUARANTINED, len(done.quarantine))
-    run.discard_store()
+    discard_store()
     log.info("done %s embedded=%d quarantined=%d", lease.label, done.num_embedded, len(done.quarantine))
     state, exporter = answer
     ask_for_export(app, manifest.job_id, this_worker.entry.name, state=state, export_by=exporter)

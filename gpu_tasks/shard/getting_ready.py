@@ -44,11 +44,12 @@ class Begun(Generic[Model]):
 
 @dataclass(frozen=True, slots=True)
 class GettingReady:
-    """One try of this worker to begin a shard."""
+    """One try of this worker to begin a shard. `claim` answers the lease, where it has one already."""
 
     manifest: CheckpointManifest
     places: JobPlaces
     index: int
+    claim: Callable[[str, int], Lease | None] = lambda job_id, index: None
 
     def begin(self, load: Callable[[Job, JobDir], Model]) -> Begun[Model] | str:
         """What there is to be done; or in a word why there is nothing.
@@ -86,7 +87,7 @@ class GettingReady:
         remember_job(directory, job.job_id)
         job = at_its_place(job, directory)
         model = load(job, directory)
-        answer = acquire(self.manifest, directory, job, self.index)
+        answer = self.claim(job.job_id, self.index) or acquire(self.manifest, directory, job, self.index)
         return answer.reason if isinstance(answer, Refusal) else Begun(job, directory, model, answer)
 
 

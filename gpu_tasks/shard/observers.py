@@ -48,7 +48,10 @@ class Observers(ShardObserver):
     """Tells each of them in turn."""
 
     def __init__(self, *observers: ShardObserver) -> None:
-        self._observers = observers
+        self._observers = [*observers]
+
+    def add(self, observer: ShardObserver) -> None:
+        self._observers.append(observer)
 
     def planned(self, plan: "BatchPlan") -> None:
         for observer in self._observers:

@@ -1,23 +1,36 @@
 """A shard's records as planned batches; a record that the model mostly does not know is in none of them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from gpu_tasks.errors import JobHopeless
 from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.plan_batches import plan_batches
-from gpu_tasks.shard.tokenizing import Ids, TokenizingLog
 from queue_app.job.quarantine_reasons import is_mostly_unknown, unknown_reason
 from queue_app.job.shard_files import ShardRecords
 from queue_app.job.spec import Job
 
 UNKNOWN_LEAST = 8
 """Records of a shard: fewer are no sign."""
+Ids = npt.NDArray[np.int32]
 
 
-def plan_shard(
-    job: Job, model: EmbeddingModel, records: ShardRecords, log: TokenizingLog | None = None
-) -> BatchPlan:
+class Noted(Protocol):
+    """Tokenises so that a text which kills is found: see gpu_tasks.shard.tokenizing."""
+
+    @property
+    def accused(self) -> Mapping[int, str]: ...
+    def tokenize(
+        self, model: EmbeddingModel, ordinals: Sequence[int], sequences: Sequence[str]
+    ) -> dict[int, Ids]: ...
+
+
+def plan_shard(job: Job, model: EmbeddingModel, records: ShardRecords, log: Noted | None = None) -> BatchPlan:
     """The same batches for everybody who plans them. With a `log` texts that kill are left out.
 
     Raises:
@@ -45,7 +58,7 @@ def plan_shard(
 
 
 def _tokens(
-    model: EmbeddingModel, records: ShardRecords, rows: list[int], log: TokenizingLog | None
+    model: EmbeddingModel, records: ShardRecords, rows: list[int], log: Noted | None
 ) -> dict[int, Ids]:
     """The ids of each row that can be tokenised, in the order of the rows."""
     sequences = [records.sequences[row] for row in rows]

@@ -208,6 +208,7 @@ local function forget_worker(worker)
   call('HDEL', 'holdfast:workers', worker)
   call('HDEL', 'holdfast:drain', worker)
   call('HDEL', 'holdfast:held_by', worker)
+  call('HDEL', 'holdfast:held_before', worker)
   call('ZREM', 'holdfast:ring', worker)
   call('ZREM', 'holdfast:seen', worker)
   if not is_worker(worker) then return drop('holdfast:ring') end
@@ -297,7 +298,11 @@ local function leases_on_host(host, time)
   call('ZREMRANGEBYSCORE', 'holdfast:on_host:' .. host, '-inf', time - GONE_SECONDS)
   local workers = call('ZREVRANGE', 'holdfast:on_host:' .. host, 0, RING_LOOKED_AT)
   if #workers == 0 then return {} end
-  return call('HMGET', 'holdfast:held_by', unpack(workers))
+  local found = call('HMGET', 'holdfast:held_by', unpack(workers))
+  for _, before in ipairs(call('HMGET', 'holdfast:held_before', unpack(workers))) do
+    if before then found[#found + 1] = before end
+  end
+  return found
 end
 
 -- A request to leave is for the process that had the name when it was made.

@@ -112,12 +112,12 @@ def take_book(client: redis.Redis, worker: str, bytes_most: int) -> list[str]:
     return Script(client)("take_book", worker, bytes_most)
 
 
-def deal_to(client: redis.Redis, app: Celery, entry: WorkerEntry, *, is_idle: bool = False) -> bool:
+def deal_to(client: redis.Redis, app: Celery, entry: WorkerEntry, *, is_idle: bool = False) -> Dealt | None:
     """Send a worker its next shard, if there is one for it; one that is idle waits for it otherwise."""
     operation = "ask" if is_idle else "deal"
     dealt = list(Dealt.read(Script(client)(operation, entry.name, entry.kind, entry.host_key)))
     _send(app, dealt)
-    return bool(dealt)
+    return dealt[0] if dealt else None
 
 
 def deal_to_queue(client: redis.Redis, app: Celery, queue: str, kind: str) -> None:

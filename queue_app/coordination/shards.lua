@@ -42,6 +42,7 @@
 --   holdfast:delayed           sorted set "job index" -> when it may be dealt again
 --   holdfast:leases            sorted set "job index" -> its place on the ring
 --   holdfast:held_by           hash worker -> "job index" of the lease it got last
+--   holdfast:held_before       hash worker -> "job index" of the one before, which it may still be publishing
 --   holdfast:ring              sorted set worker -> its place on the ring
 --   holdfast:seen              sorted set worker -> when it was heard of last
 --   holdfast:hosts:<kind>      sorted set host -> when it was heard of last
@@ -179,12 +180,21 @@ local function undeal(job, index)
   if dealt and string.match(dealt, '^%S+ %S+') == job .. ' ' .. index then call('HDEL', 'holdfast:dealt_to', worker) end
 end
 
+-- A worker computes one shard while it publishes the one before, and it may have more made ready by then.
+local function note_held(worker, lease)
+  local before = call('HGET', 'holdfast:held_by', worker)
+  if before and before ~= lease then call('HSET', 'holdfast:held_before', worker, before) end
+  call('HSET', 'holdfast:held_by', worker, lease)
+end
+
 local function end_lease(job, index)
   local held = lease(job, index)
   if held then
     local worker = worker_of(held.owner)
     call('HINCRBYFLOAT', key(job, 'job'), 'pace', -held.pace)
-    if call('HGET', 'holdfast:held_by', worker) == job .. ' ' .. index then call('HDEL', 'holdfast:held_by', worker) end
+    for _, name in ipairs({ 'holdfast:held_by', 'holdfast:held_before' }) do
+      if call('HGET', name, worker) == job .. ' ' .. index then call('HDEL', name, worker) end
+    end
   end
   call('ZREM', key(job, 'running'), index)
   call('ZREM', 'holdfast:leases', job .. ' ' .. index)

@@ -130,8 +130,8 @@ end
 
 local SHARED = {
   ['holdfast:dealt_to'] = 'hash', ['holdfast:delayed'] = 'zset', ['holdfast:leases'] = 'zset',
-  ['holdfast:held_by'] = 'hash', ['holdfast:ring'] = 'zset', ['holdfast:seen'] = 'zset', ['holdfast:workers'] = 'hash',
-  ['holdfast:drain'] = 'hash', ['holdfast:unended'] = 'set', ['holdfast:unexported'] = 'set', ['holdfast:jobs'] = 'hash',
+  ['holdfast:held_by'] = 'hash', ['holdfast:held_before'] = 'hash', ['holdfast:ring'] = 'zset', ['holdfast:seen'] = 'zset',
+  ['holdfast:workers'] = 'hash', ['holdfast:drain'] = 'hash', ['holdfast:unended'] = 'set', ['holdfast:unexported'] = 'set', ['holdfast:jobs'] = 'hash',
   ['holdfast:unsound'] = 'hash', ['holdfast:dropped'] = 'hash', ['holdfast:fleet'] = 'string',
 }
 for kind in pairs(KINDS) do

@@ -30,8 +30,8 @@ from queue_app.job.shard_table import Shard
 
 Sizes = npt.NDArray[np.float64]
 
-SHARD_FLOPS = {"cpu": 1e14, "cuda": 1e16}
-"""A minute or a few of a device; its gap between two shards is a fraction of a second."""
+SHARD_FLOPS = {"cpu": 1e14, "cuda": 2e16}
+"""A minute or a few of a device."""
 SHARD_COST = {"cpu": (250_000, 4_000_000), "cuda": (1_000_000, 32_000_000)}
 """Least and most characters, whatever the model: a worker holds a shard's sequences and vectors in memory."""
 SHARD_BYTES = 64 << 20
@@ -44,6 +44,8 @@ WANTED_COST = 4
 second, is small beside it."""
 RECORDS_PER_SHARD = (16, 16_384)
 """Least, where there are records enough, and most: what a worker holds of each record adds up."""
+RECORDS_OF_A_GPU = 65_536
+"""The most of a shard for a CUDA device, which is through with as many of a small model in seconds."""
 SMALLEST = 0.25
 """The last shard's cost, where the first ones' is 1."""
 LARGEST = 1.25
@@ -60,6 +62,7 @@ def write_shards(
     *,
     num_shards: int | None,
     cost_most: int,
+    records_most: int = RECORDS_PER_SHARD[1],
     first_index: int = 0,
     reused: bool = False,
 ) -> tuple[Shard, ...]:
@@ -67,7 +70,9 @@ def write_shards(
 
     They are durable afterwards, and nothing may read them before: job.json is written later.
     """
-    runs = cut_rows(rows, num_shards=num_shards, cost_most=cost_most, reused=reused)
+    runs = cut_rows(
+        rows, num_shards=num_shards, cost_most=cost_most, records_most=records_most, reused=reused
+    )
     shards = []
     with DurableFiles(job_dir.shards) as files:
         for index, run in enumerate(runs, start=first_index):
@@ -79,18 +84,26 @@ def write_shards(
     return tuple(shards)
 
 
-def cut_rows(rows: Rows, *, num_shards: int | None, cost_most: int, reused: bool = False) -> Iterator[Rows]:
+def cut_rows(
+    rows: Rows,
+    *,
+    num_shards: int | None,
+    cost_most: int,
+    records_most: int = RECORDS_PER_SHARD[1],
+    reused: bool = False,
+) -> Iterator[Rows]:
     """The rows of each shard, in the input's order; none of no rows.
 
     Without `num_shards` there are at least 32, where there are records enough, and so many that about none
-    costs more than `cost_most`, in characters, or has more than 16,384 records. `reused` shards are all made
-    as large as that, since no worker waits for one.
+    costs more than `cost_most`, in characters, or has more than `records_most` records. `reused` shards are
+    all made as large as that, since no worker waits for one.
     """
     if len(rows):
         if reused:
-            sizes = np.ones(least_num_shards(rows.costs, cost_most))
+            sizes = np.ones(least_num_shards(rows.costs, cost_most, records_most))
         else:
-            sizes = tapering_sizes(num_shards or default_num_shards(rows.costs, cost_most), len(rows))
+            wanted = num_shards or default_num_shards(rows.costs, cost_most, records_most)
+            sizes = tapering_sizes(wanted, len(rows))
         for first, last in pairwise(cut(rows.costs, sizes)):
             yield rows[first:last]
 
@@ -110,11 +123,18 @@ def least_num_shards(costs: Int64s, cost_most: float, records_most: float = RECO
     return max(1, math.ceil(int(costs.sum()) / cost_most), math.ceil(len(costs) / records_most))
 
 
-def default_num_shards(costs: Int64s, cost_most: int) -> int:
+def shard_records_most(device_class: DeviceClass) -> int:
+    """The most records of a shard."""
+    return RECORDS_OF_A_GPU if device_class == "cuda" else RECORDS_PER_SHARD[1]
+
+
+def default_num_shards(costs: Int64s, cost_most: int, records_most: int = RECORDS_PER_SHARD[1]) -> int:
     """How many tapering shards records of these costs make."""
-    least, most = RECORDS_PER_SHARD
+    least = RECORDS_PER_SHARD[0]
     wanted = min(max(SHARDS_LEAST, WANTED_COST * int(costs.sum()) // cost_most), SHARDS_WANTED)
-    return max(least_num_shards(costs, cost_most / LARGEST, most / LARGEST), min(wanted, len(costs) // least))
+    return max(
+        least_num_shards(costs, cost_most / LARGEST, records_most / LARGEST), min(wanted, len(costs) // least)
+    )
 
 
 def tapering_sizes(num_shards: int, num_records: int) -> Sizes:

@@ -14,7 +14,7 @@ import xxhash
 from queue_app.choices import DeviceClass
 from queue_app.errors import InputError, JobChanged
 from queue_app.host.durable_files import removed_on_failure, rename_durably, write_durably
-from queue_app.ingest.cut_shards import shard_cost_most
+from queue_app.ingest.cut_shards import shard_cost_most, shard_records_most
 from queue_app.ingest.open_dataset import opened_dataset
 from queue_app.ingest.readers.sources import digest_inputs
 from queue_app.ingest.records import Dataset
@@ -157,6 +157,7 @@ def _ingest(
         job_id,
         num_shards=request.num_shards,
         cost_most=shard_cost_most(options.device_class, spec.num_parameters, token_bytes(spec, options)),
+        records_most=shard_records_most(options.device_class),
         dedup=options.dedup,
         previous=previous,
         keep=dataset.columns.keep.asked,

@@ -3,6 +3,7 @@ stays with the records, copied results."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 from queue_app.array_types import Int64s
 from queue_app.host.durable_files import file_digest, sync_file
 from queue_app.host.own_files import begun, make_inner_directory
-from queue_app.ingest.cut_shards import write_shards
+from queue_app.ingest.cut_shards import RECORDS_PER_SHARD, write_shards
 from queue_app.ingest.kept_spool import KeptSpool
 from queue_app.ingest.record_spool import Spool, spooled
 from queue_app.ingest.reuse import Previous, copy_results
@@ -43,12 +44,13 @@ def ingest(
     cost_most: int,
     dedup: bool,
     previous: Previous | None,
+    records_most: int = RECORDS_PER_SHARD[1],
     keep: Sequence[str] = (),
 ) -> Ingested:
     """Read all records; every one ends in a shard, or as the twin of one that does.
 
-    `num_shards` and `cost_most` are about the shards that are computed, as in `write_shards`; those of
-    copied vectors stand behind them. `keep` names columns that kept.parquet has before others.
+    `num_shards`, `cost_most` and `records_most` are about the shards that are computed, as in `write_shards`;
+    those of copied vectors stand behind them. `keep` names columns that kept.parquet has before others.
 
     Raises:
         InputError: there are no records.
@@ -69,11 +71,10 @@ def ingest(
         good = rows.ordinals[census.good[rows.ordinals]]
         sequences_digest = write_sequences(job_dir.sequences, good.astype(np.uint64), census.hashes[good])
         new, known = rows[rows.sources == NOT_FOUND], rows[rows.sources != NOT_FOUND]
-        computed = write_shards(spool, new, job_dir, job_id, num_shards=num_shards, cost_most=cost_most)
-        reused = write_shards(
-            spool, known, job_dir, job_id, num_shards=None, cost_most=cost_most, first_index=len(computed),
-            reused=True,
-        )  # fmt: skip
+        write = partial(write_shards, cost_most=cost_most, records_most=records_most)
+        computed = write(spool, new, job_dir, job_id, num_shards=num_shards)
+        first_index = len(computed)
+        reused = write(spool, known, job_dir, job_id, num_shards=None, first_index=first_index, reused=True)
     reuse = None
     if previous is not None:
         reuse = Reuse(previous.path, previous.job.job_id, previous.digest, len(known))

@@ -1,9 +1,10 @@
 """A job as it would be, and how large its files: made of a survey, never written, seen by no worker."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from queue_app.choices import H5Layout
-from queue_app.ingest.cut_shards import cut_rows, shard_cost_most
+from queue_app.ingest.cut_shards import cut_rows, shard_cost_most, shard_records_most
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.directory import JOB_SCHEMA, PLANNER_VERSION
 from queue_app.job.output_names import OF_ANY_PRECISION, Format
@@ -44,8 +45,9 @@ def planned_job(
 ) -> Job:
     """The job as it would be, with an id and digests that stand for nothing."""
     cost_most = shard_cost_most(options.device_class, spec.num_parameters, token_bytes(spec, options))
-    computed = [*cut_rows(found.computed, num_shards=request.num_shards, cost_most=cost_most)]
-    reused = [*cut_rows(found.reused, num_shards=None, cost_most=cost_most, reused=True)]
+    cut = partial(cut_rows, cost_most=cost_most, records_most=shard_records_most(options.device_class))
+    computed = [*cut(found.computed, num_shards=request.num_shards)]
+    reused = [*cut(found.reused, num_shards=None, reused=True)]
     return Job(
         schema_version=JOB_SCHEMA,
         planner_version=PLANNER_VERSION,

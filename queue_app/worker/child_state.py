@@ -51,6 +51,8 @@ class ChildState:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._memory = mmap.mmap(-1, _DRAINING_AT + 1)
         self._clock = clock
+        self._counting = threading.Lock()
+        self._num_at_work = 0
         self._work_seen = (0, 0)
         self._ticks_seen = 0
         self._child_seen = 0
@@ -72,17 +74,22 @@ class ChildState:
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
-        """While a shard is computed."""
+        """While a shard is computed, and beside it while another is published or made ready."""
         ended = threading.Event()
         ticker = threading.Thread(target=self._tick_until, args=(ended,), name="ticker", daemon=True)
-        self.begin_batch()
+        with self._counting:
+            self._num_at_work += 1
+            self.begin_batch()
         ticker.start()
         try:
             yield
         finally:
             ended.set()
             ticker.join()
-            _WORK.pack_into(self._memory, _WORK_AT, 0, self._work()[1])
+            with self._counting:
+                self._num_at_work -= 1
+                if not self._num_at_work:
+                    _WORK.pack_into(self._memory, _WORK_AT, 0, self._work()[1])
 
     def begin_batch(self) -> None:
         """A batch begins, so the one before has ended."""

@@ -110,6 +110,7 @@ OF_ALL: Mapping[str, str] = {
     "holdfast:hosts:cpu": "zset",
     "holdfast:ring": "zset",
     "holdfast:held_by": "hash",
+    "holdfast:held_before": "hash",
     "holdfast:dealt_to": "hash",
     keys.name_claim("cpu0@host"): "string",
 }
@@ -157,10 +158,13 @@ def _replace(client: redis.Redis, name: str, write: Callable[[redis.Redis, str],
     pipe.execute()
 
 
+OF_WORKERS = ("holdfast:held_by", "holdfast:held_before", "holdfast:dealt_to")
+
+
 def _fields(family: str, job_id: str, workers: Sequence[str]) -> Sequence[str]:
     if family == "job":
         return FIELDS
-    if family in (keys.WORKERS, keys.DRAIN, "holdfast:held_by", "holdfast:dealt_to", "trouble", "paces"):
+    if family in (keys.WORKERS, keys.DRAIN, *OF_WORKERS, "trouble", "paces"):
         return [*workers, "cpu9@gone", "no name"]
     if family in (keys.JOBS, keys.UNSOUND):
         return [job_id, FOREIGN, "x"]

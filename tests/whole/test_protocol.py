@@ -33,6 +33,7 @@ EVERY_FAULT = Bounds(
 )
 FEWER_FAULTS = Bounds(faults=2, crashes=1, stalls=1, flushes=1, cancels=1, resumes=1)
 ONE_FAULT = Bounds(faults=1, crashes=1, flushes=1, cancels=1, failures=1)
+ONE_PROCESS = Bounds(faults=1, crashes=1, drains=1)
 DAMAGE = Bounds(faults=2, crashes=1, stalls=1, resumes=2, damages=1)
 WITHOUT_EVICTION = tuple(promise for promise in INVARIANTS if promise.__name__ != "one_process_per_store")
 
@@ -56,6 +57,7 @@ HOUSES = {
     "containers": (Setup(FEWER_FAULTS, Guards(evict=False)), WITHOUT_EVICTION, 60_000),
     "two hosts": (Setup(FEWER_FAULTS, two_hosts=True), INVARIANTS, 100_000),
     "two shards": (Setup(ONE_FAULT, num_shards=2), INVARIANTS, 140_000),
+    "one process": (Setup(ONE_PROCESS, num_shards=2, one_process=True), INVARIANTS, 160_000),
     "rotten results": (Setup(DAMAGE, two_hosts=True), INVARIANTS, 40_000),
 }
 

@@ -1,7 +1,8 @@
 """A model of the lease and fence protocol, small enough to visit every state it can reach.
 
 It follows queue_app/coordination/manifest.lua, queue_app/coordination/messages.py,
-queue_app/worker/leases.py, checkpoint/store.py, gpu_tasks/shard/attempt.py, gpu_tasks/shard/shard_run.py and
+queue_app/worker/leases.py, checkpoint/store.py, gpu_tasks/shard/overlap/, gpu_tasks/shard/attempt.py,
+gpu_tasks/shard/shard_run.py and
 queue_app/job/done_records.py call by call: what is one atomic step there (a Lua call, an LMDB transaction, a
 rename, a link) is one step here, and everything may happen between two steps. A batch has one record.
 `announce` alone is taken as few steps: its look at the done files, each shard that it reopens, and all its

@@ -40,6 +40,8 @@ from tests.campaigns.lease_model.worker import (
     deliver,
     discard_store,
     drain_or_fail,
+    let_go,
+    look_ahead,
     open_store,
     record_result,
     report,
@@ -49,7 +51,8 @@ from tests.campaigns.lease_model.worker import (
 from tests.campaigns.lease_model.world import Action, Move, World, begin
 
 MOVES: tuple[Callable[[World, Setup], Iterator[Move]], ...] = (
-    deliver, lose_or_double, resend, ask, report, lose_lease, crash, drain_or_fail, open_store, commit,
+    deliver, look_ahead, let_go, lose_or_double, resend, ask, report, lose_lease, crash, drain_or_fail,
+    open_store, commit,
     write_result, record_result, create_done_file, adopt_winner, tell_manifest, claim_early, discard_store,
     forget_everything, look_at_directory, reopen_damaged, announce, cancel_job, rot, read_results,
     write_output,

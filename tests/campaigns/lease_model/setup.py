@@ -78,5 +78,8 @@ class Setup:
     num_shards: int = 1
     attempt_limit: int = 2
     two_hosts: bool = False
+    one_process: bool = False
+    """What stands here for two workers is one: it publishes a shard while it computes another, or has the
+    next one made ready. They die together, and never have the same shard in hand."""
     poison: bool = False
     """The second batch of the first shard kills whoever computes it."""

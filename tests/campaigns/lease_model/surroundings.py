@@ -70,11 +70,12 @@ def lose_lease(world: World, setup: Setup) -> Iterator[Move]:
 
 
 def crash(world: World, setup: Setup) -> Iterator[Move]:
-    """A worker dies, and is restarted with nothing in its memory."""
+    """A worker dies, with all that its process has in hand, and is restarted with nothing in its memory."""
     spent = spend(world, "crashes")
     for number, worker in enumerate(world.workers):
         if spent and worker.phase != IDLE:
-            yield Action("crash", number, worker.shard), drop(spent, number)
+            after = drop(drop(spent, number), 1 - number) if setup.one_process else drop(spent, number)
+            yield Action("crash", number, worker.shard), after
 
 
 def rot(world: World, setup: Setup) -> Iterator[Move]:

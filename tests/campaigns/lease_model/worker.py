@@ -48,10 +48,37 @@ def deliver(world: World, setup: Setup) -> Iterator[Move]:
     """An idle worker takes a message and looks at its store's floor, before it asks for the shard."""
     for number, _ in in_phase(world, IDLE):
         for shard in range(setup.num_shards):
-            if world.messages[shard]:
+            is_own = setup.one_process and has_in_hand(world, 1 - number, shard)
+            if world.messages[shard] and not is_own:
                 after = with_worker(send(world, shard, -1), number, phase=ASKING, shard=shard)
                 after = with_worker(after, number, floor=store_of(after, number).floor)
                 yield Action("deliver", number, shard), after
+
+
+def look_ahead(world: World, setup: Setup) -> Iterator[Move]:
+    """A worker asks for the shard that it was dealt before it takes the message, which stays where it is."""
+    for number, _ in in_phase(world, IDLE) if setup.one_process else ():
+        for shard in range(setup.num_shards):
+            if world.messages[shard] and not has_in_hand(world, 1 - number, shard):
+                after = with_worker(world, number, phase=ASKING, shard=shard)
+                after = with_worker(after, number, floor=store_of(after, number).floor)
+                yield Action("look ahead", number, shard), after
+
+
+def let_go(world: World, setup: Setup) -> Iterator[Move]:
+    """No task begins what was made ready: it is given back unspent: as often as drains may happen."""
+    for number, worker in in_phase(world, LEASED, OPEN) if setup.one_process else ():
+        spent = spend(world, "drains")
+        if spent and world.manifest is not None:
+            lease = (world.manifest, worker.shard, worker.token, setup.guards)
+            after = spent._replace(manifest=release(*lease, counts=False)[0])
+            yield Action("let go", number, worker.shard), drop(after, number)
+
+
+def has_in_hand(world: World, number: int, shard: int) -> bool:
+    """A message waits for a shard that its own process publishes."""
+    worker = world.workers[number]
+    return worker.phase != IDLE and worker.shard == shard
 
 
 def ask(world: World, setup: Setup) -> Iterator[Move]:

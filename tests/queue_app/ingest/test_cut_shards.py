@@ -16,6 +16,7 @@ from queue_app.ingest.cut_shards import (
     cut_rows,
     default_num_shards,
     shard_cost_most,
+    shard_records_most,
     write_shards,
 )
 from queue_app.ingest.record_spool import spooled
@@ -178,3 +179,13 @@ def test_a_shard_file_that_is_not_the_submitted_one_is_damage(job_dir: JobDir) -
     path.write_bytes(content)
     with pytest.raises(Damage, match=r"00000\.arrow"):
         read_shard(path, shard)
+
+
+def test_a_shard_for_a_gpu_has_more_records_as_its_device_is_through_with_them_sooner() -> None:
+    costs = np.full(4_000_000, 52)
+    num_shards = {
+        device: default_num_shards(costs, shard_cost_most(device, 22 * 10**6), shard_records_most(device))
+        for device in ("cpu", "cuda")
+    }
+    assert num_shards["cuda"] * 65_536 >= len(costs)
+    assert 32 <= num_shards["cuda"] <= 80 < num_shards["cpu"]
