@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from gpu_tasks.inference.model import Dtype, EmbeddingModel
 
 if TYPE_CHECKING:
+    from gpu_tasks.inference.exact_shapes import ExactShapes
     from queue_app.model.spec import ModelSpec
 
 
@@ -18,8 +19,11 @@ def load(
     pools: tuple[str, ...] | None = None,
     layers: Sequence[int] = (-1,),
     threads: int | None = None,
+    shapes: "ExactShapes | None" = None,
 ) -> EmbeddingModel:
     """Load a model by its specification. `tokenizer` is the JSON text that was kept with it.
+
+    With `shapes` a vector depends on no company.
 
     Raises:
         ModelLoadError: a file is missing or not that of the specification, or its weights do not fit.
@@ -35,5 +39,6 @@ def load(
     from gpu_tasks.models.from_spec import load_directory
 
     return load_directory(
-        spec, tokenizer, device=device, dtype=dtype, pools=pools, layers=layers, threads=threads
-    )
+        spec, tokenizer, device=device, dtype=dtype, pools=pools, layers=layers, threads=threads,
+        shapes=shapes,
+    )  # fmt: skip

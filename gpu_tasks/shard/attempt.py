@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from checkpoint import StaleToken
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.attempt_end import finish, give_back, outcome_of, tell_failure
-from gpu_tasks.shard.canary_check import device_name, is_exact
+from gpu_tasks.shard.canary_check import device_name, holds_exact, is_exact
 from gpu_tasks.shard.observers import (
     CommitCounters,
     Observers,
@@ -68,7 +68,7 @@ def work(
         exact = None if is_exact(job) else cache(load_exact)
         run = shard_run(job, directory, lease, model, exact, heartbeat, observer)
         try:
-            history.note()
+            history.note(exact=holds_exact(job))
             done = run.run()
             history.note(outcome=outcome_of(done, heartbeat))
         except StaleToken:

@@ -68,6 +68,18 @@ def devices_of(history: History) -> list[Device]:
     ]
 
 
+def independence_of(job: Job, history: History) -> str:
+    """What the workers found of `--exact` at their start; empty where the job was not to be exact."""
+    if not job.options.exact or job.model.family == "mock":
+        return ""
+    found = [attempt for attempt in history.attempts if attempt.num_tokens is not None]
+    others = sorted({attempt.hardware for attempt in found if attempt.exact is False})
+    if others:
+        return f"its company, too, in its last bits: on {', '.join(others)} --exact did not hold"
+    checked = "; checked at each worker's start" if all(attempt.exact for attempt in found) else ""
+    return f"sequence, model, dtype and kind of device only{checked}"
+
+
 def throughput_of(job: Job, history: History, num_embedded: int) -> Throughput:
     tokens, batches = total_of(job, history, "num_tokens"), total_of(job, history, "num_batches")
     busy = history.busy_seconds()
