@@ -65,16 +65,18 @@ def campaign(
 
 def _differing(model: EmbeddingModel, kind: Kind, chosen: random.Random, number: int) -> Iterator[int]:
     watched = [_rows(model, kind, chosen, [length])[0] for length in LENGTHS]
-    alone = [_compute(model, [row])[0] for row in watched]
+    alone = dict[int, bytes]()
     for _ in range(number):
         place = chosen.randrange(len(watched))
+        if place not in alone:
+            alone[place] = _compute(model, [watched[place]])[0].tobytes()
         rows = [watched[place], *_rows(model, kind, chosen, _mates(chosen, BUDGET - len(watched[place])))]
         order = [*range(len(rows))]
         chosen.shuffle(order)
         if chosen.random() < 0.5:
             order.sort(key=lambda each: -len(rows[each]))
         found = _compute(model, [rows[each] for each in order], halved=chosen.random() < 0.2)
-        if found[order.index(0)].tobytes() != alone[place].tobytes():
+        if found[order.index(0)].tobytes() != alone[place]:
             yield len(watched[place])
 
 
