@@ -76,8 +76,10 @@ def independence_of(job: Job, history: History) -> str:
     others = sorted({attempt.hardware for attempt in found if attempt.exact is False})
     if others:
         return f"its company, too, in its last bits: on {', '.join(others)} --exact did not hold"
-    checked = "; checked at each worker's start" if all(attempt.exact for attempt in found) else ""
-    return f"sequence, model, dtype and kind of device only{checked}"
+    is_checked = found and all(attempt.exact for attempt in found)
+    checked = "; checked at each worker's start" if is_checked else ""
+    copied = "; for those that --reuse copied their own job's card says it" if job.reuse else ""
+    return f"sequence, model, dtype and kind of device only{checked}{copied}"
 
 
 def throughput_of(job: Job, history: History, num_embedded: int) -> Throughput:
