@@ -21,7 +21,8 @@ class TokenBatch:
     Row i owns its tokens from `owned_starts[i]` to `owned_ends[i]` (int64[n], counted in the row, special
     tokens too): only these are read out. A whole record owns all of them, the windows of a record each
     another part: see `owned_bounds`; the special tokens before the first and behind the last go with those.
-    With `of_windows` all rows are windows, else none is.
+    With `of_windows` all rows are windows, else none is. `halvings` counts how often the batch was halved, as
+    it did not fit in memory.
     """
 
     batch_idx: int
@@ -32,6 +33,7 @@ class TokenBatch:
     owned_starts: Int64s
     owned_ends: Int64s
     of_windows: bool
+    halvings: int = 0
 
     @property
     def num_rows(self) -> int:
@@ -50,6 +52,7 @@ class TokenBatch:
             self.owned_starts[rows],
             self.owned_ends[rows],
             self.of_windows,
+            self.halvings,
         )
 
     def without(self, ordinals: Collection[int]) -> "TokenBatch":

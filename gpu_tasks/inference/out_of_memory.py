@@ -1,6 +1,6 @@
 """A batch that does not fit in the device's memory: tried alone, and then in halves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,8 @@ class NoRoom:
 def compute_alone(model: EmbeddingModel, batch: TokenBatch, store_dtype: StoreDtype) -> tuple[Fetched, bool]:
     """The vectors of one batch with nothing else under way; true says that the batch was split.
 
-    Halves change the last bits of the vectors: kernels and sums depend on the shape of what runs together.
+    Halves may change the last bits of the vectors, where kernels and sums depend on the shape of what runs
+    together; with `--exact` they don't: see ExactShapes.
     Raises RecordTooLarge when one segment alone does not fit.
     """
     try:
@@ -36,7 +37,8 @@ def _in_halves(model: EmbeddingModel, batch: TokenBatch, store_dtype: StoreDtype
     if batch.num_rows == 1:
         raise RecordTooLarge(int(batch.ordinals[0]), batch.max_seqlen)
     first = np.arange(batch.num_rows) < batch.num_rows // 2
-    halves = [compute_alone(model, batch.select(rows), store_dtype)[0] for rows in (first, ~first)]
+    smaller = replace(batch, halvings=batch.halvings + 1)
+    halves = [compute_alone(model, smaller.select(rows), store_dtype)[0] for rows in (first, ~first)]
     return Fetched(
         np.concatenate([half.embeddings for half in halves]),
         np.concatenate([half.finite for half in halves]),

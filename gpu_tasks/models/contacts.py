@@ -35,7 +35,9 @@ class ContactMaps:
     def __call__(self, packed: Packed) -> list[Tensor]:
         """float32 [L, L] for each row, special tokens left out; each is computed by itself."""
         lengths = [length for count, length in packed.runs for _ in range(count)]
-        halves = [self.weight.new_zeros(length - 2, length - 2) for length in lengths]
+        # A row that fills a batch may be shorter than the special tokens.
+        sizes = [max(length - 2, 0) for length in lengths]
+        halves = [self.weight.new_zeros(size, size) for size in sizes]
 
         def add_layer(layer: int, query: Tensor, key: Tensor) -> None:
             rows = zip(halves, torch.split(query, lengths), torch.split(key, lengths), strict=True)

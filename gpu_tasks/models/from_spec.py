@@ -1,14 +1,16 @@
 """Put a model together by its specification, from files that are held against its digests."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
 from gpu_tasks.errors import UnsupportedModel
+from gpu_tasks.inference.exact_shapes import ExactShapes
 from gpu_tasks.inference.model import Dtype, KernelChoice
 from gpu_tasks.inference.readout import Readout, check_layers
 from gpu_tasks.inference.torch_device import open_device
-from gpu_tasks.models.auto import load_auto
+from gpu_tasks.models.auto import HuggingFaceEncoder, load_auto
 from gpu_tasks.models.bert import load_bert
 from gpu_tasks.models.contacts import ContactMaps, load_contacts
 from gpu_tasks.models.esm2 import load_esm2
@@ -43,6 +45,7 @@ def load_directory(
     layers: Sequence[int],
     threads: int | None,
     kernels: KernelChoice,
+    shapes: ExactShapes | None = None,
 ) -> PackedModel:
     """See gpu_tasks.models.load."""
     readout = Readout(check_layers(layers, spec.num_layers), (spec.pool,) if pools is None else pools)
@@ -51,6 +54,9 @@ def load_directory(
     tokens = load_tokens(spec, tokenizer, files)
     with on.computing():
         encoder, contacts = _encoder(spec, files, on.device, getattr(torch, dtype), readout, kernels)
+        if shapes is not None and isinstance(encoder, HuggingFaceEncoder):
+            # What padding changes, a text alone has none of.
+            encoder, shapes = replace(encoder, batching="alone"), replace(shapes, fills=False)
         head = load_head(spec.head, files, on.device)
     on.settle()
     return PackedModel(
@@ -67,6 +73,7 @@ def load_directory(
         head=head,
         on=on,
         contacts=contacts,
+        shapes=shapes,
     )
 
 

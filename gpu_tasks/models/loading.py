@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from gpu_tasks.inference.model import Dtype, EmbeddingModel, KernelChoice
 
 if TYPE_CHECKING:
+    from gpu_tasks.inference.exact_shapes import ExactShapes
     from queue_app.model.spec import ModelSpec
 
 
@@ -19,10 +20,12 @@ def load(
     layers: Sequence[int] = (-1,),
     threads: int | None = None,
     kernels: KernelChoice = "fused",
+    shapes: "ExactShapes | None" = None,
 ) -> EmbeddingModel:
     """Load a model by its specification. `tokenizer` is the JSON text that was kept with it.
 
-    `kernels` are those of a CUDA device; where no fused ones are to be had, plain ones are taken.
+    `kernels` are those of a CUDA device; where no fused ones are to be had, plain ones are taken. With
+    `shapes` a vector depends on no company.
 
     Raises:
         ModelLoadError: a file is missing or not that of the specification, or its weights do not fit.
@@ -39,5 +42,5 @@ def load(
 
     return load_directory(
         spec, tokenizer, device=device, dtype=dtype, pools=pools, layers=layers, threads=threads,
-        kernels=kernels,
+        kernels=kernels, shapes=shapes,
     )  # fmt: skip

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gpu_tasks.inference.batch_plan import TokenBatch
+from gpu_tasks.inference.exact_shapes import HEAD_ROWS, ExactShapes, filled
 from gpu_tasks.inference.model import Fetched, HostPending, Pending, StoreDtype
 from gpu_tasks.inference.pooling import RowTokens, finite_rows, pool_rows, pooling_bounds
 from gpu_tasks.inference.readout import Left, Readout, joined_pools
@@ -28,6 +30,7 @@ class PackedModel:
     is the longest segment that the weights have positions for, special tokens included, or None. `padding` is
     as in `positions_of`. `dim` is the width of what the head makes of all that the readout puts side by side.
     `contacts` gives a map [L, L] for each row, special tokens left out, where the readout asks for them.
+    With `shapes` a vector depends on no company.
     """
 
     name: str
@@ -43,6 +46,7 @@ class PackedModel:
     head: Head
     on: TorchDevice
     contacts: Callable[[Packed], list[Tensor]] | None = None
+    shapes: ExactShapes | None = None
 
     @property
     def prefix(self) -> tuple[int, ...]:
@@ -92,6 +96,9 @@ class PackedModel:
             )
         if self.contacts and batch.of_windows:
             raise ValueError(f"batch {batch.batch_idx}: windows of a record make no map of its contacts")
+        num_rows = batch.num_rows
+        if self.shapes is not None:
+            batch = filled(batch, self.shapes.num_tokens(batch))
         positions = positions_of(batch, self.padding)
         bounds, firsts = pooling_bounds(batch, self.left)
         # One array, one copy: split again on the device.
@@ -100,16 +107,19 @@ class PackedModel:
         )
         by_length = groupby(np.diff(batch.cu_seqlens).tolist())
         runs = tuple((len(list(rows)), length) for length, rows in by_length)
-        return PackedStaged(self, batch, runs, upload)
+        return PackedStaged(self, batch, num_rows, runs, upload)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedStaged:
     """One vector for each row and pool, [n, dim]; of a ragged readout one for each token of a row, special
-    ones left out, [sum of lengths, dim], or for each pair of them, [sum of squared lengths, 1]."""
+    ones left out, [sum of lengths, dim], or for each pair of them, [sum of squared lengths, 1].
+
+    `batch` has more rows than the `num_rows` that are read out, where it was filled."""
 
     model: PackedModel
     batch: TokenBatch
+    num_rows: int
     runs: tuple[tuple[int, int], ...]
     upload: Upload
 
@@ -118,7 +128,7 @@ class PackedStaged:
         if not self.model.readout.is_ragged:
             return self.upload.compute(lambda flat: self._pooled(self._unpack(flat), dtype))
         bounds, _ = pooling_bounds(self.batch, self.model.left)
-        lengths = bounds[2::3] - bounds[1::3]
+        lengths = (bounds[2::3] - bounds[1::3])[: self.num_rows]
         if self.model.contacts:
             pending = self.upload.compute(lambda flat: self._contacts(self._unpack(flat), dtype))
             return RaggedPending(pending, offsets_of(lengths**2))
@@ -133,19 +143,33 @@ class PackedStaged:
         cu_seqlens, bounds, firsts, tokens = flat.tensor_split(parts)
         input_ids, positions = tokens.chunk(2)
         longest = self.batch.max_seqlen
+        if self.model.shapes is not None and self.model.shapes.longest is not None:
+            longest = max(longest, self.model.shapes.longest)
         return Packed(input_ids, positions, cu_seqlens.int(), bounds, firsts, self.runs, longest)
 
     def _pooled(self, packed: Packed, dtype: torch.dtype) -> Outputs:
         rows = RowTokens(packed.bounds, packed.firsts)
         # Windows stay as they were pooled: the head is for the record's vector, once it is put together.
-        head = Head() if self.batch.of_windows else self.model.head
+        head = self._unfinished if self.batch.of_windows else self._finished
         vectors = [
-            head(pool_rows(hidden, rows, pool))
+            head(pool_rows(hidden, rows, pool)[: self.num_rows])
             for hidden in self.model.encoder(packed, self.model.readout.layers)
             for pool in self.model.readout.pools
         ]
         embeddings = torch.cat(vectors, dim=1).to(dtype)
         return Outputs(embeddings, embeddings.isfinite().all(dim=1))
+
+    def _unfinished(self, vectors: Tensor) -> Tensor:
+        return vectors
+
+    def _finished(self, vectors: Tensor) -> Tensor:
+        """What the head makes of pooled vectors; so many at a time that its products have one shape."""
+        head = self.model.head
+        if self.model.shapes is None or not head.modules:
+            return head(vectors)
+        missing = -len(vectors) % HEAD_ROWS
+        whole = functional.pad(vectors, (0, 0, 0, missing))
+        return torch.cat([head(rows) for rows in torch.split(whole, HEAD_ROWS)])[: len(vectors)]
 
     def _each_token(self, packed: Packed, dtype: torch.dtype, num_tokens: int) -> Outputs:
         states = self.model.encoder(packed, self.model.readout.layers)
@@ -156,12 +180,12 @@ class PackedStaged:
         behind = torch.arange(num_tokens, device=hidden.device) - (lengths.cumsum(0) - lengths)[rows]
         return Outputs(
             hidden.index_select(0, firsts[rows] + behind),
-            finite_rows(hidden.isfinite().all(dim=1), packed.bounds),
+            finite_rows(hidden.isfinite().all(dim=1), packed.bounds)[: self.num_rows],
         )
 
     def _contacts(self, packed: Packed, dtype: torch.dtype) -> Outputs:
         assert self.model.contacts is not None
-        maps = [each.flatten().to(dtype) for each in self.model.contacts(packed)]
+        maps = [each.flatten().to(dtype) for each in self.model.contacts(packed)[: self.num_rows]]
         return Outputs(torch.cat(maps)[:, None], torch.stack([each.isfinite().all() for each in maps]))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from checkpoint import StaleToken
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.attempt_end import finish, give_back, insist, tell_failure
-from gpu_tasks.shard.canary_check import device_name, is_exact
+from gpu_tasks.shard.canary_check import device_name, holds_exact, is_exact
 from gpu_tasks.shard.observers import (
     CommitCounters,
     Observers,
@@ -64,6 +64,7 @@ class Attempt:
         """`load_exact` loads the model in float32 on a device, where that is something else."""
         self.lease = lease
         self._manifest = manifest
+        self._exact_holds = holds_exact(job)
         device = "cpu" if job.model.family == "mock" else device_name(job)
         if device != "cpu":
             watch_gpu(device)
@@ -84,7 +85,7 @@ class Attempt:
         """
         self._beating.enter_context(self.heartbeat)
         self._beating.enter_context(child_state.computing())
-        self._history.note()
+        self._history.note(exact=self._exact_holds)
         self._shard = self._opened.enter_context(self._run.opened(read))
 
     def watch(self, observer: ShardObserver) -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.inference.model import EmbeddingModel
 from queue_app.coordination.canary_exchange import CanaryDeposits
 from queue_app.coordination.redis_client import TRANSIENT, client
@@ -22,6 +23,38 @@ _references: dict[tuple[object, ...], "Vectors"] = {}
 """Those of the model at hand."""
 _canaries: dict[str, "Canary"] = {}
 """What this process's device computed for the job at hand, by its id."""
+
+
+_holding: dict[str, bool] = {}
+"""Whether vectors were seen to depend on no company, of the job at hand, by its id."""
+
+
+def watch_company(job: Job, model: EmbeddingModel) -> None:
+    """See whether `--exact` holds here, in the job's own shapes; once per process and job.
+
+    Raises NumericsDeviate where it does not and was asked for; else it is said.
+    """
+    if not job.options.exact or job.model.family == "mock" or job.job_id in _holding:
+        return
+    from gpu_tasks.inference.company import dependent_lengths
+
+    options = job.options
+    found = dependent_lengths(model, budget=options.toks_per_batch, max_length=options.max_length)
+    if found:
+        told = (
+            f"--exact does not hold on this worker: in {options.dtype} on {device_name(job)} the vectors of "
+            f"test sequences of {', '.join(map(str, found))} tokens depend on what is computed beside them"
+        )
+        if job.run.must_be_exact:
+            raise NumericsDeviate(f"{told}; leave --exact away, or ask for another --dtype or device")
+        log.warning("%s; the run card says so", told)
+    _holding.clear()
+    _holding[job.job_id] = not found
+
+
+def holds_exact(job: Job) -> bool | None:
+    """What `watch_company` found; None where it did not look."""
+    return _holding.get(job.job_id)
 
 
 def watch_canary(job: Job, model: EmbeddingModel, load_exact: Callable[[], EmbeddingModel]) -> None:

@@ -5,11 +5,12 @@ import time
 from functools import partial
 
 from gpu_tasks.inference.device_errors import Fault, fault_of
+from gpu_tasks.inference.exact_shapes import ExactShapes
 from gpu_tasks.inference.fitting import fit
 from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.inference.readout import parse_pools
 from gpu_tasks.models.loading import load
-from gpu_tasks.shard.canary_check import device_name, watch_canary
+from gpu_tasks.shard.canary_check import device_name, watch_canary, watch_company
 from gpu_tasks.shard.kind import refuse_other_kind
 from queue_app.errors import Damage
 from queue_app.host.devices import num_cores
@@ -35,6 +36,7 @@ def load_and_check(job: Job, directory: JobDir) -> EmbeddingModel:
     def load_or_clear() -> EmbeddingModel:
         try:
             model = _load_once(job, directory, device)
+            watch_company(job, model)
             watch_canary(job, model, partial(load_exact, job, directory))
         except Exception as error:
             if fault_of(error) is Fault.NO_ROOM:
@@ -47,13 +49,15 @@ def load_and_check(job: Job, directory: JobDir) -> EmbeddingModel:
 
 
 def _load_once(job: Job, directory: JobDir, device: str) -> EmbeddingModel:
-    options = job.options
-    computed_with = (options.device_class, options.dtype, options.kernels, job.threads)
+    options, shapes = job.options, exact_shapes(job)
+    computed_with = (options.device_class, options.dtype, options.kernels, job.threads, shapes)
     wanted = (job.model, computed_with, options.pool, options.layers)
     if wanted not in _loaded:
         _loaded.clear()  # first: the device's memory may not hold two
         started = time.monotonic()
-        model = load_job_model(job, directory, device=device, dtype=options.dtype, threads=job.threads)
+        model = load_job_model(
+            job, directory, device=device, dtype=options.dtype, threads=job.threads, shapes=shapes
+        )
         _loaded[wanted] = model
         _tell_of_few_cores(job, device)
         seconds = time.monotonic() - started
@@ -71,7 +75,13 @@ def _tell_of_few_cores(job: Job, device: str) -> None:
 
 
 def load_job_model(
-    job: Job, directory: JobDir, *, device: str, dtype: Dtype, threads: int | None = None
+    job: Job,
+    directory: JobDir,
+    *,
+    device: str,
+    dtype: Dtype,
+    threads: int | None = None,
+    shapes: ExactShapes | None = None,
 ) -> EmbeddingModel:
     """Raises as gpu_tasks.models.load does; Damage where the tokenizer that was kept with the job is gone."""
     return load(
@@ -83,6 +93,19 @@ def load_job_model(
         layers=job.options.layers,
         threads=threads,
         kernels=job.options.kernels,
+        shapes=shapes,
+    )
+
+
+def exact_shapes(job: Job) -> ExactShapes | None:
+    """The shapes of a job's batches, where it is to be exact."""
+    options, model = job.options, job.model
+    if not options.exact:
+        return None
+    # With a bias among its tokens, attention would have to make one of the longest segment for every batch.
+    longest = options.max_length + model.num_special if model.family in ("esm2", "bert") else None
+    return ExactShapes(
+        options.toks_per_batch, longest, threads=job.threads if options.device_class == "cpu" else 0
     )
 
 

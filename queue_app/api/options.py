@@ -43,6 +43,7 @@ class Options(TypedDict, total=False):
     max_length: int | None
     toks_per_batch: int | None
     num_shards: int | None
+    exact: bool | None
     dedup: bool
     kernels: KernelChoice
     reuse: str | os.PathLike[str] | None

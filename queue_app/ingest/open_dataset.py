@@ -83,10 +83,19 @@ def resolve_options(
         "window_overlap": max_length // WINDOW_OVERLAP_SHARE,
         "toks_per_batch": request.toks_per_batch or token_budget(device_class, dtype, spec.num_parameters),
         "device_class": device_class,
+        "exact": is_exact(request, spec),
     }
     if request.pool == CONTACTS:
         resolved |= _of_contacts(request, resolved)
     return EmbedOptions(**{**request.asked_of(EmbedOptions), **resolved})
+
+
+def is_exact(request: EmbedRequest, spec: ModelSpec) -> bool:
+    """Asked for, or where it costs next to nothing: packed batches are full, only the last ones are filled.
+    What transformers computes padded would have to be computed alone."""
+    if request.exact is not None:
+        return request.exact
+    return spec.family not in ("auto", "mock")
 
 
 def _of_contacts(request: EmbedRequest, resolved: Mapping[str, Any]) -> dict[str, Any]:

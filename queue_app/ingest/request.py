@@ -166,6 +166,15 @@ class EmbedRequest:
             group="Devices and speed",
         ),
     ] = None
+    exact: Annotated[
+        bool | None,
+        Option(
+            "A vector depends on sequence, model, dtype and kind of device only, not on what is computed "
+            "beside it. Default: yes, where it costs under 3 %; there a worker that does not keep it is "
+            "named, else it is refused.",
+            group="Vectors",
+        ),
+    ] = None
     dedup: Annotated[bool, Option("Compute identical sequences once.", group="Vectors")] = True
     kernels: Annotated[
         KernelChoice,
@@ -322,7 +331,7 @@ class EmbedRequest:
         """What of it says how to run, and changes no bit of the output."""
         from queue_app.job.spec import RunOptions
 
-        return RunOptions(**self.asked_of(RunOptions))
+        return RunOptions(**self.asked_of(RunOptions), must_be_exact=bool(self.exact))
 
     def asked_of(self, kind: type) -> dict[str, Any]:
         """What was asked for of those fields that a dataclass has in common with this one."""

@@ -1,7 +1,7 @@
 """What differs between a job that is there and what is asked for now: each difference has a name."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from queue_app.errors import JobChanged
@@ -16,8 +16,12 @@ def refuse_changes(
 ) -> None:
     """Raises JobChanged, naming every difference, when the request is not the job that is there."""
     changes = [*_changed_inputs(job.inputs, inputs), *_changed_model(job.model, spec)]
+    if request.exact is None:
+        options = replace(options, exact=job.options.exact)  # a job that is there has made its choice
     changes += _changed_options(job.options, options)
     changes += [*_changed_reuse(job, request), *_changed_shards(job, request), *_changed_kinds(job, request)]
+    if request.exact and job.options.exact and not job.run.must_be_exact:
+        changes += ["exact: where it holds -> everywhere"]
     if changes:
         raise JobChanged(
             f"{request.output} belongs to another job ({'; '.join(changes)}); "

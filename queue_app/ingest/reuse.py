@@ -31,7 +31,7 @@ from queue_app.model.wording import model_differences
 
 MAY_DIFFER = frozenset(
     {"alphabet", "toks_per_batch", "dedup", "input_format", "id_column", "sequence_column", "delimiter"}
-    | {"id", "keep", "limit"}
+    | {"id", "keep", "limit", "exact"}
 )
 """Options that say what is read, or change no more than the last bits of a vector."""
 NO_TOKEN = 0

@@ -64,6 +64,8 @@ class Attempt:
     num_long: int | None = None
     fill: float | None = None
     elapsed: float | None = None
+    exact: bool | None = None
+    """Whether a vector was seen to be the same in any company; None: not asked, or not yet known."""
 
     @property
     def until(self) -> float:

@@ -69,6 +69,9 @@ class EmbedOptions:
     """What was raised of the limits of the reader: with a higher one fewer records are quarantined."""
     kernels: KernelChoice = "fused"
     """What a CUDA device computes with between the matrix products; a worker that has none fused says so."""
+    exact: bool = False
+    """A vector depends on sequence, model, dtype and kind of device only. It changes last bits, as
+    batches have other shapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,8 @@ class RunOptions:
     """How an output writes what is computed and stored; float32 as it is stored."""
     allow_same_vectors: bool = False
     """Different sequences may have one and the same vector."""
+    must_be_exact: bool = False
+    """It was asked for: a worker where a vector depends on its company is refused, and not only named."""
     one_kind: bool = False
     """Only workers of the kind of device that begins the first shard compute the job."""
     priority: int = 0

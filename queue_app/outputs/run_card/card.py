@@ -29,6 +29,7 @@ from queue_app.outputs.run_card.faults_and_speed import (
     Throughput,
     devices_of,
     faults_of,
+    independence_of,
     throughput_of,
     total_of,
 )
@@ -38,7 +39,7 @@ from queue_app.shown import shell_word
 from queue_app.wording import count
 
 QUARANTINE_SHOWN = 10
-SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup", "pool", "keep", "kernels")
+SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup", "pool", "keep", "kernels", "exact")
 """Options that the command has no flag of that name and form for."""
 _PLACE = re.compile(rf" at position \d+|^\d+ (?=tokens do not fit)|{PLACE_IN_FILE}|{OF_HOW_MANY}")
 
@@ -73,6 +74,8 @@ class RunCard:
     throughput: Throughput
     faults: Faults
     command: str
+    independence: str = ""
+    """What a vector depends on, where more is known than that it may be anything beside it."""
     precision: Precision = "float32"
     h5_layout: H5Layout = "flat"
 
@@ -134,6 +137,7 @@ def make_card(job: Job, job_dir: JobDir, output: Path, content: Content, written
         throughput=throughput_of(job, history, content.num_rows),
         faults=faults_of(history),
         command=command_of(job, output),
+        independence=independence_of(job, history),
         precision=content.coding.precision,
         h5_layout=content.h5_layout,
     )
@@ -162,12 +166,20 @@ def command_of(job: Job, output: Path) -> str:
     words += model_flags(job)
     words += [] if job.options.dedup else ["--no-dedup"]
     words += ["--kernels", "plain"] if job.options.kernels == "plain" else []
+    words += exact_flags(job)
     words += ["--reuse", job.reuse.path] if job.reuse else []
     words += ["--num-shards", str(len(job.shards.costs_to_compute))]
     if job.options.device_class == "cpu":
         # As many as give each the job's number of threads: another one would change the last bits.
         words += ["--device", "cpu", "--workers", str(cpu_workers_of(job.threads))]
     return " ".join(map(shell_word, words))
+
+
+def exact_flags(job: Job) -> list[str]:
+    """None, where the choice was left to us."""
+    if job.run.must_be_exact:
+        return ["--exact"]
+    return [] if job.options.exact or job.model.family == "mock" else ["--no-exact"]
 
 
 def model_flags(job: Job) -> Iterator[str]:

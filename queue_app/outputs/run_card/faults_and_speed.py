@@ -68,6 +68,20 @@ def devices_of(history: History) -> list[Device]:
     ]
 
 
+def independence_of(job: Job, history: History) -> str:
+    """What the workers found of `--exact` at their start; empty where the job was not to be exact."""
+    if not job.options.exact or job.model.family == "mock":
+        return ""
+    found = [attempt for attempt in history.attempts if attempt.num_tokens is not None]
+    others = sorted({attempt.hardware for attempt in found if attempt.exact is False})
+    if others:
+        return f"its company, too, in its last bits: on {', '.join(others)} --exact did not hold"
+    is_checked = found and all(attempt.exact for attempt in found)
+    checked = "; checked at each worker's start" if is_checked else ""
+    copied = "; for those that --reuse copied their own job's card says it" if job.reuse else ""
+    return f"sequence, model, dtype and kind of device only{checked}{copied}"
+
+
 def throughput_of(job: Job, history: History, num_embedded: int) -> Throughput:
     tokens, batches = total_of(job, history, "num_tokens"), total_of(job, history, "num_batches")
     busy = history.busy_seconds()

@@ -44,6 +44,7 @@ OPTIONS = {
     "input_format": "format of the input",
     "dedup": "identical sequences computed once",
     "kernels": "kernels of a GPU",
+    "exact": "vectors do not depend on their company",
 }
 EVIDENCE = {
     "hub id": "its id on the Hugging Face hub; its shapes agree",
@@ -121,6 +122,8 @@ def _output(card: RunCard) -> Iterator[Row]:
         yield "numbers of a matrix", f"one for each pair of residues, {job.options.store_dtype}"
     else:
         yield "numbers of a vector", f"{vector_dim(job.model, job.options):,}, {job.options.store_dtype}"
+    if card.independence:
+        yield "a vector depends on", card.independence
 
 
 def _again(card: RunCard) -> Iterator[str]:
