@@ -16,7 +16,7 @@ from queue_app.errors import UsageError
 from queue_app.model.written_sequences import AS_THEY_STAND, TokenRules
 
 Family = Literal["esm2", "bert", "mpnet", "mosaic", "auto", "mock"]
-"""How a model is run: natively on packed tokens, by transformers on padded ones (auto), or by a stand-in."""
+"""How a model is run: natively on packed tokens, by transformers (auto), or by a stand-in."""
 Pool = Literal["mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean"]
 """How the vectors of a row's tokens become one, as sentence-transformers' Pooling does it: `last` is its
 lasttoken, `mean_sqrt_len` the sum over the root of the count, `weighted_mean` weighs the token at place i by
@@ -171,7 +171,8 @@ class ModelSpec:
     one pool or several joined by `+`. With `pool_special` the special tokens are pooled with the rest.
     `max_length` counts the tokens of one segment beside the special ones, where no other limit is asked for.
     `prompts` are those that the directory names; without `prompt_pooled` no prompt's tokens are pooled.
-    `revision` is the commit of a hub model.
+    `revision` is the commit of a hub model. With `packs` a model of transformers may be run on packed tokens,
+    where the worker finds that right; jobs of before have none, and go on as they were begun.
     """
 
     name: str
@@ -193,6 +194,7 @@ class ModelSpec:
     files: tuple[ModelFile, ...] = ()
     stored_dtype: str = "float32"
     revision: str = ""
+    packs: bool = False
 
     @property
     def num_layers(self) -> int:
@@ -254,6 +256,7 @@ class ModelSpec:
         return (
             self.digest, self.family, self.encoder, self.tokens, self.pool_special, self.head,
             self.prompt and (self.prompt.text, self.prompt.pooled), self.adapter,
+            *(("packs",) if self.packs else ()),
         )  # fmt: skip
 
 
