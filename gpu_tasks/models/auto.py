@@ -66,7 +66,7 @@ def require_loadable(spec: ModelSpec, files: ModelFiles, stored: Mapping[str, tu
 
 def _encoder(spec: ModelSpec, model: Any) -> HuggingFaceEncoder:
     """The model as it computes each row alone."""
-    parameters = inspect.signature(model.forward).parameters
+    parameters = frozenset(inspect.signature(model.forward).parameters)
     if spec.encoder.token_type and "token_type_ids" not in parameters:
         raise UnsupportedModel(f"{spec.path}: {type(model).__name__} takes no token types")
     _refuse_short_positions(spec, model)
@@ -77,7 +77,8 @@ def _encoder(spec: ModelSpec, model: Any) -> HuggingFaceEncoder:
         spec.encoder.hidden_size,
         spec.num_layers,
         batching="alone",
-        takes=frozenset(parameters),
+        # GPT-2 looks token types up among its words, and has none of its own.
+        takes=parameters if spec.encoder.num_token_types else parameters - {"token_type_ids"},
         token_type=spec.encoder.token_type,
     )
 

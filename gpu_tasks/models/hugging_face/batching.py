@@ -45,7 +45,7 @@ def _choose(spec: ModelSpec, encoder: HuggingFaceEncoder, who: str) -> Batching:
         raise UnsupportedModel(f"{who} draws random numbers for a text")
     if spec.encoder.model_type in SEES_THE_BATCH:
         return "alone"
-    if not _turns_by_length(spec, encoder.model, who):
+    if not _turns_by_length(encoder.model):
         if may_run_packed(spec, encoder):
             return "packed"
         with_longer = hidden_rows(encoder, "padded", [longer, row])[1]
@@ -56,22 +56,10 @@ def _choose(spec: ModelSpec, encoder: HuggingFaceEncoder, who: str) -> Batching:
     return "equal" if change(in_company, alone) <= allowed else "alone"
 
 
-def _turns_by_length(spec: ModelSpec, model: Any, who: str) -> bool:
+def _turns_by_length(model: Any) -> bool:
     """True where rotary positions turn by other angles for all rows, once one of them is long (LongRoPE).
 
-    Raises:
-        UnsupportedModel: they would for all later texts too (dynamic NTK).
+    Those of dynamic NTK only do behind the longest segment that there is.
     """
-    modules = [module for module in model.modules() if hasattr(module, "rope_type")]
-    kinds = {kind for module in modules for kind in _strings(module.rope_type)}
-    trained = min((getattr(module, "original_max_seq_len", 0) for module in modules), default=0)
-    if "dynamic" in kinds and (spec.max_positions is None or spec.max_positions > trained):
-        raise UnsupportedModel(
-            f"{who} turns its positions by the longest text that it has seen (dynamic NTK)"
-        )
-    return "longrope" in kinds
-
-
-def _strings(kinds: Any) -> list[str]:
-    """One kind of rotary positions, or one for each type of layer."""
-    return list(kinds.values()) if isinstance(kinds, dict) else [kinds]
+    kinds = [module.rope_type for module in model.modules() if hasattr(module, "rope_type")]
+    return any("longrope" in (kind.values() if isinstance(kind, dict) else [kind]) for kind in kinds)

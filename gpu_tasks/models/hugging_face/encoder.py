@@ -1,8 +1,8 @@
-"""A transformers model as an Encoder: on packed tokens, on padded rows, on rows of one length, or on each alone.
+"""A transformers model as an Encoder: on packed tokens, padded rows, rows of one length, or each row alone.
 
 Packed tokens are given to transformers only with an attention of our own, as it would take the whole batch
-for one text. Where that is not for a model its rows are padded; where padding changes what it makes of a text,
-only rows of equal length are computed together; where the rows beside it do, each is computed alone.
+for one text. Where that is not for a model its rows are padded; where padding changes what it makes of a
+text, only rows of equal length are computed together; where the rows beside it do, each is computed alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ others of its length, or with none."""
 class HuggingFaceEncoder:
     """A transformers model. `padding` is the id in the places that the attention mask takes out.
 
-    `token_type` is that of all tokens, given where the model `takes` it: the names of what its forward takes.
+    `takes` are the names of what its forward takes, `token_type` is that of all tokens.
     """
 
     model: Any
@@ -70,7 +70,7 @@ class HuggingFaceEncoder:
     def run(
         self, input_ids: Tensor, mask: Tensor, layers: tuple[int, ...], positions: Tensor | None = None
     ) -> list[Tensor]:
-        """Hidden states [rows, longest, dim] of padded rows; with `positions` of the one row that is a pack."""
+        """Hidden states [rows, longest, dim] of padded rows, or with `positions` of one that is a pack."""
         inner = layers != (self.num_layers,)
         arguments = {"attention_mask": mask} if "attention_mask" in self.takes else {}
         # Without any, models cut them out of a table as long as the longest text, which a pack outgrows.

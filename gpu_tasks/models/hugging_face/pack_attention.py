@@ -1,8 +1,9 @@
-"""Attention on packed tokens for transformers' own models, in the place of its sdpa: rows attend to themselves.
+"""Attention on packed tokens for transformers' own models, in the place of its sdpa.
 
-All rows of a pack are one "text" [1, T] to the model. Its attention comes to `attend`, and which keys a query
-sees is told by the rule that transformers makes its masks of: no T x T mask is made. What is not understood
-is refused (`NotPackable`), never ignored. https://huggingface.co/docs/transformers/attention_interface
+All rows of a pack are one "text" [1, T] to the model, and attend to themselves. Its attention comes to
+`attend`, and which keys a query sees is told by the rule that transformers makes its masks of: no T x T mask
+is made. What is not understood is refused (`NotPackable`), never ignored.
+https://huggingface.co/docs/transformers/attention_interface
 """
 
 import inspect
@@ -22,7 +23,7 @@ from gpu_tasks.models.layers import Packed, attend_varlen, choose_attention
 
 NAME = "holdfast_packed"
 """What `model.set_attn_implementation` knows it by, once `register` has run."""
-_CHANGE_NOTHING = ("position_ids", "cache_position", "attention_type", "layer_idx")
+_CHANGE_NOTHING = ("position_ids", "cache_position", "output_hidden_states")
 """Keywords that transformers' sdpa takes too, and does not read."""
 
 
@@ -54,8 +55,8 @@ class Band:
 class Pack:
     """Packed tokens on their way through a model.
 
-    `mask` [1, T] is what the model is given as its mask: all of them. `bands` are filled with those that it asks
-    for, `masks` [L, L] with those that are made of them.
+    `mask` [1, T] is what the model is given as its mask: all of them. `bands` are filled with those that it
+    asks for, `masks` [L, L] with those that are made of them.
     """
 
     packed: Packed
@@ -120,12 +121,17 @@ def band_for(
     **others: Any,
 ) -> Band:
     """See transformers.masking_utils.sdpa_mask, in whose place it is called. Raises NotPackable."""
-    if attention_mask is not _PACK.get().mask:
+    if not _is_same(attention_mask, _PACK.get().mask):
         raise NotPackable("it makes an attention mask of its own")
     if others.get("q_offset", 0) != 0 or others.get("kv_offset", 0) != 0:
         raise NotPackable("it attends to tokens of an earlier call")
     # Farther than a row is long nothing matters; a window that is wider is still told to who probes.
     return band_of(mask_function, max(_PACK.get().packed.max_seqlen, (local_size or 0) + 2))
+
+
+def _is_same(found: Tensor | None, given: Tensor) -> bool:
+    """True for the mask itself or a view of it: whether another one holds as much, only the device knows."""
+    return found is not None and found.shape == given.shape and found.data_ptr() == given.data_ptr()
 
 
 def band_of(mask_function: Callable[..., Tensor], distance: int) -> Band:
