@@ -57,7 +57,7 @@ def require_loadable(spec: ModelSpec, files: ModelFiles, stored: Mapping[str, tu
     ids = torch.arange(1, length + 1).unsqueeze(0) % spec.encoder.vocab_size
     try:
         with torch.inference_mode():
-            encoder.run(ids, torch.ones_like(ids), (spec.num_layers,))
+            encoder.run(ids, torch.ones_like(ids, dtype=torch.bool), (spec.num_layers,))
     except RUN_ERRORS as error:
         raise UnsupportedModel(
             f"{spec.path}: {type(encoder.model).__name__} does not run on text: {first_line(error)}"

@@ -61,7 +61,7 @@ class HuggingFaceEncoder:
         mask = places < (bounds[1:] - bounds[:-1])[:, None]
         sources = (bounds[:-1, None] + places).clamp(max=len(packed.input_ids) - 1)
         input_ids = torch.where(mask, packed.input_ids[sources], self.padding)
-        hidden = self.run(input_ids, mask.long(), layers)
+        hidden = self.run(input_ids, mask, layers)
         rows = torch.repeat_interleave(bounds[1:] - bounds[:-1], output_size=sum(lengths))
         tokens = torch.arange(sum(lengths), device=bounds.device) + bounds[0]
         places = rows * longest + tokens - bounds[rows]
@@ -72,7 +72,8 @@ class HuggingFaceEncoder:
     ) -> list[Tensor]:
         """Hidden states [rows, longest, dim] of padded rows, or with `positions` of one that is a pack."""
         inner = layers != (self.num_layers,)
-        arguments = {"attention_mask": mask} if "attention_mask" in self.takes else {}
+        given = mask.long() if positions is None else mask  # that of a pack must come to the attention itself
+        arguments = {"attention_mask": given} if "attention_mask" in self.takes else {}
         # Without any, models cut them out of a table as long as the longest text, which a pack outgrows.
         if self.token_type or (positions is not None and "token_type_ids" in self.takes):
             arguments["token_type_ids"] = torch.full_like(input_ids, self.token_type)

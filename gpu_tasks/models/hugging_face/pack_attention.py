@@ -18,11 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from gpu_tasks.errors import UnsupportedModel
-from gpu_tasks.models.from_transformers import import_transformers
 from gpu_tasks.models.layers import Packed, attend_varlen, choose_attention
 
 NAME = "holdfast_packed"
-"""What `model.set_attn_implementation` knows it by, once `register` has run."""
+"""What transformers knows it by, once it is registered there."""
 _CHANGE_NOTHING = ("position_ids", "cache_position", "output_hidden_states")
 """Keywords that transformers' sdpa takes too, and does not read."""
 
@@ -80,13 +79,6 @@ class Pack:
 
 _PACK: ContextVar[Pack] = ContextVar("pack")
 _BANDS: ContextVar[set[Band]] = ContextVar("bands")
-
-
-def register() -> None:
-    """Make transformers know of it by NAME."""
-    transformers = import_transformers()
-    transformers.AttentionInterface.register(NAME, attend)
-    transformers.AttentionMaskInterface.register(NAME, band_for)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gpu_tasks.errors import UnsupportedModel
 from gpu_tasks.inference.device_errors import fault_of
+from gpu_tasks.models.from_transformers import import_transformers
 from gpu_tasks.models.hugging_face import pack_attention
 from gpu_tasks.models.hugging_face.encoder import HuggingFaceEncoder
 from gpu_tasks.models.hugging_face.probe_rows import RUN_ERRORS, change, hidden_rows, some_rows
@@ -53,7 +54,6 @@ def may_run_packed(spec: ModelSpec, encoder: HuggingFaceEncoder) -> bool:
 
 def _is_right(spec: ModelSpec, encoder: HuggingFaceEncoder, own: str) -> bool:
     lengths = [min(length, spec.max_positions or length) for length in LENGTHS]
-    pack_attention.register()
     _attend_by(encoder.model, pack_attention.NAME)
     bands = _bands_of(encoder, some_rows(encoder, lengths))
     if not bands or not _keeps_to_rows(encoder, lengths):
@@ -76,8 +76,19 @@ def _is_right(spec: ModelSpec, encoder: HuggingFaceEncoder, own: str) -> bool:
 
 
 def _attend_by(model: Any, name: str) -> None:
-    """Raises NotPackable where its layers do not attend through the interface."""
-    model.set_attn_implementation(name)
+    """Raises NotPackable where its layers do not attend through the interface; transformers would warn."""
+    if model.config._attn_implementation == name:
+        return
+    transformers = import_transformers()
+    transformers.AttentionInterface.register(pack_attention.NAME, pack_attention.attend)
+    transformers.AttentionMaskInterface.register(pack_attention.NAME, pack_attention.band_for)
+    logging = transformers.utils.logging
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        model.set_attn_implementation(name)
+    finally:
+        logging.set_verbosity(verbosity)
     if model.config._attn_implementation != name:
         raise pack_attention.NotPackable("it has no attention interface")
 
