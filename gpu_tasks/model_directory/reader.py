@@ -86,6 +86,7 @@ def read_model(directory: Path, *, name: str = "", rules: str = "auto", revision
         files=files,
         stored_dtype=stored_dtype(tensors),
         revision=revision,
+        packs=family == "auto",
     )
     return FoundModel(spec, found.tokenizer)
 

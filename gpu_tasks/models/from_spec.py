@@ -1,7 +1,6 @@
 """Put a model together by its specification, from files that are held against its digests."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -10,7 +9,7 @@ from gpu_tasks.inference.exact_shapes import ExactShapes
 from gpu_tasks.inference.model import Dtype, KernelChoice
 from gpu_tasks.inference.readout import Readout, check_layers
 from gpu_tasks.inference.torch_device import open_device
-from gpu_tasks.models.auto import HuggingFaceEncoder, load_auto
+from gpu_tasks.models.auto import load_auto
 from gpu_tasks.models.bert import load_bert
 from gpu_tasks.models.contacts import ContactMaps, load_contacts
 from gpu_tasks.models.esm2 import load_esm2
@@ -53,10 +52,9 @@ def load_directory(
     on, files = open_device(device, threads), model_files(spec)
     tokens = load_tokens(spec, tokenizer, files)
     with on.computing():
-        encoder, contacts = _encoder(spec, files, on.device, getattr(torch, dtype), readout, kernels)
-        if shapes is not None and isinstance(encoder, HuggingFaceEncoder):
-            # What padding changes, a text alone has none of.
-            encoder, shapes = replace(encoder, batching="alone"), replace(shapes, fills=False)
+        encoder, contacts = _encoder(
+            spec, files, on.device, getattr(torch, dtype), readout, kernels, is_exact=shapes is not None
+        )
         head = load_head(spec.head, files, on.device)
     on.settle()
     return PackedModel(
@@ -84,6 +82,7 @@ def _encoder(
     dtype: torch.dtype,
     readout: Readout,
     kernels: KernelChoice,
+    is_exact: bool,
 ) -> tuple[Encoder, ContactMaps | None]:
     """With what makes contacts of it, where these are read out."""
     if readout.is_contacts and spec.family != "esm2":
@@ -92,7 +91,8 @@ def _encoder(
     if spec.adapter:
         merge_adapter(tensors, spec.adapter, files)
     if spec.family == "auto":
-        return load_auto(spec, files, tensors, device, dtype), None
+        # What padding changes, a text alone has none of.
+        return load_auto(spec, files, tensors, device, dtype, alone=is_exact), None
     if spec.encoder.token_dropout and spec.tokens.kind != "letters":
         # A <mask> in a sequence changes what all its tokens are scaled by; a table of letters has none.
         raise UnsupportedModel(f"{spec.path}: token dropout with a tokenizer is for transformers to compute")

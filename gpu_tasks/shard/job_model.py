@@ -105,7 +105,10 @@ def exact_shapes(job: Job) -> ExactShapes | None:
     # With a bias among its tokens, attention would have to make one of the longest segment for every batch.
     longest = options.max_length + model.num_special if model.family in ("esm2", "bert") else None
     return ExactShapes(
-        options.toks_per_batch, longest, threads=job.threads if options.device_class == "cpu" else 0
+        options.toks_per_batch,
+        longest,
+        threads=job.threads if options.device_class == "cpu" else 0,
+        fills=model.family != "auto",
     )
 
 

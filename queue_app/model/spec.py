@@ -16,7 +16,7 @@ from queue_app.errors import UsageError
 from queue_app.model.written_sequences import AS_THEY_STAND, TokenRules
 
 Family = Literal["esm2", "bert", "mpnet", "mosaic", "t5", "auto", "mock"]
-"""How a model is run: natively on packed tokens, by transformers on padded ones (auto), or by a stand-in."""
+"""How a model is run: natively on packed tokens, by transformers (auto), or by a stand-in."""
 Activation = Literal["gelu", "gelu_new", "relu"]
 """Of a feed-forward, as transformers calls it: `gelu_new` is the approximation by tanh."""
 Pool = Literal["mean", "cls", "max", "last", "mean_sqrt_len", "weighted_mean"]
@@ -178,7 +178,8 @@ class ModelSpec:
     one pool or several joined by `+`. With `pool_special` the special tokens are pooled with the rest.
     `max_length` counts the tokens of one segment beside the special ones, where no other limit is asked for.
     `prompts` are those that the directory names; without `prompt_pooled` no prompt's tokens are pooled.
-    `revision` is the commit of a hub model.
+    `revision` is the commit of a hub model. With `packs` a model of transformers may be run on packed tokens,
+    where the worker finds that right; jobs of before have none, and go on as they were begun.
     """
 
     name: str
@@ -200,6 +201,7 @@ class ModelSpec:
     files: tuple[ModelFile, ...] = ()
     stored_dtype: str = "float32"
     revision: str = ""
+    packs: bool = False
 
     @property
     def num_layers(self) -> int:
@@ -261,6 +263,7 @@ class ModelSpec:
         return (
             self.digest, self.family, self.encoder, self.tokens, self.pool_special, self.head,
             self.prompt and (self.prompt.text, self.prompt.pooled), self.adapter,
+            *(("packs",) if self.packs else ()),
         )  # fmt: skip
 
 

@@ -38,7 +38,9 @@ def run_by(model: ModelSpec) -> str:
     """Who computes it."""
     if model.family == "mock":
         return "a stand-in without weights"
-    return "transformers, padded" if model.family == "auto" else "Holdfast, without padding"
+    if model.family != "auto":
+        return "Holdfast, without padding"
+    return "transformers, without padding where that is right" if model.packs else "transformers, padded"
 
 
 def written_sequences(model: ModelSpec) -> list[str]:

@@ -173,6 +173,7 @@ def test_a_full_device_is_the_products_own_error_already_at_upload(monkeypatch: 
     emptied: list[bool] = []
     stream: Any = None
     monkeypatch.setattr(torch_device, "_station", lambda name, stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     monkeypatch.setattr(torch.Tensor, "to", full)

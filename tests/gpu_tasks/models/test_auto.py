@@ -29,8 +29,9 @@ from gpu_tasks import load_model
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.model_directory.reader import read_model
 from gpu_tasks.models import auto
-from gpu_tasks.models.auto import UNSTEADY, groups
+from gpu_tasks.models.auto import UNSTEADY
 from gpu_tasks.models.files import model_files
+from gpu_tasks.models.hugging_face.encoder import HuggingFaceEncoder, groups
 from gpu_tasks.models.loading import load
 from gpu_tasks.models.packed import PackedModel
 from tests.support.model_directories import (
@@ -237,21 +238,21 @@ def test_no_row_is_padded_to_more_than_twice_its_length(
     assert list(groups(runs)) == expected
 
 
-def test_packed_tokens_never_reach_transformers(
+def test_packed_tokens_never_reach_a_model_that_is_padded(
     saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row of the batch is a row of what transformers gets, and its mask names its own tokens."""
-    model = load_model(str(saved("electra")))
+    model = load_model(str(saved("deberta-v2")))
     batch = plan_for(model, TEXTS).batch(0)
     seen: list[list[int]] = []
-    run = auto.HuggingFaceEncoder.run
+    run = HuggingFaceEncoder.run
 
     def watch(self: Any, input_ids: torch.Tensor, mask: torch.Tensor, layers: Any) -> Any:
         seen.extend(ids[inside].tolist() for ids, inside in zip(input_ids, mask, strict=True))
         assert (input_ids[~mask] == 1).all()
         return run(self, input_ids, mask, layers)
 
-    monkeypatch.setattr(auto.HuggingFaceEncoder, "run", watch)
+    monkeypatch.setattr(HuggingFaceEncoder, "run", watch)
     model.stage(batch).launch("float32").wait()
     bounds = zip(batch.cu_seqlens, batch.cu_seqlens[1:], strict=False)
     assert seen == [batch.input_ids[start:stop].tolist() for start, stop in bounds]
@@ -265,7 +266,7 @@ def test_a_text_has_its_vector_also_where_padding_or_company_would_change_it(
     directory = save(tmp_path, family, BOTH, **shape)
     model = load_model(str(directory))
     assert isinstance(model, PackedModel)
-    assert isinstance(model.encoder, auto.HuggingFaceEncoder)
+    assert isinstance(model.encoder, HuggingFaceEncoder)
     assert model.encoder.batching == batching
     assert plan_for(model, TEXTS).num_batches == 1
     np.testing.assert_allclose(embed(model, TEXTS), means(directory, TEXTS), atol=2e-5)
@@ -284,12 +285,12 @@ def test_a_model_whose_vectors_depend_on_chance_or_on_earlier_texts_is_refused(
 def test_a_model_that_draws_random_numbers_is_refused(
     saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = auto.HuggingFaceEncoder.run
+    run = HuggingFaceEncoder.run
 
     def noisy(self: Any, *arguments: Any) -> list[torch.Tensor]:
         return [hidden + torch.randn_like(hidden) for hidden in run(self, *arguments)]
 
-    monkeypatch.setattr(auto.HuggingFaceEncoder, "run", noisy)
+    monkeypatch.setattr(HuggingFaceEncoder, "run", noisy)
     with pytest.raises(UnsupportedModel, match="ElectraModel draws random numbers"):
         load_model(str(saved("electra")))
 
