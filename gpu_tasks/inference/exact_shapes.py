@@ -28,7 +28,7 @@ HEAD_ROWS = 64
 class ExactShapes:
     """The shapes of one job. `budget` is the most tokens of a batch, `longest` the most of a segment, special
     ones included, where attention is to be told always the same; `threads` is 0 on CUDA. Where an encoder
-    computes each row alone, nothing `fills`."""
+    cannot but compute each row alone, nothing `fills`."""
 
     budget: int
     longest: int | None

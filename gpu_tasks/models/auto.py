@@ -28,7 +28,7 @@ def load_auto(
     spec: ModelSpec, files: ModelFiles, tensors: Tensors, device: torch.device, dtype: torch.dtype,
     *, alone: bool = False,
 ) -> HuggingFaceEncoder:  # fmt: skip
-    """With `alone` no text is computed beside another.
+    """With `alone` no text is padded for another: all in one pack, or each alone.
 
     Raises:
         ModelLoadError: transformers cannot load it.
@@ -37,7 +37,7 @@ def load_auto(
     model = _load(spec, files, tensors, dtype).to(device).eval()
     encoder = _encoder(spec, model)
     batching = choose_batching(spec, encoder)
-    return replace(encoder, batching="alone" if alone else batching)
+    return replace(encoder, batching="alone" if alone and batching != "packed" else batching)
 
 
 def require_loadable(spec: ModelSpec, files: ModelFiles, stored: Mapping[str, tuple[int, ...]]) -> None:

@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gpu_tasks.errors import UnsupportedModel
 from gpu_tasks.models.esm2 import Esm2, load_esm2
 from gpu_tasks.models.layers import Packed
 from gpu_tasks.models.weights import Weights
+from queue_app.model.spec import ModelSpec
 
 WEIGHT, BIAS = "contact_head.regression.weight", "contact_head.regression.bias"
 
@@ -68,6 +70,12 @@ def half_of_layer(query: Tensor, key: Tensor, weight: Tensor) -> Tensor:
     sums = residues.sum(dim=1) + residues.sum(dim=2)
     shares = weight / sums.sum(dim=1)
     return weighed - 0.5 * (sums * shares[:, None]).T @ sums
+
+
+def require_contacts(spec: ModelSpec) -> None:
+    """Raises UnsupportedModel for a model without a head for them."""
+    if spec.family != "esm2":
+        raise UnsupportedModel(f"{spec.path}: only of an ESM-2, ESM-1b or ESM-1v contacts can be predicted")
 
 
 def load_contacts(weights: Weights) -> ContactMaps:

@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from gpu_tasks.errors import UnsupportedModel
 from gpu_tasks.inference.exact_shapes import ExactShapes
 from gpu_tasks.inference.model import Dtype, KernelChoice
 from gpu_tasks.inference.readout import Readout, check_layers
 from gpu_tasks.inference.torch_device import open_device
 from gpu_tasks.models.auto import load_auto
 from gpu_tasks.models.bert import load_bert
-from gpu_tasks.models.contacts import ContactMaps, load_contacts
+from gpu_tasks.models.contacts import ContactMaps, load_contacts, require_contacts
 from gpu_tasks.models.esm2 import load_esm2
 from gpu_tasks.models.files import ModelFiles, model_files
 from gpu_tasks.models.head import load_head
@@ -85,17 +84,14 @@ def _encoder(
     is_exact: bool,
 ) -> tuple[Encoder, ContactMaps | None]:
     """With what makes contacts of it, where these are read out."""
-    if readout.is_contacts and spec.family != "esm2":
-        raise UnsupportedModel(f"{spec.path}: only of an ESM-2, ESM-1b or ESM-1v contacts can be predicted")
+    if readout.is_contacts:
+        require_contacts(spec)
     tensors = read_tensors(files, spec.encoder.weights)
     if spec.adapter:
         merge_adapter(tensors, spec.adapter, files)
     if spec.family == "auto":
         # What padding changes, a text alone has none of.
         return load_auto(spec, files, tensors, device, dtype, alone=is_exact), None
-    if spec.encoder.token_dropout and spec.tokens.kind != "letters":
-        # A <mask> in a sequence changes what all its tokens are scaled by; a table of letters has none.
-        raise UnsupportedModel(f"{spec.path}: token dropout with a tokenizer is for transformers to compute")
     weights = native_weights(spec, tensors, device, dtype, kernels)
     if readout.is_contacts:
         contacts = load_contacts(weights)

@@ -113,7 +113,11 @@ class Weights:
 def native_weights(
     spec: ModelSpec, tensors: Tensors, device: torch.device, dtype: torch.dtype, kernels: KernelChoice
 ) -> Weights:
-    """Raises ModelLoadError when no prefix of the family leads to the embeddings."""
+    """Raises ModelLoadError when no prefix of the family leads to the embeddings, UnsupportedModel for token
+    dropout that depends on the text."""
+    if spec.encoder.token_dropout and spec.tokens.kind != "letters":
+        # A <mask> in a sequence changes what all its tokens are scaled by; a table of letters has none.
+        raise UnsupportedModel(f"{spec.path}: token dropout with a tokenizer is for transformers to compute")
     prefix = find_prefix(spec.family, tensors)
     if prefix is None:
         raise ModelLoadError(f"{spec.path}: its weights lack {words_of(spec.family)}")

@@ -108,7 +108,7 @@ def exact_shapes(job: Job) -> ExactShapes | None:
         options.toks_per_batch,
         longest,
         threads=job.threads if options.device_class == "cpu" else 0,
-        fills=model.family != "auto",
+        fills=model.family != "auto" or model.packs,
     )
 
 

@@ -15,7 +15,7 @@ def taken(
     directory: Path, stored: torch.Tensor, device: str, dtype: torch.dtype, scale: float
 ) -> torch.Tensor:
     tensors = {"embeddings.word_embeddings.weight": torch.zeros(1), NAME: stored}
-    weights = native_weights(spec_of(directory), tensors, torch.device(device), dtype)
+    weights = native_weights(spec_of(directory), tensors, torch.device(device), dtype, "plain")
     return weights.tensor(NAME, *stored.shape, scale=scale)
 
 
