@@ -29,6 +29,7 @@ _NATIVE: dict[Family, Callable[[Weights], Encoder]] = {
     "mosaic": load_mosaic,
 }
 """Who makes an encoder of the weights; all others are for transformers."""
+FOR_NATIVE_ON_CPU = "--dtype int8 is for the families computed natively, on the CPU; use --dtype float32"
 
 
 def load_directory(
@@ -46,7 +47,7 @@ def load_directory(
     dims = [spec.vector_dim(pool) for pool in readout.pools or ("none",)]
     on, files = open_device(device, threads), model_files(spec)
     tokens = load_tokens(spec, tokenizer, files)
-    encoder, contacts = _encoder(spec, files, on.device, getattr(torch, dtype), readout)
+    encoder, contacts = _encoder(spec, files, on.device, dtype, readout)
     head = load_head(spec.head, files, on.device)
     on.settle()
     return PackedModel(
@@ -67,20 +68,24 @@ def load_directory(
 
 
 def _encoder(
-    spec: ModelSpec, files: ModelFiles, device: torch.device, dtype: torch.dtype, readout: Readout
+    spec: ModelSpec, files: ModelFiles, device: torch.device, dtype: Dtype, readout: Readout
 ) -> tuple[Encoder, ContactMaps | None]:
     """With what makes contacts of it, where these are read out."""
     if readout.is_contacts and spec.family != "esm2":
         raise UnsupportedModel(f"{spec.path}: only of an ESM-2, ESM-1b or ESM-1v contacts can be predicted")
+    int8 = dtype == "int8"
+    if int8 and (spec.family == "auto" or device.type != "cpu"):
+        raise UnsupportedModel(f"{spec.path}: {FOR_NATIVE_ON_CPU}")
+    of_the_rest = torch.float32 if int8 else getattr(torch, dtype)
     tensors = read_tensors(files, spec.encoder.weights)
     if spec.adapter:
         merge_adapter(tensors, spec.adapter, files)
     if spec.family == "auto":
-        return load_auto(spec, files, tensors, device, dtype), None
+        return load_auto(spec, files, tensors, device, of_the_rest), None
     if spec.encoder.token_dropout and spec.tokens.kind != "letters":
         # A <mask> in a sequence changes what all its tokens are scaled by; a table of letters has none.
         raise UnsupportedModel(f"{spec.path}: token dropout with a tokenizer is for transformers to compute")
-    weights = native_weights(spec, tensors, device, dtype)
+    weights = native_weights(spec, tensors, device, of_the_rest, int8=int8)
     if readout.is_contacts:
         contacts = load_contacts(weights)
         return contacts.encoder, contacts

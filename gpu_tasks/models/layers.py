@@ -44,6 +44,8 @@ def tap(states: Iterator[Tensor], layers: tuple[int, ...]) -> list[Tensor]:
 
 Attention = Callable[[Tensor, Tensor, Tensor, Packed], Tensor]
 """Query, key and value, each [T, heads, head_dim], to [T, heads * head_dim]; rows attend to themselves."""
+Project = Callable[[Tensor], Tensor]
+"""A linear layer, [T, inputs] to [T, outputs]."""
 Bias = Callable[[int], Tensor]
 """What the attention scores of L tokens get on top, by the tokens' places: [heads, L, L]."""
 
@@ -74,11 +76,11 @@ class Layer:
     Where the feed-forward is gated, `up` has its outputs twice.
     """
 
-    qkv: Linear
-    attention_out: Linear
+    qkv: Project
+    attention_out: Project
     attention_norm: LayerNorm
-    up: Linear
-    down: Linear
+    up: Project
+    down: Project
     mlp_norm: LayerNorm
 
 

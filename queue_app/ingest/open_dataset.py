@@ -18,7 +18,7 @@ from queue_app.job.spec import EmbedOptions
 from queue_app.model.spec import CONTACTS, FoundModel, ModelSpec
 
 # By benchmarks/token_budgets.py; those of CUDA by estimate, until it has run there.
-CPU_TOKENS: Mapping[Dtype, int] = {"float32": 1024, "bfloat16": 4096, "float16": 4096}
+CPU_TOKENS: Mapping[Dtype, int] = {"float32": 1024, "bfloat16": 4096, "float16": 4096, "int8": 1024}
 CUDA_TOKENS = ((50_000_000, 65_536), (1_000_000_000, 32_768), (5_000_000_000, 16_384))
 """Token budget by number of parameters, up to; larger models take the smallest budget."""
 CUDA_TOKENS_LARGEST = 8_192
