@@ -1,18 +1,17 @@
 """Linear layers in int8: exact products of integers, and all else in float32.
 
-A weight is w = s_n * q_n with one scale for each output n, and q_n in [-127, 127]. The activations of a token are
-quantised by themselves, with a scale that is this token's (dynamic, per token): x = s_t * (u - z), u in [0, 255].
-So
+A weight is w = s_n * q with one scale for each output n, and q in [-127, 127]. The activations of a token are
+quantised by themselves, with a scale of its own (dynamic, per token): x = s_t * (u - z), u in [0, 255]. So
 
     y[t, n] = bias[n] + s_t * s_n * sum over k of (u[t, k] - z) * q[n, k],
 
-where the sum is of int32 and therefore exact in whatever order it is taken: a token's company cannot change it.
+where the sum is of int32, and so exact in whatever order it is taken: a token's company cannot change it.
 (The scheme is that of LLM.int8(), https://arxiv.org/abs/2208.07339, without its outliers in float16, and of
 ZeroQuant, https://arxiv.org/abs/2206.01861.) Unsigned activations are what AVX-512 VNNI and AMX multiply.
 
-Two kinds of activations: those of either sign take z = 128. Those that are known never to lie below a floor, as
-behind a GELU, are counted from there, x = floor + s_t * u, with twice the resolution; what the floor adds,
-floor * s_n * sum over k of q[n, k], is part of the bias.
+Activations of either sign take z = 128. Those that are known never to lie below a floor, as behind a GELU,
+are counted from there, x = floor + s_t * u, with twice the resolution; what the floor adds, floor * s_n *
+sum over k of q[n, k], is part of the bias.
 """
 
 from dataclasses import dataclass
@@ -30,10 +29,10 @@ INPUTS_MOST = (2**31 - 1) // (255 * 127)
 
 _MIDDLE = 128
 _TO_INTEGER = 1.5 * 2**23
-"""A float32 of this size has steps of 1: adding it rounds to the nearest integer (to the even one of two), which
-then is what its lowest bits say."""
+"""A float32 of this size has steps of 1: adding it rounds to the nearest integer (of two equally near ones
+to the even), and the lowest bits say which."""
 _LEAST = 1e-30
-"""Stands for the size of a token that is all zeros, and of a weight: what is divided by it stays finite."""
+"""Stands for the size of a token, or of an output's weights, that are all zeros."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,8 +76,8 @@ def int8_linear(weight: Tensor, bias: Tensor | None, floor: float | None = None)
 
 
 NO_INSTRUCTIONS = (
-    "--dtype int8: this processor, or this torch, does not multiply int8 exactly (AVX-512 VNNI, AVX-VNNI or AMX); "
-    "use --dtype float32"
+    "--dtype int8: this processor, or this torch, does not multiply int8 exactly (AVX-512 VNNI, AVX-VNNI or "
+    "AMX does); use --dtype float32"
 )
 
 
