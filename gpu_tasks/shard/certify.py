@@ -18,10 +18,10 @@ from gpu_tasks.inference.plan_batches import plan_batches
 from gpu_tasks.inference.rows import Vectors, split_rows
 from gpu_tasks.inference.runner import AsyncInferenceRunner
 from queue_app.host.durable_files import create_durably
-from queue_app.job.certificate import LEAST_COSINE, Certificate, read_certificate
 from queue_app.job.directory import JobDir
 from queue_app.job.shard_files import num_characters_of, sequences_of
 from queue_app.job.spec import Job
+from queue_app.outputs.run_card.certificate import LEAST_COSINE, Certificate, read_certificate
 
 log = logging.getLogger(__name__)
 

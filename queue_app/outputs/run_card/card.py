@@ -12,7 +12,6 @@ from pathlib import Path
 
 from checkpoint.records import QuarantineEntry
 from queue_app.choices import H5Layout, Precision
-from queue_app.job.certificate import read_certificate
 from queue_app.job.directory import JobDir
 from queue_app.job.history import read_history
 from queue_app.job.quarantine_reasons import OF_HOW_MANY, PLACE_IN_FILE
@@ -20,6 +19,7 @@ from queue_app.job.readouts import is_contacts
 from queue_app.job.spec import Job
 from queue_app.outputs.content import Content
 from queue_app.outputs.kinds import KindShare, mixed_text
+from queue_app.outputs.run_card.certificate import read_certificate
 from queue_app.outputs.run_card.citations import Citation, citations_of, software_of
 from queue_app.outputs.run_card.command import command_of
 from queue_app.outputs.run_card.faults_and_speed import (

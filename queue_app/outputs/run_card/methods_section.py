@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from queue_app.choices import Alphabet, LongRule
-from queue_app.job.certificate import Certificate
 from queue_app.job.readouts import EVERY_TOKEN, is_contacts, is_ragged, num_vectors, vector_dim
 from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, ModelSpec
 from queue_app.model.wording import is_width_changed, treated_vectors, written_sequences
+from queue_app.outputs.run_card.certificate import Certificate
 from queue_app.outputs.run_card.citations import cited
 from queue_app.outputs.run_card.model_name import KINDS, ModelName, place_of, size_of
 from queue_app.wording import count, listed
