@@ -36,6 +36,10 @@ class OtherKind(InferenceError):
     """Raised when a job is for one kind of device, and this worker's is another."""
 
 
+class NotCertified(InferenceError):
+    """Raised when a job's records lose more in int8 than it allows."""
+
+
 class JobHopeless(InferenceError):
     """Raised when what is wrong with a shard is wrong with the whole job, and no other attempt mends it."""
 

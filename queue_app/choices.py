@@ -3,7 +3,7 @@
 from typing import Literal
 
 Alphabet = Literal["protein", "dna", "rna", "text"]
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["float32", "bfloat16", "float16", "int8"]
 StoreDtype = Literal["float32", "float16"]
 KernelChoice = Literal["fused", "plain"]
 LongRule = Literal["window", "truncate", "error"]

@@ -54,6 +54,7 @@ _NEAR = {
     "fp16 half float16": "use [dtype float16]",
     "bf16 bfloat16 amp": "use [dtype bfloat16]",
     "fp32 float32": "use [dtype float32]",
+    "int8 quantize quantized load_in_8bit": "use [dtype int8]",
     "num_workers num_processes n_jobs nproc j": "use [workers N] for the number of workers on the CPU; a "
     "GPU has one, and reading needs none",
     "num_threads": "use [workers N]: each worker on the CPU has its share of the cores",

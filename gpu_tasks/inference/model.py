@@ -16,7 +16,7 @@ from gpu_tasks.inference.batch_plan import TokenBatch
 from gpu_tasks.inference.readout import Left, Readout
 from gpu_tasks.inference.rows import Offsets, Vectors, split_rows
 
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["float32", "bfloat16", "float16", "int8"]
 StoreDtype = Literal["float32", "float16"]
 KernelChoice = Literal["fused", "plain"]
 

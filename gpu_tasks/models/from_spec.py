@@ -20,7 +20,13 @@ from gpu_tasks.models.mpnet import load_mpnet
 from gpu_tasks.models.packed import PackedModel
 from gpu_tasks.models.t5.encoder import load_t5
 from gpu_tasks.models.tokens import load_tokens
-from gpu_tasks.models.weights import Weights, merge_adapter, native_weights, read_tensors
+from gpu_tasks.models.weights import (
+    Weights,
+    merge_adapter,
+    native_weights,
+    read_tensors,
+    require_native_on_cpu,
+)
 from queue_app.model.spec import Family, ModelSpec
 
 _NATIVE: dict[Family, Callable[[Weights], Encoder]] = {
@@ -52,7 +58,7 @@ def load_directory(
     tokens = load_tokens(spec, tokenizer, files)
     with on.computing():
         encoder, contacts = _encoder(
-            spec, files, on.device, getattr(torch, dtype), readout, kernels, is_exact=shapes is not None
+            spec, files, on.device, dtype, readout, kernels, is_exact=shapes is not None
         )
         head = load_head(spec.head, files, on.device)
     on.settle()
@@ -78,7 +84,7 @@ def _encoder(
     spec: ModelSpec,
     files: ModelFiles,
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: Dtype,
     readout: Readout,
     kernels: KernelChoice,
     is_exact: bool,
@@ -86,13 +92,17 @@ def _encoder(
     """With what makes contacts of it, where these are read out."""
     if readout.is_contacts:
         require_contacts(spec)
+    int8 = dtype == "int8"
+    if int8:
+        require_native_on_cpu(spec, device)
+    of_the_rest = torch.float32 if int8 else getattr(torch, dtype)
     tensors = read_tensors(files, spec.encoder.weights)
     if spec.adapter:
         merge_adapter(tensors, spec.adapter, files)
     if spec.family == "auto":
         # What padding changes, a text alone has none of.
-        return load_auto(spec, files, tensors, device, dtype, alone=is_exact), None
-    weights = native_weights(spec, tensors, device, dtype, kernels)
+        return load_auto(spec, files, tensors, device, of_the_rest, alone=is_exact), None
+    weights = native_weights(spec, tensors, device, of_the_rest, kernels, int8=int8)
     if readout.is_contacts:
         contacts = load_contacts(weights)
         return contacts.encoder, contacts

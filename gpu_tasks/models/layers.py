@@ -45,6 +45,8 @@ def tap(states: Iterator[Tensor], layers: tuple[int, ...]) -> list[Tensor]:
 
 Attention = Callable[[Tensor, Tensor, Tensor, Packed], Tensor]
 """Query, key and value, each [T, heads, head_dim], to [T, heads * head_dim]; rows attend to themselves."""
+Project = Callable[[Tensor], Tensor]
+"""A linear layer, [T, inputs] to [T, outputs]."""
 # CUDA's kernels copy a bias whose rows begin elsewhere.
 _ALIGNED = 8
 
@@ -130,11 +132,11 @@ class Layer:
     Where the feed-forward is gated, `up` has its outputs twice.
     """
 
-    qkv: Linear
-    attention_out: Linear
+    qkv: Project
+    attention_out: Project
     attention_norm: LayerNorm
-    up: Linear
-    down: Linear
+    up: Project
+    down: Project
     mlp_norm: LayerNorm
 
 

@@ -12,7 +12,9 @@ from torch import Tensor
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.inference.model import KernelChoice
 from gpu_tasks.models.files import ModelFiles, Reader
-from gpu_tasks.models.layers import Layer, LayerNorm, Linear
+from gpu_tasks.models.layers import Layer, LayerNorm, Linear, Project
+from gpu_tasks.models.linears.int8 import GELU_FLOOR, int8_linear
+from gpu_tasks.models.linears.prepacked import can_prepack, prepacked
 from gpu_tasks.models.weight_names import LAYERS, POSITIONS, WORDS, find_prefix, stored_name, words_of
 from queue_app.model.safetensors_head import LENGTH_BYTES, HeadEntry, head_length, parse_head
 from queue_app.model.spec import AdapterSpec, EncoderSpec, ModelSpec
@@ -31,7 +33,7 @@ class Weights:
     """The weights of a native family, brought to one device and dtype, and the `kernels` asked for there.
 
     Each tensor can be taken once: what was converted does not stay beside its origin. `prefix` is what stands
-    before every name.
+    before every name. With `int8` the layers' matrices become int8, and `dtype` is that of all else.
     """
 
     spec: ModelSpec
@@ -40,6 +42,7 @@ class Weights:
     device: torch.device
     dtype: torch.dtype
     kernels: KernelChoice
+    int8: bool = False
 
     def tensor(self, name: str, *shape: int, scale: float = 1.0) -> Tensor:
         """Raises ModelLoadError when there is no such tensor, or one of another shape."""
@@ -78,7 +81,7 @@ class Weights:
         weight, bias = self.tensor(f"{name}.weight", dim), self.tensor(f"{name}.bias", dim)
         return LayerNorm(weight, bias, self.encoder.layer_norm_eps)
 
-    def linear(self, *names: str, inputs: int, outputs: int) -> Linear:
+    def linear(self, *names: str, inputs: int, outputs: int) -> Project:
         """Layers without biases as one, their outputs side by side."""
         return self._linear(*names, inputs=inputs, outputs=outputs, biased=False)
 
@@ -94,24 +97,38 @@ class Weights:
         names, dim, inner = LAYERS[self.spec.family], self.encoder.hidden_size, self.encoder.intermediate_size
         qkv = [f"{layer}.{name}" for name in names.qkv]
         up = 2 * inner if names.gated else inner
+        behind = None if names.gated else GELU_FLOOR
         return Layer(
             qkv=self._linear(*qkv, inputs=dim, outputs=3 * dim // len(qkv)),
             attention_out=self._linear(f"{layer}.{names.attention_out}", inputs=dim, outputs=dim),
             attention_norm=self.norm(f"{layer}.{names.attention_norm}"),
             up=self._linear(f"{layer}.{names.up}", inputs=dim, outputs=up, biased=not names.gated),
-            down=self._linear(f"{layer}.{names.down}", inputs=inner, outputs=dim),
+            down=self._linear(f"{layer}.{names.down}", inputs=inner, outputs=dim, floor=behind),
             mlp_norm=self.norm(f"{layer}.{names.mlp_norm}"),
         )
 
-    def _linear(self, *names: str, inputs: int, outputs: int, biased: bool = True) -> Linear:
-        """The layers of these names as one, their outputs side by side."""
+    def _linear(
+        self, *names: str, inputs: int, outputs: int, biased: bool = True, floor: float | None = None
+    ) -> Project:
+        """The layers of these names as one, their outputs side by side. No input lies below `floor`."""
         weights = [self.tensor(f"{name}.weight", outputs, inputs) for name in names]
         biases = [self.tensor(f"{name}.bias", outputs) for name in names] if biased else []
-        return Linear(_joined(weights), _joined(biases) if biased else None)
+        weight, bias = _joined(weights), _joined(biases) if biased else None
+        if self.int8:
+            return int8_linear(weight, bias, floor)
+        if can_prepack(self.device, self.dtype):
+            return prepacked(weight, bias)
+        return Linear(weight, bias)
 
 
 def native_weights(
-    spec: ModelSpec, tensors: Tensors, device: torch.device, dtype: torch.dtype, kernels: KernelChoice
+    spec: ModelSpec,
+    tensors: Tensors,
+    device: torch.device,
+    dtype: torch.dtype,
+    kernels: KernelChoice,
+    *,
+    int8: bool = False,
 ) -> Weights:
     """Raises ModelLoadError when no prefix of the family leads to the embeddings, UnsupportedModel for token
     dropout that depends on the text."""
@@ -121,7 +138,15 @@ def native_weights(
     prefix = find_prefix(spec.family, tensors)
     if prefix is None:
         raise ModelLoadError(f"{spec.path}: its weights lack {words_of(spec.family)}")
-    return Weights(spec, tensors, prefix, device, dtype, kernels)
+    return Weights(spec, tensors, prefix, device, dtype, kernels, int8)
+
+
+def require_native_on_cpu(spec: ModelSpec, device: torch.device) -> None:
+    """Raises UnsupportedModel where there are no int8 products."""
+    if spec.family == "auto" or device.type != "cpu":
+        raise UnsupportedModel(
+            f"{spec.path}: --dtype int8 is for families computed natively, on the CPU; use --dtype float32"
+        )
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

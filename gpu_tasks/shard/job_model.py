@@ -11,6 +11,7 @@ from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.inference.readout import parse_pools
 from gpu_tasks.models.loading import load
 from gpu_tasks.shard.canary_check import device_name, watch_canary, watch_company
+from gpu_tasks.shard.certify import certify
 from gpu_tasks.shard.kind import refuse_other_kind
 from queue_app.errors import Damage
 from queue_app.host.devices import num_cores
@@ -28,6 +29,7 @@ def load_and_check(job: Job, directory: JobDir) -> EmbeddingModel:
     Raises:
         ModelTooLarge: the memory does not hold it.
         OtherKind: the job is for another kind of device.
+        NotCertified: its records lose more in int8 than it allows.
         Exception: whatever else keeps this worker from computing with it.
     """
     refuse_other_kind(job, directory)
@@ -38,6 +40,7 @@ def load_and_check(job: Job, directory: JobDir) -> EmbeddingModel:
             model = _load_once(job, directory, device)
             watch_company(job, model)
             watch_canary(job, model, partial(load_exact, job, directory))
+            certify(job, directory, model, partial(load_exact, job, directory))
         except Exception as error:
             if fault_of(error) is Fault.NO_ROOM:
                 _loaded.clear()

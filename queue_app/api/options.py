@@ -65,6 +65,7 @@ class Options(TypedDict, total=False):
     one_kind: bool
     priority: int
     max_workers: int | None
+    least_cosine: float | None
 
 
 class RunArguments(Options, total=False):

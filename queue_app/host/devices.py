@@ -23,6 +23,7 @@ CPUINFO = Path("/proc/cpuinfo")
 NATIVE = {
     "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
     "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
+    "int8": {"avx512_vnni", "avx_vnni", "amx_int8"},
 }
 """What Linux calls a processor's arithmetic in a dtype, on x86 and Arm."""
 

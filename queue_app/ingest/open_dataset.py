@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from queue_app.choices import Alphabet, DeviceClass, Dtype
+from queue_app.errors import UsageError
 from queue_app.ingest.first_look import FirstLook
 from queue_app.ingest.gather import gather, refuse_replacing
 from queue_app.ingest.readers.bounds.limits import Limits, limits_of
@@ -18,7 +19,7 @@ from queue_app.job.spec import EmbedOptions
 from queue_app.model.spec import CONTACTS, FoundModel, ModelSpec
 
 # By benchmarks/token_budgets.py; those of CUDA by estimate, until it has run there.
-CPU_TOKENS: Mapping[Dtype, int] = {"float32": 1024, "bfloat16": 4096, "float16": 4096}
+CPU_TOKENS: Mapping[Dtype, int] = {"float32": 1024, "bfloat16": 4096, "float16": 4096, "int8": 1024}
 CUDA_TOKENS = ((50_000_000, 65_536), (1_000_000_000, 32_768), (5_000_000_000, 16_384))
 """Token budget by number of parameters, up to; larger models take the smallest budget."""
 CUDA_TOKENS_LARGEST = 8_192
@@ -73,6 +74,8 @@ def resolve_options(
     """Choose for every `auto` of a settled request, so that the job says exactly what will be computed."""
     auto: Dtype = "bfloat16" if device_class == "cuda" else "float32"
     dtype = request.dtype if request.dtype != "auto" else auto
+    if dtype == "int8" and device_class == "cuda":
+        raise UsageError("--dtype int8: is for the CPU: --device cpu computes there; a GPU has bfloat16")
     max_length = request.max_length or spec.max_length
     resolved = {
         "pool": request.pool or spec.pool,

@@ -104,6 +104,7 @@ def _forget(job_dir: JobDir, forget_keys: Callable[[str], None] | None) -> None:
     if forget_keys is not None and job is not None:
         forget_keys(job.job_id)
     job_dir.kind.unlink(missing_ok=True)
+    job_dir.certificate.unlink(missing_ok=True)
     job_dir.job_json.unlink()
     shutil.rmtree(job_dir.path / "checkpoints", ignore_errors=True)
 

@@ -136,8 +136,21 @@ class EmbedRequest:
     ] = None
     dtype: Annotated[
         Dtype | Literal["auto"],
-        Option("What it computes in. auto: bfloat16 on a GPU, float32 on the CPU.", group="Model"),
+        Option(
+            "What it computes in. auto: bfloat16 on a GPU, float32 on the CPU. int8: on a CPU with VNNI or "
+            "AMX, held against float32 on some of the records before it begins.",
+            group="Model",
+        ),
     ] = "auto"
+    least_cosine: Annotated[
+        float | None,
+        Option(
+            "With --dtype int8: the least cosine with float32 that these records must have for the job to "
+            "begin. Default: 0.99.",
+            least=0,
+            group="Model",
+        ),
+    ] = None
     store_dtype: Annotated[StoreDtype, Option("Of the numbers on disk.", group="Vectors")] = "float32"
     toks_per_batch: Annotated[
         int | None, Option("Token budget of a batch. Default: by device.", least=1, group="Devices and speed")

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from queue_app.errors import UsageError
-from queue_app.host.devices import choose_queues, cpu_workers_of, default_cpu_workers
+from queue_app.host.devices import choose_queues, cpu_workers_of, default_cpu_workers, is_emulated
+from queue_app.host.queues import device_class
 from queue_app.ingest.model_options import start_finding_requested
 from queue_app.ingest.request import EmbedRequest
 from queue_app.ingest.unknown_tokens import refuse_alphabet
@@ -53,6 +54,7 @@ def start_settling(request: EmbedRequest, *, to_write: bool = True) -> Callable[
 def refuse_impossible(request: EmbedRequest, spec: ModelSpec) -> None:
     """Raises UsageError for what the model cannot give, whatever the inputs are."""
     resolve_layers(request.layers, spec)
+    _refuse_int8(request, spec)
     if request.long == "truncate" and spec.tokens.cuts_the_begin:
         raise UsageError(
             f"--long truncate keeps the begin of a sequence, and the tokenizer of {spec.name} cuts it off "
@@ -67,6 +69,19 @@ def refuse_impossible(request: EmbedRequest, spec: ModelSpec) -> None:
         )
 
 
+def _refuse_int8(request: EmbedRequest, spec: ModelSpec) -> None:
+    bound = request.least_cosine
+    if bound is not None and request.dtype != "int8":
+        raise UsageError("--least-cosine: is for --dtype int8 alone, which is held against float32")
+    if bound is not None and bound > 1:
+        raise UsageError(f"--least-cosine {bound:g}: no cosine is more than 1")
+    if request.dtype == "int8" and spec.family == "auto":
+        raise UsageError(
+            f"--dtype int8: {spec.name} is computed by transformers, and int8 is for the families that are "
+            "computed natively (docs/right_vectors.md); --dtype float32 computes it"
+        )
+
+
 def choose_workers(
     request: EmbedRequest, model: FoundModel, device: str, num_workers: int | None, config: RuntimeConfig
 ) -> list[str]:
@@ -76,4 +91,10 @@ def choose_workers(
     """
     job = None if request.overwrite else request.directory.load_or_none()
     cpu_workers = cpu_workers_of(job.threads) if job else default_cpu_workers(model.spec.num_parameters)
-    return choose_queues(device, num_workers, config, cpu_workers=cpu_workers)
+    queues = choose_queues(device, num_workers, config, cpu_workers=cpu_workers)
+    if request.dtype == "int8" and device_class(queues) == "cpu" and is_emulated("int8"):
+        raise UsageError(
+            "--dtype int8: this processor does not multiply int8 exactly (it has neither VNNI nor AMX); use "
+            "--dtype float32"
+        )
+    return queues

@@ -112,6 +112,8 @@ class JobDir:
     """There while the job is paused or cancelled: nobody may start it again by himself."""
     kind = _Entry("kind.json")
     """Of a job that only one kind of device may compute: which. It is created once, and never replaced."""
+    certificate = _Entry("certificate.json")
+    """Of a job in int8: how near to float32 its records were seen to be. Created once, and never replaced."""
     logs = _Entry("logs")
     piped = _Entry("piped")
     """What came through pipes, while it is read."""

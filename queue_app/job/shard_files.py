@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from queue_app.array_types import Int64s, Ordinals
 from queue_app.errors import Damage
@@ -60,6 +61,21 @@ def num_records_of(path: Path, ordinals: Ordinals) -> int:
         table = pa.ipc.open_file(mapped).read_all()
         wanted = np.isin(table["ordinal"].to_numpy(), ordinals, assume_unique=True)
         return int(table["copies"].to_numpy()[wanted].sum())
+
+
+def num_characters_of(path: Path) -> Int64s:
+    """Of each row's sequence; 0 where it cannot be embedded."""
+    with pa.memory_map(str(path)) as mapped:
+        table = pa.ipc.open_file(mapped).read_all()
+        lengths = pc.utf8_length(table["sequence"]).to_numpy()
+        return np.where(table["problem"].is_null().to_numpy(), lengths, 0).astype(np.int64)
+
+
+def sequences_of(path: Path, rows: Int64s) -> list[str]:
+    """Those of some rows."""
+    with pa.memory_map(str(path)) as mapped:
+        sequences: list[str] = pa.ipc.open_file(mapped).read_all()["sequence"].take(rows).to_pylist()
+        return sequences
 
 
 @dataclass(frozen=True, slots=True)

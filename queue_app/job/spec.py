@@ -129,6 +129,8 @@ class RunOptions:
     """Only workers of the kind of device that begins the first shard compute the job."""
     priority: int = 0
     """Of two jobs the higher one is dealt first."""
+    least_cosine: float | None = None
+    """In int8: below it, on some of its records, the job does not begin; None: certificate.LEAST_COSINE."""
     max_workers: int | None = None
     """So many workers at most have a shard of it at a time; None: as many as there are."""
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gpu_tasks.models.layers import Linear, Packed, tap
+from gpu_tasks.models.layers import Packed, Project, tap
 from gpu_tasks.models.t5.attention import BiasLines, attend_with_lines, bias_lines
 from gpu_tasks.models.t5.buckets import buckets
 from gpu_tasks.models.t5.weight_names import BIAS, FINAL_NORM, WORDS, layer_names
@@ -42,11 +42,11 @@ class RmsNorm:
 class T5Layer:
     """The weights of one layer. Where the feed-forward is gated, `up` has its outputs twice."""
 
-    qkv: Linear
-    attention_out: Linear
+    qkv: Project
+    attention_out: Project
     attention_norm: RmsNorm
-    up: Linear
-    down: Linear
+    up: Project
+    down: Project
     mlp_norm: RmsNorm
 
 

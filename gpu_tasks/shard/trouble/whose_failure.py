@@ -20,6 +20,7 @@ from gpu_tasks.errors import (
     JobHopeless,
     ModelLoadError,
     ModelTooLarge,
+    NotCertified,
     NumericsDeviate,
     OtherKind,
 )
@@ -32,7 +33,15 @@ NO_ROOM_ON_DISK = (StoreFull, DiskFull)
 STORE_NOT_HERE = (DiskFailed, NetworkFileSystem, OwnerAlive, AlreadyOpen)
 OTHER_SOFTWARE = (WrongJob, NewerFormat, OtherVersion, ImportError)
 """A store that another version, or another plan of the same shard, has left on this host's scratch."""
-MODEL_OR_DEVICE = (ModelError, ModelLoadError, ModelTooLarge, DeviceUnavailable, NumericsDeviate, OtherKind)
+MODEL_OR_DEVICE = (
+    ModelError,
+    ModelLoadError,
+    ModelTooLarge,
+    DeviceUnavailable,
+    NumericsDeviate,
+    OtherKind,
+    NotCertified,
+)
 OF_THE_HOST = (
     *NO_ROOM_ON_DISK, *STORE_NOT_HERE, *OTHER_SOFTWARE, *MODEL_OR_DEVICE, JobNotFound, NotOurs, LimitTooLow
 )  # fmt: skip

@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from gpu_tasks.errors import DeviceUnavailable, InferenceError, NumericsDeviate, OtherKind
+from gpu_tasks.errors import DeviceUnavailable, InferenceError, NotCertified, NumericsDeviate, OtherKind
 from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.shard.trouble.whose_failure import Whose, may_pass, whose
 from queue_app.celery_app import app
@@ -44,8 +44,8 @@ def note_trouble(manifest: CheckpointManifest, index: int, error: Exception, *, 
     text = words_of(error)
     log.error("in trouble job=%s shard=%d: %s", manifest.job_id, index, text)
     times_most = PASSING_TIMES_MOST if may_pass(error) else TIMES_MOST
-    if isinstance(error, OtherKind):
-        times_most = 1  # however often it is tried, the worker stays what it is
+    if isinstance(error, OtherKind | NotCertified):
+        times_most = 1  # however often it is tried, worker and records stay what they are
     noted = register_of(manifest).note(this_worker.entry, text, times_most=times_most, at_work=at_work)
     counters.add(Count.TROUBLES)
     return noted

@@ -6,23 +6,22 @@ after whatever crashes. Nothing of it goes into the output itself: times, hosts 
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from checkpoint.records import QuarantineEntry
 from queue_app.choices import H5Layout, Precision
-from queue_app.host.devices import cpu_workers_of
-from queue_app.ingest.readers.keep import written_keep
 from queue_app.job.directory import JobDir
 from queue_app.job.history import read_history
 from queue_app.job.quarantine_reasons import OF_HOW_MANY, PLACE_IN_FILE
-from queue_app.job.readouts import is_contacts, is_ragged
-from queue_app.job.spec import EmbedOptions, Job
-from queue_app.model.spec import CONCATENATED, NormalizeSpec, TruncateSpec
+from queue_app.job.readouts import is_contacts
+from queue_app.job.spec import Job
 from queue_app.outputs.content import Content
 from queue_app.outputs.kinds import KindShare, mixed_text
+from queue_app.outputs.run_card.certificate import read_certificate
 from queue_app.outputs.run_card.citations import Citation, citations_of, software_of
+from queue_app.outputs.run_card.command import command_of
 from queue_app.outputs.run_card.faults_and_speed import (
     Device,
     Faults,
@@ -35,12 +34,9 @@ from queue_app.outputs.run_card.faults_and_speed import (
 )
 from queue_app.outputs.run_card.methods_section import Counted, methods
 from queue_app.outputs.run_card.model_name import ModelName, name_of
-from queue_app.shown import shell_word
 from queue_app.wording import count
 
 QUARANTINE_SHOWN = 10
-SETTLED_OTHERWISE = ("device_class", "window_overlap", "layers", "dedup", "pool", "keep", "kernels", "exact")
-"""Options that the command has no flag of that name and form for."""
 _PLACE = re.compile(rf" at position \d+|^\d+ (?=tokens do not fit)|{PLACE_IN_FILE}|{OF_HOW_MANY}")
 
 
@@ -120,6 +116,7 @@ def make_card(job: Job, job_dir: JobDir, output: Path, content: Content, written
         num_long=total_of(job, history, "num_long"),
         hardware=[_device_text(job, device) for device in devices],
         software=software_of(job.model, versions),
+        certificate=read_certificate(job_dir),
     )
     return RunCard(
         job=job,
@@ -151,56 +148,3 @@ def _device_text(job: Job, device: Device) -> str:
     each = " each" if device.num_workers > 1 else ""
     workers = f"{count(device.num_workers, 'worker')} with {count(job.threads, 'thread')}{each}"
     return f"the processor{'s' if on_hosts else ''}{on_hosts} ({device.name}, {workers})"
-
-
-def command_of(job: Job, output: Path) -> str:
-    """The command that gives the same vectors: every option is named, also those that were `auto`."""
-    model = job.model.name if "/" in job.model.name else job.model.path
-    words = ["holdfast", "embed", *(file.path for file in job.inputs), "-m", model, "-o", str(output)]
-    for field in fields(EmbedOptions):
-        value = getattr(job.options, field.name)
-        if value is not None and field.name not in SETTLED_OTHERWISE:
-            words += [f"--{field.name.replace('_', '-')}", str(value)]
-    words += ["--layers", ",".join(map(str, job.options.layers))]
-    words += ["--keep", written_keep(job.options.keep)] if job.options.keep else []
-    words += model_flags(job)
-    words += [] if job.options.dedup else ["--no-dedup"]
-    words += ["--kernels", "plain"] if job.options.kernels == "plain" else []
-    words += exact_flags(job)
-    words += ["--reuse", job.reuse.path] if job.reuse else []
-    words += ["--num-shards", str(len(job.shards.costs_to_compute))]
-    if job.options.device_class == "cpu":
-        # As many as give each the job's number of threads: another one would change the last bits.
-        words += ["--device", "cpu", "--workers", str(cpu_workers_of(job.threads))]
-    return " ".join(map(shell_word, words))
-
-
-def exact_flags(job: Job) -> list[str]:
-    """None, where the choice was left to us."""
-    if job.run.must_be_exact:
-        return ["--exact"]
-    return [] if job.options.exact or job.model.family == "mock" else ["--no-exact"]
-
-
-def model_flags(job: Job) -> Iterator[str]:
-    """What was asked of the model, or what it is by itself: the same either way.
-
-    Several pools in one vector are its own, and are left to it.
-    """
-    model, pool = job.model, job.options.pool
-    if CONCATENATED not in pool:
-        yield from ("--pool", pool)
-    if model.family == "mock":
-        return
-    if model.revision:
-        yield f"--revision={model.revision}"
-    yield f"--rules={model.tokens.rules.name}"
-    if model.prompt or model.prompts:
-        yield f"--prompt={model.prompt.text if model.prompt else ''}"
-    if is_ragged(job.options):
-        return
-    yield from (f"--truncate-dim={each.dim}" for each in model.head if isinstance(each, TruncateSpec))
-    if not model.normalize:
-        yield "--no-normalize"
-    elif isinstance(model.head[-1], NormalizeSpec):
-        yield "--normalize"

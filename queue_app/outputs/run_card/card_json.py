@@ -37,6 +37,7 @@ def card_json(card: RunCard) -> dict[str, Any]:
         "kinds": [asdict(share) for share in card.kinds],
         "mixed_kinds": card.mixed_kinds or None,
         "independence": card.independence or None,
+        "certificate": asdict(certificate) if (certificate := card.counted.certificate) else None,
         "throughput": asdict(card.throughput),
         "faults": asdict(card.faults),
         "versions": dict(card.versions),

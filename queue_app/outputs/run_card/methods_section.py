@@ -12,6 +12,7 @@ from queue_app.job.readouts import EVERY_TOKEN, is_contacts, is_ragged, num_vect
 from queue_app.job.spec import EmbedOptions, Job
 from queue_app.model.spec import CONCATENATED, ModelSpec
 from queue_app.model.wording import is_width_changed, treated_vectors, written_sequences
+from queue_app.outputs.run_card.certificate import Certificate
 from queue_app.outputs.run_card.citations import cited
 from queue_app.outputs.run_card.model_name import KINDS, ModelName, place_of, size_of
 from queue_app.wording import count, listed
@@ -45,6 +46,8 @@ DTYPES: Mapping[str, str] = {
     "float32": "single precision (float32)",
     "bfloat16": "bfloat16 with pooling in float64",
     "float16": "half precision (float16) with pooling in float64",
+    "int8": "int8 for the products of linear layers (a scale for each output and each token) and float32 for "
+    "all else",
 }
 UNITS: Mapping[Alphabet, str] = {"protein": "residue", "dna": "base", "rna": "base", "text": "token"}
 SOURCE_WANTED = "[cite the source of these weights]"
@@ -66,6 +69,7 @@ class Counted:
     num_long: int | None
     hardware: Sequence[str]
     software: str
+    certificate: Certificate | None = None
 
 
 def methods(job: Job, named: ModelName, counted: Counted) -> str:
@@ -79,6 +83,7 @@ def methods(job: Job, named: ModelName, counted: Counted) -> str:
         _vectors(job.model, job.options),
         _long(job, counted.num_long),
         _computing(job, counted.hardware),
+        _certified(counted.certificate),
         _identity(job),
     )
     return " ".join(filter(None, sentences))
@@ -213,11 +218,22 @@ def _computing(job: Job, hardware: Sequence[str]) -> str:
     where = f" on {listed(hardware)}" if hardware else ""
     if job.model.family == "mock":
         return f"They were computed{where}." if where else ""
-    exact = "" if job.options.dtype == "float32" else "; what overflowed was computed again in float32"
+    exact = (
+        "" if job.options.dtype in ("float32", "int8") else "; what overflowed was computed again in float32"
+    )
     dtype = DTYPES[job.options.dtype]
     if is_contacts(job.options):
         dtype = dtype.replace("pooling in float64", "attention maps in float32")
     return f"Computation was in {dtype}{where}{exact}."
+
+
+def _certified(found: Certificate | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"On {found.num_records} of the records, drawn by length, the cosine with vectors in float32 was "
+        f"{found.least_cosine:.6f} at least and {found.mean_cosine:.6f} on average."
+    )
 
 
 def _identity(job: Job) -> str:

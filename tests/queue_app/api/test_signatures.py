@@ -52,7 +52,7 @@ def test_type_default_and_words_are_those_of_the_command_line(call: Any) -> None
             assert about.replace("prompt=", "prompt=''").removesuffix(".") in text.replace("`", "")
             assert text.endswith(f"= {DECLARED[name].default!r})")
             assert text.startswith("False: ") == (DECLARED[name].default is True)
-    assert "'float32' | 'bfloat16' | 'float16' | 'auto' = 'auto')" in entries(call)["dtype"]
+    assert "'float32' | 'bfloat16' | 'float16' | 'int8' | 'auto' = 'auto')" in entries(call)["dtype"]
 
 
 @each_call

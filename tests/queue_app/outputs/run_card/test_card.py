@@ -27,8 +27,8 @@ from queue_app.model.spec import (
 from queue_app.model.written_sequences import TokenRules
 from queue_app.outputs.clean import clean
 from queue_app.outputs.export import export
-from queue_app.outputs.run_card.card import command_of
 from queue_app.outputs.run_card.card_json import card_json
+from queue_app.outputs.run_card.command import command_of
 from queue_app.outputs.run_card.markdown import INPUTS_SHOWN, OPTIONS, card_markdown
 from queue_app.status.summary import print_summary
 from tests.support import ROOT
