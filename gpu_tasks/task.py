@@ -11,9 +11,9 @@ from functools import lru_cache, partial
 from celery.signals import worker_process_init
 from redis import Redis
 
-from gpu_tasks.shard.canary_check import note_begun
 from gpu_tasks.shard.getting_ready import GettingReady, find_job
 from gpu_tasks.shard.job_model import load_and_check, load_exact
+from gpu_tasks.shard.numerics.canary_check import note_begun
 from gpu_tasks.shard.overlap.side_by_side import side_by_side
 from gpu_tasks.shard.trouble.setbacks import AWAY, setbacks
 from gpu_tasks.shard.trouble.worker_trouble import register_of, tell_export_failed, unless_garbage

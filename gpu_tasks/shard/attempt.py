@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from checkpoint import StaleToken
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.attempt_end import finish, give_back, insist, tell_failure
-from gpu_tasks.shard.canary_check import device_name, holds_exact, is_exact
+from gpu_tasks.shard.numerics.canary_check import device_name, holds_exact, is_exact
 from gpu_tasks.shard.observers import (
     CommitCounters,
     Observers,

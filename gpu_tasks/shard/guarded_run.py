@@ -13,8 +13,8 @@ from gpu_tasks.inference.device_errors import Fault, fault_of
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.rows import join_vectors, split_rows
 from gpu_tasks.inference.runner import RESUMED, AsyncInferenceRunner, InferenceResult
-from gpu_tasks.shard.canary_check import device_name
-from gpu_tasks.shard.exact_runner import ExactRunner
+from gpu_tasks.shard.numerics.canary_check import device_name
+from gpu_tasks.shard.numerics.exact_runner import ExactRunner
 from gpu_tasks.shard.trouble.whose_failure import Whose, whose
 from queue_app.job.spec import Job
 

@@ -10,9 +10,9 @@ from gpu_tasks.inference.fitting import fit
 from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.inference.readout import parse_pools
 from gpu_tasks.models.loading import load
-from gpu_tasks.shard.canary_check import device_name, watch_canary, watch_company
-from gpu_tasks.shard.certify import certify
 from gpu_tasks.shard.kind import refuse_other_kind
+from gpu_tasks.shard.numerics.canary_check import device_name, watch_canary, watch_company
+from gpu_tasks.shard.numerics.certify import certify
 from queue_app.errors import Damage
 from queue_app.host.devices import num_cores
 from queue_app.job.directory import JobDir

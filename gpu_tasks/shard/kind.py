@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from checkpoint import Kind
 from gpu_tasks.errors import OtherKind
-from gpu_tasks.shard.canary_check import device_name
+from gpu_tasks.shard.numerics.canary_check import device_name
 from queue_app.errors import Damage
 from queue_app.host.devices import processor_name
 from queue_app.host.durable_files import create_durably

@@ -6,7 +6,7 @@ from typing import Any
 from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.model_directory.load_model import load_model
-from gpu_tasks.shard import canary_check
+from gpu_tasks.shard.numerics import canary_check
 from queue_app.coordination.redis_client import connect
 from queue_app.job.directory import JobDir
 
@@ -16,7 +16,7 @@ def harm(model: Any) -> EmbeddingModel:
     import torch
 
     with torch.inference_mode():
-        model.encoder.layers[-1].up.weight[0, 0] = 1e4
+        model.encoder.layers[-1].mlp_norm.weight[0] = 1e4
     return model  # type: ignore[no-any-return]
 
 

@@ -1,7 +1,7 @@
 """What a job in int8 was seen to cost in accuracy: the file certificate.json in its directory.
 
-The first worker writes it before it takes a shard (gpu_tasks/shard/certify.py); it is created once, and never
-replaced.
+The first worker writes it before it takes a shard (gpu_tasks/shard/numerics/certify.py); it is created once,
+and never replaced.
 """
 
 import json

@@ -11,8 +11,8 @@ from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.inference.canary import COSINE_DISTANCE_MOST, Canary, embed_sequences
 from gpu_tasks.inference.model import Dtype, EmbeddingModel, Fetched, HostPending, StoreDtype
 from gpu_tasks.model_directory.load_model import load_model
-from gpu_tasks.shard import canary_check
 from gpu_tasks.shard.job_model import load_exact
+from gpu_tasks.shard.numerics import canary_check
 from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import EmbedRequest
 from tests.support.inline_job import prepare_here

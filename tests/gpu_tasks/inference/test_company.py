@@ -15,7 +15,7 @@ from gpu_tasks.inference.company import dependent_lengths
 from gpu_tasks.inference.exact_shapes import FILLER_ROW, ExactShapes, filled
 from gpu_tasks.inference.model import Dtype
 from gpu_tasks.models.layers import Encoder, Packed
-from gpu_tasks.shard import canary_check
+from gpu_tasks.shard.numerics import canary_check
 from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import EmbedRequest
 from queue_app.job.history import Attempt, History

@@ -18,8 +18,9 @@ from gpu_tasks.inference import torch_device
 from gpu_tasks.inference.canary import SEQUENCES, Canary
 from gpu_tasks.inference.model import Dtype, EmbeddingModel
 from gpu_tasks.model_directory.load_model import load_model
-from gpu_tasks.shard import canary_check, job_model
+from gpu_tasks.shard import job_model
 from gpu_tasks.shard.job_model import load_job_model
+from gpu_tasks.shard.numerics import canary_check
 from queue_app.coordination import keys
 from queue_app.coordination.canary_exchange import CanaryDeposits
 from queue_app.coordination.fleet import take_job

@@ -13,9 +13,9 @@ from transformers import EsmModel, EsmTokenizer
 from gpu_tasks import load_model
 from gpu_tasks.errors import NotCertified, NumericsDeviate, UnsupportedModel
 from gpu_tasks.models.linears.int8 import is_exact
-from gpu_tasks.shard import certify
-from gpu_tasks.shard.certify import compare, draw_sample
 from gpu_tasks.shard.job_model import load_exact, load_job_model
+from gpu_tasks.shard.numerics import certify
+from gpu_tasks.shard.numerics.certify import compare, draw_sample
 from queue_app.errors import Damage, UsageError
 from queue_app.ingest import settle
 from queue_app.ingest.open_dataset import resolve_options
@@ -226,6 +226,6 @@ def test_no_dtype_is_int8_by_itself(tmp_path: Path, esm2: Path) -> None:
 def test_the_loader_refuses_another_family_too(tmp_path: Path) -> None:
     directory = tmp_path / "model"
     directory.mkdir()
-    texts.t5(directory)
+    texts.other("distilbert")(directory)
     with pytest.raises(UnsupportedModel, match="computed natively"):
         load_model(str(directory), dtype="int8")

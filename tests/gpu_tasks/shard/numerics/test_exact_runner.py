@@ -9,7 +9,7 @@ from gpu_tasks.errors import OutOfMemory
 from gpu_tasks.inference.batch_plan import TokenBatch
 from gpu_tasks.inference.model import EmbeddingModel, Pending, StoreDtype
 from gpu_tasks.models.packed import PackedModel
-from gpu_tasks.shard.exact_runner import ExactRunner
+from gpu_tasks.shard.numerics.exact_runner import ExactRunner
 from tests.support.jobs_and_inputs import protein
 from tests.support.model_directories import plan_for, save_esm2
 
