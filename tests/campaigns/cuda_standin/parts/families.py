@@ -7,6 +7,8 @@ from pathlib import Path
 
 from benchmarks.common.hollow_models import hollow_esm2
 from gpu_tasks import AsyncInferenceRunner, load_model
+from gpu_tasks.inference.model import EmbeddingModel
+from gpu_tasks.models.layers import biased_runs
 from tests.campaigns.cuda_standin.standin import Finding, Standin
 from tests.support.jobs_and_inputs import protein
 from tests.support.model_directories import plan_for, save_bert, save_mosaic, save_mpnet, save_roberta
@@ -58,5 +60,14 @@ def _computed(family: str, directory: Path, dtype: str) -> Finding:
                 plan.batch(i).num_rows for i in range(plan.num_batches)
             ):
                 return Finding(False, f"{case}: rows are missing")
-            attention = getattr(getattr(model.encoder, "attention", None), "__name__", "transformers")  # type: ignore[attr-defined]
+            attention = _attention(model)
     return Finding(True, f"{family}, {dtype}: {attention}, {len(POOLS)} pools stored in two dtypes")
+
+
+def _attention(model: EmbeddingModel) -> str:
+    """What computes it: the function, or that which a kernel of ours is handed to."""
+    kernels = getattr(model.encoder, "kernels", None)  # type: ignore[attr-defined]
+    if kernels is None:
+        return "transformers"
+    chosen = kernels.attention if kernels.biased is biased_runs else kernels.biased
+    return str(getattr(chosen, "func", chosen).__name__)
