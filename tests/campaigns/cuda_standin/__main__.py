@@ -91,7 +91,7 @@ def _run(part: str, env: dict[str, str], extra: dict[str, str]) -> int:
             command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=PART_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        print(f"BROKEN   no end within {PART_SECONDS} s")
+        print(f"{SAID[False]}  no end within {PART_SECONDS} s")
         return 1
     broken = 0
     for line in ended.stdout.splitlines():
@@ -99,9 +99,8 @@ def _run(part: str, env: dict[str, str], extra: dict[str, str]) -> int:
         broken += finding["holds"] is False
         print(f"{SAID[finding['holds']]}  {finding['text']}")
     if ended.returncode:
-        print(
-            f"BROKEN   exit status {ended.returncode}: {(ended.stderr.strip().splitlines() or [''])[-1][:300]}"
-        )
+        last = (ended.stderr.strip().splitlines() or [""])[-1]
+        print(f"{SAID[False]}  exit status {ended.returncode}: {last[:300]}")
     return broken + bool(ended.returncode)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 LIBRARY = Path(__file__).parent / "library"
 IMPLEMENTED = {
-    "libcudart": "cudart.cpp", "libcuda": "cuda.cpp", "libcublas": "cublas.cpp", "libcublasLt": "cublaslt.cpp",
+    "libcudart": "cudart.cpp", "libcuda": "cuda.cpp", "libcublas": "cublas.cpp",
+    "libcublasLt": "cublaslt.cpp",
 }  # fmt: skip
 """All others only answer: see `_answer`."""
 PREFIXES = {
