@@ -19,7 +19,7 @@ from typing import Any
 from tests.support import ROOT
 
 PARTS = {
-    "facts": 60, "ceilings": 40, "workspace": 90, "right": 90, "tests": 180, "speed": 120, "profile": 60,
+    "facts": 60, "ceilings": 40, "workspace": 90, "right": 120, "tests": 180, "speed": 120, "profile": 60,
     "pieces": 40, "attention": 60, "budgets": 60, "memory": 40, "job": 180,
 }  # fmt: skip
 """In this order, and for how many seconds each at most."""

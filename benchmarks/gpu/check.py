@@ -19,7 +19,9 @@ from benchmarks.common.esm2_shapes import SHAPES
 from benchmarks.common.hollow_models import hollow_esm2
 from gpu_tasks import load_model
 from gpu_tasks.inference.batch_plan import BatchPlan
+from gpu_tasks.inference.model import Dtype, KernelChoice
 from gpu_tasks.inference.plan_batches import plan_batches
+from gpu_tasks.models.kernels.choose import fused_by
 from gpu_tasks.models.packed import PackedModel
 from gpu_tasks.models.weights import Weights
 from queue_app.ingest.open_dataset import token_budget
@@ -59,6 +61,16 @@ class Check:
     def dtype(self) -> torch.dtype:
         return torch.bfloat16
 
+    @property
+    def kernels(self) -> tuple[KernelChoice, ...]:
+        """Those of our own first, where this device can have them."""
+        return ("fused", "plain") if self.compiler else ("plain",)
+
+    @property
+    def compiler(self) -> str | None:
+        """Of our own kernels; None where there are none."""
+        return fused_by(torch.device(self.device, 0) if self.device == "cuda" else torch.device("cpu"))
+
     def size(self, number: int, rehearsed: int) -> int:
         return rehearsed if self.is_rehearsal else number
 
@@ -74,12 +86,18 @@ class Check:
         return 1024 if self.is_rehearsal else token_budget("cuda", "bfloat16", parameters)
 
     def load(
-        self, shape: str, *, dtype: str = "bfloat16", num_layers: int | None = None, device: str | None = None
+        self,
+        shape: str,
+        *,
+        dtype: Dtype = "bfloat16",
+        num_layers: int | None = None,
+        device: str | None = None,
+        kernels: KernelChoice = "fused",
     ) -> PackedModel:
         """Weights of chance, the same on every device up to their last bits."""
         directory = hollow_esm2(self.home, shape, num_layers=num_layers)
         with random_weights():
-            model = load_model(str(directory), device=device or self.device, dtype=dtype)
+            model = load_model(str(directory), device=device or self.device, dtype=dtype, kernels=kernels)
         assert isinstance(model, PackedModel)
         return model
 

@@ -51,6 +51,11 @@ HARMLESS: dict[str, tuple[str, ...]] = {
     "CUBLAS_EMULATE_SINGLE_PRECISION": ("0",),
     "CUBLAS_EMULATION_STRATEGY": ("default", "performant"),
     "CUDA_FORCE_PTX_JIT": ("0",),
+    # Of Triton, which compiles our own kernels.
+    "DISABLE_PTXAS_OPT": ("0",),
+    "PTXAS_OPTIONS": (),
+    "TRITON_KERNEL_OVERRIDE": ("0",),
+    "TRITON_OVERRIDE_ARCH": (),
 }
 """Variables that a library reads once, at its start, and the values of each that change no vector."""
 

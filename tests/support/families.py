@@ -3,12 +3,25 @@
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
-from transformers import BertConfig, BertModel, BertTokenizer, EsmConfig, EsmForMaskedLM, EsmTokenizer
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    EsmConfig,
+    EsmForMaskedLM,
+    EsmTokenizer,
+    PreTrainedModel,
+    T5EncoderModel,
+)
 
 from tests.support.model_directories import TINY, randomize
+from tests.zoo.proteins import t5_config
+from tests.zoo.vocabularies import write_unigram
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+RESIDUES = "ALGVSREDTIPKFQNYMHWCXBOUZ"
 PAIRS = tuple(map("".join, product("ACDEFGHIKLMNPQRSTVWY#", "pynwrqhgdlvtmfsaeikc#")))
 
 
@@ -52,4 +65,15 @@ def _save_bert(directory: Path, words: Sequence[str]) -> Path:
     model.save_pretrained(directory)
     ids = {token: index for index, token in enumerate(tokens)}
     BertTokenizer(vocab=ids, do_lower_case=False).save_pretrained(directory)
+    return directory
+
+
+def save_t5(directory: Path, kind: type[PreTrainedModel] = T5EncoderModel, **changed: Any) -> Path:
+    """Residues are words of the tokenizer, as ProtT5's are. `changed` goes to the config."""
+    num = write_unigram(directory, [f"▁{residue}" for residue in RESIDUES], blanks=True)
+    config = t5_config(num, **changed)
+    if kind.config_class is not type(config):
+        config = kind.config_class(**{**config.to_dict(), **changed})
+    randomize(model := kind(config))
+    model.save_pretrained(directory)
     return directory

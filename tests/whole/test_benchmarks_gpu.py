@@ -3,11 +3,14 @@
 import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu.check import Check, Found
+from benchmarks.gpu.parts import right
+from benchmarks.gpu.parts.right import DTYPES, FAMILIES
 
 NEEDS_A_DEVICE = {"memory": "left out"}
 """What a part says without one."""
@@ -26,13 +29,33 @@ def test_every_part_runs_and_finds_something(part: str, tmp_path: Path) -> None:
     assert all(each.values.get("exit status", 0) == 0 for each in found)
 
 
-def test_vectors_are_held_against_the_processors_own(tmp_path: Path) -> None:
-    found = found_by("right", tmp_path)
-    assert [each.what for each in found] == ["tiny float32", "tiny bfloat16", "tiny float16"]
+def test_vectors_of_every_family_are_held_against_the_processors_own(tmp_path: Path) -> None:
+    without, *found = found_by("right", tmp_path)
+    assert str(without) == "fused kernels: none on cpu"
+    assert [each.what for each in found] == [
+        f"{family} {dtype}, plain kernels" for family in ("tiny", *FAMILIES) for dtype in DTYPES
+    ]
     for each in found:
-        assert 0 <= float(each.values["1 - least cosine"]) < 1e-3
+        assert 0 <= float(each.values["1 - least cosine"]) < 1e-3, each
         assert each.values["same bytes twice"] is True
-    assert float(found[1].values["1 - least cosine"]) > 1e-9, "random weights were never rounded"
+        if "bfloat16" in each.what:
+            assert float(each.values["1 - least cosine"]) > 1e-9, f"{each}: never rounded"
+
+
+def test_a_vector_that_is_not_the_processors_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if one kernel were wrong: in all but the reference."""
+    check, computed = Check("cpu", tmp_path, is_rehearsal=True), []
+    vectors = right.vectors
+
+    def another(*given: Any) -> right.Vectors:
+        computed.append(vectors(*given))
+        if len(computed) == 1:
+            return computed[0]
+        return {ordinal: vector[::-1] for ordinal, vector in computed[-1].items()}
+
+    monkeypatch.setattr(right, "vectors", another)
+    first = next(each for each in right.run(check) if each.values)
+    assert float(first.values["1 - least cosine"]) > 0.1
 
 
 def test_a_part_that_fails_takes_nothing_from_the_next(

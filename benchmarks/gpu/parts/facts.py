@@ -31,6 +31,7 @@ def run(check: Check) -> Iterator[Found]:
     yield Found(
         "by NVML", {"load": str(gpu_load(hardware_id(check.device)) if check.device != "cpu" else None)}
     )
+    yield Found("fused kernels", {"by": check.compiler or f"none on {check.device}"})
     yield Found("threads", {"torch": torch.get_num_threads()})
     with contextlib.suppress(OSError):
         for line in subprocess.run(QUERY, capture_output=True, text=True, check=False).stdout.splitlines():

@@ -14,20 +14,9 @@ def run(check: Check) -> Iterator[Found]:
     marked = sorted(
         str(path) for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text()
     )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        "gpu",
-        "-p",
-        "no:cacheprovider",
-        "--tb=short",
-        *marked,
-    ]
-    if check.is_rehearsal:
-        command = [*command[: -len(marked)], "--collect-only", marked[0]]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--tb=short"]
+    # Rehearsed is that they can be asked for: of one file, and without what all tests have in common.
+    command += ["--collect-only", "--noconftest", marked[-1]] if check.is_rehearsal else marked
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=ROOT,
         env=of_checkout(check.home),

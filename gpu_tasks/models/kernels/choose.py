@@ -1,6 +1,7 @@
 """Which kernels a model computes with, ours or plain torch's. Decided once, when it is loaded."""
 
 import logging
+import os
 from functools import cache, partial
 from importlib.metadata import version
 
@@ -52,9 +53,21 @@ def fused_by(device: torch.device) -> str | None:
     except DeviceUnavailable as error:
         log.warning("computing with plain kernels on %s: %s", device, error)
         return None
-    compiler = f"triton {version('triton')}"
+    compiler = _compiler(device)
     log.info("computing with fused kernels on %s: %s", device, compiler)
     return compiler
+
+
+def _compiler(device: torch.device) -> str:
+    """Triton, and its assembler where somebody chose another than it brings: that rounds as it likes, too."""
+    triton = f"triton {version('triton')}"
+    is_blackwell = torch.cuda.get_device_capability(device) >= (10, 0)
+    name = "ptxas_blackwell" if is_blackwell else "ptxas"
+    if not os.environ.get(f"TRITON_{name.upper()}_PATH"):
+        return triton
+    from triton import knobs
+
+    return f"{triton}, ptxas {getattr(knobs.nvidia, name, knobs.nvidia.ptxas).version}"
 
 
 def _build(device: torch.device, build: Build) -> Launch:

@@ -5,13 +5,21 @@ headers; a server or a slim container has neither. What `torch.compile` launches
 2.8) needs neither, and takes the host under a microsecond, where an operation of torch's takes several.
 """
 
-from collections.abc import Callable, Mapping
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import Lock
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from gpu_tasks.errors import DeviceUnavailable, first_line
+
+log = logging.getLogger(__name__)
 
 Grid = tuple[int, int, int]
 Launch = Callable[..., None]
@@ -39,9 +47,13 @@ def compiled(
         raise DeviceUnavailable(f"no fused kernels before torch 2.8: {error}") from None
     index, stream_of = device.index or 0, torch._C._cuda_getCurrentRawStream
     try:
-        binary = compile_for(torch.cuda.get_device_capability(device), kernel, types, constants, num_warps)
-        path, shared = cubin_of(binary), binary.metadata.shared
-        *_, function, _, _ = launcher._load_kernel(path, kernel.__name__, shared, index)
+        # Code is loaded into the context of the current device, whatever the index says.
+        with somewhere_to_write(), torch.cuda.device(index):
+            binary = compile_for(
+                torch.cuda.get_device_capability(device), kernel, types, constants, num_warps
+            )
+            path, shared = cubin_of(binary), binary.metadata.shared
+            *_, function, _, _ = launcher._load_kernel(path, kernel.__name__, shared, index)
     except Exception as error:  # Triton's, its assembler's or the driver's: of whatever class
         why = first_line(error)
         raise DeviceUnavailable(
@@ -71,6 +83,42 @@ def compile_for(
     options = {"num_warps": num_warps, "num_stages": _STAGES, "enable_fp_fusion": True}
     target = GPUTarget("cuda", 10 * capability[0] + capability[1], _WARP)
     return compile_source(ASTSource(kernel, signature, constants, aligned), target=target, options=options)
+
+
+@contextmanager
+def somewhere_to_write() -> Iterator[None]:
+    """Triton hands code over by files only: where it cannot write its cache, it gets a folder for the while.
+
+    A container's user often has no home that is its own.
+    """
+    from triton import knobs
+
+    with _one_at_a_time:
+        if _can_write(knobs.cache.dir):
+            yield
+            return
+        with knobs.cache.scope(), tempfile.TemporaryDirectory(prefix="kernels-") as folder:
+            knobs.cache.dir = folder
+            yield
+
+
+_one_at_a_time = Lock()
+"""Where Triton's cache lies belongs to the whole process."""
+
+
+@cache
+def _can_write(folder: str) -> bool:
+    """That it cannot is logged once."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        log.warning(
+            "every process compiles its kernels anew: Triton's cache %s cannot be written (%s); "
+            "let TRITON_CACHE_DIR name a folder that can", folder, error.strerror,
+        )  # fmt: skip
+        return False
+    return True
 
 
 def cubin_of(binary: Any) -> str:

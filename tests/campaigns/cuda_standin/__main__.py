@@ -4,9 +4,10 @@ SITE holds a CUDA build of torch, of the version that is installed here; CUDA's 
 
     pip download --no-deps --dest WHEELS --index-url https://pypi.org/simple torch==2.13.0
     python -m zipfile -e WHEELS/torch-2.13.0-*.whl SITE
+    pip install --no-deps --target SITE triton==3.7.1
 
-Without them, or without a compiler, nothing is looked at, and it says so. Ends with 1 where something is not
-as promised.
+Without them, or without a compiler, nothing is looked at, and it says so; without Triton, which that torch
+names in its metadata, none of our own kernels. Ends with 1 where something is not as promised.
 """
 
 import argparse
@@ -31,6 +32,7 @@ HOSTILE = {
 }
 """What a user's environment may say of the libraries; the part `settings` runs under it as well."""
 PART_SECONDS = 900
+SAID = {True: "ok     ", False: "BROKEN ", None: "skipped"}
 
 
 def main() -> int:
@@ -89,17 +91,16 @@ def _run(part: str, env: dict[str, str], extra: dict[str, str]) -> int:
             command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=PART_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        print(f"BROKEN  no end within {PART_SECONDS} s")
+        print(f"{SAID[False]}  no end within {PART_SECONDS} s")
         return 1
     broken = 0
     for line in ended.stdout.splitlines():
         finding = json.loads(line)
-        broken += not finding["holds"]
-        print(f"{'ok    ' if finding['holds'] else 'BROKEN'}  {finding['text']}")
+        broken += finding["holds"] is False
+        print(f"{SAID[finding['holds']]}  {finding['text']}")
     if ended.returncode:
-        print(
-            f"BROKEN  exit status {ended.returncode}: {(ended.stderr.strip().splitlines() or [''])[-1][:300]}"
-        )
+        last = (ended.stderr.strip().splitlines() or [""])[-1]
+        print(f"{SAID[False]}  exit status {ended.returncode}: {last[:300]}")
     return broken + bool(ended.returncode)
 
 

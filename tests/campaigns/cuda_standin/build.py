@@ -10,21 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent / "library"
-IMPLEMENTED = {"libcudart": "cudart.cpp", "libcublas": "cublas.cpp", "libcublasLt": "cublaslt.cpp"}
+IMPLEMENTED = {
+    "libcudart": "cudart.cpp", "libcuda": "cuda.cpp", "libcublas": "cublas.cpp",
+    "libcublasLt": "cublaslt.cpp",
+}  # fmt: skip
 """All others only answer: see `_answer`."""
 PREFIXES = {
     "libnccl": "nccl", "libcufile": "cuFile", "libcusparseLt": "cusparseLt", "libcuda": "cu[A-Z]",
     "libnvshmem_host": "nvshmem", "libcurand": "curand",
 }  # fmt: skip
 """How the functions of those libraries begin whose symbols carry no version."""
+HEADERS = ("cuda.h", "cuda_runtime_api.h", "library_types.h")
 NOT_SUPPORTED = 801
 """Of the runtime and of the driver alike."""
-DRIVER = {
-    "cuCtxGetCurrent": "(void **context) { *context = (void *)1; return 0; }",
-    "cuDevicePrimaryCtxGetState":
-        "(int, unsigned *flags, int *active) { if (flags) *flags = 0; *active = 1; return 0; }",
-}  # fmt: skip
-"""Of the driver torch asks no more than whether there is a context."""
 
 
 class Missing(Exception):
@@ -74,7 +72,7 @@ def _headers() -> Path:
         *(each for at in packages for each in at.glob("*/include")),
     ]
     for place in places:
-        if (place / "cuda_runtime_api.h").exists() and (place / "library_types.h").exists():
+        if all((place / header).exists() for header in HEADERS):
             return place
     raise Missing("no CUDA headers: neither /usr/local/cuda*/include nor the package nvidia-cuda-runtime")
 
@@ -112,7 +110,9 @@ def _compile(library: str, functions: set[str], libraries: Path, headers: Path) 
     answers.write_text("\n".join(_answers(stem, functions - defined)))
     versions.write_text(f"{'NVSHMEM' if stem == 'libnvshmem_host' else library} {{ global: *; }};\n")
     runtime = [
-        each.name for each in libraries.glob("libcudart.so.*[0-9]") if stem in ("libcublas", "libcublasLt")
+        each.name
+        for each in libraries.glob("libcudart.so.*[0-9]")
+        if stem in IMPLEMENTED.keys() - {"libcudart"}
     ]
     compiled = subprocess.run(
         ["g++", "-O1", "-std=c++17", "-fPIC", "-shared", "-pthread", f"-I{headers}", f"-Wl,-soname,{library}",
@@ -129,11 +129,8 @@ def _answers(stem: str, functions: set[str]) -> Iterator[str]:
     yield "#include <cstdio>\n#include <cstdlib>"
     yield 'static bool tells = getenv("STANDIN_TRACE") != nullptr;'
     for name in sorted(functions):
-        if name in DRIVER:
-            yield f'extern "C" int {name}{DRIVER[name]}'
-        else:
-            told = f'if (tells) fprintf(stderr, "{name}\\n");'
-            yield f'extern "C" long {name}() {{ {told} return {_answer(stem, name)}; }}'
+        told = f'if (tells) fprintf(stderr, "{name}\\n");'
+        yield f'extern "C" long {name}() {{ {told} return {_answer(stem, name)}; }}'
 
 
 def _answer(stem: str, name: str) -> int:

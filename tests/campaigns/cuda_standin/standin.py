@@ -13,9 +13,9 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that a part saw, and whether it is as promised."""
+    """Something that a part saw, and whether it is as promised; None: it was not looked at."""
 
-    holds: bool
+    holds: bool | None
     text: str
 
 

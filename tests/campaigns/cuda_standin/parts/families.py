@@ -7,7 +7,10 @@ from pathlib import Path
 
 from benchmarks.common.hollow_models import hollow_esm2
 from gpu_tasks import AsyncInferenceRunner, load_model
+from gpu_tasks.inference.model import EmbeddingModel
+from gpu_tasks.models.layers import biased_runs
 from tests.campaigns.cuda_standin.standin import Finding, Standin
+from tests.support.families import save_t5
 from tests.support.jobs_and_inputs import protein
 from tests.support.model_directories import plan_for, save_bert, save_mosaic, save_mpnet, save_roberta
 
@@ -27,6 +30,7 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
     "RoBERTa": lambda home: save_roberta(home / "roberta"),
     "MPNet": lambda home: save_mpnet(home / "mpnet"),
     "MosaicBERT": lambda home: save_mosaic(home / "mosaic"),
+    "T5": lambda home: save_t5(home / "t5"),
 }
 
 
@@ -50,7 +54,9 @@ def _computed(family: str, directory: Path, dtype: str) -> Finding:
             case = f"{family}, {dtype}, {pool}, stored as {stored}"
             try:
                 model = load_model(str(directory), device="cuda", dtype=dtype, pool=pool, layers=layers)
-                plan = plan_for(model, PROTEINS if family.startswith("ESM") else TEXTS, toks_per_batch=700)
+                plan = plan_for(
+                    model, PROTEINS if family.startswith(("ESM", "T5")) else TEXTS, toks_per_batch=700
+                )
                 results = list(AsyncInferenceRunner(model, store_dtype=stored).run(plan))  # type: ignore[arg-type]
             except Exception as error:  # whatever it is, it is the finding
                 return Finding(False, f"{case}: {type(error).__name__}: {str(error)[:300]}")
@@ -58,5 +64,14 @@ def _computed(family: str, directory: Path, dtype: str) -> Finding:
                 plan.batch(i).num_rows for i in range(plan.num_batches)
             ):
                 return Finding(False, f"{case}: rows are missing")
-            attention = getattr(getattr(model.encoder, "attention", None), "__name__", "transformers")  # type: ignore[attr-defined]
+            attention = _attention(model)
     return Finding(True, f"{family}, {dtype}: {attention}, {len(POOLS)} pools stored in two dtypes")
+
+
+def _attention(model: EmbeddingModel) -> str:
+    """What computes it: the function that is chosen for it; T5 and transformers have none to choose."""
+    kernels = getattr(model.encoder, "kernels", None)  # type: ignore[attr-defined]
+    if kernels is None:
+        return "its own"
+    chosen = kernels.attention if kernels.biased is biased_runs else kernels.biased
+    return str(getattr(chosen, "func", chosen).__name__)

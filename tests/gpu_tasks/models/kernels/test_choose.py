@@ -15,6 +15,7 @@ from gpu_tasks.models import layers
 from gpu_tasks.models.kernels import choose
 from gpu_tasks.models.kernels.choose import fused_by
 from gpu_tasks.models.layers import Kernels
+from tests.support.interpreted_kernels import needs_compiler
 from tests.support.model_directories import save_esm2
 
 CUDA = torch.device("cuda", 0)
@@ -78,6 +79,17 @@ def test_a_device_that_is_older_than_triton_knows_is_not_tried(
 def test_a_device_with_our_kernels_is_told_by_their_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, (9, 0), None)
     assert fused_by(CUDA) == "triton 3.7.1"
+
+
+@needs_compiler
+def test_an_assembler_that_somebody_chose_is_part_of_what_the_compiler_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from triton import knobs
+
+    pretend(monkeypatch, (9, 0), None)
+    monkeypatch.setenv("TRITON_PTXAS_PATH", knobs.nvidia.ptxas.path)
+    assert fused_by(CUDA) == f"triton 3.7.1, ptxas {knobs.nvidia.ptxas.version}"
 
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="for a torch without CUDA")

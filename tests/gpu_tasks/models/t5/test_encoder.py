@@ -36,6 +36,7 @@ from gpu_tasks.models.loading import load
 from gpu_tasks.models.t5.encoder import T5
 from queue_app.model.spec import EncoderSpec, parse_spec
 from queue_app.model.wording import model_differences
+from tests.support.families import RESIDUES, save_t5
 from tests.support.model_directories import (
     Tensors,
     change_config,
@@ -46,12 +47,10 @@ from tests.support.model_directories import (
     save_esm2,
     spec_of,
 )
-from tests.zoo.proteins import t5_config
-from tests.zoo.vocabularies import T5_SPECIAL, write_unigram
+from tests.zoo.vocabularies import T5_SPECIAL
 
 Vectors = npt.NDArray[np.float32]
 
-RESIDUES = "ALGVSREDTIPKFQNYMHWCXBOUZ"
 PROTT5_XL = {"d_model": 1024, "d_kv": 128, "d_ff": 16384, "num_heads": 32, "num_layers": 1}
 """https://huggingface.co/Rostlab/prot_t5_xl_uniref50/blob/main/config.json, but for its 24 layers."""
 ANKH_LARGE = {
@@ -70,17 +69,6 @@ def protein(length: int) -> str:
 
 PROTEINS = [protein(length) for length in (1, 2, 3, 9, 9, 31, 64, 127, 128, 129, 200)]
 LENGTHS = [*range(1, 40), *range(40, 1100, 97), 1099, 1100]
-
-
-def save_t5(directory: Path, kind: type[PreTrainedModel] = T5EncoderModel, **changed: Any) -> Path:
-    """Residues are words of the tokenizer, as ProtT5's are. `changed` goes to the config."""
-    num = write_unigram(directory, [f"▁{residue}" for residue in RESIDUES], blanks=True)
-    config = t5_config(num, **changed)
-    if kind.config_class is not type(config):
-        config = kind.config_class(**{**config.to_dict(), **changed})
-    randomize(model := kind(config))
-    model.save_pretrained(directory)
-    return directory
 
 
 @pytest.fixture(scope="module")
