@@ -1,9 +1,9 @@
 """Which kernels a model computes with, ours or plain torch's. Decided once, when it is loaded."""
 
 import logging
-import os
 from functools import cache, partial
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
@@ -60,14 +60,14 @@ def fused_by(device: torch.device) -> str | None:
 
 def _compiler(device: torch.device) -> str:
     """Triton, and its assembler where somebody chose another than it brings: that rounds as it likes, too."""
-    triton = f"triton {version('triton')}"
-    is_blackwell = torch.cuda.get_device_capability(device) >= (10, 0)
-    name = "ptxas_blackwell" if is_blackwell else "ptxas"
-    if not os.environ.get(f"TRITON_{name.upper()}_PATH"):
-        return triton
+    import triton
     from triton import knobs
 
-    return f"{triton}, ptxas {getattr(knobs.nvidia, name, knobs.nvidia.ptxas).version}"
+    is_blackwell = torch.cuda.get_device_capability(device) >= (10, 0)
+    assembler = getattr(knobs.nvidia, "ptxas_blackwell" if is_blackwell else "ptxas", knobs.nvidia.ptxas)
+    own = Path(triton.__file__).parent
+    chosen = [] if own in Path(assembler.path).parents else [f"ptxas {assembler.version}"]
+    return ", ".join([f"triton {version('triton')}", *chosen])
 
 
 def _build(device: torch.device, build: Build) -> Launch:

@@ -78,17 +78,19 @@ def test_a_device_that_is_older_than_triton_knows_is_not_tried(
 
 def test_a_device_with_our_kernels_is_told_by_their_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, (9, 0), None)
+    monkeypatch.setattr(choose, "_compiler", lambda _: "triton 3.7.1")
     assert fused_by(CUDA) == "triton 3.7.1"
 
 
 @needs_compiler
 def test_an_assembler_that_somebody_chose_is_part_of_what_the_compiler_is_called(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from triton import knobs
 
     pretend(monkeypatch, (9, 0), None)
-    monkeypatch.setenv("TRITON_PTXAS_PATH", knobs.nvidia.ptxas.path)
+    (tmp_path / "ptxas").symlink_to(knobs.nvidia.ptxas.path)
+    monkeypatch.setenv("TRITON_PTXAS_PATH", str(tmp_path / "ptxas"))
     assert fused_by(CUDA) == f"triton 3.7.1, ptxas {knobs.nvidia.ptxas.version}"
 
 
