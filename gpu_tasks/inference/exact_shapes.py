@@ -48,13 +48,17 @@ class ExactShapes:
         return next((size for size in sizes if size >= given), given)
 
 
-def filled(batch: TokenBatch, num_tokens: int) -> TokenBatch:
-    """The batch with rows behind its own that make it so many tokens; nothing is read out of these."""
+def filled(batch: TokenBatch, num_tokens: int, row_most: int | None) -> TokenBatch:
+    """The batch with rows behind its own that make it so many tokens; nothing is read out of these.
+
+    `row_most` is the longest row that the model has positions for, None where it has no end.
+    """
     missing = num_tokens - len(batch.input_ids)
     if missing <= 0:
         return batch
-    whole, rest = divmod(missing, FILLER_ROW)
-    lengths = np.array([FILLER_ROW] * whole + [rest] * bool(rest), np.int32)
+    row = min(FILLER_ROW, row_most or FILLER_ROW)
+    whole, rest = divmod(missing, row)
+    lengths = np.array([row] * whole + [rest] * bool(rest), np.int32)
     nothing = np.zeros(len(lengths), np.int64)
     return replace(
         batch,

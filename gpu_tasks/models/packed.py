@@ -98,7 +98,7 @@ class PackedModel:
             raise ValueError(f"batch {batch.batch_idx}: windows of a record make no map of its contacts")
         num_rows = batch.num_rows
         if self.shapes is not None:
-            batch = filled(batch, self.shapes.num_tokens(batch))
+            batch = filled(batch, self.shapes.num_tokens(batch), self.max_positions)
         positions = positions_of(batch, self.padding)
         bounds, firsts = pooling_bounds(batch, self.left)
         # One array, one copy: split again on the device.

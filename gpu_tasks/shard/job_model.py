@@ -12,7 +12,6 @@ from gpu_tasks.inference.readout import parse_pools
 from gpu_tasks.models.loading import load
 from gpu_tasks.shard.kind import refuse_other_kind
 from gpu_tasks.shard.numerics.canary_check import device_name, watch_canary, watch_company
-from gpu_tasks.shard.numerics.certify import certify
 from queue_app.errors import Damage
 from queue_app.host.devices import num_cores
 from queue_app.job.directory import JobDir
@@ -40,7 +39,8 @@ def load_and_check(job: Job, directory: JobDir) -> EmbeddingModel:
             model = _load_once(job, directory, device)
             watch_company(job, model)
             watch_canary(job, model, partial(load_exact, job, directory))
-            certify(job, directory, model, partial(load_exact, job, directory))
+            if dtype == "int8":
+                _certify(job, directory, model)
         except Exception as error:
             if fault_of(error) is Fault.NO_ROOM:
                 _loaded.clear()
@@ -49,6 +49,13 @@ def load_and_check(job: Job, directory: JobDir) -> EmbeddingModel:
 
     spec = job.model
     return fit(load_or_clear, spec.path, num_parameters=spec.num_parameters, dtype=dtype, device=device)
+
+
+def _certify(job: Job, directory: JobDir, model: EmbeddingModel) -> None:
+    # It reads shards: what that takes, a worker without a job does not import.
+    from gpu_tasks.shard.numerics.certify import certify
+
+    certify(job, directory, model, partial(load_exact, job, directory))
 
 
 def _load_once(job: Job, directory: JobDir, device: str) -> EmbeddingModel:

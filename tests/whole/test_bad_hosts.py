@@ -176,10 +176,10 @@ from tests.support.after_import import change_after_import
 
 
 def spoil(module: ModuleType) -> None:
-    def publish(*_: object) -> None:
+    def compute(*_: object) -> None:
         raise ValueError("of this host")
 
-    module.ShardRun.run = publish
+    module.OpenShard.compute = compute
 
 
 change_after_import({"gpu_tasks.shard.shard_run": spoil})

@@ -518,7 +518,8 @@ def test_flower_shows_how_long_every_shard_took_and_how_it_ended(
     assert all(task["runtime"] > 0 for task in tasks)
     shards = [task for task in tasks if task["name"] == "gpu_tasks.embed_shard"]
     assert sorted(ast.literal_eval(task["args"])[1] for task in shards) == list(range(num_shards))
-    assert {task["result"] for task in shards} == {"'done'"}
+    # The last is published by its task; another one's publication may go on beside the next shard.
+    assert "'done'" in {task["result"] for task in shards} <= {"'done'", "'computed'"}
     [export] = [task for task in tasks if task["name"] == "gpu_tasks.export_job"]
     assert export["result"] == "'exported'"
 

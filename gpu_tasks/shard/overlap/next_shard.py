@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.acquire import acquire
 from gpu_tasks.shard.observers import ShardObserver
-from gpu_tasks.shard.reading import ReadShard, read_ahead
 from queue_app.coordination.dealing import Dealt
 from queue_app.coordination.manifest import CheckpointManifest
 from queue_app.coordination.states import Lease
@@ -34,6 +33,7 @@ from queue_app.worker.device_worker import child_state
 if TYPE_CHECKING:
     from gpu_tasks.inference.batch_plan import BatchPlan
     from gpu_tasks.inference.runner import Timings
+    from gpu_tasks.shard.reading import ReadShard
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Begun(Protocol):
 
     @property
     def lease(self) -> Lease: ...
-    def make_ready(self, read: ReadShard | None = None) -> None: ...
+    def make_ready(self, read: "ReadShard | None" = None) -> None: ...
     def let_go(self, reason: str) -> None: ...
 
 
@@ -197,7 +197,7 @@ class NextShard(ShardObserver, Generic[Attempt]):
             raise
         self._attempt = attempt
 
-    def _read(self, shard: Shard) -> ReadShard | None:
+    def _read(self, shard: Shard) -> "ReadShard | None":
         here, scratch = self._here, runtime_config().scratch
         note = here.directory.checkpoint(self._present.index, here.job.job_id, scratch) / NOTE
         if note.exists():
@@ -206,6 +206,8 @@ class NextShard(ShardObserver, Generic[Attempt]):
         began = time.monotonic()
         store_path = here.directory.checkpoint(shard.index, here.job.job_id, scratch)
         try:
+            from gpu_tasks.shard.reading import read_ahead
+
             return read_ahead(here.job, here.directory, shard, here.model, store_path)
         finally:
             _read.seconds = time.monotonic() - began

@@ -25,6 +25,7 @@ from tests.campaigns.companies.models import FAMILIES
 from tests.support.inline_job import prepare_here
 from tests.support.jobs_and_inputs import write_fasta
 from tests.support.model_directories import contact_maps, save_esm2, with_contact_head
+from tests.support.small_models import save_small_bert
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -127,7 +128,7 @@ def test_what_ran_out_of_memory_is_not_filled_to_what_did_not_fit() -> None:
 
 
 def test_rows_that_fill_are_read_out_nowhere() -> None:
-    batch = filled(batch_of(5, 3), 2 * FILLER_ROW + 9)
+    batch = filled(batch_of(5, 3), 2 * FILLER_ROW + 9, None)
     assert batch.cu_seqlens.tolist() == [0, 5, 8, 8 + FILLER_ROW, 8 + 2 * FILLER_ROW, 9 + 2 * FILLER_ROW]
     assert batch.owned_ends.tolist() == [5, 3, 0, 0, 0]
     assert batch.max_seqlen == FILLER_ROW
@@ -154,3 +155,10 @@ def test_a_job_of_before_is_resumed_without(esm2: Path, tmp_path: Path) -> None:
     again = make_job(esm2, tmp_path, exact=None)
     assert not again.created
     assert not again.job.options.exact
+
+
+def test_rows_that_fill_a_batch_are_no_longer_than_the_positions_that_a_model_has(tmp_path: Path) -> None:
+    """Else a model with few positions could not begin at all."""
+    model = load_exact_model(save_small_bert(tmp_path / "bert"), "float32", 2, "mean", (-1,))
+    assert model.max_length + 2 == 40 < FILLER_ROW
+    assert dependent_lengths(model, budget=256, max_length=38) == []
