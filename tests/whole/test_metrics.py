@@ -196,7 +196,9 @@ def test_no_counter_ever_sinks_not_even_when_a_process_is_killed(run: Run) -> No
 def test_work_is_counted_in_all_its_units(run: Run) -> None:
     now = run.last
     shards = now.sum("holdfast_shards_completed_total")
-    assert shards == now.sum("holdfast_job_shards", state="done") == NUM_SHARDS
+    assert now.sum("holdfast_job_shards", state="done") == NUM_SHARDS
+    # The process that was killed may just have published one beside the shard that it computed.
+    assert NUM_SHARDS - 1 <= shards <= NUM_SHARDS
     assert now.sum("holdfast_batches_total") > 30
     assert now.sum("holdfast_tokens_embedded_total") > 20 * now.sum("holdfast_sequences_embedded_total")
     assert now.sum("holdfast_inference_seconds_total", station="launch") > 0

@@ -39,8 +39,11 @@ def held(
     return wrapped
 
 
-def change_next_shard(module: ModuleType) -> None:
+def change_reading(module: ModuleType) -> None:
     module.read_ahead = held("reading", module.read_ahead)  # type: ignore[attr-defined]
+
+
+def change_next_shard(module: ModuleType) -> None:
     module.NextShard.claim = held(
         "leased", module.NextShard.claim, lambda following, *_: following.is_known_dealt()
     )
@@ -52,6 +55,7 @@ def change_publishing(module: ModuleType) -> None:
 
 change_after_import(
     {
+        "gpu_tasks.shard.reading": change_reading,
         "gpu_tasks.shard.overlap.next_shard": change_next_shard,
         "gpu_tasks.shard.overlap.publishing": change_publishing,
     }
