@@ -47,7 +47,8 @@ def certify(
     if job.options.dtype != "int8" or job.model.family == "mock" or job.job_id in _certified:
         return
     found = _measure(job, directory, model, load_exact())
-    bound = job.run.least_cosine or LEAST_COSINE
+    asked = job.run.least_cosine
+    bound = LEAST_COSINE if asked is None else asked
     if not found.least_cosine >= bound:
         _refuse(found, bound, directory)
     if create_durably(directory.certificate, found.encode()):
@@ -60,7 +61,7 @@ def certify(
 def _refuse(found: Certificate, bound: float, directory: JobDir) -> None:
     told = (
         f"int8: the least cosine with float32 is {found.least_cosine:.4f} (mean {found.mean_cosine:.4f}) "
-        f"over {found.num_records} of the job's records, and --least-cosine is {bound:g}"
+        f"over {found.num_records} of the job's records, and --least-cosine is {bound}"
     )
     if directory.certificate.exists():
         raise NumericsDeviate(f"{told}; another worker had more: is this device broken?")

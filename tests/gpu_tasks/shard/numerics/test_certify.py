@@ -20,7 +20,7 @@ from queue_app.errors import Damage, UsageError
 from queue_app.ingest import settle
 from queue_app.ingest.open_dataset import resolve_options
 from queue_app.ingest.request import EmbedRequest
-from queue_app.outputs.run_card.certificate import Certificate, read_certificate
+from queue_app.outputs.run_card.certificate import LEAST_COSINE, Certificate, read_certificate
 from queue_app.settings import runtime_config
 from tests.support.command_runs import holdfast
 from tests.support.inline_job import InlineJob, submitted, write_numbered
@@ -122,8 +122,13 @@ def test_a_model_that_quantises_badly_is_refused_before_anything_is_computed(
 
 def test_a_bound_of_ones_own_counts(esm2: Path, fasta: Path, tmp_path: Path) -> None:
     strict = submitted(tmp_path / "a.npy", [fasta], model=str(esm2), dtype="int8", least_cosine=0.9999999)
-    with pytest.raises(NotCertified, match=r"--least-cosine is 1|0\.9999999"):
+    with pytest.raises(NotCertified, match=r"--least-cosine is 0\.9999999;"):
         certified(strict)
+
+
+def test_a_bound_of_nothing_takes_every_model(with_outliers: Path, fasta: Path, tmp_path: Path) -> None:
+    made = submitted(tmp_path / "a.npy", [fasta], model=str(with_outliers), dtype="int8", least_cosine=0.0)
+    assert 0 <= certified(made).least_cosine < LEAST_COSINE
 
 
 def test_a_worker_that_is_below_where_another_was_not_has_a_broken_device(
