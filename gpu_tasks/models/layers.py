@@ -158,16 +158,20 @@ def attend_runs(
     `bias` [heads, L, L], L at least the longest row, is cut to the length of each.
     """
     attended = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    for length, (q, k, v, out) in by_run(packed, query, key, value, attended):
+        mask = None if bias is None else bias[None, :, :length, :length]
+        out.copy_(functional.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+    return attended.flatten(1)
+
+
+def by_run(packed: Packed, *parts: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
+    """Rows of equal length, which are neighbours, together: their length, and what each part [T, heads, n]
+    holds of them, as a view [count, heads, length, n] that may be written to."""
     start = 0
     for count, length in packed.runs:
         rows = slice(start, start + count * length)
-        shape = (count, length, *query.shape[1:])
-        q, k, v = (x[rows].view(shape).transpose(1, 2) for x in (query, key, value))
-        mask = None if bias is None else bias[None, :, :length, :length]
-        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        attended[rows].view(shape).copy_(out.transpose(1, 2))
+        yield length, [x[rows].view(count, length, *x.shape[1:]).transpose(1, 2) for x in parts]
         start = rows.stop
-    return attended.flatten(1)
 
 
 def attend_varlen(query: Tensor, key: Tensor, value: Tensor, packed: Packed) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gpu_tasks.errors import UnsupportedModel
-from gpu_tasks.models.layers import Packed, attend_varlen, choose_attention
+from gpu_tasks.models.layers import Packed, attend_varlen, by_run, choose_attention
 
 NAME = "holdfast_packed"
 """What transformers knows it by, once it is registered there."""
@@ -231,17 +231,13 @@ def _attend_runs(
 ) -> Tensor:
     """Rows of equal length are neighbours and share a call, as in layers.attend_runs."""
     attended = torch.empty((*query.shape[:2], value.shape[2]), dtype=value.dtype, device=value.device)
-    start = 0
-    for count, length in pack.packed.runs:
-        rows = slice(start, start + count * length)
-        q, k, v = (x[rows].view(count, length, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
+    for length, (q, k, v, out) in by_run(pack.packed, query, key, value, attended):
         near = band.within(length)
         is_causal = near == Band(None, 0)
-        out = functional.scaled_dot_product_attention(
+        found = functional.scaled_dot_product_attention(
             q, k, v,
             attn_mask=None if is_causal or near == Band(None, None) else pack.mask_of(length, near),
             is_causal=is_causal, scale=scale, enable_gqa=query.shape[1] != key.shape[1],
         )  # fmt: skip
-        attended[rows].view(count, length, *attended.shape[1:]).copy_(out.transpose(1, 2))
-        start = rows.stop
+        out.copy_(found)
     return attended

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gpu_tasks.models.layers import Packed
+from gpu_tasks.models.layers import Packed, by_run
 
 _ALIGNED = 8
 """CUDA's kernels want the lines of a bias to begin at multiples of this many numbers."""
@@ -64,18 +64,13 @@ def bias_lines(by_offset: Tensor, longest: int) -> BiasLines:
 def attend_with_lines(query: Tensor, key: Tensor, value: Tensor, packed: Packed, bias: BiasLines) -> Tensor:
     """See Attention; there is no scale. Rows of equal length are neighbours and share a call."""
     attended = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-    start = 0
-    for count, length in packed.runs:
-        rows = slice(start, start + count * length)
-        shape = (count, length, *query.shape[1:])
-        q, k, v = (x[rows].view(shape).transpose(1, 2) for x in (query, key, value))
-        reverse, out = q.flip(2), attended[rows].view(shape)
+    for length, (q, k, v, out) in by_run(packed, query, key, value, attended):
+        reverse = q.flip(2)
         for heads, mask in bias.masks(length):
             found = functional.scaled_dot_product_attention(
                 reverse[:, heads], k[:, heads], v[:, heads], attn_mask=mask, scale=1.0
             )
-            out[:, :, heads] = found.flip(2).transpose(1, 2)
-        start = rows.stop
+            out[:, heads] = found.flip(2)
     return attended.flatten(1)
 
 
