@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from transformers import ByT5Tokenizer, ElectraConfig, ElectraModel
 from gpu_tasks.errors import ModelLoadError, UnsupportedModel
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.model_directory.reader import read_model
-from gpu_tasks.models.files import model_files
+from gpu_tasks.models import from_spec
+from gpu_tasks.models.files import ModelFiles, model_files
 from gpu_tasks.models.loading import load
-from gpu_tasks.models.weights import read_tensors
+from gpu_tasks.models.weights import Tensors, read_tensors
 from queue_app.model.spec import FoundModel
 from tests.support.model_directories import (
     change_weights,
@@ -212,12 +214,22 @@ def test_a_weight_that_is_no_floating_point_number_is_refused(tmp_path: Path) ->
         loaded(read_model(directory))
 
 
-def test_float32_weights_on_the_processor_are_held_once(tmp_path: Path) -> None:
-    """What the encoder computes with is the memory that the file was read into."""
-    reading = read_model(save_bert(tmp_path))
-    model = loaded(reading)
-    held = model.encoder.layers[0].up.weight  # type: ignore[attr-defined]
-    if held.is_mkldnn:  # laid out anew, in the place of what was read
-        held = model.encoder.words  # type: ignore[attr-defined]
-    assert held.untyped_storage().nbytes() == held.nbytes
+def test_float32_weights_on_the_processor_are_held_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the encoder computes with is the memory that the file was read into, or has taken its place."""
+    read: dict[str, weakref.ref[torch.Tensor]] = {}
+
+    def watched(files: ModelFiles, names: Iterable[str]) -> Tensors:
+        found = read_tensors(files, names)
+        read.update({name: weakref.ref(tensor) for name, tensor in found.items()})
+        return found
+
+    monkeypatch.setattr(from_spec, "read_tensors", watched)
+    model = loaded(read_model(save_bert(tmp_path)))
+    encoder = model.encoder  # type: ignore[attr-defined]
+    matrix, norm = (f"encoder.layer.0.{name}.weight" for name in ("intermediate.dense", "output.LayerNorm"))
+    laid_out_anew = encoder.layers[0].up.weight.is_mkldnn
+    assert read[norm]() is encoder.layers[0].mlp_norm.weight
+    assert read[matrix]() is (None if laid_out_anew else encoder.layers[0].up.weight)
     assert np.isfinite(embed(model, TEXTS)).all()
