@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -36,20 +37,22 @@ EXTRACT = {"loop as in extract.py, float32": "extract"}
 REFERENCE = "transformers float32, one by one"
 
 
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """`timed` answers seconds and vectors in the order of the sequences; the model is loaded."""
+class Engine(Protocol):
+    """What computes vectors; its model is loaded."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def timed(self, sequences: Sequence[str]) -> tuple[float, Vectors]:
-        raise NotImplementedError
+        """Seconds, and the vectors in the order of the sequences."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Here(Engine):
+class Here:
     """Holdfast with as many workers and threads as `holdfast embed` has on two cores."""
 
+    name: str
     embed: object
 
     def timed(self, sequences: Sequence[str]) -> tuple[float, Vectors]:
@@ -59,9 +62,10 @@ class Here(Engine):
 
 
 @dataclass(frozen=True, slots=True)
-class There(Engine):
+class There:
     """Another engine, in a process of its environment."""
 
+    name: str
     process: "subprocess.Popen[str]"
     home: Path
 

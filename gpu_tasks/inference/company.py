@@ -10,14 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gpu_tasks.inference.batch_plan import TokenBatch
+from gpu_tasks.inference.canary import SEQUENCES
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.rows import Int64s, Vectors, split_rows
 from gpu_tasks.inference.segments import bounds_of
 
 _SEED = 20
-_TEXT = (
-    "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVKALPDAQFEVVHSLAKWKRQTLGQHDFSAGEGLYTHMKALRPDED"
-)
 _SHORT, _MIDDLE = 3, 61
 FILL = 0.98
 """Of the budget, as planned batches have it."""
@@ -53,7 +51,7 @@ class _Rows:
 
     def __init__(self, model: EmbeddingModel) -> None:
         self._model = model
-        self._ids = np.concatenate([np.zeros(0, np.int32), *model.tokenize([_TEXT])])
+        self._ids = np.concatenate([np.zeros(0, np.int32), *model.tokenize(SEQUENCES)])
         if not len(self._ids):
             self._ids = np.zeros(1, np.int32)
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from transformers import (
+    AutoConfig,
+    AutoModel,
     BertConfig,
     BertModel,
     BertTokenizer,
@@ -16,7 +18,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from tests.support.model_directories import TINY, randomize
+from tests.support.model_directories import TINY, randomize, save_byte_tokenizer
 from tests.zoo.proteins import t5_config
 from tests.zoo.vocabularies import write_unigram
 
@@ -65,6 +67,16 @@ def _save_bert(directory: Path, words: Sequence[str]) -> Path:
     model.save_pretrained(directory)
     ids = {token: index for index, token in enumerate(tokens)}
     BertTokenizer(vocab=ids, do_lower_case=False).save_pretrained(directory)
+    return directory
+
+
+def save_of_type(directory: Path, model_type: str, processor: object, **shape: Any) -> Path:
+    """Random weights of a model type, with a byte-level tokenizer."""
+    special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
+    config = AutoConfig.for_model(model_type, **{"vocab_size": 300, **special, **shape})
+    randomize(model := AutoModel.from_config(config))
+    model.save_pretrained(directory)
+    save_byte_tokenizer(directory, processor)
     return directory
 
 

@@ -14,7 +14,6 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from tokenizers import processors
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoTokenizer,
     BartModel,
@@ -34,6 +33,7 @@ from gpu_tasks.models.files import model_files
 from gpu_tasks.models.hugging_face.encoder import HuggingFaceEncoder, groups
 from gpu_tasks.models.loading import load
 from gpu_tasks.models.packed import PackedModel
+from tests.support.families import save_of_type
 from tests.support.model_directories import (
     Tensors,
     change_config,
@@ -42,8 +42,6 @@ from tests.support.model_directories import (
     cosines,
     embed,
     plan_for,
-    randomize,
-    save_byte_tokenizer,
     spec_of,
 )
 
@@ -96,16 +94,6 @@ LONELY: dict[str, tuple[str, dict[str, Any]]] = {
 """Model types whose texts cannot be padded, or are told apart by what lies beside them; and their shapes."""
 
 
-def save(directory: Path, family: str, processor: object, **shape: Any) -> Path:
-    """Random weights of a family, with a byte-level tokenizer."""
-    special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
-    config = AutoConfig.for_model(family, **{"vocab_size": 300, **special, **shape})
-    randomize(model := AutoModel.from_config(config))
-    model.save_pretrained(directory)
-    save_byte_tokenizer(directory, processor)
-    return directory
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Each kind once."""
@@ -114,7 +102,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def of(family: str) -> Path:
         if family not in directories:
             processor, shape = KINDS[family]
-            directories[family] = save(tmp_path_factory.mktemp(family), family, processor, **shape)
+            directories[family] = save_of_type(tmp_path_factory.mktemp(family), family, processor, **shape)
         return directories[family]
 
     return of
@@ -188,7 +176,7 @@ def test_half_precision_stays_close(saved: Callable[[str], Path], dtype: str) ->
 
 
 def test_the_encoder_alone_is_enough_of_a_t5(tmp_path: Path, saved: Callable[[str], Path]) -> None:
-    directory = save(tmp_path, "t5", END, **T5ISH)
+    directory = save_of_type(tmp_path, "t5", END, **T5ISH)
     T5EncoderModel.from_pretrained(directory).save_pretrained(directory)
     assert embed(load_model(str(directory)), TEXTS).tobytes() == (
         embed(load_model(str(saved("t5"))), TEXTS).tobytes()
@@ -196,7 +184,7 @@ def test_the_encoder_alone_is_enough_of_a_t5(tmp_path: Path, saved: Callable[[st
 
 
 def test_a_tokenizer_without_a_fast_one_is_used_as_it_is(tmp_path: Path) -> None:
-    directory = save(tmp_path, "t5", END, **{**T5ISH, "vocab_size": 384})
+    directory = save_of_type(tmp_path, "t5", END, **{**T5ISH, "vocab_size": 384})
     (directory / "tokenizer.json").unlink()
     ByT5Tokenizer().save_pretrained(directory)
     model = load_model(str(directory))
@@ -263,7 +251,7 @@ def test_a_text_has_its_vector_also_where_padding_or_company_would_change_it(
     tmp_path: Path, family: str
 ) -> None:
     batching, shape = LONELY[family]
-    directory = save(tmp_path, family, BOTH, **shape)
+    directory = save_of_type(tmp_path, family, BOTH, **shape)
     model = load_model(str(directory))
     assert isinstance(model, PackedModel)
     assert isinstance(model.encoder, HuggingFaceEncoder)
@@ -307,7 +295,7 @@ def test_positions_that_are_kept_for_padding_are_not_counted_on(saved: Callable[
 
 
 def test_a_padding_that_is_no_token_is_never_looked_up(tmp_path: Path) -> None:
-    directory = save(tmp_path, "gpt2", NONE, **GPTISH)
+    directory = save_of_type(tmp_path, "gpt2", NONE, **GPTISH)
     expected = means(directory, TEXTS)
     change_config(directory, pad_token_id=-1)
     np.testing.assert_allclose(embed(load_model(str(directory)), TEXTS), expected, atol=2e-5)
@@ -318,9 +306,9 @@ def test_a_decoder_without_weights_is_made_up_for_an_encoder_alone(tmp_path: Pat
         for name in [name for name in tensors if name.startswith("decoder.")]:
             del tensors[name]
 
-    encoder = change_weights(save(tmp_path / "bart", "bart", BOTH, **BARTISH), drop_decoder)
+    encoder = change_weights(save_of_type(tmp_path / "bart", "bart", BOTH, **BARTISH), drop_decoder)
     np.testing.assert_allclose(embed(load_model(str(encoder)), TEXTS), means(encoder, TEXTS), atol=2e-5)
-    decoder = save(tmp_path / "opt", "opt", BOTH, **OPTISH)
+    decoder = save_of_type(tmp_path / "opt", "opt", BOTH, **OPTISH)
     load_model(str(decoder))
     change_weights(decoder, lambda tensors: tensors.pop("decoder.layers.1.fc2.weight"))
     with pytest.raises(ModelLoadError, match=r"lack decoder\.layers\.1\.fc2\.weight"):
@@ -328,21 +316,21 @@ def test_a_decoder_without_weights_is_made_up_for_an_encoder_alone(tmp_path: Pat
 
 
 def test_weights_that_transformers_would_make_up_are_missed(tmp_path: Path) -> None:
-    directory = save(tmp_path, "electra", BOTH, **KINDS["electra"][1])
+    directory = save_of_type(tmp_path, "electra", BOTH, **KINDS["electra"][1])
     change_weights(directory, lambda tensors: tensors.pop("encoder.layer.1.output.dense.weight"))
     with pytest.raises(ModelLoadError, match=r"lack encoder\.layer\.1\.output\.dense\.weight"):
         load_model(str(directory))
 
 
 def test_code_in_a_model_directory_is_never_run(tmp_path: Path) -> None:
-    directory = save(tmp_path, "electra", BOTH, **KINDS["electra"][1])
+    directory = save_of_type(tmp_path, "electra", BOTH, **KINDS["electra"][1])
     (directory / "own.py").write_text("raise SystemExit('it ran')")
     change_config(directory, auto_map={"AutoModel": "own.Model", "AutoConfig": "own.Config"})
     assert_code_is_refused(directory, r"/config\.json")
 
 
 def test_code_of_a_tokenizer_is_never_run(tmp_path: Path) -> None:
-    directory = save(tmp_path, "electra", BOTH, **KINDS["electra"][1])
+    directory = save_of_type(tmp_path, "electra", BOTH, **KINDS["electra"][1])
     (directory / "own.py").write_text("raise SystemExit('it ran')")
     own = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
     change_json(directory / "tokenizer_config.json", **own)

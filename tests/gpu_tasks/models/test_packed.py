@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 from gpu_tasks import load_model
 from tests.support.model_directories import (
@@ -25,6 +24,7 @@ from tests.support.model_directories import (
     save_mpnet,
     save_roberta,
 )
+from tests.support.torch_devices import DEVICES
 from tests.zoo.proteins import prott5
 from tests.zoo.vocabularies import ESM2_VOCABULARY
 
@@ -32,16 +32,6 @@ Vectors = npt.NDArray[np.float32]
 
 APART = {"float32": 1e-6, "float16": 1e-4, "bfloat16": 5e-4}
 """1 - cosine, at most."""
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ],
-    ),
-]
 
 
 @dataclass(frozen=True, slots=True)

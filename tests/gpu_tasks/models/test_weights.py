@@ -7,6 +7,7 @@ import torch
 
 from gpu_tasks.models.weights import native_weights
 from tests.support.model_directories import save_esm2, spec_of
+from tests.support.torch_devices import DEVICES
 
 NAME = "encoder.layer.0.attention.self.query.weight"
 
@@ -42,19 +43,7 @@ def test_a_weight_of_the_wanted_dtype_is_taken_as_it_is_stored(esm2: Path, dtype
 @pytest.mark.parametrize("scale", [1.0, 0.3])
 @pytest.mark.parametrize("wanted", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-@pytest.mark.parametrize(
-    "device",
-    [
-        "cpu",
-        pytest.param(
-            "cuda",
-            marks=[
-                pytest.mark.gpu,
-                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-            ],
-        ),
-    ],
-)
+@pytest.mark.parametrize("device", DEVICES)
 def test_a_weight_is_rounded_to_the_bits_that_the_processor_rounds_to_through_float32(
     esm2: Path, device: str, stored: torch.dtype, wanted: torch.dtype, scale: float
 ) -> None:

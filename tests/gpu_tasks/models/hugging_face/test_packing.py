@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from tokenizers import processors
 from torch import Tensor
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 from transformers.models.llama import modeling_llama
 
 from gpu_tasks import load_model
@@ -21,12 +21,11 @@ from gpu_tasks.models.hugging_face import pack_attention, packing
 from gpu_tasks.models.hugging_face.encoder import Batching, HuggingFaceEncoder
 from gpu_tasks.models.hugging_face.probe_rows import change, hidden_rows, some_rows
 from gpu_tasks.models.loading import load
+from tests.support.families import save_of_type
 from tests.support.model_directories import (
     change_json,
     embed,
     plan_for,
-    randomize,
-    save_byte_tokenizer,
     spec_of,
 )
 
@@ -85,15 +84,6 @@ WORDS = ["a", "protein", "kinase", "of", "the", "ATP-binding", "subunit,", "foun
 TEXTS = [" ".join((WORDS * 9)[count % 5 : count % 5 + count]) for count in (1, 40, 2, 7, 7, 19)]
 
 
-def save(directory: Path, kind: str, processor: object = END, **shape: Any) -> Path:
-    special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2}
-    config = AutoConfig.for_model(kind, **{"vocab_size": 300, **special, **shape})
-    randomize(model := AutoModel.from_config(config))
-    model.save_pretrained(directory)
-    save_byte_tokenizer(directory, processor)
-    return directory
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Each of PACKED once."""
@@ -103,7 +93,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if name not in found:
             kind, shape = PACKED[name]
             layers = {} if kind in ("distilbert", "gpt2") else {"num_hidden_layers": 3}
-            found[name] = save(tmp_path_factory.mktemp("model"), kind, **{**layers, **shape})
+            found[name] = save_of_type(tmp_path_factory.mktemp("model"), kind, END, **{**layers, **shape})
         return found[name]
 
     return of
@@ -200,7 +190,7 @@ def test_the_last_token_is_that_of_sentence_transformers_on_whichever_side_it_pa
 @pytest.mark.parametrize("reason", LEFT)
 def test_a_model_that_would_see_the_other_rows_of_a_pack_is_not_packed(tmp_path: Path, reason: str) -> None:
     kind, shape, batching = LEFT[reason]
-    encoder = encoder_of(save(tmp_path, kind, **shape))
+    encoder = encoder_of(save_of_type(tmp_path, kind, END, **shape))
     assert encoder.batching == batching
     assert encoder.model.config._attn_implementation != pack_attention.NAME
 
@@ -301,8 +291,8 @@ def test_a_long_row_does_not_change_the_positions_of_those_beside_it(tmp_path: P
         "rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 32,
         "short_factor": [1.0] * 8, "long_factor": [4.0] * 8,
     }  # fmt: skip
-    directory = save(
-        tmp_path, "phi3", **SHAPE, num_key_value_heads=2, max_position_embeddings=512,
+    directory = save_of_type(
+        tmp_path, "phi3", END, **SHAPE, num_key_value_heads=2, max_position_embeddings=512,
         original_max_position_embeddings=32, rope_parameters=rope, pad_token_id=1,
     )  # fmt: skip
     encoder = encoder_of(directory)
