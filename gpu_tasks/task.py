@@ -12,7 +12,7 @@ from celery.signals import worker_process_init
 from redis import Redis
 
 from gpu_tasks.shard.getting_ready import GettingReady, find_job
-from gpu_tasks.shard.job_model import load_and_check, load_exact
+from gpu_tasks.shard.job_model import load_and_check, load_float32
 from gpu_tasks.shard.numerics.canary_check import note_begun
 from gpu_tasks.shard.overlap.side_by_side import side_by_side
 from gpu_tasks.shard.trouble.setbacks import AWAY, setbacks
@@ -65,7 +65,7 @@ def _embed(job_id: str, index: int) -> str:
             return begun
         with child_state.during(Stage.AT_WORK, job_id):
             note_begun(begun.job, begun.lease)
-            return side_by_side.work(manifest, begun, partial(load_exact, begun.job, begun.directory))
+            return side_by_side.work(manifest, begun, partial(load_float32, begun.job, begun.directory))
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from checkpoint import StaleToken
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.shard.attempt_end import finish, give_back, insist, tell_failure
-from gpu_tasks.shard.numerics.canary_check import device_name, holds_exact, is_exact
+from gpu_tasks.shard.numerics.canary_check import device_name, holds_exact, is_own_reference
 from gpu_tasks.shard.observers import (
     CommitCounters,
     Observers,
@@ -59,9 +59,9 @@ class Attempt:
         job: Job,
         directory: JobDir,
         model: EmbeddingModel,
-        load_exact: Callable[[str], EmbeddingModel],
+        load_float32: Callable[[str], EmbeddingModel],
     ) -> None:
-        """`load_exact` loads the model in float32 on a device, where that is something else."""
+        """`load_float32` loads the model in float32 on a device, where that is something else."""
         self.lease = lease
         self._manifest = manifest
         self._exact_holds = holds_exact(job)
@@ -73,8 +73,8 @@ class Attempt:
         self.heartbeat = Heartbeat(manifest, lease, runtime_config().beat_seconds, figures)
         progress = ProgressReport(self.heartbeat.report)
         self._observers = Observers(progress, _rates, CommitCounters(counters), self._history)
-        exact = None if is_exact(job) else cache(load_exact)
-        self._run = shard_run(job, directory, lease, model, exact, self.heartbeat, self._observers)
+        float32 = None if is_own_reference(job) else cache(load_float32)
+        self._run = shard_run(job, directory, lease, model, float32, self.heartbeat, self._observers)
         self._beating, self._opened = contextlib.ExitStack(), contextlib.ExitStack()
         self._shard: OpenShard | None = None
 
@@ -166,7 +166,7 @@ def shard_run(
     directory: JobDir,
     lease: Lease,
     model: EmbeddingModel,
-    load_exact: Callable[[str], EmbeddingModel] | None,
+    load_float32: Callable[[str], EmbeddingModel] | None,
     heartbeat: Heartbeat,
     observer: ShardObserver,
 ) -> "ShardRun":
@@ -177,7 +177,7 @@ def shard_run(
         child_state.begin_batch()  # asked before each batch
         return child_state.is_draining() or heartbeat.should_stop()
 
-    return ShardRun(job, directory, lease, model, runtime_config(), should_stop, load_exact, observer)
+    return ShardRun(job, directory, lease, model, runtime_config(), should_stop, load_float32, observer)
 
 
 def watch_gpu(device: str) -> None:

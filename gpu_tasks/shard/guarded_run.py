@@ -14,21 +14,21 @@ from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.rows import join_vectors, split_rows
 from gpu_tasks.inference.runner import RESUMED, AsyncInferenceRunner, InferenceResult
 from gpu_tasks.shard.numerics.canary_check import device_name
-from gpu_tasks.shard.numerics.exact_runner import ExactRunner
+from gpu_tasks.shard.numerics.float32_runner import Float32Runner
 from gpu_tasks.shard.trouble.whose_failure import Whose, whose
 from queue_app.job.spec import Job
 
-LoadExact = Callable[[str], EmbeddingModel]
+LoadFloat32 = Callable[[str], EmbeddingModel]
 """The model in float32 on a device."""
-Recompute = ExactRunner | AsyncInferenceRunner
+Recompute = Float32Runner | AsyncInferenceRunner
 
 
 @dataclass(slots=True)
 class GuardedRun:
     """One attempt at a shard. `crash_log.accused` grows while it runs.
 
-    `exact` gives a runner in float32, for records whose vectors came out as NaN or infinite. `wide` gives one
-    that stores float32, too, where the job stores float16: what is finite there was only too large.
+    `float32` gives a runner in float32, for records whose vectors came out as NaN or infinite. `wide` gives
+    one that stores float32, too, where the job stores float16: what is finite there was only too large.
     """
 
     runner: AsyncInferenceRunner
@@ -37,7 +37,7 @@ class GuardedRun:
     committed: Collection[int]
     excluded: Collection[int]
     should_stop: Callable[[], bool]
-    exact: Callable[[], ExactRunner] | None = None
+    float32: Callable[[], Float32Runner] | None = None
     wide: Callable[[], Recompute] | None = None
     too_large: set[int] = field(default_factory=set, init=False)
     """Records whose vectors are finite, but hold a number that float16 does not reach."""
@@ -100,18 +100,18 @@ class GuardedRun:
     def _landed(self, result: InferenceResult) -> InferenceResult:
         self.crash_log.landed(result.batch_idx)
         self._done.add(result.batch_idx)
-        if self.exact is not None and not result.finite.all():
-            result = self._again(result, self.exact())
+        if self.float32 is not None and not result.finite.all():
+            result = self._again(result, self.float32())
         if self.wide is not None and not result.finite.all():
             self._tell_too_large(result, self.wide())
         return result
 
-    def _again(self, result: InferenceResult, exact: ExactRunner) -> InferenceResult:
+    def _again(self, result: InferenceResult, float32: Float32Runner) -> InferenceResult:
         """The rows that are not finite, each alone and in float32."""
         batch, rows = self._batch(result.batch_idx), np.arange(len(result.ordinals))
         parts, finite = split_rows(result.embeddings, result.offsets), result.finite.copy()
         for row in rows[~finite].tolist():
-            alone = exact.compute(batch.select(rows == row))
+            alone = float32.compute(batch.select(rows == row))
             parts[row], finite[row] = alone.embeddings, alone.finite[0]
         return replace(result, embeddings=join_vectors(parts), finite=finite)
 
@@ -128,19 +128,19 @@ class GuardedRun:
         return {*self.excluded, *self.crash_log.accused}
 
 
-def exact_runner(job: Job, load_exact: LoadExact | None) -> Callable[[], ExactRunner] | None:
-    """As `GuardedRun.exact`, made when it is first asked for; None where the job is in float32 already."""
-    if load_exact is None:
+def float32_runner(job: Job, load_float32: LoadFloat32 | None) -> Callable[[], Float32Runner] | None:
+    """As `GuardedRun.float32`, made when it is first asked for; None where the job is in float32 already."""
+    if load_float32 is None:
         return None
-    return cache(partial(ExactRunner, load_exact, device_name(job), job.options.store_dtype))
+    return cache(partial(Float32Runner, load_float32, device_name(job), job.options.store_dtype))
 
 
 def wide_runner(
-    job: Job, model: EmbeddingModel, load_exact: LoadExact | None
+    job: Job, model: EmbeddingModel, load_float32: LoadFloat32 | None
 ) -> Callable[[], Recompute] | None:
     """As `GuardedRun.wide`; None where the job stores float32."""
     if job.options.store_dtype != "float16":
         return None
-    if load_exact is None:
+    if load_float32 is None:
         return cache(partial(AsyncInferenceRunner, model))
-    return cache(partial(ExactRunner, load_exact, device_name(job)))
+    return cache(partial(Float32Runner, load_float32, device_name(job)))

@@ -38,7 +38,7 @@ def load_and_check(job: Job, directory: JobDir) -> EmbeddingModel:
         try:
             model = _load_once(job, directory, device)
             watch_company(job, model)
-            watch_canary(job, model, partial(load_exact, job, directory))
+            watch_canary(job, model, partial(load_float32, job, directory))
             if dtype == "int8":
                 _certify(job, directory, model)
         except Exception as error:
@@ -55,7 +55,7 @@ def _certify(job: Job, directory: JobDir, model: EmbeddingModel) -> None:
     # It reads shards: what that takes, a worker without a job does not import.
     from gpu_tasks.shard.numerics.certify import certify
 
-    certify(job, directory, model, partial(load_exact, job, directory))
+    certify(job, directory, model, partial(load_float32, job, directory))
 
 
 def _load_once(job: Job, directory: JobDir, device: str) -> EmbeddingModel:
@@ -122,7 +122,7 @@ def exact_shapes(job: Job) -> ExactShapes | None:
     )
 
 
-def load_exact(job: Job, directory: JobDir, device: str = "cpu") -> EmbeddingModel:
+def load_float32(job: Job, directory: JobDir, device: str = "cpu") -> EmbeddingModel:
     """The model in float32: on the processor what other devices and dtypes are held against, on the job's
     device what computes the records that fewer bits do not hold."""
     return load_job_model(job, directory, device=device, dtype="float32", threads=job.threads)

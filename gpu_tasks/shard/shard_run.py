@@ -18,7 +18,7 @@ from gpu_tasks.inference.batch_plan import BatchPlan
 from gpu_tasks.inference.model import EmbeddingModel
 from gpu_tasks.inference.rows import select_rows
 from gpu_tasks.inference.runner import AsyncInferenceRunner, InferenceResult
-from gpu_tasks.shard.guarded_run import GuardedRun, exact_runner, wide_runner
+from gpu_tasks.shard.guarded_run import GuardedRun, float32_runner, wide_runner
 from gpu_tasks.shard.kind import kind_here
 from gpu_tasks.shard.observers import ShardObserver
 from gpu_tasks.shard.publish import Publisher, find_published, settle
@@ -45,7 +45,7 @@ RAGGED_COMMIT_BYTES = 8 << 20
 class ShardRun:
     """Everything that one attempt at a shard needs.
 
-    `should_stop` is asked before each batch; `load_exact` loads the same model in float32 on a
+    `should_stop` is asked before each batch; `load_float32` loads the same model in float32 on a
     device that it is told, for what is not finite otherwise.
     """
 
@@ -55,7 +55,7 @@ class ShardRun:
     model: EmbeddingModel
     config: RuntimeConfig
     should_stop: Callable[[], bool]
-    load_exact: Callable[[str], EmbeddingModel] | None = None
+    load_float32: Callable[[str], EmbeddingModel] | None = None
     observer: ShardObserver = field(default_factory=ShardObserver)
 
     @property
@@ -219,8 +219,8 @@ class OpenShard:
             committed=frozenset(committed),
             excluded=frozenset(quarantined),
             should_stop=run.should_stop,
-            exact=exact_runner(run.job, run.load_exact),
-            wide=wide_runner(run.job, run.model, run.load_exact),
+            float32=float32_runner(run.job, run.load_float32),
+            wide=wide_runner(run.job, run.model, run.load_float32),
         )
 
     def _begin_writing(self, committed: set[int], quarantined: set[int]) -> CheckpointWriter:

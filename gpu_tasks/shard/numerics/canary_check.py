@@ -57,14 +57,14 @@ def holds_exact(job: Job) -> bool | None:
     return _holding.get(job.job_id)
 
 
-def watch_canary(job: Job, model: EmbeddingModel, load_exact: Callable[[], EmbeddingModel]) -> None:
+def watch_canary(job: Job, model: EmbeddingModel, load_float32: Callable[[], EmbeddingModel]) -> None:
     """Hold the device against the processor, or against the job's other devices. Raises NumericsDeviate.
 
     With the processor once per process and job; with the others before each shard, as there may be more of
-    them by then. Left out where a thing would be compared with itself. `load_exact` loads the model on the
+    them by then. Left out where a thing would be compared with itself. `load_float32` loads the model on the
     processor in float32.
     """
-    if is_exact(job):
+    if is_own_reference(job):
         return
     from gpu_tasks.inference.canary import Canary, embed_sequences
     from gpu_tasks.inference.torch_device import hardware_id
@@ -73,7 +73,7 @@ def watch_canary(job: Job, model: EmbeddingModel, load_exact: Callable[[], Embed
     if canary is None:
         canary = Canary(hardware_id(device_name(job)), job.options.dtype, embed_sequences(model))
         if not is_large(job):
-            distance = canary.check_against(reference_vectors(job, load_exact))
+            distance = canary.check_against(reference_vectors(job, load_float32))
             log.info("numerics agree with the processor's: cosine distance %.2g", distance)
         _canaries.clear()
         _canaries[job.job_id] = canary
@@ -81,14 +81,14 @@ def watch_canary(job: Job, model: EmbeddingModel, load_exact: Callable[[], Embed
         canary.check_against_others(canary_deposits(job))
 
 
-def reference_vectors(job: Job, load_exact: Callable[[], EmbeddingModel]) -> "Vectors":
+def reference_vectors(job: Job, load_float32: Callable[[], EmbeddingModel]) -> "Vectors":
     """The canary's vectors as the processor computes them in float32; kept for the model's next job."""
     from gpu_tasks.inference.canary import embed_sequences
 
     wanted = (job.model.identity(), job.options.pool, job.options.layers)
     if wanted not in _references:
         _references.clear()
-        _references[wanted] = embed_sequences(load_exact())
+        _references[wanted] = embed_sequences(load_float32())
     return _references[wanted]
 
 
@@ -106,7 +106,7 @@ def canary_deposits(job: Job) -> CanaryDeposits:
     return CanaryDeposits(client(), job.job_id, f"{VERSION}:{job.model.digest}:{job.options.dtype}")
 
 
-def is_exact(job: Job) -> bool:
+def is_own_reference(job: Job) -> bool:
     """True when the job computes on the processor in float32: there is nothing better to hold it against. Or
     in int8, which is held against float32 on the job's own records (certify.py)."""
     on_cpu, dtype = job.options.device_class == "cpu", job.options.dtype

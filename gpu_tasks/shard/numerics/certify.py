@@ -35,9 +35,9 @@ _certified: set[str] = set()
 
 
 def certify(
-    job: Job, directory: JobDir, model: EmbeddingModel, load_exact: Callable[[], EmbeddingModel]
+    job: Job, directory: JobDir, model: EmbeddingModel, load_float32: Callable[[], EmbeddingModel]
 ) -> None:
-    """Once per process and job; nothing where it is not in int8. `load_exact` loads the model in float32.
+    """Once per process and job; nothing where it is not in int8. `load_float32` loads the model in float32.
 
     Raises:
         NotCertified: the least cosine is below the job's bound.
@@ -46,7 +46,7 @@ def certify(
     """
     if job.options.dtype != "int8" or job.model.family == "mock" or job.job_id in _certified:
         return
-    found = _measure(job, directory, model, load_exact())
+    found = _measure(job, directory, model, load_float32())
     asked = job.run.least_cosine
     bound = LEAST_COSINE if asked is None else asked
     if not found.least_cosine >= bound:
@@ -71,9 +71,9 @@ def _refuse(found: Certificate, bound: float, directory: JobDir) -> None:
     )
 
 
-def _measure(job: Job, directory: JobDir, model: EmbeddingModel, exact: EmbeddingModel) -> Certificate:
+def _measure(job: Job, directory: JobDir, model: EmbeddingModel, float32: EmbeddingModel) -> Certificate:
     sequences = draw_sample(job, directory)
-    cosines = compare(_embed(job, model, sequences), _embed(job, exact, sequences))
+    cosines = compare(_embed(job, model, sequences), _embed(job, float32, sequences))
     return Certificate(
         job_id=job.job_id,
         num_records=len(cosines),
@@ -138,9 +138,9 @@ def _embed(job: Job, model: EmbeddingModel, sequences: Sequence[str]) -> list[Ve
     return found
 
 
-def compare(ours: Sequence[Vectors | None], exact: Sequence[Vectors | None]) -> npt.NDArray[np.float64]:
+def compare(ours: Sequence[Vectors | None], float32: Sequence[Vectors | None]) -> npt.NDArray[np.float64]:
     """The cosine of each record's two vectors. Not finite in float32 says nothing, in int8 alone -1."""
-    pairs = [(mine, other) for mine, other in zip(ours, exact, strict=True) if other is not None]
+    pairs = [(mine, other) for mine, other in zip(ours, float32, strict=True) if other is not None]
     return np.array([-1.0 if mine is None else _cosine(mine, other) for mine, other in pairs])
 
 

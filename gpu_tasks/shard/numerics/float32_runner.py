@@ -16,7 +16,7 @@ PROCESSOR = "cpu"
 
 
 @dataclass(slots=True)
-class ExactRunner:
+class Float32Runner:
     """`load` gives the model in float32 on a device, the same one each time; `device` is the job's."""
 
     load: Callable[[str], EmbeddingModel]

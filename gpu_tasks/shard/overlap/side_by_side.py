@@ -53,12 +53,12 @@ class SideBySide:
         self,
         manifest: CheckpointManifest,
         begun: Begun[EmbeddingModel],
-        load_exact: Callable[[str], EmbeddingModel],
+        load_float32: Callable[[str], EmbeddingModel],
     ) -> str:
         """Compute the shard and publish it; answers in a word how it ended, or that it is published yet."""
 
         def attempt_under(lease: Lease) -> Attempt:
-            return Attempt(manifest, lease, begun.job, begun.directory, begun.model, load_exact)
+            return Attempt(manifest, lease, begun.job, begun.directory, begun.model, load_float32)
 
         attempt = self._take() or attempt_under(begun.lease)
         if not runtime_config().work_ahead:

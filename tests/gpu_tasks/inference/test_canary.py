@@ -11,7 +11,7 @@ from gpu_tasks.errors import NumericsDeviate
 from gpu_tasks.inference.canary import COSINE_DISTANCE_MOST, Canary, embed_sequences
 from gpu_tasks.inference.model import Dtype, EmbeddingModel, Fetched, HostPending, StoreDtype
 from gpu_tasks.model_directory.load_model import load_model
-from gpu_tasks.shard.job_model import load_exact
+from gpu_tasks.shard.job_model import load_float32
 from gpu_tasks.shard.numerics import canary_check
 from queue_app.ingest.prepare import Prepared
 from queue_app.ingest.request import EmbedRequest
@@ -80,7 +80,7 @@ def watch(made: Prepared, model: EmbeddingModel, loads: list[str], **changed: st
 
     def load_and_note() -> EmbeddingModel:
         loads.append(job.model.name)
-        return load_exact(job, made.job_dir)
+        return load_float32(job, made.job_dir)
 
     canary_check.watch_canary(job, model, load_and_note)
 

@@ -348,7 +348,7 @@ def test_a_record_that_overflows_in_half_precision_is_computed_again_alone_in_fl
     job = prepared.job
     run = ShardRun(
         job=job, job_dir=prepared.job_dir, lease=Lease(job.shards[0], 1), model=half,
-        config=RuntimeConfig(), should_stop=lambda: False, load_exact=lambda device: exact,
+        config=RuntimeConfig(), should_stop=lambda: False, load_float32=lambda device: exact,
     )  # fmt: skip
     done = run.run()
     assert done is not None
@@ -380,7 +380,7 @@ def test_what_only_the_stored_float16_cannot_hold_says_so_and_how_to_keep_it(
     run = ShardRun(
         job=prepared.job, job_dir=prepared.job_dir, lease=Lease(prepared.job.shards[0], 1),
         model=load_model(str(path), dtype=dtype, pool=pool), config=RuntimeConfig(),
-        should_stop=lambda: False, load_exact=None if dtype == "float32" else lambda device: exact,
+        should_stop=lambda: False, load_float32=None if dtype == "float32" else lambda device: exact,
     )  # fmt: skip
     done = run.run()
     assert done is not None

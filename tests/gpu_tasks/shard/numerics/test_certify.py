@@ -13,7 +13,7 @@ from transformers import EsmModel, EsmTokenizer
 from gpu_tasks import load_model
 from gpu_tasks.errors import NotCertified, NumericsDeviate, UnsupportedModel
 from gpu_tasks.models.linears.int8 import is_exact
-from gpu_tasks.shard.job_model import load_exact, load_job_model
+from gpu_tasks.shard.job_model import load_float32, load_job_model
 from gpu_tasks.shard.numerics import certify
 from gpu_tasks.shard.numerics.certify import compare, draw_sample
 from queue_app.errors import Damage, UsageError
@@ -69,7 +69,7 @@ def fasta(tmp_path: Path) -> Path:
 
 def certified(made: InlineJob) -> Certificate:
     model = load_job_model(made.job, made.job_dir, device="cpu", dtype="int8")
-    certify.certify(made.job, made.job_dir, model, lambda: load_exact(made.job, made.job_dir))
+    certify.certify(made.job, made.job_dir, model, lambda: load_float32(made.job, made.job_dir))
     found = read_certificate(made.job_dir)
     assert found is not None
     return found

@@ -9,7 +9,7 @@ from gpu_tasks.errors import OutOfMemory
 from gpu_tasks.inference.batch_plan import TokenBatch
 from gpu_tasks.inference.model import EmbeddingModel, Pending, StoreDtype
 from gpu_tasks.models.packed import PackedModel
-from gpu_tasks.shard.numerics.exact_runner import ExactRunner
+from gpu_tasks.shard.numerics.float32_runner import Float32Runner
 from tests.support.jobs_and_inputs import protein
 from tests.support.model_directories import plan_for, save_esm2
 
@@ -68,14 +68,14 @@ def batches(model: EmbeddingModel) -> list[TokenBatch]:
 
 def test_the_jobs_device_computes_as_long_as_it_has_room(model: PackedModel) -> None:
     host = Host(model)
-    runner = ExactRunner(host.load, DEVICE)
+    runner = Float32Runner(host.load, DEVICE)
     assert all(runner.compute(batch).finite.all() for batch in batches(model))
     assert {*host.loaded} == {DEVICE}
 
 
 def test_a_device_without_room_for_a_second_model_leaves_it_to_the_processor(model: PackedModel) -> None:
     host = Host(model, has_room=False)
-    runner = ExactRunner(host.load, DEVICE)
+    runner = Float32Runner(host.load, DEVICE)
     for batch in batches(model):
         assert runner.compute(batch).finite.all()
     assert host.loaded == [DEVICE, "cpu", "cpu"]
@@ -83,19 +83,19 @@ def test_a_device_without_room_for_a_second_model_leaves_it_to_the_processor(mod
 
 def test_a_record_that_is_too_large_for_the_device_is_computed_by_the_processor(model: PackedModel) -> None:
     host = Host(model, tokens_most=100)
-    runner = ExactRunner(host.load, DEVICE)
+    runner = Float32Runner(host.load, DEVICE)
     found = {len(batch.input_ids): runner.compute(batch) for batch in batches(model)}
     assert all(result.finite.all() for result in found.values())
     assert sorted(host.loaded) == ["cpu", DEVICE, DEVICE]
 
 
 def test_a_device_that_is_broken_is_no_device_without_room(model: PackedModel) -> None:
-    runner = ExactRunner(Host(model, error=RuntimeError("CUDA error: an illegal access")).load, DEVICE)
+    runner = Float32Runner(Host(model, error=RuntimeError("CUDA error: an illegal access")).load, DEVICE)
     with pytest.raises(RuntimeError, match="illegal access"):
         runner.compute(batches(model)[0])
 
 
 def test_a_job_of_the_processor_asks_for_no_other_device(model: PackedModel) -> None:
     host = Host(model)
-    ExactRunner(host.load, "cpu").compute(batches(model)[0])
+    Float32Runner(host.load, "cpu").compute(batches(model)[0])
     assert host.loaded == ["cpu"]
