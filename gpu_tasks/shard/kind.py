@@ -35,15 +35,23 @@ def _device(job: Job) -> str:
 
 
 def _torch(job: Job) -> str:
-    """Its version, and that of what compiles our own kernels, where these are used: both change bits."""
-    options, family = job.options, job.model.family
-    if options.device_class != "cuda" or options.kernels == "plain" or family in ("mock", "auto"):
-        return version("torch")
+    """Its version, and what computes a native family in the place of its own choice: both change bits."""
+    beside = None if job.model.family in ("mock", "auto") else _beside_torch(job)
+    return ", ".join(filter(None, [version("torch"), beside]))
+
+
+def _beside_torch(job: Job) -> str | None:
+    """What multiplies matrices on the processor in the place of torch's own library, or what compiles our
+    kernels for a GPU; None: neither."""
     import torch
 
     from gpu_tasks.models.kernels.choose import fused_by
+    from gpu_tasks.models.linears.prepacked import can_prepack
 
-    return ", ".join(filter(None, [version("torch"), fused_by(torch.device(device_name(job)))]))
+    device, options = torch.device(device_name(job)), job.options
+    if options.device_class == "cpu":
+        return "oneDNN" if can_prepack(device, getattr(torch, options.dtype)) else None
+    return None if options.kernels == "plain" else fused_by(device)
 
 
 def refuse_other_kind(job: Job, directory: JobDir) -> None:

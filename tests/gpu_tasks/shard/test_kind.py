@@ -14,6 +14,7 @@ import torch
 
 from checkpoint import Kind
 from gpu_tasks.errors import DeviceUnavailable, OtherKind
+from gpu_tasks.models.linears.prepacked import can_prepack
 from gpu_tasks.shard import acquire, kind
 from gpu_tasks.shard.job_model import load_and_check
 from gpu_tasks.shard.kind import fix_kind, kind_here
@@ -29,6 +30,7 @@ from tests.support.inline_job import InlineJob, embedded, submitted, write_numbe
 from tests.support.jobs_and_inputs import make_job
 from tests.support.model_directories import save_esm2
 
+ONEDNN = ", oneDNN" if can_prepack(torch.device("cpu"), torch.float32) else ""
 OTHER = Kind("another processor", "2.13.0", "float32")
 
 
@@ -50,11 +52,12 @@ def become(monkeypatch: pytest.MonkeyPatch, other: Kind) -> None:
 # ---- what it is
 
 
-def test_a_processor_is_named_with_the_instructions_that_torch_uses(tmp_path: Path) -> None:
+def test_a_processor_is_named_with_its_instructions_and_with_what_multiplies_there(tmp_path: Path) -> None:
+    """A job that an earlier version began, which had torch's own library do it, is of two kinds then."""
     fasta = write_numbered(tmp_path / "a.fasta", range(20))
     job = embedded(tmp_path / "a.npy", [fasta], model=str(save_esm2(tmp_path / "esm2")))
     capability = torch.backends.cpu.get_cpu_capability()
-    expected = Kind(f"{processor_name()} ({capability})", version("torch"), "float32")
+    expected = Kind(f"{processor_name()} ({capability})", version("torch") + ONEDNN, "float32")
     records = [read_done(job.job_dir, shard) for shard in job.job.shards]
     assert [record and record.kinds for record in records] == [(expected,)] * 3
 
@@ -73,7 +76,7 @@ def test_a_gpu_that_is_gone_is_said_to_be(job: Job) -> None:
         ({}, "triton 3.7.1", ", triton 3.7.1"),
         ({}, None, ""),
         ({"kernels": "plain"}, "triton 3.7.1", ""),
-        ({"device_class": "cpu"}, "triton 3.7.1", ""),
+        ({"device_class": "cpu"}, "triton 3.7.1", ONEDNN),
     ],
 )
 def test_a_gpu_with_fused_kernels_is_another_kind_than_one_with_plain_ones(
